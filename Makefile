@@ -1,0 +1,34 @@
+# Every target sets up its own virtual environment in .venv; PYTHON chooses the interpreter it is made with.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow model dist clean
+
+demo: $(VENV)/installed  ## heatmaps of the sample images with the embedded model
+	$(BIN)/gradviz demo
+
+test: $(VENV)/testing  ## the test suite, under ten minutes on two cores
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models
+	$(BIN)/python -m pytest -m slow
+
+model: $(VENV)/installed  ## retrain the embedded model and redraw the sample images
+	$(BIN)/python -m gradviz_cli.demo.train
+
+dist: $(VENV)/installed  ## wheel and sdist in dist/
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --quiet
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info heatmaps
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/testing: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@

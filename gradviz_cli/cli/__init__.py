@@ -1,0 +1,123 @@
+"""The command line. One file a command, each imported only when it is called, so that help and errors are instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+
+import click
+
+from gradviz_cli.cli.signals import Stopped
+from gradviz_cli.errors import ExitCode, GradvizError
+from gradviz_cli.version import __version__
+
+COMMANDS = {
+    "explain": "explain images: a SavedModel and images in, heatmaps out",
+    "demo": "the embedded model on the sample images: heatmaps in a minute",
+}
+
+
+class _Commands(click.Group):
+    """Commands whose modules are imported when they are called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"gradviz_cli.cli.{name}").command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, help="Print the version; with -v TensorFlow's too.")
+@click.option("-v", "--verbose", is_flag=True, hidden=True)
+@click.pass_context
+def gradviz(context: click.Context, version: bool, verbose: bool) -> None:
+    """Saliency heatmaps from any TensorFlow SavedModel.
+
+    \b
+      gradviz demo                            see what it does
+      gradviz explain MODEL photos/ -o maps   guided backprop of the best class
+      gradviz explain MODEL cat.jpg -m all    backprop, deconv and guided
+    """
+    if version:
+        click.echo(f"gradviz {__version__}")
+        if verbose:
+            click.echo(f"tensorflow {_tensorflow_version()}")
+        context.exit(0)
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def _tensorflow_version() -> str:
+    from importlib import metadata
+
+    for name in ("tensorflow", "tensorflow-cpu", "tf-nightly"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "is not installed"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code and lets no exception out."""
+    verbose = False
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        verbose = "-v" in arguments or "--verbose" in arguments
+        result = gradviz.main(arguments, prog_name="gradviz", standalone_mode=False)
+        return int(result or 0)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        say(f"gradviz: {error.format_message()}{_hint(error)}")
+        return ExitCode.USAGE
+    except GradvizError as error:
+        say(f"gradviz: {error}")
+        if verbose and getattr(error, "traceback", ""):
+            say(error.traceback)
+        return error.code
+    except Stopped as stopped:
+        return stopped.code
+    except (KeyboardInterrupt, click.Abort):
+        return ExitCode.SIGINT
+    except BrokenPipeError:
+        _forget_stdout()
+        return ExitCode.OUTPUT
+    except Exception as error:  # a bug of ours
+        say(f"gradviz: internal error: {type(error).__name__}: {error} (please report it, with the output of -v)")
+        if verbose:
+            say(traceback.format_exc())
+        return ExitCode.BUG
+
+
+def _hint(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    return f"; see {context.command_path} --help" if context else ""
+
+
+def say(line: str) -> None:
+    """One line on stderr, also where stderr is closed or cannot spell it."""
+    try:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+    except UnicodeEncodeError:
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+    except (AttributeError, ValueError, OSError):
+        pass
+
+
+def _forget_stdout() -> None:
+    """Keep Python from failing once more when it flushes at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError:
+        pass

@@ -1,0 +1,25 @@
+"""`gradviz demo`: the embedded model on the sample images that ship with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gradviz_cli import demo
+from gradviz_cli.cli.explain import explain
+from gradviz_cli.labels import read_labels
+from gradviz_cli.plan import Drawing, ModelOptions, Plan
+from gradviz_cli.rules import RULES
+
+
+@click.command("demo")
+@click.argument("out", metavar="[OUT]", default="heatmaps", type=click.Path(path_type=Path))
+def command(out: Path) -> int:
+    """Explain the sample images in all modes with the embedded model; the pictures go to OUT (default: heatmaps)."""
+    drawing = Drawing(modes=tuple(RULES), styles=("heatmap", "overlay"))
+    plan = Plan(ModelOptions(str(demo.MODEL)), out, drawing, read_labels(None, demo.MODEL))
+    code = explain(plan, [demo.IMAGES])
+    if code == 0:
+        click.echo(f"Look at the pictures in {out.absolute()}")
+    return code

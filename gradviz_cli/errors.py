@@ -1,0 +1,107 @@
+"""Exit codes and the exceptions that carry one, together with a remedy.
+
+The codes are a stable interface (README, "Exit codes"). Every exception says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process returns to its caller."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    SOME_FAILED = 3
+    ALL_FAILED = 4
+    MODEL_UNUSABLE = 5
+    MODEL_REFUSED = 6
+    OUTPUT = 7
+    TIME_UP = 8
+    LOCKED = 11
+    SIGHUP = 129
+    SIGINT = 130
+    SIGTERM = 143
+
+
+# From the gravest to the lightest: of several outcomes the first one here is returned.
+GRAVITY = (
+    ExitCode.SIGHUP,
+    ExitCode.SIGINT,
+    ExitCode.SIGTERM,
+    ExitCode.BUG,
+    ExitCode.USAGE,
+    ExitCode.LOCKED,
+    ExitCode.MODEL_REFUSED,
+    ExitCode.MODEL_UNUSABLE,
+    ExitCode.OUTPUT,
+    ExitCode.TIME_UP,
+    ExitCode.ALL_FAILED,
+    ExitCode.SOME_FAILED,
+    ExitCode.OK,
+)
+
+
+def gravest(codes: set[ExitCode]) -> ExitCode:
+    """The code that is returned when several hold."""
+    return min(codes or {ExitCode.OK}, key=GRAVITY.index)
+
+
+class GradvizError(Exception):
+    """Something the user can do something about; ends the run with `code`.
+
+    `message` names the file, option or tensor and what is wrong with it; `remedy` says what to do.
+    """
+
+    code = ExitCode.BUG
+
+    def __init__(self, message: str, remedy: str = ""):
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(GradvizError):
+    code = ExitCode.USAGE
+
+
+class ModelUnusable(GradvizError):
+    code = ExitCode.MODEL_UNUSABLE
+
+
+class ModelRefused(GradvizError):
+    code = ExitCode.MODEL_REFUSED
+
+
+class OutputError(GradvizError):
+    code = ExitCode.OUTPUT
+
+
+class Locked(GradvizError):
+    code = ExitCode.LOCKED
+
+
+class TimeUp(GradvizError):
+    code = ExitCode.TIME_UP
+
+
+class ImageError(Exception):
+    """One image failed; the run goes on.
+
+    Parameters
+    ----------
+    kind : str
+        A word for machines (`unreadable`, `format`, `too-large`, `timeout`, `crash`, ...), kept in the manifest.
+    message : str
+        One line for people. The caller adds the name of the image.
+    """
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+        self.message = message

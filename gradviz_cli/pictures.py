@@ -1,0 +1,220 @@
+"""The attributions of one image -> its files: pictures, with what they show written into them, and arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gradviz_cli import images, panel, plan as plans, render
+from gradviz_cli.errors import OutputError
+from gradviz_cli.plan import Job, Output, Plan, Result
+from gradviz_cli.remote import Facts, Row
+from gradviz_cli.version import __version__
+
+WHY = {
+    "zero": "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
+    "nonfinite": "the attribution holds NaN or infinity: the model overflows on this image; check --preprocess",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them."""
+
+    job: Job
+    size: tuple[int, int]
+    sha256: str
+    fitted: np.ndarray
+    pixels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is the same for all images of a run."""
+
+    plan: Plan
+    facts: Facts
+    fingerprint: str
+    geometry: images.Geometry
+
+    @property
+    def look(self) -> render.Look:
+        drawing = self.plan.drawing
+        return render.Look(drawing.colormap, drawing.clip, drawing.alpha)
+
+
+def needs_pixels(plan: Plan) -> bool:
+    """Whether a picture shows the source image itself."""
+    return any(style == "panel" or render.STYLES[style].needs_image for style in plan.drawing.styles)
+
+
+def write(context: Context, source: Source, row: Row, outputs: Sequence[Output], seconds: float) -> Result:
+    """Draw and write every output of one image.
+
+    A map that is zero or not finite is not drawn (unless --allow-empty-map): the others are, and the image fails.
+    """
+    drawing = context.plan.drawing
+    maps = _attributions(context, row)
+    bad = {key: word for key, value in maps.items() if (word := render.degenerate(value))}
+    if drawing.allow_empty_map:
+        drawable = {key: np.nan_to_num(value, posinf=0, neginf=0) if key in bad else value for key, value in maps.items()}
+    else:
+        drawable = {key: value for key, value in maps.items() if key not in bad}
+    arrays = _write_arrays(context, outputs, maps, drawable) if drawing.raw else {}
+    written = [
+        _write_picture(context, source, row, output, drawable, arrays)
+        for output in outputs
+        if _keys(context, output) <= drawable.keys()
+    ]
+    error = None
+    status = "written"
+    if bad and not drawing.allow_empty_map:
+        (mode, place), status = next(iter(bad.items()))
+        error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
+    names = [str(path.relative_to(context.plan.out)) for path in [*written, *arrays]]
+    targets = tuple(_target(context, row, place) for place in range(len(drawing.targets)))
+    digests = [plans.digest(context.plan, output, context.fingerprint, source.sha256) for output in outputs]
+    return Result(str(source.job.path), status, tuple(names), targets, error, plans.joint_digest(digests), seconds, source.job.rel)
+
+
+def _attributions(context: Context, row: Row) -> dict[tuple[str, int], np.ndarray]:
+    """(mode, place among the targets) -> float32 [h, w, c], channels in the image's order."""
+    reorder = images.PREPROCESS_GRADIENT[context.facts.preprocess]
+    return {(mode, i): reorder(array[i]) for mode, array in row.gradients.items() for i in range(len(array))}
+
+
+def _keys(context: Context, output: Output) -> set[tuple[str, int]]:
+    place = context.plan.drawing.targets.index(output.target)
+    modes = context.plan.drawing.modes if output.mode is None else (output.mode,)
+    return {(mode, place) for mode in modes}
+
+
+def _write_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawable: dict) -> dict[Path, str]:
+    """Write each attribution once; path -> SHA-256 of the file."""
+    written = {}
+    for output in outputs:
+        key = (output.mode, context.plan.drawing.targets.index(output.target))
+        if output.mode is None or output.array_path in written or key not in drawable:
+            continue
+        data = images.encode_npy(np.ascontiguousarray(maps[key]))
+        _make_folder(output.array_path)
+        images.write_whole(output.array_path, data)
+        written[output.array_path] = hashlib.sha256(data).hexdigest()
+    return written
+
+
+def _write_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, arrays: dict) -> Path:
+    place = context.plan.drawing.targets.index(output.target)
+    if output.style == "panel":
+        pixels, palette, scale = _panel(context, source, row, place, drawable), None, None
+    else:
+        picture = _picture(context, source, output, place, drawable)
+        pixels, palette, scale = picture.pixels, picture.palette, picture.scale
+    text = _text(context, source, row, output, place, scale, arrays.get(output.array_path))
+    _make_folder(output.path)
+    images.write_whole(output.path, images.encode_png(pixels, palette, text))
+    return output.path
+
+
+def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> render.Picture:
+    style, look = render.STYLES[output.style], context.look
+    field = style.reduce(drawable[output.mode, place])
+    if context.plan.drawing.scale == "shared":
+        scale = style.share(style.limits(style.reduce(value), look) for value in drawable.values())
+    else:
+        scale = style.limits(field, look)
+    image = None
+    if context.plan.drawing.size == "image":
+        field, image = images.unfit(field, context.geometry, source.size), source.pixels
+    elif style.needs_image:
+        image = _as_rgb(source.fitted)
+    return style.colour(field, image, look, scale)
+
+
+def _panel(context: Context, source: Source, row: Row, place: int, drawable: dict) -> np.ndarray:
+    """Input and every mode of one target side by side."""
+    style, look, drawing = render.STYLES["heatmap"], context.look, context.plan.drawing
+    shared = drawing.scale == "shared"
+    fields = {mode: style.reduce(drawable[mode, place]) for mode in drawing.modes}
+    common = style.share(style.limits(field, look) for field in fields.values()) if shared else None
+    target = _target(context, row, place)
+    lines = (target["label"] or f"class {target['index']}", f"score {target['score']:.4g}")
+    size = panel.size_in_panel(*source.size)
+    columns = []
+    for mode, field in fields.items():
+        picture = style.colour(
+            images.unfit(field, context.geometry, size), None, look, common or style.limits(field, look)
+        )
+        columns.append(panel.Column(mode, picture, lines))
+    return panel.panel(source.pixels, columns, lines=(Path(source.job.rel).name,), shared=shared)
+
+
+def _as_rgb(fitted: np.ndarray) -> np.ndarray:
+    return np.repeat(fitted, 3, axis=2) if fitted.shape[2] == 1 else fitted[..., :3]
+
+
+def _target(context: Context, row: Row, place: int) -> dict:
+    index, labels = int(row.index[place]), context.plan.labels
+    label = labels[index] if index < len(labels) else None
+    return {
+        "index": index,
+        "label": label,
+        "rank": int(row.rank[place]),
+        "score": float(row.score[place]),
+        "output": float(row.output[place]),
+    }
+
+
+def _text(context, source, row, output, place, scale, array_sha256) -> str:
+    """What the picture says of itself; the text chunk `gradviz`."""
+    plan = context.plan
+    record = {
+        "version": __version__,
+        "mode": output.mode or list(plan.drawing.modes),
+        "estimator": plans.ESTIMATOR,
+        "style": output.style,
+        "target": _target(context, row, place),
+        "signature": context.facts.signature,
+        "preprocess": context.facts.preprocess,
+        "clip": plan.drawing.clip,
+        "scale": list(scale) if scale else None,
+        "unit": "attribution per model-input unit",
+        "model": context.fingerprint,
+        "image": source.sha256,
+        "digest": plans.digest(plan, output, context.fingerprint, source.sha256),
+    }
+    if array_sha256:
+        record["npy"] = array_sha256
+    return json.dumps(record)
+
+
+def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
+    """What the existing picture says, when it (and with --raw its array) is what would be written again."""
+    try:
+        record = json.loads(images.read_text(output.path) or "null")
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.get("digest") != digest:
+        return None
+    if plan.drawing.raw and output.mode is not None and not _same_file(output.array_path, record.get("npy")):
+        return None
+    return record
+
+
+def _same_file(path: Path, sha256: str | None) -> bool:
+    try:
+        return sha256 is not None and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be made: {error.strerror}", "choose another folder with --out") from error

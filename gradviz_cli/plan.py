@@ -1,0 +1,236 @@
+"""What was asked, which files it means, and how it went. Plain values; nothing here reads an image or a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradviz_cli.errors import ExitCode, UsageError, gravest
+
+# Part of every digest: raised when the same options would give other pixels than before.
+DRAWING_VERSION = 1
+ESTIMATOR = "gradient"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What of the model's scores is explained: the class of a rank (0 is the best) or a class index."""
+
+    rank: int | None = None
+    index: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The part of a file name that tells targets apart; empty for the plain best class."""
+        if self.index is not None:
+            return str(self.index)
+        return f"top{self.rank + 1}" if self.rank else ""
+
+    @property
+    def spec(self) -> str:
+        return self.name or "top1"
+
+    @property
+    def code(self) -> int:
+        """How the worker is told: the index, or -1 - rank."""
+        return self.index if self.index is not None else -1 - self.rank
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Everything that decides which graph is differentiated and how its input is meant."""
+
+    path: str
+    signature: str | None = None
+    tag: str | None = None
+    input: str | None = None
+    output: str | None = None
+    score: str = "logit"
+    activations: str = "relu"
+    preprocess: str = "auto"
+    input_size: tuple[int, int] | None = None
+    allow_ops: tuple[str, ...] = ()
+    trust_model: bool = False
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything that decides which pictures are drawn of an attribution, and how."""
+
+    modes: tuple[str, ...] = ("guided",)
+    targets: tuple[Target, ...] = (Target(rank=0),)
+    styles: tuple[str, ...] = ("heatmap",)
+    colormap: str = "inferno"
+    clip: float = 99.0
+    alpha: float = 0.5
+    scale: str = "each"
+    size: str = "image"
+    fit: str = "stretch"
+    raw: bool = False
+    allow_empty_map: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of `gradviz explain`."""
+
+    model: ModelOptions
+    out: Path
+    drawing: Drawing = Drawing()
+    labels: tuple[str, ...] = ()
+    batch_size: int | None = None
+    jobs: int | None = None
+    force: bool = False
+    dry_run: bool = False
+    fail_fast: bool = False
+    timeout: float = 60.0
+    max_pixels: int = 50_000_000
+    max_file_size: int = 100_000_000
+    verbose: bool = False
+    require_sandbox: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: where it is, and the name that its outputs have under OUT."""
+
+    path: Path
+    rel: str
+
+
+@dataclass(frozen=True)
+class Output:
+    """One picture to be."""
+
+    path: Path
+    mode: str | None
+    target: Target
+    style: str
+
+    @property
+    def array_path(self) -> Path:
+        """Where the attribution behind it goes with --raw; one for all styles."""
+        name = self.path.name.removesuffix(".png")
+        if self.style != "heatmap":
+            name = name.removesuffix(f".{self.style}")
+        return self.path.with_name(f"{name}.npy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one image went; a line of the manifest."""
+
+    image: str
+    status: str
+    outputs: tuple[str, ...] = ()
+    targets: tuple[dict[str, Any], ...] = ()
+    error: dict[str, str] | None = None
+    digest: str | None = None
+    seconds: float = 0.0
+    name: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return self.status in ("failed", "zero", "nonfinite")
+
+    def record(self, time: str) -> dict[str, Any]:
+        """The manifest's line."""
+        line = asdict(self)
+        del line["name"]
+        return {**line, "seconds": round(self.seconds, 3), "time": time}
+
+
+@dataclass
+class Report:
+    """Counts of a run; yields the exit code."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    fatal: set[ExitCode] = field(default_factory=set)
+
+    def add(self, result: Result) -> None:
+        self.counts[result.status] = self.counts.get(result.status, 0) + 1
+
+    @property
+    def failed(self) -> int:
+        return sum(self.counts.get(status, 0) for status in ("failed", "zero", "nonfinite"))
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts.values())
+
+    def exit_code(self, allow_empty: bool = False) -> ExitCode:
+        codes = set(self.fatal)
+        if self.failed:
+            codes.add(ExitCode.ALL_FAILED if self.failed == self.total else ExitCode.SOME_FAILED)
+        if not self.total and not allow_empty and not codes:
+            codes.add(ExitCode.ALL_FAILED)
+        return gravest(codes)
+
+
+def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Target, ...]:
+    """`topK`, a class index, or a label -> targets, each once, in the order given.
+
+    Raises
+    ------
+    UsageError
+        A label that is not known or stands for several classes.
+    """
+    found: list[Target] = []
+    for spec in specs:
+        if spec.startswith("top") and spec[3:].isdigit() and int(spec[3:]) > 0:
+            found.extend(Target(rank=rank) for rank in range(int(spec[3:])))
+        elif spec.isdigit():
+            found.append(Target(index=int(spec)))
+        else:
+            found.append(Target(index=_index_of(spec, labels)))
+    return tuple(dict.fromkeys(found))
+
+
+def _index_of(label: str, labels: tuple[str, ...]) -> int:
+    if not labels:
+        raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
+    places = [i for i, name in enumerate(labels) if name == label]
+    places = places or [i for i, name in enumerate(labels) if name.casefold() == label.casefold()]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise UsageError(f"--target {label}: {len(places)} classes have that label", f"give an index: {places[:5]}")
+    near = [name for name in labels if label.casefold() in name.casefold()][:3]
+    raise UsageError(f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else "give an index")
+
+
+def outputs(plan: Plan, job: Job) -> tuple[Output, ...]:
+    """Every picture that a job is to have, in the order modes, targets, styles."""
+    drawing, found = plan.drawing, []
+    maps = [style for style in drawing.styles if style != "panel"]
+    for mode in drawing.modes:
+        for target in drawing.targets:
+            for style in maps:
+                parts = [job.rel, mode, target.name, "" if style == "heatmap" else style, "png"]
+                found.append(Output(plan.out / ".".join(filter(None, parts)), mode, target, style))
+    if "panel" in drawing.styles:
+        for target in drawing.targets:
+            parts = [job.rel, target.name, "panel", "png"]
+            found.append(Output(plan.out / ".".join(filter(None, parts)), None, target, "panel"))
+    return tuple(found)
+
+
+def digest(plan: Plan, output: Output, fingerprint: str, image_sha256: str) -> str:
+    """SHA-256 over everything that changes a pixel of this output."""
+    drawing, model = asdict(plan.drawing), asdict(plan.model)
+    together = output.style == "panel" or plan.drawing.scale == "shared"
+    if not together:
+        drawing.update(modes=output.mode, targets=output.target.spec)
+    drawing.update(styles=output.style, target=output.target.spec)
+    del model["path"], drawing["raw"]
+    labels = plan.labels if output.style == "panel" else ()
+    facts = [DRAWING_VERSION, ESTIMATOR, fingerprint, image_sha256, model, drawing, labels]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def joint_digest(digests: list[str]) -> str:
+    """The digest of the only output, or one over those of all."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

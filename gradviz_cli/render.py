@@ -1,0 +1,486 @@
+"""An attribution becomes pixels: what each style measures, its scale and its colours.
+
+Drawing takes three steps, and the caller resizes between the first and the last:
+
+    field = STYLES[name].reduce(attribution)              # [h, w] or [h, w, 3], at the size of the model input
+    scale = STYLES[name].limits(field, look)              # from the same field, so --size never changes the scale
+    picture = STYLES[name].colour(field, image, look, scale)      # `field` resized to the picture's size, if wanted
+
+Every intensity is linear in the attribution, so one formula reads any picture back:
+
+    value = low + (high - low) * intensity / 255,  with  low, high = picture.scale
+
+in units of attribution per model-input unit. Values beyond the scale are drawn at its ends.
+
+`heatmap`, `gray` and `overlay` show magnitude: 0 is no attribution. `signed` and `rgb` show direction: 128 is exactly
+zero, 255 the positive end, 1 the negative end of equal size (0 is never used).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradviz_cli.errors import UsageError
+
+Scale = tuple[float, float]
+
+ZERO = 128  # the intensity that stands for zero where the sign is shown
+
+
+# ---------------------------------------------------------------------------------------------------- colormaps
+#
+# Our own maps, drawn after the look of the families whose names they bear; no table is copied. Each is a Bezier curve
+# in the (a*, b*) plane of CIELAB (CIE 1976, D65), walked at constant speed while L* rises linearly. So every step
+# has the same length in CIELAB, and lightness alone orders the map: it survives a gray printer and every kind of
+# colour-vision deficiency. The control points are chosen to keep the whole curve inside sRGB; nothing is clipped.
+# `gray` is the intensity itself, so that such a picture read as plain gray gives the same numbers.
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """L* from `start` to `end`, (a*, b*) along the Bezier curve of `points`."""
+
+    start: float
+    end: float
+    points: tuple[tuple[int, int], ...]
+
+
+_SEQUENTIAL = {
+    "inferno": (
+        "black, purple, orange, pale yellow",
+        _Curve(0, 98, ((0, 0), (43, -52), (75, -16), (69, 56), (29, 92), (-14, 42))),
+    ),
+    "magma": (
+        "black, violet, pink, cream",
+        _Curve(0, 98, ((0, 0), (30, -51), (66, -42), (79, 5), (55, 35), (-7, 19))),
+    ),
+    "viridis": (
+        "violet, teal, green, yellow",
+        _Curve(12, 95, ((39, -38), (0, -36), (-23, -18), (-41, 17), (-39, 39), (-16, 66))),
+    ),
+    "cividis": (
+        "navy, gray, yellow: the same to every eye",
+        _Curve(10, 95, ((21, -39), (3, -30), (0, -3), (0, 23), (-11, 54))),
+    ),
+}
+
+# Both arms start at the same gray and cover the same lightness, so that +x and -x weigh the same.
+_DIVERGING = {
+    "blue-white-red": (
+        "negative blue, zero white, positive red",
+        _Curve(97, 30, ((0, 0), (-5, -36), (-6, -49), (9, -42), (15, -45))),
+        _Curve(97, 30, ((0, 0), (32, 32), (55, 46), (57, 42), (37, 25))),
+    ),
+    "blue-black-orange": (
+        "negative blue, zero black, positive orange: for dark pages",
+        _Curve(10, 92, ((0, 0), (10, -40), (3, -58), (-11, -46), (-15, -10))),
+        _Curve(10, 92, ((0, 0), (42, 26), (52, 50), (31, 57), (-4, 39))),
+    ),
+}
+
+# XYZ of D65 white, and XYZ -> linear sRGB (IEC 61966-2-1)
+_WHITE = np.array([0.950456, 1.0, 1.089058])
+_XYZ_TO_RGB = np.array(
+    [
+        [3.2409699, -1.5373832, -0.4986108],
+        [-0.9692436, 1.8759675, 0.0415551],
+        [0.0556301, -0.2039770, 1.0569715],
+    ]
+)
+
+
+def _srgb(lab: np.ndarray) -> np.ndarray:
+    """CIELAB [n, 3] -> sRGB in 0..255, not rounded."""
+    lightness, a, b = lab.T
+    y = (lightness + 16) / 116
+    f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _WHITE
+    linear = np.clip(xyz @ _XYZ_TO_RGB.T, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _walk(curve: _Curve, steps: int) -> np.ndarray:
+    """`steps` colours along `curve`, uint8 [steps, 3]: L* linear, (a*, b*) at constant speed."""
+    t = np.linspace(0, 1, 1001)[:, None]
+    degree = len(curve.points) - 1
+    plane = sum(
+        math.comb(degree, k) * t**k * (1 - t) ** (degree - k) * np.array(point)
+        for k, point in enumerate(curve.points)
+    )
+    travelled = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(plane, axis=0).T))])
+    stops = np.linspace(0, travelled[-1], steps)
+    a, b = (np.interp(stops, travelled, plane[:, k]) for k in (0, 1))
+    lab = np.stack([np.linspace(curve.start, curve.end, steps), a, b], axis=-1)
+    return np.rint(_srgb(lab)).astype(np.uint8)
+
+
+def _diverge(negative: _Curve, positive: _Curve) -> np.ndarray:
+    """Two arms that meet at the intensity ZERO; 0 repeats 1, so that both arms have 127 steps."""
+    down, up = _walk(negative, 128), _walk(positive, 128)
+    return np.concatenate([down[-1:], down[:0:-1], up])
+
+
+def _colormaps() -> dict[str, np.ndarray]:
+    maps = {name: _walk(curve, 256) for name, (_, curve) in _SEQUENTIAL.items()}
+    maps["gray"] = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)  # the intensity itself
+    maps |= {name: _diverge(*arms) for name, (_, *arms) in _DIVERGING.items()}
+    for table in maps.values():
+        table.flags.writeable = False
+    return maps
+
+
+COLORMAPS: dict[str, np.ndarray] = _colormaps()
+"""Name -> uint8 [256, 3]: the colour of each intensity."""
+
+COLORMAP_SUMMARIES: dict[str, str] = {
+    name: "black to white" if name == "gray" else (_SEQUENTIAL | _DIVERGING)[name][0] for name in COLORMAPS
+}
+"""Name -> its colours in words, from the lowest intensity to the highest."""
+
+DIVERGING: frozenset[str] = frozenset(_DIVERGING)
+"""The colormaps with a neutral middle: those that `signed` can use, and the only ones."""
+
+
+# ------------------------------------------------------------------------------------------------ look and picture
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the user may choose about a picture.
+
+    Parameters
+    ----------
+    colormap : str
+        A key of COLORMAPS. A style that cannot use it keeps its own (`colormap_for`).
+    clip : float
+        Percentile of the field's absolute values at which the scale ends, above 0 and up to 100.
+    alpha : float
+        Weight of the map in an overlay, from 0 (only the source image) to 1 (only the map).
+
+    Raises
+    ------
+    UsageError
+        A value is out of range; names the option.
+    """
+
+    colormap: str = "inferno"
+    clip: float = 99.0
+    alpha: float = 0.5
+
+    def __post_init__(self):
+        if self.colormap not in COLORMAPS:
+            raise UsageError(
+                f"--colormap: there is no {self.colormap!r}", f"choose one of {', '.join(COLORMAPS)}"
+            )
+        if not 0 < self.clip <= 100:
+            raise UsageError(
+                f"--clip: {self.clip:g} is not a percentile", "give a number above 0 and up to 100"
+            )
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"--alpha: {self.alpha:g} is no weight", "give a number from 0 to 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A drawn attribution.
+
+    Attributes
+    ----------
+    pixels : uint8 [h, w] or [h, w, 3]
+        The intensities themselves, to be shown through `palette`; or colours.
+    scale : (float, float) or None
+        The attribution, per model-input unit, that intensity 0 and intensity 255 stand for. Both are equal where the
+        attribution is flat: that one value, everywhere. None where it is not finite and nothing was measured.
+    legend : uint8 [256, 3]
+        The colour of each intensity, for a colour bar. For an overlay: on a mid-gray source.
+    """
+
+    pixels: np.ndarray
+    scale: Scale | None
+    legend: np.ndarray
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """uint8 [256, 3], what a paletted PNG of `pixels` needs; None where `pixels` are colours."""
+        return self.legend if self.pixels.ndim == 2 else None
+
+
+# ------------------------------------------------------------------------------------- from attribution to a field
+
+
+def degenerate(attribution: np.ndarray) -> str | None:
+    """Why an attribution cannot be read as a picture: "nonfinite" (a NaN or infinity anywhere), "zero", or None."""
+    low, high = attribution.min(), attribution.max()  # a NaN anywhere is the extreme
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "nonfinite"
+    return "zero" if low == high == 0 else None
+
+
+def _checked(attribution: np.ndarray) -> np.ndarray:
+    attribution = np.asarray(attribution, dtype=np.float32)
+    if attribution.ndim != 3 or attribution.size == 0:
+        raise ValueError(
+            f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}"
+        )
+    return attribution
+
+
+def _by_channel(attribution: np.ndarray) -> np.ndarray:
+    return np.moveaxis(_checked(attribution), -1, 0)
+
+
+def _strongest(attribution: np.ndarray) -> np.ndarray:
+    """Absolute maximum over channels, [h, w, c] -> [h, w]."""
+    # Channel by channel: NumPy is 40 times slower along a last axis of three.
+    return functools.reduce(np.maximum, (np.abs(channel) for channel in _by_channel(attribution)))
+
+
+def _sum(attribution: np.ndarray) -> np.ndarray:
+    """Sum over channels, [h, w, c] -> [h, w]."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and drawn as such
+        return functools.reduce(np.add, _by_channel(attribution))
+
+
+def _channels(attribution: np.ndarray) -> np.ndarray:
+    """The attribution itself; a single channel is shown in all three, [h, w, 1 or 3] -> [h, w, 3]."""
+    attribution = _checked(attribution)
+    channels = attribution.shape[-1]
+    if channels not in (1, 3):
+        raise UsageError(
+            f"--style rgb: the attribution has {channels} channels, not 3 (or 1)",
+            "choose --style heatmap, gray or signed",
+        )
+    return attribution if channels == 3 else np.repeat(attribution, 3, axis=-1)
+
+
+# ------------------------------------------------------------------------------------------ from a field to pixels
+
+
+def _finite(field: np.ndarray) -> bool:
+    return bool(np.isfinite(field.min()) and np.isfinite(field.max()))
+
+
+def _span(top: float, centred: bool) -> Scale:
+    """The scale that ends at `top`; with the sign shown, -top is intensity 1 and so 0 lies one step below."""
+    return (-top * ZERO / (255 - ZERO), top) if centred else (0.0, top)
+
+
+def _nearest_rank(values: np.ndarray, percent: float) -> float:
+    """The smallest of `values` that at least `percent` of them do not exceed."""
+    # Rounded first: 64.4 % of 250 comes out a hair above 161.
+    rank = math.ceil(round(values.size * percent / 100, 6)) - 1
+    return float(np.partition(values.ravel(), rank)[rank])
+
+
+def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.ndarray:
+    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent."""
+    low, high = scale or (0.0, 0.0)
+    if low == high:
+        return np.full(field.shape, ZERO if centred else 0, dtype=np.uint8)
+    out = np.clip(field, -high if centred else 0, high)  # before the division: nothing can overflow
+    out /= high
+    out *= 255 - ZERO if centred else 255
+    np.rint(out, out=out)
+    if centred:
+        out += ZERO
+    return out.astype(np.uint8)
+
+
+def _paletted(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+    return intensities, COLORMAPS[colormap]
+
+
+def _true_colour(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+    return intensities, COLORMAPS["gray"]  # the bar is that of one channel
+
+
+@functools.lru_cache(maxsize=4)
+def _blend(colormap: str, alpha: float) -> np.ndarray:
+    """Colour of an overlay for every gray value of the source and every intensity, uint8 [256, 256, 3].
+
+    The map's opacity is alpha / (1 - alpha) times the intensity, at most 1, so that the source stays visible where
+    there is no attribution and the strongest pixels keep the colours of the map. The source is dimmed to
+    1 - 0.7 alpha of its brightness, so that it never outshines the map.
+    """
+    intensity = np.linspace(0, 1, 256, dtype=np.float32)[None, :, None]
+    gray = np.arange(256, dtype=np.float32)[:, None, None] * np.float32(1 - 0.7 * alpha)
+    opacity = np.minimum(intensity * np.float32(alpha / (1 - alpha)), 1) if alpha < 1 else np.float32(1)
+    return np.rint((1 - opacity) * gray + opacity * COLORMAPS[colormap]).astype(np.uint8)
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    """Luma (ITU-R BT.601, weights in 256ths), [h, w, 3] uint8 -> [h, w] uint8: integers, the same everywhere."""
+    red, green, blue = (image[..., channel].astype(np.uint16) for channel in range(3))
+    return ((77 * red + 150 * green + 29 * blue) >> 8).astype(np.uint8)
+
+
+def _over_image(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+    if image is None or image.shape != (*intensities.shape, 3):
+        shape = None if image is None else list(image.shape)
+        raise ValueError(
+            f"an overlay of {list(intensities.shape)} needs the source image of that size, not {shape}"
+        )
+    table = _blend(colormap, alpha)
+    cell = (_gray(image).astype(np.uint16) << 8) | intensities
+    return table.reshape(-1, 3).take(cell, axis=0), table[128]
+
+
+# ---------------------------------------------------------------------------------------------------------- styles
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an attribution becomes pixels.
+
+    Attributes
+    ----------
+    reduce : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
+        What is measured at each pixel, and what has to be resized when the picture has another size.
+    summary : str
+        What is measured and what the sign means, for the help.
+    paint : (intensities, image or None, colormap, alpha) -> pixels, legend
+        The last step of `colour`.
+    centred : bool
+        Whether zero is at intensity 128 (the sign is shown) or at 0 (magnitude).
+    own_colormap : str or None
+        The colormap where the look names none that fits; None where the style has no choice.
+    needs_image : bool
+        Whether `colour` needs the source image.
+    paletted : bool
+        Whether the pixels are intensities with a palette, or colours.
+    """
+
+    name: str
+    summary: str
+    reduce: Callable[[np.ndarray], np.ndarray]
+    paint: Callable[..., tuple[np.ndarray, np.ndarray]]
+    centred: bool = False
+    own_colormap: str | None = None
+    needs_image: bool = False
+    paletted: bool = True
+
+    def colormap_for(self, look: Look) -> str | None:
+        """The colormap this style draws with under `look`; None where it has no choice.
+
+        A diverging map fits `signed` and no other style: elsewhere its middle would pass for something special.
+        """
+        if self.own_colormap is None:
+            return None
+        fits = (look.colormap in DIVERGING) == self.centred
+        return look.colormap if fits else self.own_colormap
+
+    def limits(self, field: np.ndarray, look: Look) -> Scale | None:
+        """The scale of `field` alone.
+
+        It ends at the percentile `look.clip` of the field's absolute values, by nearest rank: a value that occurs.
+        Where that value is zero though some are not (one hot pixel), it ends at the largest, so that they show.
+
+        Returns
+        -------
+        (low, high), the values that intensities 0 and 255 stand for; (c, c) where the field is flat: its values
+        differ by less than one step of 255 from zero to its peak; None where it is not finite.
+        """
+        if not _finite(field):
+            return None
+        low, high = float(field.min()), float(field.max())
+        magnitude = np.abs(field)
+        peak = float(magnitude.max())
+        if (high - low) * 255 < peak or peak == 0:
+            middle = (low + high) / 2 + 0.0  # never -0.0
+            return middle, middle
+        return _span(_nearest_rank(magnitude, look.clip) or peak, self.centred)
+
+    def share(self, scales: Iterable[Scale | None]) -> Scale | None:
+        """One scale for several fields of this style: the widest of theirs, each as `limits` gave it.
+
+        A flat field counts with its value, and is drawn at it; one that is not finite does not count.
+        """
+        tops = [abs(high) for low, high in filter(None, scales)]
+        if not tops:
+            return None
+        return _span(max(tops), self.centred) if max(tops) > 0 else (0.0, 0.0)
+
+    def colour(
+        self,
+        field: np.ndarray,
+        image: np.ndarray | None = None,
+        look: Look = Look(),
+        scale: Scale | None = None,
+    ) -> Picture:
+        """Draw `field`.
+
+        Parameters
+        ----------
+        field : float32 [h, w] or [h, w, 3]
+            What `reduce` returned, resized or not.
+        image : uint8 [h, w, 3], optional
+            The source image at the field's size, where `needs_image`.
+        scale : (low, high), optional
+            What `limits` or `share` returned; without it, that of `field` itself.
+
+        Returns
+        -------
+        Picture. A field that is not finite, or whose scale has no extent, is drawn neutral: intensity 0, or 128
+        where the sign is shown.
+        """
+        if not _finite(field):
+            scale = None
+        elif scale is None:
+            scale = self.limits(field, look)
+        intensities = _intensities(field, scale, self.centred)
+        pixels, legend = self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
+        return Picture(pixels, scale, legend)
+
+
+STYLES: dict[str, Style] = {
+    style.name: style
+    for style in (
+        Style(
+            "heatmap",
+            "absolute maximum over channels, dark = none, bright = strong",
+            _strongest,
+            _paletted,
+            own_colormap="inferno",
+        ),
+        Style("gray", "the same in gray, black = none, white = strong", _strongest, _paletted),
+        Style(
+            "signed",
+            "sum over channels, warm = positive (more raises the score), cool = negative, neutral = zero",
+            _sum,
+            _paletted,
+            centred=True,
+            own_colormap="blue-white-red",
+        ),
+        Style(
+            "rgb",
+            "each channel by itself, mid-gray = zero, lighter = positive, darker = negative",
+            _channels,
+            _true_colour,
+            centred=True,
+            paletted=False,
+        ),
+        Style(
+            "overlay",
+            "the heatmap over a gray copy of the image, the more opaque the stronger",
+            _strongest,
+            _over_image,
+            own_colormap="inferno",
+            needs_image=True,
+            paletted=False,
+        ),
+    )
+}
+"""Name -> style; the choices of --style (with `panel`, which is made of these)."""
+
+NEEDS_IMAGE: frozenset[str] = frozenset(name for name, style in STYLES.items() if style.needs_image)
+"""The styles that need the pixels of the source image."""
+
+
+def reduce(attribution: np.ndarray, style: str) -> np.ndarray:
+    """What `style` measures of an attribution [h, w, c], at the same size: see `Style.reduce`."""
+    return STYLES[style].reduce(attribution)

@@ -1,0 +1,139 @@
+"""Starts, watches and stops child processes that answer requests over a pipe. A child may hang or die; this side does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from gradviz_cli import wire
+
+_KEPT_STDERR = 64 * 1024
+
+
+class ChildLost(Exception):
+    """A child gave no answer. `kind` is for machines: crash, timeout or memory; the message for people."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Child:
+    """One child process running `python -m MODULE CONFIG`; it lives in its own session, away from the terminal's Ctrl-C.
+
+    The thread that makes a child must outlive it: on Linux the child asks the kernel to be killed together with it.
+    """
+
+    def __init__(self, module: str, config: Mapping, environment: Mapping[str, str], folder: str):
+        here_read, there_write = os.pipe()
+        there_read, here_write = os.pipe()
+        argument = json.dumps({**config, "in": there_read, "out": there_write, "parent": os.getpid()})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, argument],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(there_read, there_write),
+                env=dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        finally:
+            os.close(there_read)
+            os.close(there_write)
+        self._in, self._out = here_read, here_write
+        self._said = bytearray()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def stderr(self) -> str:
+        """The last that the child said on its standard error."""
+        return bytes(self._said).decode("utf-8", "replace")
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def request(
+        self, header: dict, arrays: tuple[np.ndarray, ...] = (), timeout: float | None = None
+    ) -> tuple[dict, tuple[np.ndarray, ...]]:
+        """Ask and wait for the answer.
+
+        Raises
+        ------
+        ChildLost
+            The child died, sent nonsense, or did not answer within `timeout` seconds; it is dead afterwards.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        try:
+            wire.send(self._out, header, arrays)
+            return wire.receive(lambda buffer: self._fill(buffer, end))
+        except TimeoutError:
+            self.kill()
+            raise ChildLost("timeout", f"no answer within {timeout:g} s") from None
+        except wire.Garbled as error:
+            self.kill()
+            raise ChildLost("crash", f"the worker answered nonsense ({error})") from error
+        except (wire.Closed, ValueError) as error:
+            raise self._lost() from error
+
+    def kill(self) -> None:
+        """End the child at once and wait for it; harmless when it is gone already."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._listener.join(1)
+
+    def close(self) -> None:
+        """Kill the child and give back its pipes."""
+        self.kill()
+        for fd in (self._in, self._out):
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+        self._in = self._out = -1
+
+    def _fill(self, buffer: memoryview, end: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._in, select.POLLIN)
+        while buffer:
+            wait = None if end is None else max(0.0, end - time.monotonic()) * 1000
+            if not poll.poll(wait):
+                raise TimeoutError
+            count = os.readv(self._in, [buffer])
+            if count == 0:
+                raise wire.Closed("end of file")
+            buffer = buffer[count:]
+
+    def _lost(self) -> ChildLost:
+        try:
+            code = self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.returncode
+        self._listener.join(1)
+        if code == -signal.SIGKILL:
+            return ChildLost("memory", "the worker was killed, most likely because memory ran out")
+        if code < 0:
+            return ChildLost("crash", f"the worker crashed ({signal.Signals(-code).name})")
+        return ChildLost("crash", f"the worker ended with code {code}")
+
+    def _listen(self) -> None:
+        stream = self._process.stderr
+        while chunk := os.read(stream.fileno(), 8192):
+            self._said += chunk
+            del self._said[:-_KEPT_STDERR]
+        stream.close()

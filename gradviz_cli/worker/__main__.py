@@ -1,0 +1,22 @@
+"""The process that differentiates: gives up what it does not need, then answers `load` and `explain` over its pipe."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from gradviz_cli.worker import sandbox
+
+
+def main(argument: str) -> None:
+    """Serve requests until the other side closes the pipe."""
+    config = json.loads(argument)
+    confined = sandbox.enter(config["read"], config["scratch"], parent=config["parent"])
+    # Only now anything large: what follows is bound by the sandbox.
+    from gradviz_cli.worker.serve import serve
+
+    serve(config["in"], config["out"], confined)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

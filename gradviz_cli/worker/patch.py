@@ -1,0 +1,371 @@
+"""Finds the activations that a gradient passes, whatever they are spelled like, and marks those that obey the rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.worker.expand import Flat, consumers, split
+
+# The name under which gradient.py registers what happens at a marked node, and the attribute with the details.
+GRADIENT = "GradvizActivation"
+ATTRIBUTE = "_gradviz"
+
+# What `--activations relu` covers; everything else that is found needs `--activations all`.
+RELUS = frozenset({"Relu", "Relu6", "Maximum", "CappedRelu"})
+SMOOTH_OPS = {"LeakyRelu": "LeakyRelu", "Elu": "Elu", "Selu": "Selu", "Softplus": "Softplus"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One node whose gradient is replaced. `kind` says how its gate is computed, `source` which input carries the image."""
+
+    node: str
+    kind: str
+    source: int = 0
+    low: float = 0.0
+    high: float = 0.0
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation as a person counts them; several nodes when it is spelled out.
+
+    `name` is the type it is reported as. `marks` are what a rule acts on; for a smooth activation the pair
+    (`entry`, `exit`) of tensors stands in their place.
+    """
+
+    name: str
+    marks: tuple[Mark, ...] = ()
+    entry: str = ""
+    exit: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found between the image and the score: type -> (reachable, patched); gates are never patched."""
+
+    activations: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    gates: int = 0
+
+    @property
+    def patched(self) -> int:
+        return sum(patched for _, patched in self.activations.values())
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Type -> how many stay as they are."""
+        return {name: seen - done for name, (seen, done) in self.activations.items() if seen > done}
+
+
+def patch(flat: Flat, path: Iterable[str], which: str) -> tuple[Flat, Report]:
+    """A copy of the graph whose activations obey the mode that is current when gradients are built.
+
+    Parameters
+    ----------
+    path : iterable of str
+        Names of the nodes between the image and the score; others are left out of the count.
+    which : "relu" or "all"
+        Whether smooth and leaky activations obey the rule too.
+    """
+    found, gates = find(flat.nodes, set(path))
+    chosen = [activation for activation in found if which == "all" or activation.name in RELUS]
+    nodes = dict(flat.nodes)
+    for activation in chosen:
+        for mark in activation.marks:
+            nodes[mark.node] = _marked(nodes[mark.node], mark)
+    for activation in chosen:
+        if activation.exit:
+            _wrap(nodes, activation)
+    counts: dict[str, tuple[int, int]] = {}
+    for activation in found:
+        seen, done = counts.get(activation.name, (0, 0))
+        counts[activation.name] = (seen + 1, done + (activation in chosen))
+    return replace(flat, nodes=nodes), Report(counts, gates)
+
+
+def find(nodes: Mapping[str, NodeDef], path: set[str]) -> tuple[list[Activation], int]:
+    """All activations on the path, each once, and the number of gates (hard-swish, hard-sigmoid) among their ops."""
+    search = _Search(nodes, path, consumers(nodes))
+    gates = {name for name in sorted(path) if search.is_gate(name)}
+    taken = set(gates)
+    found = search.leaky(taken) + search.smooth(taken) + search.capped(taken)
+    for name in sorted(path - taken):
+        if nodes[name].op == "Relu":
+            found.append(Activation("Relu", (Mark(name, "relu"),)))
+        elif nodes[name].op == "Relu6":
+            found.append(Activation("Relu6", (Mark(name, "relu6"),)))
+        elif search.floor(name) is not None:
+            found.append(Activation("Maximum", (search.floor(name),)))
+    return found, len(gates)
+
+
+def constant(nodes: Mapping[str, NodeDef], tensor: str) -> np.ndarray | None:
+    """Value of a tensor that is written in the graph, seen through casts and reshapes; None otherwise."""
+    for _ in range(20):
+        node = nodes.get(split(tensor)[0])
+        if node is None:
+            return None
+        if node.op == "Const":
+            return tf.make_ndarray(node.attr["value"].tensor)
+        if node.op not in ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "BroadcastTo"):
+            return None
+        tensor = node.input[0]
+    return None
+
+
+@dataclass(frozen=True)
+class _Search:
+    nodes: Mapping[str, NodeDef]
+    path: set[str]
+    readers: Mapping[str, list[str]]
+
+    # -- small words -----------------------------------------------------------------------------------------------
+
+    def scalar(self, tensor: str) -> float | None:
+        """The one value of a constant, whatever its shape."""
+        value = constant(self.nodes, tensor)
+        if value is None or value.size == 0 or value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
+            return None
+        value = value.astype(np.float64)
+        return float(value.flat[0]) if np.all(value == value.flat[0]) else None
+
+    def operands(self, name: str) -> tuple[int, str, float] | None:
+        """(position of x, x, c) of a node that combines x on the path with a constant c."""
+        inputs = self.nodes[name].input
+        for source, other in ((0, 1), (1, 0)):
+            if len(inputs) >= 2 and split(inputs[source])[0] in self.path:
+                value = self.scalar(inputs[other])
+                if value is not None:
+                    return source, inputs[source], value
+        return None
+
+    def maker(self, tensor: str) -> str:
+        """The node that makes a tensor, seen through Identity."""
+        name = split(tensor)[0]
+        while self.nodes[name].op == "Identity":
+            name = split(self.nodes[name].input[0])[0]
+        return name
+
+    def users(self, name: str) -> list[str]:
+        """The nodes on the path that read a node, seen through Identity."""
+        out: list[str] = []
+        for reader in self.readers.get(name, ()):
+            if reader in self.path:
+                out.extend(self.users(reader) if self.nodes[reader].op == "Identity" else [reader])
+        return out
+
+    def floor(self, name: str) -> Mark | None:
+        """Maximum(x, 0): a ReLU; Maximum(x, eps) is a clamp and none."""
+        if self.nodes[name].op != "Maximum":
+            return None
+        found = self.operands(name)
+        return Mark(name, "floor", found[0]) if found and found[2] == 0 else None
+
+    def cap(self, name: str) -> Mark | None:
+        """Minimum(x, c) with c > 0."""
+        if self.nodes[name].op != "Minimum":
+            return None
+        found = self.operands(name)
+        return Mark(name, "cap", found[0], high=found[2]) if found and found[2] > 0 else None
+
+    def relu(self, name: str) -> Mark | None:
+        return Mark(name, "relu") if self.nodes[name].op == "Relu" else self.floor(name)
+
+    # -- patterns --------------------------------------------------------------------------------------------------
+
+    def is_gate(self, name: str) -> bool:
+        """Relu6(x + 3) and its like, clip(x + c/2, 0, c): the gate of hard-swish and hard-sigmoid, no activation."""
+        bounds = self.bounds(name)
+        if bounds is None:
+            return False
+        entry, high = bounds
+        below = self.maker(entry)
+        if below not in self.path or self.nodes[below].op not in ("Add", "AddV2", "BiasAdd"):
+            return False
+        found = self.operands(below)
+        return found is not None and abs(found[2] - high / 2) < 1e-3 * high
+
+    def bounds(self, name: str) -> tuple[str, float] | None:
+        """(x, c) when this node, with the ones below it, clips x to 0..c."""
+        node = self.nodes[name]
+        if node.op == "Relu6":
+            return node.input[0], 6.0
+        if node.op == "ClipByValue" and self.scalar(node.input[1]) == 0:
+            high = self.scalar(node.input[2])
+            return (node.input[0], high) if high else None
+        for outer, inner in ((self.cap, self.relu), (self.relu, self.cap)):
+            mark = outer(name)
+            if mark is None:
+                continue
+            below = self.maker(node.input[mark.source])
+            under = inner(below) if below in self.path else None
+            if under is not None:
+                return self.nodes[below].input[under.source], max(mark.high, under.high)
+        return None
+
+    def capped(self, taken: set[str]) -> list[Activation]:
+        """ReLUs with a cap other than Relu6: ClipByValue(x, 0, c), Minimum over ReLU, ReLU over Minimum."""
+        found = []
+        for name in sorted(self.path - taken):
+            node = self.nodes[name]
+            if node.op == "ClipByValue" and self.bounds(name):
+                found.append(Activation("CappedRelu", (Mark(name, "clip", high=self.bounds(name)[1]),)))
+                taken.add(name)
+                continue
+            group = self.capped_group(name, taken)
+            if group:
+                taken.update(mark.node for mark in group)
+                found.append(Activation("CappedRelu", tuple(group)))
+        return found
+
+    def capped_group(self, name: str, taken: set[str]) -> list[Mark]:
+        """The marks of one capped ReLU around a Minimum node: the ReLU below it, and the Maximum above it."""
+        cap = self.cap(name)
+        if cap is None or name in taken:
+            return []
+        group = [cap]
+        below = self.maker(self.nodes[name].input[cap.source])
+        if below in self.path and below not in taken and self.relu(below):
+            group.insert(0, self.relu(below))
+        users = self.users(name)
+        if users and all(self.floor(user) and user not in taken for user in users):
+            group.extend(self.floor(user) for user in users)
+        return group if len(group) > 1 else []
+
+    def leaky(self, taken: set[str]) -> list[Activation]:
+        """PReLU and leaky ReLU spelled with ReLUs or Maximum; marks their parts as taken."""
+        found = []
+        for name in sorted(self.path - taken):
+            node = self.nodes[name]
+            if node.op == "Maximum":
+                for small, x in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+                    if self.scaled(small, x):
+                        found.append(Activation("LeakyRelu", entry=x, exit=f"{name}:0"))
+                        taken.add(name)
+                        break
+            elif node.op == "Relu" and self.nodes[self.maker(node.input[0])].op == "Neg":
+                activation = self.prelu(name)
+                if activation:
+                    taken.update(split(part)[0] for part in activation[1])
+                    found.append(activation[0])
+        return found
+
+    def scaled(self, tensor: str, x: str) -> bool:
+        """True when `tensor` is x times a constant between 0 and 1."""
+        node = self.nodes[self.maker(tensor)]
+        if node.op != "Mul" or x not in node.input:
+            return False
+        factor = self.scalar(node.input[1] if node.input[0] == x else node.input[0])
+        return factor is not None and 0 < factor < 1
+
+    def prelu(self, negative: str) -> tuple[Activation, tuple[str, ...]] | None:
+        """relu(x) - alpha * relu(-x), from the node of its second ReLU."""
+        x = self.nodes[self.maker(self.nodes[negative].input[0])].input[0]
+        for positive in self.users(self.maker(x)):
+            if self.nodes[positive].op != "Relu" or positive == negative:
+                continue
+            for total in self.users(positive):
+                if self.nodes[total].op in ("Add", "AddV2", "Sub") and self.reaches(negative, total, 4):
+                    return Activation("PRelu", entry=x, exit=f"{total}:0"), (positive, negative)
+        return None
+
+    def reaches(self, start: str, end: str, steps: int) -> bool:
+        """True when `end` reads `start` through at most `steps` multiplications or negations."""
+        names = {start}
+        for _ in range(steps):
+            names = {user for name in names for user in self.users(name)}
+            if end in names:
+                return True
+            names = {name for name in names if self.nodes[name].op in ("Mul", "Neg")}
+        return False
+
+    def smooth(self, taken: set[str]) -> list[Activation]:
+        """LeakyRelu, ELU, SELU, softplus as ops; SiLU, GELU and hard-swish from their parts."""
+        found = []
+        for name in sorted(self.path - taken):
+            node = self.nodes[name]
+            if node.op in SMOOTH_OPS:
+                found.append(Activation(SMOOTH_OPS[node.op], entry=node.input[0], exit=f"{name}:0"))
+            elif node.op == "Sigmoid":
+                found.extend(self.product("Silu", name, node.input[0]))
+            elif node.op in ("Erf", "Erfc", "Tanh"):
+                found.extend(self.gelu(name))
+        return found
+
+    def product(self, label: str, factor: str, x: str) -> list[Activation]:
+        """x * factor(x), the factor's input perhaps scaled by a constant."""
+        sources = {x}
+        below = self.nodes[self.maker(x)]
+        if below.op == "Mul":
+            sources.update(below.input)
+        for user in self.users(factor):
+            node = self.nodes[user]
+            if node.op == "Mul" and sources & set(node.input):
+                entry = next(tensor for tensor in node.input if tensor in sources)
+                return [Activation(label, entry=entry, exit=f"{user}:0")]
+        return []
+
+    def gelu(self, name: str) -> list[Activation]:
+        """0.5 x (1 + erf(x / sqrt 2)) or its tanh form: the last product above the error function that x enters too."""
+        x = self.base(self.nodes[name].input[0])
+        climb, last = name, None
+        for _ in range(4):
+            users = self.users(climb)
+            if len(users) != 1 or self.nodes[users[0]].op not in ("Add", "AddV2", "Mul"):
+                break
+            climb = users[0]
+            node = self.nodes[climb]
+            if node.op == "Mul" and any(self.base(tensor) == x for tensor in node.input):
+                last = climb
+        return [Activation("Gelu", entry=x, exit=f"{last}:0")] if last else []
+
+    def base(self, tensor: str) -> str:
+        """The x below factors, divisions and the cubic term of GELU."""
+        for _ in range(8):
+            node = self.nodes[self.maker(tensor)]
+            if node.op not in ("Mul", "RealDiv", "AddV2", "Add"):
+                break
+            found = self.operands(node.name)
+            if found is not None:
+                tensor = found[1]
+            elif node.op in ("AddV2", "Add"):
+                tensor = node.input[0]
+            else:
+                break
+        return tensor
+
+
+def _marked(node: NodeDef, mark: Mark) -> NodeDef:
+    copy = NodeDef()
+    copy.CopyFrom(node)
+    copy.attr["_gradient_op_type"].s = GRADIENT.encode()
+    details = {"kind": mark.kind, "source": mark.source, "low": mark.low, "high": mark.high}
+    copy.attr[ATTRIBUTE].s = json.dumps(details).encode()
+    return copy
+
+
+def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
+    """Put a marked IdentityN(exit, entry) behind a smooth activation, so that a rule may pass it by or through."""
+    name = f"{split(activation.exit)[0]}/gradviz"
+    wrapper = NodeDef(name=name, op="IdentityN")
+    dtype = _dtype(nodes, activation.exit)
+    wrapper.attr["T"].list.type.extend([dtype, dtype])
+    wrapper.input.extend([activation.exit, activation.entry])
+    for reader, node in list(nodes.items()):
+        if activation.exit in node.input:
+            copy = NodeDef()
+            copy.CopyFrom(node)
+            del copy.input[:]
+            copy.input.extend(f"{name}:0" if text == activation.exit else text for text in node.input)
+            nodes[reader] = copy
+    nodes[name] = _marked(wrapper, Mark(name, "smooth"))
+
+
+def _dtype(nodes: Mapping[str, NodeDef], tensor: str) -> int:
+    return nodes[split(tensor)[0]].attr["T"].type

@@ -1,0 +1,928 @@
+"""A catalogue of odd and hostile images, names and file types, each with the expected outcome.
+
+`catalogue(folder)` writes them all (about 3 MB, under 2 s) and says what must become of each; `python
+odd_images.py FOLDER` does the same from a shell. What Pillow cannot write is written here by hand, so that
+the expectation does not come from the library that is under test. Nothing but Pillow and NumPy is needed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import pickle
+import stat
+import struct
+import sys
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, features
+
+
+@dataclass(frozen=True)
+class Case:
+    """One path and what must become of it under the default limits.
+
+    Attributes
+    ----------
+    name : str
+        ASCII, unique: the test id.
+    path : bytes
+        Absolute where `folder` was; the last part may hold any byte but `/` and NUL.
+    outcome : str
+        `drawn` or `failed`.
+    kinds : frozenset of str
+        `failed`: what `ImageError.kind` may be.
+    twin : numpy.ndarray or None
+        `drawn`: the upright pixels, uint8 [h, w] or [h, w, 3], where they are known.
+    tolerance : int
+        Largest difference from the twin in any channel of any pixel (lossy formats, conversions).
+    """
+
+    name: str
+    path: bytes
+    outcome: str
+    kinds: frozenset = frozenset()
+    twin: np.ndarray | None = field(default=None, compare=False)
+    tolerance: int = 0
+
+
+def scene(height: int = 40, width: int = 60) -> np.ndarray:
+    """uint8 [h, w, 3]: smooth, so that lossy formats stay close, and different in each corner."""
+    y, x = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    blob = np.exp(-((x - 0.2) ** 2 + (y - 0.7) ** 2) / 0.05)
+    return np.rint(np.stack([20 + 215 * x, 20 + 215 * y, 30 + 200 * blob], -1)).astype(np.uint8)
+
+
+RGB = scene()
+GRAY = RGB[..., 0] // 2 + RGB[..., 1] // 2
+HEIGHT, WIDTH = GRAY.shape
+WHITE = 255
+
+
+def catalogue(folder: str | bytes | os.PathLike) -> list[Case]:
+    """Write every case below `folder` (which is made) and return them.
+
+    Left out, as they cannot be made: AVIF, WebP and JPEG 2000 where Pillow lacks them, the unreadable file
+    under root, names that the file system refuses.
+    """
+    shelf = _Shelf(os.fsencode(os.path.abspath(folder)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for chapter in (
+            _png,
+            _png_transparency,
+            _png_broken,
+            _jpeg,
+            _webp,
+            _gif,
+            _bmp,
+            _tiff,
+            _tiff_numbers,
+            _ppm,
+            _jpeg2000,
+            _avif,
+            _orientation,
+            _sizes,
+            _bombs,
+            _no_images,
+            _file_types,
+            _names,
+        ):
+            chapter(shelf)
+    return shelf.cases
+
+
+class _Shelf:
+    """Collects the cases while their files are written."""
+
+    def __init__(self, folder: bytes):
+        self.folder, self.cases = folder, []
+        os.makedirs(folder, exist_ok=True)
+
+    def path(self, name: str | bytes) -> bytes:
+        return os.path.join(self.folder, name if isinstance(name, bytes) else name.encode())
+
+    def write(self, name: str | bytes, data: bytes) -> bytes:
+        with open(self.path(name), "wb") as file:
+            file.write(data)
+        return self.path(name)
+
+    def drawn(self, name: str, data: bytes, twin: np.ndarray | None = None, tolerance: int = 0) -> None:
+        self.cases.append(Case(name, self.write(name, data), "drawn", twin=twin, tolerance=tolerance))
+
+    def failed(self, name: str, data: bytes, *kinds: str) -> None:
+        self.cases.append(Case(name, self.write(name, data), "failed", frozenset(kinds)))
+
+    def path_drawn(self, name: str, path: bytes, twin: np.ndarray | None) -> None:
+        self.cases.append(Case(name, path, "drawn", twin=twin))
+
+    def path_failed(self, name: str, path: bytes, *kinds: str) -> None:
+        self.cases.append(Case(name, path, "failed", frozenset(kinds)))
+
+    def cut(self, stem: str, extension: str, data: bytes, shares: tuple[float, ...], *kinds: str) -> None:
+        """The same file, cut off after some shares of its bytes (negative: bytes before the end)."""
+        for share in shares:
+            end = int(len(data) * share) if 0 < share < 1 else int(share)
+            self.failed(f"{stem}-cut-{share}{extension}", data[:end], *kinds)
+
+
+# ---- writers
+
+
+def saved(pixels: np.ndarray | Image.Image, form: str, **options) -> bytes:
+    """By Pillow."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+_ADAM7 = [(0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)]
+
+
+def chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def header(width: int, height: int, depth: int = 8, colour: int = 2, interlace: int = 0) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+
+
+def packed(samples: np.ndarray, depth: int) -> np.ndarray:
+    """Samples [h, w] or [h, w, c] -> bytes of the rows, most significant bit first."""
+    rows = samples.reshape(len(samples), -1).astype(np.uint32)
+    bits = rows[..., None] >> np.arange(depth - 1, -1, -1) & 1
+    return np.packbits(bits.reshape(len(rows), -1).astype(np.uint8), axis=1)
+
+
+def scanlines(samples: np.ndarray, depth: int) -> bytes:
+    rows = packed(samples, depth)
+    return np.concatenate([np.zeros((len(rows), 1), np.uint8), rows], 1).tobytes()
+
+
+def png(
+    samples: np.ndarray,
+    depth: int,
+    colour: int,
+    *ahead: bytes,
+    interlaced: bool = False,
+    behind: tuple[bytes, ...] = (),
+) -> bytes:
+    """A PNG by hand; `ahead` are chunks ahead of the pixels, `behind` those after."""
+    if interlaced:
+        passes = [samples[y::dy, x::dx] for y, dy, x, dx in _ADAM7]
+        body = b"".join(scanlines(part, depth) for part in passes if part.size)
+    else:
+        body = scanlines(samples, depth)
+    head = header(samples.shape[1], samples.shape[0], depth, colour, int(interlaced))
+    parts = [PNG, head, *ahead, chunk(b"IDAT", zlib.compress(body)), *behind, chunk(b"IEND")]
+    return b"".join(parts)
+
+
+def tiff(
+    shape: tuple[int, ...],
+    bits: int,
+    photometric: int,
+    body: bytes,
+    order: str = "<",
+    samples_format: int = 1,
+    **tags: list[int],
+) -> bytes:
+    """An uncompressed TIFF of one strip by hand; `tags` are more short numbers, named `t338` and so on."""
+    channels = shape[2] if len(shape) > 2 else 1
+    entries = {
+        256: ("L", [shape[1]]),
+        257: ("L", [shape[0]]),
+        258: ("H", [bits] * channels),
+        259: ("H", [1]),
+        262: ("H", [photometric]),
+        273: ("L", [0]),
+        277: ("H", [channels]),
+        278: ("L", [shape[0]]),
+        279: ("L", [len(body)]),
+        339: ("H", [samples_format] * channels),
+        **{int(name[1:]): ("H", values) for name, values in tags.items()},
+    }
+    far = 8 + 2 + 12 * len(entries) + 4  # where values that do not fit into an entry go
+    directory, extra = struct.pack(order + "H", len(entries)), b""
+    strip_at = far + sum(2 * len(v) for t, v in entries.values() if t == "H" and len(v) > 2)
+    for tag, (kind, values) in sorted(entries.items()):
+        values = [strip_at] if tag == 273 else values
+        data = struct.pack(order + kind * len(values), *values)
+        if len(data) > 4:
+            data, extra = struct.pack(order + "L", far + len(extra)), extra + data
+        directory += struct.pack(order + "HHL", tag, {"H": 3, "L": 4}[kind], len(values)) + data.ljust(
+            4, b"\0"
+        )
+    start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, 8)
+    return start + directory + b"\0\0\0\0" + extra + body
+
+
+def bmp(width: int, height: int, bits: int, compression: int, palette: bytes, body: bytes) -> bytes:
+    head = struct.pack(
+        "<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(body), 2835, 2835, len(palette) // 4, 0
+    )
+    start = 14 + len(head) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(body), 0, 0, start) + head + palette + body
+
+
+def over_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha.astype(float) / 255
+    share = share[..., None] if pixels.ndim == 3 else share
+    return np.rint(pixels * share + WHITE * (1 - share)).astype(np.uint8)
+
+
+def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels as they lie in a file of this EXIF orientation, by the definition in the standard."""
+    turned = upright.swapaxes(0, 1) if orientation > 4 else upright
+    rows, columns = {
+        1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1), 5: (1, 1), 6: (-1, 1), 7: (-1, -1), 8: (1, -1),
+    }[orientation]  # fmt: skip
+    return np.ascontiguousarray(turned[::rows, ::columns])
+
+
+def exif(orientation: int) -> Image.Exif:
+    values = Image.Exif()
+    values[0x0112] = orientation
+    return values
+
+
+# ---- chapters
+
+ALPHA = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8), GRAY.shape)
+RGBA = np.dstack([RGB, ALPHA])
+RAMP = np.dstack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2])[0].astype(np.uint8)  # a palette
+WIDE = GRAY.astype(np.uint32) * 257  # 16 bits
+
+
+def film() -> dict:
+    """Options of `save` for a second, black frame; a new one each time, as saving leaves marks on it."""
+    return {"save_all": True, "append_images": [Image.new("RGB", (WIDTH, HEIGHT), "black")]}
+
+
+def _png(shelf: _Shelf) -> None:
+    shelf.drawn("png-rgb.png", saved(RGB, "PNG"), RGB)
+    shelf.drawn("png-gray.png", saved(GRAY, "PNG"), GRAY)
+    plte = chunk(b"PLTE", RAMP.tobytes())
+    for depth in (1, 2, 4):
+        levels = GRAY >> (8 - depth)
+        shown = (levels * (255 // (2**depth - 1))).astype(np.uint8)
+        shelf.drawn(f"png-gray-{depth}-bit.png", png(levels, depth, 0), shown)
+        shelf.drawn(f"png-palette-{depth}-bit.png", png(levels, depth, 3, plte), RAMP[levels])
+    shelf.drawn("png-palette.png", png(GRAY, 8, 3, plte), RAMP[GRAY])
+    short = chunk(b"PLTE", RAMP[:100].tobytes())
+    shelf.drawn("png-palette-short.png", png(GRAY % 100, 8, 3, short), RAMP[GRAY % 100])
+    shelf.drawn("png-gray-16-bit.png", png(WIDE, 16, 0), GRAY)
+    odd = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 27 % 65536
+    shelf.drawn("png-gray-16-bit-odd.png", png(odd, 16, 0), np.rint(odd / 257).astype(np.uint8))
+    dark = np.full((8, 8), 255)
+    shelf.drawn("png-gray-16-bit-dark.png", png(dark, 16, 0), np.ones((8, 8), np.uint8))
+    shelf.drawn("png-rgb-16-bit.png", png(RGB.astype(np.uint32) * 257, 16, 2), RGB)
+    for name, samples, depth, colour, twin in (
+        ("gray", GRAY, 8, 0, GRAY),
+        ("gray-1-bit", GRAY >> 7, 1, 0, (GRAY >> 7) * np.uint8(255)),
+        ("gray-16-bit", WIDE, 16, 0, GRAY),
+        ("rgb", RGB, 8, 2, RGB),
+        ("rgba", np.dstack([RGB, ALPHA * 0 + 255]), 8, 6, RGB),
+    ):
+        shelf.drawn(f"png-interlaced-{name}.png", png(samples, depth, colour, interlaced=True), twin)
+    for height, width in ((1, 1), (1, 5), (5, 1), (3, 3)):
+        name = f"png-interlaced-{height}x{width}.png"
+        shelf.drawn(name, png(RGB[:height, :width], 8, 2, interlaced=True), RGB[:height, :width])
+    shelf.drawn("png-animated.png", saved(RGB, "PNG", **film()), RGB)
+    apart = saved(RGB, "PNG", default_image=True, **film())
+    shelf.drawn("png-animated-default-image.png", apart, RGB)
+    gamma = chunk(b"gAMA", struct.pack(">I", 100000))
+    shelf.drawn("png-gamma.png", png(RGB, 8, 2, gamma), RGB)
+    shelf.drawn("png-srgb.png", png(RGB, 8, 2, chunk(b"sRGB", b"\0")), RGB)
+    shelf.drawn("png-profile.png", png(RGB, 8, 2, chunk(b"iCCP", b"x\0\0" + zlib.compress(_profile()))), RGB)
+    shelf.drawn("png-profile-garbage.png", png(RGB, 8, 2, chunk(b"iCCP", b"x\0\0garbage")), RGB)
+    shelf.drawn("png-trailing-bytes.png", saved(RGB, "PNG") + b"PK\x03\x04 and more", RGB)
+    shelf.drawn("png-unknown-chunk.png", png(RGB, 8, 2, chunk(b"abCd", b"x" * 70000)), RGB)
+    body = zlib.compress(scanlines(RGB, 8))
+    parts = [chunk(b"IDAT", body[i : i + 1]) + chunk(b"IDAT") for i in range(len(body))]
+    shelf.drawn(
+        "png-pixels-in-pieces.png", PNG + header(WIDTH, HEIGHT) + b"".join(parts) + chunk(b"IEND"), RGB
+    )
+    more = zlib.compress(scanlines(RGB, 8) + b"\0" * 5000)
+    shelf.drawn(
+        "png-too-many-rows.png", PNG + header(WIDTH, HEIGHT) + chunk(b"IDAT", more) + chunk(b"IEND"), RGB
+    )
+    for key in (
+        b"transparency",
+        b"exif",
+        b"icc_profile",
+        b"Raw profile type exif",
+        b"XML:com.adobe.xmp",
+        b"dpi",
+    ):
+        name = "png-text-" + key.decode().replace(" ", "-").replace(":", "-") + ".png"
+        shelf.drawn(name, png(RGB, 8, 2, chunk(b"tEXt", key + b"\0" + b"12 garbage")), RGB)
+    shelf.drawn("png-text-ours.png", png(RGB, 8, 2, chunk(b"tEXt", b'gradviz\0{"digest": 1}')), RGB)
+    shelf.drawn("png-time-garbage.png", png(RGB, 8, 2, behind=(chunk(b"tIME", b"12"),)), RGB)
+
+
+def _profile() -> bytes:
+    """An ICC profile that would turn the colours round if it were applied."""
+    try:
+        from PIL import ImageCms
+
+        return ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    except Exception:  # a Pillow without littleCMS
+        return bytes(128)
+
+
+def _png_transparency(shelf: _Shelf) -> None:
+    clear = np.full_like(RGB, WHITE)
+    shelf.drawn("alpha-rgba.png", png(RGBA, 8, 6), over_white(RGB, ALPHA), 1)
+    shelf.drawn("alpha-gray.png", png(np.dstack([GRAY, ALPHA]), 8, 4), over_white(GRAY, ALPHA), 1)
+    shelf.drawn("alpha-all-clear.png", png(np.dstack([RGB, ALPHA * 0]), 8, 6), clear)
+    shelf.drawn("alpha-opaque.png", png(np.dstack([RGB, ALPHA * 0 + 255]), 8, 6), RGB)
+    wide = RGBA.astype(np.uint32) * 257
+    shelf.drawn("alpha-rgba-16-bit.png", png(wide, 16, 6), over_white(RGB, ALPHA), 1)
+    both = np.dstack([WIDE, ALPHA.astype(np.uint32) * 257])
+    shelf.drawn("alpha-gray-16-bit.png", png(both, 16, 4), np.dstack([over_white(GRAY, ALPHA)] * 3), 1)
+    for depth in (1, 2, 4, 8, 16):
+        levels = WIDE >> (16 - depth)
+        key = int(levels[HEIGHT // 2, WIDTH // 2])
+        shown = np.rint(levels * (255 / (2**depth - 1))).astype(np.uint8)
+        shown[levels == key] = WHITE
+        name = f"alpha-key-gray-{depth}-bit.png"
+        shelf.drawn(name, png(levels, depth, 0, chunk(b"tRNS", struct.pack(">H", key))), shown)
+    key = RGB[20, 30]
+    shown = np.where((key == RGB).all(-1, keepdims=True), np.uint8(WHITE), RGB)
+    shelf.drawn("alpha-key-rgb.png", png(RGB, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *key))), shown)
+    wide = RGB.astype(np.uint32) * 257
+    key = chunk(b"tRNS", struct.pack(">HHH", *wide[20, 30]))
+    shelf.drawn("alpha-key-rgb-16-bit.png", png(wide, 16, 2, key), shown)
+    plte, opacity = chunk(b"PLTE", RAMP.tobytes()), np.arange(256, dtype=np.uint8)[::-1]
+    for name, table in (("full", opacity), ("short", opacity[:50])):
+        all_of_it = np.full(256, 255, np.uint8)
+        all_of_it[: len(table)] = table
+        twin = over_white(RAMP[GRAY], all_of_it[GRAY])
+        data = png(GRAY, 8, 3, plte, chunk(b"tRNS", table.tobytes()))
+        shelf.drawn(f"alpha-palette-{name}.png", data, twin, 1)
+    on_off = np.where(np.arange(256) == GRAY[20, 30], 0, 255).astype(np.uint8)
+    data = png(GRAY, 8, 3, plte, chunk(b"tRNS", on_off.tobytes()))
+    shelf.drawn("alpha-palette-one-clear.png", data, over_white(RAMP[GRAY], on_off[GRAY]))
+
+
+def _png_broken(shelf: _Shelf) -> None:
+    good = saved(RGB, "PNG")
+    shelf.cut("png", ".png", good, (9, 20, 33, 60, 0.25, 0.5, 0.75, 0.95, -20, -12, -4, -1), "truncated")
+    shelf.cut("png-signature", ".png", good, (1, 4, 7), "format")
+    shelf.failed("png-cut-8.png", good[:8], "truncated")
+    for name, at in (("header", 18), ("header-crc", 31), ("pixels", 100), ("pixels-late", -40), ("end", -6)):
+        flipped = bytearray(good)
+        flipped[at] ^= 0x10
+        shelf.failed(f"png-flipped-{name}.png", bytes(flipped), "damaged", "truncated")
+    shelf.failed("png-as-text.png", good.replace(b"\r\n", b"\n"), "format")
+    shelf.failed("png-byte-ahead.png", b"\n" + good, "format")
+    ends = chunk(b"IEND")
+    body = chunk(b"IDAT", zlib.compress(scanlines(RGB, 8)))
+    shelf.failed("png-no-pixels.png", PNG + header(WIDTH, HEIGHT) + ends, "damaged", "truncated")
+    shelf.failed("png-no-header.png", PNG + body + ends, "damaged")
+    shelf.failed("png-only-end.png", PNG + ends, "damaged")
+    shelf.failed("png-width-0.png", PNG + header(0, HEIGHT) + body + ends, "damaged")
+    shelf.failed("png-height-0.png", PNG + header(WIDTH, 0) + body + ends, "damaged")
+    shelf.failed("png-depth-3.png", PNG + header(WIDTH, HEIGHT, 3, 0) + body + ends, "damaged")
+    shelf.failed("png-colour-7.png", PNG + header(WIDTH, HEIGHT, 8, 7) + body + ends, "damaged")
+    for colour, samples in ((0, GRAY), (2, RGB), (6, RGBA)):
+        few = chunk(
+            b"IDAT", zlib.compress(scanlines(samples[:-1], 8))
+        )  # a sound stream, the last row is not in it
+        data = PNG + header(WIDTH, HEIGHT, 8, colour) + few + ends
+        shelf.failed(f"png-last-row-missing-{colour}.png", data, "truncated")
+    passes = b"".join(scanlines(RGB[y::dy, x::dx], 8) for y, dy, x, dx in _ADAM7[:-1])
+    few = chunk(b"IDAT", zlib.compress(passes))
+    shelf.failed("png-last-pass-missing.png", PNG + header(WIDTH, HEIGHT, 8, 2, 1) + few + ends, "truncated")
+    for depth in (1, 8):
+        dark = GRAY * (np.arange(HEIGHT) < 30)[:, None] >> (8 - depth)
+        twin = (dark * (255 // (2**depth - 1))).astype(np.uint8)
+        shelf.drawn(f"png-black-at-the-end-{depth}-bit.png", png(dark, depth, 0), twin)
+    junk = chunk(b"IDAT", b"this was never deflated")
+    shelf.failed("png-pixels-garbage.png", PNG + header(WIDTH, HEIGHT) + junk + ends, "damaged")
+    wrong = chunk(b"IDAT", zlib.compress(b"\x09" + scanlines(RGB, 8)[1:]))
+    shelf.failed("png-filter-9.png", PNG + header(WIDTH, HEIGHT) + wrong + ends, "damaged")
+    long = PNG + header(WIDTH, HEIGHT) + struct.pack(">I", 2**31 - 1) + b"IDAT" + body[8:] + ends
+    shelf.failed("png-chunk-too-long.png", long, "truncated")
+    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000), 9))
+    shelf.failed("png-text-bomb.png", png(RGB, 8, 2, text), "damaged")
+
+
+def _jpeg(shelf: _Shelf) -> None:
+    fine = {"quality": 95, "subsampling": 0}
+    good = saved(RGB, "JPEG", **fine)
+    shelf.drawn("jpeg.jpg", good, RGB, 8)
+    shelf.drawn("jpeg-progressive.jpg", saved(RGB, "JPEG", progressive=True, **fine), RGB, 8)
+    shelf.drawn("jpeg-subsampled.jpg", saved(RGB, "JPEG", quality=95, subsampling=2), RGB, 16)
+    shelf.drawn("jpeg-optimised.jpg", saved(RGB, "JPEG", optimize=True, **fine), RGB, 8)
+    shelf.drawn("jpeg-gray.jpg", saved(GRAY, "JPEG", quality=95), GRAY, 8)
+    shelf.drawn("jpeg-restarts.jpg", saved(RGB, "JPEG", restart_marker_blocks=1, **fine), RGB, 8)
+    shelf.drawn("jpeg-stored-as-rgb.jpg", saved(RGB, "JPEG", keep_rgb=True, **fine), RGB, 8)
+    ink = np.dstack([255 - RGB, GRAY // 4])
+    paper = np.rint((255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255).astype(np.uint8)
+    shelf.drawn("jpeg-cmyk.jpg", saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95), paper, 12)
+    shelf.drawn("jpeg-profile.jpg", saved(RGB, "JPEG", icc_profile=_profile(), **fine), RGB, 8)
+    shelf.drawn("jpeg-profile-garbage.jpg", saved(RGB, "JPEG", icc_profile=b"garbage" * 9, **fine), RGB, 8)
+    shelf.drawn("jpeg-comment.jpg", saved(RGB, "JPEG", comment=b"\x1b[31m\n" * 9000, **fine), RGB, 8)
+    shelf.drawn("jpeg-two-pictures.jpg", saved(RGB, "MPO", **film(), **fine), RGB, 8)
+    shelf.drawn("jpeg-trailing-bytes.jpg", good + b"\0" * 999, RGB, 8)
+    shelf.drawn("jpeg-twice.jpg", good + saved(GRAY, "JPEG"), RGB, 8)
+    thumbnail = b"\xff\xe1" + struct.pack(">H", len(good) + 2) + good
+    shelf.drawn("jpeg-inside-jpeg.jpg", good[:2] + thumbnail + good[2:], RGB, 8)
+    for number in (0, 9, 65535):
+        shelf.drawn(f"jpeg-orientation-{number}.jpg", saved(RGB, "JPEG", exif=exif(number), **fine), RGB, 8)
+    for name, data in (
+        ("garbage", b"Exif\0\0garbage"),
+        ("empty", b"Exif\0\0"),
+        ("loop", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x87\x69\0\x04\0\0\0\x01\0\0\0\x08\0\0\0\x08"),
+        ("far", b"Exif\0\0II*\0\xff\xff\xff\x7f"),
+        ("text", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02six\0\0\0\0\0"),
+    ):
+        shelf.drawn(f"jpeg-exif-{name}.jpg", saved(RGB, "JPEG", exif=data, **fine), RGB, 8)
+    shelf.cut(
+        "jpeg", ".jpg", good, (10, 30, 200, 0.3, 0.5, 0.7, 0.9, -30, -10, -2, -1), "truncated", "damaged"
+    )
+    late = saved(RGB, "JPEG", progressive=True, **fine)
+    shelf.cut("jpeg-progressive", ".jpg", late, (0.3, 0.6, 0.9, -2), "truncated")
+    shelf.cut("jpeg-start", ".jpg", good, (1, 2), "format")
+    shelf.failed("jpeg-only-start.jpg", b"\xff\xd8\xff\xd9", "damaged", "truncated")
+    shelf.failed("jpeg-start-then-text.jpg", b"\xff\xd8\xff" + b"just text " * 99, "damaged", "truncated")
+    frame = good.index(b"\xff\xc0")
+    for name, at, data in (("height-0", 5, b"\0\0"), ("width-0", 7, b"\0\0"), ("depth-3", 4, b"\x03")):
+        broken = good[: frame + at] + data + good[frame + at + len(data) :]
+        shelf.failed(f"jpeg-{name}.jpg", broken, "damaged", "truncated")
+    gone = good.index(b"\xff\xdb")
+    shelf.failed("jpeg-no-tables.jpg", good[:gone] + good[frame:], "damaged")
+
+
+def _webp(shelf: _Shelf) -> None:
+    if not features.check("webp"):
+        return
+    good = saved(RGB, "WEBP", lossless=True)
+    shelf.drawn("webp.webp", good, RGB)
+    shelf.drawn("webp-lossy.webp", saved(RGB, "WEBP", quality=95), RGB, 20)
+    clear = saved(RGBA, "WEBP", lossless=True, exact=True)
+    shelf.drawn("webp-alpha.webp", clear, over_white(RGB, ALPHA), 1)
+    shelf.drawn("webp-animated.webp", saved(RGB, "WEBP", lossless=True, **film()), RGB)
+    shelf.drawn("webp-exif-garbage.webp", saved(RGB, "WEBP", lossless=True, exif=b"garbage"), RGB)
+    shelf.cut("webp", ".webp", good, (20, 25, 0.3, 0.6, 0.9, -1), "truncated", "damaged")
+    shelf.cut("webp-start", ".webp", good, (4, 8), "format")
+    broken = good[:20] + b"\0" + good[21:]
+    shelf.failed("webp-signature.webp", broken, "damaged", "truncated")
+    shelf.failed("riff-wave.webp", b"RIFF" + struct.pack("<I", 36) + b"WAVEfmt " + bytes(28), "format")
+
+
+def _gif(shelf: _Shelf) -> None:
+    image = Image.fromarray(GRAY, "P")
+    image.putpalette(RAMP.tobytes())
+    good = saved(image, "GIF")
+    shelf.drawn("gif.gif", good, RAMP[GRAY])
+    shelf.drawn("gif-87.gif", b"GIF87a" + saved(image, "GIF")[6:], RAMP[GRAY])
+    shelf.drawn("gif-gray.gif", saved(GRAY, "GIF"), GRAY)
+    shelf.drawn("gif-interlaced.gif", saved(image, "GIF", interlace=True), RAMP[GRAY])
+    key = int(GRAY[20, 30])
+    shown = np.where((key == GRAY)[..., None], np.uint8(WHITE), RAMP[GRAY])
+    shelf.drawn("gif-transparent.gif", saved(image, "GIF", transparency=key), shown)
+    black = Image.new("P", image.size)
+    black.putpalette(RAMP.tobytes())
+    films = {"save_all": True, "append_images": [black], "loop": 0}
+    shelf.drawn("gif-animated.gif", saved(image, "GIF", **films), RAMP[GRAY])
+    for disposal in (1, 2, 3):
+        data = saved(image, "GIF", disposal=disposal, **films)
+        shelf.drawn(f"gif-animated-disposal-{disposal}.gif", data, RAMP[GRAY])
+    larger = good[:6] + struct.pack("<HH", WIDTH + 20, HEIGHT + 10) + good[10:]
+    shelf.drawn("gif-smaller-than-screen.gif", larger)
+    smaller = good[:6] + struct.pack("<HH", WIDTH // 2, HEIGHT // 2) + good[10:]
+    shelf.drawn("gif-larger-than-screen.gif", smaller)
+    shelf.drawn("gif-no-trailer.gif", good[:-1], RAMP[GRAY])
+    shelf.cut("gif", ".gif", good, (0.5, 0.8, -10), "truncated", "damaged")
+    shelf.cut("gif-start", ".gif", good, (6, 10, 13, 400), "truncated", "damaged")
+    shelf.failed("gif-no-picture.gif", good[:781] + b";", "damaged", "truncated")
+
+
+def _bmp(shelf: _Shelf) -> None:
+    good = saved(RGB, "BMP")
+    shelf.drawn("bmp.bmp", good, RGB)
+    shelf.drawn("bmp-gray.bmp", saved(GRAY, "BMP"), GRAY)
+    shelf.drawn("bmp-1-bit.bmp", saved(Image.fromarray(GRAY > 127), "BMP"), (GRAY > 127) * np.uint8(255))
+    lines = np.dstack([RGB[..., ::-1], RGB[..., :1]])
+    shelf.drawn("bmp-32-bit.bmp", bmp(WIDTH, HEIGHT, 32, 0, b"", lines[::-1].tobytes()), RGB)
+    shelf.drawn("bmp-top-down.bmp", bmp(WIDTH, -HEIGHT, 32, 0, b"", lines.tobytes()), RGB)
+    five = (RGB >> 3).astype(np.uint16)
+    words = (five[..., 0] << 10 | five[..., 1] << 5 | five[..., 2]).astype("<u2")
+    shelf.drawn("bmp-16-bit.bmp", bmp(WIDTH, HEIGHT, 16, 0, b"", words[::-1].tobytes()), RGB, 8)
+    palette = _bgrx(RAMP)
+    runs = b"".join(b"".join(bytes((1, v)) for v in row) + b"\0\0" for row in GRAY[::-1]) + b"\0\1"
+    shelf.drawn("bmp-run-length.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, runs), RAMP[GRAY])
+    shelf.drawn("bmp-palette.bmp", bmp(WIDTH, HEIGHT, 8, 0, palette, GRAY[::-1].tobytes()), RAMP[GRAY])
+    shelf.cut("bmp", ".bmp", good, (3, 20, 60, 0.5, -1), "truncated", "damaged")
+    shelf.failed(
+        "bmp-run-length-garbage.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, b"\0\2"), "truncated", "damaged"
+    )
+    shelf.failed("bmp-depth-13.bmp", bmp(WIDTH, HEIGHT, 13, 0, b"", bytes(9999)), "damaged")
+    shelf.failed("bmp-text.bmp", b"BM is also how a text may begin\n", "damaged", "truncated")
+
+
+def _bgrx(palette: np.ndarray) -> bytes:
+    return np.concatenate([palette[:, ::-1], np.zeros((len(palette), 1), np.uint8)], 1).tobytes()
+
+
+def _tiff(shelf: _Shelf) -> None:
+    good = saved(RGB, "TIFF")
+    shelf.drawn("tiff.tif", good, RGB)
+    for order, name in (("<", "little"), (">", "big")):
+        shelf.drawn(f"tiff-{name}-endian.tif", tiff(RGB.shape, 8, 2, RGB.tobytes(), order), RGB)
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
+        shelf.drawn(f"tiff-{compression}.tif", saved(RGB, "TIFF", compression=compression), RGB)
+    shelf.drawn("tiff-jpeg.tif", saved(RGB, "TIFF", compression="jpeg", quality=95), RGB, 30)
+    two = Image.fromarray(GRAY > 127)
+    shelf.drawn("tiff-fax.tif", saved(two, "TIFF", compression="group4"), (GRAY > 127) * np.uint8(255))
+    shelf.drawn("tiff-gray.tif", tiff(GRAY.shape, 8, 1, GRAY.tobytes()), GRAY)
+    shelf.drawn("tiff-white-is-zero.tif", tiff(GRAY.shape, 8, 0, (255 - GRAY).tobytes()), GRAY)
+    shelf.drawn("tiff-1-bit.tif", saved(two, "TIFF"), (GRAY > 127) * np.uint8(255))
+    table = RAMP.T.astype(int).ravel() * 257
+    shelf.drawn("tiff-palette.tif", tiff(GRAY.shape, 8, 3, GRAY.tobytes(), t320=list(table)), RAMP[GRAY])
+    shelf.drawn("tiff-alpha.tif", tiff(RGBA.shape, 8, 2, RGBA.tobytes(), t338=[2]), over_white(RGB, ALPHA), 1)
+    multiplied = np.dstack([np.rint(RGB * (ALPHA / 255.0)[..., None]).astype(np.uint8), ALPHA])
+    twin = over_white(RGB, ALPHA)
+    shelf.drawn("tiff-alpha-multiplied.tif", tiff(RGBA.shape, 8, 2, multiplied.tobytes(), t338=[1]), twin, 2)
+    shelf.drawn("tiff-fourth-channel-unused.tif", tiff(RGBA.shape, 8, 2, RGBA.tobytes(), t338=[0]), RGB)
+    pair = np.dstack([GRAY, ALPHA])
+    shelf.drawn(
+        "tiff-gray-alpha.tif", tiff(pair.shape, 8, 1, pair.tobytes(), t338=[2]), over_white(GRAY, ALPHA), 1
+    )
+    ink = np.dstack([255 - RGB, GRAY // 4])
+    paper = np.rint((255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255).astype(np.uint8)
+    shelf.drawn("tiff-cmyk.tif", tiff(ink.shape, 8, 5, ink.tobytes()), paper, 2)
+    lab = np.dstack([GRAY, GRAY * 0 + 20, GRAY * 0 + 226])  # a = 20, b = -30, as signed bytes
+    shelf.drawn(
+        "tiff-lab.tif", tiff(lab.shape, 8, 8, lab.tobytes()), _lab_to_srgb(GRAY / 2.55, 20.0, -30.0), 5
+    )
+    shelf.drawn("tiff-big.tif", saved(RGB, "TIFF", big_tiff=True), RGB)
+    shelf.drawn("tiff-two-pages.tif", saved(RGB, "TIFF", **film()), RGB)
+    here = tiff(GRAY.shape, 8, 1, GRAY.tobytes())
+    end = 8 + 2 + 12 * 10
+    assert here[end : end + 4] == b"\0\0\0\0"
+    loop = here[:end] + struct.pack("<L", 8) + here[end + 4 :]
+    shelf.drawn("tiff-directory-loop.tif", loop, GRAY)
+    shelf.failed("tiff-five-bits.tif", tiff(GRAY.shape, 5, 1, GRAY.tobytes()), "damaged")
+    shelf.cut("tiff", ".tif", good, (20, 0.3, 0.7, -1), "truncated", "damaged")
+    shelf.cut("tiff-start", ".tif", good, (2, 3), "format")
+    packed_up = saved(RGB, "TIFF", compression="tiff_lzw")
+    shelf.cut("tiff-lzw", ".tif", packed_up, (0.3, 0.9, -1), "truncated", "damaged")
+    shelf.failed(
+        "tiff-far-directory.tif", b"II*\0" + struct.pack("<L", 2**31) + bytes(99), "truncated", "damaged"
+    )
+    shelf.failed("tiff-no-directory.tif", b"II*\0\0\0\0\0", "truncated", "damaged")
+    noisy = bytearray(saved(RGB, "TIFF", compression="jpeg"))
+    noisy[noisy.index(b"\xff\xc0") + 4] = 3  # libtiff prints about this past Python
+    shelf.failed("tiff-jpeg-broken.tif", bytes(noisy), "damaged", "truncated")
+
+
+def _lab_to_srgb(light: np.ndarray, a: float, b: float) -> np.ndarray:
+    """CIE L*a*b* (D50) -> uint8 sRGB, by the textbook."""
+    fy = (light + 16) / 116
+    f = np.stack([fy + a / 500, fy, fy - b / 200], -1)
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.9642, 1.0, 0.8249]
+    to_linear = [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]  # from D50
+    linear = np.clip(xyz @ np.array(to_linear).T, 0, 1)
+    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.rint(encoded * 255).astype(np.uint8)
+
+
+def _tiff_numbers(shelf: _Shelf) -> None:
+    """More than 8 bits a channel: a clipping reader paints these white or black."""
+    low, high = int(GRAY.min()), int(GRAY.max())
+    stretched = np.rint((GRAY.astype(float) - low) * 255 / (high - low)).astype(np.uint8)
+    for order, name in (("<", "little"), (">", "big")):
+        u2, i2, i4, f4 = (order + kind for kind in ("u2", "i2", "i4", "f4"))
+        shape = GRAY.shape
+        shelf.drawn(f"tiff-16-bit-{name}.tif", tiff(shape, 16, 1, WIDE.astype(u2).tobytes(), order), GRAY)
+        signed = (GRAY.astype(int) * 100 - 12000).astype(i2)
+        shelf.drawn(
+            f"tiff-signed-16-bit-{name}.tif", tiff(shape, 16, 1, signed.tobytes(), order, 2), stretched
+        )
+        large = (GRAY.astype(np.int64) * 16_000_000 - 2_000_000_000).astype(i4)
+        shelf.drawn(
+            f"tiff-signed-32-bit-{name}.tif", tiff(shape, 32, 1, large.tobytes(), order, 2), stretched
+        )
+        unit = (GRAY / 255).astype(f4)
+        shelf.drawn(f"tiff-float-{name}.tif", tiff(shape, 32, 1, unit.tobytes(), order, 3), GRAY)
+        wide = RGB.astype(order + "u2") * 257
+        shelf.drawn(f"tiff-rgb-16-bit-{name}.tif", tiff(wide.shape, 16, 2, wide.tobytes(), order), RGB)
+    shape = GRAY.shape
+    huge = (GRAY.astype(np.int64) * 16_000_000).astype("<u4")
+    shelf.drawn("tiff-unsigned-32-bit.tif", tiff(shape, 32, 1, huge.tobytes()), stretched)
+    shelf.drawn(
+        "tiff-16-bit-white-is-zero.tif", tiff(shape, 16, 0, (65535 - WIDE).astype("<u2").tobytes()), GRAY
+    )
+    twelve = GRAY.astype(int) * 4095 // 255
+    twin = np.rint(twelve / 4095 * 255).astype(np.uint8)
+    shelf.drawn("tiff-12-bit.tif", tiff(shape, 12, 1, packed(twelve, 12).tobytes()), twin)
+    shelf.drawn(
+        "tiff-float-beyond.tif",
+        tiff(shape, 32, 1, (GRAY * 7.5 - 99).astype("<f4").tobytes(), "<", 3),
+        stretched,
+        1,
+    )
+    shelf.drawn(
+        "tiff-float-huge.tif", tiff(shape, 32, 1, (GRAY * 1e36).astype("<f4").tobytes(), "<", 3), stretched, 1
+    )
+    tiny = (GRAY / 255e30).astype("<f4")
+    shelf.drawn("tiff-float-tiny.tif", tiff(shape, 32, 1, tiny.tobytes(), "<", 3), np.zeros_like(GRAY))
+    flat = np.full(shape, 7, "<i4")
+    shelf.drawn("tiff-32-bit-flat.tif", tiff(shape, 32, 1, flat.tobytes(), "<", 2), np.zeros_like(GRAY))
+    for name, value in (("nan", np.nan), ("infinite", np.inf), ("minus-infinite", -np.inf)):
+        holes = (GRAY / 255).astype("<f4")
+        holes[5, 5] = value
+        shelf.failed(f"tiff-float-{name}.tif", tiff(shape, 32, 1, holes.tobytes(), "<", 3), "damaged")
+    shelf.failed("tiff-float-64.tif", tiff(shape, 64, 1, (GRAY / 255).tobytes(), "<", 3), "damaged")
+    compressed = saved(
+        Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression="tiff_adobe_deflate"
+    )
+    shelf.drawn("tiff-float-deflate.tif", compressed, GRAY)
+
+
+def _ppm(shelf: _Shelf) -> None:
+    size = b"%d %d\n" % (WIDTH, HEIGHT)
+    good = b"P6\n" + size + b"255\n" + RGB.tobytes()
+    plain = lambda array: b" ".join(b"%d" % v for v in array.ravel())  # noqa: E731
+    shelf.drawn("ppm.ppm", good, RGB)
+    shelf.drawn("ppm-gray.pgm", b"P5\n" + size + b"255\n" + GRAY.tobytes(), GRAY)
+    bits = GRAY > 127
+    shelf.drawn("ppm-bits.pbm", b"P4\n" + size + np.packbits(~bits, axis=1).tobytes(), bits * np.uint8(255))
+    shelf.drawn("ppm-plain-bits.pbm", b"P1\n" + size + plain((~bits).astype(int)), bits * np.uint8(255))
+    shelf.drawn("ppm-plain-gray.pgm", b"P2\n" + size + b"255\n" + plain(GRAY), GRAY)
+    shelf.drawn("ppm-plain.ppm", b"P3\n" + size + b"255\n" + plain(RGB), RGB)
+    shelf.drawn("ppm-comment.ppm", b"P6\n# a comment\n" + size + b"255\n" + RGB.tobytes(), RGB)
+    shelf.drawn("ppm-16-bit.pgm", b"P5\n" + size + b"65535\n" + WIDE.astype(">u2").tobytes(), GRAY)
+    wide = (RGB.astype(np.uint32) * 257).astype(">u2")
+    shelf.drawn("ppm-rgb-16-bit.ppm", b"P6\n" + size + b"65535\n" + wide.tobytes(), RGB)
+    twelve = GRAY.astype(int) * 4095 // 255
+    twin = np.rint(twelve / 4095 * 255).astype(np.uint8)
+    shelf.drawn("ppm-12-bit.pgm", b"P5\n" + size + b"4095\n" + twelve.astype(">u2").tobytes(), twin, 1)
+    four = GRAY >> 4
+    shelf.drawn("ppm-4-bit.pgm", b"P5\n" + size + b"15\n" + four.tobytes(), four * np.uint8(17))
+    unit = (GRAY / 255).astype("<f4")[::-1]
+    shelf.drawn("ppm-float.pfm", b"Pf\n" + size + b"-1.0\n" + unit.tobytes(), GRAY)
+    shelf.failed("ppm-float-nan.pfm", b"Pf\n" + size + b"-1.0\n" + (unit * np.nan).tobytes(), "damaged")
+    shelf.cut("ppm", ".ppm", good, (3, 5, 9, 0.5, -1), "truncated", "damaged")
+    shelf.failed("ppm-white-0.ppm", b"P6\n" + size + b"0\n" + RGB.tobytes(), "damaged")
+    shelf.failed("ppm-white-99999.ppm", b"P6\n" + size + b"99999\n" + RGB.tobytes(), "damaged")
+    shelf.failed("ppm-size-minus.ppm", b"P6\n-5 -5\n255\n" + RGB.tobytes(), "damaged", "truncated")
+    shelf.failed("ppm-size-words.ppm", b"P6\nten ten\n255\n" + RGB.tobytes(), "damaged")
+    shelf.failed("ppm-plain-words.ppm", b"P3\n" + size + b"255\nred green blue", "damaged", "truncated")
+    shelf.failed("ppm-plain-too-large.ppm", b"P2\n2 1\n255\n300 0\n", "damaged")
+    shelf.failed("ppm-endless-comment.ppm", b"P6\n#" + b"x" * 100_000, "truncated", "damaged")
+    shelf.failed("pam.pam", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\nENDHDR\n\0", "format")
+
+
+def _jpeg2000(shelf: _Shelf) -> None:
+    if not features.check("jpg_2000"):
+        return
+    good = saved(RGB, "JPEG2000")
+    shelf.drawn("jpeg2000.jp2", good, RGB)
+    shelf.drawn("jpeg2000-stream.j2k", saved(RGB, "JPEG2000", no_jp2=True), RGB)
+    shelf.drawn("jpeg2000-gray.jp2", saved(GRAY, "JPEG2000"), GRAY)
+    shelf.drawn("jpeg2000-alpha.jp2", saved(RGBA, "JPEG2000"), over_white(RGB, ALPHA), 1)
+    shelf.drawn("jpeg2000-16-bit.jp2", saved(WIDE.astype(np.uint16), "JPEG2000"), GRAY)
+    shelf.drawn("jpeg2000-tiles.jp2", saved(RGB, "JPEG2000", tile_size=(16, 16)), RGB)
+    shelf.cut("jpeg2000", ".jp2", good, (20, 90, 0.5, 0.9, -1), "truncated", "damaged")
+
+
+def _avif(shelf: _Shelf) -> None:
+    if not (hasattr(features, "modules") and "avif" in features.modules and features.check("avif")):
+        return
+    fine = {"quality": 95, "subsampling": "4:4:4", "speed": 8}
+    good = saved(RGB, "AVIF", **fine)
+    shelf.drawn("avif.avif", good, RGB, 16)
+    shelf.drawn("avif-alpha.avif", saved(RGBA, "AVIF", **fine), over_white(RGB, ALPHA), 24)
+    shelf.drawn("avif-animated.avif", saved(RGB, "AVIF", **fine, **film()), RGB, 16)
+    shelf.cut("avif", ".avif", good, (40, 100, 0.5, 0.9, -1), "truncated", "damaged")
+
+
+def _orientation(shelf: _Shelf) -> None:
+    for n in range(1, 9):
+        pixels = stored(RGB, n)
+        jpeg = saved(pixels, "JPEG", quality=95, subsampling=0, exif=exif(n))
+        shelf.drawn(f"orientation-{n}.jpg", jpeg, RGB, 8)
+        shelf.drawn(f"orientation-{n}.png", saved(pixels, "PNG", exif=exif(n)), RGB)
+        tail = (chunk(b"eXIf", exif(n).tobytes().removeprefix(b"Exif\0\0")),)
+        shelf.drawn(f"orientation-{n}-behind.png", png(pixels, 8, 2, behind=tail), RGB)
+        shelf.drawn(f"orientation-{n}.tif", tiff(pixels.shape, 8, 2, pixels.tobytes(), t274=[n]), RGB)
+        lzw = saved(pixels, "TIFF", compression="tiff_lzw", tiffinfo={274: n})
+        shelf.drawn(f"orientation-{n}-lzw.tif", lzw, RGB)
+        if features.check("webp"):
+            shelf.drawn(f"orientation-{n}.webp", saved(pixels, "WEBP", lossless=True, exif=exif(n)), RGB)
+    wide = stored(WIDE, 6)
+    data = tiff(wide.shape, 16, 0, (65535 - wide).astype("<u2").tobytes(), t274=[6])
+    shelf.drawn("orientation-6-16-bit-white-is-zero.tif", data, GRAY)
+    shelf.drawn("orientation-6-gray.png", saved(stored(GRAY, 6), "PNG", exif=exif(6)), GRAY)
+    turned = png(stored(RGBA, 8), 8, 6, chunk(b"eXIf", exif(8).tobytes().removeprefix(b"Exif\0\0")))
+    shelf.drawn("orientation-8-alpha.png", turned, over_white(RGB, ALPHA), 1)
+
+
+def _sizes(shelf: _Shelf) -> None:
+    dot = np.array([[[200, 30, 90]]], np.uint8)
+    for form, tolerance in (("PNG", 0), ("BMP", 0), ("TIFF", 0), ("PPM", 0), ("GIF", 0), ("JPEG", 8)):
+        shelf.drawn(f"one-pixel.{form.lower()}", saved(dot, form), dot, tolerance)
+    shelf.drawn(
+        "one-pixel-clear.png", png(np.zeros((1, 1, 4), int), 8, 6), np.full((1, 1, 3), WHITE, np.uint8)
+    )
+    for height, width in ((1, 30_000), (30_000, 1), (2, 20_000), (3, 1)):
+        line = np.resize(RGB, (height, width, 3))
+        shelf.drawn(f"size-{height}x{width}.png", saved(line, "PNG"), line)
+    line = np.tile(GRAY[:1, :1], (1, 65_500))
+    shelf.drawn("size-1x65500.jpg", saved(line, "JPEG"), line, 8)
+    shelf.drawn("size-65500x1.jpg", saved(line.T, "JPEG"), line.T, 8)
+
+
+def _bombs(shelf: _Shelf) -> None:
+    """Small files that ask for more memory than they may have."""
+    good = chunk(b"IDAT", zlib.compress(scanlines(RGB, 8))) + chunk(b"IEND")
+    shelf.failed("bomb-header.png", PNG + header(100_000, 100_000) + good, "too-large")
+    shelf.failed("bomb-header-max.png", PNG + header(2**31 - 1, 2**31 - 1) + good, "too-large")
+    side = 20_000
+    rows = zlib.compressobj(9)
+    body = b"".join(rows.compress(bytes(side // 8 + 1)) for _ in range(side)) + rows.flush()
+    real = PNG + header(side, side, 1, 0) + chunk(b"IDAT", body) + chunk(b"IEND")
+    shelf.failed("bomb-real.png", real, "too-large")  # 400 million pixels in 50 kB
+    line = PNG + header(1_000_001, 1, 1, 0)
+    line += chunk(b"IDAT", zlib.compress(bytes(1 + 125_001))) + chunk(b"IEND")
+    shelf.failed("bomb-line.png", line, "too-large")
+    jpeg = saved(RGB, "JPEG")
+    at = jpeg.index(b"\xff\xc0") + 5
+    shelf.failed("bomb.jpg", jpeg[:at] + b"\xff\xff\xff\xff" + jpeg[at + 4 :], "too-large")
+    gif = saved(GRAY, "GIF")
+    shelf.failed("bomb.gif", gif[:6] + b"\xff\xff\xff\xff" + gif[10:], "too-large")
+    frames = saved(GRAY, "GIF", save_all=True, append_images=[Image.new("L", (WIDTH, HEIGHT))], disposal=2)
+    shelf.failed("bomb-film.gif", frames[:6] + b"\xff\xff\xff\xff" + frames[10:], "too-large")
+    shelf.failed("bomb.bmp", bmp(100_000, 100_000, 24, 0, b"", bytes(999)), "too-large")
+    shelf.failed("bomb.tif", tiff((100_000, 100_000, 3), 8, 2, bytes(999)), "too-large")
+    shelf.failed("bomb.ppm", b"P6\n99999 99999\n255\n" + bytes(999), "too-large")
+    if features.check("webp"):
+        extended = b"VP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + b"\xfe\x3f\0" * 2
+        frame = saved(RGB, "WEBP", lossless=True)[12:]
+        riff = b"WEBP" + extended + frame
+        data = b"RIFF" + struct.pack("<I", len(riff)) + riff
+        shelf.failed("bomb.webp", data, "too-large", "damaged", "truncated")
+    if features.check("jpg_2000"):
+        stream = saved(RGB, "JPEG2000", no_jp2=True)
+        size = stream.index(b"\xff\x51") + 6
+        data = stream[:size] + struct.pack(">II", 100_000, 100_000) + stream[size + 8 :]
+        shelf.failed("bomb.j2k", data, "too-large")
+
+
+def _no_images(shelf: _Shelf) -> None:
+    shelf.failed("empty.png", b"", "empty")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("cat.jpg", saved(RGB, "JPEG"))
+    for name, data in {
+        "one-byte.png": b"\x89",
+        "zeros.jpg": bytes(5000),
+        "ones.jpg": b"\xff" * 5000,
+        "noise.png": np.random.default_rng(7).bytes(5000),
+        "text.jpg": "Liebe Grüße aus dem Urlaub\n".encode() * 9,
+        "page.jpg": b"<!DOCTYPE html><html><body>404 Not Found</body></html>",
+        "drawing.png": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
+        "drawing-plain.png": b"<svg/>",
+        "comments.png": b"<!>" * 5000,  # a trap for regular expressions
+        "postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) (w) file\nshowpage\n",
+        "postscript-binary.eps": b"\xc5\xd0\xd3\xc6" + bytes(99),
+        "document.png": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
+        "archive.png": archive.getvalue(),
+        "squeezed.png": gzip.compress(saved(RGB, "PNG")),
+        "film.jpg": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(99),
+        "phone.jpg": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99),
+        "layers.psd": b"8BPS\0\1" + bytes(6) + b"\0\3" + struct.pack(">IIHH", 1, 1, 8, 3) + bytes(15),
+        "icon.ico": saved(np.resize(RGB, (16, 16, 3)), "ICO"),
+        "targa.tga": saved(RGB, "TGA"),
+        "pcx.pcx": saved(RGB, "PCX"),
+        "array.npy": b"\x93NUMPY\1\0" + bytes(99),
+        "pickle.png": pickle.dumps({"image": 1}),
+        "program.png": b"\x7fELF\2\1\1" + bytes(99),
+        "script.png": b"#!/bin/sh\nrm -rf /\n",
+        "x-bitmap.xbm": b"#define a_width 1\n#define a_height 1\nstatic char a_bits[] = {\n0};\n",
+        "magick.png": b"push graphic-context\nfill 'url(https://127.0.0.1/|touch x)'\npop graphic-context",
+        "magick.mvg": b"viewbox 0 0 9 9 image over 0,0 0,0 'ephemeral:/tmp/x'",
+    }.items():
+        shelf.failed(name, data, "format")
+
+
+def _file_types(shelf: _Shelf) -> None:
+    good = shelf.write("good-neighbour.png", saved(RGB, "PNG"))
+    shelf.path_drawn("good-neighbour", good, RGB)
+
+    def link(name: str, to: str) -> bytes:
+        os.symlink(to, shelf.path(name))
+        return shelf.path(name)
+
+    shelf.path_drawn("link", link("link.png", "good-neighbour.png"), RGB)
+    shelf.path_drawn("link-to-link", link("link-to-link.png", "link.png"), RGB)
+    os.link(good, shelf.path("second-name.png"))
+    shelf.path_drawn("hard-link", shelf.path("second-name.png"), RGB)
+    shelf.path_failed("link-dangling", link("link-dangling.png", "nothing"), "missing")
+    shelf.path_failed("link-loop", link("link-loop.png", "link-loop.png"), "unreadable")
+    shelf.path_failed("link-to-folder", link("link-to-folder.png", "."), "not-a-file")
+    shelf.path_failed("link-to-zeros", link("link-to-zeros.png", "/dev/zero"), "not-a-file")
+    shelf.path_failed("link-to-null", link("link-to-null.png", "/dev/null"), "not-a-file")
+    shelf.path_failed(
+        "link-to-terminal", link("link-to-terminal.png", "/dev/tty"), "not-a-file", "unreadable"
+    )
+    shelf.path_failed("link-to-proc", link("link-to-proc.png", "/proc/version"), "empty")
+    os.mkfifo(shelf.path("fifo.jpg"))
+    shelf.path_failed("fifo", shelf.path("fifo.jpg"), "not-a-file")
+    shelf.path_failed("link-to-fifo", link("link-to-fifo.jpg", "fifo.jpg"), "not-a-file")
+    os.mknod(shelf.path("socket.jpg"), stat.S_IFSOCK | 0o600)
+    shelf.path_failed("socket", shelf.path("socket.jpg"), "not-a-file")
+    os.mkdir(shelf.path("folder.jpg"))
+    shelf.path_failed("folder", shelf.path("folder.jpg"), "not-a-file")
+    shelf.path_failed("missing", shelf.path("not-there.jpg"), "missing")
+    shelf.path_failed("below-a-file", shelf.path("good-neighbour.png/x.png"), "missing")
+    shelf.path_failed("name-of-300", shelf.path("n" * 296 + ".png"), "missing")
+    with open(shelf.path("sparse.png"), "wb") as file:
+        file.write(saved(RGB, "PNG"))
+        file.truncate(2**40)  # takes no room on the disk
+    shelf.path_failed("sparse", shelf.path("sparse.png"), "too-large")
+    locked = shelf.write("locked.png", saved(RGB, "PNG"))
+    os.chmod(locked, 0)
+    if os.access(locked, os.R_OK):  # root
+        os.unlink(locked)
+    else:
+        shelf.path_failed("locked", locked, "unreadable")
+
+
+def _names(shelf: _Shelf) -> None:
+    """Good images under names that break programs."""
+    data = saved(RGB, "PNG")
+    for name, file in {
+        "newline": b"new\nline.png",
+        "tab": b"tab\t.png",
+        "return": b"carriage\rreturn.png",
+        "escape": b"\x1b[31mred\x1b[0m.png",
+        "bell": b"bell\x07.png",
+        "delete": b"del\x7f.png",
+        "leading-dash": b"-o.png",
+        "looks-like-option": b"--force",
+        "leading-space": b" space.png",
+        "trailing-space": b"space.png ",
+        "trailing-dot": b"dot.png.",
+        "single-quote": b"it's.png",
+        "double-quote": b'say "cheese".png',
+        "backslash": b"back\\slash\\n.png",
+        "backquote": b"`id`.png",
+        "dollar": b"$(id) $HOME.png",
+        "semicolon": b"a;b&c|d.png",
+        "percent": b"100%s%n%d.png",
+        "braces": b"{a}{0}.png",
+        "glob": b"*?[a-z].png",
+        "hash": b"#comment.png",
+        "tilde": b"~.png",
+        "colon": b"C:x.png",
+        "at": b"@file.png",
+        "less-than": b"<b>&amp;.png",
+        "comma": b"a,b.png",
+        "emoji": "📷🐈.png".encode(),
+        "chinese": "猫.png".encode(),
+        "arabic": "قط.png".encode(),
+        "accent-one": "caf\u00e9.png".encode(),
+        "accent-two": "cafe\u0301.png".encode(),
+        "right-to-left": "photo\u202egnp.exe.png".encode(),
+        "zero-width": "zero\u200bwidth.png".encode(),
+        "line-separator": "line\u2028separator.png".encode(),
+        "next-line": "next\u0085line.png".encode(),
+        "not-utf-8": b"caf\xe9.png",
+        "not-utf-8-at-all": b"\xff\xfe\x80.png",
+        "overlong": b"\xc0\xaf.png",
+        "surrogate": b"\xed\xa0\x80.png",
+        "long-255": b"l" * 251 + b".png",
+        "long-255-wide": "猫".encode() * 83 + b"ab.png",
+        "upper-case": b"UPPER.PNG",
+        "no-extension": b"no-extension",
+        "two-extensions": b"two.jpg.png",
+        "wrong-extension": b"png.jpg",
+        "text-extension": b"png.txt",
+        "same-stem-1": b"same.png",
+        "same-stem-2": b"same.jpg",
+        "like-an-output": b"cat.jpg.guided.png",
+        "dos-device": b"NUL.png",
+    }.items():
+        try:
+            path = shelf.write(file, data)
+        except (OSError, ValueError):  # a file system that takes UTF-8 names only
+            continue
+        shelf.path_drawn(f"name-{name}", path, RGB)
+
+
+if __name__ == "__main__":
+    for case in catalogue(sys.argv[1]):
+        print(case.outcome, ascii(os.fsdecode(case.path)), ",".join(sorted(case.kinds)), sep="\t")

@@ -1,0 +1,244 @@
+"""Are the gradients right? Every small model against the eager reference, the worked example, finite differences.
+
+About 80 s on 2 cores. The large networks are in test_truth_slow.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from models import CASES, CLASSES, NO_RELU, Case, Reference, Table, images
+from PIL import Image
+from reference import MODES, Truth, attribution, difference
+
+from gradviz_cli import load
+from gradviz_cli.errors import ExitCode, GradvizError
+
+FINAL = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid, "none": tf.identity}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on disk, opened by gradviz, beside its reference and its images."""
+
+    case: Case
+    folder: Path
+    reference: Reference
+    images: np.ndarray
+    model: object
+    explain: object = field(init=False)
+    truth: object = field(init=False)
+
+    def __post_init__(self):
+        object.__setattr__(self, "explain", functools.cache(functools.partial(self.model.explain, self.images)))
+        object.__setattr__(self, "truth", functools.cache(self._truth))
+
+    def _truth(self, mode: str, target: str | int = "top1") -> Truth:
+        return attribution(self.reference(mode), self.images, target)
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def subject(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("truth") / "model"
+    reference = request.param.write(folder)
+    batch = images(reference, request.param.shape)
+    with load(folder, preprocess="raw") as model:
+        yield Subject(request.param, folder, reference, batch, model)
+
+
+def signature(folder: Path, batch: np.ndarray) -> np.ndarray:
+    """What the model itself answers, run by TensorFlow's own loader."""
+    root = tf.saved_model.load(str(folder))
+    run = root.signatures["serving_default"]
+    (name,) = run.structured_input_signature[1]
+    (answer,) = run(**{name: tf.constant(batch)}).values()
+    return answer.numpy()
+
+
+# --- every small model ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_attribution_is_the_reference(subject, mode):
+    got, want = subject.explain(mode, "top1"), subject.truth(mode)
+    assert got.attribution.dtype == np.float32
+    assert got.targets.tolist() == want.targets.tolist()
+    assert difference(got.attribution, want.attribution) < 1e-4
+
+
+def test_attribution_of_a_given_class_is_the_reference(subject):
+    for target in (0, CLASSES - 1):
+        got, want = subject.explain("guided", target), subject.truth("guided", target)
+        assert got.targets.tolist() == [target] * len(subject.images)
+        assert difference(got.attribution, want.attribution) < 1e-4
+
+
+def test_the_modes_differ(subject):
+    backprop, deconv, guided = (subject.explain(mode, "top1").attribution for mode in MODES)
+    assert difference(guided, backprop) > 1e-2
+    assert difference(deconv, backprop) > 1e-2
+    assert difference(guided, deconv) > 1e-2
+
+
+def test_scores_are_those_of_the_signature(subject):
+    logits = np.stack([subject.explain("backprop", k).scores for k in range(CLASSES)], axis=1)
+    answer = signature(subject.folder, subject.images)
+    np.testing.assert_allclose(FINAL[subject.case.final](logits), answer, rtol=1e-4, atol=1e-5)
+    top = subject.explain("backprop", "top1")
+    assert top.targets.tolist() == answer.argmax(axis=1).tolist()
+    np.testing.assert_allclose(top.scores, subject.truth("backprop").scores, rtol=1e-4)
+
+
+def test_report_counts_what_the_signature_reaches(subject):
+    subject.explain("guided", "top1")
+    counted = subject.model.report.activations
+    patched = {kind: (n, n) for kind, n in subject.case.patched.items()}
+    left = {kind: (n, 0) for kind, n in subject.case.left.items()}
+    assert {kind: tuple(count) for kind, count in counted.items()} == patched | left
+
+
+# --- models without a ReLU, other scores ----------------------------------------------------------------------------
+
+
+def test_without_relu_backprop_is_true_and_the_rest_refused(tmp_path):
+    reference = NO_RELU.write(tmp_path / "model")
+    batch = images(reference, NO_RELU.shape)
+    with load(tmp_path / "model", preprocess="raw") as model:
+        got = model.explain(batch, mode="backprop")
+        assert difference(got.attribution, attribution(reference("backprop"), batch).attribution) < 1e-4
+        for mode in ("deconv", "guided"):
+            with pytest.raises(GradvizError) as refusal:
+                model.explain(batch, mode=mode)
+            assert refusal.value.code == ExitCode.MODEL_UNUSABLE
+
+
+def test_score_output_is_behind_the_softmax(tmp_path):
+    reference = CASES[0].write(tmp_path / "model")
+    batch = images(reference, CASES[0].shape)
+    with load(tmp_path / "model", preprocess="raw", score="output") as model:
+        for mode in MODES:
+            got = model.explain(batch, mode=mode)
+            logits_of = reference(mode)
+            want = attribution(lambda x, logits_of=logits_of: tf.nn.softmax(logits_of(x)), batch)
+            assert difference(got.attribution, want.attribution) < 1e-4
+            np.testing.assert_allclose(got.scores, signature(tmp_path / "model", batch).max(axis=1), rtol=1e-5)
+
+
+# --- finite differences ---------------------------------------------------------------------------------------------
+
+
+class Smooth(tf.Module):
+    """softplus, tanh, no kink: logits = tanh(softplus(conv(x)) @ a) @ b."""
+
+    def __init__(self):
+        super().__init__()
+        draw = np.random.default_rng(5)
+        self.kernel = tf.Variable(draw.normal(0, 0.5, (3, 3, 3, 4)).astype(np.float32))
+        self.a = tf.Variable(draw.normal(0, 0.3, (64, 6)).astype(np.float32))
+        self.b = tf.Variable(draw.normal(size=(6, 3)).astype(np.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 6, 6, 3])])
+    def serve(self, image):
+        hidden = tf.nn.softplus(tf.nn.conv2d(image, self.kernel, 1, "VALID"))
+        return {"scores": tf.tanh(tf.reshape(hidden, [-1, 64]) @ self.a) @ self.b}
+
+    def by_hand(self, x: np.ndarray) -> np.ndarray:
+        """The same in NumPy and float64."""
+        kernel, a, b = (v.numpy().astype(np.float64) for v in (self.kernel, self.a, self.b))
+        windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+        hidden = np.logaddexp(0, np.einsum("nyxchw,hwck->nyxk", windows, kernel))
+        return np.tanh(hidden.reshape(len(x), 64) @ a) @ b
+
+
+def test_backprop_agrees_with_finite_differences(tmp_path):
+    net, step, target = Smooth(), 1e-4, 1
+    tf.saved_model.save(net, str(tmp_path / "model"), signatures=net.serve)
+    image = np.random.default_rng(6).normal(size=(1, 6, 6, 3)).astype(np.float32)
+    nudges = step * np.eye(image.size).reshape(-1, 6, 6, 3)
+    up, down = net.by_hand(image + nudges), net.by_hand(image - nudges)
+    want = ((up - down)[:, target] / (2 * step)).reshape(image.shape)
+    with load(tmp_path / "model", preprocess="raw") as model:
+        got = model.explain(image, mode="backprop", target=target)
+    assert difference(got.attribution, want) < 1e-5
+    np.testing.assert_allclose(got.scores, net.by_hand(image)[:, target], rtol=1e-5)
+
+
+# --- the worked example ---------------------------------------------------------------------------------------------
+
+# Score 0 has the table as its upstream gradient, score 1 the table with all signs turned.
+UPSTREAM = np.array([[-2, 3, -1], [6, -3, 1], [2, -1, 3]])
+OFFSET = 8  # makes the features below 8-bit pixels
+
+FEATURES = np.array([[1, -1, 5], [2, -5, -7], [-3, 2, 4]])
+WORKED = {
+    ("backprop", 0): [[-2, 0, -1], [6, 0, 0], [0, -1, 3]],
+    ("deconv", 0): [[0, 3, 0], [6, 0, 1], [2, 0, 3]],
+    ("guided", 0): [[0, 0, 0], [6, 0, 0], [0, 0, 3]],
+    ("backprop", 1): [[2, 0, 1], [-6, 0, 0], [0, 1, -3]],
+    ("deconv", 1): [[2, 0, 1], [0, 3, 0], [0, 1, 0]],
+    ("guided", 1): [[2, 0, 1], [0, 0, 0], [0, 1, 0]],
+}
+
+# A cap c shuts the gate at c and above. Features (c - 4 is added to those at or above the cap):
+#      1  0  5        open, at zero, above the cap
+#      2 -5  4        open, below zero, at the cap
+#     -3  3  7        below zero, open, above the cap
+# so the gate is 1 0 0 / 1 0 0 / 0 1 0, and
+#   backprop = upstream * gate           -2 0 0 / 6 0 0 / 0 -1 0
+#   deconv = max(upstream, 0)             0 3 0 / 6 0 1 / 2  0 3
+#   guided = max(upstream, 0) * gate      0 0 0 / 6 0 0 / 0  0 0
+CAPPED_FEATURES = np.array([[1, 0, 5], [2, -5, 4], [-3, 3, 7]])
+CAPPED = {
+    "backprop": [[-2, 0, 0], [6, 0, 0], [0, -1, 0]],
+    "deconv": [[0, 3, 0], [6, 0, 1], [2, 0, 3]],
+    "guided": [[0, 0, 0], [6, 0, 0], [0, 0, 0]],
+}
+
+
+def pixels(features: np.ndarray) -> np.ndarray:
+    return (features + OFFSET).astype(np.float32).reshape(1, 3, 3, 1)
+
+
+def test_worked_example(tmp_path):
+    Table([UPSTREAM, -UPSTREAM], tf.nn.relu, OFFSET).write(tmp_path / "model")
+    with load(tmp_path / "model", preprocess="raw") as model:
+        for (mode, target), want in WORKED.items():
+            got = model.explain(pixels(FEATURES), mode=mode, target=target)
+            assert got.attribution[0, ..., 0].tolist() == want, (mode, target)
+            # relu(features) * upstream by hand: -2 - 5 + 12 - 2 + 12
+            assert got.scores.tolist() == [15 if target == 0 else -15]
+            assert model.explain(pixels(FEATURES), mode=mode).targets.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("cap", "relu"),
+    [(4, lambda x: tf.minimum(tf.nn.relu(x), 4.0)), (6, tf.nn.relu6)],
+    ids=["Minimum-of-Relu", "Relu6"],
+)
+def test_worked_example_with_a_cap(tmp_path, cap, relu):
+    features = np.where(CAPPED_FEATURES >= 4, CAPPED_FEATURES + cap - 4, CAPPED_FEATURES)
+    Table([UPSTREAM, -UPSTREAM], relu, OFFSET).write(tmp_path / "model")
+    with load(tmp_path / "model", preprocess="raw") as model:
+        for mode, want in CAPPED.items():
+            got = model.explain(pixels(features), mode=mode, target=0)
+            assert got.attribution[0, ..., 0].tolist() == want, mode
+
+
+def test_worked_example_through_the_command_line(tmp_path):
+    Table([UPSTREAM, -UPSTREAM], tf.nn.relu, OFFSET).write(tmp_path / "model")
+    Image.fromarray((FEATURES + OFFSET).astype(np.uint8)).save(tmp_path / "table.png")
+    command = [sys.executable, "-m", "gradviz_cli", "explain", "model", "table.png", "-o", "out"]
+    options = ["-m", "all", "--raw", "--preprocess", "raw"]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    for mode in MODES:
+        got = np.load(tmp_path / "out" / f"table.png.{mode}.npy")
+        assert got.dtype == np.float32
+        assert got[..., 0].tolist() == WORKED[mode, 0], mode

@@ -1,0 +1,45 @@
+"""The three modes on the large networks of keras.applications. About 2.5 minutes and 3 GB on 2 cores.
+
+Run with `pytest -m slow tests/test_truth_slow.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import pytest
+from models import application_case, images
+from reference import MODES, attribution, difference
+
+from gradviz_cli import load
+
+# Name, ReLUs counted in the papers' block diagrams, side of the input (the smallest that the architecture takes).
+NETWORKS = [
+    application_case("VGG16", {"Relu": 15}, side=32),
+    application_case("ResNet50", {"Relu": 49}, side=32),
+    application_case("MobileNetV2", {"Relu6": 35}, side=32, gain=5.0),
+    application_case("DenseNet121", {"Relu": 121}, side=32),
+    application_case("InceptionV3", {"Relu": 94}, side=75),
+    application_case("Xception", {"Relu": 35}, side=71),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", NETWORKS, ids=str)
+def test_all_modes_are_the_reference(case, tmp_path):
+    reference = case.write(tmp_path / "model")
+    batch = images(reference, case.shape, of=64)
+    with load(tmp_path / "model", preprocess="raw") as model:
+        got = {mode: model.explain(batch, mode=mode) for mode in MODES}
+        counted = {kind: tuple(count) for kind, count in model.report.activations.items()}
+    for mode in MODES:
+        want = attribution(reference(mode), batch)
+        assert got[mode].targets.tolist() == want.targets.tolist()
+        assert got[mode].scores == pytest.approx(want.scores, rel=1e-4)
+        assert difference(got[mode].attribution, want.attribution) < 1e-4, mode
+    assert difference(got["guided"].attribution, got["backprop"].attribution) > 1e-2
+    assert counted == {kind: (n, n) for kind, n in case.patched.items()}
+    del reference
+    keras.backend.clear_session()
+    gc.collect()
