@@ -280,7 +280,7 @@ def _failed(job: Job, error: ImageError, seconds: float) -> Result:
 
 def _geometry_hint(plan: Plan) -> images.Geometry | None:
     shape = peek.input_shape(Path(plan.model.path), plan.model.signature, plan.model.input)
-    if shape is None or shape[3] not in (1, 3, 4):
+    if shape is None or shape[3] not in (1, 3, 4) or plan.model.layout not in (None, "NHWC"):
         return None
     height, width = plan.model.input_size or shape[1:3]
     if height < 1 or width < 1 or height * width > plan.max_pixels:

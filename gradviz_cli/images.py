@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import logging
 import os
 import re
 import secrets
@@ -31,6 +32,9 @@ from PIL import Image, ImageFile, features
 from .errors import ImageError, OutputError, UsageError
 
 AnyPath = str | bytes | os.PathLike
+
+# Without any handler Python prints what Pillow logs; one that does nothing leaves it to who configures logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 BACKGROUND = 255  # what shines through transparent pixels: white, as on paper and in most viewers
 PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
@@ -516,11 +520,12 @@ def fit(image: Image.Image, geometry: Geometry) -> np.ndarray:
         uint8 [h, w, channels]; a fourth channel is 255.
     """
     seen, shown = spread(geometry, (image.height, image.width))
-    box = (seen.left, seen.top, seen.left + seen.width, seen.top + seen.height)
-    if (seen.height, seen.width) == (shown.height, shown.width):
-        part = image.crop(box)
-    else:
-        part = image.resize((shown.width, shown.height), Image.Resampling.BILINEAR, box)
+    part = image
+    if (seen.height, seen.width) != (image.height, image.width):
+        # cut first: given the box, `resize` would let the pixels around it in
+        part = image.crop((seen.left, seen.top, seen.left + seen.width, seen.top + seen.height))
+    if (seen.height, seen.width) != (shown.height, shown.width):
+        part = part.resize((shown.width, shown.height), Image.Resampling.BILINEAR)
     part = part.convert(_MODES[geometry.channels])
     pixels = np.full((geometry.height, geometry.width, geometry.channels), PADDING, np.uint8)
     pixels[..., 3:] = 255

@@ -283,15 +283,18 @@ class _Sheet:
         self.framed(x, y, Image.fromarray(np.repeat(picture.legend[ramp][None], layout.bar, axis=0)))
         for k, label in enumerate(labels):
             across = layout.width * k // (len(labels) - 1)
-            anchor = "la" if k == 0 else "ra" if label is labels[-1] else "ma"
+            anchor = "la" if k == 0 else "ra" if k == len(labels) - 1 else "ma"
             self.text(x + across, y + layout.bar + layout.gap // 2, label, layout.text, _FAINT, anchor)
 
 
-def _foot(columns: Sequence[Column], notes: Sequence[str]) -> str:
+def _foot(columns: Sequence[Column], notes: Sequence[str], shared: bool) -> str:
     """The sentences at the foot of the figure."""
-    scales = [column.picture.scale for column in columns if column.picture.scale is not None]
-    shared = len(scales) > 1 and len(set(scales)) == 1 and len(bar_labels(scales[0])) > 1
-    return " ".join([UNIT, *(["All maps share one scale."] if shared else []), *notes])
+    scales = {column.picture.scale for column in columns} - {None}
+    if shared and len(scales) > 1:
+        raise ValueError(f"a panel cannot claim one shared scale for maps of {len(scales)} scales")
+    has_bars = any(len(bar_labels(scale)) > 1 for scale in scales)
+    claim = ["All maps share one scale."] if shared and has_bars and len(columns) > 1 else []
+    return " ".join([UNIT, *claim, *notes])
 
 
 def panel(
@@ -300,6 +303,7 @@ def panel(
     *,
     lines: Sequence[str] = (),
     notes: Sequence[str] = (),
+    shared: bool = False,
     per_row: int = 4,
 ) -> np.ndarray:
     """An image and its maps in one figure, dark text on white.
@@ -309,11 +313,13 @@ def panel(
     image : uint8 [h, w, 3]
         The source image, upright.
     columns : sequence of Column
-        The maps, from left to right; at least one. Where all have one scale, the foot of the figure says so.
+        The maps, from left to right; at least one.
     lines : sequence of str
         What stands below the source image, a line each, such as its name.
     notes : sequence of str
         Sentences for the foot of the figure, after the unit of the numbers.
+    shared : bool
+        Whether the maps were drawn to one scale (`Style.share`): the foot of the figure then says so.
     per_row : int
         Maps in a row; more go on in the next row. The source image stands left of the first.
 
@@ -325,6 +331,8 @@ def panel(
     ------
     UsageError
         This Pillow cannot draw text.
+    ValueError
+        There is no map, or `shared` is claimed for maps whose scales differ.
     """
     if not columns or per_row < 1:
         raise ValueError(
@@ -333,7 +341,7 @@ def panel(
     layout = _layout(image, columns, lines)
     across, down = layout.width + layout.margin, layout.cell + layout.margin
     width = layout.margin + across * (1 + min(per_row, len(columns)))
-    foot = _wrapped(_foot(columns, notes), layout.text, width - 2 * layout.margin)
+    foot = _wrapped(_foot(columns, notes, shared), layout.text, width - 2 * layout.margin)
     rows = -(-len(columns) // per_row)
     sheet = _Sheet(width, layout.margin + rows * down + len(foot) * layout.line + layout.margin, layout)
 

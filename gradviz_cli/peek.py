@@ -100,3 +100,12 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
+
+
+def mentions(model: Path, word: bytes) -> bool:
+    """Whether the graph's file holds a word, such as the name of an op."""
+    try:
+        with open(model / "saved_model.pb", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(word) >= 0
+    except (OSError, ValueError):
+        return False

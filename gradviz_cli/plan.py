@@ -52,6 +52,9 @@ class ModelOptions:
     activations: str = "relu"
     preprocess: str = "auto"
     input_size: tuple[int, int] | None = None
+    layout: str | None = None
+    at: tuple[int, ...] = ()
+    feeds: tuple[tuple[str, str], ...] = ()
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
 

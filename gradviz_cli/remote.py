@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradviz_cli import errors
+from gradviz_cli import errors, peek
 from gradviz_cli.errors import ImageError, ModelRefused, ModelUnusable
 from gradviz_cli.plan import ModelOptions
 from gradviz_cli.supervisor import Child, ChildLost
@@ -70,7 +70,7 @@ class RemoteModel:
         """
         path = str(Path(self._options.path).resolve())
         config = {"read": [path], "scratch": self._scratch}
-        environment = sandbox.scrubbed_environment(self._scratch)
+        environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
         self._child = Child("gradviz_cli.worker", config, environment, self._scratch)
         if self._closed:  # a signal came in between
             self._child.close()
@@ -163,6 +163,11 @@ class RemoteModel:
         if self._child is not None:
             self._child.kill()
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _kernels(model: Path) -> dict[str, str]:
+    """oneDNN's batched matrix product corrupts the heap in gradients of attention (tensorflow#117700): not for such models."""
+    return {"TF_ENABLE_ONEDNN_OPTS": "0"} if peek.mentions(model, b"BatchMatMul") else {}
 
 
 def _as_exception(error: dict[str, str], path: str) -> Exception:

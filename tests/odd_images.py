@@ -358,7 +358,7 @@ def _png_transparency(shelf: _Shelf) -> None:
     key = RGB[20, 30]
     shown = np.where((key == RGB).all(-1, keepdims=True), np.uint8(WHITE), RGB)
     shelf.drawn("alpha-key-rgb.png", png(RGB, 8, 2, chunk(b"tRNS", struct.pack(">HHH", *key))), shown)
-    wide = RGB.astype(np.uint32) * 257
+    wide = RGB.astype(np.uint32) * 256 + 7
     key = chunk(b"tRNS", struct.pack(">HHH", *wide[20, 30]))
     shelf.drawn("alpha-key-rgb-16-bit.png", png(wide, 16, 2, key), shown)
     plte, opacity = chunk(b"PLTE", RAMP.tobytes()), np.arange(256, dtype=np.uint8)[::-1]
@@ -573,6 +573,8 @@ def _tiff(shelf: _Shelf) -> None:
     assert here[end : end + 4] == b"\0\0\0\0"
     loop = here[:end] + struct.pack("<L", 8) + here[end + 4 :]
     shelf.drawn("tiff-directory-loop.tif", loop, GRAY)
+    many = here.replace(struct.pack("<HHLL", 277, 3, 1, 1), struct.pack("<HHLL", 277, 3, 1, 9999))
+    shelf.failed("tiff-9999-channels.tif", many, "damaged")  # Pillow logs this, which Python may print
     shelf.failed("tiff-five-bits.tif", tiff(GRAY.shape, 5, 1, GRAY.tobytes()), "damaged")
     shelf.cut("tiff", ".tif", good, (20, 0.3, 0.7, -1), "truncated", "damaged")
     shelf.cut("tiff-start", ".tif", good, (2, 3), "format")

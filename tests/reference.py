@@ -142,9 +142,7 @@ def _clone(layer, relu: Callable, dtype: str, done: dict):
 def _copy(layer, relu: Callable, dtype: str, done: dict):
     api = _keras_of(layer)
     if isinstance(layer, api.Model):
-        return api.models.clone_model(
-            layer, clone_function=lambda inner: _clone(inner, relu, dtype, done)
-        )
+        return api.models.clone_model(layer, clone_function=lambda inner: _clone(inner, relu, dtype, done))
     cap = _cap(layer)
     if not isinstance(layer, api.layers.Layer):  # an operation of a Keras 3 graph; it holds no weights
         return api.layers.Activation(relu(*cap)) if cap else layer

@@ -21,9 +21,10 @@ LAYERS = [
 ]
 WORKER_LAYERS = [
     {"worker.sandbox", "worker.tf_private", "worker.savedmodel"},
-    {"worker.expand"},
-    {"worker.weights", "worker.policy", "worker.patch"},
-    {"worker.graph", "worker.gradient"},
+    {"worker.expand", "worker.entry"},
+    {"worker.weights", "worker.policy", "worker.patch", "worker.objects", "worker.onednn", "worker.graph"},
+    {"worker.score", "worker.gradient"},
+    {"worker.ranges"},
     {"worker.model"},
     {"worker.serve"},
     {"worker.__main__"},

@@ -122,6 +122,14 @@ def test_the_scale_ends_at_the_nearest_rank_percentile(style, clip):
     assert low == (0 if style in MAGNITUDE else pytest.approx(-expected * 128 / 127))
 
 
+def test_the_rank_is_not_pushed_up_by_rounding():
+    field = np.arange(1, 251, dtype=np.float32).reshape(10, 25)
+    assert STYLES["heatmap"].limits(field, Look(clip=64.4)) == (
+        0,
+        161,
+    )  # 250 * 64.4 / 100 = 161.00000000000003
+
+
 @pytest.mark.parametrize("style", ["heatmap", "gray", "signed", "rgb"])
 def test_the_intensity_is_what_the_documentation_says(style):
     field = reduce(attribution(), style).astype(np.float64)
@@ -158,6 +166,13 @@ def test_zero_is_neutral_and_both_signs_weigh_the_same(style):
     field[3, 4] = 0
     assert (STYLES[style].colour(field, scale=scale).pixels[3, 4] == 128).all()
     assert read_back(np.array(128), scale) == pytest.approx(0, abs=1e-18)
+
+
+def test_halves_are_rounded_alike_on_both_sides_of_zero():
+    halves = np.arange(0.5, 127, dtype=np.float32)[None]
+    scale = (-128.0, 127.0)  # one intensity per unit
+    there, back = (STYLES["signed"].colour(sign * halves, scale=scale).pixels.astype(int) for sign in (1, -1))
+    np.testing.assert_array_equal(there + back, 256)
 
 
 @pytest.mark.parametrize("style", ["heatmap", "gray", "signed"])
@@ -464,6 +479,12 @@ def test_overlay_keeps_the_image_where_there_is_nothing_and_the_map_where_it_is_
     )
     assert overlay.scale == heatmap.scale
     assert len({tuple(p) for p in overlay.pixels[nothing]}) > 3  # the image is seen, not one dark colour
+
+
+def test_the_colour_bar_of_an_overlay_is_what_it_looks_like_on_mid_gray():
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)[None]
+    picture = STYLES["overlay"].colour(ramp, np.full((1, 256, 3), 128, np.uint8), scale=(0.0, 1.0))
+    np.testing.assert_array_equal(picture.legend, picture.pixels[0])
 
 
 def test_overlay_of_nothing_is_the_image():

@@ -36,7 +36,7 @@ confined = pytest.mark.skipif(not _kernel_confines(), reason="this kernel has no
 linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 # ------------------------------------------------------------------------------------------------------------
-# Attacks: one statement each. `w` holds the paths, ports and process ids of the world that each child gets;
+# Attacks. `w` holds the paths, ports and process ids of the world that each child gets;
 # `w.outside` and `w.model` hold a canary file for each attack, `w.canary` is its name
 
 WRITES = {
@@ -109,6 +109,11 @@ PERHAPS = {
     "io_uring": "check(libc.syscall(425, 1, ctypes.create_string_buffer(120)))",
     "keyring": "check(libc.syscall(219 if w.arm else 250, 0, -2, 1))",
     "handle page faults": "check(libc.syscall(282 if w.arm else 323, 1))",
+    "fork by clone3": "check(libc.syscall(435, struct.pack('32xQ24x', 17), 64)) or os._exit(0)",
+    "empty by openat2": (
+        "path = (w.model + w.canary).encode()\n"
+        "check(libc.syscall(437, -100, path, struct.pack('Q16x', os.O_TRUNC), 24))"
+    ),
     "count events": "check(libc.syscall(241 if w.arm else 298, struct.pack('II112x', 1, 120), 0, -1, -1, 0))",
 }
 ATTACKS = WRITES | READS | NETWORK | PROCESSES | PERHAPS
@@ -157,7 +162,7 @@ assert box.landlock_abi == 1, box
 
 
 class World:
-    """A model, a home, a scratch folder, canaries, listening sockets, a process: all that a child may attack."""
+    """A model, a home, a scratch folder, canaries, listening sockets, a process: what a child may attack."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder = folder

@@ -94,7 +94,7 @@ def _arc(start: float, stop: float, points: int = 72) -> np.ndarray:
 
 def _arrow(a: float, b: float) -> np.ndarray:
     shaft, head, wide = 0.13 + 0.1 * a, 0.25 - 0.3 * b, 0.6 + 0.15 * a
-    half = [(-1, -shaft), (head, -shaft), (head, -wide)]
+    half = [(-0.97, -shaft), (head, -shaft), (head, -wide)]
     return np.array([*half, (1, 0), *[(x, -y) for x, y in reversed(half)]])
 
 
@@ -129,13 +129,13 @@ def _heart(a: float, b: float) -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 120)
     x = 16 * np.sin(t) ** 3 * (0.9 + 0.15 * a)
     y = 13 * np.cos(t) - (4 + 2 * b) * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([x, 2.5 - y], axis=1) / 17.5 + (0, -0.13)
+    return np.stack([x, 2.5 - y], axis=1) / 18.3 + (0, -0.13)
 
 
 def _leaf(a: float, b: float) -> np.ndarray:
     s = np.linspace(0, 1, 60)
     x, y = 1.6 * s - 0.6, (0.36 + 0.16 * a) * np.sin(np.pi * s ** (0.7 + 0.3 * b))
-    stem = [(-0.58, 0.05), (-1, 0.04), (-1, -0.04), (-0.58, -0.05)]
+    stem = [(-0.58, 0.05), (-0.99, 0.04), (-0.99, -0.04), (-0.58, -0.05)]
     return np.concatenate([np.stack([x, -y], axis=1), np.stack([x, y], axis=1)[::-1], stem])
 
 
@@ -148,7 +148,7 @@ def _square(a: float, b: float) -> np.ndarray:
     """A superellipse of high degree: a square with more or less rounded corners."""
     degree = 8 + 30 * a
     circle = _arc(0, 2 * np.pi, 121)
-    return 0.76 * np.sign(circle) * np.abs(circle) ** (2 / degree) * (1, 1 - 0.15 * b)
+    return 0.71 * np.sign(circle) * np.abs(circle) ** (2 / degree) * (1, 1 - 0.15 * b)
 
 
 def _star(a: float, b: float) -> np.ndarray:
@@ -273,9 +273,11 @@ def _dots(canvas: Canvas, rng: np.random.Generator, scale: float) -> np.ndarray:
 
 
 def _wood(canvas: Canvas, rng: np.random.Generator, scale: float) -> np.ndarray:
-    rings = canvas.y * rng.uniform(5, 9) * scale + 1.4 * canvas.noise(rng, 2.5 * scale, stretch=3)
-    fibre = canvas.noise(rng, 60 * scale, stretch=20)
-    return np.clip(0.45 + 0.4 * np.sin(2 * np.pi * rings) * (0.6 + 0.4 * np.sin(rings)) + 0.2 * fibre, 0, 1)
+    bend = canvas.noise(rng, 1.6 * scale, stretch=4) + 0.12 * canvas.noise(rng, 9 * scale, stretch=6)
+    year = (canvas.y * rng.uniform(3, 6) * scale + rng.uniform(1, 2) * bend) % 1
+    ring = np.minimum(year / 0.85, (1 - year) / 0.15) ** 1.5  # darkens slowly, then ends at once
+    fibre = canvas.noise(rng, 70 * scale, stretch=18) + 0.6 * canvas.noise(rng, 30 * scale, stretch=18)
+    return np.clip(0.8 * ring + 0.14 * fibre, 0, 1)
 
 
 def _water(canvas: Canvas, rng: np.random.Generator, scale: float) -> np.ndarray:
@@ -322,7 +324,7 @@ def _ground(rng: np.random.Generator, pattern: str) -> Texture:
     first = _colour(rng, hue)
     second = _colour(rng, hue + rng.normal(0, 0.06))
     # Two random colours are often too far apart to see an object before them; draw them together.
-    blend = rng.uniform(0.25, 0.75)
+    blend = rng.uniform(0.4, 0.9)
     second = tuple(np.add(np.multiply(first, 1 - blend), np.multiply(second, blend)).tolist())
     return Texture(pattern, int(rng.integers(2**31)), (first, second), rng.uniform(0.8, 1.3))
 

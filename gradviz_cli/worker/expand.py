@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.framework.types_pb2 import DT_RESOURCE
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
@@ -27,6 +29,9 @@ MAX_DEPTH = 1_000
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf"})
 VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
+ARGUMENT = "_Arg"
+# The graph version that TensorFlow 2.16 writes; every later one reads it.
+PRODUCER = 1882
 PASS_THROUGH = frozenset({"Identity", "PlaceholderWithDefault", "StopGradient", "PreventGradient", "Snapshot"})
 REF_TWINS = {
     "RefIdentity": "Identity",
@@ -49,6 +54,45 @@ DROPPED_ATTRIBUTES = (
 
 
 @dataclass(frozen=True)
+class Body:
+    """One function that a loop or branch on data still calls: its nodes, arguments as nodes of op `_Arg`."""
+
+    signature: OpDef
+    nodes: Mapping[str, NodeDef]
+    results: tuple[str, ...]
+    attributes: Mapping[str, AttrValue]
+
+    def function_def(self) -> FunctionDef:
+        """As a graph's function library holds it."""
+        function = FunctionDef(signature=self.signature)
+        for key, value in self.attributes.items():
+            function.attr[key].CopyFrom(value)
+        for node in self.nodes.values():
+            if node.op == ARGUMENT:
+                continue
+            copy = function.node_def.add()
+            copy.CopyFrom(node)
+            del copy.input[:]
+            copy.input.extend(text if text.startswith("^") else self._reference(text) for text in node.input)
+        for result, tensor in zip(self.signature.output_arg, self.results, strict=True):
+            function.ret[result.name] = self._reference(tensor)
+        return function
+
+    def _reference(self, tensor: str) -> str:
+        """`node:index` -> `argument` or `node:output:index`."""
+        name, index = split(tensor)
+        node = self.nodes[name]
+        if node.op == ARGUMENT:
+            return name
+        for output in op_def(node.op).output_arg:
+            width = _width(output, node)
+            if index < width:
+                return f"{name}:{output.name}:{index}"
+            index -= width
+        raise ModelUnusable(f"{node.op} node {name} has no output {index}", "export the model again")
+
+
+@dataclass(frozen=True)
 class Flat:
     """A graph without calls.
 
@@ -56,8 +100,8 @@ class Flat:
     ----------
     nodes : dict
         By name, every input written `name:index`.
-    functions : dict
-        Bodies of the loops and branches that depend on data; their own calls are expanded too.
+    bodies : dict
+        The functions of loops and branches that depend on data, by name; their own calls are expanded too.
     weights : dict
         Placeholder -> name of the variable node whose value it takes.
     handles : dict
@@ -71,7 +115,7 @@ class Flat:
     """
 
     nodes: Mapping[str, NodeDef]
-    functions: Mapping[str, FunctionDef]
+    bodies: Mapping[str, Body]
     weights: Mapping[str, str]
     handles: Mapping[str, str]
     outputs: tuple[str, ...]
@@ -81,9 +125,47 @@ class Flat:
     def ops(self) -> dict[str, str]:
         """Every op type that can run, with one node that has it."""
         found = {node.op: name for name, node in self.nodes.items()}
-        for function in self.functions.values():
-            found.update({node.op: f"{function.signature.name}/{node.name}" for node in function.node_def})
+        for name, body in self.bodies.items():
+            found.update({node.op: f"{name}/{node.name}" for node in body.nodes.values() if node.op != ARGUMENT})
         return found
+
+    def pruned(self, tensors: Iterable[str]) -> Flat:
+        """The part that these tensors depend on; they become its outputs."""
+        tensors = tuple(tensors)
+        kept = ancestors(self.nodes, tensors)
+        nodes = {name: node for name, node in self.nodes.items() if name in kept}
+        called = functions_called(nodes.values(), self.bodies)
+        return replace(
+            self,
+            nodes=nodes,
+            bodies={name: body for name, body in self.bodies.items() if name in called},
+            weights={name: variable for name, variable in self.weights.items() if name in kept},
+            handles={name: variable for name, variable in self.handles.items() if name in kept},
+            outputs=tensors,
+            feeds={tensor: name for tensor, name in self.feeds.items() if name in kept},
+        )
+
+    def graph_def(self) -> GraphDef:
+        """As TensorFlow imports it."""
+        graph = GraphDef(node=self.nodes.values())
+        graph.library.function.extend(body.function_def() for body in self.bodies.values())
+        graph.versions.producer = PRODUCER
+        return graph
+
+
+def functions_called(nodes: Iterable[NodeDef], bodies: Mapping[str, Body]) -> set[str]:
+    """Names of the functions that these nodes call, and those call in turn."""
+    todo, seen = [name for node in nodes for name in _called(node)], set()
+    while todo:
+        name = todo.pop()
+        if name not in seen and name in bodies:
+            seen.add(name)
+            todo.extend(inner for node in bodies[name].nodes.values() for inner in _called(node))
+    return seen
+
+
+def _called(node: NodeDef) -> list[str]:
+    return [name for value in node.attr.values() for name in _functions_in(value)]
 
 
 def split(tensor: str) -> tuple[str, int]:
@@ -165,7 +247,8 @@ class _Expansion:
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     nodes: dict[str, NodeDef] = field(default_factory=dict)
-    functions: dict[str, FunctionDef] = field(default_factory=dict)
+    bodies: dict[str, Body] = field(default_factory=dict)
+    opened: set[str] = field(default_factory=set)
     weights: dict[str, str] = field(default_factory=dict)
     handles: dict[str, str] = field(default_factory=dict)
     fed: dict[str, str] = field(default_factory=dict)
@@ -197,7 +280,7 @@ def expand(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, AttrV
     work.alive.append(top)
     outputs = tuple(_emit(work, _resolve(work, top, tensor)) for tensor in tensors)
     return Flat(
-        work.nodes, work.functions, work.weights, work.handles, outputs, work.fed, len(work.custom_gradients)
+        work.nodes, work.bodies, work.weights, work.handles, outputs, work.fed, len(work.custom_gradients)
     )
 
 
@@ -318,6 +401,8 @@ def _index(work: _Expansion, frame: _Frame, node: NodeDef, text: str) -> int:
 
 def _output_args(work: _Expansion, node: NodeDef) -> list[tuple[str, int]]:
     """(name, number of tensors) of each output of a node."""
+    if node.op == ARGUMENT:
+        return [("output", 1)]
     definition: OpDef | None = op_def(node.op)
     if definition is None:
         if node.op not in work.library:
@@ -422,17 +507,17 @@ def _write(work: _Expansion, frame: _Frame, node: NodeDef, index: int) -> list[t
         return []
     if node.op in VARIABLES:
         work.weights[name] = node.name
-        work.nodes[name] = _placeholder(name, node.attr["dtype"].type, node.attr["shape"])
+        work.nodes[name] = placeholder(name, node.attr["dtype"].type, _shape_of(node))
         return []
     if node.op == "VarHandleOp":
         work.handles[name] = node.name
-        work.nodes[name] = _placeholder(name, DT_RESOURCE)
+        work.nodes[name] = placeholder(name, DT_RESOURCE)
         return []
     if node.op == "ReadVariableOp":
         handle = _variable_behind(work, frame, node.input[0])
         if handle is not None:
             work.weights[name] = handle.name
-            work.nodes[name] = _placeholder(name, handle.attr["dtype"].type, handle.attr["shape"])
+            work.nodes[name] = placeholder(name, handle.attr["dtype"].type, _shape_of(handle))
             return []
     sources = [_resolve(work, frame, text) for text in node.input if not text.startswith("^")]
     pins = [pin for pin in (_pin(work, frame, text) for text in node.input) if pin is not None]
@@ -467,8 +552,8 @@ def _written(work: _Expansion, source: tuple[_Frame, NodeDef, int]) -> bool:
 def _write_feed(work: _Expansion, node: NodeDef, index: int) -> None:
     tensor = f"{node.name}:{index}"
     name = _unique(work, node.name if index == 0 else f"{node.name}_output_{index}")
-    shape = node.attr["shape"] if node.op.startswith("Placeholder") else None
-    work.nodes[name] = _placeholder(name, work.feeds[tensor], shape)
+    shape = _shape_of(node) if node.op.startswith("Placeholder") else None
+    work.nodes[name] = placeholder(name, work.feeds[tensor], shape)
     work.fed[tensor] = name
 
 
@@ -507,34 +592,45 @@ def _functions_in(value: AttrValue) -> list[str]:
 
 
 def _keep_function(work: _Expansion, name: str) -> None:
-    """Take a loop or branch body along, with all that it calls."""
-    todo = [name]
-    while todo:
-        name = todo.pop()
-        if name in work.functions:
-            continue
-        if name not in work.library:
-            raise ModelUnusable(f"the graph calls a function {name} that the file lacks", "export the model again")
-        function = FunctionDef()
-        function.CopyFrom(work.library[name])
-        for node in function.node_def:
-            node.device = ""
-            for key in DROPPED_ATTRIBUTES:
-                node.attr.pop(key, None)
-            for value in node.attr.values():
-                todo.extend(_functions_in(value))
-            if node.op in work.library:
-                todo.append(node.op)
-        work.functions[name] = function
+    """Take a loop or branch body along, its own calls expanded."""
+    if name in work.opened:
+        return
+    if len(work.opened) > MAX_DEPTH:
+        raise ModelRefused(f"the model has more than {MAX_DEPTH} loop and branch bodies", "export the model again")
+    if name not in work.library:
+        raise ModelUnusable(f"the graph calls a function {name} that the file lacks", "export the model again")
+    work.opened.add(name)
+    function = work.library[name]
+    inner = _Expansion(work.library, {}, bodies=work.bodies, opened=work.opened)
+    inner.custom_gradients = work.custom_gradients
+    nodes = {node.name: node for node in function.node_def}
+    for argument in function.signature.input_arg:
+        nodes[argument.name] = NodeDef(name=argument.name, op=ARGUMENT)
+        nodes[argument.name].attr["T"].type = argument.type
+    frame = _Frame(nodes, {})
+    inner.alive.append(frame)
+    for argument in function.signature.input_arg:  # keep their names, whatever is read first
+        _emit(inner, (frame, nodes[argument.name], 0))
+    texts = [function.ret.get(result.name, result.name) for result in function.signature.output_arg]
+    results = tuple(_emit(inner, _resolve(inner, frame, text)) for text in texts)
+    attributes = {key: value for key, value in function.attr.items() if key not in DROPPED_ATTRIBUTES}
+    signature = OpDef()
+    signature.CopyFrom(function.signature)
+    del signature.control_output[:]
+    work.bodies[name] = Body(signature, inner.nodes, results, attributes)
 
 
-def _placeholder(name: str, dtype: int, shape: AttrValue | None = None) -> NodeDef:
+def placeholder(name: str, dtype: int, shape: TensorShapeProto | None = None) -> NodeDef:
+    """A node to be fed. A reference type (TensorFlow 1 variables) becomes its value type, 100 less."""
     node = NodeDef(name=name, op="Placeholder")
-    # A reference type (TensorFlow 1 variables) is its value type plus 100.
     node.attr["dtype"].type = dtype - 100 if dtype > 100 else dtype
-    if shape is not None and shape.HasField("shape"):
-        node.attr["shape"].CopyFrom(shape)
+    if shape is not None:
+        node.attr["shape"].shape.CopyFrom(shape)
     return node
+
+
+def _shape_of(node: NodeDef) -> TensorShapeProto | None:
+    return node.attr["shape"].shape if "shape" in node.attr else None
 
 
 def _tensor_name(work: _Expansion, source: tuple[_Frame, NodeDef, int]) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.rules import RULES, Rule
-from gradviz_cli.worker.expand import Flat
+from gradviz_cli.worker.entry import LAYOUTS, Entry
+from gradviz_cli.worker.expand import Flat, split
 from gradviz_cli.worker.patch import ATTRIBUTE, GRADIENT
+from gradviz_cli.worker.tf_private import passes_gradient
 
 _rule: ContextVar[Rule] = ContextVar("rule")
 
@@ -66,6 +69,35 @@ def _pass_by_or_through(upstream: tf.Tensor) -> list[tf.Tensor | None]:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """What is differentiated with respect to what.
+
+    Attributes
+    ----------
+    fed, wrt, score, output : str
+        Tensors of the flat graph: the placeholder of the image, the tensor whose gradient is the attribution (the same
+        one, or the first numbers behind it), the scores, and what the model itself gives for them.
+    entry : Entry
+        How pictures become `fed`, and gradients of `wrt` pictures.
+    constants : dict
+        Placeholder -> value of the other inputs.
+    at : tuple of int
+        Position of the scores to explain where there are several (`--at`).
+    everywhere : bool
+        Sum a class over all positions rather than over those where it wins (a channel of a hidden layer).
+    """
+
+    fed: str
+    wrt: str
+    score: str
+    output: str
+    entry: Entry
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    at: tuple[int, ...] = ()
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
 class Explained:
     """What one call gives for n images and t targets.
 
@@ -75,8 +107,8 @@ class Explained:
         The class that was explained, and its place among the classes (0 is the best).
     score, output : float32 [n, t]
         The score that was differentiated, and the same class in the model's own output.
-    gradients : tuple of float32 [t, n, ...]
-        One array for each mode, laid out as the model takes its input.
+    gradients : tuple of float32 [t, n, h, w, c]
+        One array for each mode, channels as the model takes them.
     """
 
     index: np.ndarray
@@ -89,12 +121,12 @@ class Explained:
 class Differentiator:
     """Scores and input gradients of one flat graph under any of the modes."""
 
-    def __init__(self, flat: Flat, weights: Mapping[str, tf.Tensor], image: str, wrt: str, score: str, output: str):
-        self._flat, self._weights = flat, weights
-        self._image, self._wrt, self._score, self._output = image, wrt, score, output
-        self._graph_def = GraphDef(node=flat.nodes.values())
-        self._graph_def.library.function.extend(flat.functions.values())
-        self._graph_def.versions.producer = 1882
+    def __init__(self, flat: Flat, values: Mapping[str, tf.Tensor], problem: Problem):
+        self._problem = problem
+        flat, self._captured = _captured(flat, values)
+        self._variables = {name: tf.Variable(values[variable]) for name, variable in flat.handles.items()}
+        self._graph_def = flat.graph_def()
+        self._feed = flat.nodes[split(problem.fed)[0]]
         self._functions: dict[tuple[str, ...], Callable] = {}
         self.classes: int | None = None  # known once a function is built
 
@@ -103,26 +135,41 @@ class Differentiator:
 
         Parameters
         ----------
-        images : array [n, ...]
-            As the model takes its input.
+        images : float32 [n, h, w, c]
+            In the range that the model expects.
         targets : sequence of int
-            A class index, or -r for the class of rank r (-1: the best).
+            A class index, or -1 - r for the class of rank r (-1: the best).
+
+        Raises
+        ------
+        UsageError
+            The model has no such class.
         """
         function = self._function(tuple(modes))
         for target in targets:
             self._check_target(target)
-        fed = tf.cast(images, self._dtype)
-        rows = []
-        for target in targets:
-            want = tf.fill([len(images)], tf.constant(target, tf.int32))
-            rows.append([value.numpy() for value in function(fed, want)])
-        columns = [np.stack(column) for column in zip(*rows, strict=True)]
-        index, rank, score, output = (column.T for column in columns[:4])
-        return Explained(index, rank, score, output, tuple(columns[4:]))
+        rows = [self._explain_one(function, images, target) for target in targets]
+        index, rank, score, output, *gradients = (np.stack(column) for column in zip(*rows, strict=True))
+        return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
 
     def prepare(self, modes: Sequence[str]) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
         self._function(tuple(modes))
+
+    def _explain_one(self, function: Callable, images: np.ndarray, target: int) -> list[np.ndarray]:
+        """Arrays over the images, in as many calls as a fixed batch size needs; its last batch is padded."""
+        entry = self._problem.entry
+        size = entry.batch or len(images)
+        parts = []
+        for start in range(0, len(images), size):
+            chunk = images[start : start + size]
+            missing = size - len(chunk)
+            fed = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
+            found = function(entry.to_model(fed, self._dtype), tf.fill([size], target))
+            arrays = [value.numpy() for value in found]
+            arrays[4:] = [np.asarray(entry.from_model(gradient), np.float32) for gradient in arrays[4:]]
+            parts.append([array[: len(chunk)] for array in arrays])
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _check_target(self, target: int) -> None:
         highest = -target - 1 if target < 0 else target
@@ -132,7 +179,7 @@ class Differentiator:
 
     @property
     def _dtype(self) -> tf.DType:
-        return tf.dtypes.as_dtype(self._flat.nodes[self._image.split(":")[0]].attr["dtype"].type)
+        return tf.dtypes.as_dtype(self._feed.attr["dtype"].type)
 
     def _function(self, modes: tuple[str, ...]) -> Callable:
         if modes not in self._functions:
@@ -142,23 +189,28 @@ class Differentiator:
         return self._functions[modes]
 
     def _spec(self) -> tf.TensorSpec:
-        node = self._flat.nodes[self._image.split(":")[0]]
-        shape = node.attr["shape"].shape
-        dims = None if shape.unknown_rank or "shape" not in node.attr else [None if d.size < 0 else d.size for d in shape.dim]
-        return tf.TensorSpec(dims, self._dtype)
+        shape = self._feed.attr["shape"].shape
+        if "shape" not in self._feed.attr or shape.unknown_rank:
+            return tf.TensorSpec(None, self._dtype)
+        return tf.TensorSpec([None if dim.size < 0 else dim.size for dim in shape.dim], self._dtype)
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, modes: tuple[str, ...]) -> list[tf.Tensor]:
-        mapped = {self._image: images}
-        mapped.update({f"{name}:0": tf.identity(self._weights[variable]) for name, variable in self._flat.weights.items()})
-        wanted = [self._score, self._output, *([] if self._wrt == self._image else [self._wrt])]
+        problem = self._problem
+        mapped = {problem.fed: images}
+        mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
+        mapped.update({f"{name}:0": variable.handle for name, variable in self._variables.items()})
+        mapped.update({f"{name}:0": tf.constant(value) for name, value in problem.constants.items()})
+        wanted = [problem.score, problem.output, *([] if problem.wrt == problem.fed else [problem.wrt])]
         found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name="model")
-        scores, outputs = (per_class(tensor, images) for tensor in found[:2])
-        self.classes = scores.shape[1]
-        wrt = images if self._wrt == self._image else found[2]
-        index = chosen_class(scores, want)
-        seed = tf.one_hot(index, tf.shape(scores)[1], dtype=found[0].dtype)
-        picked = [tf.gather(values, index, batch_dims=1) for values in (scores, outputs)]
-        rank = tf.reduce_sum(tf.cast(scores > picked[0][:, None], tf.int32), axis=1)
+        wrt = images if problem.wrt == problem.fed else found[2]
+        alone = "N" not in LAYOUTS[problem.entry.layout]
+        scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])
+        won = winners(scores, problem.everywhere)
+        totals, means = tf.reduce_sum(scores * won, 1), _mean(outputs, won)
+        self.classes = totals.shape[1]
+        index, rank = chosen_class(totals, tf.reduce_sum(won, 1), scores, want)
+        seed = won * tf.one_hot(index, tf.shape(totals)[1], dtype=won.dtype)[:, None, :]
+        picked = [tf.gather(values, index, batch_dims=1) for values in (totals, means)]
         gradients = [self._gradient(scores, wrt, seed, mode) for mode in modes]
         return [index, rank, *(tf.cast(value, tf.float32) for value in [*picked, *gradients])]
 
@@ -172,24 +224,118 @@ class Differentiator:
                     "explain a tensor before it with --output NAME",
                 ) from error
         if gradient is None:
+            cut = first_cut(scores, wrt)
             raise ModelUnusable(
-                f"no gradient of {self._score} reaches {self._wrt}", "see `gradviz inspect` for the op that cuts it"
+                f"no gradient reaches the image: it is cut at {cut or split(self._problem.wrt)[0]}",
+                "explain a tensor before it with --output NAME",
             )
         return tf.convert_to_tensor(gradient)
 
 
-def per_class(tensor: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-    """Scores as [N, K]: a single number an image is one class."""
-    if tensor.shape.rank is None or tensor.shape.rank > 2 and tensor.shape[1:-1].num_elements() != 1:
-        raise ModelUnusable(
-            f"the output has shape {tensor.shape}, gradviz explains [N, K] class scores", "choose another with --output NAME"
-        )
-    classes = tensor.shape[-1] if tensor.shape.rank > 1 else 1
-    return tf.reshape(tensor, [-1, classes if classes is not None else tf.shape(tensor)[-1]])
+# Constants larger than this are taken out of the graph: copied with it several times, they cost memory and time.
+LARGE_CONSTANT = 1 << 16
 
 
-def chosen_class(scores: tf.Tensor, want: tf.Tensor) -> tf.Tensor:
-    """Class index for each row: `want` itself, or the class of rank -want (ties: the lower index first)."""
-    order = tf.argsort(scores, axis=1, direction="DESCENDING", stable=True)
+def _captured(flat: Flat, values: Mapping[str, tf.Tensor]) -> tuple[Flat, dict[str, tf.Tensor]]:
+    """The graph with its large constants made placeholders, and the values of all placeholders but the image."""
+    captured = {name: values[variable] for name, variable in flat.weights.items()}
+    nodes = dict(flat.nodes)
+    for name, node in flat.nodes.items():
+        if node.op == "Const" and node.ByteSize() > LARGE_CONSTANT:
+            captured[name] = tf.constant(tf.make_ndarray(node.attr["value"].tensor))
+            nodes[name] = NodeDef(name=name, op="Placeholder")
+            nodes[name].attr["dtype"].CopyFrom(node.attr["dtype"])
+            nodes[name].attr["shape"].shape.CopyFrom(captured[name].shape.as_proto())
+    return replace(flat, nodes=nodes), captured
+
+
+def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
+    """Scores as [N, P, K]: K classes at each of P positions; one position unless the output is a map or a sequence.
+
+    Parameters
+    ----------
+    alone : bool
+        The model takes one image without a batch axis, and so has none in its output.
+    """
+    if tensor.shape.rank is None:
+        raise ModelUnusable(f"the rank of {problem.score} is open", "choose another tensor with --output NAME")
+    if not tensor.dtype.is_floating:
+        tensor = tf.cast(tensor, tf.float32)
+    if alone:
+        tensor = tensor[None]
+    if tensor.shape.rank < 2:
+        tensor = tf.reshape(tensor, [-1, 1])
+    if problem.at:
+        tensor = _at(tensor, problem.at)
+    classes = tensor.shape[-1] if tensor.shape[-1] is not None else tf.shape(tensor)[-1]
+    count = tensor.shape[1:-1].num_elements()
+    rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if count is not None else tf.shape(tensor)[0]
+    return tf.reshape(tensor, [rows, count if count is not None else -1, classes])
+
+
+def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
+    inner = tensor.shape[1:-1].as_list()
+    if len(at) != len(inner):
+        raise UsageError(f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}")
+    for place, size in zip(at, inner, strict=True):
+        if size is not None and place >= size:
+            raise UsageError(f"--at {','.join(map(str, at))}: the scores are {inner}", "give a position inside")
+    return tensor[(slice(None), *at)]
+
+
+def winners(scores: tf.Tensor, everywhere: bool) -> tf.Tensor:
+    """[N, P, K]: 1 where a class counts. At one position each does; at several, where it is the best (or, a single
+    class, where its score is positive)."""
+    if everywhere or scores.shape[1] == 1:
+        return tf.ones_like(scores)
+    if scores.shape[2] == 1:
+        best = tf.cast(scores > 0, scores.dtype)
+    else:
+        best = tf.one_hot(tf.argmax(scores, axis=2), tf.shape(scores)[2], dtype=scores.dtype)
+    return tf.where(tf.shape(scores)[1] == 1, tf.ones_like(scores), best)
+
+
+def _mean(outputs: tf.Tensor, won: tf.Tensor) -> tf.Tensor:
+    """[N, K]: the model's own output over the positions that count; the decision itself where it gives no more."""
+    if outputs.shape[1:] != won.shape[1:]:
+        outputs = tf.broadcast_to(tf.reduce_mean(outputs, [1, 2], keepdims=True), tf.shape(won))
+    won = tf.cast(won, outputs.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(outputs * won, 1), tf.reduce_sum(won, 1))
+
+
+def chosen_class(totals: tf.Tensor, area: tf.Tensor, scores: tf.Tensor, want: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Index and rank of the class for each row: `want` itself, or the class of rank -1 - want.
+
+    Classes are ranked by score; where there are several positions, by how many they win. Ties: the lower index first.
+    """
+    merit = totals if scores.shape[1] == 1 else tf.where(tf.shape(scores)[1] == 1, totals, area)
+    order = tf.argsort(merit, axis=1, direction="DESCENDING", stable=True)
     rank = tf.maximum(-want - 1, 0)
-    return tf.where(want < 0, tf.gather(order, rank, batch_dims=1), want)
+    index = tf.where(want < 0, tf.gather(order, rank, batch_dims=1), want)
+    places = tf.argsort(order, axis=1, stable=True)
+    return index, tf.gather(places, index, batch_dims=1)
+
+
+def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
+    """The op nearest to the score through which no gradient passes on the way to `wrt`: `name (Type)`."""
+    below = _reached_from(wrt)
+    todo, seen = deque([scores.op]), set()
+    while todo:
+        op = todo.popleft()
+        if op.name in seen or op.name not in below:
+            continue
+        seen.add(op.name)
+        if not passes_gradient(op):
+            return f"{op.name.removeprefix('model/')} ({op.type})"
+        todo.extend(tensor.op for tensor in op.inputs)
+    return None
+
+
+def _reached_from(tensor: tf.Tensor) -> set[str]:
+    todo, seen = [tensor], set()
+    while todo:
+        for op in todo.pop().consumers():
+            if op.name not in seen:
+                seen.add(op.name)
+                todo.extend(op.outputs)
+    return seen

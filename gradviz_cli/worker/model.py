@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.rules import RULES
-from gradviz_cli.worker import expand, graph, patch, policy, savedmodel, weights
-from gradviz_cli.worker.gradient import Differentiator, Explained
+from gradviz_cli.worker import entry, expand, graph, objects, onednn, patch, policy, ranges, savedmodel, score, weights
+from gradviz_cli.worker.entry import Entry
+from gradviz_cli.worker.expand import Flat
+from gradviz_cli.worker.gradient import Differentiator, Explained, Problem
+from gradviz_cli.worker.graph import Tensor
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -34,6 +39,9 @@ class Options:
     activations: str = "relu"
     preprocess: str = "auto"
     input_size: tuple[int, int] | None = None
+    layout: str | None = None
+    at: tuple[int, ...] = ()
+    feeds: tuple[tuple[str, str], ...] = ()
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
 
@@ -43,10 +51,13 @@ class Facts:
     """What the command has to know about the model before it prepares images; all of it plain data."""
 
     signature: str
-    input: str
+    why: str
+    input: dict
     output: str
     score: str
     bypassed: str | None
+    channel: int | None
+    classes: int | None
     size: tuple[int, int]
     channels: int
     preprocess: str
@@ -56,44 +67,165 @@ class Facts:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A SavedModel narrowed down to one question: this image, that score. Data only; no weight is read yet."""
+
+    meta: MetaGraphDef
+    signature: str
+    why: str
+    image: Tensor
+    output: Tensor
+    flat: Flat
+    fed: str
+    end: str
+    score: str
+    bypassed: str | None
+    channel: int | None
+    others: tuple[Tensor, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def path(self) -> set[str]:
+        """The nodes between the image and the score."""
+        below = expand.descendants(self.flat.nodes, [expand.split(self.fed)[0]])
+        return below & expand.ancestors(self.flat.nodes, [self.score])
+
+
+def read(options: Options) -> Reading:
+    """Find the question in the folder.
+
+    Raises
+    ------
+    ModelUnusable, UsageError
+        The files are damaged; the choice is not clear; the score does not depend on the image.
+    """
+    saved = savedmodel.read(Path(options.path))
+    meta = objects.with_signatures(graph.choose_meta(saved, options.tag))
+    signature, definition, why = graph.choose_signature(meta, options.signature)
+    inputs, outputs = graph.tensors(definition.inputs), graph.tensors(definition.outputs)
+    name, channel = graph.parse_name(options.output) if options.output else (None, None)
+    output = graph.choose_output(outputs, name)
+    feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
+    flat = expand.expand(meta, [output.name] if output else [tensor.name for tensor in outputs], feeds)
+    if output is None:
+        flat, output = _any_tensor(meta, flat, name, feeds)
+    end = flat.outputs[0]
+    image = graph.choose_input([tensor for tensor in inputs if tensor.name in flat.feeds] or inputs, options.input)
+    if image is None:
+        flat, image = _any_input(flat, options.input)
+    if image.name not in flat.feeds:
+        raise ModelUnusable(
+            f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
+        )
+    flat, end, top, bypassed = _score(flat, end, output, options, channel)
+    flat = flat.pruned([top, end])
+    others = tuple(tensor for tensor in inputs if tensor.name in flat.feeds and tensor.name != image.name)
+    fed = f"{flat.feeds[image.name]}:0" if image.name in flat.feeds else ""
+    if not fed:
+        raise ModelUnusable(f"the score {top} does not depend on the input {image.key}", "choose another with --output")
+    warnings = saved.warnings
+    return Reading(meta, signature, why, image, output, flat, fed, end, top, bypassed, channel, others, warnings)
+
+
+def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tuple[Flat, Tensor]:
+    """A tensor of the graph that is no output of the signature."""
+    found = expand.find_tensor(flat.nodes, wanted)
+    if found is None:
+        top = expand.find_tensor([node.name for node in meta.graph_def.node], wanted)
+        if top is None:
+            raise UsageError(f"--output {wanted}: neither an output of the signature nor a tensor of the graph", "see `gradviz inspect`")
+        flat = expand.expand(meta, [top], feeds)
+        found = flat.outputs[0]
+    return replace(flat, outputs=(found,)), Tensor(wanted, found, tf.float32, None)
+
+
+def _any_input(flat: Flat, wanted: str) -> tuple[Flat, Tensor]:
+    """Start at a tensor inside the graph: its node becomes a placeholder."""
+    found = expand.find_tensor(flat.nodes, wanted)
+    if found is None:
+        raise UsageError(f"--input {wanted}: neither an input of the signature nor a tensor of the graph", "see `gradviz inspect`")
+    static = static_tensor(flat, found)
+    name = expand.split(found)[0]
+    nodes = dict(flat.nodes)
+    nodes[name] = expand.placeholder(name, static.dtype.as_datatype_enum, static.shape.as_proto())
+    shape = None if static.shape.rank is None else tuple(-1 if size is None else size for size in static.shape)
+    return replace(flat, nodes=nodes, feeds={**flat.feeds, found: name}), Tensor(wanted, found, static.dtype, shape)
+
+
+def static_tensor(flat: Flat, *names: str) -> tf.Tensor:
+    """A symbolic tensor with the dtype and shape that TensorFlow infers; nothing is computed."""
+    with tf.Graph().as_default():
+        found = tf.graph_util.import_graph_def(flat.graph_def(), return_elements=list(names), name="")
+    return found[0] if len(names) == 1 else found
+
+
+def _score(flat: Flat, end: str, output: Tensor, options: Options, channel: int | None):
+    """(graph, the model's own output, the score, what was bypassed)."""
+    if not output.dtype.is_floating:
+        decided = score.decided_from(flat, end)
+        if decided is None:
+            raise ModelUnusable(
+                f"the output {output.key} is {output.dtype.name} and no ArgMax lies behind it", "choose another with --output NAME"
+            )
+        end = decided
+    if options.score == "output" or channel is not None:
+        return flat, end, end, None
+    flat, top, bypassed = score.bypass(flat, end)
+    return flat, end, top, bypassed
+
+
 class Model:
     """A loaded model. Built once a worker; `explain` may be called any number of times."""
 
     def __init__(self, options: Options):
-        saved = savedmodel.read(Path(options.path))
-        meta = graph.choose_meta(saved, options.tag)
-        name, signature = graph.choose_signature(meta, options.signature)
-        image, output = graph.choose_input(signature, options.input), graph.choose_output(signature, options.output)
-        flat = expand.expand(meta, [output.name], {image.name: image.dtype.as_datatype_enum})
-        if image.name not in flat.feeds:
-            raise ModelUnusable(
-                f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
-            )
-        policy.judge(flat, options.allow_ops, options.trust_model)
-        self._values = weights.load(saved.path, [*flat.weights.values(), *flat.handles.values()], expand.restored(meta))
-        fed, end = f"{flat.feeds[image.name]}:0", flat.outputs[0]
-        flat, score, bypassed = graph.bypass(flat, end) if options.score == "logit" else (flat, end, None)
-        path = expand.ancestors(flat.nodes, [score]) & expand.descendants(flat.nodes, [expand.split(fed)[0]])
-        flat, report = patch.patch(flat, path, options.activations)
+        found = read(options)
+        policy.judge(found.flat, options.allow_ops, options.trust_model)
+        variables = [*found.flat.weights.values(), *found.flat.handles.values()]
+        values = weights.load(Path(options.path), variables, expand.restored(found.meta))
+        wrt, gate = first_numbers(found)
+        place, warning = _entry(found, wrt, options)
+        flat, report = patch.patch(found.flat, found.path, options.activations)
+        flat = onednn.without_strided_points(flat, {name: values[variable].shape for name, variable in flat.weights.items()})
         self._options, self._report = options, report
         self._insist_on_patches(options.modes)
-        preprocess, warning = self._preprocess(flat, fed, options)
+        preprocess, unsure = _preprocess(found, values, wrt, options)
+        problem = Problem(
+            fed=found.fed,
+            wrt=wrt,
+            score=found.score,
+            output=found.end,
+            entry=place,
+            constants=_constants(found, options),
+            at=options.at,
+            everywhere=found.channel is not None,
+        )
+        self._differentiator = Differentiator(flat, values, problem)
+        self._differentiator.prepare(options.modes)
+        unfed = _unfed(found, options)
         self.facts = Facts(
-            signature=name,
-            input=image.key,
-            output=output.key,
-            score=score,
-            bypassed=bypassed,
-            size=_size(image, options),
-            channels=image.shape[3],
+            signature=found.signature,
+            why=found.why,
+            input={
+                "name": found.image.key,
+                "shape": found.image.shape,
+                "dtype": found.image.dtype.name,
+                "layout": place.layout,
+                "encoding": place.encoding,
+            },
+            output=found.output.key,
+            score=found.score,
+            bypassed=found.bypassed,
+            channel=found.channel,
+            classes=self._differentiator.classes,
+            size=place.size,
+            channels=place.channels,
             preprocess=preprocess,
             activations=dict(report.activations),
             gates=report.gates,
             custom_gradients=flat.custom_gradients,
-            warnings=tuple(filter(None, (*saved.warnings, warning, _left_alone(report, options)))),
+            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, _left_alone(report, options)))),
         )
-        self._differentiator = Differentiator(flat, self._values, fed, fed, score, end)
-        self._differentiator.prepare(options.modes)
 
     def explain(self, images: np.ndarray, targets: list[int], modes: list[str]) -> Explained:
         """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
@@ -113,45 +245,138 @@ class Model:
             REMEDY["relu" if left else "none"],
         )
 
-    def _preprocess(self, flat: expand.Flat, fed: str, options: Options) -> tuple[str, str | None]:
-        if options.preprocess != "auto":
-            return options.preprocess, None
-        small = {
-            name: self._values[variable].numpy()
-            for name, variable in flat.weights.items()
-            if self._values[variable].dtype.is_floating and self._values[variable].shape.num_elements() <= 16
-        }
-        found = graph.found_preprocess(flat, fed, small)
-        if found:
-            return found, None
-        return "unit", (
-            "the model does not say which pixel range it expects, 0..1 is taken; settle it with --preprocess "
-            "(`gradviz inspect MODEL --image FILE` shows what the model says under each choice)"
-        )
-
 
 def _left_alone(report: patch.Report, options: Options) -> str | None:
     if not report.left or not any(RULES[mode].changes_gradient for mode in options.modes):
         return None
-    names = ", ".join(f"{count} {name}" for name, count in report.left.items())
-    return f"not patched: {names}; they pass the plain gradient (--activations all lets them obey the rule too)"
+    named = ", ".join(f"{count} {name}" for name, count in report.left.items())
+    return f"not patched: {named}; they pass the plain gradient (--activations all lets them obey the rule too)"
 
 
-def _size(image: graph.Tensor, options: Options) -> tuple[int, int]:
-    """(height, width) that images are brought to."""
-    if not graph.looks_like_image(image) or image.shape[3] not in (1, 3, 4):
+# -- the image -----------------------------------------------------------------------------------------------------
+
+
+def first_numbers(found: Reading) -> tuple[str, str | None]:
+    """(tensor, op): the first float tensor that the image becomes, and the op that makes it where it enters as another type.
+
+    Raises
+    ------
+    ModelUnusable
+        The image splits into several before it is a float: no single tensor stands for it.
+    """
+    if found.image.dtype.is_floating:
+        return found.fed, None
+    path = found.path
+    readers = expand.consumers(found.flat.nodes)
+    candidates = {
+        name: static
+        for name in path
+        for static in [found.flat.nodes[name]]
+        if name != expand.split(found.fed)[0]
+    }
+    shapes = static_tensor(found.flat, *[f"{name}:0" for name in candidates]) if candidates else []
+    shapes = dict(zip(candidates, shapes if isinstance(shapes, list) else [shapes], strict=True))
+    todo, seen, first = list(readers.get(expand.split(found.fed)[0], ())), set(), []
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in path:
+            continue
+        seen.add(name)
+        tensor = shapes[name]
+        picture = tensor.shape.rank is None or tensor.shape.rank >= 3 or found.image.dtype != tf.string
+        if tensor.dtype.is_floating and picture:
+            first.append(name)
+        else:
+            todo.extend(readers.get(name, ()))
+    if len(first) != 1:
         raise ModelUnusable(
-            f"the input {image.key} is {image.dtype.name} {list(image.shape or ())}, not [N, H, W, C] pixels",
-            "name another with --input NAME",
+            f"the {found.image.dtype.name} input {found.image.key} becomes {len(first) or 'no'} float tensors"
+            f"{': ' + ', '.join(sorted(first)[:4]) if first else ''}",
+            "name one of them with --input NAME" if first else "explain another input with --input NAME",
         )
-    height, width = image.shape[1:3]
-    if options.input_size is not None:
-        asked_height, asked_width = options.input_size
-        if height not in (-1, asked_height) or width not in (-1, asked_width):
+    return f"{first[0]}:0", found.flat.nodes[first[0]].op
+
+
+def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | None]:
+    """How pictures enter, and a warning where something was assumed."""
+    if found.image.dtype != tf.string:
+        return entry.find(found.image.key, found.image.shape, options.layout, options.input_size)
+    ops = {found.flat.nodes[name].op for name in found.path}
+    if not any(op.startswith("Decode") for op in ops - {"DecodeBase64"}):
+        raise ModelUnusable(
+            f"the string input {found.image.key} is not decoded as an image in the graph", "choose another --signature or --input"
+        )
+    shape = static_tensor(found.flat, wrt).shape
+    sizes = [None, None, None] if shape.rank is None else shape.as_list()[-3:]
+    known = tuple(-1 if size is None else size for size in (sizes if len(sizes) == 3 else [None] * 3))
+    size, warning = (known[:2], None) if options.input_size is None else (options.input_size, None)
+    if min(size) < 1:
+        size = entry.USUAL_SIZE
+        warning = (
+            f"the model decodes images of any size, {size[0]}x{size[1]} is taken; settle it with --input-size HxW"
+        )
+    encoding = "base64" if "DecodeBase64" in ops else "bytes"
+    batch_shape = found.image.shape
+    layout = "HWC" if batch_shape == () else "NHWC"
+    batch = batch_shape[0] if batch_shape and batch_shape[0] > 0 else None
+    channels = known[2] if known[2] in (1, 3) else 3
+    return Entry(layout, tuple(size), channels, 1 if layout == "HWC" else batch, encoding), warning
+
+
+def _preprocess(found: Reading, values: dict, wrt: str, options: Options) -> tuple[str, str | None]:
+    whole = found.image.dtype.is_integer or found.image.dtype == tf.string
+    if options.preprocess != "auto":
+        if whole and options.preprocess != "raw":
             raise UsageError(
-                f"--input-size {asked_height}x{asked_width}: the model takes {height}x{width}", "leave the option out"
+                f"--preprocess {options.preprocess}: the input {found.image.key} takes {found.image.dtype.name}",
+                "leave the option out, or give raw",
             )
-        return options.input_size
-    if height < 0 or width < 0:
-        raise UsageError("the model leaves the size of its input open", "give one with --input-size HxW")
-    return height, width
+        return options.preprocess, None
+    if whole:
+        return "raw", None
+    small = {
+        name: values[variable].numpy()
+        for name, variable in found.flat.weights.items()
+        if values[variable].dtype.is_floating and values[variable].shape.num_elements() <= 16
+    }
+    recognised = ranges.found_preprocess(found.flat, found.fed, found.path, small)
+    if recognised:
+        return recognised, None
+    return "unit", (
+        "the model does not say which pixel range it expects, 0..1 is taken; settle it with --preprocess "
+        "(`gradviz inspect MODEL --image FILE` shows what the model says under each choice)"
+    )
+
+
+# -- the other inputs ------------------------------------------------------------------------------------------------
+
+
+def _constants(found: Reading, options: Options) -> dict[str, np.ndarray]:
+    """Placeholder -> value for every input but the image: what --feed says, else zero."""
+    given = dict(options.feeds)
+    known = {name for tensor in found.others for name in graph.names(tensor)}
+    for name in given:
+        if name not in known:
+            keys = ", ".join(tensor.key for tensor in found.others) or "none"
+            raise UsageError(f"--feed {name}: the other inputs are {keys}", "give one of these")
+    constants = {}
+    for tensor in found.others:
+        text = next((given[name] for name in graph.names(tensor) if name in given), None)
+        shape = [1 if size < 0 else size for size in tensor.shape or ()]
+        placeholder = found.flat.feeds[tensor.name]
+        if text is not None:
+            value = np.array(json.loads(text))
+            value = np.broadcast_to(value, shape) if value.ndim == 0 else value
+        elif tensor.dtype == tf.string:
+            value = np.full(shape, b"", object)
+        else:
+            value = np.zeros(shape)
+        constants[placeholder] = value if tensor.dtype == tf.string else value.astype(tensor.dtype.as_numpy_dtype)
+    return constants
+
+
+def _unfed(found: Reading, options: Options) -> str | None:
+    given = dict(options.feeds)
+    missing = [tensor.key for tensor in found.others if not any(name in given for name in graph.names(tensor))]
+    floats = [tensor.key for tensor in found.others if tensor.key in missing and tensor.dtype.is_floating]
+    return f"the inputs {', '.join(floats)} are fed with 0; settle it with --feed NAME=VALUE" if floats else None

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import Flat, consumers, split
+from gradviz_cli.worker.expand import ARGUMENT, Flat, ancestors, consumers, descendants, functions_called, split
 
 # The name under which gradient.py registers what happens at a marked node, and the attribute with the details.
 GRADIENT = "GradvizActivation"
@@ -73,20 +73,37 @@ def patch(flat: Flat, path: Iterable[str], which: str) -> tuple[Flat, Report]:
     which : "relu" or "all"
         Whether smooth and leaky activations obey the rule too.
     """
-    found, gates = find(flat.nodes, set(path))
-    chosen = [activation for activation in found if which == "all" or activation.name in RELUS]
-    nodes = dict(flat.nodes)
+    nodes, found, gates = _patched(flat.nodes, set(path), which)
+    bodies = {}
+    for name in functions_called([node for node in flat.nodes.values() if node.name in set(path)], flat.bodies):
+        body = flat.bodies[name]
+        inside = descendants(body.nodes, [node.name for node in body.nodes.values() if node.op == ARGUMENT])
+        inner, more, inner_gates = _patched(body.nodes, inside & ancestors(body.nodes, body.results), which)
+        bodies[name] = replace(body, nodes=inner)
+        found, gates = found + more, gates + inner_gates
+    counts: dict[str, tuple[int, int]] = {}
+    for activation in found:
+        seen, done = counts.get(activation.name, (0, 0))
+        counts[activation.name] = (seen + 1, done + _obeys(activation, which))
+    return replace(flat, nodes=nodes, bodies={**flat.bodies, **bodies}), Report(counts, gates)
+
+
+def _obeys(activation: Activation, which: str) -> bool:
+    return which == "all" or activation.name in RELUS
+
+
+def _patched(nodes: Mapping[str, NodeDef], path: set[str], which: str) -> tuple[dict[str, NodeDef], list[Activation], int]:
+    """A copy of the nodes with the chosen activations marked, all activations found, and the gates."""
+    found, gates = find(nodes, path)
+    chosen = [activation for activation in found if _obeys(activation, which)]
+    nodes = dict(nodes)
     for activation in chosen:
         for mark in activation.marks:
             nodes[mark.node] = _marked(nodes[mark.node], mark)
     for activation in chosen:
         if activation.exit:
             _wrap(nodes, activation)
-    counts: dict[str, tuple[int, int]] = {}
-    for activation in found:
-        seen, done = counts.get(activation.name, (0, 0))
-        counts[activation.name] = (seen + 1, done + (activation in chosen))
-    return replace(flat, nodes=nodes), Report(counts, gates)
+    return nodes, found, gates
 
 
 def find(nodes: Mapping[str, NodeDef], path: set[str]) -> tuple[list[Activation], int]:
@@ -312,33 +329,37 @@ class _Search:
         return []
 
     def gelu(self, name: str) -> list[Activation]:
-        """0.5 x (1 + erf(x / sqrt 2)) or its tanh form: the last product above the error function that x enters too."""
-        x = self.base(self.nodes[name].input[0])
-        climb, last = name, None
+        """x/2 (1 + erf(x / sqrt 2)) or its tanh form: the product above the error function that x enters too."""
+        below = self.chain(self.nodes[name].input[0])
+        climb, found = name, []
         for _ in range(4):
             users = self.users(climb)
-            if len(users) != 1 or self.nodes[users[0]].op not in ("Add", "AddV2", "Mul"):
+            if len(users) != 1 or self.nodes[users[0]].op not in ("Add", "AddV2", "Sub", "Mul"):
                 break
             climb = users[0]
             node = self.nodes[climb]
-            if node.op == "Mul" and any(self.base(tensor) == x for tensor in node.input):
-                last = climb
-        return [Activation("Gelu", entry=x, exit=f"{last}:0")] if last else []
+            beside = [] if node.op != "Mul" else [tensor for text in node.input for tensor in self.chain(text)]
+            common = [tensor for tensor in below if tensor in beside]
+            if common:
+                found = [Activation("Gelu", entry=common[0], exit=f"{climb}:0")]
+        return found
 
-    def base(self, tensor: str) -> str:
-        """The x below factors, divisions and the cubic term of GELU."""
+    def chain(self, tensor: str) -> list[str]:
+        """A tensor and those below it through constant factors, negations and the cubic term of GELU."""
+        found = [tensor]
         for _ in range(8):
-            node = self.nodes[self.maker(tensor)]
-            if node.op not in ("Mul", "RealDiv", "AddV2", "Add"):
-                break
-            found = self.operands(node.name)
-            if found is not None:
-                tensor = found[1]
-            elif node.op in ("AddV2", "Add"):
+            node = self.nodes[split(tensor)[0]]
+            if node.op in ("Neg", "Identity"):
                 tensor = node.input[0]
+            elif node.op in ("Mul", "RealDiv", "AddV2", "Add"):
+                constant_operand = self.operands(node.name)
+                if constant_operand is None and node.op in ("Mul", "RealDiv"):
+                    break
+                tensor = constant_operand[1] if constant_operand else node.input[0]
             else:
                 break
-        return tensor
+            found.append(tensor)
+        return found
 
 
 def _marked(node: NodeDef, mark: Mark) -> NodeDef:

@@ -21,7 +21,7 @@ def allowed_ops() -> frozenset[str]:
 def refused_ops(flat: Flat, allow: Iterable[str] = ()) -> dict[str, str]:
     """Op -> a node that has it, for every operation outside the allowed set."""
     allowed = allowed_ops() | frozenset(allow)
-    return {op: node for op, node in sorted(flat.ops().items()) if op not in allowed and op not in flat.functions}
+    return {op: node for op, node in sorted(flat.ops().items()) if op not in allowed}
 
 
 def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:

@@ -48,8 +48,7 @@ class _Server:
 
         imported = time.monotonic()
         options = header["options"]
-        lists = {key: tuple(value) for key, value in options.items() if isinstance(value, list)}
-        self._model = Model(Options(**{**options, **lists}))
+        self._model = Model(Options(**{key: _tuples(value) for key, value in options.items()}))
         seconds = {"import": imported - start, "model": time.monotonic() - imported}
         facts = dataclasses.asdict(self._model.facts)
         return {"facts": facts, "seconds": seconds, "sandbox": dataclasses.asdict(self._confined)}, ()
@@ -69,3 +68,8 @@ class _Server:
             "remedy": "export the model again; -v shows where it failed" if doing == "load" else "",
             "traceback": traceback.format_exc(),
         }
+
+
+def _tuples(value):
+    """JSON knows no tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
