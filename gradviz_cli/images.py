@@ -33,7 +33,7 @@ from .errors import ImageError, OutputError, UsageError
 
 AnyPath = str | bytes | os.PathLike
 
-# Without any handler Python prints what Pillow logs; one that does nothing leaves it to who configures logging.
+# Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 BACKGROUND = 255  # what shines through transparent pixels: white, as on paper and in most viewers

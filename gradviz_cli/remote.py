@@ -68,15 +68,25 @@ class RemoteModel:
         ModelUnusable, ModelRefused, UsageError
             As the worker says; or it died or hung while it loaded.
         """
+        answer = self._begin("load")
+        return Facts(answer["facts"], answer["seconds"], answer["sandbox"])
+
+    def inspect(self) -> dict[str, Any]:
+        """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
+        return self._begin("inspect")["told"]
+
+    def _begin(self, what: str) -> dict[str, Any]:
+        """The first request to a worker, which is started for it unless there is one."""
         path = str(Path(self._options.path).resolve())
-        config = {"read": [path], "scratch": self._scratch}
-        environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
-        self._child = Child("gradviz_cli.worker", config, environment, self._scratch)
+        if self._child is None:
+            config = {"read": [path], "scratch": self._scratch}
+            environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
+            self._child = Child("gradviz_cli.worker", config, environment, self._scratch)
         if self._closed:  # a signal came in between
             self._child.close()
         options = {**asdict(self._options), "path": path, "modes": self._modes}
         try:
-            answer, _ = self._child.request({"do": "load", "options": options}, timeout=self._load_timeout)
+            answer, _ = self._child.request({"do": what, "options": options}, timeout=self._load_timeout)
         except ChildLost as lost:
             said = _last_line(self._child.stderr)
             raise ModelUnusable(
@@ -85,7 +95,7 @@ class RemoteModel:
             ) from lost
         if "error" in answer:
             raise _as_exception(answer["error"], self._options.path)
-        return Facts(answer["facts"], answer["seconds"], answer["sandbox"])
+        return answer
 
     @property
     def stderr(self) -> str:
@@ -155,6 +165,7 @@ class RemoteModel:
 
     def _replace(self) -> None:
         self._child.close()
+        self._child = None
         self.load()
 
     def close(self) -> None:

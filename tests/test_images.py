@@ -315,7 +315,7 @@ def test_threads_share_the_decoder():
 
 
 def test_no_other_plugin_is_asked():
-    """Pillow would try all of its plugins on a file that the first refuses; one of them starts Ghostscript."""
+    """Pillow would try all its plugins on a file that the first refuses; one of them starts Ghostscript."""
     code = """if True:
         import io, sys
         from PIL import Image
@@ -474,7 +474,7 @@ SIZES = [(40, 60), (60, 40), (50, 300), (300, 50), (64, 64), (48, 56), (7, 500),
 
 
 def triangle(before: int, after: int, start: int, length: int) -> np.ndarray:
-    """[after, before]: weights of antialiased bilinear sampling of `length` samples from `start`, by definition."""
+    """[after, before]: weights of antialiased bilinear sampling of `length` samples from `start`."""
     scale = max(length / after, 1.0)
     centres = start + (np.arange(after) + 0.5) * length / after
     away = np.abs(np.arange(before) + 0.5 - centres[:, None]) / scale
@@ -668,7 +668,7 @@ def test_preprocess_by_hand():
 
 
 def test_gradient_comes_back_in_the_order_of_the_image():
-    """Raise one channel of the image; the number that moves in the input stands in that channel of the gradient."""
+    """Raise one channel of the image: the number that moves comes back in that channel of the gradient."""
     dark = np.full((1, 2, 2, 3), 100.0)
     for name, function in images.PREPROCESS.items():
         for channel in range(3):

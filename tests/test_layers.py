@@ -26,6 +26,7 @@ WORKER_LAYERS = [
     {"worker.score", "worker.gradient"},
     {"worker.ranges"},
     {"worker.model"},
+    {"worker.inspection"},
     {"worker.serve"},
     {"worker.__main__"},
 ]

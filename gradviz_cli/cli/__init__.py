@@ -15,6 +15,7 @@ from gradviz_cli.version import __version__
 
 COMMANDS = {
     "explain": "explain images: a SavedModel and images in, heatmaps out",
+    "inspect": "what a SavedModel offers, and what would be patched",
     "demo": "the embedded model on the sample images: heatmaps in a minute",
 }
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from gradviz_cli import engine, fingerprint, images, inputs, manifest
+from gradviz_cli import engine, fingerprint, images, inputs, manifest, render
 from gradviz_cli.cli import say
+from gradviz_cli.cli.options import Amount, Auto, Command, Size, config_option, model_options, with_model_file
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.labels import read_labels
@@ -17,79 +18,32 @@ from gradviz_cli.remote import Facts
 from gradviz_cli.render import COLORMAPS, STYLES
 from gradviz_cli.rules import RULES
 
-PREPROCESS = ("auto", *images.PREPROCESS)
+COMMON = (
+    "out modes targets styles preprocess raw labels_file input_size colormap files_from force dry_run verbose config"
+).split()
 
 
-class _Size(click.ParamType):
-    """HEIGHTxWIDTH."""
-
-    name = "HxW"
-
-    def convert(self, value, param, context) -> tuple[int, int]:
-        height, _, width = str(value).lower().partition("x")
-        if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
-            self.fail(f"{value} is not HEIGHTxWIDTH, such as 224x224", param, context)
-        return int(height), int(width)
-
-
-class _Amount(click.ParamType):
-    """A whole number with k, M or G."""
-
-    name = "N"
-
-    def convert(self, value, param, context) -> int:
-        if isinstance(value, int):
-            return value
-        factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(value[-1:].lower(), 1)
-        digits = value[:-1] if factor > 1 else value
-        if not digits.isdigit() or not int(digits):
-            self.fail(f"{value} is no amount, such as 500k or 50M", param, context)
-        return int(digits) * factor
-
-
-class _Auto(click.ParamType):
-    """A whole number or `auto`, which is None."""
-
-    name = "N|auto"
-
-    def convert(self, value, param, context) -> int | None:
-        if value in (None, "auto"):
-            return None
-        if not str(value).isdigit() or not int(value):
-            self.fail(f"{value} is neither a whole number above 0 nor auto", param, context)
-        return int(value)
-
-
-@click.command("explain")
-@click.argument("model", metavar="MODEL")
+@click.command("explain", cls=Command, common=COMMON)
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", default="heatmaps", type=click.Path(path_type=Path), help="Output folder.", show_default=True)
 @click.option("-m", "--mode", "modes", multiple=True, type=click.Choice([*RULES, "all"]), help="ReLU rule.  [default: guided]")
 @click.option("-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]")
 @click.option("--style", "styles", multiple=True, type=click.Choice([*STYLES, "panel"]), help="How a map is drawn.  [default: heatmap]")
-@click.option("--preprocess", type=click.Choice(PREPROCESS), default="auto", help="Pixel range that the model expects.", show_default=True)
+@model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
 @click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="One label a line, or JSON.")
-@click.option("--score", type=click.Choice(["logit", "output"]), default="logit", help="Explain before the final softmax, or the output itself.", show_default=True)
-@click.option("--activations", type=click.Choice(["relu", "all"]), default="relu", help="Which activations obey the rule.", show_default=True)
-@click.option("--signature", metavar="NAME", help="Signature of the model.")
-@click.option("--tag", metavar="TAG", help="Tag of the meta graph.")
-@click.option("--input", metavar="NAME", help="Signature key of the image.")
-@click.option("--output", metavar="NAME", help="Signature key of the scores.")
-@click.option("--input-size", type=_Size(), help="Input size where the model leaves it open.")
 @click.option("--fit", type=click.Choice(images.FITS), default="stretch", help="How an image is brought to the input size.", show_default=True)
-@click.option("--colormap", type=click.Choice(list(COLORMAPS)), default="inferno", show_default=True, help="Colours of the map.")
+@click.option("--colormap", type=click.Choice([*COLORMAPS, "list"]), default="inferno", show_default=True, help="Colours of the map; list shows them.")
 @click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where the scale ends.")
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
 @click.option("--scale", type=click.Choice(["each", "shared"]), default="each", show_default=True, help="One scale for each map, or for all of an image.")
 @click.option("--size", type=click.Choice(["image", "input"]), default="image", show_default=True, help="PNG at the size of the image or of the model input.")
-@click.option("--batch-size", type=_Auto(), default="auto", show_default=True, help="Images in one gradient call.")
-@click.option("--jobs", type=_Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
+@click.option("--batch-size", type=Auto(), default="auto", show_default=True, help="Images in one gradient call.")
+@click.option("--jobs", type=Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds for one image.")
-@click.option("--max-pixels", type=_Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
-@click.option("--max-file-size", type=_Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
-@click.option("--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run.")
-@click.option("--trust-model", is_flag=True, help="Let every op run.")
+@click.option("--max-pixels", type=Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
+@click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to run without one.")
 @click.option("--allow-empty", is_flag=True, help="No image found is success.")
 @click.option("--allow-empty-map", is_flag=True, help="Draw a map that is zero or not finite, flat.")
@@ -98,25 +52,31 @@ class _Auto(click.ParamType):
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed image.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is found and done.")
-def command(**options) -> int:
+@config_option
+@click.pass_context
+def command(context: click.Context, **options) -> int:
     """Write heatmaps of IMAGES (files or folders) as MODEL, a SavedModel folder, sees them.
 
     deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper
     layers (Adebayo 2018, Nie 2018, Sixt 2020). backprop is the plain gradient.
     """
     paths, lock_wait, allow_empty = options.pop("paths"), options.pop("lock_wait"), options.pop("allow_empty")
+    if options["colormap"] == "list":
+        click.echo("\n".join(f"{name:16} {summary}" for name, summary in render.COLORMAP_SUMMARIES.items()))
+        return 0
     if not paths:
         raise UsageError("no images are given", "name files or folders after MODEL")
-    plan = make_plan(**options)
+    plan = make_plan(context, **options)
     return explain(plan, paths, lock_wait=lock_wait, allow_empty=allow_empty)
 
 
-def make_plan(**options) -> Plan:
+def make_plan(context: click.Context, **options) -> Plan:
     """The frozen value that the options mean; click is forgotten from here on."""
-    model, labels_file = Path(options.pop("model")), options.pop("labels_file")
+    model = options.pop("model")
     if not model.exists():
         raise UsageError(f"no such model: {model}", "give a SavedModel folder")
-    labels = read_labels(labels_file, model)
+    options = with_model_file(context, options, model)
+    labels = read_labels(options.pop("labels_file"), model)
     modes = options.pop("modes") or ("guided",)
     modes = tuple(RULES) if "all" in modes else tuple(dict.fromkeys(modes))
     targets = parse_targets(options.pop("targets") or ("top1",), labels)
@@ -125,6 +85,7 @@ def make_plan(**options) -> Plan:
     for name, value in options.items():
         owner = next(part for part in parts if name in part.__dataclass_fields__)
         parts[owner][name] = value
+    render.Look(options["colormap"], options["clip"], options["alpha"])  # refuses what is out of range
     drawing = Drawing(modes=modes, targets=targets, styles=styles, **parts[Drawing])
     return Plan(ModelOptions(str(model), **parts[ModelOptions]), drawing=drawing, labels=labels, **parts[Plan])
 

@@ -33,7 +33,8 @@ class _Server:
 
     def answer(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
         try:
-            return {"load": self._load, "explain": self._explain}[header["do"]](header, arrays)
+            doing = {"load": self._load, "inspect": self._inspect, "explain": self._explain}[header["do"]]
+            return doing(header, arrays)
         except GradvizError as error:
             failure = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
         except MemoryError:
@@ -53,6 +54,12 @@ class _Server:
         facts = dataclasses.asdict(self._model.facts)
         return {"facts": facts, "seconds": seconds, "sandbox": dataclasses.asdict(self._confined)}, ()
 
+    def _inspect(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
+        from gradviz_cli.worker.inspection import inspect
+        from gradviz_cli.worker.model import Options
+
+        return {"told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))}, ()
+
     def _explain(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
         found = self._model.explain(arrays[0], header["targets"], header["modes"])
         return {}, (found.index, found.rank, found.score, found.output, *found.gradients)
@@ -60,12 +67,12 @@ class _Server:
     def _strange(self, error: Exception, doing: str) -> dict[str, str]:
         lines = (str(error) or type(error).__name__).splitlines()
         exhausted = type(error).__name__ == "ResourceExhaustedError"
-        kind = "Memory" if exhausted else "ModelUnusable" if doing == "load" else "Failed"
-        what = "the graph cannot be built" if doing == "load" else "the model failed on this image"
+        kind = "Memory" if exhausted else "ModelUnusable" if doing != "explain" else "Failed"
+        what = "the graph cannot be built" if doing != "explain" else "the model failed on this image"
         return {
             "class": kind,
             "message": f"{what} ({type(error).__name__}: {lines[0][:300]})",
-            "remedy": "export the model again; -v shows where it failed" if doing == "load" else "",
+            "remedy": "export the model again; -v shows where it failed" if doing != "explain" else "",
             "traceback": traceback.format_exc(),
         }
 

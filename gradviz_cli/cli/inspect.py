@@ -1,0 +1,134 @@
+"""`gradviz inspect`: what a SavedModel offers, what would be patched, why a map would be blank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from gradviz_cli import fingerprint, images
+from gradviz_cli.cli.options import Command, model_options, with_model_file
+from gradviz_cli.cli.signals import stopping
+from gradviz_cli.errors import ExitCode, ImageError, UsageError
+from gradviz_cli.labels import read_labels
+from gradviz_cli.plan import ModelOptions
+from gradviz_cli.remote import Facts, RemoteModel
+
+
+@click.command("inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose"))
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--image", type=click.Path(path_type=Path), help="Show what the model says of an image under each --preprocess.")
+@click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="One label a line, or JSON.")
+@model_options
+@click.option("-v", "--verbose", is_flag=True, help="Also every layer that could carry a class activation map.")
+@click.pass_context
+def command(context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, **options) -> int:
+    """Show what MODEL, a SavedModel folder, offers and what gradviz would patch. No image is needed."""
+    if not model.exists():
+        raise UsageError(f"no such model: {model}", "give a SavedModel folder")
+    options = with_model_file(context, options, model)
+    labels = read_labels(options.pop("labels_file"), model)
+    chosen = ModelOptions(str(model), **options)
+    with stopping():
+        told, problem = _ask(chosen, image, labels)
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        click.echo("\n".join(_lines(told, verbose)))
+    return problem
+
+
+def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    remote = RemoteModel(options, ("backprop",), timeout=60.0)
+    try:
+        told = {**remote.inspect(), "fingerprint": fingerprint.of_model(Path(options.path))}
+        code = ExitCode.OK
+        if told["refused_ops"] and not options.trust_model:
+            code = ExitCode.MODEL_REFUSED
+        elif told["problem"]:
+            code = ExitCode.MODEL_UNUSABLE
+        if image is not None and code is ExitCode.OK:
+            told["preprocess_probe"] = _probe(remote, remote.load(), image, labels)
+        return told, int(code)
+    finally:
+        remote.close()
+
+
+def _probe(remote: RemoteModel, facts: Facts, image: Path, labels: tuple[str, ...]) -> dict[str, Any]:
+    """For each pixel range the best class and its score."""
+    try:
+        picture = images.decode(images.read_bytes(image, images.Limits()), images.Limits())
+    except ImageError as error:
+        raise UsageError(f"{images.printable(image)}: {error.message}", "give another --image") from error
+    pixels = images.fit(picture, images.Geometry(*facts.size, facts.channels))[None]
+    whole = facts.input["dtype"] in ("uint8", "int32", "string")
+    probe = {}
+    for name, prepare in images.PREPROCESS.items():
+        if whole and name != "raw" or facts.channels != 3 and name in ("caffe", "torch"):
+            continue
+        row = remote.explain(np.ascontiguousarray(prepare(pixels), np.float32), [-1])[0]
+        if isinstance(row, ImageError):
+            probe[name] = {"error": row.message}
+            continue
+        index = int(row.index[0])
+        probe[name] = {
+            "index": index,
+            "label": labels[index] if index < len(labels) else None,
+            "score": float(row.score[0]),
+            "output": float(row.output[0]),
+        }
+    return probe
+
+
+def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
+    lines = ["signatures"]
+    for name, signature in told["signatures"].items():
+        for part in ("inputs", "outputs"):
+            for key, tensor in signature[part].items():
+                lines.append(f"  {name}  {part[:-1]:6}  {key}  {tensor['dtype']} {_dims(tensor['shape'])}")
+    chosen = told["chosen"]
+    if chosen:
+        before = f", the input of {chosen['bypassed']}" if chosen["bypassed"] else ""
+        lines += [
+            f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}",
+            f"score       {chosen['score_tensor']}{before}",
+        ]
+        if chosen.get("size"):
+            size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
+            lines.append(f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes")
+    counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
+    gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
+    lines.append(f"patched     {', '.join(counts) or 'nothing: there is no ReLU'}{gates}")
+    lines.append(f"gradient    {_gradient(told)}")
+    lines.append(f"refused ops {', '.join(one['op'] for one in told['refused_ops']) or 'none'}")
+    layers = told["cam_layers"]
+    if layers:
+        shown = layers if verbose else layers[-1:]
+        lines += [f"CAM layer   {one['tensor']} {_dims(one['shape'])}" for one in shown]
+        if not verbose and len(layers) > 1:
+            lines[-1] += f", the last of {len(layers)} (-v shows all)"
+    lines += [f"warning     {warning}" for warning in told["warnings"]]
+    if told["problem"]:
+        lines.append(f"problem     {told['problem']}")
+    for name, one in told.get("preprocess_probe", {}).items():
+        if "error" in one:
+            lines.append(f"--preprocess {name:7} {one['error']}")
+            continue
+        lines.append(f"--preprocess {name:7} class {one['index']} {one['label'] or ''}  score {one['score']:.4g}, output {one['output']:.4g}")
+    lines.append(f"fingerprint {told['fingerprint']}")
+    return lines
+
+
+def _dims(shape: list[int | None] | None) -> str:
+    return "of any rank" if shape is None else f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
+
+
+def _gradient(told: dict[str, Any]) -> str:
+    reaches = told["gradient"]["reaches_input"]
+    if reaches is None:
+        return "not tried"
+    return "reaches the image" if reaches else f"does not reach the image; cut at {told['gradient']['cut_at'] or 'see problem'}"
