@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import numpy as np
 
-from gradviz_cli import images, peek, pictures, plan as plans
-from gradviz_cli.errors import ImageError
+from gradviz_cli import images, peek, pictures
+from gradviz_cli import plan as plans
+from gradviz_cli.errors import ImageError, TimeUp
 from gradviz_cli.pictures import Context, Source
 from gradviz_cli.plan import Job, Output, Plan, Result
 from gradviz_cli.remote import Facts, RemoteModel, Row
@@ -56,28 +60,40 @@ def run(plan: Plan, jobs: Iterable[Job], fingerprint: str, loaded: Callable[[Fac
     ModelUnusable, ModelRefused, OutputError
         What ends the run; results that were yielded stand.
     """
+    end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
     crew = _Crew(plan, fingerprint, loaded)
     try:
         reads = (crew.reading.submit(crew.prepare, job) for job in jobs)
-        prepared = _in_order(reads, crew.reads_ahead)
+        prepared = _in_order(reads, crew.reads_ahead, end)
         batches = (crew.computing.submit(crew.differentiate, batch) for batch in _batches(prepared, crew.batch_size))
-        computed = (item for batch in _in_order(batches, BATCHES_AHEAD) for item in batch)
+        computed = (item for batch in _in_order(batches, BATCHES_AHEAD, end) for item in batch)
         drawn = (crew.drawing.submit(crew.draw, *item) for item in computed)
-        yield from _in_order(drawn, 2 * crew.jobs)
+        yield from _in_order(drawn, 2 * crew.jobs, end)
         crew.check()
     finally:
         crew.close()
 
 
-def _in_order(futures: Iterable[Future], ahead: int) -> Iterator:
-    """Results of futures in order, with up to `ahead` more of them under way."""
+def _in_order(futures: Iterable[Future], ahead: int, end: float | None) -> Iterator:
+    """Results of futures in order, with up to `ahead` more of them under way; TimeUp at the monotonic time `end`."""
     waiting: deque[Future] = deque()
     for future in futures:
         waiting.append(future)
         if len(waiting) > ahead:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft(), end)
     while waiting:
-        yield waiting.popleft().result()
+        yield _result(waiting.popleft(), end)
+
+
+def _result(future: Future, end: float | None):
+    try:
+        if end is not None and time.monotonic() >= end:
+            raise FutureTimeout
+        return future.result(None if end is None else end - time.monotonic())
+    except FutureTimeout:
+        if future.done() and future.exception() is not None:
+            raise
+        raise TimeUp("--max-duration is reached", "what is written is whole, the next run does the rest") from None
 
 
 def _batches(items: Iterable[Prepared], size: Callable[[], int]) -> Iterator[list[Prepared]]:
@@ -112,6 +128,8 @@ class _Crew:
         self._readers: SimpleQueue[Child] = SimpleQueue()
         self._children: list[Child] = []
         self._closed = False
+        self._scratch = tempfile.mkdtemp(prefix="gradviz-")
+        self._limits = images.Limits(plan.max_pixels, plan.max_file_size)
         self._hint = _geometry_hint(plan)
 
     # -- one stage each ------------------------------------------------------------------------------------------
@@ -121,10 +139,13 @@ class _Crew:
         start = time.monotonic()
         outputs = plans.outputs(self._plan, job)
         try:
-            result = None if self._plan.force else current(self._plan, job, self._fingerprint)
+            _insist_on_names(outputs)
+            data = images.read_bytes(job.path, self._limits)
+            sha256 = hashlib.sha256(data).hexdigest()
+            result = None if self._plan.force else current(self._plan, job, self._fingerprint, sha256)
             if result is None:
                 self._wake()
-                source = self._read(job, self._hint or self._geometry())
+                source = self._decode(job, data, sha256, self._hint or self._geometry())
                 return Prepared(job, outputs, start, source=source)
         except ImageError as error:
             result = _failed(job, error, time.monotonic() - start)
@@ -185,32 +206,32 @@ class _Crew:
         facts = self._facts()
         return images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
 
-    def _read(self, job: Job, geometry: images.Geometry) -> Source:
+    def _decode(self, job: Job, data: bytes, sha256: str, geometry: images.Geometry) -> Source:
+        """The image's pixels, from a decoder process."""
         request = {
-            "path": os.path.abspath(job.path),
-            "max_pixels": self._plan.max_pixels,
-            "max_file_size": self._plan.max_file_size,
+            "limits": vars(self._limits),
             "geometry": vars(geometry),
             "pixels": pictures.needs_pixels(self._plan),
         }
         child = self._reader()
         try:
-            answer, arrays = child.request(request, timeout=self._plan.timeout)
+            answer, arrays = child.request(request, (np.frombuffer(data, np.uint8),), self._plan.timeout)
         except ChildLost as lost:
             child.close()
-            raise ImageError(lost.kind, f"decoding it failed: {lost.message}".replace("the worker", "the decoder")) from lost
+            raise ImageError(lost.kind, f"decoding it failed: {lost.message}".replace("worker", "decoder")) from lost
         self._readers.put(child)
         if "error" in answer:
             raise ImageError(answer["error"]["kind"], answer["error"]["message"])
         pixels = arrays[1] if len(arrays) > 1 else None
-        return Source(job, tuple(answer["size"]), answer["sha256"], arrays[0], pixels)
+        return Source(job, tuple(answer["size"]), sha256, arrays[0], pixels)
 
     def _reader(self) -> Child:
         """A decoder that is idle, or a new one: there are never more than threads that ask."""
         try:
             return self._readers.get_nowait()
         except Empty:
-            child = Child("gradviz_cli.reader", {}, sandbox.scrubbed_environment("/"), "/")
+            environment = sandbox.scrubbed_environment(self._scratch)
+            child = Child("gradviz_cli.reader", {"scratch": self._scratch}, environment, self._scratch)
         with self._guard:
             self._children.append(child)
             if self._closed:
@@ -221,12 +242,17 @@ class _Crew:
         again = []
         for item in batch:
             if item.source is not None and item.source.fitted.shape != (geometry.height, geometry.width, geometry.channels):
-                try:
-                    item = Prepared(item.job, item.outputs, item.start, source=self._read(item.job, geometry))
-                except ImageError as error:
-                    item = Prepared(item.job, item.outputs, item.start, result=_failed(item.job, error, 0.0))
+                item = self._prepared_for(item, geometry)
             again.append(item)
         return [item for item in again if item.source is not None], again
+
+    def _prepared_for(self, item: Prepared, geometry: images.Geometry) -> Prepared:
+        try:
+            data = images.read_bytes(item.job.path, self._limits)
+            source = self._decode(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
+            return Prepared(item.job, item.outputs, item.start, source=source)
+        except ImageError as error:
+            return Prepared(item.job, item.outputs, item.start, result=_failed(item.job, error, 0.0))
 
     def check(self) -> None:
         """A model that could not be loaded ends the run, also when no image got as far as needing it."""
@@ -244,33 +270,38 @@ class _Crew:
             child.kill()
         for pool in (self.reading, self.computing, self.drawing):
             pool.shutdown(wait=True, cancel_futures=True)
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def current(plan: Plan, job: Job, fingerprint: str) -> Result | None:
+def current(plan: Plan, job: Job, fingerprint: str, sha256: str) -> Result | None:
     """The result of a job that has nothing to do: every picture exists and carries the digest it would get."""
-    outputs = plans.outputs(plan, job)
-    if not all(os.path.lexists(output.path) for output in outputs):
-        return None
-    data = images.read_bytes(job.path, images.Limits(plan.max_pixels, plan.max_file_size))
-    image, records = hashlib.sha256(data).hexdigest(), []
-    for output in outputs:
-        record = pictures.is_current(plan, output, plans.digest(plan, output, fingerprint, image))
+    records = []
+    for output in plans.outputs(plan, job):
+        record = pictures.is_current(plan, output, plans.digest(plan, output, fingerprint, sha256))
         if record is None:
             return None
-        records.append(record)
-    names = tuple(str(output.path.relative_to(plan.out)) for output in outputs)
-    targets = tuple({str(record.get("target")): record.get("target") for record in records}.values())
-    digest = plans.joint_digest([record["digest"] for record in records])
+        records.append((output, record))
+    names = tuple(str(output.path.relative_to(plan.out)) for output, _ in records)
+    targets = tuple({str(record.get("target")): record.get("target") for _, record in records}.values())
+    digest = plans.joint_digest([record["digest"] for _, record in records])
     return Result(str(job.path), "current", names, targets, None, digest, 0.0, job.rel)
 
 
 def pending(plan: Plan, job: Job, fingerprint: str) -> tuple[Output, ...]:
     """What a run would write for a job; nothing for one whose image cannot be read."""
     try:
-        done = None if plan.force else current(plan, job, fingerprint)
+        data = images.read_bytes(job.path, images.Limits(plan.max_pixels, plan.max_file_size))
     except ImageError:
         return ()
+    done = None if plan.force else current(plan, job, fingerprint, hashlib.sha256(data).hexdigest())
     return () if done else plans.outputs(plan, job)
+
+
+def _insist_on_names(outputs: Iterable[Output]) -> None:
+    """A file system takes 255 bytes; the name of an image may leave no room for what is added to it."""
+    for output in outputs:
+        if len(os.fsencode(output.path.name)) > 255:
+            raise ImageError("name", "its name leaves no room for the name of its picture; rename it")
 
 
 def _failed(job: Job, error: ImageError, seconds: float) -> Result:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gradviz_cli import images, panel, plan as plans, render
+from gradviz_cli import images, panel, render
+from gradviz_cli import plan as plans
 from gradviz_cli.errors import OutputError
 from gradviz_cli.plan import Job, Output, Plan, Result
 from gradviz_cli.remote import Facts, Row

@@ -90,6 +90,7 @@ class Plan:
     dry_run: bool = False
     fail_fast: bool = False
     timeout: float = 60.0
+    max_duration: float | None = None
     max_pixels: int = 50_000_000
     max_file_size: int = 100_000_000
     verbose: bool = False

@@ -1,7 +1,8 @@
 """SavedModels that the tests write themselves, each with its eager reference.
 
-A `Case` writes one model and returns how to rebuild it with the reference's ReLUs. All weights are random, batch-norm
-statistics included, so that nothing is true by symmetry: gammas of both signs, means off zero, variances off one.
+A `Case` writes one model and returns how to rebuild it with the reference's ReLUs. All weights are random,
+batch-norm statistics included, so that nothing is true by symmetry: gammas of both signs, means off zero,
+variances off one.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ Reference = Callable[..., Callable]
 class Case:
     """One SavedModel: `write(folder)` saves it and returns its reference.
 
-    `patched` and `left` are the activations that its signature reaches, counted by hand; `final` is what stands
-    between the logits and the output.
+    `patched` and `left` are the activations that its signature reaches, counted by hand; `final` is what
+    stands between the logits and the output.
     """
 
     name: str
@@ -62,24 +63,25 @@ class Gates:
         if cap is not None:
             self.capped.append(float((x >= cap).mean()))
         distance = np.minimum(abs(x), abs(x - top)) / next(self.rounding)
-        distance[(x == 0) | (x == top)] = (
-            np.inf
-        )  # exact by construction: a sum of shut ReLUs, a cap carried on
+        # Exactly 0 or the cap: a sum of shut ReLUs, a cap carried on. No order of adding changes that.
+        distance[(x == 0) | (x == top)] = np.inf
         self.nearest = np.minimum(self.nearest, distance.min(axis=1))
 
 
 def rounding_errors(reference: Reference, image: np.ndarray) -> list[float]:
     """Root mean square difference of float32 and float64 at each ReLU, in the order of the forward pass."""
-    seen = {"float32": [], "float64": []}
-    for dtype, tensors in seen.items():
-        reference("backprop", dtype=dtype, watch=lambda x, cap, tensors=tensors: tensors.append(x.numpy()))(
-            image
-        )
-    return [np.sqrt(np.square(a - b).mean()) for a, b in zip(*seen.values(), strict=True)]
+
+    def entering(dtype: str) -> list[np.ndarray]:
+        seen = []
+        reference("backprop", dtype=dtype, watch=lambda x, cap: seen.append(x.numpy()))(image)
+        return seen
+
+    pairs = zip(entering("float32"), entering("float64"), strict=True)
+    return [float(np.sqrt(np.square(a - b).mean())) for a, b in pairs]
 
 
 def scenes(shape: tuple[int, int, int], count: int, seed: int) -> np.ndarray:
-    """Random images [N, H, W, C] of about unit variance: coarse patches, each image with its own contrast, and noise.
+    """Random images [N, H, W, C] of about unit variance: coarse patches at a contrast of their own, and noise.
 
     Noise alone looks the same to a deep network whatever the seed.
     """
@@ -93,10 +95,10 @@ def scenes(shape: tuple[int, int, int], count: int, seed: int) -> np.ndarray:
 def images(reference: Reference, shape: tuple[int, int, int], count: int = 2, of: int = 24) -> np.ndarray:
     """The `count` of `of` random images [N, H, W, C] whose gates are the furthest from a tie.
 
-    A gate is a step: where an activation lands within the rounding error of 0, two correct programs that add in
-    another order may disagree about it, and one such gate among n is an error of about 1 / sqrt(n), far above 1e-4.
-    Asserts 6 rounding errors of clearance, that the gates are mixed (neither open nor shut throughout) and that each
-    cap is reached.
+    A gate is a step: where an activation lands within the rounding error of 0, two correct programs that add
+    in another order may disagree about it, and one such gate among n is an error of about 1 / sqrt(n), far
+    above 1e-4. Asserts 6 rounding errors of clearance, that the gates are mixed (neither open nor shut
+    throughout) and that each cap is reached.
     """
     candidates = scenes(shape, of, seed=7)
     gates = Gates(of, rounding_errors(reference, candidates[:1]))
@@ -128,7 +130,10 @@ def randomise(model, seed: int = 0, gain: float = 1.0) -> None:
 
 
 def calibrate(model, seed: int = 0) -> None:
-    """Batch-norm statistics near to, not equal to, those of random images, so that a deep network stays in range."""
+    """Batch-norm statistics near those of random images, so that a deep network stays in range.
+
+    Variances are only enlarged: a network that amplifies what it is given amplifies rounding errors too.
+    """
     draw = np.random.default_rng(seed)
     norms = [layer for layer in model._flatten_layers() if type(layer).__name__ == "BatchNormalization"]
     for layer in norms:
@@ -140,7 +145,7 @@ def calibrate(model, seed: int = 0) -> None:
         layer.moving_variance.assign(variance * draw.uniform(1, 2, mean.shape))
 
 
-# --- architectures that Keras 2 and Keras 3 can both build; `k` is the package ---------------------------------------
+# --- architectures that Keras 2 and Keras 3 can both build; `k` is the package ------------------------------
 
 
 def sequential(k):
@@ -212,7 +217,7 @@ def depthwise(k):
 
 
 def caps(k):
-    """Every cap: relu6 as function, ReLU(6.), and ReLU(max_value=1.5), which is Minimum and Maximum over a Relu."""
+    """Every cap: relu6 as function, ReLU(6.), and ReLU(max_value=1.5): Minimum and Maximum over a Relu."""
     image = k.Input((SIDE, SIDE, 3))
     x = k.layers.Conv2D(8, 3, activation=keras.activations.relu6 if k is keras else tf.nn.relu6)(image)
     x = k.layers.ReLU(max_value=1.5)(k.layers.Conv2D(8, 3)(x))
@@ -249,7 +254,7 @@ def operations(k):
     return k.Model(image, k.layers.Dense(CLASSES, activation="softmax")(k.layers.Flatten()(x)))
 
 
-# --- networks that take their ReLUs as an argument -------------------------------------------------------------------
+# --- networks that take their ReLUs as an argument ----------------------------------------------------------
 
 TF_NN = Relus(tf.nn.relu, lambda x, cap: tf.nn.relu6(x) if cap == 6 else tf.minimum(tf.nn.relu(x), cap))
 KERAS_OPS = Relus(
@@ -352,7 +357,7 @@ class Table(tf.Module):
         tf.saved_model.save(self, str(folder), signatures=self.serve)
 
 
-# --- writers ---------------------------------------------------------------------------------------------------------
+# --- writers ------------------------------------------------------------------------------------------------
 
 
 def _save(model, folder: Path) -> None:
@@ -366,7 +371,7 @@ def _save(model, folder: Path) -> None:
 def keras_case(
     k, architecture: Callable, patched: dict, gain: float = 1.0, trained: bool = False, **more
 ) -> Case:
-    """A case whose reference is the Keras model rebuilt; `trained` adds an optimizer with its slot variables."""
+    """A case whose reference is the Keras model rebuilt; `trained` adds an optimizer and its slot variables."""
 
     def write(folder: Path) -> Reference:
         model = architecture(k)

@@ -1,7 +1,8 @@
 """The truth that gradviz is held against: the three rules as eager custom gradients.
 
-Nothing here comes from gradviz or is used by it. A ReLU is a Python function with its own gradient; a Keras model is
-rebuilt with that function in place of each ReLU; a `tf.GradientTape` does the rest, op by op, without a graph.
+Nothing here comes from gradviz or is used by it. A ReLU is a Python function with its own gradient; a Keras
+model is rebuilt with that function in place of each ReLU; a `tf.GradientTape` does the rest, op by op, without a
+graph.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tf_keras
 
 MODES = ("backprop", "deconv", "guided")
 
-# Called with the tensor that enters a ReLU and the cap (or None), once for each ReLU of an eager forward pass.
+# Called with the tensor that enters a ReLU and its cap (or None), once for each ReLU of an eager forward pass.
 Watch = Callable[[tf.Tensor, "float | None"], None]
 
 
@@ -44,9 +45,9 @@ class Truth:
 def rule(mode: str, cap: float | None = None, watch: Watch | None = None) -> Callable:
     """The ReLU min(max(x, 0), cap) with the gradient of `mode`.
 
-    The gate is open strictly between 0 and the cap. backprop: upstream * gate (Simonyan 2013, arXiv 1312.6034);
-    deconv: max(upstream, 0), the gate is not read (Zeiler & Fergus 2013, 1311.2901); guided: max(upstream, 0) * gate
-    (Springenberg 2014, 1412.6806).
+    The gate is open strictly between 0 and the cap. backprop: upstream * gate (Simonyan 2013, arXiv
+    1312.6034); deconv: max(upstream, 0), the gate is not read (Zeiler & Fergus 2013, 1311.2901); guided:
+    max(upstream, 0) * gate (Springenberg 2014, 1412.6806).
     """
 
     @tf.custom_gradient
@@ -104,8 +105,8 @@ def attribution(logits_of: Callable, images: np.ndarray, target: str | int = "to
 
 def difference(got: np.ndarray, want: np.ndarray) -> float:
     """Relative L2 distance, of the worst image of the batch [N, ...]."""
-    got, want = (np.asarray(a, np.float64).reshape(len(want), -1) for a in (got, want))
     assert got.shape == want.shape
+    got, want = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (got, want))
     assert np.isfinite(got).all() and np.isfinite(want).all()
     size = np.linalg.norm(want, axis=1)
     assert (size > 0).all(), "the reference itself is zero"

@@ -1,4 +1,4 @@
-"""Are the gradients right? Every small model against the eager reference, the worked example, finite differences.
+"""Are the gradients right? Small models against the eager reference, the worked example, finite differences.
 
 About 80 s on 2 cores. The large networks are in test_truth_slow.py.
 """
@@ -26,7 +26,7 @@ FINAL = {"softmax": tf.nn.softmax, "sigmoid": tf.nn.sigmoid, "none": tf.identity
 
 
 class Subject:
-    """A model on disk, opened by gradviz, beside its reference and its images; what was computed once is kept."""
+    """A model on disk, opened by gradviz, beside its reference and its images; results are kept."""
 
     def __init__(self, case: Case, folder: Path, reference: Reference, model: LoadedModel):
         self.case, self.folder, self.model = case, folder, model
@@ -84,7 +84,7 @@ def signature(folder: Path, batch: np.ndarray) -> np.ndarray:
     return answer.numpy()
 
 
-# --- every small model ----------------------------------------------------------------------------------------------
+# --- every small model --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -126,7 +126,7 @@ def test_report_counts_what_the_signature_reaches(subject):
     assert {kind: tuple(count) for kind, count in counted.items()} == patched | left
 
 
-# --- models without a ReLU, other scores ----------------------------------------------------------------------------
+# --- models without a ReLU, other scores --------------------------------------------------------------------
 
 
 def test_without_relu_backprop_is_true_and_the_rest_refused(tmp_path):
@@ -155,7 +155,7 @@ def test_score_output_is_behind_the_softmax(tmp_path):
             )
 
 
-# --- finite differences ---------------------------------------------------------------------------------------------
+# --- finite differences -------------------------------------------------------------------------------------
 
 
 class Smooth(tf.Module):
@@ -194,7 +194,7 @@ def test_backprop_agrees_with_finite_differences(tmp_path):
     np.testing.assert_allclose(got.scores, net.by_hand(image)[:, target], rtol=1e-5)
 
 
-# --- the worked example ---------------------------------------------------------------------------------------------
+# --- the worked example -------------------------------------------------------------------------------------
 
 # Score 0 has the table as its upstream gradient, score 1 the table with all signs turned.
 UPSTREAM = np.array([[-2, 3, -1], [6, -3, 1], [2, -1, 3]])

@@ -14,7 +14,7 @@ from reference import MODES, attribution, difference
 
 from gradviz_cli import load
 
-# Name, ReLUs counted in the papers' block diagrams, side of the input (the smallest that the architecture takes).
+# The ReLUs are counted in the block diagrams; the side is about the smallest that the architecture takes.
 NETWORKS = [
     application_case("VGG16", {"Relu": 15}, side=32),
     application_case("ResNet50", {"Relu": 49}, side=32),

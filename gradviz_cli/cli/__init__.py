@@ -10,6 +10,7 @@ import traceback
 import click
 
 from gradviz_cli.cli.signals import Stopped
+from gradviz_cli.cli.stderr import say
 from gradviz_cli.errors import ExitCode, GradvizError
 from gradviz_cli.version import __version__
 
@@ -103,17 +104,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     return f"; see {context.command_path} --help" if context else ""
-
-
-def say(line: str) -> None:
-    """One line on stderr, also where stderr is closed or cannot spell it."""
-    try:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-    except UnicodeEncodeError:
-        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
-    except (AttributeError, ValueError, OSError):
-        pass
 
 
 def _forget_stdout() -> None:

@@ -8,6 +8,8 @@ import click
 
 from gradviz_cli import demo
 from gradviz_cli.cli.explain import explain
+from gradviz_cli.cli.voice import Voice
+from gradviz_cli.inputs import Inputs
 from gradviz_cli.labels import read_labels
 from gradviz_cli.plan import Drawing, ModelOptions, Plan
 from gradviz_cli.rules import RULES
@@ -19,7 +21,7 @@ def command(out: Path) -> int:
     """Explain the sample images in all modes with the embedded model; the pictures go to OUT (default: heatmaps)."""
     drawing = Drawing(modes=tuple(RULES), styles=("heatmap", "overlay"))
     plan = Plan(ModelOptions(str(demo.MODEL)), out, drawing, read_labels(None, demo.MODEL))
-    code = explain(plan, [demo.IMAGES])
+    code = explain(plan, Inputs((demo.IMAGES,), out), Voice())
     if code == 0:
         click.echo(f"Look at the pictures in {out.absolute()}")
     return code

@@ -68,6 +68,20 @@ class Auto(click.ParamType):
         return int(value)
 
 
+class Shard(click.ParamType):
+    """I/N."""
+
+    name = "I/N"
+
+    def convert(self, value, param, context) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        part, _, count = str(value).partition("/")
+        if not (part.isdigit() and count.isdigit() and 1 <= int(part) <= int(count)):
+            self.fail(f"{value} is not I/N, such as 2/8", param, context)
+        return int(part), int(count)
+
+
 class Position(click.ParamType):
     """Y,X: where in a map of scores; one number in a sequence."""
 
@@ -152,7 +166,7 @@ def model_options(function: Callable) -> Callable:
             click.option("--score", type=click.Choice(["logit", "output"]), default="logit", show_default=True, help="Explain what feeds the final softmax or sigmoid, or the output itself."),
             click.option("--at", type=Position(), help="Position where the scores are a map or a sequence."),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
-            click.option("--input-size", type=Size(), help="Input size where the model leaves it open."),
+            click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
             click.option("--activations", type=click.Choice(["relu", "all"]), default="relu", show_default=True, help="Which activations obey the rule."),
             click.option("--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run."),

@@ -15,15 +15,15 @@ from gradviz_cli.demo import IMAGES, scenes
 
 # Name of the file: its seed, width and height. The name also says what is shown: CLASS-on-PATTERN.
 SAMPLES = {
-    "arrow-on-wood.jpg": (108, 400, 300),
-    "crescent-on-clouds.jpg": (103, 384, 288),
-    "cross-on-dots.png": (111, 384, 288),
-    "disc-on-gradient.jpg": (105, 288, 384),
-    "flower-on-weave.jpg": (101, 384, 288),
-    "heart-on-marble.jpg": (104, 384, 288),
-    "leaf-on-water.jpg": (106, 432, 288),
-    "ring-on-checks.png": (107, 320, 320),
-    "star-on-stripes.jpg": (111, 384, 288),
+    "arrow-on-wood.jpg": (113, 400, 300),
+    "crescent-on-clouds.jpg": (115, 384, 288),
+    "cross-on-dots.png": (103, 384, 288),
+    "disc-on-gradient.jpg": (121, 384, 288),
+    "flower-on-weave.jpg": (118, 288, 384),
+    "heart-on-marble.jpg": (116, 384, 288),
+    "leaf-on-water.jpg": (119, 432, 288),
+    "ring-on-checks.png": (111, 320, 320),
+    "star-on-stripes.jpg": (122, 384, 288),
     "triangle-on-grain.jpg": (110, 384, 256),
 }
 

@@ -4,9 +4,9 @@ A small ReLU network learns to name the main object of scenes that `scenes.py` d
 gradviz meets elsewhere: plain, depthwise and residual blocks, batch norm, max pooling, a softmax at the end, the
 rescaling of the pixels inside the graph. It is no benchmark of anything.
 
-While it trains, a second head on the last feature map learns which object covers each cell. "No object" has the
-fixed score zero there, so that features over the background have no use and die out: the maps of the demo stay
-quiet where nothing is. The second head is not part of the model that is written.
+The masks of the scenes help: while the network trains, a second head on the last feature map learns whether an
+object covers each cell, and which. The first of the two answers stays in the model that is written, as a gate on
+the features; so the maps of the demo are quiet where nothing is. The rest of the second head is dropped.
 
 Seeds are fixed and TensorFlow's deterministic operations are on: the same machine, package versions and number of
 cores give the same weights. Other ones give a model that differs in detail and is as good.
@@ -34,8 +34,11 @@ from gradviz_cli.demo import MODEL, scenes
 SIZE = 128  # pixels a side of the model input
 CELLS = 16  # cells a side of the last feature map
 SEED = 20
-SCENES, EPOCHS, BATCH = 12_000, 6, 32
-HELD_OUT = 10**9  # seeds from here on are for measuring, those below for training
+SCENES, EPOCHS, BATCH = 12_000, 8, 32
+TRAINING, HELD_OUT = (
+    10**6,
+    10**9,
+)  # first seeds of the scenes to train on and to measure with; samples.py is below
 FILLED = 0.35  # least share of a cell an object covers for the cell to count as its own
 
 
@@ -74,8 +77,9 @@ def lessons(seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def build(relu=None):
-    """The network, untrained, with two outputs: logits `[N, K]` and logits of the cells `[N, CELLS, CELLS, K]`.
+    """The network, untrained, with two outputs: logits `[N, K]` and those of the cells `[N, CELLS, CELLS, 1 + K]`.
 
+    The first logit of a cell is that of "something is here", the others say what.
     `relu` takes the place of the activation (to measure what another backward pass would show).
     """
     import keras
@@ -100,25 +104,29 @@ def build(relu=None):
     image = keras.Input((SIZE, SIZE, 3), name="image")
     x = layers.Rescaling(1 / 127.5, -1)(image)
     for channels in (16, 32, 48):
-        # Max pooling and no strides: the gradient falls on the pixels that mattered, not on a grid. Pooling before
-        # batch norm and ReLU says the same and leaves them a quarter of the work.
+        # Max pooling and no strides: the gradient falls on the pixels that mattered, not on a grid. Pooled first,
+        # batch norm and ReLU have a quarter of the work.
         x = active(conv(x, channels, pool=True))
     x = active(conv(x, 64))
     x = depthwise(residual(depthwise(x)))
     x = active(conv(x, 96, 1))
-    # One channel that says where something is, times the rest. The product closes the background in the backward pass
-    # too, also for deconv, whose ReLUs do not look at the forward pass.
-    x = layers.Multiply()([x, active(conv(x, 1, 1))])
-    logits = layers.Dense(len(scenes.CLASSES), name="logits")(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(image, [logits, layers.Conv2D(len(scenes.CLASSES), 1, name="cells")(x)])
+    something = layers.Conv2D(1, 1, name="something")(x)
+    kinds = layers.Conv2D(len(scenes.CLASSES), 1, name="kinds")(x)
+    # The product closes the background in the backward pass too, also for deconv, whose ReLUs do not look at the
+    # forward pass.
+    pooled = layers.GlobalAveragePooling2D()(layers.Multiply()([x, active(something)]))
+    logits = layers.Dense(len(scenes.CLASSES), name="logits")(pooled)
+    return keras.Model(image, [logits, layers.Concatenate(name="cells")([something, kinds])])
 
 
 def cell_loss(truth, logits):
-    """Cross-entropy of each cell, where "nothing" is one more class whose logit is always zero."""
+    """Is something here (binary cross-entropy), and what: "nothing" is one more class whose logit is always zero."""
     from keras import losses, ops
 
-    logits = ops.pad(logits, [(0, 0), (0, 0), (0, 0), (1, 0)])
-    return losses.sparse_categorical_crossentropy(truth, logits, from_logits=True)
+    here = ops.cast(truth[..., None] > 0, "float32")
+    kinds = ops.pad(logits[..., 1:], [(0, 0), (0, 0), (0, 0), (1, 0)])
+    what = losses.sparse_categorical_crossentropy(truth, kinds, from_logits=True)
+    return what + losses.binary_crossentropy(here, logits[..., :1], from_logits=True)
 
 
 def shuffled(images: np.ndarray, labels: np.ndarray, cells: np.ndarray, epochs: int):
@@ -138,24 +146,21 @@ def fit(count: int, epochs: int):
     """Draw `count` scenes and train on each of them `epochs` times; returns the model of `build`."""
     import keras
 
-    images, labels, cells = lessons(range(count))
-    steps = epochs * math.ceil(count / BATCH)
+    images, labels, cells = lessons(range(TRAINING, TRAINING + count))
+    steps = math.ceil(count / BATCH)
+    warmup = min(200, epochs * steps // 4)
     model = build()
-    rate = keras.optimizers.schedules.CosineDecay(0.0, steps - 200, warmup_target=3e-3, warmup_steps=200)
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, epochs * steps - warmup, warmup_target=3e-3, warmup_steps=warmup
+    )
     model.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-3),
         loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True), cell_loss],
-        loss_weights=[1.0, 1.0],
         metrics=[["accuracy"], []],
         jit_compile=False,
     )
-    model.fit(
-        shuffled(images, labels, cells, epochs),
-        steps_per_epoch=math.ceil(count / BATCH),
-        epochs=epochs,
-        verbose=2,
-        shuffle=False,
-    )
+    batches = shuffled(images, labels, cells, epochs)
+    model.fit(batches, steps_per_epoch=steps, epochs=epochs, verbose=2, shuffle=False)
     return model
 
 

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.worker.savedmodel import Saved
+
 # Preferred in this order where a model has several.
 USUAL_SIGNATURES = ("serving_default", "serve", "predict", "default", "image_classification")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")

@@ -13,7 +13,19 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.rules import RULES
-from gradviz_cli.worker import entry, expand, graph, objects, onednn, patch, policy, ranges, savedmodel, score, weights
+from gradviz_cli.worker import (
+    entry,
+    expand,
+    graph,
+    objects,
+    onednn,
+    patch,
+    policy,
+    ranges,
+    savedmodel,
+    score,
+    weights,
+)
 from gradviz_cli.worker.entry import Entry
 from gradviz_cli.worker.expand import Flat
 from gradviz_cli.worker.gradient import Differentiator, Explained, Problem

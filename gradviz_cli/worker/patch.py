@@ -10,7 +10,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import ARGUMENT, Flat, ancestors, consumers, descendants, functions_called, split
+from gradviz_cli.worker.expand import (
+    ARGUMENT,
+    Flat,
+    ancestors,
+    consumers,
+    descendants,
+    functions_called,
+    split,
+)
 
 # The name under which gradient.py registers what happens at a marked node, and the attribute with the details.
 GRADIENT = "GradvizActivation"
