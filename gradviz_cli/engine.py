@@ -284,7 +284,7 @@ def current(plan: Plan, job: Job, fingerprint: str, sha256: str) -> Result | Non
     names = tuple(str(output.path.relative_to(plan.out)) for output, _ in records)
     targets = tuple({str(record.get("target")): record.get("target") for _, record in records}.values())
     digest = plans.joint_digest([record["digest"] for _, record in records])
-    return Result(str(job.path), "current", names, targets, None, digest, 0.0, job.rel)
+    return Result(str(job.path), "current", names, targets, None, digest)
 
 
 def pending(plan: Plan, job: Job, fingerprint: str) -> tuple[Output, ...]:
@@ -306,7 +306,7 @@ def _insist_on_names(outputs: Iterable[Output]) -> None:
 
 def _failed(job: Job, error: ImageError, seconds: float) -> Result:
     described = {"kind": error.kind, "message": error.message}
-    return Result(str(job.path), "failed", (), (), described, None, seconds, job.rel)
+    return Result(str(job.path), "failed", (), (), described, None, seconds)
 
 
 def _geometry_hint(plan: Plan) -> images.Geometry | None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelRefused, ModelUnusable
 
-PARTS = ("saved_model.pb", "saved_model.pbtxt", "variables", "assets", "assets.extra")
+GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
+PARTS = (*GRAPHS, "variables", "assets", "assets.extra")
+# Far beyond any image model; a file of holes may claim to be of any size.
+MAX_BYTES = 2**36
+MAX_FILES = 100_000
 
 
 def of_model(model: Path) -> str:
@@ -19,15 +25,30 @@ def of_model(model: Path) -> str:
     ------
     ModelUnusable
         No such folder, no graph in it, a special file among its files, or one that cannot be read.
+    ModelRefused
+        Its assets lie elsewhere, or it is larger than any model of images.
     """
     if not model.is_dir():
         raise ModelUnusable(f"{model} is not a folder", "give the SavedModel's folder, the one that holds saved_model.pb")
-    if not any(os.path.lexists(model / part) for part in PARTS[:2]):
+    if not any(os.path.lexists(model / part) for part in GRAPHS):
         raise ModelUnusable(f"{model} holds no saved_model.pb", "give the folder that `model.export(...)` wrote")
-    whole = hashlib.sha256()
+    whole, total = hashlib.sha256(), 0
     for name in _files(model):
-        whole.update(os.fsencode(name) + b"\0" + _hash(model / name) + b"\0")
+        digest, size = _hash(model / name, MAX_BYTES - total)
+        whole.update(os.fsencode(name) + b"\0" + digest + b"\0")
+        total += size
     return whole.hexdigest()
+
+
+def insist_on_plain(file: Path) -> None:
+    """Raise ModelUnusable for a file that is missing or special, without opening it."""
+    try:
+        mode = file.stat().st_mode
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelUnusable(f"{file} cannot be read: {reason}", "check the path and its permissions") from error
+    if not stat.S_ISREG(mode):
+        raise ModelUnusable(f"{file} is not a regular file", "give a SavedModel folder of plain files")
 
 
 def _files(model: Path) -> list[str]:
@@ -35,21 +56,52 @@ def _files(model: Path) -> list[str]:
     for part in PARTS:
         path = model / part
         if path.is_dir():
-            found.extend(os.path.relpath(os.path.join(folder, name), model) for folder, _, names in os.walk(path) for name in names)
+            if part != "variables":
+                _insist_on_inside(path, model)
+            found.extend(os.path.relpath(file, model) for file in islice(_walk(path), MAX_FILES))
+            if len(found) >= MAX_FILES:
+                raise ModelRefused(f"{path} holds more than {MAX_FILES} files", "keep other data out of the model's folder")
         elif os.path.lexists(path):
             found.append(part)
     return sorted(found, key=os.fsencode)
 
 
-def _hash(path: Path) -> bytes:
+def _insist_on_inside(path: Path, model: Path) -> None:
+    """A single file may be a link, as in a download cache; a whole folder elsewhere, such as /, may hold anything."""
+    if not path.resolve().is_relative_to(model.resolve()):
+        raise ModelRefused(f"{path} is a link to a folder outside the model", "put a copy of it there: cp -rL")
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Files below a folder, of `variables` only the checkpoint's own; links to folders are not followed."""
+    weights = folder.name == "variables"
+    for base, folders, names in os.walk(folder):
+        yield from (os.path.join(base, name) for name in names if not weights or name.startswith("variables."))
+        if weights:
+            folders.clear()
+
+
+def _hash(path: Path, most: int) -> tuple[bytes, int]:
+    """(SHA-256, size) of a regular file of at most `most` bytes."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
                 raise ModelUnusable(f"{path} is not a regular file", "give a SavedModel folder of plain files")
-            digest = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-            return digest.digest()
+            if status.st_size > most:
+                raise ModelRefused(f"{path} makes this model larger than {MAX_BYTES >> 30} GiB", "no model of images is")
+            return _digest(file, path, status.st_size), status.st_size
     except OSError as error:
         raise ModelUnusable(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
+
+
+def _digest(file, path: Path, size: int) -> bytes:
+    """The hash of `size` bytes; files of the kernel's own say 0 and never end."""
+    digest, left = hashlib.sha256(), size
+    while chunk := file.read(1 << 20):
+        left -= len(chunk)
+        if left < 0:
+            raise ModelUnusable(f"{path} is longer than its size says", "wait until it is copied; give plain files")
+        digest.update(chunk)
+    return digest.digest()

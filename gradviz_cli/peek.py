@@ -8,8 +8,20 @@ meta_graph.proto.
 from __future__ import annotations
 
 import mmap
+import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+
+class Data(NamedTuple):
+    """The bytes of a file, and the fields that may still be read of it."""
+
+    bytes: mmap.mmap
+    steps: Iterator[int]
+
 
 Field = tuple[int, int, int, int]  # number, value (varint) or -1, start, end
 
@@ -19,15 +31,31 @@ _KEY, _VALUE = 1, 2
 _INPUTS = 1
 _INFO_SHAPE = 3
 _DIM, _DIM_SIZE = 2, 1
+# A real file has some hundred fields where this looks; one of a million empty ones is not worth the wait.
+_MOST_FIELDS = 20_000
 
 
 def input_shape(model: Path, signature: str | None, key: str | None) -> tuple[int, ...] | None:
     """Shape of the image input that will be explained, -1 where open; None when the bytes do not settle it."""
     try:
-        with open(model / "saved_model.pb", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _choose(_signatures(data), signature, key)
+        with _mapped(model / "saved_model.pb") as data:
+            return _choose(_signatures(Data(data, iter(range(_MOST_FIELDS)))), signature, key)
     except (OSError, ValueError, IndexError):
         return None
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[mmap.mmap]:
+    """The bytes of a regular file of at most 2 GiB; never waits for a pipe."""
+    handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size >= 1 << 31:
+            raise ValueError("not a graph")
+        with mmap.mmap(handle, 0, access=mmap.ACCESS_READ) as data:
+            yield data
+    finally:
+        os.close(handle)
 
 
 def _choose(found: dict[str, dict[str, tuple[int, ...]]], signature: str | None, key: str | None):
@@ -37,9 +65,9 @@ def _choose(found: dict[str, dict[str, tuple[int, ...]]], signature: str | None,
     return shapes.pop() if len(shapes) == 1 else None
 
 
-def _signatures(data: mmap.mmap) -> dict[str, dict[str, tuple[int, ...]]]:
+def _signatures(data: Data) -> dict[str, dict[str, tuple[int, ...]]]:
     found = {}
-    for number, _, start, end in _fields(data, 0, len(data)):
+    for number, _, start, end in _fields(data, 0, len(data.bytes)):
         if number != _META_GRAPHS:
             continue
         for name, (low, high) in _entries(data, start, end, _SIGNATURES):
@@ -47,16 +75,16 @@ def _signatures(data: mmap.mmap) -> dict[str, dict[str, tuple[int, ...]]]:
     return found
 
 
-def _entries(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple[str, tuple[int, int]]]:
+def _entries(data: Data, start: int, end: int, wanted: int) -> Iterator[tuple[str, tuple[int, int]]]:
     """Key and span of the value of every entry of a map field."""
     for number, _, low, high in _fields(data, start, end):
         if number == wanted:
             parts = {part: (first, last) for part, _, first, last in _fields(data, low, high)}
             if _KEY in parts and _VALUE in parts:
-                yield bytes(data[slice(*parts[_KEY])]).decode("utf-8", "replace"), parts[_VALUE]
+                yield data.bytes[slice(*parts[_KEY])].decode("utf-8", "replace"), parts[_VALUE]
 
 
-def _shape(data: mmap.mmap, start: int, end: int) -> tuple[int, ...]:
+def _shape(data: Data, start: int, end: int) -> tuple[int, ...]:
     sizes = []
     for number, _, low, high in _fields(data, start, end):
         if number == _INFO_SHAPE:
@@ -67,9 +95,11 @@ def _shape(data: mmap.mmap, start: int, end: int) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
+def _fields(data: Data, start: int, end: int) -> Iterator[Field]:
     """The fields of one message; raises ValueError or IndexError on bytes that are none."""
     while start < end:
+        if next(data.steps, None) is None:
+            raise ValueError("too many fields")
         tag, start = _varint(data, start)
         number, kind = tag >> 3, tag & 7
         value, low = -1, start
@@ -89,10 +119,10 @@ def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[Field]:
         yield number, value, low, start
 
 
-def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
+def _varint(data: Data, start: int) -> tuple[int, int]:
     value = shift = 0
     while True:
-        byte = data[start]
+        byte = data.bytes[start]
         start += 1
         value |= (byte & 127) << shift
         if byte < 128:
@@ -103,9 +133,13 @@ def _varint(data: mmap.mmap, start: int) -> tuple[int, int]:
 
 
 def mentions(model: Path, word: bytes) -> bool:
-    """Whether the graph's file holds a word, such as the name of an op."""
+    """Whether a file of the graph holds a word, such as the name of an op."""
+    return any(_holds(model / name, word) for name in ("saved_model.pb", "saved_model.pbtxt"))
+
+
+def _holds(file: Path, word: bytes) -> bool:
     try:
-        with open(model / "saved_model.pb", "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with _mapped(file) as data:
             return data.find(word) >= 0
     except (OSError, ValueError):
         return False

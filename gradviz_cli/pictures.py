@@ -62,25 +62,21 @@ def write(context: Context, source: Source, row: Row, outputs: Sequence[Output],
     drawing = context.plan.drawing
     maps = _attributions(context, row)
     bad = {key: word for key, value in maps.items() if (word := render.degenerate(value))}
-    if drawing.allow_empty_map:
-        drawable = {key: np.nan_to_num(value, posinf=0, neginf=0) if key in bad else value for key, value in maps.items()}
-    else:
-        drawable = {key: value for key, value in maps.items() if key not in bad}
-    arrays = _write_arrays(context, outputs, maps, drawable) if drawing.raw else {}
-    written = [
-        _write_picture(context, source, row, output, drawable, arrays)
-        for output in outputs
-        if _keys(context, output) <= drawable.keys()
-    ]
+    drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
+    hashes = _write_arrays(context, outputs, maps, drawable) if drawing.raw else {}
+    for output in outputs:
+        if _keys(context, output) <= drawable.keys():
+            hashes[output.path] = _write_picture(context, source, row, output, drawable, hashes)
     error = None
     status = "written"
     if bad and not drawing.allow_empty_map:
         (mode, place), status = next(iter(bad.items()))
         error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
-    names = [str(path.relative_to(context.plan.out)) for path in [*written, *arrays]]
+    by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in hashes.items()}
     targets = tuple(_target(context, row, place) for place in range(len(drawing.targets)))
     digests = [plans.digest(context.plan, output, context.fingerprint, source.sha256) for output in outputs]
-    return Result(str(source.job.path), status, tuple(names), targets, error, plans.joint_digest(digests), seconds, source.job.rel)
+    digest, image = plans.joint_digest(digests), str(source.job.path)
+    return Result(image, status, tuple(by_name), targets, error, digest, seconds, by_name)
 
 
 def _attributions(context: Context, row: Row) -> dict[tuple[str, int], np.ndarray]:
@@ -109,7 +105,8 @@ def _write_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawa
     return written
 
 
-def _write_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, arrays: dict) -> Path:
+def _write_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, arrays: dict) -> str:
+    """Draw and write one picture; returns the SHA-256 of its file."""
     place = context.plan.drawing.targets.index(output.target)
     if output.style == "panel":
         pixels, palette, scale = _panel(context, source, row, place, drawable), None, None
@@ -118,8 +115,9 @@ def _write_picture(context: Context, source: Source, row: Row, output: Output, d
         pixels, palette, scale = picture.pixels, picture.palette, picture.scale
     text = _text(context, source, row, output, place, scale, arrays.get(output.array_path))
     _make_folder(output.path)
-    images.write_whole(output.path, images.encode_png(pixels, palette, text))
-    return output.path
+    data = images.encode_png(pixels, palette, text)
+    images.write_whole(output.path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> render.Picture:

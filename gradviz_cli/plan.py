@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,18 @@ class Result:
     error: dict[str, str] | None = None
     digest: str | None = None
     seconds: float = 0.0
-    name: str = ""
+    hashes: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
         return self.status in ("failed", "zero", "nonfinite")
 
     def record(self, time: str) -> dict[str, Any]:
-        """The manifest's line."""
+        """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
-        del line["name"]
-        return {**line, "seconds": round(self.seconds, 3), "time": time}
+        hashes = line.pop("hashes")
+        more = {"seconds": round(self.seconds, 3), "time": time, "source": os.path.abspath(self.image), "sha256": hashes}
+        return {**line, **more}
 
 
 @dataclass

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradviz_cli import errors, peek
+from gradviz_cli import errors, fingerprint, images, peek, wire
 from gradviz_cli.errors import ImageError, ModelRefused, ModelUnusable
 from gradviz_cli.plan import ModelOptions
 from gradviz_cli.supervisor import Child, ChildLost
 from gradviz_cli.worker import sandbox
 
-# A model that loads is not timed by the image: a large one on a slow disk may take minutes.
-LOAD_TIMEOUT = 300.0
+# A model that loads is not timed by the image: TensorFlow has to start, and a large file on a slow disk takes its time.
+LOAD_TIMEOUT = 60.0
+SLOW_DISK = 20 * 2**20  # bytes a second
+# A larger input is no picture but an attempt to exhaust what reads it. 67 million pixels are 8192 x 8192.
+MAX_INPUT_PIXELS = 2**26
+# What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
+MAX_SCRATCH = 2**28
+# A model that takes all memory is to cost one image and not the machine.
+MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
+LONGEST = 1000  # characters of a message
+# More files than this are granted by their folders: a command line has an end.
+MAX_GRANTS = 200
 # So many different images in a row, each alone with a fresh worker, are no accident of the images.
 STRIKES = 3
 
@@ -52,10 +64,18 @@ class Facts:
 class RemoteModel:
     """A model in a worker process. Not for several threads at once; `close` may come from any."""
 
-    def __init__(self, options: ModelOptions, modes: Sequence[str], timeout: float | None = None):
+    def __init__(
+        self,
+        options: ModelOptions,
+        modes: Sequence[str],
+        timeout: float | None = None,
+        require_sandbox: bool = False,
+    ):
         self._options, self._modes, self._timeout = options, tuple(modes), timeout
+        self._require_sandbox = require_sandbox
         self._scratch = tempfile.mkdtemp(prefix="gradviz-")
         self._child: Child | None = None
+        self._shape: tuple[int, int, int] = (0, 0, 0)  # of one image, once loaded
         self._closed = False
         self._strikes = 0
         self.largest: int | None = None  # the batch that fitted into memory, once one did not
@@ -66,45 +86,73 @@ class RemoteModel:
         Raises
         ------
         ModelUnusable, ModelRefused, UsageError
-            As the worker says; or it died or hung while it loaded.
+            As the worker says; or it died or hung while it loaded; or `require_sandbox` and there is none.
         """
         answer = self._begin("load")
-        return Facts(answer["facts"], answer["seconds"], answer["sandbox"])
+        try:
+            facts = _believed(answer)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._unusable(self._child.nonsense(f"{type(error).__name__}: {error}")) from error
+        self._shape = (*facts.size, facts.channels)
+        return facts
 
     def inspect(self) -> dict[str, Any]:
         """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
-        return self._begin("inspect")["told"]
+        told = self._begin("inspect").get("told")
+        if not isinstance(told, dict):
+            raise self._unusable(self._child.nonsense("it did not say what it found"))
+        return told
 
     def _begin(self, what: str) -> dict[str, Any]:
         """The first request to a worker, which is started for it unless there is one."""
-        path = str(Path(self._options.path).resolve())
+        path, files = _located(self._options.path)
         if self._child is None:
-            config = {"read": [path], "scratch": self._scratch}
-            environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
-            self._child = Child("gradviz_cli.worker", config, environment, self._scratch)
+            self._child = self._start(path, files)
         if self._closed:  # a signal came in between
             self._child.close()
         options = {**asdict(self._options), "path": path, "modes": self._modes}
+        header = {"do": what, "options": options, "require_sandbox": self._require_sandbox}
         try:
-            answer, _ = self._child.request({"do": what, "options": options}, timeout=self._load_timeout)
+            answer, _ = self._child.request(header, timeout=self._load_timeout(files), most=0)
         except ChildLost as lost:
-            said = _last_line(self._child.stderr)
-            raise ModelUnusable(
-                f"{self._options.path}: loading it failed: {lost.message}{f' ({said})' if said else ''}",
-                "export the model again, or see what it says with -v",
-            ) from lost
+            raise self._unusable(lost) from lost
         if "error" in answer:
             raise _as_exception(answer["error"], self._options.path)
         return answer
+
+    def _start(self, path: str, files: Sequence[Path]) -> Child:
+        read = sorted({str(file) for file in files})
+        if len(read) > MAX_GRANTS:
+            read = sorted({os.path.dirname(file) for file in read})
+        config = {"read": read, "scratch": self._scratch, "memory_limit": _memory_limit()}
+        environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
+        return Child("gradviz_cli.worker", config, environment, self._scratch, self._look_after)
+
+    def _look_after(self) -> str | None:
+        """Why the worker must end, if it must."""
+        if _usage(self._scratch) > MAX_SCRATCH:
+            return f"the worker wrote more than {MAX_SCRATCH >> 20} MiB of temporary files"
+        return None
+
+    def _unusable(self, lost: ChildLost) -> ModelUnusable:
+        said = _last_line(self._child.stderr)
+        remedy = "export the model again, or see what it says with -v"
+        if lost.kind == "timeout":
+            remedy = "if it is very large or the disk very slow, raise --timeout; loading is given five times as long"
+        if lost.kind == "memory":
+            remedy = "free memory, or take a machine with more"
+        text = f"{self._options.path}: loading it failed: {lost.message}{f' ({said})' if said else ''}"
+        return ModelUnusable(text, remedy)
 
     @property
     def stderr(self) -> str:
         """What the worker said on its standard error."""
         return self._child.stderr if self._child else ""
 
-    @property
-    def _load_timeout(self) -> float | None:
-        return None if self._timeout is None else max(LOAD_TIMEOUT, 5 * self._timeout) if self._timeout >= 10 else 120.0
+    def _load_timeout(self, files: Sequence[Path]) -> float | None:
+        if self._timeout is None:
+            return None
+        return LOAD_TIMEOUT + 5 * self._timeout + sum(map(_size, files)) / SLOW_DISK
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str] | None = None
@@ -145,12 +193,17 @@ class RemoteModel:
 
     def _ask(self, images: np.ndarray, targets: Sequence[int]) -> list[Row] | ImageError:
         header = {"do": "explain", "targets": list(targets), "modes": self._modes}
-        answer, arrays = self._child.request(header, (images,), self._timeout)
+        expected = self._expected(len(images), len(targets))
+        most = sum(4 * int(np.prod(shape)) for _, shape in expected)
+        answer, arrays = self._child.request(header, (images,), self._timeout, most)
         if "error" in answer:
             error = answer["error"]
-            if error["class"] in ("Memory", "Failed"):
-                return ImageError("memory" if error["class"] == "Memory" else "model", error["message"])
+            kind = error.get("class") if isinstance(error, dict) else None
+            if kind in ("Memory", "Failed"):
+                return ImageError("memory" if kind == "Memory" else "model", _short(error.get("message")))
             raise _as_exception(error, self._options.path)
+        if [(array.dtype.name, array.shape) for array in arrays] != expected:
+            raise self._child.nonsense("not the arrays that were asked for")
         index, rank, score, output, *gradients = arrays
         return [
             Row(
@@ -162,6 +215,11 @@ class RemoteModel:
             )
             for i in range(len(images))
         ]
+
+    def _expected(self, count: int, targets: int) -> list[tuple[str, tuple[int, ...]]]:
+        """(dtype, shape) of every array of an answer: index, rank, score, output, a gradient for each mode."""
+        columns = [(dtype, (count, targets)) for dtype in ("int32", "int32", "float32", "float32")]
+        return columns + [("float32", (targets, count, *self._shape))] * len(self._modes)
 
     def _replace(self) -> None:
         self._child.close()
@@ -176,21 +234,130 @@ class RemoteModel:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
+_FACTS = frozenset(
+    "signature why input output score bypassed channel classes size channels preprocess activations gates "
+    "custom_gradients warnings".split()
+)
+
+
+def _believed(answer: dict[str, Any]) -> Facts:
+    """The answer to `load` as Facts; what others rely on is looked at, for a worker that a model took over may lie.
+
+    Raises
+    ------
+    ModelRefused
+        The model wants images of an absurd size.
+    LookupError, TypeError, ValueError, AttributeError
+        It is no such answer.
+    """
+    facts, seconds, confined = answer["facts"], answer["seconds"], answer["sandbox"]
+    missing = _FACTS - set(facts)
+    if missing:
+        raise ValueError(f"no {min(missing)}")
+    height, width = facts["size"]
+    if not all(isinstance(number, int) and number > 0 for number in (height, width, facts["channels"])):
+        raise ValueError("an input without size")
+    if height * width > MAX_INPUT_PIXELS:
+        raise ModelRefused(
+            f"the model's input is {height}x{width} pixels, which no picture needs", "settle it with --input-size HxW"
+        )
+    known = facts["channels"] in (1, 3, 4) and facts["preprocess"] in images.PREPROCESS
+    known = known and confined["level"] in ("full", "partial", "none")
+    counts = [count for pair in facts["activations"].values() for count in pair]
+    numbers = [*counts, facts["gates"], facts["custom_gradients"], *seconds.values()]
+    texts = [*facts["warnings"], *confined["missing"]]
+    if not known or not all(isinstance(n, int | float) for n in numbers) or not all(isinstance(t, str) for t in texts):
+        raise ValueError("values that gradviz does not know")
+    return Facts(facts, seconds, confined)
+
+
+def _located(path: str) -> tuple[str, list[Path]]:
+    """The model's real folder, and the real files that its worker may read: the graph and the weights.
+
+    Links are followed, as in a download cache whose files are links to a store of blobs elsewhere.
+    """
+    try:
+        folder = Path(path).resolve(strict=True)
+        graphs = [folder / name for name in fingerprint.GRAPHS if os.path.lexists(folder / name)]
+        weights = sorted((folder / "variables").glob("variables.*"))
+        for file in graphs:
+            fingerprint.insist_on_plain(file)
+        return str(folder), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        reason = getattr(error, "strerror", None) or error
+        raise ModelUnusable(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _usage(folder: str) -> int:
+    """Bytes of what lies below a folder, each entry at least a block."""
+    total = 0
+    for base, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            try:
+                status = os.lstat(os.path.join(base, name))
+            except OSError:
+                continue
+            total += max(4096, status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0)
+            if total > MAX_SCRATCH:
+                return total
+    return total
+
+
+def _memory_limit() -> int:
+    """Bytes that a worker may have: most of what this machine, or this container, has."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(LEAST_MEMORY, int(MEMORY_SHARE * min([total, *_container_limits()])))
+
+
+def _container_limits() -> Iterator[int]:
+    """Memory limits of the control groups that this process is in."""
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, group in (parts for parts in groups if len(parts) == 3):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root, name = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("/sys/fs/cgroup", "memory.max")
+        inner = Path(root + group)
+        for place in (inner, *inner.parents):
+            try:
+                yield int((place / name).read_text())
+            except (OSError, ValueError):  # ValueError: `max`, which is none
+                continue
+
+
 def _kernels(model: Path) -> dict[str, str]:
     """oneDNN's batched matrix product corrupts the heap in gradients of attention (tensorflow#117700): not for such models."""
     return {"TF_ENABLE_ONEDNN_OPTS": "0"} if peek.mentions(model, b"BatchMatMul") else {}
 
 
-def _as_exception(error: dict[str, str], path: str) -> Exception:
-    kind = getattr(errors, error["class"], ModelUnusable)
-    message = error["message"]
+def _as_exception(error: Any, path: str) -> Exception:
+    """What the worker says went wrong, as the exception that it was there."""
+    error = error if isinstance(error, dict) else {}
+    kind = {each.__name__: each for each in (errors.UsageError, ModelRefused)}.get(error.get("class"), ModelUnusable)
+    message = _short(error.get("message"))
     if kind in (ModelUnusable, ModelRefused) and path not in message:
         message = f"{path}: {message}"
-    raised = kind(message, error["remedy"])
-    raised.traceback = error.get("traceback", "")
+    raised = kind(message, _short(error.get("remedy")))
+    told = error.get("traceback")
+    raised.traceback = "\n".join(map(str, told)) if isinstance(told, list) else ""
     return raised
+
+
+def _short(text: Any) -> str:
+    """A text of a length that a person reads."""
+    text = text if isinstance(text, str) else ""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 100]} ... {text[-80:]}"
 
 
 def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else ""
+    return wire.plain(lines[-1][:200]) if lines else ""

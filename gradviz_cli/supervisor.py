@@ -10,13 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 
 from gradviz_cli import wire
 
 _KEPT_STDERR = 64 * 1024
+_LOOK_EVERY = 1.0  # seconds
+# What the C++ library, the loader and Python say when an allocation fails where nobody expects it to.
+_OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "MemoryError", "OOM when allocating")
 
 
 class ChildLost(Exception):
@@ -32,9 +36,21 @@ class Child:
     """One child process running `python -m MODULE CONFIG`; it lives in its own session, away from the terminal's Ctrl-C.
 
     The thread that makes a child must outlive it: on Linux the child asks the kernel to be killed together with it.
+
+    Parameters
+    ----------
+    watch : callable, optional
+        Asked about once a second while an answer is awaited: why the child must end at once, or None.
     """
 
-    def __init__(self, module: str, config: Mapping, environment: Mapping[str, str], folder: str):
+    def __init__(
+        self,
+        module: str,
+        config: Mapping,
+        environment: Mapping[str, str],
+        folder: str,
+        watch: Callable[[], str | None] | None = None,
+    ):
         here_read, there_write = os.pipe()
         there_read, here_write = os.pipe()
         argument = json.dumps({**config, "in": there_read, "out": there_write, "parent": os.getpid()})
@@ -52,7 +68,8 @@ class Child:
         finally:
             os.close(there_read)
             os.close(there_write)
-        self._in, self._out = here_read, here_write
+        self._in, self._out, self._watch = here_read, here_write, watch
+        os.set_blocking(here_write, False)  # a child that does not listen must not stop us either
         self._said = bytearray()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -67,9 +84,13 @@ class Child:
         return self._process.pid
 
     def request(
-        self, header: dict, arrays: tuple[np.ndarray, ...] = (), timeout: float | None = None
+        self,
+        header: dict,
+        arrays: tuple[np.ndarray, ...] = (),
+        timeout: float | None = None,
+        most: int = wire.MAX_ARRAYS,
     ) -> tuple[dict, tuple[np.ndarray, ...]]:
-        """Ask and wait for the answer.
+        """Ask and wait for the answer, whose arrays may hold `most` bytes. Its texts are printable (`wire.plain`).
 
         Raises
         ------
@@ -78,16 +99,21 @@ class Child:
         """
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            wire.send(self._out, header, arrays)
-            return wire.receive(lambda buffer: self._fill(buffer, end))
+            wire.send(self._out, header, arrays, lambda: self._wait(self._out, select.POLLOUT, end))
+            answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
+            return wire.plain(answer), found
         except TimeoutError:
             self.kill()
             raise ChildLost("timeout", f"no answer within {timeout:g} s") from None
-        except wire.Garbled as error:
-            self.kill()
-            raise ChildLost("crash", f"the worker answered nonsense ({error})") from error
+        except (wire.Garbled, MemoryError, RecursionError) as error:
+            raise self.nonsense(str(error)) from error
         except (wire.Closed, ValueError) as error:
             raise self._lost() from error
+
+    def nonsense(self, what: str) -> ChildLost:
+        """End a child whose answer cannot be what it was asked for; returns what to raise."""
+        self.kill()
+        return ChildLost("crash", f"the worker answered nonsense ({what})")
 
     def kill(self) -> None:
         """End the child at once and wait for it; harmless when it is gone already."""
@@ -107,28 +133,41 @@ class Child:
         self._in = self._out = -1
 
     def _fill(self, buffer: memoryview, end: float | None) -> None:
-        poll = select.poll()
-        poll.register(self._in, select.POLLIN)
         while buffer:
-            wait = None if end is None else max(0.0, end - time.monotonic()) * 1000
-            if not poll.poll(wait):
-                raise TimeoutError
+            self._wait(self._in, select.POLLIN, end)
             count = os.readv(self._in, [buffer])
             if count == 0:
                 raise wire.Closed("end of file")
             buffer = buffer[count:]
+
+    def _wait(self, fd: int, event: int, end: float | None) -> None:
+        """Until a pipe is ready; TimeoutError at the monotonic time `end`."""
+        poll = select.poll()
+        poll.register(fd, event)
+        while True:
+            left = _LOOK_EVERY if end is None else min(_LOOK_EVERY, end - time.monotonic())
+            if poll.poll(max(0.0, left) * 1000):
+                return
+            if left < _LOOK_EVERY:
+                raise TimeoutError
+            reason = self._watch and self._watch()
+            if reason:
+                self.kill()
+                raise ChildLost("crash", reason)
 
     def _lost(self) -> ChildLost:
         try:
             code = self._process.wait(2)
         except subprocess.TimeoutExpired:
             self.kill()
-            code = self._process.returncode
+            return ChildLost("crash", "the worker closed its pipe and went on")
         self._listener.join(1)
         if code == -signal.SIGKILL:
             return ChildLost("memory", "the worker was killed, most likely because memory ran out")
+        if code < 0 and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
+            return ChildLost("memory", "the worker ended because memory ran out")
         if code < 0:
-            return ChildLost("crash", f"the worker crashed ({signal.Signals(-code).name})")
+            return ChildLost("crash", f"the worker crashed ({_signal_name(-code)})")
         return ChildLost("crash", f"the worker ended with code {code}")
 
     def _listen(self) -> None:
@@ -137,3 +176,9 @@ class Child:
             self._said += chunk
             del self._said[:-_KEPT_STDERR]
         stream.close()
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):  # real-time signals have no names of their own
+        return signal.Signals(number).name
+    return f"signal {number}"

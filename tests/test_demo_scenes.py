@@ -99,8 +99,7 @@ def test_all_classes_and_patterns_occur():
 def test_outlines_stay_in_the_unit_circle_and_fill_a_good_part_of_it(kind, detail):
     outline = scenes.OUTLINES[kind](*detail)
     assert np.isfinite(outline).all()
-    assert np.hypot(*outline.T).max() <= 1.1
-    assert np.hypot(*outline.T).max() >= 0.85
+    assert 0.85 <= np.hypot(*outline.T).max() <= 1.001
     assert scenes._area(kind, detail) > 0.2
 
 
@@ -161,6 +160,20 @@ def classify():
 
     run.model = model  # else its variables are deleted
     return run
+
+
+def test_the_signature_of_the_shipped_model(classify):
+    signature = classify.model.signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    assert list(classify.model.signatures) == ["serving_default"]
+    assert {name: spec.shape.as_list() for name, spec in inputs.items()} == {"image": [None, 128, 128, 3]}
+    assert signature.structured_outputs["probabilities"].shape.as_list() == [None, len(scenes.CLASSES)]
+
+
+def test_every_weight_is_stored_once(classify):
+    stored = sum(file.stat().st_size for file in (demo.MODEL / "variables").iterdir())
+    weights = sum(weight.shape.num_elements() for weight in classify.model.weights)
+    assert 4 * weights <= stored < 4 * weights + 20_000  # and the index
 
 
 def test_the_shipped_model_names_fresh_scenes(classify):

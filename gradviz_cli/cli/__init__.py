@@ -17,6 +17,7 @@ from gradviz_cli.version import __version__
 COMMANDS = {
     "explain": "explain images: a SavedModel and images in, heatmaps out",
     "inspect": "what a SavedModel offers, and what would be patched",
+    "prune": "remove outputs whose image is gone",
     "demo": "the embedded model on the sample images: heatmaps in a minute",
 }
 

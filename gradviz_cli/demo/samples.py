@@ -23,7 +23,7 @@ SAMPLES = {
     "heart-on-marble.jpg": (116, 384, 288),
     "leaf-on-water.jpg": (119, 432, 288),
     "ring-on-checks.png": (111, 320, 320),
-    "star-on-stripes.jpg": (122, 384, 288),
+    "star-on-stripes.jpg": (119, 384, 288),
     "triangle-on-grain.jpg": (110, 384, 256),
 }
 

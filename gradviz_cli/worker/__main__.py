@@ -11,7 +11,9 @@ from gradviz_cli.worker import sandbox
 def main(argument: str) -> None:
     """Serve requests until the other side closes the pipe."""
     config = json.loads(argument)
-    confined = sandbox.enter(config["read"], config["scratch"], parent=config["parent"])
+    confined = sandbox.enter(
+        config["read"], config["scratch"], parent=config["parent"], memory_limit=config["memory_limit"]
+    )
     # Only now anything large: what follows is bound by the sandbox.
     from gradviz_cli.worker.serve import serve
 

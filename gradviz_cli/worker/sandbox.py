@@ -103,6 +103,7 @@ def enter(
         If the process with id `parent` is gone.
     """
     missing: list[str] = []
+    _offer_to_be_killed()
     _limit_resources(memory_limit, file_limit, missing)
     if sys.platform != "linux":
         missing.append(f"confining files and system calls: gradviz can do so on Linux, not on {sys.platform}")
@@ -224,6 +225,12 @@ def _limit_resources(memory: int | None, file: int, missing: list[str]) -> None:
             _, hard = resource.getrlimit(limit)
             value = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(limit, (value, value))
+
+
+def _offer_to_be_killed() -> None:
+    """Where memory runs out for all, the kernel shall end this process and not the command or a neighbour."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _give_up_privileges(parent: int | None, missing: list[str]) -> None:
