@@ -63,5 +63,5 @@ def test_examples_are_valid(language: str) -> None:
 
 def test_make_targets_named_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"`?make (\w+)", README)):
+    for target in set(re.findall(r"(?:`|^)make (\w+)", README, re.M)):
         assert f"\n{target}:" in makefile, target

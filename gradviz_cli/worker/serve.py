@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
 from gradviz_cli import wire
-from gradviz_cli.errors import GradvizError
+from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
 from gradviz_cli.worker.sandbox import Sandbox
+
+# What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
+_CONTRADICTIONS = (LookupError, TypeError, AttributeError, RecursionError, OverflowError)
 
 
 def serve(source: int, sink: int, confined: Sandbox) -> None:
@@ -32,31 +37,41 @@ class _Server:
         self._model = None
 
     def answer(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
+        doing = header["do"]
         try:
-            doing = {"load": self._load, "inspect": self._inspect, "explain": self._explain}[header["do"]]
-            return doing(header, arrays)
+            if header.get("require_sandbox"):
+                self._insist_on_sandbox()
+            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](header, arrays)
         except GradvizError as error:
             failure = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
-        except MemoryError:
-            failure = {"class": "Memory", "message": "memory ran out", "remedy": "use a smaller --batch-size"}
         except Exception as error:  # whatever TensorFlow throws at a strange model
-            failure = self._strange(error, header["do"])
+            failure = _strange(error, doing)
         return {"error": failure}, ()
+
+    def _insist_on_sandbox(self) -> None:
+        """Asked before TensorFlow is imported, so before anything of the model is even read."""
+        if self._confined.level != "full":
+            raise ModelRefused(
+                f"--require-sandbox: this system has no full one ({'; '.join(self._confined.missing)})",
+                "leave the option out, or run on Linux 5.13 or later",
+            )
 
     def _load(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
         start = time.monotonic()
-        from gradviz_cli.worker.model import Model, Options
+        with _imports():
+            from gradviz_cli.worker.model import Model, Options
 
         imported = time.monotonic()
-        options = header["options"]
-        self._model = Model(Options(**{key: _tuples(value) for key, value in options.items()}))
+        self._model = None  # a model of before goes first: there may be no room for two
+        self._model = Model(Options(**{key: _tuples(value) for key, value in header["options"].items()}))
         seconds = {"import": imported - start, "model": time.monotonic() - imported}
         facts = dataclasses.asdict(self._model.facts)
         return {"facts": facts, "seconds": seconds, "sandbox": dataclasses.asdict(self._confined)}, ()
 
     def _inspect(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
-        from gradviz_cli.worker.inspection import inspect
-        from gradviz_cli.worker.model import Options
+        with _imports():
+            from gradviz_cli.worker.inspection import inspect
+            from gradviz_cli.worker.model import Options
 
         return {"told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))}, ()
 
@@ -64,17 +79,39 @@ class _Server:
         found = self._model.explain(arrays[0], header["targets"], header["modes"])
         return {}, (found.index, found.rank, found.score, found.output, *found.gradients)
 
-    def _strange(self, error: Exception, doing: str) -> dict[str, str]:
-        lines = (str(error) or type(error).__name__).splitlines()
-        exhausted = type(error).__name__ == "ResourceExhaustedError"
-        kind = "Memory" if exhausted else "ModelUnusable" if doing != "explain" else "Failed"
-        what = "the graph cannot be built" if doing != "explain" else "the model failed on this image"
-        return {
-            "class": kind,
-            "message": f"{what} ({type(error).__name__}: {lines[0][:300]})",
-            "remedy": "export the model again; -v shows where it failed" if doing != "explain" else "",
-            "traceback": traceback.format_exc(),
-        }
+
+@contextmanager
+def _imports() -> Iterator[None]:
+    """What fails in here is the installation's fault and not the model's."""
+    try:
+        yield
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        raise ModelUnusable(
+            f"TensorFlow cannot be imported ({_described(error)})", "repair the installation: pip install --force-reinstall tensorflow"
+        ) from error
+
+
+def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
+    """An exception that nobody foresaw, in words."""
+    loading = doing != "explain"
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
+        return {"class": "Memory", "message": "memory ran out", "remedy": remedy}
+    what = "the graph cannot be built" if loading else "the model failed on this image"
+    if isinstance(error, _CONTRADICTIONS):
+        what = "the graph is damaged: it refers to something that is not there, or is not of the right kind"
+    return {
+        "class": "ModelUnusable" if loading else "Failed",
+        "message": f"{what} ({_described(error)})",
+        "remedy": "copy or export the model again; -v shows where it failed" if loading else "",
+        "traceback": traceback.format_exc().splitlines(),
+    }
+
+
+def _described(error: Exception) -> str:
+    """Class and first line. TensorFlow's own begin with a line on the graph's construction, or lead with the node."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
 def _tuples(value):
