@@ -16,6 +16,7 @@ slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models
 
 model: $(VENV)/installed  ## retrain the embedded model and redraw the sample images
 	$(BIN)/python -m gradviz_cli.demo.train
+	$(BIN)/python -m gradviz_cli.demo.samples gradviz_cli/demo/images sample_images
 
 dist: $(VENV)/installed  ## wheel and sdist in dist/
 	$(BIN)/python -m pip install --quiet build

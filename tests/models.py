@@ -81,7 +81,7 @@ def rounding_errors(reference: Reference, image: np.ndarray) -> list[float]:
 
 
 def scenes(shape: tuple[int, int, int], count: int, seed: int) -> np.ndarray:
-    """Random images [N, H, W, C] of about unit variance: coarse patches at a contrast of their own, and noise.
+    """Random images [N, H, W, C] of about unit variance: coarse patches, contrast of their own, noise.
 
     Noise alone looks the same to a deep network whatever the seed.
     """
@@ -371,7 +371,7 @@ def _save(model, folder: Path) -> None:
 def keras_case(
     k, architecture: Callable, patched: dict, gain: float = 1.0, trained: bool = False, **more
 ) -> Case:
-    """A case whose reference is the Keras model rebuilt; `trained` adds an optimizer and its slot variables."""
+    """A case whose reference is the Keras model rebuilt; `trained` adds an optimizer and its slots."""
 
     def write(folder: Path) -> Reference:
         model = architecture(k)

@@ -1,8 +1,7 @@
 """The truth that gradviz is held against: the three rules as eager custom gradients.
 
 Nothing here comes from gradviz or is used by it. A ReLU is a Python function with its own gradient; a Keras
-model is rebuilt with that function in place of each ReLU; a `tf.GradientTape` does the rest, op by op, without a
-graph.
+model is rebuilt with that function in place of each ReLU; a `tf.GradientTape` does the rest, op by op.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import tf_keras
 
 MODES = ("backprop", "deconv", "guided")
 
-# Called with the tensor that enters a ReLU and its cap (or None), once for each ReLU of an eager forward pass.
+# Called with the tensor that enters a ReLU and its cap (or None), once for each ReLU of an eager pass.
 Watch = Callable[[tf.Tensor, "float | None"], None]
 
 

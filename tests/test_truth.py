@@ -1,6 +1,6 @@
 """Are the gradients right? Small models against the eager reference, the worked example, finite differences.
 
-About 80 s on 2 cores. The large networks are in test_truth_slow.py.
+About 90 s of processor time, shared by 2 cores. The large networks are in test_truth_slow.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The three modes on the large networks of keras.applications. About 2.5 minutes and 3 GB on 2 cores.
+"""The three modes on the large networks of keras.applications.
 
-Run with `pytest -m slow tests/test_truth_slow.py`.
+About 2 minutes of processor time, up to 2.5 GB a process. Run with `pytest -m slow tests/test_truth_slow.py`.
 """
 
 from __future__ import annotations

@@ -1306,3 +1306,564 @@ def table(folder):
     held = [tf.Variable(np.ones((7, 3), np.float32))]
     save(folder, serving(lambda row: {"scores": row @ held[0]}, tf.TensorSpec([None, 7], name="row")), held)
     return Refusal(ModelUnusable, ("row", "7 numbers"), RAW)
+
+
+# --- score ------------------------------------------------------------------------------------------------------------
+
+
+def ending(finish: Callable, values=None) -> Callable[[Path], None]:
+    """A writer of `finish(logits)` on top of `small`; a dict gives several outputs."""
+
+    def write(folder):
+        held = holding(values)
+
+        def compute(image):
+            answer = finish(small(image, held))
+            return answer if isinstance(answer, dict) else {"scores": answer}
+
+        save(folder, serving(compute), held)
+
+    return write
+
+
+def ends(name: str, finish: Callable, then: Callable = best, values=None, **changes) -> None:
+    """A row whose logits are below `finish`."""
+
+    def build(folder):
+        ending(finish, values)(folder)
+        return plain(score=truth(values, then), **changes)
+
+    row("score", name)(build)
+
+
+def spelled_softmax(x):
+    e = tf.exp(x - tf.reduce_max(x, axis=-1, keepdims=True))
+    return e / tf.reduce_sum(e, axis=-1, keepdims=True)
+
+
+def bare_softmax(x):
+    return tf.exp(x) / tf.reduce_sum(tf.exp(x), axis=-1, keepdims=True)
+
+
+def spelled_log_softmax(x):
+    shifted = x - tf.reduce_max(x, axis=-1, keepdims=True)
+    return shifted - tf.math.log(tf.reduce_sum(tf.exp(shifted), axis=-1, keepdims=True))
+
+
+def through_reshape(x):
+    deep = tf.reshape(tf.nn.softmax(tf.reshape(x, [-1, 1, 1, CLASSES])), [-1, 1, CLASSES])
+    return tf.identity(tf.squeeze(deep, axis=1))
+
+
+PROBABLE = {"output": "scores"}
+ends("softmax", tf.nn.softmax)
+ends("softmax spelled out: Max, Sub, Exp, Sum, RealDiv", spelled_softmax)
+ends("softmax spelled out without Max, two Exp", bare_softmax)
+ends("softmax through Reshape, Squeeze, Identity", through_reshape)
+ends("softmax, then Cast to float64", lambda x: tf.cast(tf.nn.softmax(x), tf.float64))
+ends("log_softmax", tf.nn.log_softmax)
+ends("log_softmax spelled out", spelled_log_softmax)
+ends("log(softmax)", lambda x: tf.math.log(tf.nn.softmax(x)))
+ends("sigmoid, several labels", tf.sigmoid)
+ends("sigmoid spelled out: Neg, Exp, Add, RealDiv", lambda x: 1 / (1 + tf.exp(-x)))
+ends("sigmoid spelled out: Reciprocal", lambda x: tf.math.reciprocal(tf.exp(tf.negative(x)) + 1))
+ends("sigmoid spelled out with tanh", lambda x: 0.5 * (tf.tanh(0.5 * x) + 1))
+ends("softmax with a temperature: the logits are those after it", lambda x: tf.nn.softmax(x / 2), lambda x: best(x / 2))
+ends("softmax of a saturated network", lambda x: tf.nn.softmax(x * 1e4), lambda x: best(x * 1e4))
+ends("--score output: the probability itself", tf.nn.softmax, lambda x: best(tf.nn.softmax(x)), options={**RAW, "score": "output"})
+ends("the class asked for, not the best", tf.nn.softmax, lambda x: x[:, 3], target=3)
+ends("the third best class", tf.nn.softmax, lambda x: tf.sort(x, axis=1)[:, -3], target=-3)
+
+ONE = weights(classes=1)
+ends("single sigmoid [N, 1]", tf.sigmoid, lambda x: x[:, 0], ONE)
+ends("single sigmoid [N]", lambda x: tf.sigmoid(x)[:, 0], lambda x: x[:, 0], ONE)
+ends("regression [N, 1]", tf.identity, lambda x: x[:, 0], ONE)
+ends("ArgMax alone (int64)", lambda x: tf.argmax(tf.nn.softmax(x), axis=1))
+ends("top_k: indices alone", lambda x: tf.math.top_k(x, 2).indices)
+ends("several outputs, one of them probabilities", lambda x: {"classes": tf.argmax(x, 1), "probabilities": tf.nn.softmax(x)})
+ends("several outputs, one of two axes", lambda x: {"grid": tf.reshape(x, [-1, 1, 1, 5]), "answer": tf.nn.softmax(x), "big": x[:, None]})
+ends(
+    "several outputs, --output names one",
+    lambda x: {"one": tf.nn.softmax(x), "two": tf.nn.softmax(-x)},
+    lambda x: best(-x),
+    options={**RAW, "output": "two"},
+)
+ends(
+    "an output below the others by its tensor name",
+    lambda x: tf.nn.softmax(tf.identity(x * 2, name="doubled")),
+    lambda x: best(x * 2),
+    options={**RAW, "output": "doubled:0"},
+)
+
+
+@row("score", "several outputs, none named")
+def outputs_open(folder):
+    ending(lambda x: {"one": tf.nn.softmax(x), "two": tf.nn.softmax(-x)})(folder)
+    return Refusal(UsageError, ("one", "two", "--output"), RAW)
+
+
+@row("score", "an output that does not exist")
+def output_absent(folder):
+    ending(tf.nn.softmax)(folder)
+    return Refusal(UsageError, ("--output missing", "neither"), {**RAW, "output": "missing"})
+
+
+@row("score", "labels only: a string table behind ArgMax")
+def label_output(folder):
+    held = holding()
+    names = tf.constant([f"class {i}" for i in range(CLASSES)])
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(tf.range(CLASSES, dtype=tf.int64), names), "unknown"
+    )
+
+    def compute(image):
+        return {"label": table.lookup(tf.argmax(tf.nn.softmax(small(image, held)), axis=1))}
+
+    save(folder, serving(compute), [*held, table])
+    return plain()
+
+
+@row("score", "labels only: a string constant gathered at ArgMax")
+def gathered_label(folder):
+    names = tf.constant([f"class {i}" for i in range(CLASSES)])
+    ending(lambda x: {"label": tf.gather(names, tf.argmax(x, axis=1))})(folder)
+    return plain()
+
+
+@row("score", "strings that nothing was decided from")
+def string_output(folder):
+    ending(lambda x: {"text": tf.strings.as_string(tf.cast(x, tf.int32))})(folder)
+    return Refusal(ModelUnusable, ("text", "string", "ArgMax", "--output"), RAW)
+
+
+def pixelwise(x, values, relu=tf.nn.relu):
+    """Scores [N, 8, 8, 5] of images [N, 10, 10, 3]."""
+    a, p, b, q, top, r = values
+    x = relu(tf.nn.conv2d(x, a, 1, "VALID") + p)
+    x = relu(tf.nn.conv2d(x, b, 1, "SAME") + q)
+    return tf.nn.conv2d(x, top[None, None], 1, "VALID") + r
+
+
+def over_winners(scores):
+    """[N, Y, X, K] -> the score of the class that wins most positions, summed over these."""
+    flat = tf.reshape(scores, [len(scores), -1, scores.shape[-1]])
+    winner = tf.one_hot(tf.argmax(flat, axis=2), flat.shape[2])
+    most = tf.argmax(tf.reduce_sum(winner, axis=1), axis=1)
+    return tf.gather(tf.reduce_sum(flat * winner, axis=1), most, axis=1, batch_dims=1)
+
+
+def over_positive(scores):
+    return tf.reduce_sum(tf.where(scores > 0, scores, 0), axis=tf.range(1, tf.rank(scores)))
+
+
+def segmented(name: str, finish: Callable, then: Callable, values=None, network=pixelwise, **changes) -> None:
+    def build(folder):
+        held = holding(values)
+        save(folder, serving(lambda image: {"scores": finish(network(image, held))}), held)
+        ours = weights() if values is None else values
+        score = lambda mode: lambda x: then(network(x, ours, rules(mode).relu))  # noqa: E731
+        return plain(**{"score": score, **changes})
+
+    row("score", name)(build)
+
+
+segmented("segmentation [N, H, W, K]: summed over the positions that the class wins", tf.nn.softmax, over_winners)
+segmented("segmentation [N, H, W, 1], sigmoid: summed over the positive positions", tf.sigmoid, over_positive, ONE)
+segmented(
+    "segmentation, --at 2,5",
+    tf.nn.softmax,
+    lambda x: best(x[:, 2, 5]),
+    options={**RAW, "at": (2, 5)},
+)
+segmented("segmentation, classes by ArgMax alone", lambda x: tf.argmax(x, axis=-1), over_winners)
+
+
+def sequence(x, values, relu=tf.nn.relu):
+    """Scores [N, 8, 5], one a row of the picture."""
+    return tf.reduce_mean(pixelwise(x, values, relu), axis=2)
+
+
+segmented("sequence [N, T, K]: summed over the steps that the class wins", tf.nn.softmax, over_winners, network=sequence)
+segmented(
+    "sequence, --at 3",
+    tf.nn.softmax,
+    lambda x: best(x[:, 3]),
+    network=sequence,
+    options={**RAW, "at": (3,)},
+)
+
+
+@row("score", "--at with too many numbers")
+def at_too_many(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": sequence(image, held)}), held)
+    return Refusal(UsageError, ("--at 1,2", "1 position"), {**RAW, "at": (1, 2)})
+
+
+@row("score", "--at outside")
+def at_outside(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": sequence(image, held)}), held)
+    return Refusal(UsageError, ("--at 9", "position inside"), {**RAW, "at": (9,)})
+
+
+def named(x, values, relu=tf.nn.relu):
+    """`small` with a name on what its first ReLU gives."""
+    a, p, *_ = values
+    return tf.identity(relu(tf.nn.conv2d(x, a, 1, "VALID") + p), name="hidden")
+
+
+@row("score", "a channel of a hidden tensor: hidden:0[..., 4]")
+def hidden_channel(folder):
+    held = holding()
+    compute = lambda image: {"scores": tf.reduce_mean(named(image, held), (1, 2)) @ held[4][:6]}  # noqa: E731
+    save(folder, serving(compute), held)
+    score = lambda mode: lambda x: tf.reduce_sum(named(x, weights(), rules(mode).relu)[..., 4], (1, 2))  # noqa: E731
+    options = {**RAW, "output": "hidden:0[..., 4]"}
+    return plain(score=score, options=options, target=4, activations={"Relu": (1, 1)})
+
+
+@row("score", "a hidden tensor whose rank is open")
+def open_rank_score(folder):
+    held = holding()
+    spec = tf.TensorSpec(None, tf.int32, "shape")
+    compute = lambda image, shape: {"scores": tf.reshape(small(image, held), shape)}  # noqa: E731
+    save(folder, serving(compute, IMAGE, spec), held)
+    return Refusal(ModelUnusable, ("rank", "--output"), {**RAW, "input": "image", "feeds": (("shape", "[-1, 5]"),)})
+
+
+# --- patch ------------------------------------------------------------------------------------------------------------
+
+
+def strong() -> list[np.ndarray]:
+    """Weights under which features reach every cap."""
+    a, p, b, q, top, r = weights()
+    return [a * 4, p * 4, b * 2, q * 4, top, r]
+
+
+def spelling(name: str, activation: Callable, cap: float | None = None, found=None, **changes) -> None:
+    """A row whose ReLU (capped) is spelled as `activation`."""
+
+    def build(folder):
+        held = holding(strong())
+        save(folder, serving(lambda image: {"scores": small(image, held, activation)}), held)
+        relu = lambda mode: rules(mode).relu if cap is None else lambda x: rules(mode).capped(x, cap)  # noqa: E731
+        score = lambda mode: lambda x: best(small(x, strong(), relu(mode)))  # noqa: E731
+        return plain(**{"score": score, "activations": {found or "CappedRelu": (2, 2)}, **changes})
+
+    row("patch", name)(build)
+
+
+spelling("Relu", tf.nn.relu, found="Relu")
+spelling("Relu6", tf.nn.relu6, 6.0, "Relu6")
+spelling("Maximum(x, 0)", lambda x: tf.maximum(x, 0.0), found="Maximum")
+spelling("Maximum(0, x)", lambda x: tf.maximum(0.0, x), found="Maximum")
+spelling("Maximum(x, zeros of x's shape)", lambda x: tf.maximum(x, tf.zeros(x.shape[-1])), found="Maximum")
+spelling("Maximum(x, zeros_like(x))", lambda x: tf.maximum(x, tf.zeros_like(x)), found="Maximum")
+spelling("where(x > 0, x, 0)", lambda x: tf.where(x > 0, x, tf.zeros_like(x)), found="Select")
+spelling("Minimum(Relu(x), 5)", lambda x: tf.minimum(tf.nn.relu(x), 5.0), 5.0)
+spelling("Minimum(6, Relu(x))", lambda x: tf.minimum(6.0, tf.nn.relu(x)), 6.0)
+spelling("Relu(Minimum(x, 5))", lambda x: tf.nn.relu(tf.minimum(x, 5.0)), 5.0)
+spelling("Minimum(Maximum(x, 0), 5)", lambda x: tf.minimum(tf.maximum(x, 0.0), 5.0), 5.0)
+spelling("Maximum(Minimum(x, 5), 0)", lambda x: tf.maximum(tf.minimum(x, 5.0), 0.0), 5.0)
+spelling("clip_by_value(x, 0, 5)", lambda x: tf.clip_by_value(x, 0.0, 5.0), 5.0)
+spelling("ClipByValue op", lambda x: tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=5.0), 5.0)
+spelling("Minimum(Relu6(x), 5)", lambda x: tf.minimum(tf.nn.relu6(x), 5.0), 5.0)
+spelling("Keras 3 ReLU(max_value=5)", keras.layers.ReLU(max_value=5.0), 5.0)
+spelling("Keras 2 ReLU(max_value=5)", tf_keras.layers.ReLU(max_value=5.0), 5.0)
+
+
+def left_alone(name: str, other: Callable, **changes) -> None:
+    """A row with one true ReLU, and one operation beside it that is none and keeps its plain gradient."""
+
+    def network(x, values, relu):
+        a, p, b, q, top, r = values
+        x = relu(tf.nn.conv2d(x, a, 1, "VALID") + p)
+        x = other(tf.nn.conv2d(x, b, 2, "VALID") + q)
+        return tf.reduce_mean(x, axis=(1, 2)) @ top + r
+
+    def build(folder):
+        held = holding()
+        save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu)}), held)
+        score = lambda mode: lambda x: best(network(x, weights(), rules(mode).relu))  # noqa: E731
+        return plain(**{"score": score, "activations": {"Relu": (1, 1)}, **changes})
+
+    row("patch", name)(build)
+
+
+left_alone("Maximum(x, 0.01) is a clamp, no ReLU", lambda x: tf.maximum(x, 0.01))
+left_alone("Maximum of two tensors (maxout) is no ReLU", lambda x: tf.maximum(x, x[..., ::-1]))
+left_alone("clip_by_value(x, -1, 1) is no ReLU", lambda x: tf.clip_by_value(x, -1.0, 1.0))
+left_alone("hard-swish: its Relu6 is a gate", lambda x: x * tf.nn.relu6(x + 3) / 6, gates=1)
+left_alone("hard-sigmoid of Keras 2: its clip is a gate", lambda x: x * tf_keras.activations.hard_sigmoid(x), gates=1)
+left_alone("hard-sigmoid of Keras 3: its Relu6 is a gate", lambda x: x * keras.activations.hard_sigmoid(x), gates=1)
+left_alone("hard-sigmoid spelled with Minimum, Maximum", lambda x: x * tf.maximum(0.0, tf.minimum(1.0, 0.2 * x + 0.5)), gates=1)
+left_alone("LeakyRelu under --activations relu", tf.nn.leaky_relu, activations={"Relu": (1, 1), "LeakyRelu": (1, 0)})
+
+
+# f and f' by hand, x and upstream as arrays or tensors
+def normal_cdf(x):
+    return 0.5 * (1 + tf.math.erf(x / np.sqrt(2)))
+
+
+def normal_density(x):
+    return tf.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+
+ROOT = np.float32(np.sqrt(2 / np.pi))
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+def tanh_gelu(x):
+    return 0.5 * x * (1 + tf.tanh(ROOT * (x + 0.044715 * x**3)))
+
+
+def tanh_gelu_slope(x):
+    t = tf.tanh(ROOT * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * ROOT * (1 + 3 * 0.044715 * x * x)
+
+
+def silu_slope(x, beta=1.0):
+    s = 1 / (1 + tf.exp(-beta * x))
+    return s + beta * x * s * (1 - s)
+
+
+def mish_slope(x):
+    t = tf.tanh(tf.math.log(1 + tf.exp(x)))
+    return t + x * (1 - t * t) / (1 + tf.exp(-x))
+
+
+def obeying(mode: str, function: Callable, slope: Callable) -> Callable:
+    """deconv: max(g, 0); guided: max(g, 0) f'(x); backprop: g f'(x)."""
+
+    @tf.custom_gradient
+    def activation(x):
+        def downstream(upstream):
+            positive = tf.where(upstream > 0, upstream, 0)
+            return {"backprop": upstream * slope(x), "deconv": positive, "guided": positive * slope(x)}[mode]
+
+        return function(x), downstream
+
+    return activation
+
+
+def smooth(name: str, found: str, function: Callable, slope: Callable, count: int = 2, written: Callable | None = None) -> None:
+    """A row whose activations obey the rule under --activations all."""
+
+    def build(folder):
+        held = holding()
+        activation = written or function
+        save(folder, serving(lambda image: {"scores": small(image, held, activation)}), held)
+        score = lambda mode: lambda x: best(small(x, weights(), obeying(mode, function, slope)))  # noqa: E731
+        return plain(score=score, options={**RAW, "activations": "all"}, activations={found: (count, count)})
+
+    row("patch, --activations all", name)(build)
+
+
+def leaky(x):
+    return tf.where(x > 0, x, 0.2 * x)
+
+
+def leaky_slope(x):
+    return tf.where(x > 0, 1.0, 0.2)
+
+
+smooth("LeakyRelu op", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.nn.leaky_relu(x, 0.2))
+smooth("Maximum(x, 0.2 x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x, 0.2 * x))
+smooth("Maximum(0.2 x, x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x * 0.2, x))
+smooth("Relu(x) - 0.2 Relu(-x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x))
+smooth("Elu", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)))
+smooth(
+    "Selu",
+    "Selu",
+    tf.nn.selu,
+    lambda x: SELU_SCALE * tf.where(x > 0, 1.0, SELU_ALPHA * tf.exp(x)),
+)
+smooth("Softplus", "Softplus", tf.nn.softplus, lambda x: 1 / (1 + tf.exp(-x)))
+smooth("SiLU: x sigmoid(x)", "Silu", silu, silu_slope)
+smooth("SiLU: tf.nn.silu (custom gradient)", "Silu", silu, silu_slope, written=tf.nn.silu)
+smooth("swish: x sigmoid(1.7 x)", "Silu", lambda x: x * tf.sigmoid(1.7 * x), lambda x: silu_slope(x, 1.7))
+smooth("SiLU spelled out: x / (1 + exp(-x))", "Silu", silu, silu_slope, written=lambda x: x / (1 + tf.exp(-x)))
+smooth("GELU with erf", "Gelu", lambda x: x * normal_cdf(x), lambda x: normal_cdf(x) + x * normal_density(x), written=tf.nn.gelu)
+smooth("GELU with erfc (Keras 3)", "Gelu", lambda x: x * normal_cdf(x), lambda x: normal_cdf(x) + x * normal_density(x), written=lambda x: keras.activations.gelu(x, approximate=False))
+smooth("GELU with tanh", "Gelu", tanh_gelu, tanh_gelu_slope, written=lambda x: tf.nn.gelu(x, approximate=True))
+smooth("Mish: x tanh(softplus(x))", "Mish", lambda x: x * tf.tanh(tf.nn.softplus(x)), mish_slope)
+
+
+@row("patch, --activations all", "PReLU of Keras 3")
+def prelu(folder):
+    return prelu_of(keras, folder)
+
+
+@row("patch, --activations all", "PReLU of Keras 2")
+def prelu_keras_2(folder):
+    return prelu_of(tf_keras, folder)
+
+
+def prelu_of(k, folder) -> Map:
+    layers = [k.layers.PReLU(shared_axes=[1, 2]) for _ in range(2)]
+    alphas = np.linspace(-0.3, 0.6, 14, dtype=np.float32)
+    alphas = [alphas[:6].reshape(1, 1, 6), alphas[6:].reshape(1, 1, 8)]
+    for layer, alpha, side in zip(layers, alphas, (8, 3), strict=True):
+        layer.build((None, side, side, alpha.size))
+        layer.set_weights([alpha])
+    held = holding()
+    turns = {6: layers[0], 8: layers[1]}
+    compute = lambda image: {"scores": small(image, held, lambda x: turns[x.shape[-1]](x))}  # noqa: E731
+    save(folder, serving(compute), [*held, *(w if k is tf_keras else w.value for l in layers for w in l.weights)])  # noqa: E741
+
+    def score(mode):
+        def act(x):
+            alpha = alphas[0] if x.shape[-1] == 6 else alphas[1]
+            function = lambda x: tf.where(x > 0, x, alpha * x)  # noqa: E731
+            return obeying(mode, function, lambda x: tf.where(x > 0, 1.0, alpha * tf.ones_like(x)))(x)
+
+        return lambda x: best(small(x, weights(), act))
+
+    return plain(score=score, options={**RAW, "activations": "all"}, activations={"PRelu": (2, 2)})
+
+
+@row("patch, --activations all", "ReLUs and smooth ones together")
+def mixed_activations(folder):
+    values = weights()
+
+    def network(x, values, relu, other):
+        a, p, b, q, top, r = values
+        x = relu(tf.nn.conv2d(x, a, 1, "VALID") + p)
+        x = other(tf.nn.conv2d(x, b, 2, "VALID") + q)
+        return tf.reduce_mean(x, axis=(1, 2)) @ top + r
+
+    held = holding()
+    save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu, tf.nn.elu)}), held)
+    slope = lambda x: tf.where(x > 0, 1.0, tf.exp(x))  # noqa: E731
+    score = lambda mode: lambda x: best(network(x, values, rules(mode).relu, obeying(mode, tf.nn.elu, slope)))  # noqa: E731
+    found = {"Relu": (1, 1), "Elu": (1, 1)}
+    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+
+
+@row("patch, --activations all", "SiLU in the body of a While")
+def smooth_in_while(folder):
+    held = holding()
+
+    def compute(image):
+        x = tf.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, silu(x * 1.2)), [0, image])[1]
+        return {"scores": small(x, held)}
+
+    save(folder, serving(compute), held)
+
+    def score(mode):
+        act = obeying(mode, silu, silu_slope)
+        return lambda x: best(small(act(act(x * 1.2) * 1.2), weights(), rules(mode).relu))
+
+    found = {"Silu": (1, 1), "Relu": (2, 2)}
+    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+
+
+def only_silu(folder: Path) -> None:
+    held = holding()
+    save(folder, serving(lambda image: {"scores": small(image, held, silu)}), held)
+
+
+@row("patch", "only SiLU, guided under --activations relu")
+def silu_refused(folder):
+    only_silu(folder)
+    words = ("2 Silu", "guided", "--activations all", "--mode backprop")
+    return Refusal(ModelUnusable, words, RAW, modes=("guided",))
+
+
+@row("patch", "no activation at all, deconv")
+def nothing_to_patch(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": small(image, held, tf.tanh)}), held)
+    return Refusal(ModelUnusable, ("no ReLU", "deconv", "--mode backprop"), RAW, modes=("deconv",))
+
+
+@row("patch", "only SiLU, backprop")
+def silu_backprop(folder):
+    only_silu(folder)
+    score = lambda mode: lambda x: best(small(x, weights(), silu))  # noqa: E731
+    return plain(score=score, modes=("backprop",), activations={"Silu": (2, 0)})
+
+
+# --- preprocess -------------------------------------------------------------------------------------------------------
+
+
+def ranged(name: str, before: Callable, expected: str, images: Callable = whole_pixels, warnings=()) -> None:
+    """A row whose graph brings pixels into range itself, as `before` does."""
+
+    def build(folder):
+        over(IMAGE, before)(folder)
+        options = {"preprocess": "auto"}
+        facts = {"preprocess": expected}
+        return plain(score=truth(before=before), pixels=images(), options=options, facts=facts, warnings=warnings)
+
+    row("preprocess auto", name)(build)
+
+
+def unit_pixels():
+    return whole_pixels() / 255
+
+
+MEAN, DEVIATION = np.float32([123.68, 116.78, 103.94]), np.float32([58.4, 57.1, 57.4])
+ranged("x / 255", lambda x: x / 255, "raw")
+ranged("x * (1/255)", lambda x: x * np.float32(1 / 255), "raw")
+ranged("x / 127.5 - 1", lambda x: x / 127.5 - 1, "raw")
+ranged("(x - 127.5) / 127.5", lambda x: (x - 127.5) / 127.5, "raw")
+ranged("(x - mean) / deviation of 0..255", lambda x: (x - MEAN) / DEVIATION, "raw")
+ranged("(x - mean) / deviation of 0..1", lambda x: (x - MEAN / 255) / (DEVIATION / 255), "unit", unit_pixels)
+ranged("2 x - 1 of 0..1", lambda x: x * 2 - 1, "unit", unit_pixels)
+ranged("mean subtracted from reversed channels (caffe)", lambda x: x[..., ::-1] - MEAN[::-1], "raw")
+ranged("mean subtracted from split channels (caffe)", lambda x: tf.concat([x[..., 2:] - MEAN[2], x[..., 1:2] - MEAN[1], x[..., :1] - MEAN[0]], -1), "raw")
+ranged("nothing: 0..1 and one warning", tf.identity, "unit", unit_pixels, ("--preprocess",))
+ranged("nothing but a resize", lambda x: tf.image.resize(x, (SIDE, SIDE)), "unit", unit_pixels, ("--preprocess",))
+
+
+def layered(name: str, layers: Callable, by_hand: Callable, expected: str, images=whole_pixels) -> None:
+    def build(folder):
+        model = keras.Sequential([keras.layers.Input(SHAPE), *layers(), *stack(keras).layers])
+        randomise(model.layers[-7] if False else Trained(model.layers))
+        model.export(str(folder), verbose=False)
+        network = keras.Sequential([keras.layers.Input(SHAPE), *[l for l in model.layers if "norm" not in l.name or "batch" in l.name][0:]])  # noqa: E741
+        del network
+        rest = keras.Sequential([keras.layers.Input(SHAPE), *model.layers[len(layers()):]])
+        score = lambda mode: lambda x: best(rebuild(rest, mode)(by_hand(x)))  # noqa: E731
+        return plain(score=score, pixels=images(), options={"preprocess": "auto"}, facts={"preprocess": expected})
+
+    row("preprocess auto", name)(build)
+
+
+@dataclass
+class Trained:
+    """The weights of all but the layers that bring pixels into range."""
+
+    layers: list
+
+    @property
+    def weights(self):
+        kinds = (keras.layers.Normalization, keras.layers.Rescaling)
+        return [weight for layer in self.layers if not isinstance(layer, kinds) for weight in layer.weights]
+
+
+layered("Keras Rescaling(1/255)", lambda: [keras.layers.Rescaling(1 / 255)], lambda x: x / 255, "raw")
+layered("Keras Rescaling(1/127.5, -1)", lambda: [keras.layers.Rescaling(1 / 127.5, -1)], lambda x: x / 127.5 - 1, "raw")
+layered(
+    "Keras Normalization",
+    lambda: [keras.layers.Normalization(mean=MEAN, variance=DEVIATION**2)],
+    lambda x: (x - MEAN) / DEVIATION,
+    "raw",
+)
+layered(
+    "Keras Rescaling, then Normalization",
+    lambda: [keras.layers.Rescaling(1 / 255), keras.layers.Normalization(mean=MEAN / 255, variance=(DEVIATION / 255) ** 2)],
+    lambda x: (x - MEAN) / DEVIATION,
+    "raw",
+)
+
+
+@row("read", "an embedding table: tf.gather on a variable (ResourceGather)")
+def resource_gather(folder):
+    held = holding()
+    table = tf.Variable(np.random.default_rng(5).normal(1, 0.3, (9, 3)).astype(np.float32))
+    order = np.arange(SIDE) % 9
+    save(folder, serving(lambda image: {"scores": small(image * tf.gather(table, order), held)}), [*held, table])
+    return plain(score=truth(before=lambda x: x * table.numpy()[order]))

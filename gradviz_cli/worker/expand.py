@@ -6,11 +6,12 @@ remember their variable, and control inputs, devices, custom-gradient wrappers a
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tensorflow.core.framework.attr_value_pb2 import AttrValue
+from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -165,7 +166,7 @@ def functions_called(nodes: Iterable[NodeDef], bodies: Mapping[str, Body]) -> se
 
 
 def _called(node: NodeDef) -> list[str]:
-    return [name for value in node.attr.values() for name in _functions_in(value)]
+    return [function.name for value in node.attr.values() for function in functions_in(value)]
 
 
 def split(tensor: str) -> tuple[str, int]:
@@ -238,14 +239,20 @@ class _Frame:
         self.children: dict[str, _Frame] = {}
 
 
+# A function's name belongs to the whole process, and TensorFlow makes up names like those in files.
+_expansions = itertools.count()
+
+
 @dataclass
 class _Expansion:
-    """The work in progress of `expand`."""
+    """The work in progress of `expand`; `mark` ends the names of its functions."""
 
     library: Mapping[str, FunctionDef]
     feeds: Mapping[str, str]
+    mark: str
     names: dict[tuple[int, str], str] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
+    taken: dict[str, int] = field(default_factory=dict)  # name -> highest number given to it
+    indexed: dict[str, tuple[dict, dict]] = field(default_factory=dict)  # function -> its nodes, its arguments
     nodes: dict[str, NodeDef] = field(default_factory=dict)
     bodies: dict[str, Body] = field(default_factory=dict)
     opened: set[str] = field(default_factory=set)
@@ -275,7 +282,7 @@ def expand(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, AttrV
         More nodes or deeper calls than any real model has.
     """
     library = {function.signature.name: function for function in meta.graph_def.library.function}
-    work = _Expansion(library, dict(feeds or {}))
+    work = _Expansion(library, dict(feeds or {}), f"_gradviz{next(_expansions)}")
     top = _Frame({node.name: node for node in meta.graph_def.node}, {})
     work.alive.append(top)
     outputs = tuple(_emit(work, _resolve(work, top, tensor)) for tensor in tensors)
@@ -371,12 +378,13 @@ def _enter(work, frame, node, function_name, inputs, attributes) -> _Frame:
             f"the functions of this model call each other more than {MAX_DEPTH} deep or {MAX_NODES} times",
             "this looks built to exhaust a reader; export the model again from its source",
         )
-    arguments = {argument.name: i for i, argument in enumerate(body.signature.input_arg)}
+    if function_name not in work.indexed:  # once, however often it is called
+        nodes = {inner.name: inner for inner in body.node_def}
+        work.indexed[function_name] = nodes, {argument.name: i for i, argument in enumerate(body.signature.input_arg)}
+    nodes, arguments = work.indexed[function_name]
     results = [body.ret.get(result.name, result.name) for result in body.signature.output_arg]
     prefix = _join(frame.prefix, _readable(node.name))
-    child = _Frame(
-        {inner.name: inner for inner in body.node_def}, arguments, frame, inputs, prefix, attributes, results
-    )
+    child = _Frame(nodes, arguments, frame, inputs, prefix, attributes, results)
     work.alive.append(child)
     return child
 
@@ -580,15 +588,15 @@ def _copy(work: _Expansion, frame: _Frame, node: NodeDef, name: str) -> NodeDef:
                 raise ModelUnusable(f"{name} leaves its attribute {key} open", "export the model again")
             value = frame.attributes[value.placeholder]
         copy.attr[key].CopyFrom(value)
-        for function in _functions_in(value):
-            _keep_function(work, function)
+        for function in functions_in(copy.attr[key]):
+            _keep_function(work, function.name)
+            function.name += work.mark
     return copy
 
 
-def _functions_in(value: AttrValue) -> list[str]:
-    if value.HasField("func"):
-        return [value.func.name]
-    return [function.name for function in value.list.func]
+def functions_in(value: AttrValue) -> list[NameAttrList]:
+    """The functions that an attribute names."""
+    return [value.func] if value.HasField("func") else list(value.list.func)
 
 
 def _keep_function(work: _Expansion, name: str) -> None:
@@ -601,7 +609,7 @@ def _keep_function(work: _Expansion, name: str) -> None:
         raise ModelUnusable(f"the graph calls a function {name} that the file lacks", "export the model again")
     work.opened.add(name)
     function = work.library[name]
-    inner = _Expansion(work.library, {}, bodies=work.bodies, opened=work.opened)
+    inner = _Expansion(work.library, {}, work.mark, bodies=work.bodies, opened=work.opened)
     inner.custom_gradients = work.custom_gradients
     nodes = {node.name: node for node in function.node_def}
     for argument in function.signature.input_arg:
@@ -617,7 +625,8 @@ def _keep_function(work: _Expansion, name: str) -> None:
     signature = OpDef()
     signature.CopyFrom(function.signature)
     del signature.control_output[:]
-    work.bodies[name] = Body(signature, inner.nodes, results, attributes)
+    signature.name = name + work.mark
+    work.bodies[signature.name] = Body(signature, inner.nodes, results, attributes)
 
 
 def placeholder(name: str, dtype: int, shape: TensorShapeProto | None = None) -> NodeDef:
@@ -647,11 +656,11 @@ def _tensor_name(work: _Expansion, source: tuple[_Frame, NodeDef, int]) -> str:
 
 
 def _unique(work: _Expansion, name: str) -> str:
-    candidate, number = name, 0
-    while candidate in work.taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    work.taken.add(candidate)
+    candidate = name
+    while candidate in work.taken:  # counted on from the last: a name may be wanted 100,000 times
+        work.taken[name] += 1
+        candidate = f"{name}_{work.taken[name]}"
+    work.taken[candidate] = 0
     return candidate
 
 
@@ -685,7 +694,7 @@ def restored(meta: MetaGraphDef) -> dict[str, Entry]:
     variables; following the assignments backwards needs no object graph.
     """
     library = {function.signature.name: function for function in meta.graph_def.library.function}
-    work = _Expansion(library, {})
+    work = _Expansion(library, {}, "")
     top = _Frame({node.name: node for node in meta.graph_def.node}, {})
     work.alive.append(top)
     restore = meta.saver_def.restore_op_name.split(":")[0]

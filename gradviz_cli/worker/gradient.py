@@ -198,7 +198,8 @@ class Differentiator:
         problem = self._problem
         mapped = {problem.fed: images}
         mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
-        mapped.update({f"{name}:0": variable.handle for name, variable in self._variables.items()})
+        captured = tf.compat.v1.get_default_graph().capture
+        mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": tf.constant(value) for name, value in problem.constants.items()})
         wanted = [problem.score, problem.output, *([] if problem.wrt == problem.fed else [problem.wrt])]
         found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name="model")

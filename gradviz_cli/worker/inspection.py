@@ -90,7 +90,6 @@ def _narrowed(told: dict[str, Any], found: Reading, options: Options) -> None:
         name: {"reachable": seen, "patched": done} for name, (seen, done) in sorted(report.activations.items())
     }
     told["gates_left"] = report.gates
-    told["cam_layers"] = cam_layers(found)
 
 
 def _differentiated(told: dict[str, Any], options: Options) -> None:
@@ -99,6 +98,8 @@ def _differentiated(told: dict[str, Any], options: Options) -> None:
         op = told["refused_ops"][0]
         told["problem"] = f"op {op['op']} (node {op['node']}) is outside the allowed set; --allow-op or --trust-model lets it run"
         return
+    policy.judge(found.flat, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
+    told["cam_layers"] = cam_layers(found)
     try:
         facts = Model(replace(options, modes=("backprop",))).facts
     except ModelUnusable as error:

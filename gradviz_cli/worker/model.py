@@ -125,7 +125,7 @@ def read(options: Options) -> Reading:
     end = flat.outputs[0]
     image = graph.choose_input([tensor for tensor in inputs if tensor.name in flat.feeds] or inputs, options.input)
     if image is None:
-        flat, image = _any_input(flat, options.input)
+        flat, image = _any_input(flat, options)
     if image.name not in flat.feeds:
         raise ModelUnusable(
             f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
@@ -152,12 +152,15 @@ def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tup
     return replace(flat, outputs=(found,)), Tensor(wanted, found, tf.float32, None)
 
 
-def _any_input(flat: Flat, wanted: str) -> tuple[Flat, Tensor]:
+def _any_input(flat: Flat, options: Options) -> tuple[Flat, Tensor]:
     """Start at a tensor inside the graph: its node becomes a placeholder."""
+    wanted = options.input
     found = expand.find_tensor(flat.nodes, wanted)
     if found is None:
         raise UsageError(f"--input {wanted}: neither an input of the signature nor a tensor of the graph", "see `gradviz inspect`")
-    static = static_tensor(flat, found)
+    # Inferring shapes runs operations on constants, also those before this tensor that are cut away later.
+    policy.judge(flat.pruned([found]), options.allow_ops, options.trust_model)
+    static = static_tensor(flat.pruned([found]), found)
     name = expand.split(found)[0]
     nodes = dict(flat.nodes)
     nodes[name] = expand.placeholder(name, static.dtype.as_datatype_enum, static.shape.as_proto())

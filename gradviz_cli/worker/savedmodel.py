@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import os
+import posixpath
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import message, text_format
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelRefused, ModelUnusable
 
 # One protocol buffer holds at most 2 GiB; a larger file cannot be a model.
 MAX_GRAPH_BYTES = 2**31 - 1
 MAX_TEXT_BYTES = 2**28
+# Training graphs of TensorFlow 1 with their towers have some 200,000.
+MAX_NODES = 2_000_000
+# A constant of one repeated number takes a few bytes in the file, and in memory whatever its shape says.
+MAX_REPEATED = 2**28
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,8 @@ def read(path: Path) -> Saved:
     ------
     ModelUnusable
         No such file, a special file, a torn or foreign one, or no meta graph in it.
+    ModelRefused
+        It names assets outside its folder, or has sizes that no model has.
     """
     binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
     warnings = ()
@@ -47,8 +57,12 @@ def read(path: Path) -> Saved:
         raise ModelUnusable(
             f"{path} holds no saved_model.pb", "give the folder that `model.export(...)` or `tf.saved_model.save` wrote"
         )
+    file = binary if binary.exists() else text
     if not saved.meta_graphs:
-        raise ModelUnusable(f"{binary if binary.exists() else text} holds no graph", "export the model again")
+        raise ModelUnusable(f"{file} holds no graph", "export the model again")
+    for meta in saved.meta_graphs:
+        _insist_on_assets_inside(file, meta)
+    _insist_on_size(file, saved)
     return Saved(path, tuple(saved.meta_graphs), warnings)
 
 
@@ -83,3 +97,53 @@ def _parse_text(file: Path) -> SavedModel:
         raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
 
 
+def _insist_on_assets_inside(file: Path, meta: MetaGraphDef) -> None:
+    """Assets are never read here; a model that names /etc/passwd as one is not what it says it is."""
+    for asset in _assets(meta):
+        inside = posixpath.normpath(posixpath.join("assets", asset.filename))
+        if not inside.startswith("assets/") and inside != "assets":
+            raise ModelRefused(
+                f"{file} names {asset.filename!r} as an asset, which lies outside the model's folder",
+                "do not trust its source; export the model again",
+            )
+
+
+def _assets(meta: MetaGraphDef) -> Iterator[AssetFileDef]:
+    yield from meta.asset_file_def
+    if "saved_model_assets" in meta.collection_def:
+        for packed in meta.collection_def["saved_model_assets"].any_list.value:
+            asset = AssetFileDef()
+            try:
+                packed.Unpack(asset)
+            except message.DecodeError:
+                continue
+            yield asset
+
+
+def _insist_on_size(file: Path, saved: SavedModel) -> None:
+    parts = [part for meta in saved.meta_graphs for part in _node_lists(meta)]
+    if sum(map(len, parts)) > MAX_NODES:
+        raise ModelRefused(f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again")
+    repeated = 0
+    for nodes in parts:
+        for node in nodes:
+            if node.op == "Const":
+                repeated += _repeated(node)
+                if repeated > MAX_REPEATED:
+                    raise ModelRefused(
+                        f"{file}: the constant {node.name[:200]} fills memory far beyond the file's size", "export the model again"
+                    )
+
+
+def _node_lists(meta: MetaGraphDef) -> Iterator:
+    yield meta.graph_def.node
+    yield from (function.node_def for function in meta.graph_def.library.function)
+
+
+def _repeated(node: NodeDef) -> int:
+    """Numbers of a constant that the file does not hold one by one."""
+    if "value" not in node.attr:
+        return 0
+    tensor = node.attr["value"].tensor
+    count = math.prod(max(0, dim.size) for dim in tensor.tensor_shape.dim)
+    return count if count > 1024 and count > tensor.ByteSize() else 0

@@ -109,7 +109,7 @@ def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
 
 
 def _described(error: Exception) -> str:
-    """Class and first line. TensorFlow's own begin with a line on the graph's construction, or lead with the node."""
+    """Class and first line of an exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 

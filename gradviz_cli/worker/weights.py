@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -29,10 +30,12 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             "export the model again, after training",
         )
     prefix = str(model / "variables" / "variables")
-    dtypes = _dtypes(prefix)
-    absent = [entries[name].key for name in wanted if entries[name].key not in dtypes]
+    dtypes, shapes = _index(prefix)
+    keys = {entries[name].key for name in wanted}
+    absent = sorted(keys - set(dtypes))
     if absent:
         raise ModelUnusable(f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again")
+    _insist_on_room(prefix, keys, dtypes, shapes)
     try:
         values = tf.raw_ops.RestoreV2(
             prefix=prefix,
@@ -45,13 +48,32 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     return dict(zip(wanted, values, strict=True))
 
 
-def _dtypes(prefix: str) -> dict[str, tf.DType]:
+def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
+    """Type and shape of every entry."""
     if not Path(prefix + ".index").is_file():
         raise ModelUnusable(f"{prefix}.index is missing", "copy the whole variables folder, not the .pb alone")
     try:
-        return tf.train.load_checkpoint(prefix).get_variable_to_dtype_map()
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        reader = tf.train.load_checkpoint(prefix)
+        return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError, RuntimeError, TypeError) as error:
         raise ModelUnusable(f"{prefix}.index cannot be read ({_first_line(error)})", "copy the model again") from error
+
+
+def _insist_on_room(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
+    """The index may promise anything: only numbers are read, and no more of them than the files beside it can hold."""
+    need = 0
+    for key in sorted(keys):
+        dtype = dtypes[key]
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex or dtype.is_quantized):
+            raise ModelUnusable(f"{prefix}.index: the entry {key} holds {dtype.name}, no numbers", "export the model again")
+        need += math.prod(map(int, shapes[key])) * dtype.size
+    shards = list(Path(prefix).parent.glob("variables.data-*"))
+    have = sum(shard.stat().st_size for shard in shards)
+    if need > have:
+        raise ModelUnusable(
+            f"{prefix}.data-* hold {have} bytes, the variables need {need}" if shards else f"{prefix}.data-* are missing",
+            "the copy is not complete: copy the whole variables folder again",
+        )
 
 
 def _first_line(error: Exception) -> str:
