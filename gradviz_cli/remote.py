@@ -282,7 +282,8 @@ def _located(path: str) -> tuple[str, list[Path]]:
         weights = sorted((folder / "variables").glob("variables.*"))
         for file in graphs:
             fingerprint.insist_on_plain(file)
-        return str(folder), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
+        listing = [folder / "variables"] if weights and not (folder / "variables").is_symlink() else []
+        return str(folder), [*listing, *(file.resolve() for file in [*graphs, *weights] if file.is_file())]
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         reason = getattr(error, "strerror", None) or error
         raise ModelUnusable(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
