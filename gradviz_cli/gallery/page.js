@@ -28,6 +28,7 @@
   const sourceOf = (image) => (image.gone ? null : data.folders[image.folder][1] + address(image));
   const givenName = (image) => data.folders[image.folder][0] + image.name;
   const isFailure = (image) => FAILURES.includes(image.status);
+  const isBare = (image) => isFailure(image) && image.set === undefined; // a message is all there is to show
   const statusOf = (image) => (image.status === "written" || image.status === "current" ? "done" : image.status);
 
   function pictureOf(image, mode, style, target) {
@@ -97,23 +98,23 @@
     return img;
   }
 
-  /** A choice of one: segments where there are few, else a select. */
-  function chooser(name, title, options, value, chosen) {
-    if (options.length > 6) {
-      const select = make("select", {}, ...options.map(([key, text]) => make("option", { value: key }, text)));
+  /** A choice of one: pills where there are few, else a select. */
+  function chooser(name, title, options, value, chosen, most = 7) {
+    if (options.length > most) {
+      const select = make("select", { name }, ...options.map(([key, text]) => make("option", { value: key }, text)));
       select.value = value;
       select.addEventListener("change", () => chosen(Number(select.value)));
       return make("label", { className: "field" }, make("span", {}, title), select);
     }
-    const set = make("fieldset", { className: "segments" }, make("legend", {}, title));
+    const pills = make("div", { className: "pills" });
     for (const [key, text, extra] of options) {
       const input = make("input", { type: "radio", name, value: key, checked: key === value });
       input.addEventListener("change", () => chosen(key));
       const label = make("label", {}, input, make("span", {}, text));
       if (extra !== undefined) label.lastChild.append(make("small", {}, extra.toLocaleString("en")));
-      set.append(label);
+      pills.append(label);
     }
-    return set;
+    return make("fieldset", {}, make("legend", {}, title), pills);
   }
 
   // ---- the state, and which images it lets through
@@ -129,6 +130,7 @@
     first: true,
   };
   let shown = []; // places in `images`
+  let bare = 0; // so many of them, the first, are failures without a picture: they get low cards
   let current = 0; // place in `shown` of the card that the Tab key reaches
 
   const SORTS = {
@@ -161,10 +163,12 @@
   function select() {
     const key = SORTS[state.sort][1];
     const keys = images.map(key);
-    const late = state.first ? images.map((image) => (isFailure(image) ? 0 : 1)) : keys.map(() => 0);
+    const late = images.map((image) => (state.first ? (isBare(image) ? 0 : isFailure(image) ? 1 : 2) : 0));
     shown = [...images.keys()].filter((at) => passes(images[at], at));
     // Infinity - Infinity is no number: images without a score stay in the order of their names.
     shown.sort((a, b) => late[a] - late[b] || keys[a] - keys[b] || a - b);
+    bare = state.first ? shown.findIndex((at) => !isBare(images[at])) : 0;
+    if (bare < 0) bare = shown.length;
     current = 0;
     const failures = shown.filter((at) => isFailure(images[at])).length;
     const some = shown.length === images.length ? "" : ` of ${images.length.toLocaleString("en")}`;
@@ -191,91 +195,114 @@
     });
   }
 
-  function card(at) {
+  const line = (className, left, right) =>
+    make("span", { className: `line ${className}` }, left, make("span", { className: "figure" }, right));
+
+  function card(at, low) {
     const image = images[at];
     const target = targetOf(image, state.target);
     const failed = isFailure(image);
     const status = statusOf(image);
-    const [kind, message] = image.error ?? [WORDS[status], status === "missing" ? "Its pictures are gone; run explain again." : ""];
-    const title = failed ? WORDS[status] : target ? target.label : WORDS[status];
-    const hasPicture = target && image.set !== undefined;
-    const top = hasPicture
-      ? make("span", { className: "thumbs" }, ...thumbnails(image))
-      : make("span", { className: "thumbs note" }, make("b", {}, kind), make("span", {}, message));
-    const figures = failed || !target ? ["", ""] : [number(target.score), target.probability === null ? "" : percent(target.probability)];
-    const said = [title, failed || !target ? message : `score ${figures[0]}`, figures[1]].filter(Boolean).join(", ");
+    const [kind, message] = image.error ?? ["", status === "missing" ? "Its pictures are gone; run explain again." : ""];
+    const title = failed || !target ? WORDS[status] : target.label;
+    const [score, probability] = failed || !target ? ["", ""] : [number(target.score), target.probability === null ? "" : percent(target.probability)];
+    const file = make("bdi", { className: "file", title: givenName(image) }, image.name);
+    const note = make("span", { className: "note" }, make("b", {}, kind || title), make("span", {}, message));
+    const thumbs = () => make("span", { className: "thumbs" }, ...thumbnails(image));
+    const said = [title, failed || !target ? message : `score ${score}`, probability].filter(Boolean).join(", ");
     return make(
       "button",
-      { type: "button", className: `card ${status}`, tabIndex: -1, "aria-label": `${image.name}: ${said}` },
-      top,
-      make("span", { className: "line" }, make("bdi", { className: "label" }, title), make("span", { className: "figure" }, figures[0])),
-      make("span", { className: "line small" }, make("bdi", { className: "file", title: givenName(image) }, image.name), make("span", { className: "figure" }, figures[1])),
+      { type: "button", className: `card ${status}${low ? " low" : ""}`, tabIndex: -1, "aria-label": `${image.name}: ${said}` },
+      target && image.set !== undefined ? thumbs() : note,
+      ...(low ? [] : [line("", make("bdi", { className: "label" }, title), score && make("span", {}, make("small", {}, "score "), score))]),
+      line("small", file, probability),
     );
   }
 
   // ---- the list: only the rows near the window exist, at the places that they would have
 
   const live = new Map(); // place in `shown` -> its <li>
-  let grid = { columns: 1, width: 0, height: 1 };
+  let bands = []; // low cards, then cards with thumbnails: {from, to, columns, width, height, top}
+
+  const rowsOf = (band) => Math.ceil((band.to - band.from) / band.columns);
+  const bandOf = (i) => bands.find((band) => i < band.to) ?? bands.at(-1);
 
   function measure() {
     const across = list.clientWidth;
-    const aspect = Math.min(Math.max(data.styles[state.style]?.aspect ?? 1, 0.7), state.style === PANEL ? 4 : 1.5);
-    const thumbs = state.style === PANEL ? 1 : [...shownModes()].length + 1;
-    const ideal = state.style === PANEL ? 400 : Math.min(Math.max(150 * aspect, 120), 190);
-    const columns = Math.max(1, Math.min(Math.floor((across + GAP) / (Math.max(thumbs * ideal, 240) + GAP)), Math.max(shown.length, 2)));
-    const width = Math.floor((across - GAP * (columns - 1)) / columns);
-    const beside = thumbs > 2 && width / thumbs < 96 ? Math.ceil(thumbs / 2) : thumbs;
-    const each = (width - 3 * (beside - 1)) / beside;
+    const panel = state.style === PANEL;
+    const aspect = Math.min(Math.max(data.styles[state.style]?.aspect ?? 1, 0.7), panel ? 4 : 1.5);
+    const thumbs = panel ? 1 : [...shownModes()].length + 1;
+    const ideal = panel ? 480 : thumbs > 2 ? Math.min(Math.max(125 * aspect, 105), 155) : Math.min(Math.max(140 * aspect, 120), 190);
+    bands = [];
+    const low = band(0, bare, across, 300, Infinity);
+    const tall = band(bare, shown.length, across, Math.max(thumbs * ideal, 240), Math.max(shown.length - bare, 2));
+    const beside = thumbs > 2 && tall.width / thumbs < 96 ? Math.ceil(thumbs / 2) : thumbs;
     list.style.setProperty("--beside", beside);
-    list.style.setProperty("--tall", `${Math.round(each / aspect)}px`);
+    list.style.setProperty("--tall", `${Math.round((tall.width - 3 * (beside - 1)) / beside / aspect)}px`);
     list.style.setProperty("--rows", Math.ceil(thumbs / beside));
     list.style.setProperty("--captioned", thumbs > 2 ? 1 : 0);
     list.classList.toggle("captioned", thumbs > 2);
-    grid = { columns, width, height: 1 };
-    if (shown.length) {
-      const sample = item(0);
+    for (const each of [low, tall]) {
+      if (each.to === each.from) continue;
+      each.top = bands.length ? bands[0].top + rowsOf(bands[0]) * bands[0].height + GAP : 0;
+      bands.push(each);
+      const sample = item(each.from);
       list.append(sample);
-      grid.height = sample.offsetHeight + GAP;
+      each.height = sample.offsetHeight + (each === low ? GAP / 2 : GAP);
       sample.remove();
     }
   }
 
+  function band(from, to, across, least, most) {
+    const columns = Math.max(1, Math.min(Math.floor((across + GAP) / (least + GAP)), most));
+    return { from, to, columns, width: Math.floor((across - GAP * (columns - 1)) / columns), height: 1, top: 0 };
+  }
+
   function item(i) {
-    const node = make("li", { "aria-setsize": shown.length, "aria-posinset": i + 1 }, card(shown[i]));
+    const { from, columns, width, height, top } = bandOf(i);
+    const node = make("li", { "aria-setsize": shown.length, "aria-posinset": i + 1 }, card(shown[i], i < bare));
     node.firstChild.dataset.at = i;
-    node.style.width = `${grid.width}px`;
-    const [row, column] = [Math.floor(i / grid.columns), i % grid.columns];
-    node.style.transform = `translate(${column * (grid.width + GAP)}px, ${row * grid.height}px)`;
+    node.style.width = `${width}px`;
+    const [row, column] = [Math.floor((i - from) / columns), (i - from) % columns];
+    node.style.transform = `translate(${column * (width + GAP)}px, ${top + row * height}px)`;
     return node;
+  }
+
+  /** The places whose rows lie between two heights, in pixels from the top of the list. */
+  function between(above, below) {
+    const places = [];
+    for (const { from, to, columns, height, top } of bands) {
+      const first = from + Math.max(0, Math.floor((above - top) / height)) * columns;
+      const end = Math.min(to, from + Math.ceil((below - top) / height) * columns);
+      for (let i = first; i < end; i++) places.push(i);
+    }
+    return places;
   }
 
   function draw() {
     const above = -list.getBoundingClientRect().top;
-    const rows = Math.ceil(shown.length / grid.columns);
-    const from = Math.max(0, Math.floor((above - innerHeight) / grid.height)) * grid.columns;
-    const to = Math.min(shown.length, Math.ceil((above + 2 * innerHeight) / grid.height) * grid.columns);
-    list.style.height = `${Math.max(0, rows * grid.height - GAP)}px`;
+    const last = bands.at(-1);
+    list.style.height = last ? `${last.top + rowsOf(last) * last.height - GAP}px` : "0";
     const focused = document.activeElement?.closest("#list li");
+    const wanted = new Set(between(above - innerHeight, above + 2 * innerHeight));
     for (const [i, node] of live) {
-      if ((i < from || i >= to) && node !== focused) {
+      if (wanted.has(i)) continue;
+      if (node === focused) wanted.add(i);
+      else {
         node.remove();
         live.delete(i);
       }
     }
+    if (!focused && !wanted.has(current)) current = between(above, above + innerHeight)[0] ?? 0;
     let after = null; // elements stay in the order of the images, for readers that follow it
-    for (const i of [...live.keys()].filter((i) => i >= to).sort((a, b) => b - a)) after = live.get(i);
-    for (let i = to - 1; i >= from; i--) {
+    for (const i of [...wanted].sort((a, b) => b - a)) {
       if (!live.has(i)) {
         live.set(i, item(i));
         list.insertBefore(live.get(i), after);
       }
       after = live.get(i);
+      after.firstChild.tabIndex = i === current ? 0 : -1;
     }
-    if (!focused && (current < from || current >= to)) {
-      current = Math.min(Math.max(0, Math.ceil(above / grid.height)) * grid.columns, Math.max(0, to - 1));
-    }
-    for (const [i, node] of live) node.firstChild.tabIndex = i === current ? 0 : -1;
   }
 
   function redraw() {
@@ -289,20 +316,37 @@
   function refresh() {
     select();
     redraw();
-    const top = list.getBoundingClientRect().top - byId("top").offsetHeight;
+    const head = byId("top").offsetHeight;
+    const top = list.getBoundingClientRect().top - head;
     if (top < 0) scrollBy(0, top - GAP);
     draw();
   }
 
   function goTo(i) {
+    if (!shown.length) return;
     current = Math.min(Math.max(0, i), shown.length - 1);
-    const top = list.getBoundingClientRect().top + Math.floor(current / grid.columns) * grid.height;
-    const head = getComputedStyle(byId("top")).position === "sticky" ? byId("top").offsetHeight : 0;
+    const { from, columns, height, top: start } = bandOf(current);
+    const top = list.getBoundingClientRect().top + start + Math.floor((current - from) / columns) * height;
+    const head = byId("top").offsetHeight;
     if (top < head + GAP) scrollBy(0, top - head - GAP);
-    else if (top + grid.height > innerHeight) scrollBy(0, top + grid.height - innerHeight);
+    else if (top + height > innerHeight) scrollBy(0, top + height - innerHeight);
     draw();
-    live.get(current)?.firstChild.focus({ preventScroll: true });
+    live.get(current).firstChild.focus({ preventScroll: true });
     draw();
+  }
+
+  /** The place below or above, as near as the rows allow. */
+  function vertical(by) {
+    const here = bandOf(current);
+    const column = (current - here.from) % here.columns;
+    const inside = current + by * here.columns;
+    if (by < 0 ? inside >= here.from : inside < here.to) return inside;
+    const row = Math.floor((current - here.from) / here.columns);
+    if (by > 0 && row < rowsOf(here) - 1) return here.to - 1;
+    const next = bands[bands.indexOf(here) + by];
+    if (!next) return current;
+    const start = by > 0 ? next.from : next.from + (rowsOf(next) - 1) * next.columns;
+    return Math.min(start + Math.floor((column / here.columns) * next.columns), next.to - 1);
   }
 
   list.addEventListener("click", (event) => {
@@ -315,11 +359,17 @@
   });
   list.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const moves = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: grid.columns, ArrowUp: -grid.columns, Home: -Infinity, End: Infinity };
-    if (!(event.key in moves) || !shown.length) return;
+    const moves = {
+      ArrowRight: () => current + 1,
+      ArrowLeft: () => current - 1,
+      ArrowDown: () => vertical(1),
+      ArrowUp: () => vertical(-1),
+      Home: () => 0,
+      End: () => shown.length - 1,
+    };
+    if (!(event.key in moves)) return;
     event.preventDefault();
-    const to = current + moves[event.key];
-    goTo(Math.abs(moves[event.key]) === grid.columns && (to < 0 || to >= shown.length) ? current : to);
+    goTo(moves[event.key]());
   });
 
   let asked = false;
@@ -502,7 +552,7 @@
     const picture = pictureOf(image, look.mode, look.style, look.target);
     const source = look.style === PANEL ? null : sourceOf(image);
     const name = look.style === PANEL ? "all modes" : data.modes[look.mode]?.name;
-    frame.style.setProperty("--aspect", image.aspect ?? 1);
+    box.style.setProperty("--aspect", image.aspect ?? 1);
     frame.replaceChildren();
     const input = source && imageOf(source, `Input image ${image.name}`, "", { className: "input" });
     const alt = `${data.styles[look.style]?.name}, ${name}, for ${target?.label}`;
@@ -510,7 +560,7 @@
     if (input) frame.append(input);
     if (map) {
       frame.append(map);
-      map.addEventListener("load", () => frame.style.setProperty("--aspect", map.naturalWidth / map.naturalHeight));
+      map.addEventListener("load", () => box.style.setProperty("--aspect", map.naturalWidth / map.naturalHeight));
     } else {
       const [kind, message] = image.error ?? ["", "There is no picture for this choice."];
       frame.append(make("div", { className: "message" }, make("b", {}, kind), make("span", {}, message)));
@@ -596,13 +646,14 @@
     const focused = host.contains(document.activeElement) ? document.activeElement.name : null;
     const add = (name, title, options) => {
       if (options.length < 2) return [];
-      return [chooser(`box-${name}`, title, options, look[name], (value) => {
+      const chosen = (value) => {
         look[name] = value;
         show();
-      })];
+      };
+      return [chooser(`box-${name}`, title, options, look[name], chosen, 4)];
     };
     host.replaceChildren(...add("style", "Style", styleOptions), ...add("target", "Target", targetOptions));
-    if (focused) host.querySelector(`[name="${focused}"]:checked`)?.focus();
+    if (focused) host.querySelector(`select[name="${focused}"], [name="${focused}"]:checked`)?.focus();
   }
 
   function facts(image, target) {
@@ -615,7 +666,7 @@
     const unit = data.runs[0]?.facts.unit ?? "";
     const all = [
       ["Error", image.error ? `${image.error[1]} (${image.error[0]})` : null],
-      ["Class", target && target.index >= 0 ? `${target.index}` : null],
+      ["Class index", target && target.index >= 0 ? `${target.index}` : null],
       ["Style", picture && style ? style.summary : null],
       ["Scale", low === null ? null : low === high ? `flat: ${number(low)} everywhere` : `${number(low)} to ${number(high)} ${unit}`],
       ["Mode", picture && mode ? `${mode.summary} (${mode.source})` : null],
@@ -698,7 +749,15 @@
 
   // ---- where it comes from
 
-  const NAMES = { model: "Model fingerprint", version: "gradviz", unit: "Unit", clip: "Clip percentile" };
+  const NAMES = {
+    model: "model fingerprint",
+    version: "gradviz",
+    signature: "signature",
+    preprocess: "preprocess",
+    estimator: "estimator",
+    clip: "clip percentile",
+    unit: "unit of the scale",
+  };
 
   function about() {
     const modes = data.modes.map((mode) => [mode.name, mode.source ? `${mode.summary} (${mode.source})` : mode.summary]);
@@ -713,9 +772,11 @@
       );
     }
     for (const { pictures, facts } of data.runs) {
-      const order = Object.entries(facts).sort(([a], [b]) => (b in NAMES) - (a in NAMES) || collator.compare(a, b));
+      const known = Object.keys(NAMES).filter((key) => key in facts);
+      const keys = [...known, ...Object.keys(facts).filter((key) => !(key in NAMES))];
       const value = (found) => (typeof found === "string" ? found : JSON.stringify(found));
-      parts.push(section(`How ${count(pictures, "picture")} ${pictures === 1 ? "was" : "were"} made`, pairs(order.map(([key, found]) => [NAMES[key] ?? key, value(found)]))));
+      const title = `How ${count(pictures, "picture")} ${pictures === 1 ? "was" : "were"} made`;
+      parts.push(section(title, pairs(keys.map((key) => [NAMES[key] ?? key, value(facts[key])]))));
     }
     const made = make("time", { dateTime: data.made }, moment(data.made));
     byId("about").append(make("div", {}, ...parts), make("p", { className: "made" }, "Page made ", made, ` by gradviz ${data.version}`));

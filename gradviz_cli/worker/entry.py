@@ -44,6 +44,8 @@ class Entry:
         The number of images that the graph takes at once, None for any.
     encoding : str
         `pixels` (numbers), `bytes` (an encoded image as a string) or `base64` (the same, web-safe base64).
+    whole : bool
+        The model takes whole numbers.
     """
 
     layout: str
@@ -51,12 +53,13 @@ class Entry:
     channels: int
     batch: int | None = None
     encoding: str = "pixels"
+    whole: bool = False
 
     def to_model(self, images: np.ndarray, dtype: tf.DType) -> tf.Tensor:
         """Images float32 [n, h, w, c] as the graph takes them; n fits the batch already."""
         if self.encoding != "pixels":
             return self._encoded(images)
-        if dtype.is_integer:
+        if self.whole:
             images = np.rint(images)
         axes = LAYOUTS[self.layout]
         if "C" not in axes:
@@ -68,6 +71,16 @@ class Entry:
         if self.layout.startswith("flat"):
             laid = laid.reshape(len(laid), -1)
         return tf.cast(np.ascontiguousarray(laid), dtype)
+
+    def spec(self, dtype: tf.DType) -> tf.TensorSpec:
+        """What `to_model` gives."""
+        axes = LAYOUTS[self.layout]
+        if self.encoding != "pixels":
+            return tf.TensorSpec([self.batch] if "N" in axes else [], tf.string)
+        sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
+        if self.layout.startswith("flat"):
+            return tf.TensorSpec([self.batch, math.prod(sizes[axis] for axis in "HWC")], dtype)
+        return tf.TensorSpec([sizes[axis] for axis in axes], dtype)
 
     def from_model(self, gradients: np.ndarray) -> np.ndarray:
         """A gradient as the graph lays it out -> [n, h, w, c]."""

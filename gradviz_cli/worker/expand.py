@@ -239,8 +239,12 @@ class _Frame:
         self.children: dict[str, _Frame] = {}
 
 
-# A function's name belongs to the whole process, and TensorFlow makes up names like those in files.
-_expansions = itertools.count()
+_marks = itertools.count()
+
+
+def unique_mark() -> str:
+    """An ending for names of functions: these belong to the whole process, where TensorFlow makes up such names too."""
+    return f"_gradviz{next(_marks)}"
 
 
 @dataclass
@@ -282,7 +286,7 @@ def expand(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, AttrV
         More nodes or deeper calls than any real model has.
     """
     library = {function.signature.name: function for function in meta.graph_def.library.function}
-    work = _Expansion(library, dict(feeds or {}), f"_gradviz{next(_expansions)}")
+    work = _Expansion(library, dict(feeds or {}), unique_mark())
     top = _Frame({node.name: node for node in meta.graph_def.node}, {})
     work.alive.append(top)
     outputs = tuple(_emit(work, _resolve(work, top, tensor)) for tensor in tensors)

@@ -118,6 +118,15 @@ class Explained:
     gradients: tuple[np.ndarray, ...]
 
 
+def joined(parts: Sequence[Explained]) -> Explained:
+    """The parts of a batch as one."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("index", "rank", "score", "output")]
+    gradients = zip(*(part.gradients for part in parts), strict=True)
+    return Explained(*columns, tuple(np.concatenate(arrays, axis=1) for arrays in gradients))
+
+
 class Differentiator:
     """Scores and input gradients of one flat graph under any of the modes."""
 
@@ -185,14 +194,8 @@ class Differentiator:
         if modes not in self._functions:
             self._functions[modes] = tf.function(
                 lambda images, want: self._build(images, want, modes), autograph=False
-            ).get_concrete_function(self._spec(), tf.TensorSpec([None], tf.int32))
+            ).get_concrete_function(self._problem.entry.spec(self._dtype), tf.TensorSpec([None], tf.int32))
         return self._functions[modes]
-
-    def _spec(self) -> tf.TensorSpec:
-        shape = self._feed.attr["shape"].shape
-        if "shape" not in self._feed.attr or shape.unknown_rank:
-            return tf.TensorSpec(None, self._dtype)
-        return tf.TensorSpec([None if dim.size < 0 else dim.size for dim in shape.dim], self._dtype)
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, modes: tuple[str, ...]) -> list[tf.Tensor]:
         problem = self._problem
@@ -239,7 +242,9 @@ LARGE_CONSTANT = 1 << 16
 
 def _captured(flat: Flat, values: Mapping[str, tf.Tensor]) -> tuple[Flat, dict[str, tf.Tensor]]:
     """The graph with its large constants made placeholders, and the values of all placeholders but the image."""
-    captured = {name: values[variable] for name, variable in flat.weights.items()}
+    captured = {
+        name: tf.cast(values[variable], flat.nodes[name].attr["dtype"].type) for name, variable in flat.weights.items()
+    }
     nodes = dict(flat.nodes)
     for name, node in flat.nodes.items():
         if node.op == "Const" and node.ByteSize() > LARGE_CONSTANT:

@@ -28,8 +28,9 @@ from gradviz_cli.worker import (
 )
 from gradviz_cli.worker.entry import Entry
 from gradviz_cli.worker.expand import Flat
-from gradviz_cli.worker.gradient import Differentiator, Explained, Problem
+from gradviz_cli.worker.gradient import Differentiator, Explained, Problem, joined
 from gradviz_cli.worker.graph import Tensor
+from gradviz_cli.worker.parallel import Calls
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -119,7 +120,7 @@ def read(options: Options) -> Reading:
     name, channel = graph.parse_name(options.output) if options.output else (None, None)
     output = graph.choose_output(outputs, name)
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
-    flat = expand.expand(meta, [output.name] if output else [tensor.name for tensor in outputs], feeds)
+    flat = _expanded(meta, [output.name] if output else [tensor.name for tensor in outputs], feeds)
     if output is None:
         flat, output = _any_tensor(meta, flat, name, feeds)
     end = flat.outputs[0]
@@ -136,8 +137,15 @@ def read(options: Options) -> Reading:
     fed = f"{flat.feeds[image.name]}:0" if image.name in flat.feeds else ""
     if not fed:
         raise ModelUnusable(f"the score {top} does not depend on the input {image.key}", "choose another with --output")
+    if image.dtype.is_integer:
+        flat = widen.float_image(flat, fed)
     warnings = saved.warnings
     return Reading(meta, signature, why, image, output, flat, fed, end, top, bypassed, channel, others, warnings)
+
+
+def _expanded(meta: MetaGraphDef, tensors: Sequence[str], feeds: dict) -> Flat:
+    """What these tensors need, in the forms whose gradients TensorFlow knows."""
+    return widen.halves(loops.functional(expand.expand(meta, tensors, feeds)))
 
 
 def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tuple[Flat, Tensor]:
@@ -147,7 +155,7 @@ def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tup
         top = expand.find_tensor([node.name for node in meta.graph_def.node], wanted)
         if top is None:
             raise UsageError(f"--output {wanted}: neither an output of the signature nor a tensor of the graph", "see `gradviz inspect`")
-        flat = expand.expand(meta, [top], feeds)
+        flat = _expanded(meta, [top], feeds)
         found = flat.outputs[0]
     return replace(flat, outputs=(found,)), Tensor(wanted, found, tf.float32, None)
 
@@ -194,6 +202,7 @@ class Model:
     """A loaded model. Built once a worker; `explain` may be called any number of times."""
 
     def __init__(self, options: Options):
+        self._calls = Calls()
         found = read(options)
         policy.judge(found.flat, options.allow_ops, options.trust_model)
         variables = [*found.flat.weights.values(), *found.flat.handles.values()]
@@ -217,6 +226,7 @@ class Model:
         )
         self._differentiator = Differentiator(flat, values, problem)
         self._differentiator.prepare(options.modes)
+        self._step = place.batch or 1
         unfed = _unfed(found, options)
         self.facts = Facts(
             signature=found.signature,
@@ -245,7 +255,8 @@ class Model:
     def explain(self, images: np.ndarray, targets: list[int], modes: list[str]) -> Explained:
         """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
         self._insist_on_patches(modes)
-        return self._differentiator.explain(images, targets, modes)
+        parts = self._calls.over(images, lambda part: self._differentiator.explain(part, targets, modes), self._step)
+        return joined(parts)
 
     def _insist_on_patches(self, modes: Sequence[str]) -> None:
         """deconv and guided need something to act on; the plain gradient under their name would be a lie."""
@@ -279,7 +290,8 @@ def first_numbers(found: Reading) -> tuple[str, str | None]:
     ModelUnusable
         The image splits into several before it is a float: no single tensor stands for it.
     """
-    if found.image.dtype.is_floating:
+    fed = found.flat.nodes[expand.split(found.fed)[0]]
+    if tf.dtypes.as_dtype(fed.attr["dtype"].type).is_floating:
         return found.fed, None
     path = found.path
     readers = expand.consumers(found.flat.nodes)
@@ -315,8 +327,9 @@ def first_numbers(found: Reading) -> tuple[str, str | None]:
 def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | None]:
     """How pictures enter, and a warning where something was assumed."""
     if found.image.dtype != tf.string:
-        return entry.find(found.image.key, found.image.shape, options.layout, options.input_size)
-    ops = {found.flat.nodes[name].op for name in found.path}
+        place, warning = entry.find(found.image.key, found.image.shape, options.layout, options.input_size)
+        return replace(place, whole=found.image.dtype.is_integer), warning
+    ops = set(found.flat.pruned([wrt]).ops())
     if not any(op.startswith("Decode") for op in ops - {"DecodeBase64"}):
         raise ModelUnusable(
             f"the string input {found.image.key} is not decoded as an image in the graph", "choose another --signature or --input"

@@ -1,0 +1,51 @@
+"""Several gradient calls at once, each on one thread: as fast as the cores allow, and the same bits on any number of them.
+
+TensorFlow splits a matrix product over threads along the axis that it sums over when the others are short, so its
+rounding depends on the number of threads and on the batch. On one thread it does not: the images of a batch are
+shared out over as many calls as there are cores instead, which is no slower, as the threads never wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Calls:
+    """Runs a function of images on parts of a batch, side by side.
+
+    To be made before TensorFlow computes anything: its thread pools are set then.
+    """
+
+    def __init__(self) -> None:
+        # A GPU gains from whole batches, and its kernels round alike for all of them.
+        self._workers = 1 if tf.config.list_physical_devices("GPU") else cores()
+        if self._workers > 1 or cores() == 1:
+            _one_thread_each(self._workers)
+        self._pool = ThreadPoolExecutor(self._workers, "gradient")
+
+    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Sequence[np.ndarray]], step: int = 1) -> list:
+        """The results for parts of `images`, in order; every part but the last is a multiple of `step` long."""
+        blocks = -(-len(images) // step)
+        size = -(-blocks // self._workers) * step
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        return list(self._pool.map(function, parts)) if len(parts) > 1 else [function(parts[0])]
+
+
+def _one_thread_each(calls: int) -> None:
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(calls)
+    except RuntimeError:  # something has computed already, as in a test: slower, otherwise alike
+        pass
