@@ -282,8 +282,7 @@ def _located(path: str) -> tuple[str, list[Path]]:
         weights = sorted((folder / "variables").glob("variables.*"))
         for file in graphs:
             fingerprint.insist_on_plain(file)
-        listing = [folder / "variables"] if weights and not (folder / "variables").is_symlink() else []
-        return str(folder), [*listing, *(file.resolve() for file in [*graphs, *weights] if file.is_file())]
+        return str(folder), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         reason = getattr(error, "strerror", None) or error
         raise ModelUnusable(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
@@ -343,6 +342,8 @@ def _kernels(model: Path) -> dict[str, str]:
 def _as_exception(error: Any, path: str) -> Exception:
     """What the worker says went wrong, as the exception that it was there."""
     error = error if isinstance(error, dict) else {}
+    if error.get("class") == "Bug":
+        return RuntimeError(f"in the worker: {_short(error.get('message'))}")
     kind = {each.__name__: each for each in (errors.UsageError, ModelRefused)}.get(error.get("class"), ModelUnusable)
     message = _short(error.get("message"))
     if kind in (ModelUnusable, ModelRefused) and path not in message:

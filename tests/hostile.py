@@ -40,6 +40,7 @@ class World:
     canaries: Path
     secret: Path
     listener: socket.socket
+    free_port: int  # nobody listens there
 
     @property
     def port(self) -> int:
@@ -64,9 +65,11 @@ def world(folder: Path) -> Iterator[World]:
     for name in ("models", "canaries"):
         (folder / name).mkdir()
     (folder / "secret").write_text("31337")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        yield World(folder / "models", folder / "canaries", folder / "secret", listener)
+        yield World(folder / "models", folder / "canaries", folder / "secret", listener, port)
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,9 +275,8 @@ def save_module(folder: Path, module: tf.Module, **options) -> None:
 @case("runs")
 def writer_in_initializer(folder: Path, w: World) -> None:
     """A table whose initialisation writes: it runs whenever the model is loaded."""
-    initializer = tf.lookup.KeyValueTensorInitializer(["a"], [1])
 
-    class Initializer(type(initializer)):
+    class Initializer(tf.lookup.KeyValueTensorInitializer):
         def initialize(self, table):
             if not tf.executing_eagerly():
                 _writer(w.canary("initializer"))
@@ -289,7 +291,7 @@ def writer_in_initializer(folder: Path, w: World) -> None:
 def writer_in_restore_function(folder: Path, w: World) -> None:
     """An object that says itself how it is saved and restored."""
 
-    class Remembering(tf.train.experimental.PythonState if False else tf.__internal__.tracking.AutoTrackable):
+    class Remembering(tf.__internal__.tracking.AutoTrackable):
         def _serialize_to_tensors(self):
             return {"state": tf.constant(1.0)}
 
@@ -473,11 +475,9 @@ def writer_in_a_branch_of_a_loop(image, w):
 
 def _file_reader(name: str, w: World) -> FunctionDef:
     """A function that adds the length of the secret."""
-    path = AttrValue()
-    path.tensor.CopyFrom(tf.make_tensor_proto(str(w.secret)))
     return function(
         name,
-        node("Const", "path", dtype=tf.string.as_datatype_enum, value=path),
+        _text("path", str(w.secret)),
         node("ReadFile", "read", "path:output:0"),
         node("StringLength", "length", "read:contents:0"),
         node("Cast", "cast", "length:output:0", SrcT=INT32, DstT=FLOAT),
@@ -510,37 +510,11 @@ def function_used_as_an_operation(folder: Path, w: World) -> None:
     save(folder, graph)
 
 
-@case("refused", "unusable", says="Relu")
+@case("refused", says="ReadFile")
 def branch_named_relu(folder: Path, w: World) -> None:
     """The body of a branch that only data decide takes the name of an operation."""
-    graph = network(lambda image: _data_branch(image))
-    for one in graph.library.function:
-        if one.signature.name.startswith("branch_double"):
-            old, one.signature.name = one.signature.name, "Relu"
-    for one in graph.node:
-        for value in one.attr.values():
-            if value.func.name == old:
-                value.func.name = "Relu"
-    save(folder, graph)
-
-
-def _data_branch(image):
-    spec = tf.TensorSpec([None, SIDE, SIDE, 3])
-
-    def branch_double(x):
-        return x * 2
-
-    def branch_same(x):
-        return x * 1
-
-    then, other = (tf.function(f).get_concrete_function(spec) for f in (branch_double, branch_same))
-    positive = tf.reduce_sum(image) > -1e9
-    then.add_to_graph(), other.add_to_graph()
-    made = tf.raw_ops.If(cond=positive, input=[image], Tout=[tf.float32], then_branch=then, else_branch=other)[0]
-    graph = tf.compat.v1.get_default_graph()
-    for concrete in (then, other):
-        graph._get_function(concrete.name)
-    return made
+    branching = function("f", *_branch("a", "Relu"), result="a:output:0")
+    save(folder, through(branching, _file_reader("Relu", w), first="f"))
 
 
 @case("runs")
@@ -605,7 +579,7 @@ def reader_of_another_checkpoint(image, w):
     return beside(image, tf.raw_ops.RestoreV2(prefix=str(w.secret), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0])
 
 
-@hostile("fails", says="")
+@hostile("fails", says="not initialized")
 def table_filled_from_a_file(image, w):
     """The table may be looked up in; what would fill it never runs, so it stays empty and says so."""
     table = tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
@@ -615,21 +589,45 @@ def table_filled_from_a_file(image, w):
     return beside(image, found)
 
 
+@hostile("refused", says="op Print (node Print)")
+def printer_on_the_path(image, w):
+    """Does no harm, but is not on the list."""
+    return v1.Print(image, [image])
+
+
 # --- the network, foreign code -----------------------------------------------------------------------------------------------
 
 
-@hostile("refused", says="Rpc")
-def client_of_a_server(image, w):
-    client, _ = tf.raw_ops.RpcClient(server_address=f"127.0.0.1:{w.port}", timeout_in_ms=100, shared_name="", list_registered_methods=True)
-    future, _ = tf.raw_ops.RpcCall(client=client, method_name="a", args=[tf.constant(1.0)], timeout_in_ms=100)
-    return beside(image, tf.raw_ops.RpcGetValue(status_or=future, Tout=[tf.float32])[0])
+@case("refused", says="Rpc")
+def client_of_a_server(folder: Path, w: World) -> None:
+    graph = network(lambda image: tf.identity(image, name="entrance"))
+    empty, short = AttrValue(s=b""), AttrValue(i=100)
+    graph.node.append(_text("address", f"127.0.0.1:{w.port}"))
+    graph.node.append(_text("method", "a"))
+    flags = {"shared_name": empty, "list_registered_methods": AttrValue(b=True), "timeout_in_ms": short}
+    graph.node.append(node("RpcClient", "client", "address", **flags))
+    graph.node.append(node("RpcCall", "call", "client", "method", "image", Tin=[FLOAT], timeout_in_ms=short))
+    graph.node.append(node("RpcGetValue", "value", "call", Tout=[FLOAT]))
+    next(one for one in graph.node if one.name == "entrance").input[0] = "value"
+    graph.node.append(node("AddV2", "both", "entrance", "image", T=FLOAT))
+    next(one for one in graph.node if one.name == "conv").input[0] = "both"
+    save(folder, graph)
 
 
-@hostile("runs")
-def server_behind_a_control_input(image, w):
-    server = tf.raw_ops.RpcServer(server_address=f"127.0.0.1:{w.port + 1 if w.port < 65000 else w.port - 1}")
-    with tf.control_dependencies([tf.raw_ops.RpcServerStart(server=server)]):
-        return tf.identity(image)
+@case("runs")
+def server_behind_a_control_input(folder: Path, w: World) -> None:
+    graph = network(lambda image: tf.identity(image, name="entrance"))
+    graph.node.append(_text("address", f"127.0.0.1:{w.free_port}"))
+    graph.node.append(node("RpcServer", "server", "address"))
+    graph.node.append(node("RpcServerStart", "started", "server"))
+    next(one for one in graph.node if one.name == "entrance").input.append("^started")
+    save(folder, graph)
+
+
+def _text(name: str, text: str) -> NodeDef:
+    value = AttrValue()
+    value.tensor.CopyFrom(tf.make_tensor_proto(text))
+    return node("Const", name, dtype=tf.string.as_datatype_enum, value=value)
 
 
 @hostile("refused", says="DataService")
@@ -680,9 +678,14 @@ def gradient_of_a_reader(image, w):
     return tf.raw_ops.SymbolicGradient(input=[image, image], Tout=[tf.float32], f=concrete)[0]
 
 
-@hostile("refused", says="XlaCallModule")
-def compiled_module(image, w):
-    return tf.raw_ops.XlaCallModule(args=[image], version=5, module="x", Sout=[[None, SIDE, SIDE, 3]], Tout=[tf.float32])[0]
+@case("refused", says="XlaCallModule")
+def compiled_module(folder: Path, w: World) -> None:
+    graph = network(lambda image: tf.identity(image, name="entrance"))
+    entrance = next(one for one in graph.node if one.name == "entrance")
+    entrance.CopyFrom(node("XlaCallModule", "entrance", "image", Tin=[FLOAT], Tout=[FLOAT], version=AttrValue(i=5)))
+    entrance.attr["module"].s = b"x"
+    entrance.attr["Sout"].list.shape.append(shape(-1, SIDE, SIDE, 3))
+    save(folder, graph)
 
 
 # --- abort, traps -------------------------------------------------------------------------------------------------------------
@@ -805,7 +808,7 @@ def filled_tensor(image, w):
     return beside(image, tf.fill([side, side], 1.0))
 
 
-@hostile("fails", "unusable", says="memory")
+@hostile("fails", "unusable", says="")
 def filled_tensor_of_constants(image, w):
     return beside(image, tf.fill([1_000_000, 1_000_000], 1.0))
 
@@ -874,7 +877,7 @@ def index_of_variants(folder: Path, w: World) -> None:
     write_index(folder, {"weight": BundleEntryProto(dtype=tf.variant.as_datatype_enum, shape=shape(3), size=12)})
 
 
-@case("unusable", says="variables.index")
+@case("unusable", says="variables.*")
 def index_with_a_wild_offset(folder: Path, w: World) -> None:
     _variable(folder, [3])
     write_index(folder, {"weight": BundleEntryProto(dtype=FLOAT, shape=shape(3), size=12, offset=2**62)})
@@ -927,12 +930,13 @@ def loop_without_end(image, w):
     return beside(image, tf.while_loop(lambda i: i > -1e9, lambda i: (i * 0,), (tf.reduce_sum(image),))[0])
 
 
-@hostile("fails", says="no answer", timeout=5.0)
+@hostile("fails", "unusable", timeout=5.0)
 def old_loop_without_end(image, w):
     """Enter, Merge, Switch, NextIteration, as TensorFlow 1 wrote loops."""
     v1.disable_control_flow_v2()
     try:
-        return beside(image, v1.while_loop(lambda i: i > -1e9, lambda i: (i * 0,), (tf.reduce_sum(image),)))
+        start = tf.stop_gradient(tf.reduce_sum(image))
+        return beside(image, v1.while_loop(lambda i: i > -1e9, lambda i: (i * 0,), (start,)))
     finally:
         v1.enable_control_flow_v2()
 
@@ -1015,12 +1019,12 @@ def unknown_operation_without_a_name(graph, entrance):
 @contradiction("refused", says="\\x1b[31m")
 def terminal_codes_in_names(graph, entrance):
     """What is printed must not colour, clear or retitle a terminal, nor begin a new line."""
-    entrance.op, entrance.name = "ReadFile", "a\x1b[31m\ngradviz: all is well\u202e"
+    entrance.op, entrance.name = "ReadFile", "a\x1b[31m\ngradviz all is well\u202e"
     for one in graph.node:
         one.input[:] = [entrance.name if text == "entrance" else text for text in one.input]
 
 
-@contradiction("unusable", says="T")
+@contradiction("unusable", says="int64")
 def attribute_of_another_type(graph, entrance):
     entrance.attr["T"].type = tf.int64.as_datatype_enum
 

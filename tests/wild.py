@@ -271,25 +271,35 @@ def tf1_learning_phase(folder):
 
 
 def branching(relu: Callable, chosen) -> Callable:
-    """relu(x + 0.2) when the mean of the batch is above a tenth, -relu(0.3 - x) otherwise."""
-    return lambda x: chosen(
-        tf.reduce_mean(x) > -0.1, lambda: relu(x + 0.2), lambda: -relu(0.3 - x)
-    )
+    """relu(x + 0.2) for a bright image, -relu(0.3 - x) for a dark one; a batch of one."""
+    return lambda x: chosen(tf.reduce_mean(x) > 0.1, lambda: relu(x + 0.2), lambda: -relu(0.3 - x))
+
+
+def one_by_one(score: Score) -> Score:
+    """What depends on all pixels of a batch, asked for each image alone."""
+    return lambda x: tf.concat([score(x[i : i + 1]) for i in range(len(x))], axis=0)
+
+
+ALONE = tf.TensorSpec([1, 10, 10, 3], name="image")
+
+
+def bright_and_dark() -> np.ndarray:
+    return pixels() + np.float32([0.5, -0.5])[:, None, None, None]
 
 
 @row("read", "TF1 cond (Switch/Merge) on data, a ReLU in each branch")
 def tf1_cond_on_data(folder):
     with old_graph() as session:
-        image = old_image()
+        image = v1.placeholder(tf.float32, [1, *SHAPE], "image")
         output = small(branching(tf.nn.relu, v1.cond)(image), old_variables())
         session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
-    return plain(score=branched, activations={"Relu": (4, 4)})
+    return plain(score=branched, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
 
 
 def branched(mode: str) -> Score:
     relu = rules(mode).relu
-    return lambda x: best(small(branching(relu, tf.cond)(x), weights(), relu))
+    return one_by_one(lambda x: best(small(branching(relu, tf.cond)(x), weights(), relu)))
 
 
 @row("read", "TF1 while loop (Enter/Exit) with a ReLU in its body")
@@ -644,7 +654,7 @@ def tf_example_alone(folder):
 def tf_example_inside(folder):
     held = holding()
     save(folder, examples(held), held)
-    return plain(options={**RAW, "input": "parsed:0"})
+    return plain(options={**RAW, "input": "parsed:0", "allow_ops": ("ParseExampleV2",)})
 
 
 # --- read: functions --------------------------------------------------------------------------------------------------
@@ -668,8 +678,9 @@ def nested_functions(folder):
 @row("read", "tf.cond (If) on data, a ReLU in each branch")
 def functional_if(folder):
     held = holding()
-    save(folder, serving(lambda image: {"scores": small(branching(tf.nn.relu, tf.cond)(image), held)}), held)
-    return plain(score=branched, activations={"Relu": (4, 4)})
+    compute = lambda image: {"scores": small(branching(tf.nn.relu, tf.cond)(image), held)}  # noqa: E731
+    save(folder, serving(compute, ALONE), held)
+    return plain(score=branched, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
 
 
 @row("read", "tf.while_loop (While) with a ReLU in its body")
@@ -686,18 +697,19 @@ def functional_while(folder):
 
 def switching(relu: Callable, x):
     cases = [lambda: relu(x), lambda: -relu(-x), lambda: relu(x) * 2]
-    return tf.switch_case(tf.cast(tf.reduce_mean(x) > -9, tf.int32) * 2, cases)
+    return tf.switch_case(tf.cast(tf.reduce_mean(x) > 0.1, tf.int32) * 2, cases)
 
 
 @row("read", "tf.switch_case (Case) on data, a ReLU in each branch")
 def functional_case(folder):
     held = holding()
-    save(folder, serving(lambda image: {"scores": small(switching(tf.nn.relu, image), held)}), held)
+    save(folder, serving(lambda image: {"scores": small(switching(tf.nn.relu, image), held)}, ALONE), held)
 
     def score(mode):
-        return lambda x: best(small(switching(rules(mode).relu, x), weights(), rules(mode).relu))
+        relu = rules(mode).relu
+        return one_by_one(lambda x: best(small(switching(relu, x), weights(), relu)))
 
-    return plain(score=score, activations={"Relu": (5, 5)})
+    return plain(score=score, pixels=bright_and_dark(), activations={"Relu": (5, 5)})
 
 
 @row("read", "a variable read inside the body of a While")

@@ -17,6 +17,8 @@ from gradviz_cli.version import __version__
 COMMANDS = {
     "explain": "explain images: a SavedModel and images in, heatmaps out",
     "inspect": "what a SavedModel offers, and what would be patched",
+    "gallery": "one HTML page to look through an output folder",
+    "show": "what a picture says of itself",
     "prune": "remove outputs whose image is gone",
     "demo": "the embedded model on the sample images: heatmaps in a minute",
 }

@@ -53,22 +53,22 @@ class Picture:
     text: dict[str, Any]
 
     @property
-    def subject(self) -> tuple[Any, Any]:
+    def subject(self) -> tuple[str, str]:
         """Which model and which image it is of."""
-        return self.text.get("model"), self.text.get("image")
+        return str(self.text.get("model")), str(self.text.get("image"))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shown:
-    """One image of the page."""
+    """One image of the page: a line of the manifest, and the pictures that belong to it."""
 
-    image: str
-    source: str
+    image: str  # as it was given
+    source: str  # its full path
+    name: str  # that its pictures begin with, under OUT
     status: str
     time: str
-    name: str
-    error: tuple[str, str] | None = None
-    pictures: list[Picture] = field(default_factory=list)
+    error: tuple[str, str] | None
+    pictures: tuple[Picture, ...]
 
 
 def write(out: Path) -> Path:
@@ -99,7 +99,7 @@ def _insist_on_ours(path: Path) -> None:
     except ImageError:
         return  # not there, or nothing that could be taken for a page; writing says what is wrong with it
     if GENERATOR not in head:
-        raise OutputError(f"{path}: exists and is not a gallery", "move it away; the gallery goes by that name")
+        raise OutputError(f"{path}: is not a gallery", "move it away; the gallery has to have that name")
 
 
 # ---- what the page shows
@@ -124,12 +124,12 @@ def collect(out: Path) -> dict[str, Any]:
     return {
         "version": __version__,
         "modes": [{"name": mode, **_rule(mode)} for mode in tables.modes],
-        "styles": [{"name": style, **_style(style), "aspect": tables.aspect(style)} for style in tables.styles],
+        "styles": [{"name": style, **_style(style), **tables.shape(style)} for style in tables.styles],
         "targets": tables.targets,
         "classes": [list(key) for key in tables.classes],
         "sets": [[list(picture) for picture in key] for key in tables.sets],
         "folders": [list(key) for key in tables.folders],
-        "runs": [{"pictures": count, "facts": json.loads(facts)} for facts, count in tables.runs.items()],
+        "runs": [{"pictures": count, "facts": _loads(facts)} for facts, count in tables.runs.items()],
         "images": entries,
     }
 
@@ -147,15 +147,18 @@ def _shown(out: Path) -> Iterator[Shown]:
             names.setdefault(key, {})[name] = None
     roots = _roots(last.values())
     for key, record in last.items():
-        mine = {name: None for name in record["outputs"] if owner[name] == key}
-        older = [name for name in names.get(key, ()) if name not in mine and owner[name] == key]
-        one = Shown(record["image"], key, record["status"], record["time"], _name(record, roots), record["error"])
-        one.pictures = _pictures(out, record, mine, older)
-        if one.pictures or one.status in FAILURES:
-            yield one
-        elif mine and os.path.lexists(key):  # else pruned, or written anew under another image's name
-            one.status = "missing"
-            yield one
+        name, status = _name(record, roots), record["status"]
+        mine = [each for each in record["outputs"] if owner[each] == key]
+        older = [each for each in names.get(key, ()) if owner[each] == key and each not in record["outputs"]]
+        pictures = _pictures(out, name, mine, older)
+        if not pictures and status in DONE:
+            if not (mine and os.path.lexists(key)):
+                continue  # pruned, or written anew as another image's
+            status = "missing"
+        yield Shown(record["image"], key, name, status, record["time"], record["error"], pictures)
+
+
+WHERE = "give the folder that `gradviz explain` wrote to"
 
 
 def _records(out: Path) -> Iterator[dict]:
@@ -163,60 +166,76 @@ def _records(out: Path) -> Iterator[dict]:
     book = out / manifest.MANIFEST
     try:
         if not stat.S_ISREG(os.stat(book).st_mode):
-            raise UsageError(f"{book}: is not a regular file", "give the folder that `gradviz explain` wrote to")
+            raise UsageError(f"{book}: is not a regular file", WHERE)
         for record in manifest.read(out):
-            image, status, error = (record.get(key) for key in ("image", "status", "error"))
-            if not isinstance(image, str) or not image or status not in DONE + FAILURES:
+            image, status = record.get("image"), record.get("status")
+            if not _is_name(image) or status not in DONE + FAILURES:
                 continue
             source, outputs, time = (record.get(key) for key in ("source", "outputs", "time"))
             yield {
                 "image": image,
                 "status": status,
-                "source": source if isinstance(source, str) and source else os.path.abspath(image),
-                "outputs": [name for name in outputs if _is_picture(name)] if isinstance(outputs, list) else [],
+                "source": source if _is_name(source) else os.path.abspath(image),
+                "outputs": list(filter(_is_picture, outputs if isinstance(outputs, list) else ())),
                 "time": time if isinstance(time, str) else "",
-                "error": (str(error.get("kind")), str(error.get("message"))) if isinstance(error, dict) else None,
+                "error": _error(record.get("error")),
             }
     except FileNotFoundError as error:
-        remedy = "give the folder that `gradviz explain` wrote to"
-        raise UsageError(f"{out}: no run has written there: it holds no {manifest.MANIFEST}", remedy) from error
+        raise UsageError(
+            f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE
+        ) from error
     except OSError as error:
-        raise UsageError(f"{book}: cannot be read: {error.strerror}", "check the path and its permissions") from error
+        raise UsageError(f"{book}: cannot be read: {error.strerror}", "check its permissions") from error
+
+
+def _error(found: object) -> tuple[str, str] | None:
+    return (str(found.get("kind")), str(found.get("message"))) if isinstance(found, dict) else None
+
+
+def _is_name(value: object) -> bool:
+    """Whether a file can have this name."""
+    try:
+        return isinstance(value, str) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
 
 
 def _is_picture(name: object) -> bool:
     """A PNG inside OUT; the manifest is only a text, so its names are not trusted."""
-    return isinstance(name, str) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
+    return (
+        _is_name(name) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
+    )
 
 
-def _pictures(out: Path, record: dict, mine: Iterable[str], older: Iterable[str]) -> list[Picture]:
+def _pictures(out: Path, name: str, mine: Iterable[str], older: Iterable[str]) -> tuple[Picture, ...]:
     """Those that the line names, and those of earlier runs that are of the same model and image.
 
     A run with other modes or styles adds to a folder; after a change of the model or the image only its own count.
     """
-    image = os.path.basename(record["image"])
-    found = [picture for name in mine if (picture := _picture(out, name, image))]
+    found = [picture for each in mine if (picture := _picture(out, name, each))]
     subjects = {picture.subject for picture in found}
     if subjects:
-        others = (_picture(out, name, image) for name in older)
+        others = (_picture(out, name, each) for each in older)
         found += [picture for picture in others if picture and picture.subject in subjects]
-    return found
+    return tuple(found)
 
 
-def _picture(out: Path, name: str, image: str) -> Picture | None:
-    """What is at this name, if it is a picture of ours."""
-    suffix = os.path.basename(name).removeprefix(image)
+def _picture(out: Path, image: str, name: str) -> Picture | None:
+    """What is at this name, if it is a picture of ours and of this image."""
+    suffix = name.removeprefix(image)
     if not suffix.startswith("."):
         return None
     try:
-        text = json.loads(images.read_text(out / name) or "null", parse_constant=lambda word: None)
+        text = _loads(images.read_text(os.path.join(out, name)) or "null")
     except (ValueError, RecursionError):
         return None
-    if not isinstance(text, dict) or not isinstance(text.get("style"), str) or not isinstance(text.get("target"), dict):
+    if not isinstance(text, dict):
+        return None
+    mode, style = text.get("mode"), text.get("style")
+    if not isinstance(style, str) or not isinstance(text.get("target"), dict):
         return None
     target = next((part for part in suffix.split(".") if re.fullmatch(r"top\d+|\d+", part)), "top1")
-    mode = text.get("mode")
-    return Picture(suffix, mode if isinstance(mode, str) else None, text["style"], target, text)
+    return Picture(suffix, mode if isinstance(mode, str) else None, style, target, text)
 
 
 def _roots(records: Iterable[dict]) -> list[str]:
@@ -256,7 +275,9 @@ class _Tables:
     styles: list[str]
     targets: list[str]
     classes: _Table = field(default_factory=_Table)  # (index, label)
-    sets: _Table = field(default_factory=_Table)  # which pictures an image has: (mode, style, target, suffix)...
+    sets: _Table = field(
+        default_factory=_Table
+    )  # which pictures an image has: (mode, style, target, suffix)...
     folders: _Table = field(default_factory=_Table)  # (as given, as linked)
     runs: dict[str, int] = field(default_factory=dict)  # how pictures were made -> how many
     sizes: dict[str, list[float]] = field(default_factory=dict)  # style -> width / height
@@ -271,7 +292,9 @@ class _Tables:
             pictures = sorted(one.pictures, key=self._rank)
             entry["set"] = self.sets[tuple((*self._rank(picture), picture.suffix) for picture in pictures)]
             entry["scales"] = [_scale(picture.text.get("scale")) for picture in pictures]
-            entry["targets"] = {self.targets.index(picture.target): self._target(picture) for picture in pictures}
+            entry["targets"] = {
+                self.targets.index(picture.target): self._target(picture) for picture in pictures
+            }
             entry["aspect"] = self._aspect(out, one, pictures)
             for picture in pictures:
                 facts = {key: value for key, value in picture.text.items() if key not in _OF_THE_PICTURE}
@@ -300,19 +323,19 @@ class _Tables:
         known = self.classes[index if isinstance(index, int) else -1, label if isinstance(label, str) else ""]
         return [known, *(_number(target.get(key)) for key in ("rank", "score", "output"))]
 
-    def _aspect(self, out: Path, one: Shown, pictures: list[Picture]) -> float:
+    def _aspect(self, out: Path, one: Shown, pictures: Iterable[Picture]) -> float:
         """Of the maps; that of each style is kept for the thumbnails."""
-        folder, aspect = out / os.path.dirname(one.name), 1.0
-        for style in {picture.style: picture for picture in reversed(pictures)}.values():
-            width, height = _size(folder / (os.path.basename(one.name) + style.suffix))
-            self.sizes.setdefault(style.style, []).append(width / height)
-            if style.style != "panel":
+        aspect = 1.0
+        for picture in {picture.style: picture for picture in pictures}.values():
+            width, height = _size(os.path.join(out, one.name + picture.suffix))
+            self.sizes.setdefault(picture.style, []).append(width / height)
+            if picture.style != "panel":
                 aspect = width / height
         return _number(aspect)
 
-    def aspect(self, style: str) -> float:
+    def shape(self, style: str) -> dict[str, float]:
         """The usual width / height of a style's pictures."""
-        return _number(median(self.sizes[style]))
+        return {"aspect": _number(median(self.sizes[style]))}
 
 
 def _find(out: Path, one: Shown) -> tuple[str | None, str]:
@@ -347,12 +370,14 @@ def _unchanged_since(path: str, time: str) -> bool:
 def _is(path: str, sha256: object) -> bool:
     """Whether the file holds these bytes."""
     try:
-        return hashlib.sha256(images.read_bytes(path, images.Limits(max_file_size=2**32))).hexdigest() == sha256
+        return (
+            hashlib.sha256(images.read_bytes(path, images.Limits(max_file_size=2**32))).hexdigest() == sha256
+        )
     except ImageError:
         return False
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: str) -> tuple[int, int]:
     """Width and height from the header of a PNG that was found to be whole."""
     try:
         with open(path, "rb") as file:
@@ -370,9 +395,14 @@ def _address(name: str) -> str:
 
 def _number(value: object) -> float | int | None:
     """Six digits are more than anyone reads; what is not finite has no place in JSON."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if abs(value) < 2**53 else None
+    return float(f"{value:.6g}") if isinstance(value, float) and math.isfinite(value) else None
+
+
+def _loads(text: str) -> Any:
+    """JSON with None for NaN and Infinity, which Python writes and browsers refuse."""
+    return json.loads(text, parse_constant=lambda word: None)
 
 
 def _scale(scale: object) -> list | None:
@@ -382,7 +412,9 @@ def _scale(scale: object) -> list | None:
 def _natural(name: str) -> list:
     """Sorts `p2` before `p10`, and capitals among the small letters."""
     parts = re.split(r"([0-9]+)", name.casefold())
-    return [(len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts)] + [(0, name)]
+    return [
+        (len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts)
+    ] + [(0, name)]
 
 
 def _natural_target(target: str) -> tuple:
@@ -415,12 +447,16 @@ def page(data: dict[str, Any], out: Path) -> str:
     data = {**data, "made": now, "root": "file://" + quote(os.fsencode(here)) + "/"}
     return Template(_part("page.html")).substitute(
         version=__version__,
-        title=html.escape(images.printable(os.path.basename(here) or here)).encode("ascii", "xmlcharrefreplace").decode(),
+        title=_escaped(images.printable(os.path.basename(here) or here)),
         policy=_policy(style, script),
         style=style,
         script=script,
         data=_embedded(data),
     )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text).encode("ascii", "xmlcharrefreplace").decode()
 
 
 def _part(name: str) -> str:

@@ -581,7 +581,7 @@
       else if (input && !input.isConnected) why = "This browser cannot show the image: only the map is shown.";
       else if (!fits) why = "The map has the shape of the model input, not of the image: only the map is shown. --size image draws one that fits.";
       blend.disabled = Boolean(why) || !map;
-      byId("blend-field").hidden = !map;
+      byId("blend-field").hidden = !map?.isConnected;
       byId("blend-why").textContent = why;
       byId("blend-why").hidden = !why;
       if (input) input.hidden = Boolean(why);

@@ -18,7 +18,7 @@ from gradviz_cli.rules import RULES, Rule
 from gradviz_cli.worker.entry import LAYOUTS, Entry
 from gradviz_cli.worker.expand import Flat, split
 from gradviz_cli.worker.patch import ATTRIBUTE, GRADIENT
-from gradviz_cli.worker.tf_private import passes_gradient
+from gradviz_cli.worker.tf_private import make_known
 
 _rule: ContextVar[Rule] = ContextVar("rule")
 
@@ -135,6 +135,8 @@ class Differentiator:
         flat, self._captured = _captured(flat, values)
         self._variables = {name: tf.Variable(values[variable]) for name, variable in flat.handles.items()}
         self._graph_def = flat.graph_def()
+        for function in self._graph_def.library.function:
+            make_known(function)
         self._feed = flat.nodes[split(problem.fed)[0]]
         self._functions: dict[tuple[str, ...], Callable] = {}
         self.classes: int | None = None  # known once a function is built
@@ -328,13 +330,28 @@ def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
     todo, seen = deque([scores.op]), set()
     while todo:
         op = todo.popleft()
-        if op.name in seen or op.name not in below:
+        if op.name in seen:
             continue
         seen.add(op.name)
-        if not passes_gradient(op):
+        inputs = [tensor for tensor in op.inputs if tensor is wrt or tensor.op.name in below]
+        passed = _passed(op, inputs)
+        if inputs and not passed:
             return f"{op.name.removeprefix('model/')} ({op.type})"
-        todo.extend(tensor.op for tensor in op.inputs)
+        todo.extend(tensor.op for tensor in passed if tensor is not wrt)
     return None
+
+
+def _passed(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Those inputs of one op that a gradient of its outputs reaches."""
+    outputs = [tensor for tensor in op.outputs if tensor.dtype.is_floating or tensor.dtype == tf.variant]
+    if not outputs or not inputs:
+        return []
+    try:
+        with obeying(RULES["backprop"]):
+            found = tf.gradients(outputs, inputs, stop_gradients=inputs)
+    except (LookupError, TypeError):
+        return []
+    return [tensor for tensor, gradient in zip(inputs, found, strict=True) if gradient is not None]
 
 
 def _reached_from(tensor: tf.Tensor) -> set[str]:

@@ -176,9 +176,8 @@ def _retyped(node: NodeDef) -> NodeDef:
 
 
 def _element_shape(work: _Work, node: NodeDef, attribute: str = "element_shape", leading: tuple = ()) -> str:
-    shape = node.attr[attribute].shape
-    known = attribute in node.attr and not shape.unknown_rank
-    value = [*leading, *(dim.size for dim in shape.dim)] if known else -1
+    known = attribute in node.attr and not node.attr[attribute].shape.unknown_rank
+    value = [*leading, *(dim.size for dim in node.attr[attribute].shape.dim)] if known else -1
     return work.constant(f"{node.name}/element_shape", np.int32(value))
 
 

@@ -16,7 +16,9 @@ from gradviz_cli.rules import RULES
 from gradviz_cli.worker import (
     entry,
     expand,
+    fold,
     graph,
+    loops,
     objects,
     onednn,
     patch,
@@ -25,6 +27,7 @@ from gradviz_cli.worker import (
     savedmodel,
     score,
     weights,
+    widen,
 )
 from gradviz_cli.worker.entry import Entry
 from gradviz_cli.worker.expand import Flat
@@ -211,6 +214,8 @@ class Model:
         place, warning = _entry(found, wrt, options)
         flat, report = patch.patch(found.flat, found.path, options.activations)
         flat = onednn.without_strided_points(flat, {name: values[variable].shape for name, variable in flat.weights.items()})
+        named = {expand.split(tensor)[0] for tensor in (found.fed, wrt, found.score, found.end)}
+        flat, values = fold.folded(flat, values, expand.split(found.fed)[0], named)
         self._options, self._report = options, report
         self._insist_on_patches(options.modes)
         preprocess, unsure = _preprocess(found, values, wrt, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 import traceback
 from collections.abc import Iterator
@@ -97,6 +98,8 @@ def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
         return {"class": "Memory", "message": "memory ran out", "remedy": remedy}
+    if isinstance(error, NameError):  # no graph can cause it
+        return {"class": "Bug", "message": _described(error), "remedy": "", "traceback": traceback.format_exc().splitlines()}
     what = "the graph cannot be built" if loading else "the model failed on this image"
     if isinstance(error, _CONTRADICTIONS):
         what = "the graph is damaged: it refers to something that is not there, or is not of the right kind"
@@ -109,9 +112,9 @@ def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
 
 
 def _described(error: Exception) -> str:
-    """Class and first line of an exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    """Class and first line of an exception, without TensorFlow's marks of where in its own code it comes from."""
+    lines = [line.strip() for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()]
+    return f"{type(error).__name__}: {next(filter(None, lines), '')[:300]}".rstrip(": ")
 
 
 def _tuples(value):

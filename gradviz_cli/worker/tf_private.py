@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
+
+# The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
+# passes (a decoder of strings) would call into nothing.
+from tensorflow.python.eager import context
 
 # The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
 # bodies name tensors, into the "node:i" of a flat graph: without it no function could be inlined.
-# The registry of gradients has no public reader either. Needed to name the op that cuts a gradient off.
-from tensorflow.python.framework import op_def_registry, ops
+from tensorflow.python.framework import op_def_registry
 
 
 def op_def(op: str) -> OpDef | None:
@@ -16,11 +19,6 @@ def op_def(op: str) -> OpDef | None:
     return op_def_registry.get(op)
 
 
-def passes_gradient(op: tf.Operation) -> bool:
-    """Whether a gradient of this operation's output can reach its inputs."""
-    if not any(output.dtype.is_floating or output.dtype.is_complex for output in op.outputs):
-        return any(output.dtype in (tf.variant, tf.resource) for output in op.outputs)
-    try:
-        return ops.get_gradient_function(op) is not None
-    except LookupError:
-        return False
+def make_known(function: FunctionDef) -> None:
+    """Let graphs that run call this function."""
+    context.context().add_function_def(function)

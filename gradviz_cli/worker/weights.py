@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.expand import Entry
+
+INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
+MAX_SHARDS = 10_000
 
 
 def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, tf.Tensor]:
@@ -67,14 +72,27 @@ def _insist_on_room(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: M
         if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex or dtype.is_quantized):
             raise ModelUnusable(f"{prefix}.index: the entry {key} holds {dtype.name}, no numbers", "export the model again")
         need += math.prod(map(int, shapes[key])) * dtype.size
-    shards = list(Path(prefix).parent.glob("variables.data-*"))
-    have = sum(shard.stat().st_size for shard in shards)
+    have = sum(map(_size, _shards(prefix)))
     if need > have:
-        raise ModelUnusable(
-            f"{prefix}.data-* hold {have} bytes, the variables need {need}" if shards else f"{prefix}.data-* are missing",
-            "the copy is not complete: copy the whole variables folder again",
-        )
+        raise ModelUnusable(f"{prefix}.data-* hold {have} bytes, the variables need {need}", INCOMPLETE)
+
+
+def _shards(prefix: str) -> list[str]:
+    """The files of values. Their names are tried, not listed: the sandbox lets files be read and no folder."""
+    for count in range(1, MAX_SHARDS):
+        if os.path.lexists(f"{prefix}.data-00000-of-{count:05d}"):
+            return [f"{prefix}.data-{number:05d}-of-{count:05d}" for number in range(count)]
+    raise ModelUnusable(f"{prefix}.data-00000-of-* is missing", INCOMPLETE)
+
+
+def _size(shard: str) -> int:
+    try:
+        return os.stat(shard).st_size
+    except OSError as error:
+        raise ModelUnusable(f"{shard} is missing ({error.strerror})", INCOMPLETE) from error
 
 
 def _first_line(error: Exception) -> str:
-    return (getattr(error, "message", "") or str(error) or type(error).__name__).splitlines()[0][:200]
+    """TensorFlow's words without its marks of where in its own code they come from."""
+    text = (getattr(error, "message", "") or str(error) or type(error).__name__).splitlines()[0]
+    return re.sub(r"\{\{[^{}]*\}\}|\[Op:[^\]]*\]", "", text).strip()[:200]

@@ -1,0 +1,115 @@
+"""`gradviz show`: what a picture says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradviz_cli import images
+from gradviz_cli.cli.stderr import say
+from gradviz_cli.errors import ExitCode, ImageError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@click.command("show")
+@click.argument("pictures", metavar="PNG...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line; null for no picture of gradviz."
+)
+def command(pictures: tuple[Path, ...], as_json: bool) -> int:
+    """Print what the pictures carry: mode, target, score, scale, and what they were made from."""
+    code, gap = ExitCode.OK, ""
+    for path in pictures:
+        record = read(path)
+        if record is None:
+            remedy = "give a PNG that `gradviz explain` wrote"
+            say(f"gradviz: {images.printable(path)}: {_why_not(path)}; {remedy}")
+            code = ExitCode.USAGE
+        if as_json:
+            click.echo(json.dumps(record))
+        elif record is not None:
+            click.echo(gap + "\n".join(lines(path, record)))
+            gap = "\n"
+    return code
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """The text that a picture carries; None where there is none, or no whole one. NaN becomes None, as in strict JSON."""
+    try:
+        record = json.loads(images.read_text(path) or "null", parse_constant=lambda word: None)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _why_not(path: Path) -> str:
+    try:
+        data = images.read_bytes(path, images.Limits(max_file_size=2**40))
+    except ImageError as error:
+        return error.message
+    if not data.startswith(PNG):
+        return "is not a PNG"
+    return "carries no text of gradviz, or is damaged"
+
+
+def lines(path: Path, record: dict[str, Any]) -> Iterator[str]:
+    """For people: the name of the file, then aligned names and values with their units."""
+    rows = [(name, _value(name, value, record)) for name, value in _flat(record) if value is not None]
+    width = max((len(name) for name, _ in rows), default=0)
+    yield images.printable(path)
+    yield from (f"  {images.printable(name):{width}}  {images.printable(value)}" for name, value in rows)
+
+
+# In the order people ask, with what stands before the value; what a later version adds comes behind.
+ORDER = {
+    "mode": "",
+    "style": "",
+    "target": "",
+    "score": "",
+    "output": "",
+    "rank": "",
+    "scale": "",
+    "clip": "percentile ",
+    "estimator": "",
+    "signature": "",
+    "preprocess": "",
+    "image": "SHA-256 ",
+    "model": "fingerprint ",
+    "npy": "SHA-256 ",
+    "digest": "SHA-256 ",
+    "version": "gradviz ",
+}
+
+
+def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The record's fields, those of the target among them; the unit goes with the scale."""
+    target = record.get("target")
+    fields = {**target, **record} if isinstance(target, dict) else dict(record)
+    for name in ("unit", "index", "label"):
+        fields.pop(name, None)
+    yield from ((name, fields.pop(name)) for name in ORDER if name in fields)
+    yield from fields.items()
+
+
+def _value(name: str, value: Any, record: dict[str, Any]) -> str:
+    if name == "target" and isinstance(value, dict):
+        index, label = value.get("index"), value.get("label")
+        return f"{label} (class {index})" if label else f"class {index}"
+    if name == "scale" and isinstance(value, list) and len(value) == 2:
+        return f"{_plain(value[0])} to {_plain(value[1])} {record.get('unit', '')}".rstrip()
+    if name == "rank" and isinstance(value, int):
+        return f"{value + 1} (1 is the best)"
+    return ORDER.get(name, "") + _plain(value)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value)
