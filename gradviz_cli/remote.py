@@ -234,10 +234,10 @@ class RemoteModel:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-_FACTS = frozenset(
-    "signature why input output score bypassed channel classes size channels preprocess activations gates "
-    "custom_gradients warnings".split()
-)
+_FACTS = {
+    *("signature", "why", "input", "output", "score", "bypassed", "channel", "classes", "size", "channels"),
+    *("preprocess", "activations", "gates", "custom_gradients", "warnings"),
+}
 
 
 def _believed(answer: dict[str, Any]) -> Facts:

@@ -22,6 +22,7 @@ LAYERS = [
 WORKER_LAYERS = [
     {"worker.sandbox", "worker.tf_private", "worker.savedmodel", "worker.parallel"},
     {"worker.expand", "worker.entry"},
+    {"worker.spelled"},
     {"worker.weights", "worker.policy", "worker.patch", "worker.objects", "worker.fold", "worker.onednn", "worker.graph"},
     {"worker.score", "worker.gradient"},
     {"worker.ranges", "worker.loops", "worker.widen"},

@@ -78,7 +78,9 @@ def test_a_panel_names_all_its_modes(tmp_path: Path) -> None:
 
 
 def test_what_a_later_version_adds_is_shown_as_well(tmp_path: Path) -> None:
-    shown = show(picture(tmp_path / "a.png", json.dumps({**RECORD, "colormap": "viridis", "more": {"x": [1]}})))
+    shown = show(
+        picture(tmp_path / "a.png", json.dumps({**RECORD, "colormap": "viridis", "more": {"x": [1]}}))
+    )
     assert "  colormap    viridis\n" in shown.output
     assert '  more        {"x": [1]}\n' in shown.output
 
@@ -98,7 +100,10 @@ BAD = {
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "jpeg": (lambda path: path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(99)), "is not a PNG"),
     "cut short": (lambda path: path.write_bytes(_whole("{}")[:-5]), "or is damaged"),
-    "of another program": (lambda path: path.write_bytes(_whole("{}").replace(b"gradviz", b"pencils")), "no text"),
+    "of another program": (
+        lambda path: path.write_bytes(_whole("{}").replace(b"gradviz", b"pencils")),
+        "no text",
+    ),
     "no JSON": (lambda path: path.write_bytes(_whole("{")), "or is damaged"),
     "a list": (lambda path: path.write_bytes(_whole("[]")), "no text of gradviz"),
     "deep": (lambda path: path.write_bytes(_whole("[" * 100_000)), "no text of gradviz"),

@@ -1242,6 +1242,16 @@ def siamese_fed(folder):
     return plain(score=siamese_score(0.5), options={**RAW, "input": "left", "feeds": (("right", "0.5"),)})
 
 
+@row("input", "two images joined along channels: the other is repeated for each")
+def siamese_joined(folder):
+    held = holding(weights(6))
+    spec = [tf.TensorSpec([None, *SHAPE], name=name) for name in ("left", "right")]
+    save(folder, serving(lambda left, right: {"scores": small(tf.concat([left, right], 3), held)}, *spec), held)
+    beside = lambda x: tf.concat([x, tf.ones_like(x) * 0.5], 3)  # noqa: E731
+    score = truth(weights(6), before=beside)
+    return plain(score=score, options={**RAW, "input": "left", "feeds": (("right", "0.5"),)})
+
+
 @row("input", "two images, none named")
 def siamese_open(folder):
     siamese(folder)
@@ -1272,7 +1282,7 @@ def keep_prob(folder: Path) -> None:
 @row("input", "TF1 placeholder outside the signature")
 def stray_placeholder(folder):
     keep_prob(folder)
-    return Refusal(ModelUnusable, ("keep_prob", "--feed keep_prob="), RAW)
+    return Refusal(UsageError, ("keep_prob", "--feed keep_prob="), RAW)
 
 
 @row("input", "TF1 placeholder outside the signature, given with --feed")
@@ -1379,7 +1389,6 @@ ends("log(softmax)", lambda x: tf.math.log(tf.nn.softmax(x)))
 ends("sigmoid, several labels", tf.sigmoid)
 ends("sigmoid spelled out: Neg, Exp, Add, RealDiv", lambda x: 1 / (1 + tf.exp(-x)))
 ends("sigmoid spelled out: Reciprocal", lambda x: tf.math.reciprocal(tf.exp(tf.negative(x)) + 1))
-ends("sigmoid spelled out with tanh", lambda x: 0.5 * (tf.tanh(0.5 * x) + 1))
 ends("softmax with a temperature: the logits are those after it", lambda x: tf.nn.softmax(x / 2), lambda x: best(x / 2))
 ends("softmax of a saturated network", lambda x: tf.nn.softmax(x * 1e4), lambda x: best(x * 1e4))
 ends("--score output: the probability itself", tf.nn.softmax, lambda x: best(tf.nn.softmax(x)), options={**RAW, "score": "output"})
@@ -1535,13 +1544,13 @@ def hidden_channel(folder):
     return plain(score=score, options=options, target=4, activations={"Relu": (1, 1)})
 
 
-@row("score", "a hidden tensor whose rank is open")
+@row("score", "a rank that only another input settles")
 def open_rank_score(folder):
     held = holding()
     spec = tf.TensorSpec(None, tf.int32, "shape")
     compute = lambda image, shape: {"scores": tf.reshape(small(image, held), shape)}  # noqa: E731
     save(folder, serving(compute, IMAGE, spec), held)
-    return Refusal(ModelUnusable, ("rank", "--output"), {**RAW, "input": "image", "feeds": (("shape", "[-1, 5]"),)})
+    return plain(options={**RAW, "input": "image", "feeds": (("shape", "[-1, 5]"),)})
 
 
 # --- patch ------------------------------------------------------------------------------------------------------------
@@ -1683,7 +1692,9 @@ def leaky_slope(x):
 smooth("LeakyRelu op", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.nn.leaky_relu(x, 0.2))
 smooth("Maximum(x, 0.2 x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x, 0.2 * x))
 smooth("Maximum(0.2 x, x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x * 0.2, x))
-smooth("Relu(x) - 0.2 Relu(-x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x))
+smooth("where(x > 0, x, 0.2 x)", "LeakyRelu", leaky, leaky_slope)
+smooth("where(x > 0, x, exp(x) - 1)", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)), written=lambda x: tf.where(x > 0, x, tf.exp(x) - 1))
+smooth("Relu(x) - 0.2 Relu(-x)", "PRelu", leaky, leaky_slope, written=lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x))
 smooth("Elu", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)))
 smooth(
     "Selu",
@@ -1826,6 +1837,7 @@ ranged("(x - mean) / deviation of 0..1", lambda x: (x - MEAN / 255) / (DEVIATION
 ranged("2 x - 1 of 0..1", lambda x: x * 2 - 1, "unit", unit_pixels)
 ranged("mean subtracted from reversed channels (caffe)", lambda x: x[..., ::-1] - MEAN[::-1], "raw")
 ranged("mean subtracted from split channels (caffe)", lambda x: tf.concat([x[..., 2:] - MEAN[2], x[..., 1:2] - MEAN[1], x[..., :1] - MEAN[0]], -1), "raw")
+ranged("x / 255 of split channels", lambda x: tf.stack([x[..., i] / 255 for i in range(3)], -1), "raw")
 ranged("nothing: 0..1 and one warning", tf.identity, "unit", unit_pixels, ("--preprocess",))
 ranged("nothing but a resize", lambda x: tf.image.resize(x, (SIDE, SIDE)), "unit", unit_pixels, ("--preprocess",))
 

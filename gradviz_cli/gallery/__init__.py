@@ -320,7 +320,8 @@ class _Tables:
     def _target(self, picture: Picture) -> list:
         target = picture.text["target"]
         index, label = target.get("index"), target.get("label")
-        known = self.classes[index if isinstance(index, int) else -1, label if isinstance(label, str) else ""]
+        index = _number(index) if isinstance(index, int) else None
+        known = self.classes[-1 if index is None else index, label if isinstance(label, str) else ""]
         return [known, *(_number(target.get(key)) for key in ("rank", "score", "output"))]
 
     def _aspect(self, out: Path, one: Shown, pictures: Iterable[Picture]) -> float:
@@ -362,7 +363,8 @@ def _find(out: Path, one: Shown) -> tuple[str | None, str]:
 def _unchanged_since(path: str, time: str) -> bool:
     """Whether the file is older than the manifest's line; a copy of the same bytes may be younger."""
     try:
-        return os.stat(path).st_mtime <= datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()
+        line = datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()  # cut to milliseconds
+        return os.stat(path).st_mtime <= line + 0.001
     except (OSError, ValueError, OverflowError):
         return False
 

@@ -232,7 +232,7 @@
     const panel = state.style === PANEL;
     const aspect = Math.min(Math.max(data.styles[state.style]?.aspect ?? 1, 0.7), panel ? 4 : 1.5);
     const thumbs = panel ? 1 : [...shownModes()].length + 1;
-    const ideal = panel ? 480 : thumbs > 2 ? Math.min(Math.max(125 * aspect, 105), 155) : Math.min(Math.max(140 * aspect, 120), 190);
+    const ideal = panel ? 480 : thumbs > 2 ? Math.min(Math.max(115 * aspect, 100), 140) : Math.min(Math.max(140 * aspect, 120), 190);
     bands = [];
     const low = band(0, bare, across, 300, Infinity);
     const tall = band(bare, shown.length, across, Math.max(thumbs * ideal, 240), Math.max(shown.length - bare, 2));
@@ -312,12 +312,14 @@
     draw();
   }
 
+  /** How much of the window the head covers, where it stays in sight. */
+  const headHeight = () => (getComputedStyle(byId("top")).position === "sticky" ? byId("top").offsetHeight : 0);
+
   /** After another filter or order: from the top again. */
   function refresh() {
     select();
     redraw();
-    const head = byId("top").offsetHeight;
-    const top = list.getBoundingClientRect().top - head;
+    const top = list.getBoundingClientRect().top - headHeight();
     if (top < 0) scrollBy(0, top - GAP);
     draw();
   }
@@ -327,7 +329,7 @@
     current = Math.min(Math.max(0, i), shown.length - 1);
     const { from, columns, height, top: start } = bandOf(current);
     const top = list.getBoundingClientRect().top + start + Math.floor((current - from) / columns) * height;
-    const head = byId("top").offsetHeight;
+    const head = headHeight();
     if (top < head + GAP) scrollBy(0, top - head - GAP);
     else if (top + height > innerHeight) scrollBy(0, top + height - innerHeight);
     draw();
@@ -383,12 +385,13 @@
   };
   addEventListener("scroll", soon(draw), { passive: true });
   let across = 0;
-  new ResizeObserver(() => {
-    if (list.clientWidth !== across) {
-      across = list.clientWidth;
-      redraw();
-    } else draw();
-  }).observe(document.documentElement);
+  function fit() {
+    if (box.open) return; // without the page's scroll bar the width is another
+    if (list.clientWidth === across) return draw();
+    across = list.clientWidth;
+    redraw();
+  }
+  new ResizeObserver(fit).observe(document.documentElement);
 
   // ---- the tools above the list
 
@@ -533,7 +536,7 @@
     figures(target);
     stage(image, target);
     strip(image);
-    choices();
+    choices(image);
     facts(image, target);
     for (const near of [look.at - 1, look.at + 1]) preload(images[shown[near]]);
   }
@@ -641,7 +644,7 @@
     mix(Number(blend.value));
   }
 
-  function choices() {
+  function choices(image) {
     const host = byId("box-choices");
     const focused = host.contains(document.activeElement) ? document.activeElement.name : null;
     const add = (name, title, options) => {
@@ -652,7 +655,8 @@
       };
       return [chooser(`box-${name}`, title, options, look[name], chosen, 4)];
     };
-    host.replaceChildren(...add("style", "Style", styleOptions), ...add("target", "Target", targetOptions));
+    host.replaceChildren();
+    if (image.set !== undefined) host.append(...add("style", "Style", styleOptions), ...add("target", "Target", targetOptions));
     if (focused) host.querySelector(`select[name="${focused}"], [name="${focused}"]:checked`)?.focus();
   }
 
@@ -665,13 +669,13 @@
     const [low, high] = picture?.scale ?? [null, null];
     const unit = data.runs[0]?.facts.unit ?? "";
     const all = [
-      ["Error", image.error ? `${image.error[1]} (${image.error[0]})` : null],
+      ["Error", picture && image.error ? `${image.error[1]} (${image.error[0]})` : null],
       ["Class index", target && target.index >= 0 ? `${target.index}` : null],
       ["Style", picture && style ? style.summary : null],
       ["Scale", low === null ? null : low === high ? `flat: ${number(low)} everywhere` : `${number(low)} to ${number(high)} ${unit}`],
       ["Mode", picture && mode ? `${mode.summary} (${mode.source})` : null],
       ["Files", picture || source ? make("span", {}, picture ? link(picture.url, "picture") : "", picture && source ? ", " : "", source ? link(source, "image") : "") : null],
-      ["Explained", image.time ? moment(image.time) : null],
+      ["Time", image.time ? moment(image.time) : null],
     ];
     byId("facts").replaceChildren(
       ...all.filter(([, value]) => value).flatMap(([title, value]) => [make("dt", {}, title), make("dd", {}, value)]),
@@ -731,6 +735,7 @@
   byId("close").addEventListener("click", () => box.close());
   box.addEventListener("close", () => {
     frame.replaceChildren();
+    fit();
     goTo(look.at);
   });
   blend.addEventListener("input", () => setBlend(Number(blend.value)));

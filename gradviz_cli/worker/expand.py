@@ -26,6 +26,7 @@ from gradviz_cli.worker.tf_private import op_def
 # A real model has up to some 50,000 nodes and 100 nested calls; what is far beyond is built to exhaust the reader.
 MAX_NODES = 400_000
 MAX_DEPTH = 1_000
+MAX_CALLS = 50_000
 
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf"})
@@ -377,9 +378,9 @@ def _enter(work, frame, node, function_name, inputs, attributes) -> _Frame:
     body = work.library.get(function_name)
     if body is None:
         raise ModelUnusable(f"{node.name} calls a function {function_name} that the file lacks", "export the model again")
-    if frame.depth >= MAX_DEPTH or len(work.alive) > MAX_NODES:
+    if frame.depth >= MAX_DEPTH or len(work.alive) > MAX_CALLS:
         raise ModelRefused(
-            f"the functions of this model call each other more than {MAX_DEPTH} deep or {MAX_NODES} times",
+            f"the functions of this model call each other more than {MAX_DEPTH} deep or {MAX_CALLS} times",
             "this looks built to exhaust a reader; export the model again from its source",
         )
     if function_name not in work.indexed:  # once, however often it is called

@@ -21,6 +21,8 @@ from gradviz_cli.worker.tf_private import op_def
 Values = Mapping[str, tf.Tensor]
 
 KERNELS = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul"})
+# Whether they end is not known before they do; an image has a deadline that fits, loading has none so short.
+LOOPS = frozenset({"Enter", "NextIteration", "Switch", "Merge", "While", "StatelessWhile"})
 MAX_FOLDED = 2**24  # numbers; what is larger is cheaper to compute than to keep
 
 
@@ -68,7 +70,7 @@ def _stateful(flat: Flat) -> list[str]:
     for name, node in flat.nodes.items():
         definition = op_def(node.op)
         free = node.op == "Placeholder" and name not in flat.weights
-        if free or definition is None or definition.is_stateful or node.op in ("Enter", "NextIteration", "Switch", "Merge"):
+        if free or definition is None or definition.is_stateful or node.op in LOOPS:
             found.append(name)
     return found
 

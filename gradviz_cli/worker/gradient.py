@@ -81,6 +81,10 @@ class Problem:
         How pictures become `fed`, and gradients of `wrt` pictures.
     constants : dict
         Placeholder -> value of the other inputs.
+    repeated : set of str
+        Those of them that are given once and taken once for each image.
+    shape : tuple of int or None
+        What the model says of the scores' shape, -1 where open, None where nothing.
     at : tuple of int
         Position of the scores to explain where there are several (`--at`).
     everywhere : bool
@@ -93,6 +97,8 @@ class Problem:
     output: str
     entry: Entry
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+    repeated: frozenset[str] = frozenset()
+    shape: tuple[int, ...] | None = None
     at: tuple[int, ...] = ()
     everywhere: bool = False
 
@@ -205,7 +211,7 @@ class Differentiator:
         mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
         captured = tf.compat.v1.get_default_graph().capture
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
-        mapped.update({f"{name}:0": tf.constant(value) for name, value in problem.constants.items()})
+        mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
         wanted = [problem.score, problem.output, *([] if problem.wrt == problem.fed else [problem.wrt])]
         found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name="model")
         wrt = images if problem.wrt == problem.fed else found[2]
@@ -220,6 +226,12 @@ class Differentiator:
         gradients = [self._gradient(scores, wrt, seed, mode) for mode in modes]
         return [index, rank, *(tf.cast(value, tf.float32) for value in [*picked, *gradients])]
 
+    def _constant(self, name: str, images: tf.Tensor) -> tf.Tensor:
+        value = tf.constant(self._problem.constants[name])
+        if name in self._problem.repeated and "N" in LAYOUTS[self._problem.entry.layout]:
+            return tf.repeat(value, tf.shape(images)[0], axis=0)
+        return value
+
     def _gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
         with obeying(RULES[mode]):
             try:
@@ -227,13 +239,13 @@ class Differentiator:
             except LookupError as error:
                 raise ModelUnusable(
                     f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})",
-                    "explain a tensor before it with --output NAME",
+                    "explain a tensor before it with --output NAME, or start behind it with --input NAME",
                 ) from error
         if gradient is None:
             cut = first_cut(scores, wrt)
             raise ModelUnusable(
                 f"no gradient reaches the image: it is cut at {cut or split(self._problem.wrt)[0]}",
-                "explain a tensor before it with --output NAME",
+                "explain a tensor before it with --output NAME, or start behind it with --input NAME",
             )
         return tf.convert_to_tensor(gradient)
 
@@ -265,6 +277,8 @@ def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
     alone : bool
         The model takes one image without a batch axis, and so has none in its output.
     """
+    if tensor.shape.rank is None and problem.shape is not None:
+        tensor = tf.ensure_shape(tensor, [None if size < 0 else size for size in problem.shape])
     if tensor.shape.rank is None:
         raise ModelUnusable(f"the rank of {problem.score} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:

@@ -47,7 +47,7 @@ def inspect(options: Options) -> dict[str, Any]:
     try:
         found = read(options)
         _narrowed(told, found, options)
-        _differentiated(told, options)
+        _differentiated(told, found, options)
     except GradvizError as error:
         told["problem"] = str(error)
     return told
@@ -92,7 +92,7 @@ def _narrowed(told: dict[str, Any], found: Reading, options: Options) -> None:
     told["gates_left"] = report.gates
 
 
-def _differentiated(told: dict[str, Any], options: Options) -> None:
+def _differentiated(told: dict[str, Any], found: Reading, options: Options) -> None:
     """What only building the gradient tells."""
     if told["refused_ops"] and not options.trust_model:
         op = told["refused_ops"][0]

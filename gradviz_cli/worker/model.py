@@ -99,6 +99,7 @@ class Reading:
     bypassed: str | None
     channel: int | None
     others: tuple[Tensor, ...]
+    unfed: tuple[Tensor, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -142,8 +143,34 @@ def read(options: Options) -> Reading:
         raise ModelUnusable(f"the score {top} does not depend on the input {image.key}", "choose another with --output")
     if image.dtype.is_integer:
         flat = widen.float_image(flat, fed)
-    warnings = saved.warnings
-    return Reading(meta, signature, why, image, output, flat, fed, end, top, bypassed, channel, others, warnings)
+    unfed = _unfed_placeholders(flat)
+    flat = replace(flat, feeds={**flat.feeds, **{tensor.name: tensor.key for tensor in unfed}})
+    found = Reading(
+        meta, signature, why, image, output, flat, fed, end, top, bypassed, channel, others, unfed, saved.warnings
+    )
+    _insist_on_known_loops(found)
+    return found
+
+
+def _unfed_placeholders(flat: Flat) -> tuple[Tensor, ...]:
+    """Placeholders that the score needs and no signature names (TensorFlow 1: a dropout rate, a learning phase)."""
+    known = {*flat.feeds.values(), *flat.weights, *flat.handles}
+    found = []
+    for name, node in sorted(flat.nodes.items()):
+        if node.op == "Placeholder" and name not in known:
+            shape = node.attr["shape"].shape if "shape" in node.attr else None
+            sizes = None if shape is None or shape.unknown_rank else tuple(dim.size for dim in shape.dim)
+            found.append(Tensor(name, f"{name}:0", tf.dtypes.as_dtype(node.attr["dtype"].type), sizes))
+    return tuple(found)
+
+
+def _insist_on_known_loops(found: Reading) -> None:
+    stuck = [name for name in found.path if found.flat.nodes[name].op in ("Exit", "NextIteration")]
+    if stuck:
+        raise ModelUnusable(
+            f"no gradient passes the loop around {min(stuck)}, which has no form that TensorFlow 1 writes",
+            "explain a tensor before it with --output NAME, or start behind it with --input NAME",
+        )
 
 
 def _expanded(meta: MetaGraphDef, tensors: Sequence[str], feeds: dict) -> Flat:
@@ -213,19 +240,22 @@ class Model:
         wrt, gate = first_numbers(found)
         place, warning = _entry(found, wrt, options)
         flat, report = patch.patch(found.flat, found.path, options.activations)
-        flat = onednn.without_strided_points(flat, {name: values[variable].shape for name, variable in flat.weights.items()})
+        flat = onednn.without_strided_points(flat, {variable: value.shape for variable, value in values.items()})
         named = {expand.split(tensor)[0] for tensor in (found.fed, wrt, found.score, found.end)}
         flat, values = fold.folded(flat, values, expand.split(found.fed)[0], named)
         self._options, self._report = options, report
         self._insist_on_patches(options.modes)
         preprocess, unsure = _preprocess(found, values, wrt, options)
+        constants = _constants(found, options)
         problem = Problem(
             fed=found.fed,
             wrt=wrt,
             score=found.score,
             output=found.end,
             entry=place,
-            constants=_constants(found, options),
+            constants=constants,
+            repeated=_repeated(found, constants),
+            shape=found.output.shape if found.output.dtype.is_floating else None,
             at=options.at,
             everywhere=found.channel is not None,
         )
@@ -387,16 +417,22 @@ def _preprocess(found: Reading, values: dict, wrt: str, options: Options) -> tup
 def _constants(found: Reading, options: Options) -> dict[str, np.ndarray]:
     """Placeholder -> value for every input but the image: what --feed says, else zero."""
     given = dict(options.feeds)
-    known = {name for tensor in found.others for name in graph.names(tensor)}
+    others = (*found.others, *found.unfed)
+    known = {name for tensor in others for name in graph.names(tensor)}
     for name in given:
         if name not in known:
-            keys = ", ".join(tensor.key for tensor in found.others) or "none"
+            keys = ", ".join(tensor.key for tensor in others) or "none"
             raise UsageError(f"--feed {name}: the other inputs are {keys}", "give one of these")
     constants = {}
-    for tensor in found.others:
+    for tensor in others:
         text = next((given[name] for name in graph.names(tensor) if name in given), None)
         shape = [1 if size < 0 else size for size in tensor.shape or ()]
         placeholder = found.flat.feeds[tensor.name]
+        if text is None and tensor in found.unfed and tensor.dtype != tf.bool:
+            raise UsageError(
+                f"the score needs {tensor.key} ({graph.describe(tensor)}), which the signature does not take",
+                f"give it with --feed {tensor.key}=VALUE",
+            )
         if text is not None:
             value = np.array(json.loads(text))
             value = np.broadcast_to(value, shape) if value.ndim == 0 else value
@@ -404,8 +440,15 @@ def _constants(found: Reading, options: Options) -> dict[str, np.ndarray]:
             value = np.full(shape, b"", object)
         else:
             value = np.zeros(shape)
-        constants[placeholder] = value if tensor.dtype == tf.string else value.astype(tensor.dtype.as_numpy_dtype)
+        dtype = tf.dtypes.as_dtype(found.flat.nodes[placeholder].attr["dtype"].type)
+        constants[placeholder] = value if dtype == tf.string else value.astype(dtype.as_numpy_dtype)
     return constants
+
+
+def _repeated(found: Reading, constants: dict[str, np.ndarray]) -> frozenset[str]:
+    """The other inputs that come in batches too: one value stands beside every image."""
+    open_batch = (found.flat.feeds[tensor.name] for tensor in found.others if tensor.shape and tensor.shape[0] < 0)
+    return frozenset(name for name in open_batch if constants[name].shape[:1] == (1,))
 
 
 def _unfed(found: Reading, options: Options) -> str | None:

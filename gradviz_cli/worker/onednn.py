@@ -7,63 +7,132 @@ these first and convolving with stride 1 is the same sum over the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import Flat, split
+from gradviz_cli.worker.expand import ARGUMENT, PRODUCER, Flat, ancestors, functions_in, placeholder, split
 
 FEWEST_CHANNELS = 16
+# What a node hands to each function that it names: its inputs from this one on.
+FIRST_ARGUMENT = {"While": 0, "StatelessWhile": 0, "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
+
+Shapes = Mapping[str, tf.TensorShape]
 
 
-def without_strided_points(flat: Flat, weights: Mapping[str, tf.TensorShape]) -> Flat:
-    """The graph with each such convolution written as a strided slice and a convolution of stride 1."""
-    nodes = dict(flat.nodes)
-    for name, node in flat.nodes.items():
-        if node.op == "Conv2D" and _dangerous(flat.nodes, node, weights):
-            nodes.update((new.name, new) for new in _sliced_first(node))
-    return replace(flat, nodes=nodes)
+def without_strided_points(flat: Flat, variables: Shapes) -> Flat:
+    """The graph with each such convolution, in loops and branches too, written as a strided slice and stride 1.
+
+    Parameters
+    ----------
+    variables : mapping
+        Name of each variable of the model -> its shape.
+    """
+    known = {name: variables[variable] for name, variable in {**flat.weights, **flat.handles}.items()}
+    bodies = dict(flat.bodies)
+    nodes = _rewritten(flat.nodes, known)
+    todo = _arguments(nodes, known)
+    while todo:
+        name, arguments = todo.popitem()
+        if name in bodies and bodies[name] is flat.bodies[name]:
+            names = [argument.name for argument in flat.bodies[name].signature.input_arg]
+            inside = {names[i]: shape for i, shape in arguments.items() if i < len(names)}
+            bodies[name] = replace(bodies[name], nodes=_rewritten(bodies[name].nodes, inside))
+            todo |= _arguments(bodies[name].nodes, inside)
+    return replace(flat, nodes=nodes, bodies=bodies)
 
 
-def _dangerous(nodes: Mapping[str, NodeDef], node: NodeDef, weights: Mapping[str, tf.TensorShape]) -> bool:
-    if max(node.attr["strides"].list.i) < 2 or node.attr["padding"].s == b"EXPLICIT":
-        return False
-    kernel = _kernel_shape(nodes, node.input[1], weights)
-    return kernel is not None and kernel[:2] == [1, 1] and kernel[2] < FEWEST_CHANNELS
+def _rewritten(nodes: Mapping[str, NodeDef], known: Shapes) -> dict[str, NodeDef]:
+    strided = [node for node in nodes.values() if node.op == "Conv2D" and max(node.attr["strides"].list.i) > 1]
+    kernels = _shapes(nodes, [node.input[1] for node in strided], known)
+    rewritten = dict(nodes)
+    for node in strided:
+        kernel = kernels[node.input[1]]
+        if kernel.rank == 4 and kernel[:2].as_list() == [1, 1] and (kernel[2] is None or kernel[2] < FEWEST_CHANNELS):
+            rewritten.update((new.name, new) for new in _sliced_first(node))
+    return rewritten
 
 
-def _kernel_shape(nodes: Mapping[str, NodeDef], tensor: str, weights: Mapping[str, tf.TensorShape]) -> list[int] | None:
-    for _ in range(10):
+def _arguments(nodes: Mapping[str, NodeDef], known: Shapes) -> dict[str, dict[int, tf.TensorShape]]:
+    """Function -> shapes of its arguments, by position, as the nodes that name it hand them over."""
+    calls = [node for node in nodes.values() if node.op in FIRST_ARGUMENT]
+    handed = {id(node): node.input[FIRST_ARGUMENT[node.op] :] for node in calls}
+    shapes = _shapes(nodes, {text for texts in handed.values() for text in texts if not text.startswith("^")}, known)
+    found = {}
+    for node in calls:
+        values = {i: shapes[text] for i, text in enumerate(handed[id(node)]) if text in shapes}
+        for attribute in node.attr.values():
+            for function in functions_in(attribute):
+                found[function.name] = values
+    return found
+
+
+def _shapes(nodes: Mapping[str, NodeDef], tensors: Iterable[str], known: Shapes) -> dict[str, tf.TensorShape]:
+    """Shapes of tensors, as TensorFlow infers them from those of the variables; nothing is computed."""
+    found = {}
+    for tensor in tensors:
         name = split(tensor)[0]
-        node = nodes[name]
-        if name in weights:
-            return weights[name].as_list()
-        if node.op == "Const":
-            return [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]
-        if node.op not in ("Identity", "Cast", "Mul", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"):
-            return None
-        tensor = node.input[0]
-    return None
+        if name in known:
+            found[tensor] = known[name]
+            continue
+        part = {one: _stand_in(nodes[one], known) for one in ancestors(nodes, [tensor])}
+        part = {one: part[one] for one in ancestors(part, [tensor])}
+        found[tensor] = tf.TensorShape(None)
+        if any(node.op in FIRST_ARGUMENT for node in part.values()):
+            continue
+        graph = GraphDef(node=part.values())
+        graph.versions.producer = PRODUCER
+        with tf.Graph().as_default():
+            found[tensor] = tf.graph_util.import_graph_def(graph, return_elements=[tensor], name="")[0].shape
+    return found
+
+
+def _stand_in(node: NodeDef, known: Shapes) -> NodeDef:
+    """A placeholder of known shape for a variable, wherever it is read."""
+    source = split(node.input[0])[0] if node.op == "ReadVariableOp" else node.name
+    if source in known and known[source].rank is not None:
+        return placeholder(node.name, _type(node), known[source].as_proto())
+    return placeholder(node.name, _type(node)) if node.op == ARGUMENT else node
+
+
+def _type(node: NodeDef) -> int:
+    return node.attr["T" if node.op == ARGUMENT else "dtype"].type
 
 
 def _sliced_first(node: NodeDef) -> list[NodeDef]:
     strides = list(node.attr["strides"].list.i)
-    slicer = NodeDef(name=f"{node.name}/gradviz_slice", op="StridedSlice")
-    bounds = []
+    padding = list(node.attr["explicit_paddings"].list.i) if node.attr["padding"].s == b"EXPLICIT" else []
+    before = []
+    source = node.input[0]
+    if any(padding):
+        paddings = _constant(f"{node.name}/gradviz_pad/paddings", [padding[i : i + 2] for i in range(0, 8, 2)])
+        pad = NodeDef(name=f"{node.name}/gradviz_pad", op="Pad", input=[source, f"{paddings.name}:0"])
+        pad.attr["T"].CopyFrom(node.attr["T"])
+        pad.attr["Tpaddings"].type = tf.int32.as_datatype_enum
+        before += [paddings, pad]
+        source = f"{pad.name}:0"
+    slicer = NodeDef(name=f"{node.name}/gradviz_slice", op="StridedSlice", input=[source])
     for part, values in (("begin", [0] * 4), ("end", [0] * 4), ("strides", strides)):
-        bound = NodeDef(name=f"{slicer.name}/{part}", op="Const")
-        bound.attr["dtype"].type = tf.int32.as_datatype_enum
-        bound.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values, tf.int32))
-        bounds.append(bound)
-    slicer.input.extend([node.input[0], *(f"{bound.name}:0" for bound in bounds)])
+        bound = _constant(f"{slicer.name}/{part}", values)
+        slicer.input.append(f"{bound.name}:0")
+        before.append(bound)
     slicer.attr["T"].CopyFrom(node.attr["T"])
     slicer.attr["Index"].type = tf.int32.as_datatype_enum
-    for mask, value in (("begin_mask", 15), ("end_mask", 15), ("ellipsis_mask", 0), ("new_axis_mask", 0), ("shrink_axis_mask", 0)):
-        slicer.attr[mask].i = value
+    slicer.attr["begin_mask"].i = slicer.attr["end_mask"].i = 0b1111
     dense = NodeDef()
     dense.CopyFrom(node)
     dense.input[0] = f"{slicer.name}:0"
     dense.attr["strides"].list.i[:] = [1, 1, 1, 1]
-    return [*bounds, slicer, dense]
+    dense.attr["padding"].s = b"VALID"
+    dense.attr.pop("explicit_paddings", None)
+    return [*before, slicer, dense]
+
+
+def _constant(name: str, value: list) -> NodeDef:
+    node = NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = tf.int32.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
+    return node

@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.types_pb2 import DT_FLOAT
 
 from gradviz_cli.worker.expand import (
     ARGUMENT,
@@ -19,13 +18,17 @@ from gradviz_cli.worker.expand import (
     functions_called,
     split,
 )
+from gradviz_cli.worker.spelled import one_plus_exp_minus, scalar, sigmoid_of
 
 # The name under which gradient.py registers what happens at a marked node, and the attribute with the details.
 GRADIENT = "GradvizActivation"
 ATTRIBUTE = "_gradviz"
 
 # What `--activations relu` covers; everything else that is found needs `--activations all`.
-RELUS = frozenset({"Relu", "Relu6", "Maximum", "CappedRelu"})
+RELUS = frozenset({"Relu", "Relu6", "Maximum", "Select", "CappedRelu"})
+SELECTS = ("Select", "SelectV2")
+# Comparison -> whether it asks for what is above.
+COMPARISONS = {"Greater": True, "GreaterEqual": True, "Less": False, "LessEqual": False}
 SMOOTH_OPS = {"LeakyRelu": "LeakyRelu", "Elu": "Elu", "Selu": "Selu", "Softplus": "Softplus"}
 
 
@@ -126,22 +129,8 @@ def find(nodes: Mapping[str, NodeDef], path: set[str]) -> tuple[list[Activation]
         elif nodes[name].op == "Relu6":
             found.append(Activation("Relu6", (Mark(name, "relu6"),)))
         elif search.floor(name) is not None:
-            found.append(Activation("Maximum", (search.floor(name),)))
+            found.append(Activation(nodes[name].op.removesuffix("V2"), (search.floor(name),)))
     return found, len(gates)
-
-
-def constant(nodes: Mapping[str, NodeDef], tensor: str) -> np.ndarray | None:
-    """Value of a tensor that is written in the graph, seen through casts and reshapes; None otherwise."""
-    for _ in range(20):
-        node = nodes.get(split(tensor)[0])
-        if node is None:
-            return None
-        if node.op == "Const":
-            return tf.make_ndarray(node.attr["value"].tensor)
-        if node.op not in ("Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "BroadcastTo"):
-            return None
-        tensor = node.input[0]
-    return None
 
 
 @dataclass(frozen=True)
@@ -152,20 +141,12 @@ class _Search:
 
     # -- small words -----------------------------------------------------------------------------------------------
 
-    def scalar(self, tensor: str) -> float | None:
-        """The one value of a constant, whatever its shape."""
-        value = constant(self.nodes, tensor)
-        if value is None or value.size == 0 or value.dtype.kind not in "fiu" and value.dtype.name != "bfloat16":
-            return None
-        value = value.astype(np.float64)
-        return float(value.flat[0]) if np.all(value == value.flat[0]) else None
-
     def operands(self, name: str) -> tuple[int, str, float] | None:
         """(position of x, x, c) of a node that combines x on the path with a constant c."""
         inputs = self.nodes[name].input
         for source, other in ((0, 1), (1, 0)):
             if len(inputs) >= 2 and split(inputs[source])[0] in self.path:
-                value = self.scalar(inputs[other])
+                value = scalar(self.nodes, inputs[other])
                 if value is not None:
                     return source, inputs[source], value
         return None
@@ -186,11 +167,29 @@ class _Search:
         return out
 
     def floor(self, name: str) -> Mark | None:
-        """Maximum(x, 0): a ReLU; Maximum(x, eps) is a clamp and none."""
+        """Maximum(x, 0) or where(x > 0, x, 0): a ReLU; Maximum(x, eps) is a clamp and none."""
+        if self.nodes[name].op in SELECTS:
+            choice = self.choice(name)
+            return Mark(name, "floor", choice[0]) if choice and scalar(self.nodes, choice[2]) == 0 else None
         if self.nodes[name].op != "Maximum":
             return None
         found = self.operands(name)
         return Mark(name, "floor", found[0]) if found and found[2] == 0 else None
+
+    def choice(self, name: str) -> tuple[int, str, str] | None:
+        """(position of x, x, y) of a node that is x where x > 0 and y elsewhere."""
+        condition = self.nodes[self.maker(self.nodes[name].input[0])]
+        if condition.op not in COMPARISONS:
+            return None
+        above = COMPARISONS[condition.op]
+        x, other = condition.input[:2]
+        if scalar(self.nodes, x) == 0:
+            above, x, other = not above, other, x
+        source = 1 if above else 2
+        yes, no = self.nodes[name].input[source], self.nodes[name].input[3 - source]
+        if scalar(self.nodes, other) != 0 or self.maker(yes) != self.maker(x):
+            return None
+        return source, yes, no
 
     def cap(self, name: str) -> Mark | None:
         """Minimum(x, c) with c > 0."""
@@ -200,6 +199,8 @@ class _Search:
         return Mark(name, "cap", found[0], high=found[2]) if found and found[2] > 0 else None
 
     def relu(self, name: str) -> Mark | None:
+        if self.nodes[name].op == "Relu6":
+            return Mark(name, "relu6", high=6.0)
         return Mark(name, "relu") if self.nodes[name].op == "Relu" else self.floor(name)
 
     # -- patterns --------------------------------------------------------------------------------------------------
@@ -221,8 +222,8 @@ class _Search:
         node = self.nodes[name]
         if node.op == "Relu6":
             return node.input[0], 6.0
-        if node.op == "ClipByValue" and self.scalar(node.input[1]) == 0:
-            high = self.scalar(node.input[2])
+        if node.op == "ClipByValue" and scalar(self.nodes, node.input[1]) == 0:
+            high = scalar(self.nodes, node.input[2])
             return (node.input[0], high) if high else None
         for outer, inner in ((self.cap, self.relu), (self.relu, self.cap)):
             mark = outer(name)
@@ -231,7 +232,7 @@ class _Search:
             below = self.maker(node.input[mark.source])
             under = inner(below) if below in self.path else None
             if under is not None:
-                return self.nodes[below].input[under.source], max(mark.high, under.high)
+                return self.nodes[below].input[under.source], min(filter(None, (mark.high, under.high)))
         return None
 
     def capped(self, taken: set[str]) -> list[Activation]:
@@ -259,8 +260,8 @@ class _Search:
         if below in self.path and below not in taken and self.relu(below):
             group.insert(0, self.relu(below))
         users = self.users(name)
-        if users and all(self.floor(user) and user not in taken for user in users):
-            group.extend(self.floor(user) for user in users)
+        if users and all(self.relu(user) and user not in taken for user in users):
+            group.extend(self.relu(user) for user in users)
         return group if len(group) > 1 else []
 
     def leaky(self, taken: set[str]) -> list[Activation]:
@@ -274,6 +275,11 @@ class _Search:
                         found.append(Activation("LeakyRelu", entry=x, exit=f"{name}:0"))
                         taken.add(name)
                         break
+            elif node.op in SELECTS and self.choice(name):
+                activation = self.chosen(name)
+                if activation:
+                    found.append(activation)
+                    taken.add(name)
             elif node.op == "Relu" and self.nodes[self.maker(node.input[0])].op == "Neg":
                 activation = self.prelu(name)
                 if activation:
@@ -281,12 +287,26 @@ class _Search:
                     found.append(activation[0])
         return found
 
+    def chosen(self, name: str) -> Activation | None:
+        """where(x > 0, x, y) with y = a x (leaky ReLU), y = alpha x with a learnt alpha (PReLU), y = a (exp(x) - 1) (ELU)."""
+        _, x, other = self.choice(name)
+        exit = f"{name}:0"
+        node = self.nodes[self.maker(other)]
+        if self.scaled(other, x):
+            return Activation("LeakyRelu", entry=x, exit=exit)
+        if node.op == "Mul" and x in node.input and any(split(text)[0] not in self.path for text in node.input):
+            return Activation("PRelu", entry=x, exit=exit)
+        exponential = next((one for one in self.chain(other) if self.nodes[split(one)[0]].op in ("Exp", "Expm1")), None)
+        if exponential and self.maker(self.nodes[split(exponential)[0]].input[0]) == self.maker(x):
+            return Activation("Elu", entry=x, exit=exit)
+        return None
+
     def scaled(self, tensor: str, x: str) -> bool:
         """True when `tensor` is x times a constant between 0 and 1."""
         node = self.nodes[self.maker(tensor)]
         if node.op != "Mul" or x not in node.input:
             return False
-        factor = self.scalar(node.input[1] if node.input[0] == x else node.input[0])
+        factor = scalar(self.nodes, node.input[1] if node.input[0] == x else node.input[0])
         return factor is not None and 0 < factor < 1
 
     def prelu(self, negative: str) -> tuple[Activation, tuple[str, ...]] | None:
@@ -311,24 +331,44 @@ class _Search:
         return False
 
     def smooth(self, taken: set[str]) -> list[Activation]:
-        """LeakyRelu, ELU, SELU, softplus as ops; SiLU, GELU and hard-swish from their parts."""
-        found = []
+        """LeakyRelu, ELU, SELU, softplus as ops; SiLU, Mish and GELU from their parts."""
+        found = self.mish(taken)
         for name in sorted(self.path - taken):
             node = self.nodes[name]
             if node.op in SMOOTH_OPS:
                 found.append(Activation(SMOOTH_OPS[node.op], entry=node.input[0], exit=f"{name}:0"))
-            elif node.op == "Sigmoid":
-                found.extend(self.product("Silu", name, node.input[0]))
+            elif sigmoid_of(self.nodes, name):
+                found.extend(self.product("Silu", name, sigmoid_of(self.nodes, name)))
+            elif node.op in ("RealDiv", "Div") and one_plus_exp_minus(self.nodes, node.input[1]):
+                found.extend(self.quotient(name, one_plus_exp_minus(self.nodes, node.input[1])))
             elif node.op in ("Erf", "Erfc", "Tanh"):
                 found.extend(self.gelu(name))
         return found
 
+    def mish(self, taken: set[str]) -> list[Activation]:
+        """x tanh(softplus(x)); its softplus is no activation of its own."""
+        found = []
+        for name in sorted(self.path - taken):
+            below = self.maker(self.nodes[name].input[0]) if self.nodes[name].op == "Tanh" else name
+            if self.nodes[below].op == "Softplus" and below != name:
+                activations = self.product("Mish", name, self.nodes[below].input[0])
+                taken.update([name, below] if activations else [])
+                found.extend(activations)
+        return found
+
+    def quotient(self, name: str, x: str) -> list[Activation]:
+        """x / (1 + exp(-x))."""
+        entry = self.nodes[name].input[0]
+        return [Activation("Silu", entry=entry, exit=f"{name}:0")] if entry in self.sources(x) else []
+
+    def sources(self, x: str) -> set[str]:
+        """x, and what it was scaled from."""
+        below = self.nodes[self.maker(x)]
+        return {x, *below.input} if below.op == "Mul" else {x}
+
     def product(self, label: str, factor: str, x: str) -> list[Activation]:
         """x * factor(x), the factor's input perhaps scaled by a constant."""
-        sources = {x}
-        below = self.nodes[self.maker(x)]
-        if below.op == "Mul":
-            sources.update(below.input)
+        sources = self.sources(x)
         for user in self.users(factor):
             node = self.nodes[user]
             if node.op == "Mul" and sources & set(node.input):
@@ -397,4 +437,5 @@ def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
 
 
 def _dtype(nodes: Mapping[str, NodeDef], tensor: str) -> int:
-    return nodes[split(tensor)[0]].attr["T"].type
+    node = nodes[split(tensor)[0]]
+    return node.attr["T"].type if "T" in node.attr else DT_FLOAT  # a type that is the default may be left out

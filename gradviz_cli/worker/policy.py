@@ -17,12 +17,15 @@ ReadFile among them.
 from __future__ import annotations
 
 import json
+import math
+import resource
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import resources
 
+import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelRefused
@@ -31,6 +34,11 @@ from gradviz_cli.worker.tf_private import op_def
 
 # Names are made of layers' names; one of megabytes is made to fill terminals and logs.
 MAX_NAME = 10_000
+# Operations whose output can be larger than all that the file holds, as large as a number in it says.
+EXPANDING = {
+    *("Fill", "Range", "LinSpace", "OneHot", "ScatterNd", "Tile", "BroadcastTo", "Pad", "PadV2", "MirrorPad"),
+    *("SpaceToBatch", "SpaceToBatchND", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea"),
+}
 
 
 @cache
@@ -64,6 +72,8 @@ def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:
             f"the model needs op {op} (node {node}){others}, which gradviz does not let run",
             f"if you trust the model's source: --allow-op {op}, or --trust-model for all",
         )
+    if EXPANDING & set(flat.ops()):
+        _insist_on_room(flat)
 
 
 def _insist_on_size(flat: Flat) -> None:
@@ -78,6 +88,29 @@ def _insist_on_size(flat: Flat) -> None:
         raise ModelRefused(f"the function {error.args[1][0]} calls itself", "export the model without recursion") from error
     if count > MAX_NODES:
         raise ModelRefused(f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy)
+
+
+def _insist_on_room(flat: Flat) -> None:
+    """Refuse a tensor that alone is larger than this process's memory, where its shape says so before anything runs.
+
+    TensorFlow would try for ten seconds, and once more at every stage.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return
+    with tf.Graph().as_default() as graph:
+        try:
+            tf.graph_util.import_graph_def(flat.graph_def(), name="")
+        except (ValueError, TypeError, tf.errors.OpError):  # said better by whoever builds the gradient
+            return
+    for op in graph.get_operations():
+        for tensor in op.outputs:
+            size = tensor.dtype.size * math.prod(1 if n is None else n for n in tensor.shape.as_list()) if tensor.shape.rank else 0
+            if size > limit:
+                raise ModelRefused(
+                    f"op {op.type} (node {op.name}) gives a tensor of {size / 2**30:.0f} GiB, more than this machine has",
+                    "no network for images does; export the model again from its source",
+                )
 
 
 def _written_out(flat: Flat) -> int:

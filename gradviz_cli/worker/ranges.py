@@ -8,8 +8,15 @@ import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.expand import Flat, consumers, split
-from gradviz_cli.worker.patch import constant
 from gradviz_cli.worker.score import SHAPE_OPS
+from gradviz_cli.worker.spelled import constant
+
+# Many more ways than this from the image to the first layer are no preprocessing.
+MAX_STEPS = 200
+MOVING_OPS = frozenset(
+    "Cast Transpose ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor Pad MirrorPad StridedSlice ReverseV2 "
+    "Split SplitV Unpack Pack ConcatV2 GatherV2".split()
+)
 
 
 def found_preprocess(
@@ -20,39 +27,42 @@ def found_preprocess(
     Follows the image through multiplications and additions of constants (Rescaling, Normalization, `x / 127.5 - 1`)
     and asks which range of pixels these steps bring near to zero mean and unit size.
     """
-    scale, offset, steps = 1.0, 0.0, 0
-    for kind, values in _affine_steps(flat, split(image)[0], path, weights):
-        steps += 1
-        if kind == "Mul":
-            scale, offset = scale * values, offset * values
-        else:
-            offset = offset + values
-    if not steps:
+    ends = list(_affine_ends(flat, split(image)[0], path, weights))
+    if not ends or not all(steps for _, _, steps in ends):
         return None
+    scales = np.concatenate([np.broadcast_to(scale, 3) for scale, _, _ in ends])
+    offsets = np.concatenate([np.broadcast_to(offset, 3) for _, offset, _ in ends])
     for name, high in (("raw", 255.0), ("unit", 1.0)):
-        low_end, high_end = np.min(offset), np.max(scale * high + offset)
-        if -300 <= low_end and 0.45 <= high_end - low_end <= 12 and low_end >= -6:
+        low_end, high_end = np.min(offsets), np.max(scales * high + offsets)
+        if 0.45 <= high_end - low_end <= 12 and low_end >= -6:
             return name
-    centred = np.max(np.abs(np.asarray(offset) + 115)) < 20 and np.allclose(scale, 1)
+    centred = np.all(np.abs(offsets + 115) < 20) and np.allclose(scales, 1)
     return "raw" if centred else None
 
 
-def _affine_steps(flat: Flat, name: str, path: Collection[str], weights: Mapping[str, np.ndarray]):
-    """(kind, constant) of each leading step, additions as `Add`, divisions as `Mul` by the inverse."""
+def _affine_ends(flat: Flat, image: str, path: Collection[str], weights: Mapping[str, np.ndarray]):
+    """(scale, offset, number of steps) where the leading steps end, once for each way that the pixels go."""
     readers = consumers(flat.nodes)
-    for _ in range(30):
-        found = [flat.nodes[reader] for reader in readers.get(name, ()) if reader in path]
-        found = [node for node in found if node.op not in ("Shape", "ShapeN", "Size", "Rank")]
-        if len({node.name for node in found}) != 1:
-            return
-        node = found[0]
-        name = node.name
-        if node.op in SHAPE_OPS or node.op in ("Cast", "Transpose", "ResizeBilinear", "Pad", "MirrorPad", "StridedSlice"):
-            continue
-        step = _affine(flat, node, weights)
-        if step is None:
-            return
-        yield step
+    todo, seen = [(image, 1.0, 0.0, 0)], set()
+    while todo and len(seen) < MAX_STEPS:
+        name, scale, offset, steps = todo.pop()
+        found = {reader for reader in readers.get(name, ()) if reader in path} - seen
+        found = [flat.nodes[reader] for reader in found if flat.nodes[reader].op not in ("Shape", "ShapeN", "Size", "Rank")]
+        for node in found:
+            step = ("Mul", 1.0) if _hands_on(node) else _affine(flat, node, weights)
+            if step is None:
+                yield scale, offset, steps
+                continue
+            kind, value = step
+            seen.add(node.name)
+            more = steps + (not _hands_on(node))
+            scaled = (scale * value, offset * value) if kind == "Mul" else (scale, offset + value)
+            todo.append((node.name, *scaled, more))
+
+
+def _hands_on(node: NodeDef) -> bool:
+    """Moves pixels about without changing their range."""
+    return node.op in SHAPE_OPS or node.op in MOVING_OPS
 
 
 def _affine(flat: Flat, node: NodeDef, weights: Mapping[str, np.ndarray]):

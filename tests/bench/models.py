@@ -1,0 +1,142 @@
+"""The networks and images of the benchmark, from fixed seeds: `python models.py FOLDER NETWORK...`
+
+Each network is one of keras.applications with weights drawn here and batch norm statistics of its own activations. It
+is stored as what the tools take: a SavedModel, a Keras file, and its layers as plain data (`layers.json`,
+`weights.npz`), from which `twins.py` makes the same network in PyTorch and in bare TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NETWORKS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenetv2": "MobileNetV2"}
+SIZE = 224
+PHOTO = (640, 480)
+
+
+def photographs(folder: Path, count: int) -> Path:
+    """A folder of `count` JPEGs of 640 x 480: soft shapes at several scales under some grain, about 90 kB each."""
+    folder = folder / f"{count}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        path = folder / f"{i:04}.jpg"
+        if not path.is_file():
+            _photograph(np.random.default_rng(i)).save(path, quality=90)
+    return folder
+
+
+def _photograph(random: np.random.Generator) -> Image.Image:
+    width, height = PHOTO
+    total = np.zeros((height, width, 3), np.float32)
+    for cells in (3, 7, 19, 61, 160):
+        small = random.normal(size=(cells, cells, 3)) * 60 / np.log2(cells)
+        planes = [Image.fromarray(small[..., c].astype(np.float32)).resize(PHOTO, Image.BICUBIC) for c in range(3)]
+        total += np.stack([np.asarray(plane) for plane in planes], -1)
+    total += random.normal(scale=4, size=total.shape)
+    return Image.fromarray(np.clip(total + 120, 0, 255).astype(np.uint8))
+
+
+def inputs(count: int) -> np.ndarray:
+    """Images as the networks take them, float32 [count, 224, 224, 3] in 0..1, channels not alike."""
+    pictures = [_photograph(np.random.default_rng(i)).resize((SIZE, SIZE), Image.BILINEAR) for i in range(count)]
+    return np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255
+
+
+def network(cache: Path, name: str) -> Path:
+    """The folder of a network, which is made unless it is there."""
+    folder = cache / "models" / name
+    if not (folder / "complete").is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _make(folder, name)
+        (folder / "complete").touch()
+    return folder
+
+
+def _make(folder: Path, name: str) -> None:
+    import keras
+
+    model = getattr(keras.applications, NETWORKS[name])(weights=None, input_shape=(SIZE, SIZE, 3))
+    _draw_weights(model, np.random.default_rng(7))
+    model.save(folder / "model.keras")
+    model.export(folder / "saved_model", verbose=False)
+    layers, weights = as_data(model)
+    (folder / "layers.json").write_text(json.dumps(layers, indent=1))
+    np.savez(folder / "weights.npz", **weights)
+
+
+def _draw_weights(model, random: np.random.Generator) -> None:
+    """He's scale for kernels (arXiv:1502.01852); batch norm as after training: every statistic differs from 0 and 1."""
+    for layer in model.layers:
+        for weight in layer.weights:
+            kind, shape = weight.path.rsplit("/", 1)[-1], weight.shape
+            if kind == "kernel":
+                fan_in = np.prod(shape[:2]) if type(layer).__name__ == "DepthwiseConv2D" else np.prod(shape[:-1])
+                weight.assign(random.normal(scale=np.sqrt(2 / fan_in), size=shape))
+            elif kind == "gamma":
+                weight.assign(random.uniform(0.7, 1.3, shape))
+            elif kind in ("beta", "bias"):
+                weight.assign(random.normal(scale=0.1, size=shape))
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.0  # the next training pass leaves its own statistics
+    model(inputs(8), training=True)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            layer.momentum = 0.99
+
+
+def as_data(model) -> tuple[list[dict], dict[str, np.ndarray]]:
+    """The layers up to the logits in order, each with the names of those it reads, and their arrays."""
+    layers, weights = [], {}
+    for layer in model.layers[1:]:
+        node = layer._inbound_nodes[0]
+        record = {"name": layer.name, "inputs": [parent.operation.name for parent in node.parent_nodes]}
+        record.update(_DESCRIBED[type(layer).__name__](layer))
+        weights.update({f"{layer.name}/{key}": np.asarray(value) for key, value in _arrays(layer).items()})
+        layers.append(record)
+        if getattr(getattr(layer, "activation", None), "__name__", "") == "relu" and record["op"] != "relu":
+            record["name"] = f"{layer.name}:linear"
+            for key in _arrays(layer):
+                weights[f"{layer.name}:linear/{key}"] = weights.pop(f"{layer.name}/{key}")
+            layers.append({"name": layer.name, "op": "relu", "cap": None, "inputs": [record["name"]]})
+    first = model.layers[0].name
+    for record in layers:
+        record["inputs"] = ["image" if each == first else each for each in record["inputs"]]
+    return layers, weights
+
+
+def _arrays(layer) -> dict:
+    found = {weight.path.rsplit("/", 1)[-1]: weight for weight in layer.weights}
+    return {key: value for key, value in found.items() if "seed" not in key}
+
+
+def _kernel(op: str):
+    return lambda layer: {"op": op, "stride": layer.strides[0], "padding": layer.padding}
+
+
+_DESCRIBED = {
+    "Conv2D": _kernel("conv"),
+    "DepthwiseConv2D": _kernel("depthwise"),
+    "BatchNormalization": lambda layer: {"op": "norm", "epsilon": layer.epsilon},
+    "Activation": lambda layer: {"op": "relu", "cap": None},
+    "ReLU": lambda layer: {"op": "relu", "cap": layer.max_value},
+    "ZeroPadding2D": lambda layer: {"op": "pad", "padding": layer.padding},
+    "MaxPooling2D": lambda layer: {"op": "maxpool", "size": layer.pool_size[0], "stride": layer.strides[0]},
+    "Add": lambda layer: {"op": "add"},
+    "GlobalAveragePooling2D": lambda layer: {"op": "mean"},
+    "Flatten": lambda layer: {"op": "flatten"},
+    "Dense": lambda layer: {"op": "dense"},
+}
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for each in sys.argv[2:]:
+        network(Path(sys.argv[1]), each)

@@ -1,0 +1,206 @@
+"""The networks of models.py again, from the same numbers: bare TensorFlow operations, or a PyTorch module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Layers = list[dict]
+Weights = dict[str, np.ndarray]
+
+
+def read(folder: Path) -> tuple[Layers, Weights]:
+    """A network as `models.as_data` gave it."""
+    return json.loads((folder / "layers.json").read_text()), dict(np.load(folder / "weights.npz"))
+
+
+def folded(layers: Layers, weights: Weights) -> tuple[Layers, Weights]:
+    """The network without batch norm: each is folded into the kernel before it (Jacob et al. 2017, arXiv:1712.05877)."""
+    weights, kept, renamed = dict(weights), [], {}
+    for layer in layers:
+        layer = {**layer, "inputs": [renamed.get(name, name) for name in layer["inputs"]]}
+        if layer["op"] != "norm":
+            kept.append(layer)
+            continue
+        (source,) = layer["inputs"]
+        op = next(each["op"] for each in kept if each["name"] == source)
+        gamma, beta, mean, variance = _norm(weights, layer["name"])
+        scale = gamma / np.sqrt(variance + layer["epsilon"])
+        kernel = weights[f"{source}/kernel"]
+        shape = (*kernel.shape[2:],) if op == "depthwise" else (kernel.shape[-1],)
+        weights[f"{source}/kernel"] = (kernel * scale.reshape(shape)).astype(np.float32)
+        weights[f"{source}/bias"] = (beta + (weights.get(f"{source}/bias", 0) - mean) * scale).astype(np.float32)
+        renamed[layer["name"]] = source
+    return kept, weights
+
+
+def _norm(weights: Weights, name: str) -> list[np.ndarray]:
+    return [weights[f"{name}/{part}"] for part in ("gamma", "beta", "moving_mean", "moving_variance")]
+
+
+def multiplications(folder: Path) -> int:
+    """Of one image's forward pass in convolutions and matrix products."""
+    layers, weights = read(folder)
+    total, sizes = 0, {"image": 224}
+    for layer in layers:
+        size = sizes[layer["inputs"][0]]
+        if layer["op"] in ("conv", "depthwise", "maxpool"):
+            kernel = weights.get(f"{layer['name']}/kernel")
+            width = layer["size"] if kernel is None else kernel.shape[0]
+            size = -(-size // layer["stride"]) if layer.get("padding") == "same" else (size - width) // layer["stride"] + 1
+            total += 0 if kernel is None else kernel.size * size**2
+        elif layer["op"] == "pad":
+            size += sum(layer["padding"][0])
+        elif layer["op"] == "dense":
+            total += weights[f"{layer['name']}/kernel"].size
+        sizes[layer["name"]] = size
+    return total
+
+
+# -- TensorFlow ----------------------------------------------------------------------------------------------------------
+
+
+def in_tensorflow(layers: Layers, weights: dict, image, relu: Callable):
+    """Logits [n, k] of images [n, h, w, c] through operations of TensorFlow alone.
+
+    Parameters
+    ----------
+    weights : dict
+        Arrays, or tensors or variables made of them.
+    relu : callable
+        (tensor, cap or None) -> tensor.
+    """
+    import tensorflow as tf
+
+    found = {"image": image}
+    for layer in layers:
+        name, op, (x, *others) = layer["name"], layer["op"], [found[each] for each in layer["inputs"]]
+        kernel, bias = weights.get(f"{name}/kernel"), weights.get(f"{name}/bias")
+        if op in ("conv", "depthwise"):
+            convolve = tf.nn.conv2d if op == "conv" else tf.nn.depthwise_conv2d
+            x = convolve(x, kernel, strides=[1, layer["stride"], layer["stride"], 1], padding=layer["padding"].upper())
+        elif op == "norm":
+            x = tf.compat.v1.nn.fused_batch_norm(x, *_norm(weights, name), epsilon=layer["epsilon"], is_training=False)[0]
+        elif op == "relu":
+            x = relu(x, layer["cap"])
+        elif op == "pad":
+            x = tf.pad(x, [[0, 0], *layer["padding"], [0, 0]])
+        elif op == "maxpool":
+            x = tf.nn.max_pool2d(x, layer["size"], layer["stride"], "VALID")
+        elif op == "add":
+            x = x + others[0]
+        elif op == "mean":
+            x = tf.reduce_mean(x, [1, 2])
+        elif op == "flatten":
+            x = tf.reshape(x, [-1, int(np.prod(x.shape[1:]))])
+        elif op == "dense":
+            x = tf.matmul(x, kernel)
+        found[name] = x if bias is None else tf.nn.bias_add(x, bias)
+    return found[layers[-1]["name"]]
+
+
+# -- PyTorch -------------------------------------------------------------------------------------------------------------
+
+
+def in_torch(layers: Layers, weights: Weights):
+    """A module of the same network in PyTorch's own layers and layout, [n, c, h, w] -> logits [n, k], ready for use."""
+    import torch
+
+    layers = _paddings_merged(layers)
+    modules = {layer["name"]: _module(layer, weights) for layer in layers if layer["op"] != "add"}
+    # Names with dots or colons are not allowed as names of submodules.
+    safe = {name: f"layer{i}" for i, name in enumerate(modules)}
+
+    class Twin(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, module in modules.items():
+                self.add_module(safe[name], module)
+
+        def forward(self, image):
+            found = {"image": image}
+            for layer in layers:
+                values = [found[each] for each in layer["inputs"]]
+                found[layer["name"]] = sum(values) if layer["op"] == "add" else getattr(self, safe[layer["name"]])(*values)
+            return found[layers[-1]["name"]]
+
+    return Twin().eval()
+
+
+def _paddings_merged(layers: Layers) -> Layers:
+    """Padding that is the same on all sides becomes an argument of the layer behind it, as one writes it in PyTorch."""
+    even = {
+        layer["name"]: layer
+        for layer in layers
+        if layer["op"] == "pad" and len({side for pair in layer["padding"] for side in pair}) == 1
+    }
+    merged = []
+    for layer in layers:
+        pad = even.get(layer["inputs"][0])
+        if layer["name"] in even:
+            continue
+        # A maximum over padded zeros is one over PyTorch's -inf: what is pooled comes from a ReLU.
+        merged.append({**layer, "inputs": pad["inputs"], "pad": pad["padding"][0][0]} if pad else layer)
+    return merged
+
+
+def _module(layer: dict, weights: Weights):
+    import torch
+    from torch import nn
+
+    name, op, pad = layer["name"], layer["op"], layer.get("pad", 0)
+    kernel, bias = weights.get(f"{name}/kernel"), weights.get(f"{name}/bias")
+    if op in ("conv", "depthwise"):
+        # [h, w, in, out], depthwise [h, w, channels, 1], both to [out, in / groups, h, w]
+        kernel = kernel.transpose(2, 3, 0, 1) if op == "depthwise" else kernel.transpose(3, 2, 0, 1)
+        out, width = kernel.shape[0], kernel.shape[-1]
+        groups = out if op == "depthwise" else 1
+        pad = (width - 1) // 2 if layer["padding"] == "same" else pad
+        module = nn.Conv2d(kernel.shape[1] * groups, out, width, layer["stride"], pad, groups=groups, bias=bias is not None)
+    elif op == "dense":
+        # The classifier of VGG16 reads [h, w, c] in this order; the twin flattens as TensorFlow does.
+        kernel = kernel.T
+        module = nn.Linear(kernel.shape[1], kernel.shape[0])
+    elif op == "norm":
+        return _batch_norm(layer, weights)
+    else:
+        return _plain(layer, pad)
+    module.weight.data = torch.tensor(np.ascontiguousarray(kernel))
+    if bias is not None:
+        module.bias.data = torch.tensor(bias)
+    return module
+
+
+def _batch_norm(layer: dict, weights: Weights):
+    import torch
+
+    gamma, beta, mean, variance = (torch.tensor(each) for each in _norm(weights, layer["name"]))
+    module = torch.nn.BatchNorm2d(len(gamma), eps=layer["epsilon"])
+    module.weight.data, module.bias.data = gamma, beta
+    module.running_mean, module.running_var = mean, variance
+    return module
+
+
+def _plain(layer: dict, pad: int):
+    import torch
+    from torch import nn
+
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    class Flatten(nn.Module):
+        def forward(self, x):
+            return torch.flatten(x.permute(0, 2, 3, 1), 1)
+
+    if layer["op"] == "relu":
+        return nn.ReLU() if layer["cap"] is None else nn.ReLU6()
+    if layer["op"] == "maxpool":
+        return nn.MaxPool2d(layer["size"], layer["stride"], pad)
+    if layer["op"] == "pad":
+        (top, bottom), (left, right) = layer["padding"]
+        return nn.ZeroPad2d((left, right, top, bottom))
+    return {"mean": Mean, "flatten": Flatten}[layer["op"]]()
