@@ -240,3 +240,16 @@ def test_demo_writes_all_modes_and_says_where_to_look(tmp_path: Path) -> None:
     count = len(list(demo.IMAGES.iterdir()))
     assert 8 <= count <= 12
     assert len(list((tmp_path / "heatmaps").glob("*.png"))) == count * 3 * 2
+
+
+def test_an_independent_reader_gets_the_documented_numbers(done: Path) -> None:
+    """index = round(255 * |x| / scale), read with Pillow and NumPy alone."""
+    run = gradviz("explain", demo.MODEL, "photos/a.png", "-o", "read", "--size", "input", "--raw", "--gallery", cwd=done)
+    assert (run.returncode, run.stderr) == (0, "")
+    drawn = Image.open(done / "read" / "a.png.guided.png")
+    assert drawn.mode == "P"
+    low, high = text(done / "read" / "a.png.guided.png")["scale"]
+    strongest = np.abs(np.load(done / "read" / "a.png.guided.npy")).max(axis=2)
+    expected = 255 * np.minimum((strongest - low) / (high - low), 1)
+    assert np.abs(np.asarray(drawn) - expected).max() <= 0.51
+    assert b"a.png" in (done / "read" / "index.html").read_bytes()

@@ -5,6 +5,8 @@ mathematics with the reference's ReLUs) or a `Refusal` (the exception, and the w
 graphs differ in how they were written; nearly all of them compute `small`, so the truth is the same few lines.
 """
 
+# ruff: noqa: E731 - a formula is clearer as one line, with a name, than as a function of two
+
 from __future__ import annotations
 
 import contextlib
@@ -19,10 +21,10 @@ import tensorflow as tf
 import tf_keras
 from google.protobuf import text_format
 from models import randomise, scenes
-from reference import Relus, rebuild, rules
+from reference import rebuild, rules
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
+from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable, UsageError
 
 v1 = tf.compat.v1
 SIDE = 10
@@ -207,11 +209,13 @@ def old_variables(values=None, resource: bool = False, **arguments) -> list:
     ]
 
 
-def old_save(folder: Path, session, image, output, tags=("serve",), key: str = "serving_default", builder=None) -> None:
+def old_save(folder: Path, session, image, output) -> None:
     """As `SavedModelBuilder` does."""
-    builder = builder or v1.saved_model.Builder(str(folder))
+    if session.run(v1.report_uninitialized_variables()).size:
+        session.run(v1.global_variables_initializer())
+    builder = v1.saved_model.Builder(str(folder))
     signature = v1.saved_model.predict_signature_def({"image": image}, {"scores": output})
-    builder.add_meta_graph_and_variables(session, list(tags), {key: signature})
+    builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
     builder.save()
 
 
@@ -227,7 +231,6 @@ def tf1_reference_variables(folder):
     with old_graph() as session:
         image = old_image()
         output = tf.nn.softmax(small(image, old_variables()))
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain()
 
@@ -251,7 +254,6 @@ def tf1_training_tower(folder):
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(label, tower))
         v1.train.AdamOptimizer(1e-9).minimize(loss)
         output = tf.nn.softmax(small(image, variables))
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain()
 
@@ -265,7 +267,6 @@ def tf1_learning_phase(folder):
         x = v1.cond(training, lambda: v1.nn.dropout(tf.nn.relu(image), rate=0.9), lambda: tf.identity(image))
         logits = small(x, values)
         output = v1.cond(tf.logical_not(training), lambda: tf.nn.softmax(logits), lambda: logits * 0)
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain()
 
@@ -292,7 +293,6 @@ def tf1_cond_on_data(folder):
     with old_graph() as session:
         image = v1.placeholder(tf.float32, [1, *SHAPE], "image")
         output = small(branching(tf.nn.relu, v1.cond)(image), old_variables())
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain(score=branched, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
 
@@ -308,7 +308,6 @@ def tf1_while_loop(folder):
         image = old_image()
         x = v1.while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, tf.nn.relu(x * 1.2 - 0.1)), [0, image])[1]
         output = small(x, old_variables())
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain(score=looped, activations={"Relu": (3, 3)})
 
@@ -338,7 +337,6 @@ def tf1_partitioned(folder):
         kernel = v1.get_variable("kernel", a.shape, initializer=part, partitioner=three, use_resource=False)
         values = [tf.convert_to_tensor(kernel), *old_variables([p, *rest])]
         output = tf.nn.softmax(small(image, values))
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     return plain()
 
@@ -354,14 +352,13 @@ def tf1_moving_averages(folder):
         image = old_image()
         values = old_variables()
         averages = tf.train.ExponentialMovingAverage(0.9)
-        update = averages.apply(values)
+        averages.apply(values)
         shadows = [averages.average(value) for value in values]
         output = small(normalised(image, v1.nn.fused_batch_norm), shadows)
         session.run(v1.global_variables_initializer())
         session.run([value.assign(value * 0) for value in values])  # the averages still hold the weights
-        del update
         old_save(folder, session, image, output)
-    by_hand = lambda x: (x - mean) / tf.sqrt(variance + 1e-3) * scale + offset  # noqa: E731
+    by_hand = lambda x: (x - mean) / tf.sqrt(variance + 1e-3) * scale + offset
     return plain(score=truth(before=by_hand))
 
 
@@ -418,7 +415,7 @@ def metas_serve(folder):
 @row("read", "meta graphs train and serve: --tag train")
 def metas_train(folder):
     two_metas(folder)
-    first = lambda mode: lambda x: best(small(rules(mode).relu(x), weights(), rules(mode).relu))  # noqa: E731
+    first = lambda mode: lambda x: best(small(rules(mode).relu(x), weights(), rules(mode).relu))
     return plain(score=first, options={**RAW, "tag": "train"}, activations={"Relu": (3, 3)})
 
 
@@ -481,7 +478,7 @@ def frozen(folder):
     constant = convert_variables_to_constants_v2(function)
     save(folder, serving(lambda image: {"scores": constant(image)[0]}))
     assert (folder / "saved_model.pb").stat().st_size > wide.nbytes
-    score = lambda mode: lambda x: best(logits(x, [*values, wide, narrow], rules(mode).relu))  # noqa: E731
+    score = lambda mode: lambda x: best(logits(x, [*values, wide, narrow], rules(mode).relu))
     return plain(score=score, activations={"Relu": (3, 3)})
 
 
@@ -604,7 +601,7 @@ def named_signature(folder):
     held = holding()
     twice = serving(lambda image: {"scores": small(tf.nn.relu(image), held)})
     save(folder, serving(lambda image: {"scores": small(image, held)}), held, other=twice)
-    score = lambda mode: lambda x: best(small(rules(mode).relu(x), weights(), rules(mode).relu))  # noqa: E731
+    score = lambda mode: lambda x: best(small(rules(mode).relu(x), weights(), rules(mode).relu))
     return plain(score=score, options={**RAW, "signature": "other"}, activations={"Relu": (3, 3)})
 
 
@@ -647,7 +644,19 @@ def tf_example_alone(folder):
     held = holding()
     save(folder, examples(held), held)
     allowed = {"allow_ops": ("ParseExampleV2",)}
-    return Refusal(ModelUnusable, ("examples", "not decoded as an image", "--input"), allowed)
+    return Refusal(ModelUnusable, ("examples", "tf.Example records", "--input"), allowed)
+
+
+@row("read", "strings that are no image")
+def text_input(folder):
+    held = holding()
+
+    def compute(text):
+        image = tf.reshape(tf.io.decode_raw(text, tf.uint8), [-1, *SHAPE])
+        return {"scores": small(tf.cast(image, tf.float32), held)}
+
+    save(folder, serving(compute, tf.TensorSpec([None], tf.string, "text")), held)
+    return Refusal(ModelUnusable, ("text", "not decoded as an image", "--input"))
 
 
 @row("read", "only tf.Example strings, --input names the tensor behind the parser")
@@ -678,7 +687,7 @@ def nested_functions(folder):
 @row("read", "tf.cond (If) on data, a ReLU in each branch")
 def functional_if(folder):
     held = holding()
-    compute = lambda image: {"scores": small(branching(tf.nn.relu, tf.cond)(image), held)}  # noqa: E731
+    compute = lambda image: {"scores": small(branching(tf.nn.relu, tf.cond)(image), held)}
     save(folder, serving(compute, ALONE), held)
     return plain(score=branched, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
 
@@ -728,6 +737,15 @@ def variable_in_while(folder):
         return lambda x: best(small(relu(relu(x * factor) * factor), weights(), relu))
 
     return plain(score=score, activations={"Relu": (3, 3)})
+
+
+@row("read", "an embedding table: tf.gather on a variable (ResourceGather)")
+def resource_gather(folder):
+    held = holding()
+    table = tf.Variable(np.random.default_rng(5).normal(1, 0.3, (9, 3)).astype(np.float32))
+    order = np.arange(SIDE) % 9
+    save(folder, serving(lambda image: {"scores": small(image * tf.gather(table, order), held)}), [*held, table])
+    return plain(score=truth(before=lambda x: x * table.numpy()[order]))
 
 
 def silu(x):
@@ -829,7 +847,7 @@ def augmentation(folder):
 def stored_half(folder):
     values = [value.astype(np.float16) for value in weights()]
     held = holding(values)
-    compute = lambda image: {"scores": small(image, [tf.cast(v, tf.float32) for v in held])}  # noqa: E731
+    compute = lambda image: {"scores": small(image, [tf.cast(v, tf.float32) for v in held])}
     save(folder, serving(compute), held)
     return plain(score=truth([value.astype(np.float32) for value in values]))
 
@@ -845,7 +863,7 @@ def low_precision(dtype) -> Callable:
 
     def build(folder):
         held = [tf.Variable(tf.cast(value, dtype)) for value in weights()]
-        compute = lambda image: {"scores": tf.cast(small(tf.cast(image, dtype), held), tf.float32)}  # noqa: E731
+        compute = lambda image: {"scores": tf.cast(small(tf.cast(image, dtype), held), tf.float32)}
         save(folder, serving(compute), held)
         return plain(score=truth(rounded(weights(), dtype)))
 
@@ -860,7 +878,7 @@ row("read", "computed in float64")(low_precision(tf.float64))
 @row("read", "float16 input, a gradient of 1e-7 that float16 would lose")
 def half_input(folder):
     held = [tf.Variable(tf.cast(value, tf.float16)) for value in weights()]
-    compute = lambda image: {"scores": small(image * np.float16(1e-3), held) * np.float16(1e-4)}  # noqa: E731
+    compute = lambda image: {"scores": small(image * np.float16(1e-3), held) * np.float16(1e-4)}
     save(folder, serving(compute, tf.TensorSpec([None, *SHAPE], tf.float16)), held)
     first, last = (float(np.float16(value)) for value in (1e-3, 1e-4))
     score = truth(rounded(weights(), tf.float16), lambda logits: best(logits * last), lambda x: x * first)
@@ -941,6 +959,251 @@ def keras_3(folder):
     return plain(score=lambda mode: lambda x: best(rebuild(model, mode)(x)))
 
 
+# --- read: architectures ----------------------------------------------------------------------------------------------
+
+
+@row("read", "StopGradient between backbone and head: the value counts")
+def stopped_gradient(folder):
+    ending(lambda x: tf.nn.softmax(tf.stop_gradient(x) * 2))(folder)
+    return plain(score=truth(then=lambda x: best(x * 2)))
+
+
+@row("read", "straight-through rounding: x + StopGradient(round(x) - x)")
+def straight_through(folder):
+    rounded_off = lambda x: x + tf.stop_gradient(tf.round(x * 4) / 4 - x)
+    over(IMAGE, rounded_off)(folder)
+
+    def score(mode):
+        relu = rules(mode).relu
+        return lambda x: best(small(rounded_off(x), weights(), relu))
+
+    return plain(score=score)
+
+
+@row("read", "TF1 Print on the way")
+def tf1_print(folder):
+    with old_graph() as session:
+        image = old_image()
+        output = small(v1.Print(image, [tf.shape(image)], "shape"), old_variables())
+        old_save(folder, session, image, output)
+    return plain()
+
+
+@tf.custom_gradient
+def reversed_gradient(x):
+    return tf.identity(x), lambda upstream: -upstream
+
+
+@row("read", "a custom gradient that is no derivative (gradient reversal): the derivative counts")
+def gradient_reversal(folder):
+    ending(lambda x: tf.nn.softmax(reversed_gradient(x)))(folder)
+    return plain(facts={"custom_gradients": 1})
+
+
+@row("read", "a TF1 graph with a cond, wrapped into a TF2 model")
+def wrapped_graph(folder):
+    values = holding()
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [1, *SHAPE], "image")
+        tf.identity(branching(tf.nn.relu, v1.cond)(image), name="chosen")
+        old = session.graph.as_graph_def()
+    assert any(node.op == "Merge" for node in old.node)
+
+    def imported(image):
+        return tf.graph_util.import_graph_def(old, {"image:0": image}, ["chosen:0"])[0]
+
+    wrapped = v1.wrap_function(imported, [tf.TensorSpec([1, *SHAPE])])
+    save(folder, serving(lambda image: {"scores": small(wrapped(image), values)}, ALONE), values)
+    return plain(score=branched, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
+
+
+def loop_with_branch(x, relu, loop, chosen):
+    """Twice: relu(x - 0.1) for the bright, relu(0.2 - x) for the dark."""
+    body = lambda i, x: (i + 1, chosen(tf.reduce_mean(x) > 0.1, lambda: relu(x - 0.1), lambda: relu(0.2 - x)))
+    return loop(lambda i, x: i < 2, body, [0, x])[1]
+
+
+@row("read", "TF1 while loop with a cond in its body")
+def tf1_cond_in_loop(folder):
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [1, *SHAPE], "image")
+        x = loop_with_branch(image, tf.nn.relu, v1.while_loop, v1.cond)
+        output = small(tf.reshape(x, [1, *SHAPE]), old_variables())
+        old_save(folder, session, image, output)
+
+    def score(mode):
+        relu = rules(mode).relu
+        looped = lambda x: loop_with_branch(x, relu, tf.while_loop, tf.cond)
+        return one_by_one(lambda x: best(small(looped(x), weights(), relu)))
+
+    return plain(score=score, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
+
+
+@row("read", "TF1 while loop inside a while loop")
+def tf1_nested_loops(folder):
+    def inner(x):
+        return v1.while_loop(lambda j, x: j < 2, lambda j, x: (j + 1, tf.nn.relu(x * 1.1 - 0.05)), [0, x])[1]
+
+    with old_graph() as session:
+        image = old_image()
+        x = v1.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, inner(x) + 0.1), [0, image])[1]
+        output = small(x, old_variables())
+        old_save(folder, session, image, output)
+
+    def score(mode):
+        relu = rules(mode).relu
+
+        def run(x):
+            for _ in range(2):
+                x = relu(relu(x * 1.1 - 0.05) * 1.1 - 0.05) + 0.1
+            return best(small(x, weights(), relu))
+
+        return run
+
+    return plain(score=score, activations={"Relu": (3, 3)})
+
+
+@row("read", "TF1 loop in one branch of a cond")
+def tf1_loop_in_cond(folder):
+    def loop(x):
+        return v1.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, tf.nn.relu(x * 1.1 - 0.05)), [0, x])[1]
+
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [1, *SHAPE], "image")
+        x = v1.cond(tf.reduce_mean(image) > 0.1, lambda: loop(image), lambda: tf.nn.relu(image))
+        output = small(tf.reshape(x, [1, *SHAPE]), old_variables())
+        old_save(folder, session, image, output)
+
+    def score(mode):
+        relu = rules(mode).relu
+        bright = lambda x: relu(relu(x * 1.1 - 0.05) * 1.1 - 0.05)
+        chosen = lambda x: bright(x) if tf.reduce_mean(x) > 0.1 else relu(x)
+        return one_by_one(lambda x: best(small(chosen(x), weights(), relu)))
+
+    return plain(score=score, pixels=bright_and_dark(), activations={"Relu": (4, 4)})
+
+
+BOXES = np.random.default_rng(6).uniform(0, 0.5, (64, 4)).astype(np.float32) + np.float32([0, 0, 0.3, 0.3])
+
+
+def detections(scores, chosen):
+    """Scores [10] of the boxes that non-maximum suppression leaves, padded with zeros; of [8, 8, 5]."""
+    flat = tf.reshape(scores, [64, CLASSES])
+    single = tf.reduce_max(flat, axis=1)
+    kept = tf.gather(single, tf.image.non_max_suppression(BOXES, single, 10, 0.3))
+    count = tf.shape(kept)[0]
+    return chosen(count < 10, lambda: tf.pad(kept, [[0, 10 - count]]), lambda: kept[:10])
+
+
+@row("read", "TF1 detector: images resized in one map_fn, boxes suppressed in another, uint8")
+def tf1_detector(folder):
+    resize = lambda x: tf.image.resize(x[None], (SIDE, SIDE))[0]
+    with old_graph() as session:
+        image = v1.placeholder(tf.uint8, [None, None, None, 3], "image_tensor")
+        resized = tf.map_fn(resize, tf.cast(image, tf.float32))
+        resized = tf.reshape(resized, [-1, *SHAPE])
+        scores = tf.sigmoid(pixelwise(resized / 64 - 2, old_variables()) / 4)
+        found = tf.map_fn(lambda one: detections(one, v1.cond), scores)
+        found.set_shape([None, 10])
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.predict_signature_def(
+            {"inputs": image}, {"detection_scores": found, "num_detections": tf.reduce_sum(tf.sign(found), 1)}
+        )
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+
+    def score(mode):
+        def run(x):
+            scores = tf.sigmoid(pixelwise(tf.image.resize(x, (SIDE, SIDE)) / 64 - 2, weights(), rules(mode).relu) / 4)
+            return best(tf.stack([detections(one, tf.cond) for one in scores]))
+
+        return run
+
+    options = {"input_size": (14, 14), "output": "detection_scores"}
+    return plain(score=score, pixels=whole_pixels((14, 14, 3)), options=options)
+
+
+@row("read", "a detector's grids: two outputs, none named")
+def grids(folder):
+    compute = lambda image, held: pixelwise(image, held)
+    held = holding()
+    save(folder, serving(lambda image: {"large": compute(image, held), "small": compute(image, held)[:, ::2]}), held)
+    return Refusal(UsageError, ("large", "small", "--output"), RAW)
+
+
+def recurrent(k, layer: Callable) -> Callable:
+    """Rows of the image as steps, after a convolution with a ReLU."""
+
+    def build(folder):
+        image = k.Input(SHAPE)
+        x = k.layers.Conv2D(4, 3, activation="relu")(image)
+        x = k.layers.Reshape((8, 32))(x)
+        model = k.Model(image, k.layers.Dense(CLASSES, activation="softmax")(layer(k)(x)))
+        draw = np.random.default_rng(8)
+        model.set_weights([draw.normal(0, 0.3, weight.shape) for weight in model.weights])
+        if k is keras:
+            model.export(str(folder), verbose=False)
+        else:
+            model.save(str(folder), save_format="tf")
+        return plain(score=lambda mode: lambda x: best(rebuild(model, mode)(x)), activations={"Relu": (1, 1)})
+
+    return build
+
+
+row("read", "Keras 3 LSTM")(recurrent(keras, lambda k: k.layers.LSTM(6)))
+row("read", "Keras 2 LSTM")(recurrent(tf_keras, lambda k: k.layers.LSTM(6)))
+row("read", "Keras 2 bidirectional GRU")(recurrent(tf_keras, lambda k: k.layers.Bidirectional(k.layers.GRU(6))))
+
+
+def decoder(x, values, relu):
+    """An encoder, a transposed convolution, a dilated one, an upsampling, a skip; [N, 10, 10, 3] -> [N, 10, 10, 2]."""
+    a, p, b, q, up, last = values
+    one = relu(tf.nn.conv2d(x, a, 1, "SAME") + p)
+    two = relu(tf.nn.conv2d(one, b, 2, "SAME") + q)
+    raised = relu(tf.nn.conv2d_transpose(two, up, tf.shape(one), 2, "SAME"))
+    coarse = tf.image.resize(tf.nn.max_pool2d(one, 2, 2, "SAME"), tf.shape(one)[1:3])
+    return tf.nn.conv2d(tf.concat([one, raised, coarse], 3), last, 1, "SAME", dilations=2)
+
+
+def decoder_values() -> list[np.ndarray]:
+    draw = np.random.default_rng(9)
+    shapes = [(3, 3, 3, 6), (6,), (3, 3, 6, 8), (8,), (3, 3, 6, 8), (3, 3, 18, 2)]
+    return [draw.normal(0, 0.3, shape).astype(np.float32) for shape in shapes]
+
+
+@row("read", "U-Net: transposed and dilated convolutions, upsampling, skips")
+def unet(folder):
+    held = holding(decoder_values())
+    save(folder, serving(lambda image: {"mask": tf.nn.softmax(decoder(image, held, tf.nn.relu))}), held)
+    score = lambda mode: lambda x: over_winners(decoder(x, decoder_values(), rules(mode).relu))
+    return plain(score=score, activations={"Relu": (3, 3)})
+
+
+def renamed_op(folder: Path, new: str, output: str) -> None:
+    """Every ReLU replaced by another op, whose output has another name."""
+
+    def change(saved):
+        for node in all_nodes(saved):
+            node.op = new if node.op == "Relu" else node.op
+            node.input[:] = [text.replace(":activations:", f":{output}:") for text in node.input]
+
+    small_model(folder)
+    edited(folder, change)
+
+
+@row("read", "an op outside the allowed set")
+def op_outside(folder):
+    renamed_op(folder, "ReadFile", "contents")
+    return Refusal(ModelRefused, ("ReadFile", "--allow-op ReadFile", "--trust-model"))
+
+
+@row("read", "an op that this TensorFlow does not know")
+def op_unknown(folder):
+    renamed_op(folder, "SentencepieceTokenizeOp", "output")
+    return Refusal(ModelRefused, ("SentencepieceTokenizeOp", "not known"))
+
+
 # --- input ------------------------------------------------------------------------------------------------------------
 
 
@@ -1011,9 +1274,9 @@ def gray_net(x, values, relu=tf.nn.relu):
 def gray(spec: list) -> Callable:
     def build(folder):
         held = holding(weights(1))
-        compute = lambda image: {"scores": gray_net(image, held)}  # noqa: E731
+        compute = lambda image: {"scores": gray_net(image, held)}
         save(folder, serving(compute, tf.TensorSpec(spec, name="image")), held)
-        score = lambda mode: lambda x: best(gray_net(x, weights(1), rules(mode).relu))  # noqa: E731
+        score = lambda mode: lambda x: best(gray_net(x, weights(1), rules(mode).relu))
         return plain(score=score, pixels=pixels((28, 28, 1)))
 
     return build
@@ -1086,14 +1349,14 @@ def uint8_cast(folder):
 
 @row("input", "uint8 through tf.image.convert_image_dtype")
 def uint8_convert(folder):
-    before = lambda x: tf.image.convert_image_dtype(x, tf.float32) * 4 - 2  # noqa: E731
+    before = lambda x: tf.image.convert_image_dtype(x, tf.float32) * 4 - 2
     over(tf.TensorSpec([None, *SHAPE], tf.uint8, "image"), before)(folder)
     return plain(score=truth(before=lambda x: x / 255 * 4 - 2), pixels=whole_pixels(), options=WHOLE)
 
 
 @row("input", "uint8 resized in the graph before anything else")
 def uint8_resized(folder):
-    resize = lambda x: tf.image.resize(x, (SIDE, SIDE))  # noqa: E731
+    resize = lambda x: tf.image.resize(x, (SIDE, SIDE))
     over(tf.TensorSpec([None, 14, 14, 3], tf.uint8, "image"), lambda x: resize(x) / 64 - 2)(folder)
     score = truth(before=lambda x: resize(x) / 64 - 2)
     return plain(score=score, pixels=whole_pixels((14, 14, 3)), options=WHOLE)
@@ -1101,7 +1364,7 @@ def uint8_resized(folder):
 
 @row("input", "uint8 cast twice, for two branches")
 def uint8_two_casts(folder):
-    twice = lambda x: centred(x) + tf.cast(x, tf.float32) / 255  # noqa: E731
+    twice = lambda x: centred(x) + tf.cast(x, tf.float32) / 255
     over(tf.TensorSpec([None, *SHAPE], tf.uint8, "image"), twice)(folder)
     return plain(score=truth(before=twice), pixels=whole_pixels(), options=WHOLE)
 
@@ -1112,7 +1375,10 @@ def int32_input(folder):
     return plain(score=truth(before=centred), pixels=whole_pixels(), options=WHOLE)
 
 
-def decoding(decode: Callable, spec=tf.TensorSpec([None], tf.string, "image_bytes")) -> Callable[[Path], None]:
+STRINGS = tf.TensorSpec([None], tf.string, "image_bytes")
+
+
+def decoding(decode: Callable, spec: tf.TensorSpec = STRINGS) -> Callable[[Path], None]:
     def write(folder):
         held = holding()
 
@@ -1176,22 +1442,20 @@ def one_string(folder):
 def tf1_strings(folder):
     with old_graph() as session:
         text = v1.placeholder(tf.string, [None], "text")
-        decode = lambda text: as_float(tf.io.decode_jpeg(text, channels=3))  # noqa: E731
+        decode = lambda text: as_float(tf.io.decode_jpeg(text, channels=3))
         image = tf.reshape(tf.map_fn(decode, text, dtype=tf.float32), [-1, *SHAPE])
         output = small(image / 64 - 2, old_variables())
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, text, output)
     return encoded()
 
 
 @row("input", "TF1 uint8, each image resized by tf.map_fn (Enter/Exit, TensorArray)")
 def tf1_map_fn(folder):
-    resize = lambda x: tf.image.resize(x[None], (SIDE, SIDE))[0]  # noqa: E731
+    resize = lambda x: tf.image.resize(x[None], (SIDE, SIDE))[0]
     with old_graph() as session:
         image = v1.placeholder(tf.uint8, [None, 14, 14, 3], "image")
         resized = tf.map_fn(resize, tf.cast(image, tf.float32))
         output = small(tf.reshape(resized, [-1, *SHAPE]) / 64 - 2, old_variables())
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
     score = truth(before=lambda x: tf.image.resize(x, (SIDE, SIDE)) / 64 - 2)
     return plain(score=score, pixels=whole_pixels((14, 14, 3)), options=WHOLE)
@@ -1209,7 +1473,7 @@ def map_over_images(folder):
 
     def score(mode):
         relu = rules(mode).relu
-        size = lambda x: tf.sqrt(tf.reduce_sum(x * x, axis=(1, 2, 3), keepdims=True))  # noqa: E731
+        size = lambda x: tf.sqrt(tf.reduce_sum(x * x, axis=(1, 2, 3), keepdims=True))
         return lambda x: best(small(relu(x / size(x) * 17), weights(), relu))
 
     return plain(score=score, activations={"Relu": (3, 3)})
@@ -1247,7 +1511,7 @@ def siamese_joined(folder):
     held = holding(weights(6))
     spec = [tf.TensorSpec([None, *SHAPE], name=name) for name in ("left", "right")]
     save(folder, serving(lambda left, right: {"scores": small(tf.concat([left, right], 3), held)}, *spec), held)
-    beside = lambda x: tf.concat([x, tf.ones_like(x) * 0.5], 3)  # noqa: E731
+    beside = lambda x: tf.concat([x, tf.ones_like(x) * 0.5], 3)
     score = truth(weights(6), before=beside)
     return plain(score=score, options={**RAW, "input": "left", "feeds": (("right", "0.5"),)})
 
@@ -1275,7 +1539,6 @@ def keep_prob(folder: Path) -> None:
     with old_graph() as session:
         image, keep = old_image(), v1.placeholder(tf.float32, [], "keep_prob")
         output = small(image / keep, old_variables())
-        session.run(v1.global_variables_initializer())
         old_save(folder, session, image, output)
 
 
@@ -1451,10 +1714,18 @@ def gathered_label(folder):
     return plain()
 
 
+@row("score", "a decision alone: sigmoid above a threshold, as a label")
+def threshold_label(folder):
+    held = holding(ONE)
+    compute = lambda image: {"label": tf.where(tf.sigmoid(small(image, held)) > 0.4, "cat", "dog")}
+    save(folder, serving(compute), held)
+    return plain(score=truth(ONE, lambda x: x[:, 0]))
+
+
 @row("score", "strings that nothing was decided from")
 def string_output(folder):
     ending(lambda x: {"text": tf.strings.as_string(tf.cast(x, tf.int32))})(folder)
-    return Refusal(ModelUnusable, ("text", "string", "ArgMax", "--output"), RAW)
+    return Refusal(ModelUnusable, ("text", "string", "nothing that decides", "--output"), RAW)
 
 
 def pixelwise(x, values, relu=tf.nn.relu):
@@ -1482,7 +1753,7 @@ def segmented(name: str, finish: Callable, then: Callable, values=None, network=
         held = holding(values)
         save(folder, serving(lambda image: {"scores": finish(network(image, held))}), held)
         ours = weights() if values is None else values
-        score = lambda mode: lambda x: then(network(x, ours, rules(mode).relu))  # noqa: E731
+        score = lambda mode: lambda x: then(network(x, ours, rules(mode).relu))
         return plain(**{"score": score, **changes})
 
     row("score", name)(build)
@@ -1497,6 +1768,21 @@ segmented(
     options={**RAW, "at": (2, 5)},
 )
 segmented("segmentation, classes by ArgMax alone", lambda x: tf.argmax(x, axis=-1), over_winners)
+
+
+@row("score", "segmentation [N, K, H, W]: classes first")
+def segmentation_nchw(folder):
+    held = holding()
+    spec = tf.TensorSpec([None, 3, SIDE, SIDE], name="image")
+    compute = lambda image: {"scores": tf.nn.softmax(tf.transpose(pixelwise(from_nchw(image), held), (0, 3, 1, 2)), 1)}
+    save(folder, serving(compute, spec), held)
+    return plain(score=lambda mode: lambda x: over_winners(pixelwise(x, weights(), rules(mode).relu)))
+
+
+@row("score", "classes [N, K, 1, 1], channels first")
+def classes_first(folder):
+    ending(lambda x: tf.reshape(tf.nn.softmax(x), [-1, CLASSES, 1, 1]))(folder)
+    return plain()
 
 
 def sequence(x, values, relu=tf.nn.relu):
@@ -1528,27 +1814,33 @@ def at_outside(folder):
     return Refusal(UsageError, ("--at 9", "position inside"), {**RAW, "at": (9,)})
 
 
-def named(x, values, relu=tf.nn.relu):
-    """`small` with a name on what its first ReLU gives."""
-    a, p, *_ = values
-    return tf.identity(relu(tf.nn.conv2d(x, a, 1, "VALID") + p), name="hidden")
+def deep(x, values, relu=tf.nn.relu):
+    """What the second ReLU of `small` gives, by name."""
+    a, p, b, q, *_ = values
+    x = relu(tf.nn.conv2d(x, a, 1, "VALID") + p)
+    return tf.identity(relu(tf.nn.conv2d(x, b, 2, "VALID") + q), name="deep")
 
 
-@row("score", "a channel of a hidden tensor: hidden:0[..., 4]")
-def hidden_channel(folder):
-    held = holding()
-    compute = lambda image: {"scores": tf.reduce_mean(named(image, held), (1, 2)) @ held[4][:6]}  # noqa: E731
-    save(folder, serving(compute), held)
-    score = lambda mode: lambda x: tf.reduce_sum(named(x, weights(), rules(mode).relu)[..., 4], (1, 2))  # noqa: E731
-    options = {**RAW, "output": "hidden:0[..., 4]"}
-    return plain(score=score, options=options, target=4, activations={"Relu": (1, 1)})
+def hidden(name: str, output: str, then: Callable, **changes) -> None:
+    def build(folder):
+        held = holding()
+        compute = lambda image: {"scores": tf.reduce_mean(deep(image, held), (1, 2)) @ held[4] + held[5]}
+        save(folder, serving(compute), held)
+        score = lambda mode: lambda x: then(deep(x, weights(), rules(mode).relu))
+        return plain(**{"score": score, "options": {**RAW, "output": output}, **changes})
+
+    row("score", name)(build)
+
+
+hidden("a channel of a hidden tensor: deep:0[..., 4]", "deep:0[..., 4]", lambda x: tf.reduce_sum(x[..., 4], (1, 2)), target=4)
+hidden("a hidden tensor: its channels as classes", "deep:0", over_winners)
 
 
 @row("score", "a rank that only another input settles")
 def open_rank_score(folder):
     held = holding()
     spec = tf.TensorSpec(None, tf.int32, "shape")
-    compute = lambda image, shape: {"scores": tf.reshape(small(image, held), shape)}  # noqa: E731
+    compute = lambda image, shape: {"scores": tf.reshape(small(image, held), shape)}
     save(folder, serving(compute, IMAGE, spec), held)
     return plain(options={**RAW, "input": "image", "feeds": (("shape", "[-1, 5]"),)})
 
@@ -1568,8 +1860,8 @@ def spelling(name: str, activation: Callable, cap: float | None = None, found=No
     def build(folder):
         held = holding(strong())
         save(folder, serving(lambda image: {"scores": small(image, held, activation)}), held)
-        relu = lambda mode: rules(mode).relu if cap is None else lambda x: rules(mode).capped(x, cap)  # noqa: E731
-        score = lambda mode: lambda x: best(small(x, strong(), relu(mode)))  # noqa: E731
+        relu = lambda mode: rules(mode).relu if cap is None else lambda x: rules(mode).capped(x, cap)
+        score = lambda mode: lambda x: best(small(x, strong(), relu(mode)))
         return plain(**{"score": score, "activations": {found or "CappedRelu": (2, 2)}, **changes})
 
     row("patch", name)(build)
@@ -1606,7 +1898,7 @@ def left_alone(name: str, other: Callable, **changes) -> None:
     def build(folder):
         held = holding()
         save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu)}), held)
-        score = lambda mode: lambda x: best(network(x, weights(), rules(mode).relu))  # noqa: E731
+        score = lambda mode: lambda x: best(network(x, weights(), rules(mode).relu))
         return plain(**{"score": score, "activations": {"Relu": (1, 1)}, **changes})
 
     row("patch", name)(build)
@@ -1675,7 +1967,7 @@ def smooth(name: str, found: str, function: Callable, slope: Callable, count: in
         held = holding()
         activation = written or function
         save(folder, serving(lambda image: {"scores": small(image, held, activation)}), held)
-        score = lambda mode: lambda x: best(small(x, weights(), obeying(mode, function, slope)))  # noqa: E731
+        score = lambda mode: lambda x: best(small(x, weights(), obeying(mode, function, slope)))
         return plain(score=score, options={**RAW, "activations": "all"}, activations={found: (count, count)})
 
     row("patch, --activations all", name)(build)
@@ -1695,6 +1987,13 @@ smooth("Maximum(0.2 x, x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: t
 smooth("where(x > 0, x, 0.2 x)", "LeakyRelu", leaky, leaky_slope)
 smooth("where(x > 0, x, exp(x) - 1)", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)), written=lambda x: tf.where(x > 0, x, tf.exp(x) - 1))
 smooth("Relu(x) - 0.2 Relu(-x)", "PRelu", leaky, leaky_slope, written=lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x))
+smooth(
+    "Relu(x) + 0.2 (x - |x|) / 2, as ONNX's PRelu is written",
+    "PRelu",
+    leaky,
+    leaky_slope,
+    written=lambda x: tf.nn.relu(x) + 0.2 * (x - tf.abs(x)) * 0.5,
+)
 smooth("Elu", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)))
 smooth(
     "Selu",
@@ -1732,13 +2031,13 @@ def prelu_of(k, folder) -> Map:
         layer.set_weights([alpha])
     held = holding()
     turns = {6: layers[0], 8: layers[1]}
-    compute = lambda image: {"scores": small(image, held, lambda x: turns[x.shape[-1]](x))}  # noqa: E731
+    compute = lambda image: {"scores": small(image, held, lambda x: turns[x.shape[-1]](x))}
     save(folder, serving(compute), [*held, *(w if k is tf_keras else w.value for l in layers for w in l.weights)])  # noqa: E741
 
     def score(mode):
         def act(x):
             alpha = alphas[0] if x.shape[-1] == 6 else alphas[1]
-            function = lambda x: tf.where(x > 0, x, alpha * x)  # noqa: E731
+            function = lambda x: tf.where(x > 0, x, alpha * x)
             return obeying(mode, function, lambda x: tf.where(x > 0, 1.0, alpha * tf.ones_like(x)))(x)
 
         return lambda x: best(small(x, weights(), act))
@@ -1758,8 +2057,8 @@ def mixed_activations(folder):
 
     held = holding()
     save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu, tf.nn.elu)}), held)
-    slope = lambda x: tf.where(x > 0, 1.0, tf.exp(x))  # noqa: E731
-    score = lambda mode: lambda x: best(network(x, values, rules(mode).relu, obeying(mode, tf.nn.elu, slope)))  # noqa: E731
+    slope = lambda x: tf.where(x > 0, 1.0, tf.exp(x))
+    score = lambda mode: lambda x: best(network(x, values, rules(mode).relu, obeying(mode, tf.nn.elu, slope)))
     found = {"Relu": (1, 1), "Elu": (1, 1)}
     return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
 
@@ -1780,6 +2079,39 @@ def smooth_in_while(folder):
 
     found = {"Silu": (1, 1), "Relu": (2, 2)}
     return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+
+
+@row("patch, --activations all", "SiLU at the end of the body of a TF1 loop")
+def smooth_in_old_loop(folder):
+    with old_graph() as session:
+        image = old_image()
+        x = v1.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, silu(x * 1.2)), [0, image])[1]
+        old_save(folder, session, image, small(x, old_variables()))
+
+    def score(mode):
+        act = obeying(mode, silu, silu_slope)
+        return lambda x: best(small(act(act(x * 1.2) * 1.2), weights(), rules(mode).relu))
+
+    found = {"Silu": (1, 1), "Relu": (2, 2)}
+    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+
+
+@row("patch, --activations all", "an activation straight behind another, and as the score")
+def chained_activations(folder):
+    def network(x, values, silu, elu):
+        x = elu(silu(tf.nn.conv2d(x, values[0], 1, "VALID") + values[1]))
+        return elu(tf.nn.conv2d(x, values[2], 2, "VALID") - 0.5)
+
+    held = holding()
+    compute = lambda image: {"scores": tf.reduce_sum(network(image, held, silu, tf.nn.elu), (1, 2))}
+    save(folder, serving(compute), held)
+
+    def score(mode):
+        elu = obeying(mode, tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)))
+        return lambda x: tf.reduce_sum(network(x, weights(), obeying(mode, silu, silu_slope), elu)[..., 2], (1, 2))
+
+    options = {**RAW, "activations": "all", "output": "Elu_1:0[..., 2]"}
+    return plain(score=score, options=options, target=2, activations={"Silu": (1, 1), "Elu": (2, 2)})
 
 
 def only_silu(folder: Path) -> None:
@@ -1804,7 +2136,7 @@ def nothing_to_patch(folder):
 @row("patch", "only SiLU, backprop")
 def silu_backprop(folder):
     only_silu(folder)
-    score = lambda mode: lambda x: best(small(x, weights(), silu))  # noqa: E731
+    score = lambda mode: lambda x: best(small(x, weights(), silu))
     return plain(score=score, modes=("backprop",), activations={"Silu": (2, 0)})
 
 
@@ -1842,52 +2174,93 @@ ranged("nothing: 0..1 and one warning", tf.identity, "unit", unit_pixels, ("--pr
 ranged("nothing but a resize", lambda x: tf.image.resize(x, (SIDE, SIDE)), "unit", unit_pixels, ("--preprocess",))
 
 
-def layered(name: str, layers: Callable, by_hand: Callable, expected: str, images=whole_pixels) -> None:
+def layered(name: str, layers: Callable, by_hand: Callable) -> None:
+    """A row whose Keras layers bring 0..255 into range."""
+
     def build(folder):
-        model = keras.Sequential([keras.layers.Input(SHAPE), *layers(), *stack(keras).layers])
-        randomise(model.layers[-7] if False else Trained(model.layers))
-        model.export(str(folder), verbose=False)
-        network = keras.Sequential([keras.layers.Input(SHAPE), *[l for l in model.layers if "norm" not in l.name or "batch" in l.name][0:]])  # noqa: E741
-        del network
-        rest = keras.Sequential([keras.layers.Input(SHAPE), *model.layers[len(layers()):]])
-        score = lambda mode: lambda x: best(rebuild(rest, mode)(by_hand(x)))  # noqa: E731
-        return plain(score=score, pixels=images(), options={"preprocess": "auto"}, facts={"preprocess": expected})
+        first, rest = layers(), stack(keras)
+        randomise(rest)
+        keras.Sequential([keras.layers.Input(SHAPE), *first, *rest.layers]).export(str(folder), verbose=False)
+        score = lambda mode: lambda x: best(rebuild(rest, mode)(by_hand(x)))
+        facts = {"preprocess": "raw"}
+        return plain(score=score, pixels=whole_pixels(), options={"preprocess": "auto"}, facts=facts)
 
     row("preprocess auto", name)(build)
 
 
-@dataclass
-class Trained:
-    """The weights of all but the layers that bring pixels into range."""
-
-    layers: list
-
-    @property
-    def weights(self):
-        kinds = (keras.layers.Normalization, keras.layers.Rescaling)
-        return [weight for layer in self.layers if not isinstance(layer, kinds) for weight in layer.weights]
-
-
-layered("Keras Rescaling(1/255)", lambda: [keras.layers.Rescaling(1 / 255)], lambda x: x / 255, "raw")
-layered("Keras Rescaling(1/127.5, -1)", lambda: [keras.layers.Rescaling(1 / 127.5, -1)], lambda x: x / 127.5 - 1, "raw")
+layered("Keras Rescaling(1/255)", lambda: [keras.layers.Rescaling(1 / 255)], lambda x: x / 255)
+layered(
+    "Keras Rescaling(1/127.5, -1)", lambda: [keras.layers.Rescaling(1 / 127.5, -1)], lambda x: x / 127.5 - 1
+)
 layered(
     "Keras Normalization",
     lambda: [keras.layers.Normalization(mean=MEAN, variance=DEVIATION**2)],
     lambda x: (x - MEAN) / DEVIATION,
-    "raw",
 )
 layered(
     "Keras Rescaling, then Normalization",
-    lambda: [keras.layers.Rescaling(1 / 255), keras.layers.Normalization(mean=MEAN / 255, variance=(DEVIATION / 255) ** 2)],
+    lambda: [
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Normalization(mean=MEAN / 255, variance=(DEVIATION / 255) ** 2),
+    ],
     lambda x: (x - MEAN) / DEVIATION,
-    "raw",
 )
 
 
-@row("read", "an embedding table: tf.gather on a variable (ResourceGather)")
-def resource_gather(folder):
-    held = holding()
-    table = tf.Variable(np.random.default_rng(5).normal(1, 0.3, (9, 3)).astype(np.float32))
-    order = np.arange(SIDE) % 9
-    save(folder, serving(lambda image: {"scores": small(image * tf.gather(table, order), held)}), [*held, table])
-    return plain(score=truth(before=lambda x: x * table.numpy()[order]))
+# --- oneDNN -----------------------------------------------------------------------------------------------------------
+
+# (side, input channels, output channels, stride down, stride across) of 1x1 convolutions that bring the process down
+# when oneDNN computes the gradient of their input.
+POINTS = [
+    (112, 12, 24, 2, 2),
+    (64, 15, 128, 2, 2),
+    (56, 8, 16, 2, 2),
+    (64, 9, 32, 1, 2),
+    (28, 4, 64, 2, 1),
+    *[(17 + 5 * i, 1 + i % 15, 8 + 7 * i, 2 + i % 2, 2 + i % 3) for i in range(15)],
+]
+
+
+def strided_points(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """A model with one signature for each of POINTS; writes their images beside it, returns name -> mode -> gradient.
+
+    The gradients are in NumPy and float64: a sum over channels at every s-th pixel.
+    """
+    draw = np.random.default_rng(11)
+    functions, truths, held = {}, {}, []
+    for number, (side, channels, out, down, across) in enumerate(POINTS):
+        name = f"points{number}"
+        first = draw.normal(size=(1, 1, 3, channels)).astype(np.float32)
+        kernel = draw.normal(0, 1 / np.sqrt(channels), (1, 1, channels, out)).astype(np.float32)
+        top = draw.normal(size=(out, CLASSES)).astype(np.float32)
+        held += [tf.Variable(first), tf.Variable(kernel), tf.Variable(top)]
+        functions[name] = strided_network(*held[-3:], side, down, across)
+        images = pixels((side, side, 3), seed=number)
+        truths[name] = {
+            mode: strided_gradient(images, first, kernel, top, down, across, mode) for mode in ("backprop", "guided")
+        }
+        (folder).mkdir(exist_ok=True)
+        np.save(folder / f"{name}.npy", images)
+    save(folder, None, held, **functions)
+    return truths
+
+
+def strided_network(first, kernel, top, side: int, down: int, across: int):
+    def compute(image):
+        x = tf.nn.relu(tf.nn.conv2d(tf.nn.conv2d(image, first, 1, "SAME"), kernel, (down, across), "SAME"))
+        return {"scores": tf.reduce_mean(x, (1, 2)) @ top}
+
+    return serving(compute, tf.TensorSpec([None, side, side, 3], name="image"))
+
+
+def strided_gradient(images, first, kernel, top, down: int, across: int, mode: str) -> np.ndarray:
+    images, first, kernel, top = (np.asarray(part, np.float64) for part in (images, first[0, 0], kernel[0, 0], top))
+    before = images[:, ::down, ::across] @ first @ kernel
+    positions = before.shape[1] * before.shape[2]
+    scores = np.maximum(before, 0).mean((1, 2)) @ top
+    upstream = top[:, scores.argmax(1)].T[:, None, None, :] / positions
+    if mode == "guided":
+        upstream = np.maximum(upstream, 0)
+    gradients = np.zeros_like(images)
+    gradients[:, ::down, ::across] = ((before > 0) * upstream) @ kernel.T @ first.T
+    return gradients

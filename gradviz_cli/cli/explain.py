@@ -13,7 +13,7 @@ from tempfile import TemporaryFile
 
 import click
 
-from gradviz_cli import engine, fingerprint, manifest, render
+from gradviz_cli import engine, fingerprint, gallery, manifest, render
 from gradviz_cli.cli.options import (
     Amount,
     Auto,
@@ -37,11 +37,13 @@ from gradviz_cli.rules import RULES
 
 @dataclass(frozen=True)
 class Settings:
-    """What concerns the run and not its pictures; `print_end` ends each path on stdout, empty for none."""
+    """What concerns the run and not its pictures; `print_end` ends each path on stdout, empty for none;
+    `gallery` asks for the page at the end."""
 
     lock_wait: float = 0.0
     allow_empty: bool = False
     print_end: bytes = b""
+    gallery: bool = False
 
 
 COMMON = (
@@ -79,6 +81,7 @@ COMMON = (
 @click.option("--progress", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Progress line; auto: on a terminal.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stderr speaks.")
 @click.option("-q", "--quiet", is_flag=True, help="No warnings and no progress.")
+@click.option("--gallery", is_flag=True, help="Make OUT/index.html of everything in OUT at the end.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to run without one.")
 @click.option("--allow-empty", is_flag=True, help="No image found is success.")
 @click.option("--allow-empty-map", is_flag=True, help="Draw a map that is zero or not finite, flat.")
@@ -101,7 +104,7 @@ def command(context: click.Context, **options) -> int:
     voice = Voice(options.pop("log_format"), options["verbose"], options.pop("quiet"), options.pop("progress"))
     end = b"\0" if options.pop("print0") else b"\n" if options.pop("print_") else b""
     options.pop("print_", None)
-    settings = Settings(options.pop("lock_wait"), options.pop("allow_empty"), end)
+    settings = Settings(options.pop("lock_wait"), options.pop("allow_empty"), end, options.pop("gallery"))
     paths, shard = options.pop("paths"), options.pop("shard")
     with _list(options.pop("files_from"), options.pop("null")) as listed:
         if not paths and listed is None:
@@ -171,6 +174,8 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
                 voice.detail(line)
         finally:
             book.close()
+        if settings.gallery and not report.fatal:
+            gallery.write(plan.out)
     if not report.total and not report.fatal and not settings.allow_empty:
         voice.warning("no image was found; --allow-empty makes that a success")
     voice.summary(report, time.monotonic() - start)

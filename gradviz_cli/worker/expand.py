@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
 
 from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
 from tensorflow.core.framework.function_pb2 import FunctionDef
@@ -291,9 +292,23 @@ def expand(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, AttrV
     top = _Frame({node.name: node for node in meta.graph_def.node}, {})
     work.alive.append(top)
     outputs = tuple(_emit(work, _resolve(work, top, tensor)) for tensor in tensors)
+    for nodes in (work.nodes, *(body.nodes for body in work.bodies.values())):
+        _insist_on_order(nodes)
     return Flat(
         work.nodes, work.bodies, work.weights, work.handles, outputs, work.fed, len(work.custom_gradients)
     )
+
+
+def _insist_on_order(nodes: Mapping[str, NodeDef]) -> None:
+    """Raise ModelUnusable for nodes in a circle; only a loop of TensorFlow 1 may close one, at its NextIteration."""
+    sources = {
+        name: {split(text.lstrip("^"))[0] for text in node.input} if node.op != "NextIteration" else ()
+        for name, node in nodes.items()
+    }
+    try:
+        TopologicalSorter(sources).prepare()
+    except CycleError as error:
+        raise ModelUnusable(f"the node {error.args[1][0]} depends on itself", "export the model again") from error
 
 
 # -- following one tensor to the node that makes it ---------------------------------------------------------------
@@ -343,6 +358,8 @@ def _onward(work: _Expansion, frame: _Frame, node: NodeDef, index: int) -> tuple
         if "_gradient_op_type" in node.attr:
             work.custom_gradients.add(_join(frame.prefix, node.name))
         return frame, node.input[index]
+    if node.op == "Print":
+        return frame, node.input[0]
     if node.op in ("Switch", "RefSwitch") and _constant(work, frame, node.input[1]) is not None:
         return frame, node.input[0]
     if node.op in ("Merge", "RefMerge") and index == 0:
@@ -547,7 +564,9 @@ def _pin(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef, i
     if not text.startswith("^"):
         return None
     node = frame.nodes.get(text[1:])
-    while node is not None and node.op == "Identity":
+    for _ in range(MAX_DEPTH):
+        if node is None or node.op != "Identity":
+            break
         source = _resolve(work, frame, node.input[0])
         if source[1].op in ("Switch", "Merge", "LoopCond", "Enter"):
             return _resolve(work, frame, text[1:])
@@ -570,10 +589,16 @@ def _write_feed(work: _Expansion, node: NodeDef, index: int) -> None:
     work.fed[tensor] = name
 
 
+def _behind_identities(work: _Expansion, frame: _Frame, node: NodeDef, index: int) -> tuple[_Frame, NodeDef, int]:
+    for _ in range(MAX_DEPTH):
+        if node.op not in ("Identity", "RefIdentity"):
+            return frame, node, index
+        frame, node, index = _resolve(work, frame, node.input[0])
+    raise ModelRefused(f"the references around {node.name} never end", "export the model again")
+
+
 def _variable_behind(work: _Expansion, frame: _Frame, text: str) -> NodeDef | None:
-    frame, node, _ = _resolve(work, frame, text)
-    while node.op == "Identity":
-        frame, node, _ = _resolve(work, frame, node.input[0])
+    frame, node, _ = _behind_identities(work, *_resolve(work, frame, text))
     return node if node.op == "VarHandleOp" and frame.parent is None else None
 
 
@@ -729,12 +754,9 @@ def _note_entry(work: _Expansion, frame: _Frame, assign: NodeDef, entries: dict[
 
 def _through_identities(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef, int] | None:
     try:
-        frame, node, index = _resolve(work, frame, text)
-        while node.op in ("Identity", "RefIdentity"):
-            frame, node, index = _resolve(work, frame, node.input[0])
+        return _behind_identities(work, *_resolve(work, frame, text))
     except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
         return None
-    return frame, node, index
 
 
 def _strings(source: tuple[_Frame, NodeDef, int] | None) -> list[str]:

@@ -47,7 +47,9 @@ def _constants_once(flat: Flat, values: Values, image: str) -> tuple[Flat, Value
     """Float tensors that are computed from weights alone become weights."""
     changing = descendants(flat.nodes, [image, *_stateful(flat)])
     inputs = {split(text)[0] for name in changing for text in flat.nodes[name].input if not text.startswith("^")}
-    borders = sorted(name for name in inputs - changing if flat.nodes[name].op not in ("Const", "Placeholder"))
+    several = {split(text)[0] for node in flat.nodes.values() for text in node.input if split(text)[1] > 0}
+    candidates = inputs - changing - several  # a placeholder has one output
+    borders = sorted(name for name in candidates if flat.nodes[name].op not in ("Const", "Placeholder"))
     if not borders:
         return flat, values
     computed = _compute(flat, values, borders)

@@ -21,16 +21,18 @@ from gradviz_cli.worker.patch import ATTRIBUTE, GRADIENT
 from gradviz_cli.worker.tf_private import make_known
 
 _rule: ContextVar[Rule] = ContextVar("rule")
+_stops_open: ContextVar[bool] = ContextVar("stops_open", default=False)
 
 
 @contextmanager
-def obeying(rule: Rule):
-    """Gradients built inside follow `rule` at every marked activation."""
-    token = _rule.set(rule)
+def obeying(rule: Rule, stops_open: bool = False):
+    """Gradients built inside follow `rule` at every marked activation, and pass a StopGradient only if told."""
+    tokens = _rule.set(rule), _stops_open.set(stops_open)
     try:
         yield
     finally:
-        _rule.reset(token)
+        _rule.reset(tokens[0])
+        _stops_open.reset(tokens[1])
 
 
 # A name can be registered once in a process, so the rule is looked up when a gradient is built. That also lets
@@ -38,6 +40,8 @@ def obeying(rule: Rule):
 @tf.RegisterGradient(GRADIENT)
 def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]:
     mark = json.loads(op.get_attr(ATTRIBUTE))
+    if mark["kind"] == "stop":
+        return [upstreams[0] if _stops_open.get() else None]
     if mark["kind"] == "smooth":
         return _pass_by_or_through(upstreams[0])
     downstream = _rule.get().backward(upstreams[0], _gate(op, mark), tf.nn.relu)
@@ -233,22 +237,28 @@ class Differentiator:
         return value
 
     def _gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
-        with obeying(RULES[mode]):
-            try:
-                (gradient,) = tf.gradients(scores, [wrt], grad_ys=[seed])
-            except LookupError as error:
-                raise ModelUnusable(
-                    f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})",
-                    "explain a tensor before it with --output NAME, or start behind it with --input NAME",
-                ) from error
-        if gradient is None:
-            cut = first_cut(scores, wrt)
-            raise ModelUnusable(
-                f"no gradient reaches the image: it is cut at {cut or split(self._problem.wrt)[0]}",
-                "explain a tensor before it with --output NAME, or start behind it with --input NAME",
-            )
-        return tf.convert_to_tensor(gradient)
+        # A StopGradient beside another way (a straight-through estimator) shapes the gradient; one across the only
+        # way steered the training of what lies before it.
+        for stops_open in (False, True):
+            with obeying(RULES[mode], stops_open):
+                gradient = self._differentiated(scores, wrt, seed)
+            if gradient is not None:
+                return tf.convert_to_tensor(gradient)
+        raise ModelUnusable(
+            f"no gradient reaches the image: it is cut at {first_cut(scores, wrt) or split(self._problem.wrt)[0]}",
+            OTHER_ENDS,
+        )
 
+    def _differentiated(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
+        try:
+            return tf.gradients(scores, [wrt], grad_ys=[seed])[0]
+        except LookupError as error:
+            raise ModelUnusable(
+                f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS
+            ) from error
+
+
+OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it with --input NAME"
 
 # Constants larger than this are taken out of the graph: copied with it several times, they cost memory and time.
 LARGE_CONSTANT = 1 << 16
@@ -256,9 +266,7 @@ LARGE_CONSTANT = 1 << 16
 
 def _captured(flat: Flat, values: Mapping[str, tf.Tensor]) -> tuple[Flat, dict[str, tf.Tensor]]:
     """The graph with its large constants made placeholders, and the values of all placeholders but the image."""
-    captured = {
-        name: tf.cast(values[variable], flat.nodes[name].attr["dtype"].type) for name, variable in flat.weights.items()
-    }
+    captured = {name: values[variable] for name, variable in flat.weights.items()}
     nodes = dict(flat.nodes)
     for name, node in flat.nodes.items():
         if node.op == "Const" and node.ByteSize() > LARGE_CONSTANT:
@@ -287,12 +295,26 @@ def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
         tensor = tensor[None]
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
+    if tensor.shape.rank == 4 and classes_first(tensor.shape[1:].as_list(), problem.entry.size):
+        tensor = tf.transpose(tensor, (0, 2, 3, 1))
     if problem.at:
         tensor = _at(tensor, problem.at)
     classes = tensor.shape[-1] if tensor.shape[-1] is not None else tf.shape(tensor)[-1]
     count = tensor.shape[1:-1].num_elements()
     rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if count is not None else tf.shape(tensor)[0]
     return tf.reshape(tensor, [rows, count if count is not None else -1, classes])
+
+
+def classes_first(shape: list[int | None], image: tuple[int, int]) -> bool:
+    """Whether scores of this shape (without the batch) are [K, H, W], as exports from PyTorch have them.
+
+    They are when the last two axes have the proportions of the image and the first two have not.
+    """
+    if None in shape:
+        return False
+    first, middle, last = shape
+    like_image = [abs(h * image[1] - w * image[0]) <= max(image) for h, w in ((first, middle), (middle, last))]
+    return like_image == [False, True]
 
 
 def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
@@ -361,7 +383,7 @@ def _passed(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
     if not outputs or not inputs:
         return []
     try:
-        with obeying(RULES["backprop"]):
+        with obeying(RULES["backprop"], stops_open=True):
             found = tf.gradients(outputs, inputs, stop_gradients=inputs)
     except (LookupError, TypeError):
         return []

@@ -18,6 +18,7 @@ from tensorflow.core.framework.types_pb2 import DT_BOOL, DT_INT32, DT_INT64, DT_
 
 from gradviz_cli.errors import ModelRefused
 from gradviz_cli.worker.expand import ARGUMENT, Body, Flat, ancestors, split, unique_mark
+from gradviz_cli.worker.spelled import MAX_LINKS
 
 # Nodes looked at while the extent of loops and branches is found; a detector needs some 100,000.
 MAX_STEPS = 20_000_000
@@ -287,7 +288,9 @@ def _type(node: NodeDef) -> int:
 
 def _maker(nodes: Mapping[str, NodeDef], tensor: str) -> str:
     """The tensor itself, seen through Identity."""
-    while nodes[split(tensor)[0]].op == "Identity":
+    for _ in range(MAX_LINKS):
+        if nodes[split(tensor)[0]].op != "Identity":
+            break
         tensor = nodes[split(tensor)[0]].input[0]
     return tensor
 
@@ -419,8 +422,9 @@ def _side(work: _Work, tensor: str, left: set[str]) -> tuple[_Slice, set[tuple[s
             if not waiting:
                 part.entering[text] = None
         elif waiting:
-            if node.op == "Identity":  # a constant waits for the side that it belongs to
-                todo.append("^" + _maker(nodes, f"{name}:0"))
+            source = _maker(nodes, f"{name}:0")  # a constant waits for the side that it belongs to
+            if nodes[split(source)[0]].op == "Switch":
+                todo.append(f"^{source}")
         elif name in left or node.op in ("Enter", "Exit", "NextIteration"):
             return None
         elif _is_outside(node):

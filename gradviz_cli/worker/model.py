@@ -219,7 +219,7 @@ def _score(flat: Flat, end: str, output: Tensor, options: Options, channel: int 
         decided = score.decided_from(flat, end)
         if decided is None:
             raise ModelUnusable(
-                f"the output {output.key} is {output.dtype.name} and no ArgMax lies behind it", "choose another with --output NAME"
+                f"the output {output.key} is {output.dtype.name} and nothing that decides between classes lies behind it", "choose another with --output NAME"
             )
         end = decided
     if options.score == "output" or channel is not None:
@@ -237,6 +237,7 @@ class Model:
         policy.judge(found.flat, options.allow_ops, options.trust_model)
         variables = [*found.flat.weights.values(), *found.flat.handles.values()]
         values = weights.load(Path(options.path), variables, expand.restored(found.meta))
+        values = widen.values(found.flat, values)
         wrt, gate = first_numbers(found)
         place, warning = _entry(found, wrt, options)
         flat, report = patch.patch(found.flat, found.path, options.activations)
@@ -365,10 +366,7 @@ def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | Non
         place, warning = entry.find(found.image.key, found.image.shape, options.layout, options.input_size)
         return replace(place, whole=found.image.dtype.is_integer), warning
     ops = set(found.flat.pruned([wrt]).ops())
-    if not any(op.startswith("Decode") for op in ops - {"DecodeBase64"}):
-        raise ModelUnusable(
-            f"the string input {found.image.key} is not decoded as an image in the graph", "choose another --signature or --input"
-        )
+    _insist_on_images(found.image.key, ops)
     shape = static_tensor(found.flat, wrt).shape
     sizes = [None, None, None] if shape.rank is None else shape.as_list()[-3:]
     known = tuple(-1 if size is None else size for size in (sizes if len(sizes) == 3 else [None] * 3))
@@ -384,6 +382,20 @@ def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | Non
     batch = batch_shape[0] if batch_shape and batch_shape[0] > 0 else None
     channels = known[2] if known[2] in (1, 3) else 3
     return Entry(layout, tuple(size), channels, 1 if layout == "HWC" else batch, encoding), warning
+
+
+# These read a PNG, whatever their name says; the other decoders read one format alone.
+DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
+RECORDS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
+
+
+def _insist_on_images(key: str, ops: set[str]) -> None:
+    """A string input must be an encoded image, not a record or a text that the graph takes apart."""
+    remedy = "choose another --signature, or name the image behind it with --input NAME"
+    if ops & RECORDS:
+        raise ModelUnusable(f"the string input {key} takes tf.Example records", remedy)
+    if not ops & DECODERS:
+        raise ModelUnusable(f"the string input {key} is not decoded as an image in the graph", remedy)
 
 
 def _preprocess(found: Reading, values: dict, wrt: str, options: Options) -> tuple[str, str | None]:

@@ -29,9 +29,10 @@ def without_strided_points(flat: Flat, variables: Shapes) -> Flat:
     Parameters
     ----------
     variables : mapping
-        Name of each variable of the model -> its shape.
+        Name of a variable of the model -> its shape, where the graph itself does not say it.
     """
-    known = {name: variables[variable] for name, variable in {**flat.weights, **flat.handles}.items()}
+    named = {**flat.weights, **flat.handles}
+    known = {name: variables[variable] for name, variable in named.items() if variable in variables}
     bodies = dict(flat.bodies)
     nodes = _rewritten(flat.nodes, known)
     todo = _arguments(nodes, known)

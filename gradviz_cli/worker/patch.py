@@ -18,7 +18,7 @@ from gradviz_cli.worker.expand import (
     functions_called,
     split,
 )
-from gradviz_cli.worker.spelled import one_plus_exp_minus, scalar, sigmoid_of
+from gradviz_cli.worker.spelled import maker, one_plus_exp_minus, scalar, sigmoid_of
 
 # The name under which gradient.py registers what happens at a marked node, and the attribute with the details.
 GRADIENT = "GradvizActivation"
@@ -96,7 +96,19 @@ def patch(flat: Flat, path: Iterable[str], which: str) -> tuple[Flat, Report]:
     for activation in found:
         seen, done = counts.get(activation.name, (0, 0))
         counts[activation.name] = (seen + 1, done + _obeys(activation, which))
-    return replace(flat, nodes=nodes, bodies={**flat.bodies, **bodies}), Report(counts, gates)
+    bodies = {name: replace(body, nodes=_stops_marked(body.nodes)) for name, body in {**flat.bodies, **bodies}.items()}
+    return replace(flat, nodes=_stops_marked(nodes), bodies=bodies), Report(counts, gates)
+
+
+def _stops_marked(nodes: Mapping[str, NodeDef]) -> dict[str, NodeDef]:
+    """Every StopGradient as an Identity whose gradient is decided when it is built."""
+    stops = {name: node for name, node in nodes.items() if node.op in ("StopGradient", "PreventGradient")}
+    marked = dict(nodes)
+    for name, node in stops.items():
+        identity = NodeDef(name=name, op="Identity", input=node.input)
+        identity.attr["T"].CopyFrom(node.attr["T"])
+        marked[name] = _marked(identity, Mark(name, "stop"))
+    return marked
 
 
 def _obeys(activation: Activation, which: str) -> bool:
@@ -153,10 +165,7 @@ class _Search:
 
     def maker(self, tensor: str) -> str:
         """The node that makes a tensor, seen through Identity."""
-        name = split(tensor)[0]
-        while self.nodes[name].op == "Identity":
-            name = split(self.nodes[name].input[0])[0]
-        return name
+        return maker(self.nodes, tensor).name
 
     def users(self, name: str) -> list[str]:
         """The nodes on the path that read a node, seen through Identity."""
@@ -280,6 +289,9 @@ class _Search:
                 if activation:
                     found.append(activation)
                     taken.add(name)
+            elif node.op == "Relu" and self.folded(name):
+                found.append(self.folded(name))
+                taken.add(name)
             elif node.op == "Relu" and self.nodes[self.maker(node.input[0])].op == "Neg":
                 activation = self.prelu(name)
                 if activation:
@@ -296,10 +308,17 @@ class _Search:
             return Activation("LeakyRelu", entry=x, exit=exit)
         if node.op == "Mul" and x in node.input and any(split(text)[0] not in self.path for text in node.input):
             return Activation("PRelu", entry=x, exit=exit)
-        exponential = next((one for one in self.chain(other) if self.nodes[split(one)[0]].op in ("Exp", "Expm1")), None)
-        if exponential and self.maker(self.nodes[split(exponential)[0]].input[0]) == self.maker(x):
-            return Activation("Elu", entry=x, exit=exit)
-        return None
+        return Activation("Elu", entry=x, exit=exit) if self.grown(other) == self.maker(x) else None
+
+    def grown(self, tensor: str) -> str | None:
+        """The maker of x in exp(x) - 1, which a constant may scale."""
+        node = self.nodes[self.maker(tensor)]
+        if node.op == "Mul" and self.operands(node.name):
+            node = self.nodes[self.maker(self.operands(node.name)[1])]
+        if node.op == "Sub" and scalar(self.nodes, node.input[1]) == 1:
+            node = self.nodes[self.maker(node.input[0])]
+            return self.maker(node.input[0]) if node.op == "Exp" else None
+        return self.maker(node.input[0]) if node.op == "Expm1" else None
 
     def scaled(self, tensor: str, x: str) -> bool:
         """True when `tensor` is x times a constant between 0 and 1."""
@@ -308,6 +327,16 @@ class _Search:
             return False
         factor = scalar(self.nodes, node.input[1] if node.input[0] == x else node.input[0])
         return factor is not None and 0 < factor < 1
+
+    def folded(self, name: str) -> Activation | None:
+        """relu(x) + alpha (x - |x|) / 2, as ONNX's PRelu is written."""
+        x = self.nodes[name].input[0]
+        folds = [user for user in self.users(self.maker(x)) if self.nodes[user].op == "Abs"]
+        steps = [user for fold in folds for user in self.users(fold) if self.nodes[user].op == "Sub"]
+        for total in self.users(name):
+            if self.nodes[total].op in ("Add", "AddV2") and any(self.reaches(step, total, 4) for step in steps):
+                return Activation("PRelu", entry=x, exit=f"{total}:0")
+        return None
 
     def prelu(self, negative: str) -> tuple[Activation, tuple[str, ...]] | None:
         """relu(x) - alpha * relu(-x), from the node of its second ReLU."""
@@ -420,19 +449,18 @@ def _marked(node: NodeDef, mark: Mark) -> NodeDef:
 
 
 def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
-    """Put a marked IdentityN(exit, entry) behind a smooth activation, so that a rule may pass it by or through."""
-    name = f"{split(activation.exit)[0]}/gradviz"
-    wrapper = NodeDef(name=name, op="IdentityN")
+    """Put a marked IdentityN(exit, entry) behind a smooth activation, so that a rule may pass it by or through.
+
+    It takes the name of what it stands behind, so that all who read that, by node or by name, read it.
+    """
+    name = split(activation.exit)[0]
+    inner = NodeDef()
+    inner.CopyFrom(nodes[name])
+    inner.name = f"{name}/gradviz"
     dtype = _dtype(nodes, activation.exit)
+    wrapper = NodeDef(name=name, op="IdentityN", input=[f"{inner.name}:0", activation.entry])
     wrapper.attr["T"].list.type.extend([dtype, dtype])
-    wrapper.input.extend([activation.exit, activation.entry])
-    for reader, node in list(nodes.items()):
-        if activation.exit in node.input:
-            copy = NodeDef()
-            copy.CopyFrom(node)
-            del copy.input[:]
-            copy.input.extend(f"{name}:0" if text == activation.exit else text for text in node.input)
-            nodes[reader] = copy
+    nodes[inner.name] = inner
     nodes[name] = _marked(wrapper, Mark(name, "smooth"))
 
 

@@ -14,8 +14,8 @@ from gradviz_cli.worker.spelled import constant
 # Many more ways than this from the image to the first layer are no preprocessing.
 MAX_STEPS = 200
 MOVING_OPS = frozenset(
-    "Cast Transpose ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor Pad MirrorPad StridedSlice ReverseV2 "
-    "Split SplitV Unpack Pack ConcatV2 GatherV2".split()
+    ["Cast", "Transpose", "ResizeBilinear", "ResizeBicubic", "ResizeArea", "ResizeNearestNeighbor", "Pad", "MirrorPad"]
+    + ["StridedSlice", "ReverseV2", "Split", "SplitV", "Unpack", "Pack", "ConcatV2", "GatherV2"]
 )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import message, text_format
+from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -22,6 +23,13 @@ MAX_GRAPH_BYTES = 2**31 - 1
 MAX_TEXT_BYTES = 2**28
 # Training graphs of TensorFlow 1 with their towers have some 200,000.
 MAX_NODES = 2_000_000
+# Bytes of a number, for the types whose numbers are written one after the other.
+_SIZES = {
+    **dict.fromkeys((types_pb2.DT_INT8, types_pb2.DT_UINT8, types_pb2.DT_BOOL), 1),
+    **dict.fromkeys((types_pb2.DT_HALF, types_pb2.DT_BFLOAT16, types_pb2.DT_INT16, types_pb2.DT_UINT16), 2),
+    **dict.fromkeys((types_pb2.DT_FLOAT, types_pb2.DT_INT32, types_pb2.DT_UINT32), 4),
+    **dict.fromkeys((types_pb2.DT_DOUBLE, types_pb2.DT_INT64, types_pb2.DT_UINT64), 8),
+}
 # A constant of one repeated number takes a few bytes in the file, and in memory whatever its shape says.
 MAX_REPEATED = 2**28
 
@@ -128,6 +136,7 @@ def _insist_on_size(file: Path, saved: SavedModel) -> None:
     for nodes in parts:
         for node in nodes:
             if node.op == "Const":
+                _insist_on_content(file, node)
                 repeated += _repeated(node)
                 if repeated > MAX_REPEATED:
                     raise ModelRefused(
@@ -138,6 +147,19 @@ def _insist_on_size(file: Path, saved: SavedModel) -> None:
 def _node_lists(meta: MetaGraphDef) -> Iterator:
     yield meta.graph_def.node
     yield from (function.node_def for function in meta.graph_def.library.function)
+
+
+def _insist_on_content(file: Path, node: NodeDef) -> None:
+    """A constant's bytes are as many as its shape needs."""
+    tensor = node.attr["value"].tensor if "value" in node.attr else None
+    if tensor is None or not tensor.tensor_content or tensor.dtype not in _SIZES:
+        return
+    need = math.prod(dim.size for dim in tensor.tensor_shape.dim) * _SIZES[tensor.dtype]
+    if need != len(tensor.tensor_content):
+        raise ModelUnusable(
+            f"{file} is damaged: the constant {node.name[:200]} holds {len(tensor.tensor_content)} bytes, its shape needs {need}",
+            "copy or export it again",
+        )
 
 
 def _repeated(node: NodeDef) -> int:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.expand import Flat, split
-from gradviz_cli.worker.spelled import sigmoid_of, softmax_of
+from gradviz_cli.worker.spelled import MAX_LINKS, sigmoid_of, softmax_of
 
 # Ops that rearrange or rename the classes without mixing them.
 SHAPE_OPS = frozenset({"Identity", "Reshape", "Squeeze", "ExpandDims", "Snapshot", "StopGradient", "PreventGradient"})
@@ -23,22 +23,28 @@ DECISIONS = {
     "Gather": 1,
     "GatherV2": 1,
     "AsString": 0,
+    "Select": 0,
+    "SelectV2": 0,
+    "Greater": 0,
+    "GreaterEqual": 0,
     "Cast": 0,
     **dict.fromkeys(SHAPE_OPS, 0),
 }
+# Those among them that read the scores themselves: the best classes, or a single one above a threshold.
+DECIDING = frozenset({"ArgMax", "TopK", "TopKV2", "Greater", "GreaterEqual"})
 _FLOAT, _DOUBLE, _HALF, _BFLOAT16 = 1, 2, 19, 14
 _FLOATS = frozenset({_FLOAT, _DOUBLE, _HALF, _BFLOAT16})
 
 
 def decided_from(flat: Flat, output: str) -> str | None:
-    """The scores that an integer or string output was decided from; None where no ArgMax or top-k lies behind it."""
+    """The scores that an integer or string output was decided from; None where nothing that decides lies behind it."""
     tensor = output
     for _ in range(50):
         node = flat.nodes[split(tensor)[0]]
         if node.op not in DECISIONS:
             return None
         tensor = node.input[DECISIONS[node.op]]
-        if node.op in ("ArgMax", "TopK", "TopKV2"):
+        if node.op in DECIDING:
             return tensor
     return None
 
@@ -55,7 +61,9 @@ def bypass(flat: Flat, output: str) -> tuple[Flat, str, str | None]:
     """
     chain: list[str] = []
     name = split(output)[0]
-    while _transparent(flat.nodes[name]):
+    for _ in range(MAX_LINKS):
+        if not _transparent(flat.nodes[name]):
+            break
         if flat.nodes[name].op != "Log":
             chain.append(name)
         name = split(flat.nodes[name].input[0])[0]

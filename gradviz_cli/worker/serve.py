@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
 from gradviz_cli.worker.sandbox import Sandbox
 
 # What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
-_CONTRADICTIONS = (LookupError, TypeError, AttributeError, RecursionError, OverflowError)
+_CONTRADICTIONS = (LookupError, AttributeError, RecursionError, OverflowError)
 
 
 def serve(source: int, sink: int, confined: Sandbox) -> None:
@@ -101,14 +102,36 @@ def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
     if isinstance(error, NameError):  # no graph can cause it
         return {"class": "Bug", "message": _described(error), "remedy": "", "traceback": traceback.format_exc().splitlines()}
     what = "the graph cannot be built" if loading else "the model failed on this image"
-    if isinstance(error, _CONTRADICTIONS):
-        what = "the graph is damaged: it refers to something that is not there, or is not of the right kind"
+    place = _place(error)
+    if loading and (place or isinstance(error, _CONTRADICTIONS)) and not _in_tensorflow(error):
+        what = "the graph contradicts itself"
     return {
         "class": "ModelUnusable" if loading else "Failed",
-        "message": f"{what} ({_described(error)})",
+        "message": f"{what}{place if loading else ''} ({_described(error)})",
         "remedy": "copy or export the model again; -v shows where it failed" if loading else "",
         "traceback": traceback.format_exc().splitlines(),
     }
+
+
+def _frames(error: Exception) -> Iterator[FrameType]:
+    """From where it was caught to where it was raised."""
+    place = error.__traceback__
+    while place is not None:
+        yield place.tb_frame
+        place = place.tb_next
+
+
+def _in_tensorflow(error: Exception) -> bool:
+    """Whether TensorFlow itself says what is wrong with a graph, and not Python of an input that a node lacks."""
+    *_, innermost = _frames(error)
+    return "tensorflow" in innermost.f_globals.get("__name__", "").split(".")
+
+
+def _place(error: Exception) -> str:
+    """The node that was looked at: what our own functions call `node`."""
+    seen = [frame.f_locals.get("node") for frame in _frames(error)]
+    seen = [node for node in seen if hasattr(node, "op") and hasattr(node, "name")]
+    return f" at node {seen[-1].name[:200]} (op {seen[-1].op[:80]})" if seen else ""
 
 
 def _described(error: Exception) -> str:

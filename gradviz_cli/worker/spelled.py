@@ -13,6 +13,8 @@ from gradviz_cli.worker.expand import split
 Nodes = Mapping[str, NodeDef]
 # Larger constants are weights; nothing that is looked for here.
 MAX_CONSTANT = 1 << 20
+# A longer chain of operations that only hand on goes in a circle.
+MAX_LINKS = 1_000
 
 
 def constant(nodes: Nodes, tensor: str) -> np.ndarray | None:
@@ -45,7 +47,9 @@ def scalar(nodes: Nodes, tensor: str) -> float | None:
 def maker(nodes: Nodes, tensor: str) -> NodeDef:
     """The node that makes a tensor, seen through what hands it on."""
     node = nodes[split(tensor)[0]]
-    while node.op in ("Identity", "StopGradient"):
+    for _ in range(MAX_LINKS):
+        if node.op not in ("Identity", "StopGradient"):
+            break
         node = nodes[split(node.input[0])[0]]
     return node
 

@@ -60,7 +60,7 @@ def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
     try:
         reader = tf.train.load_checkpoint(prefix)
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
-    except (tf.errors.OpError, ValueError, RuntimeError, TypeError) as error:
+    except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError) as error:
         raise ModelUnusable(f"{prefix}.index cannot be read ({_first_line(error)})", "copy the model again") from error
 
 

@@ -15,6 +15,7 @@ from dataclasses import replace
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.types_pb2 import DT_BFLOAT16, DT_FLOAT, DT_HALF
 
 from gradviz_cli.worker.expand import Body, Flat, consumers, split
@@ -79,12 +80,20 @@ def _widen(value: AttrValue) -> None:
     if value.type in HALVES:
         value.type = DT_FLOAT
     elif value.tensor.dtype in HALVES:
-        wide = tf.make_ndarray(value.tensor).astype("float32")
-        value.tensor.CopyFrom(tf.make_tensor_proto(wide, shape=wide.shape))
+        value.tensor.CopyFrom(_wide(value.tensor))
     elif HALVES.intersection(value.list.type):
         value.list.type[:] = [DT_FLOAT if one in HALVES else one for one in value.list.type]
     for inner in value.func.attr.values():
         _widen(inner)
+
+
+def _wide(tensor: TensorProto) -> TensorProto:
+    if len(tensor.half_val) == 1:  # one value for the whole shape, however large
+        single = TensorProto(dtype=tensor.dtype, half_val=tensor.half_val)
+        value = float(tf.make_ndarray(single))
+        return TensorProto(dtype=DT_FLOAT, tensor_shape=tensor.tensor_shape, float_val=[value])
+    wide = tf.make_ndarray(tensor).astype("float32")
+    return tf.make_tensor_proto(wide, shape=wide.shape)
 
 
 def _widened_body(body: Body) -> Body:
@@ -93,6 +102,13 @@ def _widened_body(body: Body) -> Body:
     for argument in (*signature.input_arg, *signature.output_arg):
         argument.type = DT_FLOAT if argument.type in HALVES else argument.type
     return replace(body, signature=signature, nodes=_widened(body.nodes))
+
+
+def values(flat: Flat, found: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Values of variables, by name, in the types in which the graph reads them."""
+    types = {variable: flat.nodes[name].attr["dtype"].type for name, variable in flat.weights.items()}
+    half = {variable: DT_FLOAT for variable in flat.handles.values() if found[variable].dtype.as_datatype_enum in HALVES}
+    return {name: tf.cast(value, {**half, **types}.get(name, value.dtype)) for name, value in found.items()}
 
 
 def float_image(flat: Flat, fed: str) -> Flat:

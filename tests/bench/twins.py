@@ -32,7 +32,9 @@ def folded(layers: Layers, weights: Weights) -> tuple[Layers, Weights]:
         kernel = weights[f"{source}/kernel"]
         shape = (*kernel.shape[2:],) if op == "depthwise" else (kernel.shape[-1],)
         weights[f"{source}/kernel"] = (kernel * scale.reshape(shape)).astype(np.float32)
-        weights[f"{source}/bias"] = (beta + (weights.get(f"{source}/bias", 0) - mean) * scale).astype(np.float32)
+        weights[f"{source}/bias"] = (beta + (weights.get(f"{source}/bias", 0) - mean) * scale).astype(
+            np.float32
+        )
         renamed[layer["name"]] = source
     return kept, weights
 
@@ -50,7 +52,11 @@ def multiplications(folder: Path) -> int:
         if layer["op"] in ("conv", "depthwise", "maxpool"):
             kernel = weights.get(f"{layer['name']}/kernel")
             width = layer["size"] if kernel is None else kernel.shape[0]
-            size = -(-size // layer["stride"]) if layer.get("padding") == "same" else (size - width) // layer["stride"] + 1
+            size = (
+                -(-size // layer["stride"])
+                if layer.get("padding") == "same"
+                else (size - width) // layer["stride"] + 1
+            )
             total += 0 if kernel is None else kernel.size * size**2
         elif layer["op"] == "pad":
             size += sum(layer["padding"][0])
@@ -81,9 +87,13 @@ def in_tensorflow(layers: Layers, weights: dict, image, relu: Callable):
         kernel, bias = weights.get(f"{name}/kernel"), weights.get(f"{name}/bias")
         if op in ("conv", "depthwise"):
             convolve = tf.nn.conv2d if op == "conv" else tf.nn.depthwise_conv2d
-            x = convolve(x, kernel, strides=[1, layer["stride"], layer["stride"], 1], padding=layer["padding"].upper())
+            x = convolve(
+                x, kernel, strides=[1, layer["stride"], layer["stride"], 1], padding=layer["padding"].upper()
+            )
         elif op == "norm":
-            x = tf.compat.v1.nn.fused_batch_norm(x, *_norm(weights, name), epsilon=layer["epsilon"], is_training=False)[0]
+            x = tf.compat.v1.nn.fused_batch_norm(
+                x, *_norm(weights, name), epsilon=layer["epsilon"], is_training=False
+            )[0]
         elif op == "relu":
             x = relu(x, layer["cap"])
         elif op == "pad":
@@ -124,7 +134,9 @@ def in_torch(layers: Layers, weights: Weights):
             found = {"image": image}
             for layer in layers:
                 values = [found[each] for each in layer["inputs"]]
-                found[layer["name"]] = sum(values) if layer["op"] == "add" else getattr(self, safe[layer["name"]])(*values)
+                found[layer["name"]] = (
+                    sum(values) if layer["op"] == "add" else getattr(self, safe[layer["name"]])(*values)
+                )
             return found[layers[-1]["name"]]
 
     return Twin().eval()
@@ -159,7 +171,9 @@ def _module(layer: dict, weights: Weights):
         out, width = kernel.shape[0], kernel.shape[-1]
         groups = out if op == "depthwise" else 1
         pad = (width - 1) // 2 if layer["padding"] == "same" else pad
-        module = nn.Conv2d(kernel.shape[1] * groups, out, width, layer["stride"], pad, groups=groups, bias=bias is not None)
+        module = nn.Conv2d(
+            kernel.shape[1] * groups, out, width, layer["stride"], pad, groups=groups, bias=bias is not None
+        )
     elif op == "dense":
         # The classifier of VGG16 reads [h, w, c] in this order; the twin flattens as TensorFlow does.
         kernel = kernel.T
