@@ -98,7 +98,7 @@ def read(out: Path) -> Iterator[dict]:
             for line in file:
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(record, dict):
                     yield record

@@ -142,7 +142,7 @@ def _panel(context: Context, source: Source, row: Row, place: int, drawable: dic
     fields = {mode: style.reduce(drawable[mode, place]) for mode in drawing.modes}
     common = style.share(style.limits(field, look) for field in fields.values()) if shared else None
     target = _target(context, row, place)
-    lines = (target["label"] or f"class {target['index']}", f"score {target['score']:.4g}")
+    lines = (target["label"] or f"class {target['index']}", f"score {float(row.score[place]):.4g}")
     size = panel.size_in_panel(*source.size)
     columns = []
     for mode, field in fields.items():
@@ -164,9 +164,14 @@ def _target(context: Context, row: Row, place: int) -> dict:
         "index": index,
         "label": label,
         "rank": int(row.rank[place]),
-        "score": float(row.score[place]),
-        "output": float(row.output[place]),
+        "score": _number(row.score[place]),
+        "output": _number(row.output[place]),
     }
+
+
+def _number(value: np.floating) -> float | None:
+    """As JSON can say it: that knows neither NaN nor infinity."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _text(context, source, row, output, place, scale, array_sha256) -> str:
