@@ -26,6 +26,8 @@ from gradviz_cli.worker.model import Model, Options
 
 BOUND = 1e-4  # relative L2
 
+pytestmark = pytest.mark.slow  # minutes long: run by `make slow`
+
 
 def gradient(function, x) -> np.ndarray:
     """Of the sum of `function`, eagerly."""
