@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradviz_cli import images, peek, pictures
 from gradviz_cli import plan as plans
-from gradviz_cli.errors import ImageError, TimeUp
-from gradviz_cli.pictures import Context, Source
-from gradviz_cli.plan import Job, Output, Plan, Result
+from gradviz_cli.decoders import Decoders
+from gradviz_cli.errors import GradvizError, ImageError, OutputError, TimeUp
+from gradviz_cli.manifest import Manifest
+from gradviz_cli.pictures import Context, Drawn, Source
+from gradviz_cli.plan import Digests, Job, Output, Plan, Result
+from gradviz_cli.publisher import Publisher, discard, ends_run, unwritable
 from gradviz_cli.remote import Facts, RemoteModel, Row
-from gradviz_cli.supervisor import Child, ChildLost
-from gradviz_cli.worker import sandbox
 
 # So many pixels go into one gradient call unless --batch-size says otherwise: 8 images of 224 x 224.
 BATCH_PIXELS = 8 * 224 * 224
 LARGEST_BATCH = 64
 # Batches that wait for the worker, so that it never waits for the command.
 BATCHES_AHEAD = 2
+# A batch is published as a whole, so it ends early where its pictures are large (pixels to draw), where all its images
+# are current (their number), or where they come slowly (seconds).
+MOST_DRAWN, MOST_IMAGES, LONGEST_WAIT = 2**25, 256, 5.0
+# Threads that read, and as many that draw, unless --jobs says otherwise.
+MOST_JOBS = 8
+# Bytes of decoded images that wait to be drawn.
+MOST_HELD = 2**28
+# Seconds that threads get to finish when a signal ends the run. It has to be gone within two.
+PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,48 +53,84 @@ class Prepared:
     source: Source | None = None
     result: Result | None = None
 
+    @property
+    def drawn(self) -> int:
+        """Pixels that will be drawn."""
+        return self.source.size[0] * self.source.size[1] * len(self.outputs) if self.source else 0
 
-def run(plan: Plan, jobs: Iterable[Job], fingerprint: str, loaded: Callable[[Facts], None]) -> Iterator[Result]:
-    """Explain every job; yields one result for each, in order.
+
+class Computed(NamedTuple):
+    """A batch with its outcomes (None where the result stood already), and what ends the run behind it."""
+
+    items: list[tuple[Prepared, Row | ImageError | None]]
+    end: GradvizError | None = None
+
+
+def run(
+    plan: Plan,
+    jobs: Iterable[Job],
+    digests: Digests,
+    loaded: Callable[[Facts], None],
+    book: Manifest,
+    end: float | None = None,
+    rehash: bool = False,
+) -> Iterator[Result]:
+    """Explain every job; yields one result for each, in order, when its files and its line in the manifest are there.
 
     Parameters
     ----------
-    fingerprint : str
-        Of the model (`fingerprint.of_model`).
     loaded : callable
         Called once with the facts when the model has been loaded; never when every output is current.
+    end : float, optional
+        Monotonic time at which --max-duration is reached.
+    rehash : bool
+        Hash also what is current, as the run before may have died before it could write that down.
 
     Raises
     ------
-    ModelUnusable, ModelRefused, OutputError
+    ModelUnusable, ModelRefused, OutputError, TimeUp
         What ends the run; results that were yielded stand.
     """
-    end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
-    crew = _Crew(plan, fingerprint, loaded)
+    crew = _Crew(plan, digests, loaded, book, rehash)
     try:
-        reads = (crew.reading.submit(crew.prepare, job) for job in jobs)
-        prepared = _in_order(reads, crew.reads_ahead, end)
-        batches = (crew.computing.submit(crew.differentiate, batch) for batch in _batches(prepared, crew.batch_size))
-        computed = (item for batch in _in_order(batches, BATCHES_AHEAD, end) for item in batch)
-        drawn = (crew.drawing.submit(crew.draw, *item) for item in computed)
-        yield from _in_order(drawn, 2 * crew.jobs, end)
+        reads = (crew.read(place, job) for place, job in enumerate(jobs))
+        prepared = _in_order(reads, crew.reads_ahead, end, crew.room.call)
+        batches = (crew.compute(batch) for batch in _batches(prepared, crew.batch_size))
+        computed = _up_to_the_end(_in_order(batches, lambda: BATCHES_AHEAD, end))
+        published = (crew.publish(items) for items in computed if not crew.enough)
+        for results, error in _drained(published):
+            yield from results
+            if error:
+                raise error
         crew.check()
-    finally:
-        crew.close()
+    except BaseException as error:
+        crew.close(None if isinstance(error, Exception) else PATIENCE)
+        raise
+    crew.close()
 
 
-def _in_order(futures: Iterable[Future], ahead: int, end: float | None) -> Iterator:
-    """Results of futures in order, with up to `ahead` more of them under way; TimeUp at the monotonic time `end`."""
+def _in_order(
+    futures: Iterable[Future], ahead: Callable[[], int], end: float | None, calling: Callable[[int], None] = lambda place: None
+) -> Iterator:
+    """Results of futures in order, with up to `ahead()` more of them under way; TimeUp at the monotonic time `end`.
+
+    `calling` is told the place of the future that is waited for.
+    """
     waiting: deque[Future] = deque()
+    place = 0
     for future in futures:
         waiting.append(future)
-        if len(waiting) > ahead:
+        while len(waiting) > ahead():
+            calling(place)
             yield _result(waiting.popleft(), end)
+            place += 1
     while waiting:
+        calling(place)
         yield _result(waiting.popleft(), end)
+        place += 1
 
 
-def _result(future: Future, end: float | None):
+def _result(future: Future, end: float | None) -> Any:
     try:
         if end is not None and time.monotonic() >= end:
             raise FutureTimeout
@@ -96,16 +141,42 @@ def _result(future: Future, end: float | None):
         raise TimeUp("--max-duration is reached", "what is written is whole, the next run does the rest") from None
 
 
+def _drained(futures: Iterable[Future]) -> Iterator:
+    """Results in order; when what makes the futures ends the run, those that are under way still come."""
+    waiting: deque[Future] = deque()
+    try:
+        for future in futures:
+            waiting.append(future)
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+    except GradvizError:
+        yield from (future.result() for future in waiting)
+        raise
+    yield from (future.result() for future in waiting)
+
+
 def _batches(items: Iterable[Prepared], size: Callable[[], int]) -> Iterator[list[Prepared]]:
     """Lists with up to `size()` images to differentiate, results that stand already among them."""
     batch: list[Prepared] = []
+    pending, drawn, since = 0, 0, time.monotonic()
     for item in items:
         batch.append(item)
-        if sum(one.source is not None for one in batch) >= size() or len(batch) >= 256:
+        pending += item.source is not None
+        drawn += item.drawn
+        full = pending >= size() or drawn >= MOST_DRAWN or len(batch) >= MOST_IMAGES
+        if full or time.monotonic() - since > LONGEST_WAIT:
             yield batch
             batch = []
+            pending, drawn, since = 0, 0, time.monotonic()
     if batch:
         yield batch
+
+
+def _up_to_the_end(computed: Iterable[Computed]) -> Iterator[list[tuple[Prepared, Row | ImageError | None]]]:
+    for items, end in computed:
+        yield items
+        if end is not None:
+            raise end
 
 
 def default_batch(height: int, width: int) -> int:
@@ -113,68 +184,168 @@ def default_batch(height: int, width: int) -> int:
     return max(1, min(LARGEST_BATCH, BATCH_PIXELS // (height * width)))
 
 
+class Room:
+    """Keeps the decoded images that wait to be drawn within a number of bytes.
+
+    Who is waited for is always let in, so nothing can stand still: images leave in the order in which they came.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._held, self._called = most, 0, 0
+        self._changed = threading.Condition()
+        self._open = True
+
+    def enter(self, place: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._held < self._most or place <= self._called or not self._open)
+
+    def call(self, place: int) -> None:
+        """Who has this place is waited for now."""
+        with self._changed:
+            self._called = place
+            self._changed.notify_all()
+
+    def hold(self, source: Source, times: int = 1) -> None:
+        with self._changed:
+            self._held += times * (source.fitted.nbytes + (0 if source.pixels is None else source.pixels.nbytes))
+            self._changed.notify_all()
+
+    def leave(self, source: Source) -> None:
+        self.hold(source, -1)
+
+    def close(self) -> None:
+        """Let everybody in: the run is over."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+
+class _Pool(ThreadPoolExecutor):
+    """Knows what it has not finished."""
+
+    def __init__(self, size: int, name: str):
+        super().__init__(size, name)
+        self.unfinished: set[Future] = set()
+
+    def submit(self, function: Callable, *arguments: Any) -> Future:
+        future = super().submit(function, *arguments)
+        self.unfinished.add(future)
+        future.add_done_callback(self.unfinished.discard)
+        return future
+
+
 class _Crew:
     """The threads and processes of one run."""
 
-    def __init__(self, plan: Plan, fingerprint: str, loaded: Callable[[Facts], None]):
-        self._plan, self._fingerprint, self._loaded = plan, fingerprint, loaded
-        self.jobs = plan.jobs or max(1, min(4, (os.cpu_count() or 1) - 1))
-        self.reading = ThreadPoolExecutor(self.jobs, "read")
-        self.computing = ThreadPoolExecutor(1, "compute")
-        self.drawing = ThreadPoolExecutor(self.jobs, "draw")
-        self._model: RemoteModel | None = None
-        self._model_future: Future[Facts] | None = None
-        self._guard = threading.Lock()
-        self._readers: SimpleQueue[Child] = SimpleQueue()
-        self._children: list[Child] = []
-        self._closed = False
-        self._scratch = tempfile.mkdtemp(prefix="gradviz-")
+    def __init__(self, plan: Plan, digests: Digests, loaded: Callable[[Facts], None], book: Manifest, rehash: bool):
+        self._plan, self._digests, self._loaded, self._rehash = plan, digests, loaded, rehash
         self._limits = images.Limits(plan.max_pixels, plan.max_file_size)
         self._hint = _geometry_hint(plan)
+        self._guard = threading.Lock()
+        self._model: RemoteModel | None = None
+        self._model_future: Future[Facts] | None = None
+        self._closed = False
+        self.room = Room(MOST_HELD)
+        self._publisher = Publisher(plan.out, book, plan.fail_fast)
+        self._decoders = Decoders(self._limits, plan.timeout)
+        jobs = plan.jobs or min(MOST_JOBS, _cores())
+        self._reading, self._computing = _Pool(jobs, "read"), _Pool(1, "compute")
+        self._drawing, self._publishing = _Pool(jobs, "draw"), _Pool(1, "publish")
 
     # -- one stage each ------------------------------------------------------------------------------------------
 
-    def prepare(self, job: Job) -> Prepared:
+    def read(self, place: int, job: Job) -> Future[Prepared]:
+        return self._reading.submit(self._prepare, place, job)
+
+    def compute(self, batch: list[Prepared]) -> Future[Computed]:
+        if any(item.source for item in batch):
+            return self._computing.submit(self._differentiate, batch)
+        return _known(Computed([(item, None) for item in batch]))
+
+    def publish(self, items: Sequence[tuple[Prepared, Row | ImageError | None]]) -> Future:
+        """Draw the images, side by side, and publish them together."""
+        drawn = [
+            self._drawing.submit(self._draw, item, row) if isinstance(row, Row) else _known(Drawn(_settled(item, row)))
+            for item, row in items
+        ]
+        return self._publishing.submit(self._publish, drawn)
+
+    @property
+    def enough(self) -> bool:
+        return self._publisher.enough
+
+    def _prepare(self, place: int, job: Job) -> Prepared:
         """Nothing to do for a job whose pictures are current; else read its image."""
         start = time.monotonic()
         outputs = plans.outputs(self._plan, job)
+        self.room.enter(place)
         try:
-            _insist_on_names(outputs)
-            data = images.read_bytes(job.path, self._limits)
-            sha256 = hashlib.sha256(data).hexdigest()
-            result = None if self._plan.force else current(self._plan, job, self._fingerprint, sha256)
+            data, sha256, result = look(self._plan, job, outputs, self._digests, self._limits, self._rehash)
             if result is None:
                 self._wake()
-                source = self._decode(job, data, sha256, self._hint or self._geometry())
-                return Prepared(job, outputs, start, source=source)
+                return Prepared(job, outputs, start, self._decode(job, data, sha256, self._hint or self._geometry()))
         except ImageError as error:
-            result = _failed(job, error, time.monotonic() - start)
+            result = failed(job, error, time.monotonic() - start)
         return Prepared(job, outputs, start, result=result)
 
-    def differentiate(self, batch: list[Prepared]) -> list[tuple[Prepared, Row | ImageError | None]]:
+    def _differentiate(self, batch: list[Prepared]) -> Computed:
         """One gradient call for the images of a batch."""
-        pending = [item for item in batch if item.source is not None]
-        if not pending:
-            return [(item, None) for item in batch]
         facts = self._facts()
-        right = images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
-        if self._hint not in (None, right):  # the hint was wrong; the worker's word counts
-            pending, batch = self._read_again(batch, right)
-        self._hint = right
-        pixels = np.stack([item.source.fitted for item in pending]) if pending else np.empty(0)
-        targets = [target.code for target in self._plan.drawing.targets]
-        rows = self._model.explain(images.PREPROCESS[facts.preprocess](pixels), targets) if pending else []
-        found = dict(zip(map(id, pending), rows, strict=True))
-        return [(item, found.get(id(item))) for item in batch]
+        geometry = images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
+        if self._hint not in (None, geometry):  # the hint was wrong; the worker's word counts
+            batch = [self._refitted(item, geometry) for item in batch]
+        self._hint = geometry
+        rows, end = self._rows(facts, [item.source.fitted for item in batch if item.source])
+        items: list[tuple[Prepared, Row | ImageError | None]] = []
+        left = iter(rows)
+        for item in batch:
+            row = next(left, None) if item.source else None
+            if item.source and row is None:  # the run ends here
+                break
+            items.append((item, row))
+        return Computed(items, end)
 
-    def draw(self, item: Prepared, row: Row | ImageError | None) -> Result:
-        """Pictures and arrays of one image."""
-        if row is None:
-            return item.result
-        if isinstance(row, ImageError):
-            return _failed(item.job, row, time.monotonic() - item.start)
-        context = Context(self._plan, self._facts(), self._fingerprint, self._hint)
-        return pictures.write(context, item.source, row, item.outputs, time.monotonic() - item.start)
+    def _rows(self, facts: Facts, fitted: list[np.ndarray]) -> tuple[list[Row | ImageError], GradvizError | None]:
+        rows: list[Row | ImageError] = []
+        if fitted:
+            pixels = images.PREPROCESS[facts.preprocess](np.stack(fitted))
+            try:
+                rows.extend(self._model.explain(pixels, [target.code for target in self._plan.drawing.targets]))
+            except GradvizError as error:
+                return rows, error
+        return rows, None
+
+    def _draw(self, item: Prepared, row: Row) -> Drawn | None:
+        """Pictures and arrays of one image, under temporary names; None when the run is over."""
+        try:
+            if self._closed or self.enough:
+                return None
+            context = Context(self._plan, self._facts(), self._digests, self._hint)
+            return pictures.draw(context, item.source, row, item.outputs, time.monotonic() - item.start)
+        except OutputError as error:
+            if ends_run(error, self._plan.out):
+                raise
+            return Drawn(unwritable(Result(str(item.job.path), "failed", seconds=time.monotonic() - item.start), error))
+        finally:
+            self.room.leave(item.source)
+
+    def _publish(self, futures: list[Future[Drawn | None]]) -> tuple[list[Result], GradvizError | None]:
+        """One that cannot be written for a reason that holds for all ends the run; the others are published."""
+        group, end = [], None
+        for future in futures:
+            try:
+                drawn = future.result()
+            except CancelledError:
+                drawn = None
+            except GradvizError as error:
+                end, drawn = end or error, None
+            if drawn is not None:
+                group.append(drawn)
+        if self._closed:
+            discard(group)
+            return [], None
+        results, error = self._publisher.publish(group)
+        return results, error or end
 
     # -- what they need ------------------------------------------------------------------------------------------
 
@@ -183,7 +354,6 @@ class _Crew:
             return self._plan.batch_size
         return default_batch(self._hint.height, self._hint.width) if self._hint else 1
 
-    @property
     def reads_ahead(self) -> int:
         return (BATCHES_AHEAD + 1) * (self.batch_size() if self._hint or self._plan.batch_size else 8)
 
@@ -191,8 +361,10 @@ class _Crew:
         """Start the worker with the first image that needs it."""
         with self._guard:
             if self._model_future is None and not self._closed:
-                self._model = RemoteModel(self._plan.model, self._plan.drawing.modes, self._plan.timeout)
-                self._model_future = self.computing.submit(self._load)
+                self._model = RemoteModel(
+                    self._plan.model, self._plan.drawing.modes, self._plan.timeout, self._plan.require_sandbox
+                )
+                self._model_future = self._computing.submit(self._load)
 
     def _load(self) -> Facts:
         facts = self._model.load()
@@ -207,94 +379,90 @@ class _Crew:
         return images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
 
     def _decode(self, job: Job, data: bytes, sha256: str, geometry: images.Geometry) -> Source:
-        """The image's pixels, from a decoder process."""
-        request = {
-            "limits": vars(self._limits),
-            "geometry": vars(geometry),
-            "pixels": pictures.needs_pixels(self._plan),
-        }
-        child = self._reader()
-        try:
-            answer, arrays = child.request(request, (np.frombuffer(data, np.uint8),), self._plan.timeout)
-        except ChildLost as lost:
-            child.close()
-            raise ImageError(lost.kind, f"decoding it failed: {lost.message}".replace("worker", "decoder")) from lost
-        self._readers.put(child)
-        if "error" in answer:
-            raise ImageError(answer["error"]["kind"], answer["error"]["message"])
-        pixels = arrays[1] if len(arrays) > 1 else None
-        return Source(job, tuple(answer["size"]), sha256, arrays[0], pixels)
+        """The image's pixels; they count as held until they are drawn."""
+        decoded = self._decoders.decode(data, geometry, pictures.needs_pixels(self._plan))
+        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
+        self.room.hold(source)
+        return source
 
-    def _reader(self) -> Child:
-        """A decoder that is idle, or a new one: there are never more than threads that ask."""
-        try:
-            return self._readers.get_nowait()
-        except Empty:
-            environment = sandbox.scrubbed_environment(self._scratch)
-            child = Child("gradviz_cli.reader", {"scratch": self._scratch}, environment, self._scratch)
-        with self._guard:
-            self._children.append(child)
-            if self._closed:
-                child.kill()
-        return child
-
-    def _read_again(self, batch: list[Prepared], geometry: images.Geometry):
-        again = []
-        for item in batch:
-            if item.source is not None and item.source.fitted.shape != (geometry.height, geometry.width, geometry.channels):
-                item = self._prepared_for(item, geometry)
-            again.append(item)
-        return [item for item in again if item.source is not None], again
-
-    def _prepared_for(self, item: Prepared, geometry: images.Geometry) -> Prepared:
+    def _refitted(self, item: Prepared, geometry: images.Geometry) -> Prepared:
+        """An image that was brought to another size than the model wants, read again."""
+        shape = (geometry.height, geometry.width, geometry.channels)
+        if item.source is None or item.source.fitted.shape == shape:
+            return item
+        self.room.leave(item.source)
         try:
             data = images.read_bytes(item.job.path, self._limits)
-            source = self._decode(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
-            return Prepared(item.job, item.outputs, item.start, source=source)
+            return replace(item, source=self._decode(item.job, data, hashlib.sha256(data).hexdigest(), geometry))
         except ImageError as error:
-            return Prepared(item.job, item.outputs, item.start, result=_failed(item.job, error, 0.0))
+            return replace(item, source=None, result=failed(item.job, error, time.monotonic() - item.start))
 
     def check(self) -> None:
         """A model that could not be loaded ends the run, also when no image got as far as needing it."""
         if self._model_future is not None:
             self._facts()
 
-    def close(self) -> None:
-        """Stop everything at once; drawings under way are finished, they are short."""
+    def close(self, patience: float | None = None) -> None:
+        """Stop everything at once; what is being drawn is finished and dropped, what is being published is finished.
+
+        With `patience` (seconds) nobody waits longer for that: the caller has to end the process.
+        """
         with self._guard:
             self._closed = True
-            children = list(self._children)
+        pools = (self._reading, self._computing, self._drawing, self._publishing)
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.room.close()
         if self._model is not None:
             self._model.close()
-        for child in children:
-            child.kill()
-        for pool in (self.reading, self.computing, self.drawing):
-            pool.shutdown(wait=True, cancel_futures=True)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._decoders.close()
+        wait_for([future for pool in pools for future in list(pool.unfinished)], patience)
+        self._publisher.close()
+        images.discard_all()
 
 
-def current(plan: Plan, job: Job, fingerprint: str, sha256: str) -> Result | None:
-    """The result of a job that has nothing to do: every picture exists and carries the digest it would get."""
-    records = []
-    for output in plans.outputs(plan, job):
-        record = pictures.is_current(plan, output, plans.digest(plan, output, fingerprint, sha256))
+def _known(value: Any) -> Future:
+    future: Future = Future()
+    future.set_result(value)
+    return future
+
+
+def _settled(item: Prepared, row: ImageError | None) -> Result:
+    """The result of an image that is not drawn."""
+    return item.result if row is None else failed(item.job, row, time.monotonic() - item.start)
+
+
+def look(
+    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: images.Limits, rehash: bool = False
+) -> tuple[bytes, str, Result | None]:
+    """An image file's bytes, their SHA-256, and the result that it has already when every picture is what it would be.
+
+    Raises
+    ------
+    ImageError
+        It cannot be read, or its name leaves no room for that of its pictures.
+    """
+    if job.trouble:
+        raise ImageError("unreadable", job.trouble)
+    _insist_on_names(outputs)
+    data = images.read_bytes(job.path, limits)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return data, sha256, None if plan.force else _current(plan, job, outputs, digests, sha256, rehash)
+
+
+def _current(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, sha256: str, rehash: bool) -> Result | None:
+    records, paths = [], {}
+    for output in outputs:
+        record = pictures.is_current(plan, output, digests.of(output, sha256))
         if record is None:
             return None
-        records.append((output, record))
-    names = tuple(str(output.path.relative_to(plan.out)) for output, _ in records)
-    targets = tuple({str(record.get("target")): record.get("target") for _, record in records}.values())
-    digest = plans.joint_digest([record["digest"] for _, record in records])
-    return Result(str(job.path), "current", names, targets, None, digest)
-
-
-def pending(plan: Plan, job: Job, fingerprint: str) -> tuple[Output, ...]:
-    """What a run would write for a job; nothing for one whose image cannot be read."""
-    try:
-        data = images.read_bytes(job.path, images.Limits(plan.max_pixels, plan.max_file_size))
-    except ImageError:
-        return ()
-    done = None if plan.force else current(plan, job, fingerprint, hashlib.sha256(data).hexdigest())
-    return () if done else plans.outputs(plan, job)
+        records.append(record)
+        paths.update(dict.fromkeys([output.path, *pictures.arrays(plan, output)]))
+    names = {str(path.relative_to(plan.out)): path for path in paths}
+    hashes = {name: pictures.sha256_of(path) for name, path in names.items()} if rehash else {}
+    targets = tuple({str(record.get("target")): record.get("target") for record in records}.values())
+    digest = plans.joint_digest([record["digest"] for record in records])
+    return Result(str(job.path), "current", tuple(names), targets, None, digest, hashes=hashes)
 
 
 def _insist_on_names(outputs: Iterable[Output]) -> None:
@@ -304,9 +472,17 @@ def _insist_on_names(outputs: Iterable[Output]) -> None:
             raise ImageError("name", "its name leaves no room for the name of its picture; rename it")
 
 
-def _failed(job: Job, error: ImageError, seconds: float) -> Result:
+def failed(job: Job, error: ImageError, seconds: float = 0.0) -> Result:
+    """The result of an image that cannot be read or explained."""
     described = {"kind": error.kind, "message": error.message}
     return Result(str(job.path), "failed", (), (), described, None, seconds)
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _geometry_hint(plan: Plan) -> images.Geometry | None:
@@ -317,5 +493,3 @@ def _geometry_hint(plan: Plan) -> images.Geometry | None:
     if height < 1 or width < 1 or height * width > plan.max_pixels:
         return None
     return images.Geometry(height, width, shape[3], plan.drawing.fit)
-
-

@@ -747,6 +747,16 @@ _REMEDIES = {
 }
 
 
+class Staged(NamedTuple):
+    """A file that has all its bytes, but not yet its name."""
+
+    temporary: bytes
+    final: bytes
+
+
+_unpublished: set[Staged] = set()
+
+
 def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
     """Write a file that is there whole or not at all; what was there before stays until then.
 
@@ -764,27 +774,62 @@ def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
     OutputError
         Names the path and what to do. The temporary file is gone, also after Ctrl-C.
     """
+    staged = stage(path, data, sync=sync)
+    publish(staged)
+    if sync:
+        with writing(path):
+            sync_folder(os.path.dirname(staged.final) or b".")
+
+
+def stage(path: AnyPath, data: bytes, *, sync: bool = False) -> Staged:
+    """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`."""
+    with writing(path):
+        final = os.fsencode(path)
+        _require_replaceable(final)
+        temporary = os.path.join(os.path.dirname(final), os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
+        staged = Staged(temporary, final)
+        _unpublished.add(staged)
+        try:
+            _write_new(temporary, data, sync)
+        except BaseException:  # Ctrl-C as well
+            discard(staged)
+            raise
+        return staged
+
+
+def publish(staged: Staged) -> None:
+    """The second half of `write_whole`: the file gets its name; where it cannot, the temporary is gone."""
     try:
-        _write_and_rename(os.fsencode(path), data, sync)
+        with writing(staged.final):
+            os.replace(*staged)
+        _unpublished.discard(staged)
+    except BaseException:
+        discard(staged)
+        raise
+
+
+def discard(staged: Staged) -> None:
+    """Remove the temporary file."""
+    with suppress(OSError):
+        os.unlink(staged.temporary)
+    _unpublished.discard(staged)
+
+
+def discard_all() -> None:
+    """Remove every temporary file of this process."""
+    for staged in list(_unpublished):
+        discard(staged)
+
+
+@contextmanager
+def writing(path: AnyPath) -> Iterator[None]:
+    """What the system refuses, as an OutputError that names the path."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         remedy = _REMEDIES.get(getattr(error, "errno", None), "choose another folder with --out")
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
-
-
-def _write_and_rename(final: bytes, data: bytes, sync: bool) -> None:
-    _require_replaceable(final)
-    folder = os.path.dirname(final) or b"."
-    temporary = os.path.join(folder, os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
-    try:
-        _write_new(temporary, data, sync)
-        os.replace(temporary, final)
-    except BaseException:  # Ctrl-C as well
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-    if sync:
-        _sync_folder(folder)
 
 
 def _require_replaceable(final: bytes) -> None:
@@ -812,7 +857,8 @@ def _write_new(path: bytes, data: bytes, sync: bool) -> None:
             os.fsync(fd)
 
 
-def _sync_folder(folder: bytes) -> None:
+def sync_folder(folder: AnyPath) -> None:
+    """Wait until the names in a folder are on the disk."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:  # a folder that may be written but not read
@@ -829,16 +875,19 @@ def _sync_folder(folder: bytes) -> None:
 _LEFT_BEHIND = re.compile(re.escape(os.fsencode(TEMPORARY)) + rb"[0-9a-f]{16}\.tmp")
 
 
-def sweep(folder: AnyPath) -> int:
-    """Remove what killed runs left half-written in this folder, not below it; the number of files removed.
+def sweep(folder: AnyPath, *, below: bool = False) -> int:
+    """Remove what killed runs left half-written in this folder, and `below` it; the number of files removed.
 
-    Only while no other run writes there: hold the lock of the output folder.
+    Only while no other run writes there: hold the lock of the output folder. Links are not followed.
     """
-    removed = 0
-    with suppress(OSError), os.scandir(os.fsencode(folder)) as entries:
-        for entry in entries:
-            if _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                with suppress(OSError):
-                    os.unlink(entry.path)
-                    removed += 1
+    removed, folders = 0, [os.fsencode(folder)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if below and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+                        removed += 1
     return removed

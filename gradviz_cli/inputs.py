@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
+import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gradviz_cli.errors import UsageError
+import numpy as np
+
+from gradviz_cli.errors import TimeUp, UsageError
+from gradviz_cli.images import printable
 from gradviz_cli.plan import Job
+
+Identity = tuple[int, int]  # device and inode
 
 
 @dataclass(frozen=True)
 class Inputs:
     """The images of a run; walked through as often as needed, one at a time, so that a million names need no list.
 
-    A folder is searched recursively in name order; hidden files and folders, and what lies under OUT, are left out. A
-    file that is named stands for itself, whatever its name.
+    A folder is searched recursively in name order; hidden files and folders, links to folders, and what lies under
+    OUT are left out. A file that is named stands for itself, whatever its name.
 
     Attributes
     ----------
@@ -39,48 +47,79 @@ class Inputs:
         """Every image of this shard."""
         return (job for job in self._all() if _in_shard(job.rel, *self.shard))
 
-    def check(self) -> None:
+    def check(self, names: Callable[[str], Iterable[str]] | None = None, end: float | None = None) -> None:
         """Raise UsageError when an argument does not exist, or when two images would share their outputs' names.
 
-        Names below one folder differ by themselves, so only several arguments are walked through.
+        Parameters
+        ----------
+        names : callable, optional
+            Gives the names that the outputs of an image begin with, where they may equal those of another image in the
+            same folder. Else names below one folder differ by themselves, and only several arguments are walked through.
+        end : float, optional
+            Monotonic time at which TimeUp is raised.
         """
         for path in self.paths:
             if not os.path.lexists(path):
-                raise UsageError(f"no such file or folder: {path}", "check the path")
-        if len(self.paths) == 1 and self.listed is None:
+                raise UsageError(f"no such file or folder: {printable(path)}", "check the path")
+        if names is None and len(self.paths) == 1 and self.listed is None:
             return
-        seen: set[int] = set()
+        names = names or (lambda rel: (rel,))
+        hashes = array("q", (hash(name) for job in _until(end, self._all()) for name in names(job.rel)))
+        seen = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
+        twice = set(seen[1:][seen[1:] == seen[:-1]].tolist())
+        if twice:
+            self._insist_on_difference(twice, names)
+
+    def _insist_on_difference(self, twice: set[int], names: Callable[[str], Iterable[str]]) -> None:
+        """Hashes can collide; names decide."""
+        first: dict[str, Path] = {}
         for job in self._all():
-            key = hash(job.rel)
-            if key in seen:
-                self._insist_on_clash(job)
-            seen.add(key)
+            for name in names(job.rel):
+                if hash(name) in twice and name in first:
+                    raise _clash(first[name], job.path, name)
+                if hash(name) in twice:
+                    first[name] = job.path
 
     def _all(self) -> Iterator[Job]:
-        out = os.path.realpath(self.out)
+        out = _identity(self.out)
         for path in self.paths:
-            yield from _below(path, "", out) if path.is_dir() else (Job(path, path.name),)
+            yield from _jobs(path, out)
         for path in self.listed() if self.listed else ():
-            yield from _below(path, "", out) if path.is_dir() else (Job(path, path.name),)
+            yield from _jobs(path, out)
 
-    def _insist_on_clash(self, second: Job) -> None:
-        """Hashes can collide; names decide."""
-        same = [job.path for job in self._all() if job.rel == second.rel]
-        if len(same) > 1:
-            raise UsageError(
-                f"{same[0]} and {same[1]} would both be written as {second.rel}.*", "run them into two folders with --out"
-            )
+
+def _until(end: float | None, jobs: Iterator[Job]) -> Iterator[Job]:
+    for job in jobs:
+        if end is not None and time.monotonic() >= end:
+            raise TimeUp("--max-duration is reached while the images are listed", "give more time, or fewer images")
+        yield job
+
+
+def _clash(first: Path, second: Path, name: str) -> UsageError:
+    if first == second:
+        return UsageError(f"{printable(first)} is given twice", "name it once")
+    return UsageError(
+        f"{printable(first)} and {printable(second)} would both be written as {printable(name)}.*",
+        "run them into two folders with --out, or give the folder that holds both",
+    )
 
 
 def names_in(file: BinaryIO, null: bool) -> Iterator[Path]:
-    """The names in a list, one a line or NUL-ended; empty ones are passed over."""
-    end, rest = b"\0" if null else b"\n", b""
-    file.seek(0)
-    while chunk := file.read(1 << 16):
+    """The names in a list, one a line (of Unix or Windows) or NUL-ended; empty ones are passed over.
+
+    Several may walk through the same open file at once.
+    """
+    end, rest, at = b"\0" if null else b"\n", b"", 0
+    while chunk := os.pread(file.fileno(), 1 << 16, at):
+        at += len(chunk)
         *whole, rest = (rest + chunk).split(end)
-        yield from (Path(os.fsdecode(name)) for name in whole if name)
+        yield from (_named(name, null) for name in whole if name.strip(b"\r"))
     if rest:
-        yield Path(os.fsdecode(rest))
+        yield _named(rest, null)
+
+
+def _named(name: bytes, null: bool) -> Path:
+    return Path(os.fsdecode(name if null else name.removesuffix(b"\r")))
 
 
 def _in_shard(rel: str, number: int, count: int) -> bool:
@@ -89,19 +128,63 @@ def _in_shard(rel: str, number: int, count: int) -> bool:
     return int.from_bytes(hashlib.sha256(os.fsencode(rel)).digest()[:8], "big") % count == number - 1
 
 
-def _below(folder: Path, rel: str, out: str) -> Iterator[Job]:
-    try:
-        names = sorted(os.listdir(folder), reverse=True)
-    except OSError:
-        yield Job(folder, rel or folder.name)  # fails as an image does, with its name
-        return
-    while names:  # given back one by one
+def _jobs(path: Path, out: Identity | None) -> Iterator[Job]:
+    """A file by itself; of a folder what is below it."""
+    if not os.path.isdir(path):
+        yield Job(path, path.name)
+    elif not _inside(path, out):
+        yield from _below(path, out)
+
+
+def _below(top: Path, out: Identity | None) -> Iterator[Job]:
+    """Depth first and in name order; names are sorted folder by folder, and given back one by one."""
+    open_folders = [(os.fspath(top), "", _listing(os.fspath(top)))]
+    while open_folders:
+        folder, rel, names = open_folders[-1]
+        if isinstance(names, str):
+            yield Job(Path(folder), rel or top.name, names)
+        if isinstance(names, str) or not names:
+            open_folders.pop()
+            continue
         name = names.pop()
-        path = folder / name
         if name.startswith("."):
             continue
-        inner = f"{rel}/{name}" if rel else name
-        if not os.path.isdir(path):
-            yield Job(path, inner)
-        elif not os.path.islink(path) and os.path.realpath(path) != out:
-            yield from _below(path, inner, out)
+        path, inner = os.path.join(folder, name), f"{rel}/{name}" if rel else name
+        status = _status(path)
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            if (status.st_dev, status.st_ino) != out:
+                open_folders.append((path, inner, _listing(path)))
+        elif not os.path.isdir(path):  # a link to a folder may lead anywhere, also in a circle
+            yield Job(Path(path), inner)
+
+
+def _listing(folder: str) -> list[str] | str:
+    """The names in a folder, the first one last; or why it cannot be listed."""
+    try:
+        return sorted(os.listdir(folder), reverse=True)
+    except OSError as error:
+        return f"the folder cannot be listed: {error.strerror}"
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _identity(folder: str | os.PathLike) -> Identity | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _inside(folder: Path, out: Identity | None) -> bool:
+    """Whether a folder is OUT or lies below it, by whatever name."""
+    try:
+        real = Path(os.path.realpath(folder))
+    except OSError:  # the working folder is gone
+        return False
+    return out is not None and any(_identity(place) == out for place in (real, *real.parents))

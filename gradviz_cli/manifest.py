@@ -6,20 +6,53 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from gradviz_cli.errors import Locked, OutputError
-from gradviz_cli.plan import Result
+from gradviz_cli.images import printable
+from gradviz_cli.plan import Result, now
 
 MANIFEST = "manifest.jsonl"
 LOCK = ".gradviz.lock"
+_KEPT = 200  # bytes of the lock file that are read
+
+
+class Lock:
+    """OUT's lock while it is held. The file says who holds it; what a killed run wrote stays there.
+
+    Attributes
+    ----------
+    unfinished : bool
+        The run before was killed: temporary files may lie about, and pictures that are not in the manifest.
+    """
+
+    def __init__(self, handle: int):
+        self._handle = handle
+        self.unfinished = bool(_holder(handle))
+
+    def begin(self) -> None:
+        """From here on a kill leaves the lock unfinished."""
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"process {os.getpid()} on {os.uname().nodename} since {now()}\n".encode(), 0)
+
+    def finish(self) -> None:
+        """What there was to clean up is cleaned up."""
+        os.ftruncate(self._handle, 0)
+
+    def moved(self, out: Path) -> Path | None:
+        """Where OUT has been moved since the run began; None when it has not, or the system does not say."""
+        try:
+            folder = Path(os.readlink(f"/proc/self/fd/{self._handle}")).parent
+            return folder if folder.is_dir() and not (out.exists() and out.samefile(folder)) else None
+        except OSError:
+            return None
 
 
 @contextmanager
-def held(out: Path, wait: float) -> Iterator[None]:
+def held(out: Path, wait: float) -> Iterator[Lock]:
     """Make OUT, hold its lock inside; the kernel frees it when the process ends in whatever way.
 
     Raises
@@ -29,14 +62,13 @@ def held(out: Path, wait: float) -> Iterator[None]:
     OutputError
         OUT cannot be made or written.
     """
-    try:
+    with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror}", "choose another folder with --out") from error
     try:
-        _lock(handle, out, wait)
-        yield
+        with _writing(out / LOCK):
+            _lock(handle, out, wait)
+        yield Lock(handle)
     finally:
         os.close(handle)
 
@@ -49,46 +81,87 @@ def _lock(handle: int, out: Path, wait: float) -> None:
             return
         except BlockingIOError:
             if time.monotonic() >= end:
-                raise Locked(f"{out}: another run is writing there", "let it finish, or wait with --lock-wait S") from None
+                who = _holder(handle)
+                message = f"{printable(out)}: another run is writing there{f' ({who})' if who else ''}"
+                raise Locked(message, "let it finish, or wait with --lock-wait S") from None
             time.sleep(min(0.1, max(0.0, end - time.monotonic())))
 
 
-class Manifest:
-    """Appends whole lines; begins on a new one where a killed run left a torn line."""
+def _holder(handle: int) -> str:
+    return printable(os.pread(handle, _KEPT, 0).decode("utf-8", "replace").strip())
 
-    def __init__(self, out: Path):
-        self._path = out / MANIFEST
-        try:
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{printable(path)}: cannot be written: {error.strerror}"
+        raise OutputError(message, "make room or give permission there, or choose another folder with --out") from error
+
+
+class Manifest:
+    """Appends whole lines; begins on a new one where a killed run left a torn line.
+
+    Parameters
+    ----------
+    more : mapping
+        Fields that every line gets.
+
+    Attributes
+    ----------
+    behind : bool
+        Pictures have been published that are not in the manifest; true for good where writing it failed.
+    """
+
+    def __init__(self, out: Path, more: Mapping[str, Any] | None = None):
+        self._path, self._more = out / MANIFEST, dict(more or {})
+        self.behind = False
+        with _writing(self._path):
             self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
-                self._write(b"\n")
-        except OSError as error:
-            raise self._failure(error) from error
+                self._append(b"\n")
 
-    def add(self, result: Result) -> None:
-        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        try:
-            self._write((json.dumps(result.record(now)) + "\n").encode())
-        except OSError as error:
-            raise self._failure(error) from error
+    def add(self, *results: Result) -> None:
+        """A line for each result.
 
-    def close(self) -> None:
-        os.close(self._handle)
+        Raises
+        ------
+        OutputError
+            They cannot be written; then none of them is.
+        """
+        time_ = now()
+        lines = [json.dumps({**result.record(time_), **self._more}) + "\n" for result in results]
+        with _writing(self._path):
+            self._append("".join(lines).encode())
 
-    def _write(self, line: bytes) -> None:
-        """All of the line or none of it: what a full disk let through is taken back."""
+    @contextmanager
+    def writing(self) -> Iterator[Callable[..., None]]:
+        """Around the publishing of pictures that are added inside."""
+        self.behind = True
+        yield self.add
+        self.behind = False
+
+    def close(self, sync: bool = True) -> None:
+        """With `sync`, wait until all lines are on the disk."""
+        with _writing(self._path):
+            try:
+                if sync:
+                    os.fsync(self._handle)
+            finally:
+                os.close(self._handle)
+
+    def _append(self, data: bytes) -> None:
+        """All of it or nothing: what a full disk let through is taken back."""
         start = os.fstat(self._handle).st_size
-        view = memoryview(line)
+        view = memoryview(data)
         try:
             while view:
                 view = view[os.write(self._handle, view) :]
         except OSError:
             os.ftruncate(self._handle, start)
             raise
-
-    def _failure(self, error: OSError) -> OutputError:
-        return OutputError(f"{self._path}: cannot be written: {error.strerror}", "free space, or choose another --out")
 
 
 def read(out: Path) -> Iterator[dict]:

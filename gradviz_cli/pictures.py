@@ -1,10 +1,11 @@
-"""The attributions of one image -> its files: pictures, with what they show written into them, and arrays."""
+"""The attributions of one image -> its files, staged: pictures, with what they show written into them, and arrays."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import numpy as np
 
 from gradviz_cli import images, panel, render
 from gradviz_cli import plan as plans
-from gradviz_cli.errors import OutputError
-from gradviz_cli.plan import Job, Output, Plan, Result
+from gradviz_cli.errors import ImageError, OutputError
+from gradviz_cli.plan import Digests, Job, Output, Plan, Result
 from gradviz_cli.remote import Facts, Row
 from gradviz_cli.version import __version__
 
+MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 WHY = {
     "zero": "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
     "nonfinite": "the attribution holds NaN or infinity: the model overflows on this image; check --preprocess",
@@ -40,7 +42,7 @@ class Context:
 
     plan: Plan
     facts: Facts
-    fingerprint: str
+    digests: Digests
     geometry: images.Geometry
 
     @property
@@ -54,29 +56,69 @@ def needs_pixels(plan: Plan) -> bool:
     return any(style == "panel" or render.STYLES[style].needs_image for style in plan.drawing.styles)
 
 
-def write(context: Context, source: Source, row: Row, outputs: Sequence[Output], seconds: float) -> Result:
-    """Draw and write every output of one image.
+@dataclass(frozen=True)
+class Drawn:
+    """One image that is done, its files still under temporary names."""
+
+    result: Result
+    files: tuple[images.Staged, ...] = ()
+
+
+class _Files:
+    """The files of one image so far: staged, with their hashes."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        self.staged: list[images.Staged] = []
+        self.hashes: dict[Path, str] = {}
+
+    def add(self, path: Path, data: bytes) -> None:
+        try:
+            staged = images.stage(path, data)
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            _make_folders(path.parent, self._out)
+            staged = images.stage(path, data)
+        self.staged.append(staged)
+        self.hashes[path] = hashlib.sha256(data).hexdigest()
+
+
+def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], seconds: float) -> Drawn:
+    """Draw every output of one image.
 
     A map that is zero or not finite is not drawn (unless --allow-empty-map): the others are, and the image fails.
+
+    Raises
+    ------
+    OutputError
+        One of them cannot be written; none is left behind then.
     """
     drawing = context.plan.drawing
     maps = _attributions(context, row)
     bad = {key: word for key, value in maps.items() if (word := render.degenerate(value))}
     drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
-    hashes = _write_arrays(context, outputs, maps, drawable) if drawing.raw else {}
-    for output in outputs:
-        if _keys(context, output) <= drawable.keys():
-            hashes[output.path] = _write_picture(context, source, row, output, drawable, hashes)
+    files = _Files(context.plan.out)
+    try:
+        if drawing.raw:
+            _draw_arrays(context, outputs, maps, drawable, files)
+        for output in outputs:
+            if _keys(context, output) <= drawable.keys():
+                _draw_picture(context, source, row, output, drawable, files)
+    except BaseException:
+        for staged in files.staged:
+            images.discard(staged)
+        raise
     error = None
     status = "written"
     if bad and not drawing.allow_empty_map:
         (mode, place), status = next(iter(bad.items()))
         error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
-    by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in hashes.items()}
+    by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     targets = tuple(_target(context, row, place) for place in range(len(drawing.targets)))
-    digests = [plans.digest(context.plan, output, context.fingerprint, source.sha256) for output in outputs]
-    digest, image = plans.joint_digest(digests), str(source.job.path)
-    return Result(image, status, tuple(by_name), targets, error, digest, seconds, by_name)
+    digest = plans.joint_digest([context.digests.of(output, source.sha256) for output in outputs])
+    result = Result(str(source.job.path), status, tuple(by_name), targets, error, digest, seconds, by_name)
+    return Drawn(result, tuple(files.staged))
 
 
 def _attributions(context: Context, row: Row) -> dict[tuple[str, int], np.ndarray]:
@@ -91,33 +133,23 @@ def _keys(context: Context, output: Output) -> set[tuple[str, int]]:
     return {(mode, place) for mode in modes}
 
 
-def _write_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawable: dict) -> dict[Path, str]:
-    """Write each attribution once; path -> SHA-256 of the file."""
-    written = {}
+def _draw_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawable: dict, files: _Files) -> None:
+    """Each attribution once."""
     for output in outputs:
         key = (output.mode, context.plan.drawing.targets.index(output.target))
-        if output.mode is None or output.array_path in written or key not in drawable:
-            continue
-        data = images.encode_npy(np.ascontiguousarray(maps[key]))
-        _make_folder(output.array_path)
-        images.write_whole(output.array_path, data)
-        written[output.array_path] = hashlib.sha256(data).hexdigest()
-    return written
+        if output.mode is not None and output.array_path not in files.hashes and key in drawable:
+            files.add(output.array_path, images.encode_npy(np.ascontiguousarray(maps[key])))
 
 
-def _write_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, arrays: dict) -> str:
-    """Draw and write one picture; returns the SHA-256 of its file."""
+def _draw_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, files: _Files) -> None:
     place = context.plan.drawing.targets.index(output.target)
     if output.style == "panel":
         pixels, palette, scale = _panel(context, source, row, place, drawable), None, None
     else:
         picture = _picture(context, source, output, place, drawable)
         pixels, palette, scale = picture.pixels, picture.palette, picture.scale
-    text = _text(context, source, row, output, place, scale, arrays.get(output.array_path))
-    _make_folder(output.path)
-    data = images.encode_png(pixels, palette, text)
-    images.write_whole(output.path, data)
-    return hashlib.sha256(data).hexdigest()
+    text = _text(context, source, row, output, place, scale, files.hashes.get(output.array_path))
+    files.add(output.path, images.encode_png(pixels, palette, text))
 
 
 def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> render.Picture:
@@ -142,7 +174,7 @@ def _panel(context: Context, source: Source, row: Row, place: int, drawable: dic
     fields = {mode: style.reduce(drawable[mode, place]) for mode in drawing.modes}
     common = style.share(style.limits(field, look) for field in fields.values()) if shared else None
     target = _target(context, row, place)
-    lines = (target["label"] or f"class {target['index']}", f"score {float(row.score[place]):.4g}")
+    lines = (target["label"] or f"class {target['index']}", f"score {target['score']:.4g}")
     size = panel.size_in_panel(*source.size)
     columns = []
     for mode, field in fields.items():
@@ -170,7 +202,7 @@ def _target(context: Context, row: Row, place: int) -> dict:
 
 
 def _number(value: np.floating) -> float | None:
-    """As JSON can say it: that knows neither NaN nor infinity."""
+    """None for NaN and infinity, which JSON does not have."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -188,37 +220,48 @@ def _text(context, source, row, output, place, scale, array_sha256) -> str:
         "clip": plan.drawing.clip,
         "scale": list(scale) if scale else None,
         "unit": "attribution per model-input unit",
-        "model": context.fingerprint,
+        "model": context.digests.fingerprint,
         "image": source.sha256,
-        "digest": plans.digest(plan, output, context.fingerprint, source.sha256),
+        "digest": context.digests.of(output, source.sha256),
     }
     if array_sha256:
         record["npy"] = array_sha256
     return json.dumps(record)
 
 
+def arrays(plan: Plan, output: Output) -> tuple[Path, ...]:
+    """The array that is written beside a picture."""
+    return (output.array_path,) if plan.drawing.raw and output.mode is not None else ()
+
+
 def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
     """What the existing picture says, when it (and with --raw its array) is what would be written again."""
     try:
         record = json.loads(images.read_text(output.path) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or record.get("digest") != digest:
         return None
-    if plan.drawing.raw and output.mode is not None and not _same_file(output.array_path, record.get("npy")):
+    right = all((found := sha256_of(path)) and found == record.get("npy") for path in arrays(plan, output))
+    return record if right else None
+
+
+def sha256_of(path: Path) -> str | None:
+    """Of a file that a run wrote; None where there is none that can be read."""
+    try:
+        return hashlib.sha256(images.read_bytes(path, images.Limits(max_file_size=MAX_OUTPUT))).hexdigest()
+    except ImageError:
         return None
-    return record
 
 
-def _same_file(path: Path, sha256: str | None) -> bool:
-    try:
-        return sha256 is not None and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
-    except OSError:
-        return False
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made: {error.strerror}", "choose another folder with --out") from error
+def _make_folders(folder: Path, out: Path) -> None:
+    """Make a folder below OUT; OUT itself is there, or was taken away and must not come back empty."""
+    missing = []
+    while folder != out and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with images.writing(folder):
+            with suppress(FileExistsError):  # another thread was faster
+                folder.mkdir()
+            images.sync_folder(folder.parent)

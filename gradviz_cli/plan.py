@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from gradviz_cli.errors import ExitCode, UsageError, gravest
 # Part of every digest: raised when the same options would give other pixels than before.
 DRAWING_VERSION = 1
 ESTIMATOR = "gradient"
+MOST_DIGITS = 6  # of a class index; no model has more than a million classes
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One image: where it is, and the name that its outputs have under OUT."""
+    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for."""
 
     path: Path
     rel: str
+    trouble: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,15 @@ class Result:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
         hashes = line.pop("hashes")
-        more = {"seconds": round(self.seconds, 3), "time": time, "source": os.path.abspath(self.image), "sha256": hashes}
+        more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(self.image), "sha256": hashes}
         return {**line, **more}
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except OSError:  # the working folder is gone
+        return path
 
 
 @dataclass
@@ -186,13 +197,19 @@ def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Targ
     """
     found: list[Target] = []
     for spec in specs:
-        if spec.startswith("top") and spec[3:].isdigit() and int(spec[3:]) > 0:
-            found.extend(Target(rank=rank) for rank in range(int(spec[3:])))
-        elif spec.isdigit():
-            found.append(Target(index=int(spec)))
+        count, index = _number(spec.removeprefix("top")), _number(spec)
+        if spec.startswith("top") and count:
+            found.extend(Target(rank=rank) for rank in range(count))
+        elif index is not None:
+            found.append(Target(index=index))
         else:
             found.append(Target(index=_index_of(spec, labels)))
     return tuple(dict.fromkeys(found))
+
+
+def _number(text: str) -> int | None:
+    """A whole number that can be a class."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
 def _index_of(label: str, labels: tuple[str, ...]) -> int:
@@ -224,17 +241,49 @@ def outputs(plan: Plan, job: Job) -> tuple[Output, ...]:
     return tuple(found)
 
 
-def digest(plan: Plan, output: Output, fingerprint: str, image_sha256: str) -> str:
-    """SHA-256 over everything that changes a pixel of this output."""
-    drawing, model = asdict(plan.drawing), asdict(plan.model)
-    together = output.style == "panel" or plan.drawing.scale == "shared"
-    if not together:
-        drawing.update(modes=output.mode, targets=output.target.spec)
-    drawing.update(styles=output.style, target=output.target.spec)
-    del model["path"], drawing["raw"]
-    labels = plan.labels if output.style == "panel" else ()
-    facts = [DRAWING_VERSION, ESTIMATOR, fingerprint, image_sha256, model, drawing, labels]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def stems(plan: Plan) -> Callable[[str], Iterable[str]] | None:
+    """What the outputs of an image are named by, where two images of one folder may share it; else None.
+
+    A panel has no mode in its name: `cat.3` and the panel of class 3 of `cat` would both be `cat.3.panel.png`.
+    """
+    parts = {target.name for target in plan.drawing.targets}
+    if "panel" not in plan.drawing.styles or parts == {""}:
+        return None
+    return lambda rel: {".".join(filter(None, [rel, part])) for part in parts | {""}}
+
+
+class Digests:
+    """The digests of a run's outputs: SHA-256 over everything that changes a pixel.
+
+    What is the same for all images is hashed once, so that a million images that are current cost little.
+    """
+
+    def __init__(self, plan: Plan, fingerprint: str):
+        self._plan, self.fingerprint = plan, fingerprint
+        self._shared: dict[tuple, str] = {}
+
+    def of(self, output: Output, image_sha256: str) -> str:
+        kind = (output.mode, output.target, output.style)
+        if kind not in self._shared:
+            self._shared[kind] = self._of_kind(output)
+        return hashlib.sha256(f"{self._shared[kind]} {image_sha256}".encode()).hexdigest()
+
+    def _of_kind(self, output: Output) -> str:
+        plan = self._plan
+        drawing, model = asdict(plan.drawing), asdict(plan.model)
+        together = output.style == "panel" or plan.drawing.scale == "shared"
+        if not together:
+            drawing.update(modes=output.mode, targets=output.target.spec)
+        drawing.update(styles=output.style, target=output.target.spec)
+        del model["path"], drawing["raw"]
+        labels = plan.labels if output.style == "panel" else ()
+        facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def now() -> str:
+    """The time as RFC 3339, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def joint_digest(digests: list[str]) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from gradviz_cli import errors, fingerprint, images, peek, wire
 from gradviz_cli.errors import ImageError, ModelRefused, ModelUnusable
 from gradviz_cli.plan import ModelOptions
+from gradviz_cli.scratch import Scratch
 from gradviz_cli.supervisor import Child, ChildLost
 from gradviz_cli.worker import sandbox
 
@@ -73,12 +72,13 @@ class RemoteModel:
     ):
         self._options, self._modes, self._timeout = options, tuple(modes), timeout
         self._require_sandbox = require_sandbox
-        self._scratch = tempfile.mkdtemp(prefix="gradviz-")
+        self._scratch = Scratch()
         self._child: Child | None = None
         self._shape: tuple[int, int, int] = (0, 0, 0)  # of one image, once loaded
         self._closed = False
         self._strikes = 0
-        self.largest: int | None = None  # the batch that fitted into memory, once one did not
+        self._accidents = 0
+        self.largest: int | None = None  # the batch that fits into memory and time, once one did not
 
     def load(self) -> Facts:
         """Start the worker and load the model.
@@ -124,13 +124,16 @@ class RemoteModel:
         read = sorted({str(file) for file in files})
         if len(read) > MAX_GRANTS:
             read = sorted({os.path.dirname(file) for file in read})
-        config = {"read": read, "scratch": self._scratch, "memory_limit": _memory_limit()}
-        environment = sandbox.scrubbed_environment(self._scratch, _kernels(Path(path)))
-        return Child("gradviz_cli.worker", config, environment, self._scratch, self._look_after)
+        config = {"read": read, "scratch": self._scratch.path, "memory_limit": _memory_limit()}
+        environment = sandbox.scrubbed_environment(self._scratch.path, _kernels(Path(path)))
+        try:
+            return Child("gradviz_cli.worker", config, environment, self._scratch.path, self._look_after)
+        except ChildLost as lost:
+            raise ModelUnusable(f"{self._options.path}: {lost.message}", "free memory, or raise ulimit -u and -n") from lost
 
     def _look_after(self) -> str | None:
         """Why the worker must end, if it must."""
-        if _usage(self._scratch) > MAX_SCRATCH:
+        if _usage(self._scratch.path) > MAX_SCRATCH:
             return f"the worker wrote more than {MAX_SCRATCH >> 20} MiB of temporary files"
         return None
 
@@ -156,40 +159,70 @@ class RemoteModel:
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str] | None = None
-    ) -> list[Row | ImageError]:
-        """One outcome for each image [n, h, w, c]; a batch that brings the worker down is halved until the guilty is found."""
+    ) -> Iterator[Row | ImageError]:
+        """One outcome for each image [n, h, w, c], in order; a batch that brings the worker down is taken apart.
+
+        Raises
+        ------
+        ModelUnusable
+            After the outcomes that were found: the model, not the images, is at fault.
+        """
         self._modes = self._modes if modes is None else tuple(modes)
-        if self.largest is not None and len(images) > self.largest:
-            return self._halves(images, targets)
+        start = 0
+        while start < len(images):
+            end = start + (self.largest or len(images))
+            yield from self._part(images[start:end], targets)
+            start = end
+
+    def _part(self, images: np.ndarray, targets: Sequence[int]) -> Iterator[Row | ImageError]:
+        outcome = self._outcome(images, targets)
+        if not isinstance(outcome, ImageError):
+            self._strikes = 0
+            yield from outcome
+        elif len(images) == 1:
+            yield outcome
+            self._strike(outcome)
+        else:
+            yield from self._taken_apart(images, targets, outcome)
+
+    def _outcome(self, images: np.ndarray, targets: Sequence[int]) -> list[Row] | ImageError:
+        if not self._child.alive and not self._closed:  # it ended while it had nothing to do: no image's fault
+            self._replace()
         try:
-            outcome = self._ask(images, targets)
+            return self._ask(images, targets)
         except ChildLost as lost:
             if self._closed:
                 raise
             self._replace()
-            return self._after_loss(images, targets, lost.kind, lost.message)
-        if isinstance(outcome, ImageError):
-            return self._after_loss(images, targets, outcome.kind, outcome.message)
-        self._strikes = 0
-        return outcome
+            hint = f"{lost.message}; see --timeout" if lost.kind == "timeout" else lost.message
+            return ImageError(lost.kind, hint)
 
-    def _after_loss(self, images: np.ndarray, targets: Sequence[int], kind: str, message: str) -> list[Row | ImageError]:
-        if len(images) > 1:
-            if kind == "memory":
+    def _taken_apart(self, images: np.ndarray, targets: Sequence[int], why: ImageError) -> Iterator[Row | ImageError]:
+        """The outcomes of a batch that failed as a whole.
+
+        A crash or a hang costs a new worker each time, so the guilty image is looked for one by one; a batch that was too
+        large is halved.
+        """
+        step = 1 if why.kind in ("crash", "timeout") else -(-len(images) // 2)
+        innocent = True
+        for start in range(0, len(images), step):
+            for found in self._part(images[start : start + step], targets):
+                innocent &= isinstance(found, Row)
+                yield found
+        if innocent:  # each fits by itself; a single crash may have been an accident
+            self._accidents += 1
+            if why.kind != "crash" or self._accidents > 1:
                 self.largest = max(1, len(images) // 2)
-            return self._halves(images, targets)
-        if kind != "model":
+
+    def _strike(self, outcome: ImageError) -> None:
+        """Count an image that brought the worker down alone."""
+        if outcome.kind != "model":
             self._strikes += 1
         if self._strikes >= STRIKES:
             raise ModelUnusable(
-                f"{self._options.path}: {message}, on {STRIKES} different images in a row",
-                "it is the model and not the images; see -v",
+                f"{self._options.path}: {outcome.message}, on {STRIKES} different images in a row",
+                "it is the model and not the images, or move these images away; see -v",
             )
-        return [ImageError(kind, message)]
-
-    def _halves(self, images: np.ndarray, targets: Sequence[int]) -> list[Row | ImageError]:
-        middle = len(images) // 2
-        return self.explain(images[:middle], targets) + self.explain(images[middle:], targets)
 
     def _ask(self, images: np.ndarray, targets: Sequence[int]) -> list[Row] | ImageError:
         header = {"do": "explain", "targets": list(targets), "modes": self._modes}
@@ -230,8 +263,8 @@ class RemoteModel:
         """Kill the worker and remove its scratch folder."""
         self._closed = True
         if self._child is not None:
-            self._child.kill()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+            self._child.close()
+        self._scratch.close()
 
 
 _FACTS = {

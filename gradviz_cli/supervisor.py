@@ -41,6 +41,11 @@ class Child:
     ----------
     watch : callable, optional
         Asked about once a second while an answer is awaited: why the child must end at once, or None.
+
+    Raises
+    ------
+    ChildLost
+        The system starts no further process.
     """
 
     def __init__(
@@ -51,10 +56,12 @@ class Child:
         folder: str,
         watch: Callable[[], str | None] | None = None,
     ):
-        here_read, there_write = os.pipe()
-        there_read, here_write = os.pipe()
-        argument = json.dumps({**config, "in": there_read, "out": there_write, "parent": os.getpid()})
+        pipes: list[int] = []
         try:
+            for _ in range(2):
+                pipes.extend(os.pipe())
+            here_read, there_write, there_read, here_write = pipes
+            argument = json.dumps({**config, "in": there_read, "out": there_write, "parent": os.getpid()})
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, argument],
                 stdin=subprocess.DEVNULL,
@@ -65,11 +72,15 @@ class Child:
                 cwd=folder,
                 start_new_session=True,
             )
-        finally:
-            os.close(there_read)
-            os.close(there_write)
+        except OSError as error:
+            for fd in pipes:
+                os.close(fd)
+            raise ChildLost("crash", f"no process can be started: {error.strerror}") from error
+        os.close(there_read)
+        os.close(there_write)
         self._in, self._out, self._watch = here_read, here_write, watch
         os.set_blocking(here_write, False)  # a child that does not listen must not stop us either
+        self._asking = threading.Lock()
         self._said = bytearray()
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
@@ -82,6 +93,10 @@ class Child:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     def request(
         self,
@@ -99,12 +114,13 @@ class Child:
         """
         end = None if timeout is None else time.monotonic() + timeout
         try:
-            wire.send(self._out, header, arrays, lambda: self._wait(self._out, select.POLLOUT, end))
-            answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
+            with self._asking:
+                wire.send(self._out, header, arrays, lambda: self._wait(self._out, select.POLLOUT, end))
+                answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
             return wire.plain(answer), found
         except TimeoutError:
             self.kill()
-            raise ChildLost("timeout", f"no answer within {timeout:g} s") from None
+            raise ChildLost("timeout", f"the worker gave no answer within {timeout:g} s") from None
         except (wire.Garbled, MemoryError, RecursionError) as error:
             raise self.nonsense(str(error)) from error
         except (wire.Closed, ValueError) as error:
@@ -123,14 +139,13 @@ class Child:
         self._listener.join(1)
 
     def close(self) -> None:
-        """Kill the child and give back its pipes."""
+        """Kill the child and give back its pipes. A request under way in another thread ends with ChildLost."""
         self.kill()
-        for fd in (self._in, self._out):
-            try:
-                os.close(fd)
-            except OSError:
-                pass
-        self._in = self._out = -1
+        with self._asking:  # its pipe is at its end, so this is soon
+            for fd in (self._in, self._out):
+                with suppress(OSError):
+                    os.close(fd)
+            self._in = self._out = -1
 
     def _fill(self, buffer: memoryview, end: float | None) -> None:
         while buffer:

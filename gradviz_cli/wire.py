@@ -48,7 +48,11 @@ def send(
     try:
         _write(fd, memoryview(_LENGTH.pack(len(head)) + head), ready)
         for array in arrays:
-            _write(fd, memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b""), ready)
+            _write(
+                fd,
+                memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b""),
+                ready,
+            )
     except TimeoutError:
         raise
     except OSError as error:
@@ -76,7 +80,15 @@ def receive(
         header = json.loads(bytes(head))
         arrays = _empty(header.pop("arrays"), most)
     # Whatever bytes can make of a JSON reader and of np.empty: infinite sizes, depth, more axes than NumPy has.
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        MemoryError,
+    ) as error:
         raise Garbled(str(error)[:200]) from error
     for array in arrays:
         if array.size:

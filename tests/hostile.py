@@ -132,7 +132,9 @@ def hostile(*outcome: str, says: str = "", **options) -> Callable:
 def scores(x: tf.Tensor) -> tf.Tensor:
     """Convolution, ReLU, mean, dense, softmax; all weights in the graph."""
     draw = np.random.default_rng(4)
-    x = tf.nn.relu(tf.nn.conv2d(x, draw.normal(0, 0.3, (3, 3, 3, 8)).astype("f"), 1, "SAME", name="conv") + 0.1)
+    x = tf.nn.relu(
+        tf.nn.conv2d(x, draw.normal(0, 0.3, (3, 3, 3, 8)).astype("f"), 1, "SAME", name="conv") + 0.1
+    )
     x = tf.reduce_mean(x, axis=(1, 2)) @ draw.normal(0, 1, (8, CLASSES)).astype("f")
     return tf.nn.softmax(x)
 
@@ -151,7 +153,9 @@ def beside(image: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     return image + 0 * tf.reduce_sum(tf.cast(value, tf.float32))
 
 
-def save(folder: Path, graph: GraphDef, *, side: int = SIDE, text: bool = False, image: str = "image:0") -> MetaGraphDef:
+def save(
+    folder: Path, graph: GraphDef, *, side: int = SIDE, text: bool = False, image: str = "image:0"
+) -> MetaGraphDef:
     """Write a SavedModel around a graph by hand; returns its meta graph, for `resave` after changes."""
     meta = MetaGraphDef()
     meta.meta_info_def.tags.append("serve")
@@ -269,7 +273,9 @@ class Network(tf.Module):
 
 
 def save_module(folder: Path, module: tf.Module, **options) -> None:
-    tf.saved_model.save(module, str(folder), {"serving_default": module.serve}, tf.saved_model.SaveOptions(**options))
+    tf.saved_model.save(
+        module, str(folder), {"serving_default": module.serve}, tf.saved_model.SaveOptions(**options)
+    )
 
 
 @case("runs")
@@ -315,7 +321,9 @@ def writer_in_v1_restore(folder: Path, w: World) -> None:
         with graph.control_dependencies([_writer(w.canary("v1_restore"))]):
             saver = v1.train.Saver([weight])
         (folder / "variables").mkdir(parents=True)
-        saver.save(session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False)
+        saver.save(
+            session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False
+        )
         meta = save(folder, graph.as_graph_def())
         meta.saver_def.CopyFrom(saver.as_saver_def())
         resave(folder, meta)
@@ -347,22 +355,37 @@ def writer_behind_a_control_input(image, w):
 
 @hostile("runs")
 def checkpoint_behind_a_control_input(image, w):
-    with tf.control_dependencies([tf.raw_ops.SaveV2(prefix=w.canary("savev2"), tensor_names=["a"], shape_and_slices=[""], tensors=[tf.constant(1.0)])]):
+    with tf.control_dependencies(
+        [
+            tf.raw_ops.SaveV2(
+                prefix=w.canary("savev2"),
+                tensor_names=["a"],
+                shape_and_slices=[""],
+                tensors=[tf.constant(1.0)],
+            )
+        ]
+    ):
         return tf.identity(image)
 
 
 @hostile("runs")
 def printer_to_a_file_behind_a_control_input(image, w):
-    with tf.control_dependencies([tf.raw_ops.PrintV2(input="written", output_stream=f"file://{w.canary('printv2')}")]):
+    with tf.control_dependencies(
+        [tf.raw_ops.PrintV2(input="written", output_stream=f"file://{w.canary('printv2')}")]
+    ):
         return tf.identity(image)
 
 
 @hostile("runs")
 def summary_behind_a_control_input(image, w):
     writer = tf.raw_ops.SummaryWriter()
-    made = tf.raw_ops.CreateSummaryFileWriter(writer=writer, logdir=w.canary("summary"), max_queue=0, flush_millis=1, filename_suffix="x")
+    made = tf.raw_ops.CreateSummaryFileWriter(
+        writer=writer, logdir=w.canary("summary"), max_queue=0, flush_millis=1, filename_suffix="x"
+    )
     with tf.control_dependencies([made]):
-        scalar = tf.raw_ops.WriteScalarSummary(writer=writer, step=tf.constant(1, tf.int64), tag="a", value=1.0)
+        scalar = tf.raw_ops.WriteScalarSummary(
+            writer=writer, step=tf.constant(1, tf.int64), tag="a", value=1.0
+        )
     with tf.control_dependencies([scalar]):
         flushed = tf.raw_ops.FlushSummaryWriter(writer=writer)
     with tf.control_dependencies([flushed]):
@@ -371,7 +394,9 @@ def summary_behind_a_control_input(image, w):
 
 @hostile("runs")
 def reader_behind_an_assert(image, w):
-    check = tf.raw_ops.Assert(condition=tf.equal(tf.io.read_file(str(w.secret)), ""), data=[tf.constant(1)], summarize=3)
+    check = tf.raw_ops.Assert(
+        condition=tf.equal(tf.io.read_file(str(w.secret)), ""), data=[tf.constant(1)], summarize=3
+    )
     with tf.control_dependencies([check]):
         return tf.identity(image)
 
@@ -431,9 +456,15 @@ def writer_as_a_dataset_cache(image, w):
 def _cached(w: World) -> tf.Tensor:
     numbers = tf.data.Dataset.from_tensors(tf.constant(1.0)).repeat(2)._variant_tensor
     kinds = {"output_types": [tf.float32]}
-    cached = tf.raw_ops.CacheDataset(input_dataset=numbers, filename=w.canary("cache"), output_shapes=[[]], **kinds)
+    cached = tf.raw_ops.CacheDataset(
+        input_dataset=numbers, filename=w.canary("cache"), output_shapes=[[]], **kinds
+    )
     both = tf.raw_ops.BatchDatasetV2(
-        input_dataset=cached, batch_size=tf.constant(2, tf.int64), drop_remainder=False, output_shapes=[[None]], **kinds
+        input_dataset=cached,
+        batch_size=tf.constant(2, tf.int64),
+        drop_remainder=False,
+        output_shapes=[[None]],
+        **kinds,
     )
     return tf.raw_ops.DatasetToSingleElement(dataset=both, output_shapes=[[None]], **kinds)[0]
 
@@ -443,13 +474,21 @@ def writer_in_a_branch(image, w):
     spec = tf.TensorSpec([None, SIDE, SIDE, 3])
     write = tf.function(lambda x: _debug(x, w, "branch")).get_concrete_function(spec)
     stay = tf.function(lambda x: x * 2).get_concrete_function(spec)
-    return tf.raw_ops.If(cond=tf.reduce_sum(image) > -1e9, input=[image], Tout=[tf.float32], then_branch=write, else_branch=stay)[0]
+    return tf.raw_ops.If(
+        cond=tf.reduce_sum(image) > -1e9,
+        input=[image],
+        Tout=[tf.float32],
+        then_branch=write,
+        else_branch=stay,
+    )[0]
 
 
 @hostile("refused", says="DebugIdentity")
 def writer_in_a_case(image, w):
     spec = tf.TensorSpec([None, SIDE, SIDE, 3])
-    branches = [tf.function(f).get_concrete_function(spec) for f in (lambda x: x * 2, lambda x: _debug(x, w, "case"))]
+    branches = [
+        tf.function(f).get_concrete_function(spec) for f in (lambda x: x * 2, lambda x: _debug(x, w, "case"))
+    ]
     index = tf.cast(tf.reduce_sum(image) > -1e9, tf.int32)
     return tf.raw_ops.Case(branch_index=index, input=[image], Tout=[tf.float32], branches=branches)[0]
 
@@ -525,7 +564,9 @@ def branch_named_relu(folder: Path, w: World) -> None:
 @case("runs")
 def gradient_function_in_the_library(folder: Path, w: World) -> None:
     """A GradientDef names the function to be called for the gradient of another."""
-    graph = through(function("f", node("Mul", "m", "x", "x", T=FLOAT), result="m:z:0"), _file_reader("g", w), first="f")
+    graph = through(
+        function("f", node("Mul", "m", "x", "x", T=FLOAT), result="m:z:0"), _file_reader("g", w), first="f"
+    )
     graph.library.gradient.add(function_name="f", gradient_func="g")
     save(folder, graph)
 
@@ -547,7 +588,12 @@ def reader_in_a_shape(image, w):
 
 @case("refused", says="ReadFile")
 def reader_beside_the_model(folder: Path, w: World) -> None:
-    save(folder, network(lambda image: beside(image, tf.strings.length(tf.io.read_file(str(folder / "saved_model.pb"))))))
+    save(
+        folder,
+        network(
+            lambda image: beside(image, tf.strings.length(tf.io.read_file(str(folder / "saved_model.pb"))))
+        ),
+    )
 
 
 @hostile("refused", says="MatchingFiles")
@@ -565,7 +611,12 @@ def reader_of_lines(image, w):
 @hostile("refused", says="Dataset")
 def dataset_of_lines(image, w):
     lines = tf.data.TextLineDataset(str(w.secret))._variant_tensor
-    return beside(image, tf.strings.length(tf.raw_ops.DatasetToSingleElement(dataset=lines, output_types=[tf.string], output_shapes=[[]])[0]))
+    return beside(
+        image,
+        tf.strings.length(
+            tf.raw_ops.DatasetToSingleElement(dataset=lines, output_types=[tf.string], output_shapes=[[]])[0]
+        ),
+    )
 
 
 @hostile("refused", says="Iterator")
@@ -576,21 +627,32 @@ def iterator(image, w):
 
 @hostile("refused", says="ImmutableConst")
 def constant_mapped_from_a_file(image, w):
-    return beside(image, tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=str(w.secret)))
+    return beside(
+        image, tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=str(w.secret))
+    )
 
 
 @hostile("refused", says="RestoreV2")
 def reader_of_another_checkpoint(image, w):
-    return beside(image, tf.raw_ops.RestoreV2(prefix=str(w.secret), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0])
+    return beside(
+        image,
+        tf.raw_ops.RestoreV2(
+            prefix=str(w.secret), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
+        )[0],
+    )
 
 
 @hostile("fails", says="not initialized")
 def table_filled_from_a_file(image, w):
     """The table may be looked up in; what would fill it never runs, so it stays empty and says so."""
     table = tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
-    filled = tf.raw_ops.InitializeTableFromTextFileV2(table_handle=table, filename=str(w.secret), key_index=-1, value_index=-2)
+    filled = tf.raw_ops.InitializeTableFromTextFileV2(
+        table_handle=table, filename=str(w.secret), key_index=-1, value_index=-2
+    )
     v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, filled)
-    found = tf.raw_ops.LookupTableFindV2(table_handle=table, keys=tf.constant([1], tf.int64), default_value=tf.constant(0, tf.int64))
+    found = tf.raw_ops.LookupTableFindV2(
+        table_handle=table, keys=tf.constant([1], tf.int64), default_value=tf.constant(0, tf.int64)
+    )
     return beside(image, found)
 
 
@@ -657,13 +719,22 @@ def data_from_a_service(image, w):
         output_shapes=[[]],
         uncompress_fn=tf.function(lambda x: x).get_concrete_function(tf.TensorSpec([], tf.variant)),
     )
-    return beside(image, tf.raw_ops.DatasetToSingleElement(dataset=data, output_types=[tf.float32], output_shapes=[[]])[0])
+    return beside(
+        image,
+        tf.raw_ops.DatasetToSingleElement(dataset=data, output_types=[tf.float32], output_shapes=[[]])[0],
+    )
 
 
 @hostile("refused", says="Collective")
 def collective_that_waits_for_others(image, w):
     return tf.raw_ops.CollectiveReduce(
-        input=image, group_size=2, group_key=1, instance_key=1, merge_op="Add", final_op="Id", subdiv_offsets=[0]
+        input=image,
+        group_size=2,
+        group_key=1,
+        instance_key=1,
+        merge_op="Add",
+        final_op="Id",
+        subdiv_offsets=[0],
     )
 
 
@@ -684,7 +755,9 @@ def numpy_function(image, w):
 
 @hostile("refused", says="SymbolicGradient")
 def gradient_of_a_reader(image, w):
-    reading = tf.function(lambda x: x + tf.cast(tf.strings.length(tf.io.read_file(str(w.secret))), tf.float32))
+    reading = tf.function(
+        lambda x: x + tf.cast(tf.strings.length(tf.io.read_file(str(w.secret))), tf.float32)
+    )
     concrete = reading.get_concrete_function(tf.TensorSpec([None, SIDE, SIDE, 3]))
     return tf.raw_ops.SymbolicGradient(input=[image, image], Tout=[tf.float32], f=concrete)[0]
 
@@ -693,7 +766,9 @@ def gradient_of_a_reader(image, w):
 def compiled_module(folder: Path, w: World) -> None:
     graph = network(lambda image: tf.identity(image, name="entrance"))
     entrance = next(one for one in graph.node if one.name == "entrance")
-    entrance.CopyFrom(node("XlaCallModule", "entrance", "image", Tin=[FLOAT], Tout=[FLOAT], version=AttrValue(i=5)))
+    entrance.CopyFrom(
+        node("XlaCallModule", "entrance", "image", Tin=[FLOAT], Tout=[FLOAT], version=AttrValue(i=5))
+    )
     entrance.attr["module"].s = b"x"
     entrance.attr["Sout"].list.shape.append(shape(-1, SIDE, SIDE, 3))
     save(folder, graph)
@@ -727,7 +802,10 @@ def division_by_zero_of_constants(image, w):
 def functions_that_double(folder: Path, w: World) -> None:
     """40 functions, each calls the next twice: 2^40 operations."""
     functions = [
-        function(f"f{i}", call("a", f"f{i + 1}", "x"), call("b", f"f{i + 1}", "a:output:0"), result="b:output:0") for i in range(40)
+        function(
+            f"f{i}", call("a", f"f{i + 1}", "x"), call("b", f"f{i + 1}", "a:output:0"), result="b:output:0"
+        )
+        for i in range(40)
     ]
     functions.append(function("f40", node("Neg", "n", "x", T=FLOAT), result="n:y:0"))
     save(folder, through(*functions, first="f0"))
@@ -758,7 +836,17 @@ def _branch(name: str, target: str, source: str = "x") -> tuple[NodeDef, ...]:
         node("Const", f"{name}axes", dtype=INT32, value=axes),
         node("Sum", f"{name}sum", source, f"{name}axes:output:0", T=FLOAT, Tidx=INT32),
         node("Cast", f"{name}yes", f"{name}sum:output:0", SrcT=FLOAT, DstT=BOOL),
-        node("If", name, f"{name}yes:y:0", source, Tcond=BOOL, Tin=[FLOAT], Tout=[FLOAT], then_branch=target, else_branch=target),
+        node(
+            "If",
+            name,
+            f"{name}yes:y:0",
+            source,
+            Tcond=BOOL,
+            Tin=[FLOAT],
+            Tout=[FLOAT],
+            then_branch=target,
+            else_branch=target,
+        ),
     )
 
 
@@ -786,7 +874,12 @@ def restore_functions_that_double(folder: Path, w: World) -> None:
     meta = saved.meta_graphs[0]
     for i in range(40):
         meta.graph_def.library.function.append(
-            function(f"f{i}", call("a", f"f{i + 1}", "x"), call("b", f"f{i + 1}", "a:output:0"), result="b:output:0")
+            function(
+                f"f{i}",
+                call("a", f"f{i + 1}", "x"),
+                call("b", f"f{i + 1}", "a:output:0"),
+                result="b:output:0",
+            )
         )
     meta.graph_def.library.function.append(function("f40", node("Neg", "n", "x", T=FLOAT), result="n:y:0"))
     meta.graph_def.node.append(call("bomb", "f0", "image:0"))
@@ -863,7 +956,9 @@ def _variable(folder: Path, declared: list[int], name: str = "weight") -> MetaGr
         session.run(v1.global_variables_initializer())
         saver = v1.train.Saver([weight])
         (folder / "variables").mkdir(parents=True)
-        saver.save(session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False)
+        saver.save(
+            session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False
+        )
         meta = save(folder, graph.as_graph_def())
     meta.saver_def.CopyFrom(saver.as_saver_def())
     for one in meta.graph_def.node:
@@ -882,14 +977,18 @@ def variable_of_another_shape(folder: Path, w: World) -> None:
 @case("unusable", says="the variables need")
 def index_that_promises_too_much(folder: Path, w: World) -> None:
     _variable(folder, [3])
-    write_index(folder, {"weight": BundleEntryProto(dtype=FLOAT, shape=shape(100_000, 100_000), size=4 * 10**10)})
+    write_index(
+        folder, {"weight": BundleEntryProto(dtype=FLOAT, shape=shape(100_000, 100_000), size=4 * 10**10)}
+    )
 
 
 @case("unusable", says="no numbers")
 def index_of_variants(folder: Path, w: World) -> None:
     """A variant is decoded by whatever is registered for it."""
     _variable(folder, [3])
-    write_index(folder, {"weight": BundleEntryProto(dtype=tf.variant.as_datatype_enum, shape=shape(3), size=12)})
+    write_index(
+        folder, {"weight": BundleEntryProto(dtype=tf.variant.as_datatype_enum, shape=shape(3), size=12)}
+    )
 
 
 @case("unusable", says="variables.*")
@@ -908,7 +1007,12 @@ def write_index(folder: Path, entries: dict[str, BundleEntryProto]) -> None:
     data += _block([])
     index_at = len(data)
     data += _block([(b"\xff", _varint(0) + _varint(meta_at - 5))])
-    handles = _varint(meta_at) + _varint(index_at - meta_at - 5) + _varint(index_at) + _varint(len(data) - index_at - 5)
+    handles = (
+        _varint(meta_at)
+        + _varint(index_at - meta_at - 5)
+        + _varint(index_at)
+        + _varint(len(data) - index_at - 5)
+    )
     footer = handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
     (folder / "variables" / "variables.index").write_bytes(data + footer)
 
@@ -940,12 +1044,12 @@ def _masked_crc(data: bytes) -> int:
 # --- loops --------------------------------------------------------------------------------------------------------------------
 
 
-@hostile("fails", says="timeout: no answer", timeout=5.0)
+@hostile("fails", says="timeout: the worker gave no answer", timeout=3.0)
 def loop_without_end(image, w):
     return beside(image, tf.while_loop(lambda i: i > -1e9, lambda i: (i * 0,), (tf.reduce_sum(image),))[0])
 
 
-@hostile("fails", "unusable", timeout=5.0)
+@hostile("fails", "unusable", timeout=3.0)
 def old_loop_without_end(image, w):
     """Enter, Merge, Switch, NextIteration, as TensorFlow 1 wrote loops."""
     v1.disable_control_flow_v2()
@@ -956,7 +1060,7 @@ def old_loop_without_end(image, w):
         v1.enable_control_flow_v2()
 
 
-@hostile("fails", timeout=5.0)
+@hostile("fails", timeout=3.0)
 def loop_without_end_of_constants(image, w):
     """In the place of a shape, where TensorFlow likes to know the value early."""
     spec = tf.TensorSpec([], tf.int32)

@@ -7,45 +7,15 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT, files, gradviz, picture, records, text
 from PIL import Image
 
 from gradviz_cli import demo
 from gradviz_cli.manifest import LOCK
-
-ROOT = Path(__file__).parent.parent
-
-
-def gradviz(*arguments, cwd: Path, env: dict | None = None, **more) -> subprocess.CompletedProcess:
-    """Run the command in a folder that is not the checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})}
-    command = [sys.executable, "-m", "gradviz_cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, **more)
-
-
-def picture(path: Path, seed: int, size: tuple[int, int] = (60, 80)) -> Path:
-    """An image of coloured blocks."""
-    blocks = np.random.default_rng(seed).integers(0, 255, (6, 8, 3)).astype(np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(blocks).resize(size[::-1], Image.Resampling.BICUBIC).save(path)
-    return path
-
-
-def records(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-
-
-def files(out: Path) -> set[str]:
-    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-
-
-def text(path: Path) -> dict:
-    return json.loads(Image.open(path).text["gradviz"])
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parent.parent / "gradviz_cli"
 # Each room may import the rooms of the layers below its own; `worker` is reached as a process, but for its sandbox.
 LAYERS = [
     {"errors", "version", "rules", "peek"},
-    {"plan", "render", "images", "wire", "fingerprint", "demo"},
+    {"plan", "render", "images", "wire", "fingerprint", "scratch", "demo"},
     {"supervisor", "manifest", "inputs", "labels", "panel", "worker.sandbox"},
-    {"remote", "reader"},
+    {"remote", "reader", "decoders"},
     {"pictures", "gallery"},
+    {"publisher"},
     {"engine", "api"},
     {"cli"},
 ]

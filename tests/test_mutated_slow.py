@@ -29,6 +29,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from test_hostile import Pool, Pooled
 
 from gradviz_cli.errors import GradvizError, ImageError
+from gradviz_cli.remote import Row
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,11 @@ def originals(tmp_path_factory) -> list[Original]:
     """A Keras 3 export, a tf.Module, a TensorFlow 1 model, and the same as text."""
     folder = tmp_path_factory.mktemp("originals")
     by_name = {case.name: case for case in CASES}
-    shares = {"saved_model.pb": 0.7, "variables/variables.index": 0.15, "variables/variables.data-00000-of-00001": 0.15}
+    shares = {
+        "saved_model.pb": 0.7,
+        "variables/variables.index": 0.15,
+        "variables/variables.data-00000-of-00001": 0.15,
+    }
     found = []
     for name in ("keras-sequential", "module"):
         by_name[name].write(folder / name)
@@ -115,7 +120,15 @@ def _doubled(data: bytes, draw: Draw) -> bytes:
     return data[:end] + data[start:]
 
 
-BYTES: tuple[Callable[[bytes, Draw], bytes], ...] = (_flipped, _flipped, _cut_off, _swapped, _inserted, _zeroed, _doubled)
+BYTES: tuple[Callable[[bytes, Draw], bytes], ...] = (
+    _flipped,
+    _flipped,
+    _cut_off,
+    _swapped,
+    _inserted,
+    _zeroed,
+    _doubled,
+)
 
 
 def _rewired(data: bytes, draw: Draw, text: bool = False) -> bytes:
@@ -190,6 +203,11 @@ class Loads(Pooled):
         return DEADLINE
 
 
+def explained(model: Loads, shape: tuple[int, ...]) -> Row | ImageError:
+    image = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    return list(model.explain(image, [-1]))[0]
+
+
 def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
     folder = pool.folder / str(number)
     original, damage = mutant(originals, number, folder)
@@ -199,8 +217,14 @@ def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
         facts = model.load()
         shape = (*facts.size, facts.channels)
         small = np.prod(shape) <= 10 * np.prod(original.shape)
-        row = model.explain(np.random.default_rng(0).random((1, *shape)).astype("f"), [-1])[0] if small else None
-        outcome, message = ("fails", f"{row.kind}: {row.message}") if isinstance(row, ImageError) else ("runs", "")
+        row = (
+            model.explain(np.random.default_rng(0).random((1, *shape)).astype("f"), [-1])[0]
+            if small
+            else None
+        )
+        outcome, message = (
+            ("fails", f"{row.kind}: {row.message}") if isinstance(row, ImageError) else ("runs", "")
+        )
     except GradvizError as error:
         outcome, message = type(error).__name__, str(error)
     finally:
@@ -236,7 +260,9 @@ def _report(found: list[Fate]) -> None:
     print("\noutcomes:", dict(Counter(one.outcome for one in found)))
     crashed = [one for one in found if "crashed" in one.message]
     print("crashes contained:", len(crashed), "slowest:", max(one.seconds for one in found))
-    classes = Counter(match[1] for one in found if (match := re.search(r"\((\w+(?:Error|Exception))\b", one.message)))
+    classes = Counter(
+        match[1] for one in found if (match := re.search(r"\((\w+(?:Error|Exception))\b", one.message))
+    )
     print("exceptions that nobody foresaw:", dict(classes.most_common()))
     kinds = Counter(re.sub(r"[\d'\"].*|\(.*", "", one.message)[:60] for one in found if one.message)
     for message, count in kinds.most_common(25):
@@ -273,7 +299,9 @@ def test_most_damage_is_noticed(fates: list[Fate]) -> None:
 
 
 def test_a_hundred_through_the_command(originals, tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 30, 3)).astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 30, 3)).astype(np.uint8)).save(
+        tmp_path / "a.png"
+    )
     (tmp_path / "tmp").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
 
@@ -281,7 +309,20 @@ def test_a_hundred_through_the_command(originals, tmp_path: Path) -> None:
         folder = tmp_path / f"m{number}"
         _, damage = mutant(originals, 5000 + number, folder)
         run = subprocess.run(
-            [sys.executable, "-m", "gradviz_cli", "explain", str(folder), "a.png", "-o", f"out{number}", "-m", "backprop", "--timeout", "20"],
+            [
+                sys.executable,
+                "-m",
+                "gradviz_cli",
+                "explain",
+                str(folder),
+                "a.png",
+                "-o",
+                f"out{number}",
+                "-m",
+                "backprop",
+                "--timeout",
+                "20",
+            ],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
@@ -308,6 +349,6 @@ def test_the_originals_are_sound(originals, tmp_path: Path) -> None:
         shutil.copytree(original.folder, pool.folder / original.folder.name)
         model = Loads(pool, pool.folder / original.folder.name, DEADLINE)
         model.load()
-        row = model.explain(np.random.default_rng(0).random((1, *original.shape)).astype("f"), [-1])[0]
+        row = explained(model, original.shape)
         assert np.abs(row.gradients["backprop"]).max() > 0
     pool.child.close()

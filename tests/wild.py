@@ -85,6 +85,7 @@ class Row:
     group: str
     name: str
     build: Callable[[Path], Map | Refusal]
+    slow: bool = False
 
     def __str__(self) -> str:
         return f"{self.group}: {self.name}"
@@ -93,11 +94,11 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(group: str, name: str):
+def row(group: str, name: str, slow: bool = False):
     """Registers a builder as a line of the table."""
 
     def register(build):
-        ROWS.append(Row(group, name, build))
+        ROWS.append(Row(group, name, build, slow))
         return build
 
     return register
@@ -1153,7 +1154,7 @@ def recurrent(k, layer: Callable) -> Callable:
 
 row("read", "Keras 3 LSTM")(recurrent(keras, lambda k: k.layers.LSTM(6)))
 row("read", "Keras 2 LSTM")(recurrent(tf_keras, lambda k: k.layers.LSTM(6)))
-row("read", "Keras 2 bidirectional GRU")(recurrent(tf_keras, lambda k: k.layers.Bidirectional(k.layers.GRU(6))))
+row("read", "Keras 2 bidirectional GRU", slow=True)(recurrent(tf_keras, lambda k: k.layers.Bidirectional(k.layers.GRU(6))))
 
 
 def decoder(x, values, relu):

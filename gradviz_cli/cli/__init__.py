@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -9,8 +10,8 @@ import traceback
 
 import click
 
-from gradviz_cli.cli.signals import Stopped
-from gradviz_cli.cli.stderr import say
+from gradviz_cli.cli.signals import Stopped, stopping
+from gradviz_cli.cli.stderr import plain, say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError
 from gradviz_cli.version import __version__
 
@@ -74,44 +75,46 @@ def _tensorflow_version() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code and lets no exception out."""
-    verbose = False
     arguments = sys.argv[1:] if arguments is None else arguments
+    verbose = "-v" in arguments or "--verbose" in arguments
+    speak_json(_asks_for_json(arguments))
     try:
-        verbose = "-v" in arguments or "--verbose" in arguments
-        result = gradviz.main(arguments, prog_name="gradviz", standalone_mode=False)
-        return int(result or 0)
+        with stopping():
+            return int(gradviz.main(arguments, prog_name="gradviz", standalone_mode=False) or 0)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        say(f"gradviz: {error.format_message()}{_hint(error)}")
-        return ExitCode.USAGE
+        return _stopped(f"{error.format_message()}{_hint(error)}", ExitCode.USAGE)
     except GradvizError as error:
-        say(f"gradviz: {error}")
-        if verbose and getattr(error, "traceback", ""):
-            say(error.traceback)
-        return error.code
+        return _stopped(str(error), error.code, getattr(error, "traceback", "") if verbose else "")
     except Stopped as stopped:
         return stopped.code
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.SIGINT
-    except BrokenPipeError:
-        _forget_stdout()
+    except SystemExit:  # what click makes of a broken pipe: who reads stdout has seen enough, nothing to be said about it
         return ExitCode.OUTPUT
-    except Exception as error:  # a bug of ours
-        say(f"gradviz: internal error: {type(error).__name__}: {error} (please report it, with the output of -v)")
-        if verbose:
-            say(traceback.format_exc())
-        return ExitCode.BUG
+    except Exception as error:  # a bug of ours, or a stdout that takes nothing
+        if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO):
+            return _stopped(f"stdout cannot be written: {error.strerror}", ExitCode.OUTPUT)
+        message = f"internal error: {type(error).__name__}: {error} (please report it, with the output of -v)"
+        return _stopped(message, ExitCode.BUG, traceback.format_exc() if verbose else "")
+
+
+def _stopped(message: str, code: int, trace: str = "") -> int:
+    """Say what ended the command, in one line."""
+    more = {"traceback": trace} if trace else {}
+    tell("error", "stopped", f"gradviz: {plain(message)}", message=plain(message), code=int(code), **more)
+    if trace and not speaks_json():
+        say(trace)
+    return code
+
+
+def _asks_for_json(arguments: list[str]) -> bool:
+    """Asked before anything is parsed, as the command line itself may be what is wrong."""
+    given = " ".join(arguments).replace("--log-format=", "--log-format ")
+    return "--log-format json" in given or os.environ.get("GRADVIZ_EXPLAIN_LOG_FORMAT") == "json"
 
 
 def _hint(error: click.ClickException) -> str:
     context = getattr(error, "ctx", None)
     return f"; see {context.command_path} --help" if context else ""
-
-
-def _forget_stdout() -> None:
-    """Keep Python from failing once more when it flushes at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except OSError:
-        pass

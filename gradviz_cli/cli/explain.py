@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import Any
 
 import click
 
-from gradviz_cli import engine, fingerprint, gallery, manifest, render
+from gradviz_cli import engine, fingerprint, gallery, manifest, render, scratch
+from gradviz_cli import plan as plans
 from gradviz_cli.cli.options import (
     Amount,
     Auto,
     Command,
     Shard,
     config_option,
+    log_format_option,
     model_options,
     with_model_file,
 )
-from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.voice import Voice
-from gradviz_cli.errors import GradvizError, UsageError
-from gradviz_cli.images import FITS, printable, sweep
+from gradviz_cli.errors import GradvizError, ImageError, OutputError, UsageError
+from gradviz_cli.images import FITS, Limits, sweep
 from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import Drawing, Job, ModelOptions, Plan, Report, Result, parse_targets
+from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, parse_targets
 from gradviz_cli.remote import Facts
 from gradviz_cli.render import COLORMAPS, STYLES
 from gradviz_cli.rules import RULES
@@ -46,9 +49,7 @@ class Settings:
     gallery: bool = False
 
 
-COMMON = (
-    "out modes targets styles preprocess raw labels_file input_size colormap files_from force dry_run verbose config"
-).split()
+COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file", "input_size", "colormap", "files_from", "force", "dry_run", "verbose", "config"]
 
 
 @click.command("explain", cls=Command, common=COMMON)
@@ -79,7 +80,6 @@ COMMON = (
 @click.option("--print", "print_", is_flag=True, help="Print each written path.")
 @click.option("--print0", is_flag=True, help="The same, NUL-ended.")
 @click.option("--progress", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Progress line; auto: on a terminal.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="What stderr speaks.")
 @click.option("-q", "--quiet", is_flag=True, help="No warnings and no progress.")
 @click.option("--gallery", is_flag=True, help="Make OUT/index.html of everything in OUT at the end.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to run without one.")
@@ -91,6 +91,7 @@ COMMON = (
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed image.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is found and done.")
 @config_option
+@log_format_option
 @click.pass_context
 def command(context: click.Context, **options) -> int:
     """Write heatmaps of IMAGES (files or folders) as MODEL, a SavedModel folder, sees them.
@@ -101,7 +102,7 @@ def command(context: click.Context, **options) -> int:
     if options["colormap"] == "list":
         click.echo("\n".join(f"{name:18} {summary}" for name, summary in render.COLORMAP_SUMMARIES.items()))
         return 0
-    voice = Voice(options.pop("log_format"), options["verbose"], options.pop("quiet"), options.pop("progress"))
+    voice = Voice(options["verbose"], options.pop("quiet"), options.pop("progress"))
     end = b"\0" if options.pop("print0") else b"\n" if options.pop("print_") else b""
     options.pop("print_", None)
     settings = Settings(options.pop("lock_wait"), options.pop("allow_empty"), end, options.pop("gallery"))
@@ -119,10 +120,11 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
     if source is None:
         yield None
         return
-    with TemporaryFile() as copy:
+    with scratch.unnamed_file() as copy:
         try:
             with click.open_file(source, "rb") as given:
                 shutil.copyfileobj(given, copy)
+            copy.flush()
         except OSError as error:
             raise UsageError(f"--files-from {source}: {error.strerror}", "check the path") from error
         yield lambda: names_in(copy, null)
@@ -150,50 +152,104 @@ def make_plan(context: click.Context, **options) -> Plan:
 
 def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Settings()) -> int:
     """Run a plan; returns the exit code."""
-    images.check()
-    mark = fingerprint.of_model(Path(plan.model.path))
+    start = time.monotonic()
+    end = None if plan.max_duration is None else start + plan.max_duration
+    images.check(plans.stems(plan), end)
+    digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
+    report = Report()
     if plan.dry_run:
-        return _dry_run(plan, images.jobs(), mark)
-    report, start = Report(), time.monotonic()
-    with stopping(), manifest.held(plan.out, settings.lock_wait):
-        sweep(plan.out)
-        book = manifest.Manifest(plan.out)
-        voice.start(images.jobs())
-        try:
-            for result in engine.run(plan, images.jobs(), mark, _announcer(plan, voice)):
-                book.add(result)
-                report.add(result)
-                voice.result(result, report)
-                _print_outputs(plan, result, settings)
-                if result.failed and plan.fail_fast:
-                    break
-        except GradvizError as error:
-            report.fatal.add(error.code)
-            voice.failure(error, error.code)
-            for line in getattr(error, "traceback", "").splitlines():
-                voice.detail(line)
-        finally:
-            book.close()
+        _dry_run(plan, images.jobs(), digests, voice, report)
+    else:
+        with manifest.held(plan.out, settings.lock_wait) as lock, _book(plan, lock) as book:
+            voice.start(images.jobs())
+            results = engine.run(plan, images.jobs(), digests, _announcer(plan, voice), book, end, lock.unfinished)
+            _report(plan, results, report, voice, settings)
         if settings.gallery and not report.fatal:
             gallery.write(plan.out)
+        voice.summary(report, time.monotonic() - start)
     if not report.total and not report.fatal and not settings.allow_empty:
         voice.warning("no image was found; --allow-empty makes that a success")
-    voice.summary(report, time.monotonic() - start)
     return report.exit_code(settings.allow_empty)
 
 
-def _dry_run(plan: Plan, jobs: Iterable[Job], mark: str) -> int:
+@contextmanager
+def _book(plan: Plan, lock: manifest.Lock) -> Iterator[manifest.Manifest]:
+    """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
+    scratch.sweep()
+    if lock.unfinished:
+        sweep(plan.out, below=True)
+    lock.begin()
+    book, interrupted = manifest.Manifest(plan.out, _recorded(plan)), True
+    try:
+        yield book
+        interrupted = False
+    finally:
+        if moved := lock.moved(plan.out):  # what could not be removed under its old name
+            sweep(moved, below=True)
+        if not book.behind:
+            book.close(sync=not interrupted)
+            lock.finish()
+
+
+def _report(plan: Plan, results: Iterator[Result], report: Report, voice: Voice, settings: Settings) -> None:
+    """Say and count results as they come; so is what ends the run."""
+    try:
+        with closing(results):
+            for result in results:
+                report.add(result)
+                voice.result(result, report)
+                _print_outputs(plan, result, settings)
+    except GradvizError as error:
+        report.fatal.add(error.code)
+        voice.failure(error, error.code)
+        for line in getattr(error, "traceback", "").splitlines():
+            voice.detail(line)
+    finally:
+        voice.clear()
+
+
+def _recorded(plan: Plan) -> dict[str, Any]:
+    """What the manifest keeps of a run with fewer safeguards."""
+    model = plan.model
+    trusted = {"trust_model": True} if model.trust_model else {}
+    return {**trusted, "allow_ops": list(model.allow_ops)} if model.allow_ops else trusted
+
+
+def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, report: Report) -> None:
+    """The paths that a run would write, on stdout; images that cannot even be opened are said as a run does."""
+    limits = Limits(plan.max_pixels, plan.max_file_size)
     for job in jobs:
-        for output in engine.pending(plan, job, mark):
-            click.echo(printable(output.path))
-    return 0
+        outputs = plans.outputs(plan, job)
+        try:
+            _, _, result = engine.look(plan, job, outputs, digests, limits)
+        except ImageError as error:
+            result = engine.failed(job, error)
+        if result is None:
+            _print([output.path for output in outputs], b"\n")
+        report.add(result or Result(str(job.path), "pending"))
+        if result is not None and result.failed:
+            voice.result(result, report)
+            if plan.fail_fast:
+                return
 
 
 def _print_outputs(plan: Plan, result: Result, settings: Settings) -> None:
     if settings.print_end and result.status == "written":
-        for name in result.outputs:
-            click.get_binary_stream("stdout").write(os.fsencode(plan.out / name) + settings.print_end)
-        click.get_binary_stream("stdout").flush()
+        _print([plan.out / name for name in result.outputs], settings.print_end)
+
+
+def _print(paths: Iterable[Path], end: bytes) -> None:
+    """Names on stdout, byte for byte as the file system has them."""
+    stream = getattr(sys.stdout, "buffer", None)
+    try:
+        if stream is None:
+            raise OSError(errno.EBADF, "it is closed")
+        stream.write(b"".join(os.fsencode(path) + end for path in paths))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room") from error
 
 
 def _announcer(plan: Plan, voice: Voice):

@@ -70,7 +70,7 @@ def _probe(remote: RemoteModel, facts: Facts, image: Path, labels: tuple[str, ..
     for name, prepare in images.PREPROCESS.items():
         if whole and name != "raw" or facts.channels != 3 and name in ("caffe", "torch"):
             continue
-        row = remote.explain(np.ascontiguousarray(prepare(pixels), np.float32), [-1])[0]
+        row = next(remote.explain(np.ascontiguousarray(prepare(pixels), np.float32), [-1]))
         if isinstance(row, ImageError):
             probe[name] = {"error": row.message}
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from click.core import ParameterSource
 
 from gradviz_cli import images
+from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.errors import ImageError, UsageError
 
 if sys.version_info >= (3, 11):
@@ -27,6 +29,11 @@ MODEL_KEYS = ("preprocess", "labels", "signature", "tag", "input", "output", "in
 MAX_FEED = 1_000_000  # numbers of one --feed
 
 
+def _whole(text: str) -> int | None:
+    """A whole number in digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 class Size(click.ParamType):
     """HEIGHTxWIDTH."""
 
@@ -35,10 +42,10 @@ class Size(click.ParamType):
     def convert(self, value, param, context) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        height, _, width = str(value).lower().partition("x")
-        if not (height.isdigit() and width.isdigit() and 0 < int(height) < 1e5 and 0 < int(width) < 1e5):
+        sides = tuple(_whole(side) for side in str(value).lower().split("x"))
+        if len(sides) != 2 or not all(side and side < 1e5 for side in sides):
             self.fail(f"{value} is not HEIGHTxWIDTH, such as 224x224", param, context)
-        return int(height), int(width)
+        return sides
 
 
 class Amount(click.ParamType):
@@ -49,10 +56,10 @@ class Amount(click.ParamType):
     def convert(self, value, param, context) -> int:
         text = str(value)
         factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(text[-1:].lower(), 1)
-        digits = text[:-1] if factor > 1 else text
-        if not digits.isdigit() or not int(digits):
+        number = _whole(text[:-1] if factor > 1 else text)
+        if not number:
             self.fail(f"{value} is no amount, such as 500k or 50M", param, context)
-        return int(digits) * factor
+        return number * factor
 
 
 class Auto(click.ParamType):
@@ -63,9 +70,10 @@ class Auto(click.ParamType):
     def convert(self, value, param, context) -> int | None:
         if value in (None, "auto"):
             return None
-        if not str(value).isdigit() or not int(value):
+        number = _whole(str(value))
+        if not number:
             self.fail(f"{value} is neither a whole number above 0 nor auto", param, context)
-        return int(value)
+        return number
 
 
 class Shard(click.ParamType):
@@ -76,10 +84,10 @@ class Shard(click.ParamType):
     def convert(self, value, param, context) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        part, _, count = str(value).partition("/")
-        if not (part.isdigit() and count.isdigit() and 1 <= int(part) <= int(count)):
+        parts = tuple(_whole(part) for part in str(value).split("/"))
+        if len(parts) != 2 or None in parts or not 1 <= parts[0] <= parts[1]:
             self.fail(f"{value} is not I/N, such as 2/8", param, context)
-        return int(part), int(count)
+        return parts
 
 
 class Position(click.ParamType):
@@ -90,10 +98,10 @@ class Position(click.ParamType):
     def convert(self, value, param, context) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        parts = str(value).split(",")
-        if not all(part.strip().isdigit() for part in parts):
+        parts = tuple(_whole(part.strip()) for part in str(value).split(","))
+        if None in parts:
             self.fail(f"{value} is no position, such as 3,4", param, context)
-        return tuple(int(part) for part in parts)
+        return parts
 
 
 class Feed(click.ParamType):
@@ -184,22 +192,67 @@ def config_option(function: Callable) -> Callable:
     )(function)
 
 
-def _use_config(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
-    if value is not None:
-        given = _table(value, context)
-        context.default_map = {**(context.default_map or {}), **given}
+def log_format_option(function: Callable) -> Callable:
+    """--log-format; taken before the other options, so that what is wrong with them is said in that form. After --config."""
+
+    def use(context: click.Context, parameter: click.Parameter, value: str) -> None:
+        speak_json(value == "json")
+
+    return click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, is_eager=True,
+        callback=use, expose_value=False, help="What stderr speaks.",
+    )(function)  # fmt: skip
 
 
-def _table(file: Path, context: click.Context) -> dict[str, Any]:
-    """The file's keys as parameter names, each known to the command; a single value stands for a list of one."""
-    by_name = {name.lstrip("-").replace("-", "_"): option for option in context.command.params for name in option.opts}
-    table = {}
-    for key, value in read_toml(file).items():
-        option = by_name.get(key.replace("-", "_"))
-        if option is None or not isinstance(option, click.Option):
-            raise UsageError(f"{file}: there is no option {key}", f"see `{context.command_path} --help-all`")
-        table[option.name] = [value] if option.multiple and not isinstance(value, list) else value
-    return table
+def _use_config(context: click.Context, parameter: click.Parameter, file: Path | None) -> None:
+    """Runs also without the option, and before all others: the environment counts in any case."""
+    surroundings = _environment(context)
+    file = file or surroundings.pop("config", None)
+    given = {} if file is None else _defaults(read_toml(Path(file)), context, f"{file}")
+    set_there = _defaults(surroundings, context, "the environment", split=True)
+    context.default_map = {**(context.default_map or {}), **given, **set_there}
+
+
+def _environment(context: click.Context) -> dict[str, Any]:
+    """GRADVIZ_EXPLAIN_MAX_PIXELS=1M -> max_pixels: what variables of this command say, empty ones left out."""
+    prefix = f"GRADVIZ_{context.info_name.upper()}_"
+    named = {name.removeprefix(prefix).lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
+    return {name: text for name, text in named.items() if text}
+
+
+def _defaults(table: Mapping[str, Any], context: click.Context, where: str, split: bool = False) -> dict[str, Any]:
+    """Keys of a table as parameter names, each known to the command; `split` texts of what may be given more than once."""
+    known = {
+        name.removeprefix("--").replace("-", "_"): option
+        for option in context.command.params
+        for name in option.opts
+        if name.startswith("--") and (option.expose_value or option.name == "log_format")
+    }
+    found = {}
+    for key, value in table.items():
+        option = known.get(key.replace("-", "_"))
+        if option is None:
+            raise UsageError(f"{where}: there is no option {key}", f"see `{context.command_path} --help-all`")
+        found[option.name] = _value(option, key, _several(value) if split and option.multiple else value, where)
+    return found
+
+
+def _value(option: click.Option, key: str, value: Any, where: str) -> Any:
+    """A value as click takes it; a single one stands for a list of one."""
+    values = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int | float) for one in values) or isinstance(value, list) > option.multiple:
+        lists = ", or a list of these" if option.multiple else ""
+        raise UsageError(f"{where}: {key} cannot be {value!r}", f"give text, a number, true or false{lists}")
+    return values if option.multiple else value
+
+
+def _several(text: str) -> list[Any]:
+    """A variable for an option that may be given more than once: words, or a JSON list for those with blanks."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    return found if isinstance(found, list) else text.split()
 
 
 def read_toml(file: Path) -> dict[str, Any]:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from gradviz_cli import images, manifest
-from gradviz_cli.cli.signals import stopping
-from gradviz_cli.errors import ImageError, OutputError, UsageError
+from gradviz_cli import images, manifest, pictures
+from gradviz_cli.errors import OutputError, UsageError
 
 
 @click.command("prune")
 @click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove nothing when it would be more than N files.")
-@click.option("--even-all", is_flag=True, help="Go on when every image is gone, not only some.")
+@click.option("--even-all", is_flag=True, help="Go on also where images are gone from an empty or unreadable place.")
 @click.option("--lock-wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for a run in OUT.")
 def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lock_wait: float) -> int:
     """Remove the outputs in OUT whose image no longer exists.
 
-    Only files that the manifest lists are touched, and only while they are byte for byte what gradviz wrote.
+    Only files that the manifest lists are touched, and only while they are byte for byte what gradviz wrote. Where all
+    images are gone, or where they were is empty now or cannot be read, a disk may be missing: nothing is removed then.
     """
     if not (out / manifest.MANIFEST).is_file():
-        raise UsageError(f"{out} holds no {manifest.MANIFEST}", "give a folder that `gradviz explain` wrote")
-    with stopping(), manifest.held(out, lock_wait):
-        orphans, kept = _orphans(out)
-        if orphans and not kept and not even_all:
-            raise UsageError(
-                f"{out}: every image that the manifest names is gone; is a disk missing?", "--even-all removes their outputs all the same"
-            )
+        raise UsageError(f"{images.printable(out)} holds no {manifest.MANIFEST}", "give a folder that `gradviz explain` wrote")
+    with manifest.held(out, lock_wait):
+        gone, kept = _listed(out)
+        if not even_all:
+            _insist_on_sources({source for source, _ in gone.values()}, kept)
+        orphans = [name for name, (_, sha256) in sorted(gone.items()) if _is_ours(out, name, sha256)]
         if max_delete is not None and len(orphans) > max_delete:
             raise UsageError(f"{len(orphans)} files would be removed, more than --max-delete {max_delete}", "raise it, or look with --dry-run")
         for name in orphans:
@@ -42,35 +41,79 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     return 0
 
 
-def _orphans(out: Path) -> tuple[list[str], int]:
-    """Names of the files to remove, and how many images still exist."""
-    listed: dict[str, str] = {}
-    kept: set[int] = set()
-    for record in manifest.read(out):
-        source, hashes, outputs = record.get("source"), record.get("sha256"), record.get("outputs")
-        if not (isinstance(source, str) and isinstance(hashes, dict) and isinstance(outputs, list)):
-            continue
-        if os.path.lexists(source):
-            kept.add(hash(source))
-            for name in outputs:
-                listed.pop(name, None)
+def _listed(out: Path) -> tuple[dict[str, tuple[str, str]], bool]:
+    """Output -> (image, SHA-256) of the images that are gone; whether there are others."""
+    gone: dict[str, tuple[str, str]] = {}
+    kept = False
+    for source, names, hashes in _entries(out):
+        if _is_gone(source):
+            gone.update((name, (source, hashes[name])) for name in names if name in hashes)
         else:
-            listed.update((name, sha256) for name, sha256 in hashes.items() if name in outputs)
-    return [name for name, sha256 in sorted(listed.items()) if _is_ours(out, name, sha256)], len(kept)
+            kept = True
+            for name in names:
+                gone.pop(name, None)
+    return gone, kept
 
 
-def _is_ours(out: Path, name: str, sha256: str) -> bool:
-    """A plain file inside OUT, unchanged; the manifest is only a text, so its names are not trusted."""
-    path = out / name
-    if os.path.isabs(name) or ".." in Path(name).parts or path.suffix not in (".png", ".npy"):
+def _entries(out: Path) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """Image, names of its outputs and their hashes, line by line. The manifest is only a text: what else it holds is left out."""
+    for record in manifest.read(out):
+        source, names, hashes = record.get("source"), record.get("outputs"), record.get("sha256")
+        if isinstance(source, str) and os.path.isabs(source) and isinstance(names, list) and isinstance(hashes, dict):
+            yield source, [name for name in names if isinstance(name, str)], hashes
+
+
+def _is_gone(source: str) -> bool:
+    """Whether an image certainly is not there; one that cannot be looked for may be."""
+    try:
+        os.lstat(source)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
         return False
-    if path.is_symlink() or not path.parent.resolve().is_relative_to(out.resolve()):
+    return False
+
+
+def _insist_on_sources(gone: set[str], kept: bool) -> None:
+    """A disk that is not mounted leaves an empty folder behind, and looks as if its images had been removed.
+
+    Raises
+    ------
+    UsageError
+        No image is left, or one was in a folder that is empty now.
+    """
+    remedy = "is a disk missing? --even-all removes the outputs all the same"
+    if gone and not kept:
+        raise UsageError("every image that the manifest names is gone", remedy)
+    checked: set[str] = set()
+    for source in sorted(gone):
+        folder = os.path.dirname(source)
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        if folder not in checked and _is_empty(folder):
+            raise UsageError(f"{images.printable(source)} is gone, and {images.printable(folder)} is empty", remedy)
+        checked.add(folder)
+
+
+def _is_empty(folder: str) -> bool:
+    """Also one that cannot be looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return True
+
+
+def _is_ours(out: Path, name: str, sha256: object) -> bool:
+    """A plain file inside OUT, reached through no link, unchanged."""
+    path = out / name
+    if os.path.isabs(name) or "\0" in name or ".." in Path(name).parts or path.suffix not in (".png", ".npy"):
         return False
     try:
-        data = images.read_bytes(path, images.Limits(max_file_size=2**34))
-    except ImageError:
+        inside = path.parent.resolve() == out.resolve() / Path(name).parent
+        return inside and not path.is_symlink() and pictures.sha256_of(path) == sha256
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
         return False
-    return hashlib.sha256(data).hexdigest() == sha256
 
 
 def _remove(out: Path, name: str) -> None:
@@ -81,7 +124,8 @@ def _remove(out: Path, name: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OutputError(f"{path}: cannot be removed: {error.strerror}", "check its folder's permissions") from error
+        remedy = "give write permission on its folder"
+        raise OutputError(f"{images.printable(path)}: cannot be removed: {error.strerror}", remedy) from error
     for folder in path.parents:
         if folder == out:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,9 @@ class Stopped(BaseException):
 @contextmanager
 def stopping() -> Iterator[None]:
     """Inside, the first signal raises Stopped in the main thread; further ones change nothing."""
+    if threading.current_thread() is not threading.main_thread():  # Python takes handlers from no other
+        yield
+        return
 
     def stop(number: int, frame) -> None:
         for each in SIGNALS:

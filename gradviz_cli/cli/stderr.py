@@ -1,21 +1,62 @@
-"""Lines on stderr that never fail, whatever stderr is."""
+"""Lines on stderr that never fail, whatever stderr is: text for people, or one JSON object each for machines."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from typing import Any
+
+from gradviz_cli.plan import now
+
+_as_json = False
+
+
+def speak_json(wanted: bool) -> None:
+    """From here on lines are JSON objects with `time`, `level`, `event`, `message` and what belongs to it; or not."""
+    global _as_json
+    _as_json = wanted
+
+
+def speaks_json() -> bool:
+    return _as_json
 
 
 def say(line: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, as it is."""
     put(line + "\n")
 
 
+def tell(level: str, event: str, text: str, **fields: Any) -> None:
+    """One line on stderr in the form that was asked for: `text`, or the fields as JSON."""
+    say(json.dumps({"time": now(), "level": level, "event": event, **fields}) if _as_json else text)
+
+
+def plain(text: str) -> str:
+    """A message on one line of printable characters: it may hold a name or an argument of any origin."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def put(text: str) -> None:
-    """Text on stderr, also where that is closed or cannot spell it."""
+    """Text on stderr in one write, also where that is closed or cannot spell it."""
     try:
-        sys.stderr.write(text)
+        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+        sys.stderr.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stderr.flush()
-    except UnicodeEncodeError:
-        sys.stderr.write(text.encode("ascii", "backslashreplace").decode())
-    except (AttributeError, ValueError, OSError):
+    except (AttributeError, LookupError, ValueError, OSError):
         pass
+
+
+def is_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+def width() -> int:
+    """Columns of the terminal."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80

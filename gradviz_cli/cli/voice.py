@@ -1,40 +1,35 @@
-"""What a run says on stderr: lines for people or JSON for machines, and progress on a terminal."""
+"""What a run says on stderr, and progress on a terminal."""
 
 from __future__ import annotations
 
-import json
-import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
-from gradviz_cli.cli.stderr import put, say
+from gradviz_cli.cli.stderr import is_terminal, put, speaks_json, tell, width
 from gradviz_cli.images import printable
 from gradviz_cli.plan import Report, Result
 
 EVERY = 0.2  # seconds between two states of the progress line
+EVERY_EVENT = 5.0  # between two progress events in JSON
+WINDOW = 30.0  # seconds over which the rate is taken: images that were current go by faster than those that follow
 
 
 class Voice:
-    """Speaks for one run.
+    """Speaks for one run; several threads may use it."""
 
-    Parameters
-    ----------
-    form : "text" or "json"
-        JSON: one object a line, with `time`, `level`, `event`, `message` and what belongs to it.
-    """
-
-    def __init__(self, form: str = "text", verbose: bool = False, quiet: bool = False, progress: str = "auto"):
-        self._json, self._verbose, self._quiet = form == "json", verbose, quiet
-        shown = progress == "always" or progress == "auto" and _is_terminal() and form == "text" and not quiet
+    def __init__(self, verbose: bool = False, quiet: bool = False, progress: str = "auto"):
+        self._verbose, self._quiet = verbose, quiet
+        shown = progress == "always" or progress == "auto" and is_terminal() and not speaks_json() and not quiet
         self._progress = Progress() if shown else None
+        self._guard = threading.RLock()
 
     def start(self, jobs: Iterable) -> None:
         """Count the jobs for the progress line, beside the work."""
         if self._progress:
-            self._progress.count(jobs)
+            threading.Thread(target=self._progress.count, args=(jobs,), daemon=True).start()
 
     def warning(self, message: str, **more: Any) -> None:
         if not self._quiet:
@@ -47,10 +42,10 @@ class Voice:
 
     def failure(self, error: Exception, code: int) -> None:
         """What ended the run."""
-        self._line("error", "stopped", f"gradviz: {error}", message=str(error), code=code)
+        self._line("error", "stopped", f"gradviz: {error}", message=str(error), code=int(code))
 
     def result(self, result: Result, report: Report) -> None:
-        """A failed image is always said; the others with -v, or in JSON."""
+        """A failed image is always said; the others with -v."""
         image = printable(result.image)
         if result.failed:
             message = result.error["message"]
@@ -60,64 +55,71 @@ class Voice:
             message = f"{result.status} {image}"
             self._line("info", "image", message, image=image, status=result.status, message=message)
         if self._progress:
-            self._progress.show(report)
+            with self._guard:
+                self._progress.show(report)
 
     def summary(self, report: Report, seconds: float) -> None:
         """One line at the end, with -v or on a terminal."""
-        if self._progress:
-            self._progress.clear()
+        self.clear()
         if self._verbose or self._progress:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
             message = f"{counts} in {seconds:.1f} s"
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 
-    def _line(self, level: str, event: str, text: str, **fields: Any) -> None:
+    def clear(self) -> None:
+        """Take the progress line away."""
         if self._progress:
-            self._progress.clear()
-        if self._json:
-            now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            text = json.dumps({"time": now, "level": level, "event": event, **fields})
-        say(text)
+            with self._guard:
+                self._progress.clear()
+
+    def _line(self, level: str, event: str, text: str, **fields: Any) -> None:
+        with self._guard:
+            self.clear()
+            tell(level, event, text, **fields)
 
 
 class Progress:
-    """One line that is written over: how many of how many, images a second, time left."""
+    """One line that is written over: how many of how many, images a second, time left. In JSON an event now and then."""
 
     def __init__(self) -> None:
         self._total: int | None = None
-        self._start = self._last = time.monotonic()
-        self._width = 0
+        self._last = 0.0
+        self._passed = deque([(time.monotonic(), 0)])
+        self._shown = False
 
     def count(self, jobs: Iterable) -> None:
-        threading.Thread(target=self._count, args=(jobs,), daemon=True).start()
-
-    def _count(self, jobs: Iterable) -> None:
         self._total = sum(1 for _ in jobs)
 
     def show(self, report: Report) -> None:
         now = time.monotonic()
-        if now - self._last < EVERY and report.total != self._total:
+        if now - self._last < (EVERY_EVENT if speaks_json() else EVERY) and report.total != self._total:
             return
         self._last = now
-        rate = report.total / max(now - self._start, 1e-9)
+        rate = self._rate(now, report.total)
+        left = (self._total - report.total) / rate if self._total and rate else None
         of = f"/{self._total}" if self._total else ""
-        left = f", {_clock((self._total - report.total) / rate)} left" if self._total and rate else ""
+        remaining = "" if left is None else f", {_clock(left)} left"
         failed = f", {report.failed} failed" if report.failed else ""
-        line = f"{report.total}{of} images, {rate:.1f}/s{left}{failed}"
-        put("\r" + line.ljust(self._width))
-        self._width = len(line)
+        line = f"{report.total}{of} images, {rate:.1f}/s{remaining}{failed}"
+        if speaks_json():
+            fields = {"done": report.total, "total": self._total, "failed": report.failed, "rate": round(rate, 2)}
+            tell("info", "progress", line, message=line, **fields, seconds_left=None if left is None else round(left))
+            return
+        put("\r\x1b[K" + line[: width() - 1])  # a full line would wrap, and could not be taken back
+        self._shown = True
+
+    def _rate(self, now: float, done: int) -> float:
+        """Images a second of late."""
+        self._passed.append((now, done))
+        while len(self._passed) > 2 and now - self._passed[1][0] > WINDOW:
+            self._passed.popleft()
+        then, before = self._passed[0]
+        return (done - before) / max(now - then, 1e-9)
 
     def clear(self) -> None:
-        if self._width:
-            put("\r" + " " * self._width + "\r")
-            self._width = 0
-
-
-def _is_terminal() -> bool:
-    try:
-        return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        return False
+        if self._shown:
+            put("\r\x1b[K")
+            self._shown = False
 
 
 def _clock(seconds: float) -> str:

@@ -14,8 +14,7 @@ from gradviz_cli.worker.model import Model, Options, Reading, read, static_tenso
 
 # What a class activation map is taken from: feature maps, not the steps between them.
 FEATURE_OPS = frozenset(
-    "Conv2D DepthwiseConv2dNative BiasAdd FusedBatchNormV3 Relu Relu6 LeakyRelu Elu Selu Maximum Minimum AddV2 Add AddN "
-    "ConcatV2 MaxPool AvgPool Mul".split()
+    ["Conv2D", "DepthwiseConv2dNative", "BiasAdd", "FusedBatchNormV3", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Maximum", "Minimum", "AddV2", "Add", "AddN", "ConcatV2", "MaxPool", "AvgPool", "Mul"]
 )
 # Paths are counted modulo a prime; that two different counts agree by chance is not a practical concern.
 PRIME = 2**61 - 1

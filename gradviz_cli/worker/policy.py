@@ -37,7 +37,14 @@ MAX_NAME = 10_000
 # Operations whose output can be larger than all that the file holds, as large as a number in it says.
 EXPANDING = {
     *("Fill", "Range", "LinSpace", "OneHot", "ScatterNd", "Tile", "BroadcastTo", "Pad", "PadV2", "MirrorPad"),
-    *("SpaceToBatch", "SpaceToBatchND", "ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea"),
+    *(
+        "SpaceToBatch",
+        "SpaceToBatchND",
+        "ResizeBilinear",
+        "ResizeNearestNeighbor",
+        "ResizeBicubic",
+        "ResizeArea",
+    ),
 }
 
 
@@ -64,10 +71,16 @@ def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:
     unknown = next(((op, node) for op, node in refused.items() if op_def(op) is None), None)
     if unknown:
         op, node = unknown
-        raise ModelRefused(f"op {op} (node {node}) is not known to this TensorFlow", "export the model without it")
+        raise ModelRefused(
+            f"op {op} (node {node}) is not known to this TensorFlow", "export the model without it"
+        )
     if refused and not trust:
         op, node = next(iter(refused.items()))
-        others = f" and {len(refused) - 1} more kinds ({', '.join(list(refused)[1:6])})" if len(refused) > 1 else ""
+        others = (
+            f" and {len(refused) - 1} more kinds ({', '.join(list(refused)[1:6])})"
+            if len(refused) > 1
+            else ""
+        )
         raise ModelRefused(
             f"the model needs op {op} (node {node}){others}, which gradviz does not let run",
             f"if you trust the model's source: --allow-op {op}, or --trust-model for all",
@@ -85,9 +98,13 @@ def _insist_on_size(flat: Flat) -> None:
     try:
         count = _written_out(flat)
     except CycleError as error:
-        raise ModelRefused(f"the function {error.args[1][0]} calls itself", "export the model without recursion") from error
+        raise ModelRefused(
+            f"the function {error.args[1][0]} calls itself", "export the model without recursion"
+        ) from error
     if count > MAX_NODES:
-        raise ModelRefused(f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy)
+        raise ModelRefused(
+            f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy
+        )
 
 
 def _insist_on_room(flat: Flat) -> None:
@@ -105,7 +122,11 @@ def _insist_on_room(flat: Flat) -> None:
             return
     for op in graph.get_operations():
         for tensor in op.outputs:
-            size = tensor.dtype.size * math.prod(1 if n is None else n for n in tensor.shape.as_list()) if tensor.shape.rank else 0
+            size = (
+                tensor.dtype.size * math.prod(1 if n is None else n for n in tensor.shape.as_list())
+                if tensor.shape.rank
+                else 0
+            )
             if size > limit:
                 raise ModelRefused(
                     f"op {op.type} (node {op.name}) gives a tensor of {size / 2**30:.0f} GiB, more than this machine has",

@@ -11,8 +11,8 @@ could do if that decision, or TensorFlow itself, were wrong. Four layers, each i
 * Limits on memory, file size, open files; no core dumps.
 
 None of it makes a model safe. What stays possible: to use processor time until the deadline, to fill the
-scratch folder with many files, to learn whether a path exists and how large it is, and to attack the kernel
-through the calls that TensorFlow needs.
+scratch folder until the command notices (a second or so), to learn whether a path exists and how large it
+is, and to attack the kernel through the calls that TensorFlow needs.
 
 Sources: the Linux manual pages landlock(7), seccomp(2), capabilities(7), prctl(2); the kernel's
 `include/uapi/linux/landlock.h` and system call tables.

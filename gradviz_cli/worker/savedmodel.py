@@ -56,14 +56,17 @@ def read(path: Path) -> Saved:
     binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
     warnings = ()
     if binary.exists() and text.exists():
-        warnings = (f"{path} holds saved_model.pb and saved_model.pbtxt; the .pb is read, remove the one that is old",)
+        warnings = (
+            f"{path} holds saved_model.pb and saved_model.pbtxt; the .pb is read, remove the one that is old",
+        )
     if binary.exists() or binary.is_symlink():
         saved = _parse_binary(binary)
     elif text.exists() or text.is_symlink():
         saved = _parse_text(text)
     else:
         raise ModelUnusable(
-            f"{path} holds no saved_model.pb", "give the folder that `model.export(...)` or `tf.saved_model.save` wrote"
+            f"{path} holds no saved_model.pb",
+            "give the folder that `model.export(...)` or `tf.saved_model.save` wrote",
         )
     file = binary if binary.exists() else text
     if not saved.meta_graphs:
@@ -79,13 +82,17 @@ def read_regular(path: Path, limit: int) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise ModelUnusable(f"{path} cannot be opened: {error.strerror}", "check the path and its permissions") from error
+        raise ModelUnusable(
+            f"{path} cannot be opened: {error.strerror}", "check the path and its permissions"
+        ) from error
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise ModelUnusable(f"{path} is not a regular file", "give a SavedModel folder of plain files")
         if status.st_size > limit:
-            raise ModelUnusable(f"{path} has {status.st_size} bytes, more than a graph can have", "export the model again")
+            raise ModelUnusable(
+                f"{path} has {status.st_size} bytes, more than a graph can have", "export the model again"
+            )
         return file.read(limit)
 
 
@@ -94,15 +101,21 @@ def _parse_binary(file: Path) -> SavedModel:
     try:
         saved.ParseFromString(read_regular(file, MAX_GRAPH_BYTES))
     except message.DecodeError as error:
-        raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
+        raise ModelUnusable(
+            f"{file} is damaged or not a SavedModel ({error})", "copy or export it again"
+        ) from error
     return saved
 
 
 def _parse_text(file: Path) -> SavedModel:
     try:
-        return text_format.Parse(read_regular(file, MAX_TEXT_BYTES).decode("utf-8"), SavedModel(), allow_unknown_field=True)
+        return text_format.Parse(
+            read_regular(file, MAX_TEXT_BYTES).decode("utf-8"), SavedModel(), allow_unknown_field=True
+        )
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
+        raise ModelUnusable(
+            f"{file} is damaged or not a SavedModel ({error})", "copy or export it again"
+        ) from error
 
 
 def _insist_on_assets_inside(file: Path, meta: MetaGraphDef) -> None:
@@ -131,7 +144,9 @@ def _assets(meta: MetaGraphDef) -> Iterator[AssetFileDef]:
 def _insist_on_size(file: Path, saved: SavedModel) -> None:
     parts = [part for meta in saved.meta_graphs for part in _node_lists(meta)]
     if sum(map(len, parts)) > MAX_NODES:
-        raise ModelRefused(f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again")
+        raise ModelRefused(
+            f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again"
+        )
     repeated = 0
     for nodes in parts:
         for node in nodes:
@@ -140,7 +155,8 @@ def _insist_on_size(file: Path, saved: SavedModel) -> None:
                 repeated += _repeated(node)
                 if repeated > MAX_REPEATED:
                     raise ModelRefused(
-                        f"{file}: the constant {node.name[:200]} fills memory far beyond the file's size", "export the model again"
+                        f"{file}: the constant {node.name[:200]} fills memory far beyond the file's size",
+                        "export the model again",
                     )
 
 

@@ -43,7 +43,9 @@ class _Server:
         try:
             if header.get("require_sandbox"):
                 self._insist_on_sandbox()
-            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](header, arrays)
+            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](
+                header, arrays
+            )
         except GradvizError as error:
             failure = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
         except Exception as error:  # whatever TensorFlow throws at a strange model
@@ -75,7 +77,9 @@ class _Server:
             from gradviz_cli.worker.inspection import inspect
             from gradviz_cli.worker.model import Options
 
-        return {"told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))}, ()
+        return {
+            "told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))
+        }, ()
 
     def _explain(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
         found = self._model.explain(arrays[0], header["targets"], header["modes"])
@@ -89,7 +93,8 @@ def _imports() -> Iterator[None]:
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise ModelUnusable(
-            f"TensorFlow cannot be imported ({_described(error)})", "repair the installation: pip install --force-reinstall tensorflow"
+            f"TensorFlow cannot be imported ({_described(error)})",
+            "repair the installation: pip install --force-reinstall tensorflow",
         ) from error
 
 
@@ -100,7 +105,12 @@ def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
         remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
         return {"class": "Memory", "message": "memory ran out", "remedy": remedy}
     if isinstance(error, NameError):  # no graph can cause it
-        return {"class": "Bug", "message": _described(error), "remedy": "", "traceback": traceback.format_exc().splitlines()}
+        return {
+            "class": "Bug",
+            "message": _described(error),
+            "remedy": "",
+            "traceback": traceback.format_exc().splitlines(),
+        }
     what = "the graph cannot be built" if loading else "the model failed on this image"
     place = _place(error)
     if loading and (place or isinstance(error, _CONTRADICTIONS)) and not _in_tensorflow(error):
@@ -136,7 +146,10 @@ def _place(error: Exception) -> str:
 
 def _described(error: Exception) -> str:
     """Class and first line of an exception, without TensorFlow's marks of where in its own code it comes from."""
-    lines = [line.strip() for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()]
+    lines = [
+        line.strip()
+        for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()
+    ]
     return f"{type(error).__name__}: {next(filter(None, lines), '')[:300]}".rstrip(": ")
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,13 +127,16 @@ def _tree(pid: int) -> Iterator[int]:
         yield from _tree(child)
 
 
-@contextmanager
-def company() -> Iterator[dict[str, float]]:
-    """Fills in how many cores other processes kept busy meanwhile: the measure of how far a table can be trusted."""
-    found: dict[str, float] = {}
-    before, start = _busy() - _ours(), time.monotonic()
-    yield found
-    found["others"] = max(0.0, (_busy() - _ours() - before) / (time.monotonic() - start))
+class Company:
+    """How many cores other processes have kept busy since: the measure of how far a table can be trusted."""
+
+    def __init__(self):
+        self._before, self._start = _busy() - _ours(), time.monotonic()
+
+    def __str__(self) -> str:
+        """To be asked when the processes that were started here have ended; before, they would count as others."""
+        cores = max(0.0, (_busy() - _ours() - self._before) / (time.monotonic() - self._start))
+        return f"Other processes kept {cores:.1f} cores busy."
 
 
 def _busy() -> float:

@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,21 +100,23 @@ def steady(bench: Bench) -> None:
     """Gradient calls of a process that is warm, per network and mode."""
     for name in bench.networks:
         for mode in bench.modes:
-            with measure.company() as company, Turns(bench, name) as turns:
+            company = measure.Company()
+            with Turns(bench, name) as turns:
                 for tool in bench.chosen(list(TOOLS), mode):
                     turns.join(tool, mode)
                 if mode == "deconv":
                     turns.join("gradviz", "deconv:given", "gradviz, class given")
                 turns.join("bare graph", "matmul", MATMUL_ROW)
                 tables = [turns.table(batch) for batch in bench.batches]
-            text = f"Arrays in, gradients out, {bench.runs} turns each; other processes kept {company['others']:.1f} cores busy.\n\n"
+            text = f"Arrays in, gradients out, {bench.runs} turns each. {company}\n\n"
             keep(bench, f"1 Steady state/{name}, {mode}", text + "\n\n".join(tables))
 
 
 def together(bench: Bench) -> None:
     """Three modes at once against three runs."""
     for name in bench.networks:
-        with measure.company() as company, Turns(bench, name) as turns:
+        company = measure.Company()
+        with Turns(bench, name) as turns:
             for mode in ("all", *MODES):
                 turns.join("gradviz", mode, mode)
             times = {batch: turns.take(batch) for batch in bench.batches}
@@ -126,8 +128,7 @@ def together(bench: Bench) -> None:
             apart = [sum(each) for each in zip(*(found[mode] for mode in MODES), strict=True)]
             share = 1 / measure.ratio(found["all"], apart)
             lines.append(f"| {batch} | {median(found['all']):.3f} | {median(apart):.3f} | {share:.2f} |")
-        note = f"\n\nOther processes kept {company['others']:.1f} cores busy."
-        keep(bench, f"2 Three modes at once/{name}", "\n".join(lines) + note)
+        keep(bench, f"2 Three modes at once/{name}", "\n".join([*lines, "", str(company)]))
 
 
 MATMUL_ROW = f"matmul of {MATMUL} x {MATMUL}"
@@ -242,13 +243,13 @@ def job(bench: Bench) -> None:
     """A folder of JPEGs of 640 x 480 in, a folder of PNGs out, from process start to process end."""
     for name in bench.networks:
         for count in bench.images:
-            with measure.company() as company:
-                text = _job_table(bench, name, count)
-            note = f"\n\n{bench.runs} runs each; other processes kept {company['others']:.1f} cores busy."
-            keep(bench, f"3 Whole job/{name}, {count} JPEGs", text + note)
+            company = measure.Company()
+            for round_, text in enumerate(_job_tables(bench, name, count), 1):
+                keep(bench, f"3 Whole job/{name}, {count} JPEGs", f"{text}\n\n{round_} runs each. {company}")
 
 
-def _job_table(bench: Bench, network: str, count: int) -> str:
+def _job_tables(bench: Bench, network: str, count: int) -> Iterator[str]:
+    """The table after each round, as rounds are long and may be cut short."""
     mode = bench.modes[0]
     rows = [(GRADVIZ_JOB, "")] if bench.chosen([GRADVIZ_JOB]) else []
     for tool in bench.chosen(JOBS):
@@ -267,7 +268,7 @@ def _job_table(bench: Bench, network: str, count: int) -> str:
             except RuntimeError as error:
                 failed[row] = str(error)
                 print(f"{network}: {row[0]}: {error}", file=sys.stderr, flush=True)
-    return _job_lines(found, failed, mode)
+        yield _job_lines(found, failed, mode)
 
 
 def _job_lines(found: dict, failed: dict, mode: str) -> str:
@@ -353,13 +354,9 @@ def memory(bench: Bench) -> None:
 def fixed(bench: Bench) -> None:
     """From process start to the first map of one image."""
     for name in bench.networks:
-        with measure.company() as company:
-            text = _fixed_table(bench, name)
-        keep(
-            bench,
-            f"5 Fixed cost/{name}",
-            f"{text}\n\nOther processes kept {company['others']:.1f} cores busy.",
-        )
+        company = measure.Company()
+        text = _fixed_table(bench, name)
+        keep(bench, f"5 Fixed cost/{name}", f"{text}\n\n{company}")
 
 
 def _fixed_table(bench: Bench, network: str) -> str:
@@ -458,6 +455,47 @@ def _timed(call: Callable[[], bytes], times: int) -> tuple[list[float], int]:
     return found, size
 
 
+# -- who waits ------------------------------------------------------------------------------------------------------------
+
+
+def waits(bench: Bench) -> None:
+    """Where the time of `gradviz explain` goes in a job of 64 images (waits.py)."""
+    for name in bench.networks:
+        folder, photographs = (
+            models.network(bench.cache, name),
+            models.photographs(bench.cache / "photographs", 64),
+        )
+        company, told = measure.Company(), []
+        for _ in range(bench.runs):
+            with tempfile.TemporaryDirectory() as scratch:
+                log, out = Path(scratch) / "log", Path(scratch) / "out"
+                words = [
+                    str(folder / "saved_model"),
+                    str(photographs),
+                    "-o",
+                    str(out),
+                    "--preprocess",
+                    "unit",
+                ]
+                command = [sys.executable, str(HERE / "waits.py"), *words]
+                measure.run(command, bench.environment(Path(scratch)), log)
+                told.append(_flat(json.loads(log.read_text().splitlines()[-1])))
+        lines = ["| | seconds |", "|---|--:|"]
+        lines += [f"| {key} | {median([each[key] for each in told]):.2f} |" for key in told[0]]
+        keep(bench, f"7 Who waits/{name}, 64 JPEGs", "\n".join([*lines, "", str(company)]))
+
+
+def _flat(told: dict) -> dict[str, float]:
+    flat = {}
+    for key, value in told.items():
+        flat.update(
+            {f"{key}: {inner}": each for inner, each in value.items()}
+            if isinstance(value, dict)
+            else {key: value}
+        )
+    return flat
+
+
 # -- the page -------------------------------------------------------------------------------------------------------------
 
 PARTS = {
@@ -479,6 +517,8 @@ ABOUT = {
     "4": "High-water marks of resident memory, sampled ten times a second; of several processes alike, the largest.",
     "5": "Batch of one, the first mode that the tool knows. gradviz in one process, without the command around it.",
     "6": "Of a heatmap of noise, the worst case.",
+    "7": "Seconds since the command began, and seconds at work by stage (threads overlap) and processor seconds by process. "
+    "`images read when the model was loaded` is a number of images.",
 }
 
 
@@ -490,7 +530,7 @@ def keep(bench: Bench, title: str, text: str) -> None:
     """Put a table into the store and write the page anew."""
     file = bench.cache / "results.json"
     store = json.loads(file.read_text()) if file.is_file() else {}
-    store[title] = f"{text}\n\n_{time.strftime('%Y-%m-%d %H:%M')}, {bench.runs} runs_"
+    store[title] = f"{text}\n\n_{time.strftime('%Y-%m-%d %H:%M')}_"
     file.write_text(json.dumps(store, indent=1))
     (HERE / "RESULTS.md").write_text(page(store))
     print(f"\n## {title}\n\n{text}", flush=True)

@@ -1,0 +1,148 @@
+"""Drawn images -> files under their names and lines in the book: durable first, named second, written down third."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from gradviz_cli import images
+from gradviz_cli.errors import GradvizError, OutputError
+from gradviz_cli.manifest import Manifest
+from gradviz_cli.pictures import Drawn
+from gradviz_cli.plan import Result
+
+# File systems write what several wait for in one go: eight at a time cost a disk little more than one.
+SYNCS = 8
+# What is wrong with one name; anything else is wrong with the disk or the folder.
+_OF_ONE_NAME = {
+    errno.EISDIR,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENAMETOOLONG,
+    errno.EILSEQ,
+    errno.EINVAL,
+    errno.ELOOP,
+    errno.EBUSY,
+}
+
+
+class Publisher:
+    """Publishes one group of images after the other. Not for several threads at once.
+
+    Attributes
+    ----------
+    enough : bool
+        An image failed and `fail_fast` was asked for: nothing is published any more.
+    """
+
+    def __init__(self, out: Path, book: Manifest, fail_fast: bool = False):
+        self._out, self._book, self._fail_fast = out, book, fail_fast
+        self._is = _identity(out)
+        self._syncing = ThreadPoolExecutor(SYNCS, "sync")
+        self.enough = False
+
+    def publish(self, group: Sequence[Drawn]) -> tuple[list[Result], GradvizError | None]:
+        """The results that stand in the book now, and what ends the run, if something does.
+
+        An image whose name cannot be written fails by itself. No temporary file of the group is left.
+        """
+        results: list[Result] = []
+        try:
+            self._sync(group)
+            self._insist_on_out()
+            with self._book.writing() as write:
+                error = self._name(group, results)
+                self._sync_folders(group[: len(results)])
+                write(*results)
+            return results, error
+        except GradvizError as error:
+            return [], error
+        finally:
+            discard(group[len(results) :])
+
+    def _name(self, group: Sequence[Drawn], results: list[Result]) -> GradvizError | None:
+        """Fill `results` up to the first image that ends the run; why it does."""
+        for drawn in group:
+            if self.enough:
+                return None
+            try:
+                results.append(self._named(drawn))
+            except OutputError as error:
+                return error
+            self.enough = self._fail_fast and results[-1].failed
+        return None
+
+    def close(self) -> None:
+        self._syncing.shutdown(wait=False, cancel_futures=True)
+
+    def _sync(self, group: Iterable[Drawn]) -> None:
+        waiting = [self._syncing.submit(_sync, staged) for drawn in group for staged in drawn.files]
+        for future in waiting:
+            future.result()
+
+    def _named(self, drawn: Drawn) -> Result:
+        try:
+            for staged in drawn.files:
+                images.publish(staged)
+            return drawn.result
+        except OutputError as error:
+            if ends_run(error, self._out):
+                raise
+            discard([drawn])
+            return unwritable(drawn.result, error)
+
+    def _sync_folders(self, group: Iterable[Drawn]) -> None:
+        for folder in {os.path.dirname(staged.final) for drawn in group for staged in drawn.files}:
+            with images.writing(folder):
+                images.sync_folder(folder)
+
+    def _insist_on_out(self) -> None:
+        """What was removed or unmounted must not come back as an empty folder with half of the pictures."""
+        if _identity(self._out) != self._is:
+            raise OutputError(f"{self._out}: is no longer the folder it was", "was it removed, replaced or unmounted?")
+
+
+def ends_run(error: OutputError, out: Path) -> bool:
+    """Whether no other output could be written either: disk full, read-only, gone; and not one name that is taken."""
+    number = getattr(error.__cause__, "errno", None)
+    if number in (errno.EACCES, errno.EPERM, errno.ENOENT):
+        return not os.access(out, os.W_OK | os.X_OK)
+    return error.__cause__ is not None and number is not None and number not in _OF_ONE_NAME
+
+
+def unwritable(result: Result, error: OutputError) -> Result:
+    """The result of an image whose output has a name that cannot be written."""
+    described = {"kind": "output", "message": f"{error.message}; {error.remedy}"}
+    return replace(result, status="failed", outputs=(), hashes={}, error=described)
+
+
+def discard(group: Iterable[Drawn]) -> None:
+    """Remove the temporary files; those that have their names by now stay."""
+    for drawn in group:
+        for staged in drawn.files:
+            images.discard(staged)
+
+
+def _sync(staged: images.Staged) -> None:
+    with images.writing(staged.final):
+        try:
+            handle = os.open(staged.temporary, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:  # a umask that takes even the owner's right to read
+            return
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    with suppress(OSError):
+        status = os.stat(folder)
+        return status.st_dev, status.st_ino
+    return None

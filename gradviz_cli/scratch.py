@@ -1,0 +1,129 @@
+"""Private folders for temporary files: gone with their run, or swept by the next one when that was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO
+
+from gradviz_cli.errors import OutputError
+
+PREFIX = "gradviz-scratch-"
+_OURS = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+
+
+class Scratch:
+    """A folder that only this user may enter; the lock on it says that its run is alive, in whatever container.
+
+    Raises
+    ------
+    OutputError
+        No folder for temporary files can be written.
+    """
+
+    def __init__(self) -> None:
+        self.path, self._handle = _made()
+
+    def close(self) -> None:
+        """Remove the folder with all that is in it; harmless the second time."""
+        if self._handle >= 0:
+            _remove(self.path)
+            os.close(self._handle)
+            self._handle = -1
+
+
+def unnamed_file() -> IO[bytes]:
+    """A file that no name leads to and that ends with the process.
+
+    Raises
+    ------
+    OutputError
+        No folder for temporary files can be written.
+    """
+    for base in _bases():
+        with suppress(OSError):
+            return tempfile.TemporaryFile(dir=base)
+    raise _nowhere()
+
+
+def sweep() -> int:
+    """Remove the folders that killed runs of this user left behind; how many there were."""
+    return sum(_swept(path) for base in _bases() for path in _candidates(base))
+
+
+def _bases() -> Iterator[str]:
+    """Where temporary files may go. Not the working folder, as Python would: nobody asked for them there."""
+    asked = (os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP"))
+    yield from dict.fromkeys(path for path in (*asked, "/tmp", "/var/tmp", "/usr/tmp") if path and os.path.isabs(path))
+
+
+def _made() -> tuple[str, int]:
+    """A new folder and the descriptor that holds its lock."""
+    for base in _bases():
+        with suppress(OSError):
+            while True:
+                path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
+                handle = _locked(path)
+                if handle is not None:
+                    return path, handle
+    raise _nowhere()
+
+
+def _nowhere() -> OutputError:
+    places = ", ".join(_bases())
+    return OutputError(f"temporary files can be written to none of {places}", "set TMPDIR to a folder that can be written")
+
+
+def _locked(path: str) -> int | None:
+    """None when another run took the folder for one that was left behind, just before it was locked."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except OSError:  # where folders cannot be locked, they are not swept either
+        return handle
+    if os.path.isdir(path):
+        return handle
+    os.close(handle)
+    return None
+
+
+def _candidates(base: str) -> Iterator[str]:
+    with suppress(OSError), os.scandir(base) as entries:
+        yield from (entry.path for entry in entries if _OURS.fullmatch(entry.name))
+
+
+def _swept(path: str) -> bool:
+    """Remove one folder unless its run is alive."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(handle)
+        private = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700
+        if not private:
+            return False
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(path)
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+
+
+def _remove(path: str) -> None:
+    with suppress(RecursionError):  # what a worker left may be of any depth
+        shutil.rmtree(path, ignore_errors=True)
