@@ -45,8 +45,6 @@ WORKER, READER = "gradviz_cli.worker", "gradviz_cli.reader"
 # What Python and TensorFlow need on this machine, and nothing else.
 BARE = {"PYTHONPATH": str(ROOT), **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
-pytestmark = pytest.mark.slow  # minutes long: run by `make slow`
-
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory) -> Path:
@@ -263,6 +261,7 @@ def test_a_folder_that_vanishes_does_not_come_back(model: Path, tmp_path: Path) 
 # ---- kills, signals, locks
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_next_run_completes(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     random, out, left = np.random.default_rng(11), tmp_path / "out", tmp_path / "scratch"
     left.mkdir()
@@ -392,6 +391,7 @@ def test_a_decoder_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: P
     assert counts["written"] >= 299 and counts.get("failed", 0) == 300 - counts["written"]
 
 
+@pytest.mark.slow
 def test_an_image_on_which_the_model_hangs(models: Path, tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", 12, bright=(5,))
     run = gradviz("explain", models / "hangs", images, "-o", "out", "--timeout", "4", cwd=tmp_path)
@@ -696,6 +696,7 @@ def test_limits_are_kept_before_anything_is_read(model: Path, photos: Path, done
     assert run.returncode == 4 and "--max-file-size" in run.stderr
 
 
+@pytest.mark.slow
 def test_the_gravest_code_is_returned(models: Path, tmp_path: Path) -> None:
     """A failed image, and time that is up."""
     images = pictures(tmp_path / "images", 4, bright=(3,))
