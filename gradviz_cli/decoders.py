@@ -34,15 +34,15 @@ class Decoders:
         self._children: set[Child] = set()
         self._closed = False
 
-    def decode(self, data: bytes, geometry: images.Geometry, pixels: bool) -> Decoded:
-        """An image file's bytes -> its pixels.
+    def decode(self, data: bytes, geometry: images.Geometry, pixels: bool, fast: bool = False) -> Decoded:
+        """An image file's bytes -> its pixels; `fast` as `images.decode_small`, where `pixels` does not need them all.
 
         Raises
         ------
         ImageError
             As `images.decode`; or `crash`, `timeout`, `memory`: the decoder did not come back.
         """
-        request = {"limits": vars(self._limits), "geometry": vars(geometry), "pixels": pixels}
+        request = {"limits": vars(self._limits), "geometry": vars(geometry), "pixels": pixels, "fast": fast}
         child = None
         try:
             child = self._child()

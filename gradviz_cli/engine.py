@@ -27,9 +27,11 @@ from gradviz_cli.plan import Digests, Job, Output, Plan, Result
 from gradviz_cli.publisher import Publisher, discard, ends_run, unwritable
 from gradviz_cli.remote import Facts, RemoteModel, Row
 
-# So many pixels go into one gradient call unless --batch-size says otherwise: 8 images of 224 x 224.
-BATCH_PIXELS = 8 * 224 * 224
+# So many pixels go into the worker at once for each processor unless --batch-size says otherwise: 4 images of 224 x 224.
+PIXELS_EACH = 4 * 224 * 224
 LARGEST_BATCH = 64
+# Each processor has an image of its own as long as all of them together have no more pixels than this.
+MOST_TOGETHER = 2**24
 # Batches that wait for the worker, so that it never waits for the command.
 BATCHES_AHEAD = 2
 # A batch is published as a whole, so it ends early where its pictures are large (pixels to draw), where all its images
@@ -179,9 +181,12 @@ def _up_to_the_end(computed: Iterable[Computed]) -> Iterator[list[tuple[Prepared
             raise end
 
 
-def default_batch(height: int, width: int) -> int:
-    """Images in one gradient call."""
-    return max(1, min(LARGEST_BATCH, BATCH_PIXELS // (height * width)))
+def default_batch(height: int, width: int, cores: int) -> int:
+    """Images that the worker is given at once. It shares them out over the processors, so each gets as many."""
+    each = min(PIXELS_EACH // (height * width), LARGEST_BATCH // cores)
+    if each:
+        return each * cores
+    return max(1, min(cores, MOST_TOGETHER // (height * width)))
 
 
 class Room:
@@ -352,7 +357,7 @@ class _Crew:
     def batch_size(self) -> int:
         if self._plan.batch_size:
             return self._plan.batch_size
-        return default_batch(self._hint.height, self._hint.width) if self._hint else 1
+        return default_batch(self._hint.height, self._hint.width, _cores()) if self._hint else 1
 
     def reads_ahead(self) -> int:
         return (BATCHES_AHEAD + 1) * (self.batch_size() if self._hint or self._plan.batch_size else 8)
@@ -362,7 +367,12 @@ class _Crew:
         with self._guard:
             if self._model_future is None and not self._closed:
                 self._model = RemoteModel(
-                    self._plan.model, self._plan.drawing.modes, self._plan.timeout, self._plan.require_sandbox
+                    self._plan.model,
+                    self._plan.drawing.modes,
+                    self._plan.timeout,
+                    self._plan.require_sandbox,
+                    len(self._plan.drawing.targets),
+                    self._plan.drawing.scores,
                 )
                 self._model_future = self._computing.submit(self._load)
 
@@ -380,7 +390,8 @@ class _Crew:
 
     def _decode(self, job: Job, data: bytes, sha256: str, geometry: images.Geometry) -> Source:
         """The image's pixels; they count as held until they are drawn."""
-        decoded = self._decoders.decode(data, geometry, pictures.needs_pixels(self._plan))
+        drawing = self._plan.drawing
+        decoded = self._decoders.decode(data, geometry, pictures.needs_pixels(self._plan), drawing.fast_decode)
         source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
         self.room.hold(source)
         return source

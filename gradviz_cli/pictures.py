@@ -195,7 +195,7 @@ def _target(context: Context, row: Row, place: int) -> dict:
     return {
         "index": index,
         "label": label,
-        "rank": int(row.rank[place]),
+        "rank": int(row.rank[place]) if row.rank[place] >= 0 else None,
         "score": _number(row.score[place]),
         "output": _number(row.output[place]),
     }

@@ -59,6 +59,7 @@ class ModelOptions:
     layout: str | None = None
     at: tuple[int, ...] = ()
     feeds: tuple[tuple[str, str], ...] = ()
+    precision: str = "float32"
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
 
@@ -76,6 +77,8 @@ class Drawing:
     scale: str = "each"
     size: str = "image"
     fit: str = "stretch"
+    fast_decode: bool = False
+    scores: bool = True
     raw: bool = False
     allow_empty_map: bool = False
 

@@ -38,11 +38,16 @@ def answer(request: dict, data: bytes) -> tuple[dict, tuple]:
     from gradviz_cli.errors import ImageError
 
     try:
-        picture = images.decode(data, images.Limits(**request["limits"]))
-        found = [images.fit(picture, images.Geometry(**request["geometry"]))]
+        limits, geometry = images.Limits(**request["limits"]), images.Geometry(**request["geometry"])
+        if request["fast"] and not request["pixels"]:
+            picture, size = images.decode_small(data, limits, max(geometry.height, geometry.width))
+        else:
+            picture = images.decode(data, limits)
+            size = picture.height, picture.width
+        found = [images.fit(picture, geometry)]
         if request["pixels"]:
             found.append(np.asarray(picture.convert("RGB")))
-        return {"size": [picture.height, picture.width]}, tuple(found)
+        return {"size": list(size)}, tuple(found)
     except ImageError as error:
         return {"error": {"kind": error.kind, "message": error.message}}, ()
     except MemoryError:

@@ -69,8 +69,12 @@ class RemoteModel:
         modes: Sequence[str],
         timeout: float | None = None,
         require_sandbox: bool = False,
+        targets: int = 1,
+        scores: bool = True,
     ):
+        """`targets`: how many will be asked for at once; `scores`: give them and ranks (see worker.gradient)."""
         self._options, self._modes, self._timeout = options, tuple(modes), timeout
+        self._targets, self._scores = targets, scores
         self._require_sandbox = require_sandbox
         self._scratch = Scratch()
         self._child: Child | None = None
@@ -110,7 +114,7 @@ class RemoteModel:
             self._child = self._start(path, files)
         if self._closed:  # a signal came in between
             self._child.close()
-        options = {**asdict(self._options), "path": path, "modes": self._modes}
+        options = {**asdict(self._options), "path": path, "modes": self._modes, "targets": self._targets}
         header = {"do": what, "options": options, "require_sandbox": self._require_sandbox}
         try:
             answer, _ = self._child.request(header, timeout=self._load_timeout(files), most=0)
@@ -225,7 +229,7 @@ class RemoteModel:
             )
 
     def _ask(self, images: np.ndarray, targets: Sequence[int]) -> list[Row] | ImageError:
-        header = {"do": "explain", "targets": list(targets), "modes": self._modes}
+        header = {"do": "explain", "targets": list(targets), "modes": self._modes, "scores": self._scores}
         expected = self._expected(len(images), len(targets))
         most = sum(4 * int(np.prod(shape)) for _, shape in expected)
         answer, arrays = self._child.request(header, (images,), self._timeout, most)

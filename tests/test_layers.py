@@ -21,7 +21,7 @@ LAYERS = [
     {"cli"},
 ]
 WORKER_LAYERS = [
-    {"worker.sandbox", "worker.tf_private", "worker.savedmodel", "worker.parallel"},
+    {"worker.sandbox", "worker.lean", "worker.tf_private", "worker.savedmodel", "worker.parallel"},
     {"worker.expand", "worker.entry"},
     {"worker.spelled"},
     {"worker.weights", "worker.policy", "worker.patch", "worker.objects", "worker.fold", "worker.onednn", "worker.graph"},

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from gradviz_cli.errors import GradvizError, ImageError, OutputError, UsageError
 from gradviz_cli.images import FITS, Limits, sweep
 from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, parse_targets
+from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, Target, parse_targets
 from gradviz_cli.remote import Facts
 from gradviz_cli.render import COLORMAPS, STYLES
 from gradviz_cli.rules import RULES
@@ -69,6 +69,8 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 @click.option("--scale", type=click.Choice(["each", "shared"]), default="each", show_default=True, help="One scale for each map, or for all of an image.")
 @click.option("--size", type=click.Choice(["image", "input"]), default="image", show_default=True, help="PNG at the size of the image or of the model input.")
 @click.option("--batch-size", type=Auto(), default="auto", show_default=True, help="Images in one gradient call.")
+@click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at a part of their size: quicker, slightly other pixels.")
+@click.option("--no-scores", is_flag=True, help="deconv of given classes: leave out scores and ranks, for twice the speed.")
 @click.option("--jobs", type=Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
 @click.option("--timeout", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds for one image.")
 @click.option("--max-pixels", type=Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
@@ -141,6 +143,9 @@ def make_plan(context: click.Context, **options) -> Plan:
     modes = tuple(RULES) if "all" in modes else tuple(dict.fromkeys(modes))
     targets = parse_targets(options.pop("targets") or ("top1",), labels)
     styles = tuple(dict.fromkeys(options.pop("styles") or ("heatmap",)))
+    options["scores"] = not options.pop("no_scores")
+    if not options["scores"]:
+        _insist_on_no_need_of_scores(modes, targets, styles)
     parts = {part: {} for part in (ModelOptions, Drawing, Plan)}
     for name, value in options.items():
         owner = next(part for part in parts if name in part.__dataclass_fields__)
@@ -148,6 +153,13 @@ def make_plan(context: click.Context, **options) -> Plan:
     render.Look(options["colormap"], options["clip"], options["alpha"])  # refuses what is out of range
     drawing = Drawing(modes=modes, targets=targets, styles=styles, **parts[Drawing])
     return Plan(ModelOptions(str(model), **parts[ModelOptions]), drawing=drawing, labels=labels, **parts[Plan])
+
+
+def _insist_on_no_need_of_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
+    if modes != ("deconv",) or any(target.index is None for target in targets):
+        raise UsageError("--no-scores: only deconv of given classes can do without them", "add -m deconv and -t CLASS, or leave it out")
+    if "panel" in styles:
+        raise UsageError("--no-scores: a panel shows the score", "leave one of them out")
 
 
 def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Settings()) -> int:

@@ -177,6 +177,7 @@ def model_options(function: Callable) -> Callable:
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
             click.option("--activations", type=click.Choice(["relu", "all"]), default="relu", show_default=True, help="Which activations obey the rule."),
+            click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True, help="Arithmetic of the convolutions; bfloat16 is quicker and coarse."),
             click.option("--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run."),
             click.option("--trust-model", is_flag=True, help="Let every op run."),
         )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -107,6 +109,18 @@ class Problem:
     everywhere: bool = False
 
 
+# Targets that share one forward pass. Each has a backward pass in the graph, and graphs take time to build.
+AT_ONCE = 5
+
+
+class Form(NamedTuple):
+    """What a graph is built for: modes, number of targets, and where scores are left out the number of images."""
+
+    modes: tuple[str, ...]
+    targets: int
+    batch: int | None = None
+
+
 @dataclass(frozen=True)
 class Explained:
     """What one call gives for n images and t targets.
@@ -114,9 +128,9 @@ class Explained:
     Attributes
     ----------
     index, rank : int32 [n, t]
-        The class that was explained, and its place among the classes (0 is the best).
+        The class that was explained, and its place among the classes (0 is the best; -1: not asked for).
     score, output : float32 [n, t]
-        The score that was differentiated, and the same class in the model's own output.
+        The score that was differentiated, and the same class in the model's own output (NaN: not asked for).
     gradients : tuple of float32 [t, n, h, w, c]
         One array for each mode, channels as the model takes them.
     """
@@ -148,11 +162,13 @@ class Differentiator:
         for function in self._graph_def.library.function:
             make_known(function)
         self._feed = flat.nodes[split(problem.fed)[0]]
-        self._functions: dict[tuple[str, ...], Callable] = {}
+        self._functions: dict[Form, Callable] = {}
+        self._building = Lock()
+        self._largest = 0
         self.classes: int | None = None  # known once a function is built
 
-    def explain(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str]) -> Explained:
-        """Differentiate the score of each target with respect to each image.
+    def explain(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True) -> Explained:
+        """Differentiate the score of each target with respect to each image. May be called from several threads.
 
         Parameters
         ----------
@@ -160,37 +176,47 @@ class Differentiator:
             In the range that the model expects.
         targets : sequence of int
             A class index, or -1 - r for the class of rank r (-1: the best).
+        scores : bool
+            Also give scores and ranks. Without (NaN and -1), deconv of given classes needs no ReLU's state, and so
+            little of the forward pass.
 
         Raises
         ------
         UsageError
             The model has no such class.
         """
-        function = self._function(tuple(modes))
         for target in targets:
             self._check_target(target)
-        rows = [self._explain_one(function, images, target) for target in targets]
-        index, rank, score, output, *gradients = (np.stack(column) for column in zip(*rows, strict=True))
+        size = self._problem.entry.batch
+        if not scores:
+            # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
+            size = size or max(len(images), self._largest)
+            self._largest = size
+        groups = [targets[start : start + AT_ONCE] for start in range(0, len(targets), AT_ONCE)]
+        parts = [self._explain_some(images, group, Form(tuple(modes), len(group), None if scores else size), size) for group in groups]
+        index, rank, score, output, *gradients = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
 
-    def prepare(self, modes: Sequence[str]) -> None:
+    def prepare(self, modes: Sequence[str], targets: int = 1) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
-        self._function(tuple(modes))
+        self._function(Form(tuple(modes), min(targets, AT_ONCE)))
 
-    def _explain_one(self, function: Callable, images: np.ndarray, target: int) -> list[np.ndarray]:
-        """Arrays over the images, in as many calls as a fixed batch size needs; its last batch is padded."""
-        entry = self._problem.entry
-        size = entry.batch or len(images)
+    def _explain_some(self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None) -> list[np.ndarray]:
+        """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs; the last is padded."""
+        function, entry = self._function(form), self._problem.entry
+        size = size or len(images)
         parts = []
         for start in range(0, len(images), size):
             chunk = images[start : start + size]
             missing = size - len(chunk)
             fed = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
-            found = function(entry.to_model(fed, self._dtype), tf.fill([size], target))
-            arrays = [value.numpy() for value in found]
-            arrays[4:] = [np.asarray(entry.from_model(gradient), np.float32) for gradient in arrays[4:]]
-            parts.append([array[: len(chunk)] for array in arrays])
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+            found = [value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))]
+            columns, gradients = found[:4], found[4:]
+            gradients = [np.asarray(entry.from_model(gradient), np.float32)[: len(chunk)] for gradient in gradients]
+            count = len(targets)
+            stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
+            parts.append([*(column[:, : len(chunk)] for column in columns), *stacked])
+        return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
 
     def _check_target(self, target: int) -> None:
         highest = -target - 1 if target < 0 else target
@@ -202,14 +228,18 @@ class Differentiator:
     def _dtype(self) -> tf.DType:
         return tf.dtypes.as_dtype(self._feed.attr["dtype"].type)
 
-    def _function(self, modes: tuple[str, ...]) -> Callable:
-        if modes not in self._functions:
-            self._functions[modes] = tf.function(
-                lambda images, want: self._build(images, want, modes), autograph=False
-            ).get_concrete_function(self._problem.entry.spec(self._dtype), tf.TensorSpec([None], tf.int32))
-        return self._functions[modes]
+    def _function(self, form: Form) -> Callable:
+        with self._building:
+            if form not in self._functions:
+                entry = replace(self._problem.entry, batch=form.batch) if form.batch else self._problem.entry
+                wanted = tf.TensorSpec([form.targets], tf.int32)
+                self._functions[form] = tf.function(
+                    lambda images, want: self._build(images, want, form), autograph=False
+                ).get_concrete_function(entry.spec(self._dtype), wanted)
+            return self._functions[form]
 
-    def _build(self, images: tf.Tensor, want: tf.Tensor, modes: tuple[str, ...]) -> list[tf.Tensor]:
+    def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
+        """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
         problem = self._problem
         mapped = {problem.fed: images}
         mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
@@ -222,13 +252,13 @@ class Differentiator:
         alone = "N" not in LAYOUTS[problem.entry.layout]
         scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])
         won = winners(scores, problem.everywhere)
-        totals, means = tf.reduce_sum(scores * won, 1), _mean(outputs, won)
-        self.classes = totals.shape[1]
-        index, rank = chosen_class(totals, tf.reduce_sum(won, 1), scores, want)
-        seed = won * tf.one_hot(index, tf.shape(totals)[1], dtype=won.dtype)[:, None, :]
-        picked = [tf.gather(values, index, batch_dims=1) for values in (totals, means)]
-        gradients = [self._gradient(scores, wrt, seed, mode) for mode in modes]
-        return [index, rank, *(tf.cast(value, tf.float32) for value in [*picked, *gradients])]
+        self.classes = scores.shape[2]
+        choose = given_class if form.batch else chosen_class
+        columns = [choose(scores, outputs, won, want[place]) for place in range(form.targets)]
+        seeds = [won * tf.one_hot(column[0], tf.shape(scores)[2], dtype=won.dtype)[:, None, :] for column in columns]
+        gradients = [self._gradient(scores, wrt, seed, mode) for mode in form.modes for seed in seeds]
+        index, rank, score, output = (tf.stack(column) for column in zip(*columns, strict=True))
+        return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients])]
 
     def _constant(self, name: str, images: tf.Tensor) -> tf.Tensor:
         value = tf.constant(self._problem.constants[name])
@@ -347,17 +377,31 @@ def _mean(outputs: tf.Tensor, won: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(outputs * won, 1), tf.reduce_sum(won, 1))
 
 
-def chosen_class(totals: tf.Tensor, area: tf.Tensor, scores: tf.Tensor, want: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Index and rank of the class for each row: `want` itself, or the class of rank -1 - want.
+Column = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]  # index, rank, score, output; [N] each
+
+
+def chosen_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor) -> Column:
+    """The class of each row: `want` itself, or the class of rank -1 - want.
 
     Classes are ranked by score; where there are several positions, by how many they win. Ties: the lower index first.
     """
+    totals, means = tf.reduce_sum(scores * won, 1), _mean(outputs, won)
+    area = tf.reduce_sum(won, 1)
     merit = totals if scores.shape[1] == 1 else tf.where(tf.shape(scores)[1] == 1, totals, area)
     order = tf.argsort(merit, axis=1, direction="DESCENDING", stable=True)
-    rank = tf.maximum(-want - 1, 0)
-    index = tf.where(want < 0, tf.gather(order, rank, batch_dims=1), want)
+    rows = tf.fill([tf.shape(scores)[0]], want)
+    rank = tf.maximum(-rows - 1, 0)
+    index = tf.where(rows < 0, tf.gather(order, rank, batch_dims=1), rows)
     places = tf.argsort(order, axis=1, stable=True)
-    return index, tf.gather(places, index, batch_dims=1)
+    picked = (tf.gather(values, index, batch_dims=1) for values in (totals, means))
+    return index, tf.gather(places, index, batch_dims=1), *picked
+
+
+def given_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor) -> Column:
+    """The class `want` for each row; rank and scores are left unknown, so that nothing has to be computed for them."""
+    rows = tf.fill([tf.shape(scores)[0]], want)
+    unknown = tf.fill([tf.shape(scores)[0]], np.float32(np.nan))
+    return rows, tf.fill([tf.shape(scores)[0]], -1), unknown, unknown
 
 
 def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:

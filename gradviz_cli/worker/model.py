@@ -47,6 +47,7 @@ class Options:
 
     path: str
     modes: tuple[str, ...] = ("guided",)
+    targets: int = 1  # how many will be asked for at once
     signature: str | None = None
     tag: str | None = None
     input: str | None = None
@@ -58,6 +59,7 @@ class Options:
     layout: str | None = None
     at: tuple[int, ...] = ()
     feeds: tuple[tuple[str, str], ...] = ()
+    precision: str = "float32"
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
 
@@ -232,7 +234,7 @@ class Model:
     """A loaded model. Built once a worker; `explain` may be called any number of times."""
 
     def __init__(self, options: Options):
-        self._calls = Calls()
+        self._calls = Calls(options.precision)
         found = read(options)
         policy.judge(found.flat, options.allow_ops, options.trust_model)
         variables = [*found.flat.weights.values(), *found.flat.handles.values()]
@@ -261,7 +263,7 @@ class Model:
             everywhere=found.channel is not None,
         )
         self._differentiator = Differentiator(flat, values, problem)
-        self._differentiator.prepare(options.modes)
+        self._differentiator.prepare(options.modes, options.targets)
         self._step = place.batch or 1
         unfed = _unfed(found, options)
         self.facts = Facts(
@@ -288,10 +290,12 @@ class Model:
             warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, _left_alone(report, options)))),
         )
 
-    def explain(self, images: np.ndarray, targets: list[int], modes: list[str]) -> Explained:
+    def explain(self, images: np.ndarray, targets: list[int], modes: list[str], scores: bool = True) -> Explained:
         """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
         self._insist_on_patches(modes)
-        parts = self._calls.over(images, lambda part: self._differentiator.explain(part, targets, modes), self._step)
+        parts = self._calls.over(
+            images, lambda part: self._differentiator.explain(part, targets, modes, scores), self._step
+        )
         return joined(parts)
 
     def _insist_on_patches(self, modes: Sequence[str]) -> None:

@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+from gradviz_cli.errors import UsageError
+
 
 def cores() -> int:
     """Processors that this process may use."""
@@ -28,9 +30,11 @@ class Calls:
     To be made before TensorFlow computes anything: its thread pools are set then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = "float32") -> None:
         # A GPU gains from whole batches, and its kernels round alike for all of them.
-        self._workers = 1 if tf.config.list_physical_devices("GPU") else cores()
+        gpu = bool(tf.config.list_physical_devices("GPU"))
+        _set_precision(precision, gpu)
+        self._workers = 1 if gpu else cores()
         if self._workers > 1 or cores() == 1:
             _one_thread_each(self._workers)
         self._pool = ThreadPoolExecutor(self._workers, "gradient")
@@ -41,6 +45,13 @@ class Calls:
         size = -(-blocks // self._workers) * step
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         return list(self._pool.map(function, parts)) if len(parts) > 1 else [function(parts[0])]
+
+
+def _set_precision(precision: str, gpu: bool) -> None:
+    """bfloat16: Grappler rewrites convolutions and matrix products, and what may stay in that type between them."""
+    if precision == "bfloat16" and gpu:
+        raise UsageError("--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES=")
+    tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bfloat16"})
 
 
 def _one_thread_each(calls: int) -> None:

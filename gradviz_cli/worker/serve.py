@@ -14,6 +14,7 @@ import numpy as np
 
 from gradviz_cli import wire
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
+from gradviz_cli.worker import lean
 from gradviz_cli.worker.sandbox import Sandbox
 
 # What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
@@ -82,7 +83,7 @@ class _Server:
         }, ()
 
     def _explain(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
-        found = self._model.explain(arrays[0], header["targets"], header["modes"])
+        found = self._model.explain(arrays[0], header["targets"], header["modes"], header["scores"])
         return {}, (found.index, found.rank, found.score, found.output, *found.gradients)
 
 
@@ -90,6 +91,7 @@ class _Server:
 def _imports() -> Iterator[None]:
     """What fails in here is the installation's fault and not the model's."""
     try:
+        lean.import_tensorflow()
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise ModelUnusable(
