@@ -218,7 +218,7 @@ def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
         shape = (*facts.size, facts.channels)
         small = np.prod(shape) <= 10 * np.prod(original.shape)
         row = (
-            model.explain(np.random.default_rng(0).random((1, *shape)).astype("f"), [-1])[0]
+            next(model.explain(np.random.default_rng(0).random((1, *shape)).astype("f"), [-1]))
             if small
             else None
         )
