@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow model dist clean
+.PHONY: demo test slow bench model dist clean
 
 demo: $(VENV)/installed  ## heatmaps of the sample images with the embedded model
 	$(BIN)/gradviz demo
@@ -13,6 +13,9 @@ test: $(VENV)/testing  ## the test suite, under ten minutes on two cores
 
 slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job --images 64" for a part (run.py --help)
+	$(BIN)/python tests/bench/run.py $(BENCH)
 
 model: $(VENV)/installed  ## retrain the embedded model and redraw the sample images
 	$(BIN)/python -m gradviz_cli.demo.train

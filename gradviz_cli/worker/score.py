@@ -10,7 +10,8 @@ from gradviz_cli.worker.expand import Flat, split
 from gradviz_cli.worker.spelled import MAX_LINKS, sigmoid_of, softmax_of
 
 # Ops that rearrange or rename the classes without mixing them.
-SHAPE_OPS = frozenset({"Identity", "Reshape", "Squeeze", "ExpandDims", "Snapshot", "StopGradient", "PreventGradient"})
+RENAMING_OPS = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
+SHAPE_OPS = RENAMING_OPS | {"Reshape", "Squeeze", "ExpandDims"}
 # Ops that pick or order classes; the image's own path is not seen through these.
 PICKING_OPS = SHAPE_OPS | {"StridedSlice", "Slice", "Transpose", "GatherV2"}
 # What turns scores into a decision, and which input holds the scores (or the decision so far).
@@ -55,16 +56,16 @@ def bypass(flat: Flat, output: str) -> tuple[Flat, str, str | None]:
     Returns
     -------
     flat, score, bypassed
-        The graph with a copy of what follows the softmax (reshapes, renamings, a choice of classes) put behind its
-        input instead, the name of that copy's end, and the node that was bypassed (None when the output is no
-        probability).
+        The graph with a copy of what follows the softmax (reshapes, a choice of classes) put behind its input
+        instead, the name of that copy's end or of the softmax's input itself, and the node that was bypassed (None
+        when the output is no probability).
     """
     chain: list[str] = []
     name = split(output)[0]
     for _ in range(MAX_LINKS):
         if not _transparent(flat.nodes[name]):
             break
-        if flat.nodes[name].op != "Log":
+        if flat.nodes[name].op not in (*RENAMING_OPS, "Log"):
             chain.append(name)
         name = split(flat.nodes[name].input[0])[0]
     logits = softmax_of(flat.nodes, name) or sigmoid_of(flat.nodes, name)

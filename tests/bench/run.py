@@ -76,6 +76,7 @@ class Bench:
     images: tuple[int, ...]
     ways: tuple[str, ...]
     runs: int
+    many: tuple[int, ...]
 
     def chosen(self, names: Sequence[str], mode: str | None = None) -> list[str]:
         fits = [name for name in names if name not in TOOLS or mode is None or mode in TOOLS[name].modes]
@@ -105,7 +106,7 @@ def steady(bench: Bench) -> None:
                 for tool in bench.chosen(list(TOOLS), mode):
                     turns.join(tool, mode)
                 if mode == "deconv":
-                    turns.join("gradviz", "deconv:given", "gradviz, class given")
+                    turns.join("gradviz", "deconv:given", "gradviz, class given, --no-scores")
                 turns.join("bare graph", "matmul", MATMUL_ROW)
                 tables = [turns.table(batch) for batch in bench.batches]
             text = f"Arrays in, gradients out, {bench.runs} turns each. {company}\n\n"
@@ -496,6 +497,23 @@ def _flat(told: dict) -> dict[str, float]:
     return flat
 
 
+# -- many images ------------------------------------------------------------------------------------------------------------
+
+
+def slope(bench: Bench) -> None:
+    """Seconds for each further image, and peak memory, as the number of images grows. Once: it is long."""
+    name = "mobilenetv2"
+    lines = ["| JPEGs | wall, s | ms for each image more | command, peak MB | worker | decoder |", "|--:|--:|--:|--:|--:|--:|"]
+    before = None
+    for count in bench.many:
+        found = one_job(bench, name, count, "guided", GRADVIZ_JOB, "", watch=True)
+        more = "" if before is None else f"{1000 * (found.wall - before[1]) / (count - before[0]):.1f}"
+        peaks = [found.peaks.get(role, 0) for role in ("command", "gradviz_cli.worker", "gradviz_cli.reader")]
+        lines.append(f"| {count} | {found.wall:.1f} | {more} | {' | '.join(f'{peak / 1e6:.0f}' for peak in peaks)} |")
+        before = count, found.wall
+        keep(bench, f"8 Many images/{name}, guided", "\n".join(lines))
+
+
 # -- the page -------------------------------------------------------------------------------------------------------------
 
 PARTS = {
@@ -505,6 +523,8 @@ PARTS = {
     "memory": memory,
     "fixed": fixed,
     "pictures": pictures,
+    "waits": waits,
+    "slope": slope,
 }
 ABOUT = {
     "1": "Medians; `faster` is the median of the ratios turn by turn. Peers get the class given, gradviz finds it (top1) unless the "
@@ -517,6 +537,7 @@ ABOUT = {
     "4": "High-water marks of resident memory, sampled ten times a second; of several processes alike, the largest.",
     "5": "Batch of one, the first mode that the tool knows. gradviz in one process, without the command around it.",
     "6": "Of a heatmap of noise, the worst case.",
+    "8": "One run of `gradviz explain` for each number of images.",
     "7": "Seconds since the command began, and seconds at work by stage (threads overlap) and processor seconds by process. "
     "`images read when the model was loaded` is a number of images.",
 }
@@ -584,7 +605,7 @@ def main() -> None:
     parser.add_argument(
         "--way", action="append", choices=("documented", "equal"), help="how peers read and write; both"
     )
-    parser.add_argument("--long", action="store_true", help="also a job of 1000 JPEGs")
+    parser.add_argument("--long", action="store_true", help="also a job of 1000 JPEGs, and one of 10000")
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     cache = environments.cache()
@@ -599,6 +620,7 @@ def main() -> None:
         images=(*(options.images or (1, 64)), *((1000,) if options.long else ())),
         ways=tuple(options.way or ("documented", "equal")),
         runs=options.runs,
+        many=(100, 1000, 10_000) if options.long else (100, 1000),
     )
     for part in options.parts or PARTS:
         PARTS[part](bench)

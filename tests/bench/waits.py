@@ -14,7 +14,7 @@ from collections import defaultdict
 
 START = time.perf_counter()
 
-from gradviz_cli import engine, images, remote  # noqa: E402
+from gradviz_cli import engine, images, publisher  # noqa: E402
 from gradviz_cli.__main__ import run  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -38,7 +38,7 @@ def timed(owner, name: str, label: str) -> None:
 
 def note_processes(crew) -> None:
     """Processor seconds of the children, before they are ended."""
-    children = {"decoders": crew._children, "worker": [crew._model._child] if crew._model else []}
+    children = {"decoders": crew._decoders._children, "worker": [crew._model._child] if crew._model else []}
     for label, each in children.items():
         for child in each:
             with open(f"/proc/{child.pid}/stat") as file:
@@ -59,7 +59,7 @@ def told() -> dict:
         "other batches, mean": (calls[-1][1] - calls[0][1] - sum(gaps)) / max(1, len(calls) - 1),
         "worker stood still between batches": sum(gaps),
         "after the last batch": total - calls[-1][1],
-        "images read when the model was loaded": sum(end < load[0][1] for _, end in SPANS["prepare"]),
+        "images read when the model was loaded": sum(end < load[0][1] for _, end in SPANS["read"]),
         "busy": {label: sum(end - start for start, end in spans) for label, spans in SPANS.items()},
         "processor": {"command": sum(os.times()[:2]), **PROCESSES},
     }
@@ -67,18 +67,20 @@ def told() -> dict:
 
 def main() -> int:
     timed(engine._Crew, "_load", "load")
-    timed(engine._Crew, "prepare", "prepare")
+    timed(engine._Crew, "_prepare", "read")
     timed(engine._Crew, "_decode", "of it in decoders")
-    timed(remote.RemoteModel, "explain", "explain")
-    timed(engine._Crew, "draw", "draw")
+    timed(engine._Crew, "_rows", "explain")
+    timed(engine._Crew, "_draw", "draw")
     timed(images, "unfit", "of it resampling")
     timed(images, "encode_png", "of it encoding")
-    timed(images, "write_whole", "of it writing")
+    timed(images, "stage", "of it writing")
+    timed(engine._Crew, "_publish", "publish")
+    timed(publisher.Publisher, "_sync", "of it syncing")
     close = engine._Crew.close
 
-    def closing(crew):
+    def closing(crew, *given):
         note_processes(crew)
-        close(crew)
+        close(crew, *given)
 
     engine._Crew.close = closing
     sys.argv = ["gradviz", "explain", *sys.argv[1:]]
