@@ -33,7 +33,7 @@ from gradviz_cli.worker.entry import Entry
 from gradviz_cli.worker.expand import Flat
 from gradviz_cli.worker.gradient import Differentiator, Explained, Problem, joined
 from gradviz_cli.worker.graph import Tensor
-from gradviz_cli.worker.parallel import Calls
+from gradviz_cli.worker.parallel import Calls, has_bfloat16
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -266,6 +266,7 @@ class Model:
         self._differentiator.prepare(options.modes, options.targets)
         self._step = place.batch or 1
         unfed = _unfed(found, options)
+        slow = _slow(options)
         self.facts = Facts(
             signature=found.signature,
             why=found.why,
@@ -287,7 +288,7 @@ class Model:
             activations=dict(report.activations),
             gates=report.gates,
             custom_gradients=flat.custom_gradients,
-            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, _left_alone(report, options)))),
+            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, slow, _left_alone(report, options)))),
         )
 
     def explain(self, images: np.ndarray, targets: list[int], modes: list[str], scores: bool = True) -> Explained:
@@ -310,6 +311,12 @@ class Model:
             f"{f', {gates} gates' if gates else ''}), so {' and '.join(strict)} would be the plain gradient",
             REMEDY["relu" if left else "none"],
         )
+
+
+def _slow(options: Options) -> str | None:
+    if options.precision == "float32" or has_bfloat16():
+        return None
+    return "this processor has no bfloat16 instructions and is slower in it; settle it with --precision float32"
 
 
 def _left_alone(report: patch.Report, options: Options) -> str | None:

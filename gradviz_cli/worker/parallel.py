@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -52,6 +53,15 @@ def _set_precision(precision: str, gpu: bool) -> None:
     if precision == "bfloat16" and gpu:
         raise UsageError("--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES=")
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bfloat16"})
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor computes in that type; True where it does not say."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True
+    return not words & {"sse2", "asimd"} or bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _one_thread_each(calls: int) -> None:

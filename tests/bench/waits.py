@@ -14,8 +14,7 @@ from collections import defaultdict
 
 START = time.perf_counter()
 
-from gradviz_cli import engine, images, publisher  # noqa: E402
-from gradviz_cli.__main__ import run  # noqa: E402
+from gradviz_cli import cli, engine, images, publisher  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
 PROCESSES: dict[str, float] = defaultdict(float)
@@ -83,11 +82,7 @@ def main() -> int:
         close(crew, *given)
 
     engine._Crew.close = closing
-    sys.argv = ["gradviz", "explain", *sys.argv[1:]]
-    try:
-        code = run()
-    except SystemExit as end:
-        code = end.code
+    code = cli.main(["explain", *sys.argv[1:]])
     print(json.dumps(told()))
     return code
 
