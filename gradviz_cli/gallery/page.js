@@ -60,7 +60,7 @@
   }
 
   function percent(share) {
-    if (share > 0.999 && share < 1) return "> 99.9\u00a0%";
+    if (share > 0.999) return "> 99.9\u00a0%";
     if (share < 0.001 && share > 0) return "< 0.1\u00a0%";
     return `${(100 * share).toFixed(1)}\u00a0%`;
   }
