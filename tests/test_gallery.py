@@ -226,7 +226,9 @@ def test_how_pictures_were_made_is_said_once_for_all_styles_of_a_run(here: Path)
     told = {"clip": 99.0, "scale": "shared", "fit": "crop", "mode": ["guided"], "target": ["top1"]}
     looks = {"heatmap": {"colormap": "magma"}, "gray": {}, "overlay": {"colormap": "magma", "alpha": 0.4}}
     names = [
-        draw(out, source, "a.jpg", "guided", style, clip=99.0, options={**told, **look, "style": style}, **look)
+        draw(
+            out, source, "a.jpg", "guided", style, clip=99.0, options={**told, **look, "style": style}, **look
+        )
         for style, look in looks.items()
     ]
     log(out, source, names)

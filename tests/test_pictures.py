@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +103,9 @@ def test_panels_have_a_scale_and_an_array_for_each_mode(photo: Path) -> None:
     assert len(scales) == 1  # shared by all modes and targets of the image
     arrays = {f"a.png.{mode}{target}.npy" for mode in modes for target in ("", ".top2")}
     assert {name for name in files(out) if name.endswith(".npy")} == arrays
-    found = {mode: hashlib.sha256((out / f"a.png.{mode}.top2.npy").read_bytes()).hexdigest() for mode in modes}
+    found = {
+        mode: hashlib.sha256((out / f"a.png.{mode}.top2.npy").read_bytes()).hexdigest() for mode in modes
+    }
     assert records[1]["npy"] == found
     assert explain(*look, "--dry-run", cwd=photo.parent).stdout == ""
     (out / "a.png.deconv.top2.npy").unlink()
@@ -128,3 +132,51 @@ def test_a_panel_of_a_score_that_is_no_number(photo: Path) -> None:
     run = explain("--style", "panel", "--allow-empty-map", "-o", "out", cwd=photo.parent, model=model)
     assert (run.returncode, run.stderr) == (0, "")
     assert text(photo.parent / "out/a.png.panel.png")["target"]["score"] is None
+
+
+def chunks(data: bytes) -> dict[bytes, bytes]:
+    """The PNG's chunks by the specification (W3C, PNG 2003), the data of equal ones joined; no code of ours or Pillow's."""
+    found: dict[bytes, bytes] = {}
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        found[kind] = found.get(kind, b"") + data[at + 8 : at + 8 + length]
+        at += 12 + length
+    return found
+
+
+def unfiltered(raw: bytes, height: int, width: int) -> np.ndarray:
+    """Rows of one byte a pixel, filters None, Sub and Up undone."""
+    rows, above = [], np.zeros(width, np.uint8)
+    for line in np.frombuffer(raw, np.uint8).reshape(height, 1 + width):
+        kind, row = line[0], line[1:]
+        assert kind in (0, 1, 2)
+        above = row if kind == 0 else np.cumsum(row, dtype=np.uint8) if kind == 1 else row + above
+        rows.append(above)
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize(("style", "zero", "steps"), [("gray", 0, 255), ("signed", 128, 127)])
+def test_a_reader_of_the_file_formats_alone_gets_the_attribution_back(photo, style, zero, steps) -> None:
+    run = explain(
+        "--style", style, "--raw", "--size", "input", "--clip", "100", "-o", "out", cwd=photo.parent
+    )
+    assert run.returncode == 0
+    parts = chunks((photo.parent / f"out/a.png.guided.{style}.png").read_bytes())
+    width, height, depth, kind = struct.unpack_from(">IIBB", parts[b"IHDR"])
+    assert (depth, kind, len(parts[b"PLTE"])) == (8, 3, 768)  # 8 bits, palette
+    index = unfiltered(zlib.decompress(parts[b"IDAT"]), height, width)
+    key, _, record = next(
+        iter(value for name, value in parts.items() if name in (b"tEXt", b"iTXt"))
+    ).partition(b"\0")
+    low, high = json.loads(record[record.index(b"{") :])["scale"]
+    assert key == b"gradviz"
+
+    data = (photo.parent / "out/a.png.guided.npy").read_bytes()
+    start = 10 + int.from_bytes(data[8:10], "little")
+    assert data[:6] == b"\x93NUMPY" and b"'<f4'" in data[:start] and b"'fortran_order': False" in data[:start]
+    array = np.frombuffer(data[start:], "<f4").reshape(height, width, 3)
+    expected = np.abs(array).max(axis=2) if style == "gray" else array.sum(axis=2)
+
+    np.testing.assert_allclose(low + (high - low) * index / 255, expected, atol=0.51 * high / steps)
+    assert abs(low + (high - low) * zero / 255) < 1e-6 * high

@@ -121,7 +121,11 @@ def _scale(value: Any) -> str:
         return ", ".join(f"{mode} {_scale(each)}" for mode, each in value.items())
     if value is None:
         return "not finite"
-    return f"{_plain(value[0])} to {_plain(value[1])}" if isinstance(value, list) and len(value) == 2 else _plain(value)
+    return (
+        f"{_plain(value[0])} to {_plain(value[1])}"
+        if isinstance(value, list) and len(value) == 2
+        else _plain(value)
+    )
 
 
 def _plain(value: Any) -> str:

@@ -413,7 +413,9 @@ def _facts(text: dict[str, Any]) -> dict[str, Any]:
     facts = {key: value for key, value in text.items() if key not in _OF_THE_PICTURE}
     options = facts.pop("options", None)
     more = options if isinstance(options, dict) else {}
-    return facts | {key: each for key, each in more.items() if key == "scale" or key not in _OF_THE_PICTURE | facts.keys()}
+    return facts | {
+        key: each for key, each in more.items() if key == "scale" or key not in _OF_THE_PICTURE | facts.keys()
+    }
 
 
 def _scale(scale: object) -> list | None:

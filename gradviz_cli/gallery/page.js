@@ -56,7 +56,7 @@
   function number(value) {
     if (value === null || value === undefined) return "\u2013";
     const text = value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6) ? value.toExponential(3) : plain.format(value);
-    return text.replace("-", "\u2212");
+    return text.replaceAll("-", "\u2212");
   }
 
   function percent(share) {
