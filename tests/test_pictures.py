@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shlex
 import struct
 import zlib
@@ -41,6 +43,22 @@ def test_colormap_list_needs_no_other_argument(tmp_path: Path) -> None:
     assert (run.returncode, run.stderr) == (0, "")
     assert [line.split()[0] for line in run.stdout.splitlines()][:3] == ["inferno", "magma", "viridis"]
     assert "\x1b" not in run.stdout  # colours are for a terminal
+
+
+def test_colormap_list_shows_the_colours_on_a_terminal(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        run = gradviz(
+            "explain", "--colormap", "list", cwd=tmp_path, stdout=theirs, stderr=theirs, capture_output=False,
+            env={"NO_COLOR": ""},
+        )  # fmt: skip
+        shown = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert run.returncode == 0
+    line = next(line for line in shown.splitlines() if line.startswith("gray "))
+    assert re.findall(r"48;2;(\d+);", line) == [str(step) for step in range(4, 256, 8)]
 
 
 @pytest.mark.parametrize(
