@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradviz_cli import images, peek, pictures
+from gradviz_cli import images, peek, pictures, render
 from gradviz_cli import plan as plans
 from gradviz_cli.decoders import Decoders
 from gradviz_cli.errors import GradvizError, ImageError, OutputError, TimeUp
@@ -378,6 +378,7 @@ class _Crew:
 
     def _load(self) -> Facts:
         facts = self._model.load()
+        render.insist_on_channels(self._plan.drawing.styles, facts.channels)
         self._loaded(facts)
         return facts
 
@@ -468,7 +469,7 @@ def _current(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, 
         if record is None:
             return None
         records.append(record)
-        paths.update(dict.fromkeys([output.path, *pictures.arrays(plan, output)]))
+        paths.update(dict.fromkeys([output.path, *pictures.arrays(plan, output).values()]))
     names = {str(path.relative_to(plan.out)): path for path in paths}
     hashes = {name: pictures.sha256_of(path) for name, path in names.items()} if rehash else {}
     targets = tuple({str(record.get("target")): record.get("target") for record in records}.values())

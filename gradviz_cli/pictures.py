@@ -136,27 +136,35 @@ def _keys(context: Context, output: Output) -> set[tuple[str, int]]:
 def _draw_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawable: dict, files: _Files) -> None:
     """Each attribution once."""
     for output in outputs:
-        key = (output.mode, context.plan.drawing.targets.index(output.target))
-        if output.mode is not None and output.array_path not in files.hashes and key in drawable:
-            files.add(output.array_path, images.encode_npy(np.ascontiguousarray(maps[key])))
+        place = context.plan.drawing.targets.index(output.target)
+        for mode, path in output.array_paths(context.plan.drawing.modes).items():
+            if path not in files.hashes and (mode, place) in drawable:
+                files.add(path, images.encode_npy(np.ascontiguousarray(maps[mode, place])))
 
 
 def _draw_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, files: _Files) -> None:
     place = context.plan.drawing.targets.index(output.target)
     if output.style == "panel":
-        pixels, palette, scale = _panel(context, source, row, place, drawable), None, None
+        pixels, scales = _panel(context, source, row, place, drawable)
+        palette, scale = None, {mode: _plain(each) for mode, each in scales.items()}
     else:
         picture = _picture(context, source, output, place, drawable)
-        pixels, palette, scale = picture.pixels, picture.palette, picture.scale
-    text = _text(context, source, row, output, place, scale, files.hashes.get(output.array_path))
+        pixels, palette, scale = picture.pixels, picture.palette, _plain(picture.scale)
+    paths = output.array_paths(context.plan.drawing.modes)
+    hashes = {mode: files.hashes[path] for mode, path in paths.items() if path in files.hashes}
+    text = _text(context, source, row, output, place, scale, hashes)
     files.add(output.path, images.encode_png(pixels, palette, text))
+
+
+def _plain(scale: render.Scale | None) -> list[float] | None:
+    return list(scale) if scale else None
 
 
 def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> render.Picture:
     style, look = render.STYLES[output.style], context.look
     field = style.reduce(drawable[output.mode, place])
     if context.plan.drawing.scale == "shared":
-        scale = style.share(style.limits(style.reduce(value), look) for value in drawable.values())
+        scale = _shared(style, look, drawable)
     else:
         scale = style.limits(field, look)
     image = None
@@ -167,22 +175,38 @@ def _picture(context: Context, source: Source, output: Output, place: int, drawa
     return style.colour(field, image, look, scale)
 
 
-def _panel(context: Context, source: Source, row: Row, place: int, drawable: dict) -> np.ndarray:
-    """Input and every mode of one target side by side."""
-    style, look, drawing = render.STYLES["heatmap"], context.look, context.plan.drawing
+def _shared(style: render.Style, look: render.Look, drawable: dict) -> render.Scale | None:
+    """One scale for every mode and target of the image, in a panel as elsewhere."""
+    return style.share(style.limits(style.reduce(value), look) for value in drawable.values())
+
+
+def _panel(
+    context: Context, source: Source, row: Row, place: int, drawable: dict
+) -> tuple[np.ndarray, dict[str, render.Scale | None]]:
+    """Input and every mode of one target side by side; the scale of each mode."""
+    style, look, drawing = render.STYLES[render.PANEL], context.look, context.plan.drawing
     shared = drawing.scale == "shared"
     fields = {mode: style.reduce(drawable[mode, place]) for mode in drawing.modes}
-    common = style.share(style.limits(field, look) for field in fields.values()) if shared else None
-    target = _target(context, row, place)
-    lines = (target["label"] or f"class {target['index']}", f"score {target['score']:.4g}")
-    size = panel.size_in_panel(*source.size)
+    common = _shared(style, look, drawable) if shared else None
+    image, size = source.pixels, panel.size_in_panel(*source.size)
+    if drawing.size == "input":
+        image = _as_rgb(source.fitted)
     columns = []
     for mode, field in fields.items():
-        picture = style.colour(
-            images.unfit(field, context.geometry, size), None, look, common or style.limits(field, look)
-        )
-        columns.append(panel.Column(mode, picture, lines))
-    return panel.panel(source.pixels, columns, lines=(Path(source.job.rel).name,), shared=shared)
+        scale = common or style.limits(field, look)
+        shown = field if drawing.size == "input" else images.unfit(field, context.geometry, size)
+        columns.append(panel.Column(mode, style.colour(shown, None, look, scale), _captions(context, row, place)))
+    notes = (f"The bars end at percentile {look.clip:g}.",)
+    name = Path(source.job.rel).name
+    pixels = panel.panel(image, columns, lines=(name,), notes=notes, shared=shared)
+    return pixels, {column.mode: column.picture.scale for column in columns}
+
+
+def _captions(context: Context, row: Row, place: int) -> tuple[str, ...]:
+    """Below each map of a panel. The index also stands beside a label, which may be cut or in letters the font lacks."""
+    target = _target(context, row, place)
+    score = "not finite" if target["score"] is None else f"{target['score']:.4g}"
+    return (*filter(None, [target["label"]]), f"class {target['index']}", f"score {score}")
 
 
 def _as_rgb(fitted: np.ndarray) -> np.ndarray:
@@ -206,9 +230,9 @@ def _number(value: np.floating) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _text(context, source, row, output, place, scale, array_sha256) -> str:
-    """What the picture says of itself; the text chunk `gradviz`."""
-    plan = context.plan
+def _text(context, source, row, output, place, scale, hashes) -> str:
+    """What the picture says of itself; the text chunk `gradviz`. A panel has a scale and an array for each mode."""
+    plan, style = context.plan, render.STYLES[render.PANEL if output.style == "panel" else output.style]
     record = {
         "version": __version__,
         "mode": output.mode or list(plan.drawing.modes),
@@ -218,20 +242,24 @@ def _text(context, source, row, output, place, scale, array_sha256) -> str:
         "signature": context.facts.signature,
         "preprocess": context.facts.preprocess,
         "clip": plan.drawing.clip,
-        "scale": list(scale) if scale else None,
+        "scale": scale,
         "unit": "attribution per model-input unit",
         "model": context.digests.fingerprint,
         "image": source.sha256,
         "digest": context.digests.of(output, source.sha256),
     }
-    if array_sha256:
-        record["npy"] = array_sha256
-    return json.dumps(record)
+    if hashes:
+        record["npy"] = hashes[output.mode] if output.mode else hashes
+    colormap = style.colormap_for(context.look)
+    look = {"colormap": colormap} if colormap else {}
+    if output.style == "overlay":
+        look["alpha"] = plan.drawing.alpha
+    return json.dumps({**record, **look, "options": plans.told(plan, output) | look})
 
 
-def arrays(plan: Plan, output: Output) -> tuple[Path, ...]:
-    """The array that is written beside a picture."""
-    return (output.array_path,) if plan.drawing.raw and output.mode is not None else ()
+def arrays(plan: Plan, output: Output) -> dict[str, Path]:
+    """Mode -> the array that is written beside a picture."""
+    return output.array_paths(plan.drawing.modes) if plan.drawing.raw else {}
 
 
 def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
@@ -242,7 +270,9 @@ def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
         return None
     if not isinstance(record, dict) or record.get("digest") != digest:
         return None
-    right = all((found := sha256_of(path)) and found == record.get("npy") for path in arrays(plan, output))
+    hashes = record.get("npy") if output.mode is None else {output.mode: record.get("npy")}
+    expected = hashes if isinstance(hashes, dict) else {}
+    right = all((found := sha256_of(path)) and found == expected.get(mode) for mode, path in arrays(plan, output).items())
     return record if right else None
 
 

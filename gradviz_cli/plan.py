@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 from gradviz_cli.errors import ExitCode, UsageError, gravest
 
 # Part of every digest: raised when the same options would give other pixels than before.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 ESTIMATOR = "gradient"
+SHORT = 200  # characters of a fed value that a picture repeats
 MOST_DIGITS = 6  # of a class index; no model has more than a million classes
 
 
@@ -122,13 +124,14 @@ class Output:
     target: Target
     style: str
 
-    @property
-    def array_path(self) -> Path:
-        """Where the attribution behind it goes with --raw; one for all styles."""
+    def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
+        """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a panel."""
+        target = f".{self.target.name}" if self.target.name else ""
         name = self.path.name.removesuffix(".png")
-        if self.style != "heatmap":
-            name = name.removesuffix(f".{self.style}")
-        return self.path.with_name(f"{name}.npy")
+        name = name.removesuffix("" if self.style == "heatmap" else f".{self.style}").removesuffix(target)
+        if self.mode is None:
+            return {mode: self.path.with_name(f"{name}.{mode}{target}.npy") for mode in modes}
+        return {self.mode: self.path.with_name(f"{name}{target}.npy")}
 
 
 @dataclass(frozen=True)
@@ -282,6 +285,52 @@ class Digests:
         labels = plan.labels if output.style == "panel" else ()
         facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def told(plan: Plan, output: Output) -> dict[str, Any]:
+    """The options that draw this picture again, by their long names; those of the model only where they were given."""
+    drawing, model = plan.drawing, plan.model
+    together = output.style == "panel" or drawing.scale == "shared"
+    shared = drawing.scale == "shared"
+    options = {
+        "mode": list(drawing.modes) if together else [output.mode],
+        "target": [target.spec for target in drawing.targets] if shared else [output.target.spec],
+        "style": output.style,
+        "clip": drawing.clip,
+        "scale": drawing.scale,
+        "fit": drawing.fit,
+        "size": drawing.size,
+        "score": model.score,
+        "activations": model.activations,
+    }
+    given = {
+        "preprocess": None if model.preprocess == "auto" else model.preprocess,
+        "signature": model.signature,
+        "tag": model.tag,
+        "input": model.input,
+        "output": model.output,
+        "input-size": "x".join(map(str, model.input_size or ())),
+        "layout": model.layout,
+        "at": ",".join(map(str, model.at or ())),
+        "feed": [f"{name}={value if len(value) <= SHORT else '...'}" for name, value in model.feeds],
+        "precision": None if model.precision == "float32" else model.precision,
+        "fast-decode": drawing.fast_decode,
+        "no-scores": not drawing.scores,
+        "allow-op": list(model.allow_ops),
+        "trust-model": model.trust_model,
+        "allow-empty-map": drawing.allow_empty_map,
+    }
+    return options | {name: value for name, value in given.items() if value}
+
+
+def as_arguments(options: Mapping[str, Any]) -> str:
+    """Options by their long names, as they are typed in a shell."""
+    parts: list[str] = []
+    for name, value in options.items():
+        for each in value if isinstance(value, list) else [value]:
+            shown = f"{each:g}" if isinstance(each, float) else str(each)
+            parts += [f"--{name}"] if each is True else [f"--{name}", shlex.quote(shown)]
+    return " ".join(parts)
 
 
 def now() -> str:

@@ -249,13 +249,8 @@ def _sum(attribution: np.ndarray) -> np.ndarray:
 def _channels(attribution: np.ndarray) -> np.ndarray:
     """The attribution itself; a single channel is shown in all three, [h, w, 1 or 3] -> [h, w, 3]."""
     attribution = _checked(attribution)
-    channels = attribution.shape[-1]
-    if channels not in (1, 3):
-        raise UsageError(
-            f"--style rgb: the attribution has {channels} channels, not 3 (or 1)",
-            "choose --style heatmap, gray or signed",
-        )
-    return attribution if channels == 3 else np.repeat(attribution, 3, axis=-1)
+    insist_on_channels(["rgb"], attribution.shape[-1])
+    return attribution if attribution.shape[-1] == 3 else np.repeat(attribution, 3, axis=-1)
 
 
 # ------------------------------------------------------------------------------------------ from a field to pixels
@@ -479,6 +474,49 @@ STYLES: dict[str, Style] = {
 
 NEEDS_IMAGE: frozenset[str] = frozenset(name for name, style in STYLES.items() if style.needs_image)
 """The styles that need the pixels of the source image."""
+
+
+PANEL = "heatmap"
+"""The style of the maps in a panel."""
+
+
+def insist_on_channels(styles: Iterable[str], channels: int) -> None:
+    """Refuse a style that cannot draw an attribution of so many channels.
+
+    Raises
+    ------
+    UsageError
+        `rgb` is asked for, and there are neither three channels nor one.
+    """
+    if "rgb" in styles and channels not in (1, 3):
+        raise UsageError(
+            f"--style rgb: the model input has {channels} channels, not 3 (or 1)",
+            "choose --style heatmap, gray or signed",
+        )
+
+
+def insist_on_use(styles: Iterable[str], look: Look, given: Iterable[str]) -> None:
+    """Refuse what of `look` was `given` though none of the styles (or `panel`) uses it.
+
+    Raises
+    ------
+    UsageError
+        An option would change nothing; names it and the styles that it is for.
+    """
+    uses = {"colormap": _shown_in(look), "alpha": {"overlay"}}
+    for option in uses.keys() & set(given):
+        if not uses[option] & set(styles):
+            value = getattr(look, option)
+            raise UsageError(
+                f"--{option} {value if option == 'colormap' else f'{value:g}'}: --style {', '.join(styles)} cannot use it",
+                f"leave it out, or add --style {' or '.join(sorted(uses[option]))}",
+            )
+
+
+def _shown_in(look: Look) -> set[str]:
+    """The styles that draw with the look's colormap."""
+    found = {name for name, style in STYLES.items() if look.colormap in (style.colormap_for(look), name)}
+    return found | ({"panel"} if PANEL in found else set())
 
 
 def reduce(attribution: np.ndarray, style: str) -> np.ndarray:

@@ -96,7 +96,7 @@ def test_rgb_shows_three_channels_or_one_and_refuses_others():
     assert (one == one[..., :1]).all() and one.shape == (24, 32, 3)
     for channels in (2, 4):
         with pytest.raises(
-            UsageError, match=rf"--style rgb: the attribution has {channels} channels.*choose"
+            UsageError, match=rf"--style rgb: the model input has {channels} channels.*choose"
         ) as caught:
             reduce(attribution(channels=channels), "rgb")
         assert caught.value.code == ExitCode.USAGE

@@ -55,6 +55,26 @@ def test_people_get_aligned_lines_with_units(tmp_path: Path) -> None:
     assert set(values) == {*RECORD, "score", "output", "rank"} - {"unit"}
 
 
+def test_a_panel_has_a_scale_for_each_mode_and_options_are_as_typed(tmp_path: Path) -> None:
+    more = {
+        "scale": {"backprop": [0.0, 0.5], "guided": None},
+        "npy": {"guided": "12" * 32},
+        "options": {"mode": ["backprop", "guided"], "clip": 99.0, "input": "two words", "trust-model": True},
+    }
+    shown = show(picture(tmp_path / "cat.png", json.dumps({**RECORD, **more})))
+    values = dict(line.split(maxsplit=1) for line in shown.output.splitlines()[1:])
+    assert values["scale"] == "backprop 0 to 0.5, guided not finite attribution per model-input unit"
+    assert values["npy"] == "guided " + "12" * 32
+    assert values["options"] == "--mode backprop --mode guided --clip 99 --input 'two words' --trust-model"
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], [[]], {"": {}}, {"a": [None, {}]}, [1, 2, 3]])
+def test_what_no_run_writes_is_shown_as_it_is(tmp_path: Path, value: object) -> None:
+    for name in ("scale", "npy", "options", "colormap", "target"):
+        shown = show(picture(tmp_path / "cat.png", json.dumps({**RECORD, name: value})))
+        assert shown.return_value == 0, shown.exception
+
+
 def test_machines_get_the_record_itself(tmp_path: Path) -> None:
     shown = show("--json", picture(tmp_path / "cat.png", json.dumps(RECORD)))
     assert json.loads(shown.output) == RECORD

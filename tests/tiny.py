@@ -12,16 +12,16 @@ SIDE = 16
 BRIGHT = 0.95  # an image whose mean is above that springs the trap
 
 
-def write(folder: Path, trap: Callable | None = None) -> Path:
+def write(folder: Path, trap: Callable | None = None, channels: int = 3) -> Path:
     """One convolution, one dense layer; `trap(images)` [n] is added to the scores, where no gradient passes."""
     random = np.random.default_rng(7)
-    kernel = tf.Variable(random.normal(0, 0.3, (3, 3, 3, 8)).astype(np.float32))
+    kernel = tf.Variable(random.normal(0, 0.3, (3, 3, channels, 8)).astype(np.float32))
     bias = tf.Variable(random.uniform(0.1, 0.5, 8).astype(np.float32))
     dense = tf.Variable(random.normal(0, 1, (8, 5)).astype(np.float32))
     module = tf.Module()
     module.variables_ = [kernel, bias, dense]
 
-    @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, 3])])
+    @tf.function(input_signature=[tf.TensorSpec([None, SIDE, SIDE, channels])])
     def serve(image):
         features = tf.nn.relu(tf.nn.conv2d(image, kernel, 2, "SAME") + bias)
         scores = tf.reduce_mean(features, [1, 2]) @ dense

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gradviz_cli import engine, fingerprint, gallery, manifest, render, scratch
 from gradviz_cli import plan as plans
@@ -22,6 +23,7 @@ from gradviz_cli.cli.options import (
     Auto,
     Command,
     Shard,
+    colormap_option,
     config_option,
     log_format_option,
     model_options,
@@ -34,7 +36,7 @@ from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
 from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, Target, parse_targets
 from gradviz_cli.remote import Facts
-from gradviz_cli.render import COLORMAPS, STYLES
+from gradviz_cli.render import STYLES
 from gradviz_cli.rules import RULES
 
 
@@ -63,7 +65,6 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
 @click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="One label a line, or JSON.")
 @click.option("--fit", type=click.Choice(FITS), default="stretch", help="How an image is brought to the input size.", show_default=True)
-@click.option("--colormap", type=click.Choice([*COLORMAPS, "list"]), default="inferno", show_default=True, help="Colours of the map; list shows them.")
 @click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where the scale ends.")
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
 @click.option("--scale", type=click.Choice(["each", "shared"]), default="each", show_default=True, help="One scale for each map, or for all of an image.")
@@ -94,6 +95,7 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 @click.option("-v", "--verbose", is_flag=True, help="Say what is found and done.")
 @config_option
 @log_format_option
+@colormap_option
 @click.pass_context
 def command(context: click.Context, **options) -> int:
     """Write heatmaps of IMAGES (files or folders) as MODEL, a SavedModel folder, sees them.
@@ -101,9 +103,6 @@ def command(context: click.Context, **options) -> int:
     deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper
     layers (Adebayo 2018, Nie 2018, Sixt 2020). backprop is the plain gradient.
     """
-    if options["colormap"] == "list":
-        click.echo("\n".join(f"{name:18} {summary}" for name, summary in render.COLORMAP_SUMMARIES.items()))
-        return 0
     voice = Voice(options["verbose"], options.pop("quiet"), options.pop("progress"))
     end = b"\0" if options.pop("print0") else b"\n" if options.pop("print_") else b""
     options.pop("print_", None)
@@ -150,7 +149,8 @@ def make_plan(context: click.Context, **options) -> Plan:
     for name, value in options.items():
         owner = next(part for part in parts if name in part.__dataclass_fields__)
         parts[owner][name] = value
-    render.Look(options["colormap"], options["clip"], options["alpha"])  # refuses what is out of range
+    look = render.Look(options["colormap"], options["clip"], options["alpha"])  # refuses what is out of range
+    render.insist_on_use(styles, look, _typed(context))
     drawing = Drawing(modes=modes, targets=targets, styles=styles, **parts[Drawing])
     return Plan(ModelOptions(str(model), **parts[ModelOptions]), drawing=drawing, labels=labels, **parts[Plan])
 
@@ -160,6 +160,11 @@ def _insist_on_no_need_of_scores(modes: Sequence[str], targets: Sequence[Target]
         raise UsageError("--no-scores: only deconv of given classes can do without them", "add -m deconv and -t CLASS, or leave it out")
     if "panel" in styles:
         raise UsageError("--no-scores: a panel shows the score", "leave one of them out")
+
+
+def _typed(context: click.Context) -> set[str]:
+    """The options of this command line; those of a file or of the environment are for many runs, and need not fit each."""
+    return {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
 
 
 def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Settings()) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import click
 import numpy as np
 from click.core import ParameterSource
 
-from gradviz_cli import images
+from gradviz_cli import images, render
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.errors import ImageError, UsageError
 
@@ -203,6 +203,30 @@ def log_format_option(function: Callable) -> Callable:
         "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, is_eager=True,
         callback=use, expose_value=False, help="What stderr speaks.",
     )(function)  # fmt: skip
+
+
+def colormap_option(function: Callable) -> Callable:
+    """--colormap; `list` needs no other argument. After --config, which may settle it."""
+
+    def show(context: click.Context, parameter: click.Parameter, value: str) -> str:
+        if value == "list":
+            coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+            click.echo("\n".join(_swatches(coloured)))
+            context.exit(0)
+        return value
+
+    return click.option(
+        "--colormap", type=click.Choice([*render.COLORMAPS, "list"]), default="inferno", show_default=True, is_eager=True,
+        callback=show, help="Colours of the map; list shows them.",
+    )(function)  # fmt: skip
+
+
+def _swatches(coloured: bool) -> Iterator[str]:
+    """A line for each colormap: its name, on a terminal its colours, and these in words."""
+    for name, summary in render.COLORMAP_SUMMARIES.items():
+        steps = render.COLORMAPS[name][4::8] if coloured else ()
+        bar = "".join(f"\x1b[48;2;{red};{green};{blue}m " for red, green, blue in steps)
+        yield f"{name:18} {bar}\x1b[0m {summary}" if coloured else f"{name:18} {summary}"
 
 
 def _use_config(context: click.Context, parameter: click.Parameter, file: Path | None) -> None:

@@ -12,6 +12,7 @@ import click
 from gradviz_cli import images
 from gradviz_cli.cli.stderr import say
 from gradviz_cli.errors import ExitCode, ImageError
+from gradviz_cli.plan import as_arguments
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -74,6 +75,8 @@ ORDER = {
     "output": "",
     "rank": "",
     "scale": "",
+    "colormap": "",
+    "alpha": "",
     "clip": "percentile ",
     "estimator": "",
     "signature": "",
@@ -83,6 +86,7 @@ ORDER = {
     "npy": "SHA-256 ",
     "digest": "SHA-256 ",
     "version": "gradviz ",
+    "options": "",
 }
 
 
@@ -100,11 +104,28 @@ def _value(name: str, value: Any, record: dict[str, Any]) -> str:
     if name == "target" and isinstance(value, dict):
         index, label = value.get("index"), value.get("label")
         return f"{label} (class {index})" if label else f"class {index}"
-    if name == "scale" and isinstance(value, list) and len(value) == 2:
-        return f"{_plain(value[0])} to {_plain(value[1])} {record.get('unit', '')}".rstrip()
+    if name == "scale":
+        return f"{_scale(value)} {record.get('unit', '')}".rstrip()
+    if name == "npy" and isinstance(value, dict):
+        return ", ".join(f"{mode} {_plain(each)}" for mode, each in value.items())
+    if name == "options" and isinstance(value, dict):
+        return as_arguments(value)
     if name == "rank" and isinstance(value, int):
         return f"{value + 1} (1 is the best)"
     return ORDER.get(name, "") + _plain(value)
+
+
+def _scale(value: Any) -> str:
+    """From end to end; of a panel, mode by mode."""
+    if isinstance(value, dict):
+        return ", ".join(f"{mode} {_scale(each)}" for mode, each in value.items())
+    if value is None:
+        return "not finite"
+    return (
+        f"{_plain(value[0])} to {_plain(value[1])}"
+        if isinstance(value, list) and len(value) == 2
+        else _plain(value)
+    )
 
 
 def _plain(value: Any) -> str:

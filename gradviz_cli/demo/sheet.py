@@ -25,9 +25,9 @@ INK, PAPER = (24, 24, 27), (255, 255, 255)
 
 
 def main(out: Path) -> None:
-    """Write `pictures/modes.png` and `pictures/styles.png`."""
+    """Write `pictures/modes.png` and `pictures/styles.jpg`."""
     PICTURES.mkdir(exist_ok=True)
-    Image.open(out / f"{ROW}.panel.png").convert("P", palette=Image.Palette.ADAPTIVE).save(PICTURES / "modes.png", optimize=True)
+    Image.open(out / f"{ROW}.panel.png").convert("RGB").save(PICTURES / "modes.png", optimize=True)
     sheet(out).save(PICTURES / "styles.jpg", quality=88)
 
 

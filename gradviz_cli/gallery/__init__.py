@@ -39,7 +39,7 @@ FAILURES = ("failed", "zero", "nonfinite")
 GENERATOR = b'<meta name="generator" content="gradviz'  # by this a page is known as ours
 
 # What differs from picture to picture; all else in a picture's text is how the run was set up.
-_OF_THE_PICTURE = {"mode", "style", "target", "scale", "image", "digest", "npy"}
+_OF_THE_PICTURE = {"mode", "style", "target", "scale", "colormap", "alpha", "image", "digest", "npy"}
 
 
 @dataclass(frozen=True)
@@ -184,6 +184,8 @@ def _records(out: Path) -> Iterator[dict]:
         raise UsageError(
             f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE
         ) from error
+    except NotADirectoryError as error:
+        raise UsageError(f"{out}: is not a folder", WHERE) from error
     except OSError as error:
         raise UsageError(f"{book}: cannot be read: {error.strerror}", "check its permissions") from error
 
@@ -297,8 +299,7 @@ class _Tables:
             }
             entry["aspect"] = self._aspect(out, one, pictures)
             for picture in pictures:
-                facts = {key: value for key, value in picture.text.items() if key not in _OF_THE_PICTURE}
-                key = json.dumps(facts, sort_keys=True)
+                key = json.dumps(_facts(picture.text), sort_keys=True)
                 self.runs[key] = self.runs.get(key, 0) + 1
         return entry
 
@@ -405,6 +406,16 @@ def _number(value: object) -> float | int | None:
 def _loads(text: str) -> Any:
     """JSON with None for NaN and Infinity, which Python writes and browsers refuse."""
     return json.loads(text, parse_constant=lambda word: None)
+
+
+def _facts(text: dict[str, Any]) -> dict[str, Any]:
+    """How a picture was made, without what differs from picture to picture of a run."""
+    facts = {key: value for key, value in text.items() if key not in _OF_THE_PICTURE}
+    options = facts.pop("options", None)
+    more = options if isinstance(options, dict) else {}
+    return facts | {
+        key: each for key, each in more.items() if key == "scale" or key not in _OF_THE_PICTURE | facts.keys()
+    }
 
 
 def _scale(scale: object) -> list | None:

@@ -56,11 +56,11 @@
   function number(value) {
     if (value === null || value === undefined) return "\u2013";
     const text = value && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6) ? value.toExponential(3) : plain.format(value);
-    return text.replace("-", "\u2212");
+    return text.replaceAll("-", "\u2212");
   }
 
   function percent(share) {
-    if (share > 0.999 && share < 1) return "> 99.9\u00a0%";
+    if (share > 0.999) return "> 99.9\u00a0%";
     if (share < 0.001 && share > 0) return "< 0.1\u00a0%";
     return `${(100 * share).toFixed(1)}\u00a0%`;
   }
