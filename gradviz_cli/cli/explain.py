@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -27,8 +24,9 @@ from gradviz_cli.cli.options import (
     model_options,
     with_model_file,
 )
+from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.voice import Voice
-from gradviz_cli.errors import GradvizError, ImageError, OutputError, UsageError
+from gradviz_cli.errors import GradvizError, ImageError, UsageError
 from gradviz_cli.images import FITS, Limits, sweep
 from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
@@ -225,7 +223,7 @@ def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, re
         except ImageError as error:
             result = engine.failed(job, error)
         if result is None:
-            _print([output.path for output in outputs], b"\n")
+            print_paths(output.path for output in outputs)
         report.add(result or Result(str(job.path), "pending"))
         if result is not None and result.failed:
             voice.result(result, report)
@@ -235,21 +233,7 @@ def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, re
 
 def _print_outputs(plan: Plan, result: Result, settings: Settings) -> None:
     if settings.print_end and result.status == "written":
-        _print([plan.out / name for name in result.outputs], settings.print_end)
-
-
-def _print(paths: Iterable[Path], end: bytes) -> None:
-    """Names on stdout, byte for byte as the file system has them."""
-    stream = getattr(sys.stdout, "buffer", None)
-    try:
-        if stream is None:
-            raise OSError(errno.EBADF, "it is closed")
-        stream.write(b"".join(os.fsencode(path) + end for path in paths))
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room") from error
+        print_paths((plan.out / name for name in result.outputs), settings.print_end)
 
 
 def _announcer(plan: Plan, voice: Voice):
