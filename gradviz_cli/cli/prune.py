@@ -9,16 +9,17 @@ from pathlib import Path
 import click
 
 from gradviz_cli import images, manifest, pictures
+from gradviz_cli.cli.options import NamedPath, Seconds
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import OutputError, UsageError
 
 
 @click.command("prune")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=NamedPath())
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove nothing when it would be more than N files.")
 @click.option("--even-all", is_flag=True, help="Go on also where images are gone from an empty or unreadable place.")
-@click.option("--lock-wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for a run in OUT.")
+@click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
 def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lock_wait: float) -> int:
     """Remove the outputs in OUT whose image no longer exists.
 
