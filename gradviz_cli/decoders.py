@@ -33,6 +33,7 @@ class Decoders:
         self._limits, self._timeout = limits, timeout
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()
+        self._starting = threading.Lock()  # one at a time, so that who fails to start one knows all the others
         self._idle: SimpleQueue[Child] = SimpleQueue()
         self._children: set[Child] = set()
         self._closed = False
@@ -88,11 +89,12 @@ class Decoders:
             if self._scratch is None:  # not earlier, and by no thread that a signal may stop in between
                 self._scratch = Scratch()
         folder = self._scratch.path
-        child = Child("gradviz_cli.reader", {"scratch": folder}, sandbox.scrubbed_environment(folder), folder)
-        with self._guard:
-            self._children.add(child)
-            if self._closed:
-                child.kill()
+        with self._starting:
+            child = Child("gradviz_cli.reader", {"scratch": folder}, sandbox.scrubbed_environment(folder), folder)
+            with self._guard:
+                self._children.add(child)
+                if self._closed:
+                    child.kill()
         return child
 
     def _drop(self, child: Child) -> None:

@@ -1,6 +1,6 @@
 """Long campaigns of batches that nobody watches: kills, signals, a hundred thousand images, a million names, one picture.
 
-About twelve minutes on two cores; each test can be run by itself. `-s` shows the figures.
+About fifteen minutes on two cores; each test can be run by itself. `-s` shows the figures.
 """
 
 from __future__ import annotations
