@@ -55,7 +55,8 @@ BARE = {"PYTHONPATH": str(ROOT), **{name: os.environ[name] for name in ("LD_LIBR
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny.write(folder / "tiny")
-    tiny.write(folder / "hangs", tiny.hangs)
+    for trap in (tiny.hangs, tiny.eats_memory, tiny.needs_memory, tiny.fails):
+        tiny.write(folder / trap.__name__, trap)
     return folder
 
 
@@ -404,6 +405,36 @@ def test_an_image_on_which_the_model_hangs(models: Path, tmp_path: Path) -> None
     assert failures(tmp_path / "out") == {"00005.png": "timeout"}
     assert statuses(tmp_path / "out") == {"written": 11, "failed": 1}
     assert len(run.stderr.splitlines()) == 1 and "00005.png" in run.stderr and "--timeout" in run.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trap", "kind"), [("eats_memory", "memory"), ("fails", "model")])
+def test_a_poisoned_batch_costs_the_guilty_image_only(models: Path, tmp_path: Path, trap: str, kind: str) -> None:
+    images = pictures(tmp_path / "images", 40, bright=(5, 17))
+    run = gradviz("explain", models / trap, images, "-o", "out", "--batch-size", "8", cwd=tmp_path)
+    assert run.returncode == 3, run.stderr
+    assert failures(tmp_path / "out") == dict.fromkeys(("00005.png", "00017.png"), kind)
+    assert statuses(tmp_path / "out") == {"written": 38, "failed": 2}
+    assert len(run.stderr.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_batch_that_needs_too_much_memory_is_made_smaller(models: Path, tmp_path: Path) -> None:
+    """By itself and silently; TensorFlow waits ten seconds for memory each time, so not often."""
+    images = pictures(tmp_path / "images", 40)
+    run = gradviz("explain", models / "needs_memory", images, "-o", "out", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert statuses(tmp_path / "out") == {"written": 40}
+
+
+@pytest.mark.slow
+def test_three_images_in_a_row_mean_the_model(models: Path, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 40, bright=(9, 10, 11, 12))
+    run = gradviz("explain", models / "eats_memory", images, "-o", "out", "--batch-size", "1", cwd=tmp_path)
+    assert run.returncode == 5
+    *failed, last = run.stderr.splitlines()
+    assert "eats_memory" in last and "3 different images in a row" in last
+    assert len(failed) == 3 and statuses(tmp_path / "out") == {"written": 9, "failed": 3}  # what was found by then stands
 
 
 # ---- odd surroundings
