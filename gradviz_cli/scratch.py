@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -97,14 +98,16 @@ def _made() -> tuple[str, int]:
 
 def _insist_on_room(path: str, handle: int) -> None:
     """A disk that is full takes a folder's name all the same: OSError, and the folder is gone."""
+    probe = os.path.join(path, "room")
     try:
-        with open(os.path.join(path, "room"), "xb") as file:
+        with open(probe, "xb") as file:
             file.write(os.urandom(ROOM))
-        os.unlink(file.name)
-    except OSError:
-        _remove(path)
-        os.close(handle)
-        raise
+    except OSError as error:
+        if error.errno != errno.EFBIG:  # ulimit -f holds everywhere; what it forbids is said when it is met
+            _remove(path)
+            os.close(handle)
+            raise
+    os.unlink(probe)
 
 
 def _nowhere() -> OutputError:
