@@ -41,7 +41,7 @@ from PIL import Image
 
 from gradviz_cli import decoders, engine, scratch
 from gradviz_cli.cli import main
-from gradviz_cli.errors import TimeUp
+from gradviz_cli.errors import ModelUnusable, TimeUp
 from gradviz_cli.images import Geometry, Limits
 from gradviz_cli.manifest import LOCK, MANIFEST
 from gradviz_cli.supervisor import ChildLost
@@ -830,10 +830,19 @@ def test_a_full_temporary_folder(model: Path, photos: Path, done: Path, tmp_path
         subprocess.run(["umount", small], check=True)
 
 
-def test_where_no_process_can_be_started(model: Path, photos: Path, tmp_path: Path) -> None:
-    run = gradviz("explain", model, photos, "-o", "out", cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16)))
-    assert run.returncode == 5
-    assert "Too many open files" in run.stderr and "ulimit" in run.stderr and len(run.stderr.splitlines()) == 1
+def test_where_no_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no image's fault: the run ends."""
+
+    def none(*arguments):
+        raise ChildLost("crash", "no process can be started: Too many open files")
+
+    monkeypatch.setattr(decoders, "Child", none)
+    pool = decoders.Decoders(Limits(), 20)
+    try:
+        with pytest.raises(ModelUnusable, match="Too many open files; raise ulimit"):
+            pool.decode(b"", Geometry(8, 8, 3), False)
+    finally:
+        pool.close()
 
 
 def test_where_only_one_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
