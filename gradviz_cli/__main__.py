@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 
@@ -28,7 +29,9 @@ def _open_standard_files() -> None:
 
 
 def _leave(code: int) -> None:
-    """End the process, without waiting for a thread that is stuck in the system."""
+    """End the process, without waiting for a thread that is stuck in the system. A signal has nothing to end any more."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError, OSError):
             stream.flush()

@@ -9,10 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gradviz_cli import images
-from gradviz_cli.errors import ImageError
+from gradviz_cli.errors import ImageError, ModelUnusable
 from gradviz_cli.scratch import Scratch
 from gradviz_cli.supervisor import Child, ChildLost
 from gradviz_cli.worker import sandbox
+
+# Seconds between two attempts to start a decoder where the system starts no further process.
+WAIT = 1.0
 
 
 class Decoded(NamedTuple):
@@ -28,8 +31,9 @@ class Decoders:
 
     def __init__(self, limits: images.Limits, timeout: float | None):
         self._limits, self._timeout = limits, timeout
-        self._scratch = Scratch()
+        self._scratch: Scratch | None = None
         self._guard = threading.Lock()
+        self._starting = threading.Lock()  # one at a time, so that who fails to start one knows all the others
         self._idle: SimpleQueue[Child] = SimpleQueue()
         self._children: set[Child] = set()
         self._closed = False
@@ -41,6 +45,8 @@ class Decoders:
         ------
         ImageError
             As `images.decode`; or `crash`, `timeout`, `memory`: the decoder did not come back.
+        ModelUnusable, OutputError
+            No decoder can be started at all.
         """
         request = {"limits": vars(self._limits), "geometry": vars(geometry), "pixels": pixels, "fast": fast}
         child = None
@@ -57,23 +63,38 @@ class Decoders:
         return Decoded(tuple(answer["size"]), arrays[0], arrays[1] if len(arrays) > 1 else None)
 
     def _child(self) -> Child:
-        """A decoder that is idle and alive, or a new one."""
+        """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""
+        patience = 0.0
         while True:
             try:
-                child = self._idle.get_nowait()
+                child = self._idle.get(timeout=patience) if patience else self._idle.get_nowait()
             except Empty:
-                return self._new()
+                try:
+                    return self._new()
+                except ChildLost as lost:
+                    if self._closed:
+                        raise
+                    if not self._children:  # no image's fault
+                        raise ModelUnusable(f"no image can be decoded: {lost.message}", "raise ulimit -u and -n") from lost
+                    patience = WAIT
+                    continue
             if child.alive:
                 return child
             self._drop(child)
 
     def _new(self) -> Child:
-        environment = sandbox.scrubbed_environment(self._scratch.path)
-        child = Child("gradviz_cli.reader", {"scratch": self._scratch.path}, environment, self._scratch.path)
         with self._guard:
-            self._children.add(child)
             if self._closed:
-                child.kill()
+                raise ChildLost("crash", "the run is over")
+            if self._scratch is None:  # not earlier, and by no thread that a signal may stop in between
+                self._scratch = Scratch()
+        folder = self._scratch.path
+        with self._starting:
+            child = Child("gradviz_cli.reader", {"scratch": folder}, sandbox.scrubbed_environment(folder), folder)
+            with self._guard:
+                self._children.add(child)
+                if self._closed:
+                    child.kill()
         return child
 
     def _drop(self, child: Child) -> None:
@@ -88,4 +109,5 @@ class Decoders:
             children = list(self._children)
         for child in children:
             child.kill()
-        self._scratch.close()
+        if self._scratch is not None:
+            self._scratch.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,8 +94,7 @@ def run(
     ModelUnusable, ModelRefused, OutputError, TimeUp
         What ends the run; results that were yielded stand.
     """
-    crew = _Crew(plan, digests, loaded, book, rehash)
-    try:
+    with _at_work(_Crew(plan, digests, loaded, book, rehash)) as crew:
         reads = (crew.read(place, job) for place, job in enumerate(jobs))
         prepared = _in_order(reads, crew.reads_ahead, end, crew.room.call)
         batches = (crew.compute(batch) for batch in _batches(prepared, crew.batch_size))
@@ -105,10 +105,22 @@ def run(
             if error:
                 raise error
         crew.check()
+
+
+@contextmanager
+def _at_work(crew: _Crew) -> Iterator[_Crew]:
+    """Ends with the crew closed. A signal that comes while it closes begins that anew, and has less patience."""
+    try:
+        try:
+            yield crew
+        except Exception:
+            crew.close()
+            raise
+        crew.close()
     except BaseException as error:
-        crew.close(None if isinstance(error, Exception) else PATIENCE)
+        if not isinstance(error, Exception):
+            crew.close(PATIENCE)
         raise
-    crew.close()
 
 
 def _in_order(

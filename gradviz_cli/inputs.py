@@ -70,6 +70,14 @@ class Inputs:
         if twice:
             self._insist_on_difference(twice, names)
 
+    def why_none(self) -> str:
+        """Why there may be no image."""
+        out = _identity(self.out)
+        inside = next((path for path in self.paths if os.path.isdir(path) and _inside(path, out)), None)
+        if inside is None:
+            return "no image was found"
+        return f"no image was found: {printable(inside)} is not searched, as it is --out {printable(self.out)} or lies in it"
+
     def _insist_on_difference(self, twice: set[int], names: Callable[[str], Iterable[str]]) -> None:
         """Hashes can collide; names decide."""
         first: dict[str, Path] = {}

@@ -207,16 +207,18 @@ class RemoteModel:
         A crash or a hang costs a new worker each time, so the guilty image is looked for one by one; a batch that was too
         large is halved.
         """
-        step = 1 if why.kind in ("crash", "timeout") else -(-len(images) // 2)
-        innocent = True
-        for start in range(0, len(images), step):
-            for found in self._part(images[start : start + step], targets):
+        half = -(-len(images) // 2)
+        step, start, innocent = (1 if why.kind in ("crash", "timeout") else half), 0, True
+        while start < len(images):
+            end = start + min(step, self.largest or step)  # TensorFlow waits ten seconds for memory: no more often than needed
+            for found in self._part(images[start:end], targets):
                 innocent &= isinstance(found, Row)
                 yield found
+            start = end
         if innocent:  # each fits by itself; a single crash may have been an accident
             self._accidents += 1
             if why.kind != "crash" or self._accidents > 1:
-                self.largest = max(1, len(images) // 2)
+                self.largest = min(half, self.largest or half)
 
     def _strike(self, outcome: ImageError) -> None:
         """Count an image that brought the worker down alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -15,6 +16,8 @@ from typing import IO
 from gradviz_cli.errors import OutputError
 
 PREFIX = "gradviz-scratch-"
+# What a worker writes: TensorFlow and Keras leave a few kilobytes.
+ROOM = 2**16
 _OURS = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 
 
@@ -34,8 +37,8 @@ class Scratch:
         """Remove the folder with all that is in it; harmless the second time."""
         if self._handle >= 0:
             _remove(self.path)
-            os.close(self._handle)
-            self._handle = -1
+            handle, self._handle = self._handle, -1
+            os.close(handle)
 
 
 def unnamed_file() -> IO[bytes]:
@@ -48,8 +51,25 @@ def unnamed_file() -> IO[bytes]:
     """
     for base in _bases():
         with suppress(OSError):
-            return tempfile.TemporaryFile(dir=base)
+            return tempfile.TemporaryFile(dir=base, buffering=0)
     raise _nowhere()
+
+
+def fill(file: IO[bytes], data: bytes) -> None:
+    """Write to an unnamed file.
+
+    Raises
+    ------
+    OutputError
+        There is no room.
+    """
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        message = f"a temporary file cannot be written: {error.strerror}"
+        raise OutputError(message, "make room, or set TMPDIR to a folder that has some") from error
 
 
 def sweep() -> int:
@@ -71,8 +91,23 @@ def _made() -> tuple[str, int]:
                 path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
                 handle = _locked(path)
                 if handle is not None:
+                    _insist_on_room(path, handle)
                     return path, handle
     raise _nowhere()
+
+
+def _insist_on_room(path: str, handle: int) -> None:
+    """A disk that is full takes a folder's name all the same: OSError, and the folder is gone."""
+    probe = os.path.join(path, "room")
+    try:
+        with open(probe, "xb") as file:
+            file.write(os.urandom(ROOM))
+    except OSError as error:
+        if error.errno != errno.EFBIG:  # ulimit -f holds everywhere; what it forbids is said when it is met
+            _remove(path)
+            os.close(handle)
+            raise
+    os.unlink(probe)
 
 
 def _nowhere() -> OutputError:

@@ -15,6 +15,7 @@ import signal
 import stat
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,12 @@ from commands import (
 )
 from PIL import Image
 
-from gradviz_cli import scratch
+from gradviz_cli import decoders, engine, scratch
+from gradviz_cli.cli import main
+from gradviz_cli.errors import ModelUnusable, TimeUp
+from gradviz_cli.images import Geometry, Limits
 from gradviz_cli.manifest import LOCK, MANIFEST
+from gradviz_cli.supervisor import ChildLost
 
 WORKER, READER = "gradviz_cli.worker", "gradviz_cli.reader"
 # What Python and TensorFlow need on this machine, and nothing else.
@@ -50,7 +55,8 @@ BARE = {"PYTHONPATH": str(ROOT), **{name: os.environ[name] for name in ("LD_LIBR
 def models(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     tiny.write(folder / "tiny")
-    tiny.write(folder / "hangs", tiny.hangs)
+    for trap in (tiny.hangs, tiny.eats_memory, tiny.needs_memory, tiny.fails):
+        tiny.write(folder / trap.__name__, trap)
     return folder
 
 
@@ -401,6 +407,36 @@ def test_an_image_on_which_the_model_hangs(models: Path, tmp_path: Path) -> None
     assert len(run.stderr.splitlines()) == 1 and "00005.png" in run.stderr and "--timeout" in run.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("trap", "kind"), [("eats_memory", "memory"), ("fails", "model")])
+def test_a_poisoned_batch_costs_the_guilty_image_only(models: Path, tmp_path: Path, trap: str, kind: str) -> None:
+    images = pictures(tmp_path / "images", 40, bright=(5, 17))
+    run = gradviz("explain", models / trap, images, "-o", "out", "--batch-size", "8", cwd=tmp_path)
+    assert run.returncode == 3, run.stderr
+    assert failures(tmp_path / "out") == dict.fromkeys(("00005.png", "00017.png"), kind)
+    assert statuses(tmp_path / "out") == {"written": 38, "failed": 2}
+    assert len(run.stderr.splitlines()) == 2
+
+
+@pytest.mark.slow
+def test_a_batch_that_needs_too_much_memory_is_made_smaller(models: Path, tmp_path: Path) -> None:
+    """By itself and silently; TensorFlow waits ten seconds for memory each time, so not often."""
+    images = pictures(tmp_path / "images", 40)
+    run = gradviz("explain", models / "needs_memory", images, "-o", "out", cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert statuses(tmp_path / "out") == {"written": 40}
+
+
+@pytest.mark.slow
+def test_three_images_in_a_row_mean_the_model(models: Path, tmp_path: Path) -> None:
+    images = pictures(tmp_path / "images", 40, bright=(9, 10, 11, 12))
+    run = gradviz("explain", models / "eats_memory", images, "-o", "out", "--batch-size", "1", cwd=tmp_path)
+    assert run.returncode == 5
+    *failed, last = run.stderr.splitlines()
+    assert "eats_memory" in last and "3 different images in a row" in last
+    assert len(failed) == 3 and statuses(tmp_path / "out") == {"written": 9, "failed": 3}  # what was found by then stands
+
+
 # ---- odd surroundings
 
 
@@ -737,3 +773,124 @@ def test_a_torn_line_of_a_killed_run_is_tolerated(model: Path, photos: Path, don
     parts = (out / MANIFEST).read_text().splitlines()
     assert parts[40] == '{"image": "torn' and len(parts) == 81
     assert all(json.loads(line) for line in parts[:40] + parts[41:])
+
+
+# ---- found by looking from the outside
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["MODEL", ""], "IMAGES"),  # a variable that is not set would mean the working folder
+        (["MODEL", "photos", "-o", ""], "--out"),
+        (["", "photos"], "MODEL"),
+        (["MODEL", "photos", "--timeout", "nan"], "--timeout"),
+        (["MODEL", "photos", "--timeout", "0.5"], "--timeout"),
+        (["MODEL", "photos", "--max-duration", "inf"], "--max-duration"),
+        (["MODEL", "photos", "--max-duration", "0"], "--max-duration"),
+        (["MODEL", "photos", "--lock-wait", "-1"], "--lock-wait"),
+        (["MODEL", "photos", "--lock-wait", "1e300"], "--lock-wait"),
+        (["MODEL", "--files-from", "a\0b"], "--files-from"),
+    ],
+)
+def test_arguments_that_mean_nothing(model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], named: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").symlink_to(photos)
+    assert main(["explain", *(str(model) if part == "MODEL" else part for part in arguments)]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("gradviz: ") and named in said and ".;" not in said
+    assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_a_list_from_a_closed_stdin(model: Path, tmp_path: Path) -> None:
+    arguments = " ".join(command("explain", model, "--files-from", "-"))
+    run = subprocess.run(["bash", "-c", f"exec {arguments} <&-"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (2, "gradviz: --files-from -: stdin is closed; give it the list, or name a file\n")
+
+
+def test_why_no_image_was_found(model: Path, photos: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(photos / "000", tmp_path / "images")
+    run = gradviz("explain", model, images, "-o", images, "--dry-run", cwd=tmp_path)
+    assert run.returncode == 4 and f"{images} is not searched, as it is --out" in run.stderr
+
+
+def test_a_full_temporary_folder(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    mounted(small, "size=64k")
+    try:
+        names = "".join(f"{photos}/{'x' * 100}{i}.png\n" for i in range(2000))
+        run = gradviz("explain", model, "--files-from", "-", "--dry-run", cwd=tmp_path, env={"TMPDIR": str(small)}, input=names)
+        assert run.returncode == 7
+        assert "temporary" in run.stderr and "TMPDIR" in run.stderr and len(run.stderr.splitlines()) == 1
+        (small / "full").write_bytes(bytes(40_000))
+        run = gradviz("explain", model, photos / "000", "-o", "out", "--raw", cwd=tmp_path, env={"TMPDIR": str(small)})
+        assert (run.returncode, run.stderr) == (0, "")  # the next place was taken
+        assert os.listdir(small) == ["full"]
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_where_no_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is no image's fault: the run ends."""
+
+    def none(*arguments):
+        raise ChildLost("crash", "no process can be started: Too many open files")
+
+    monkeypatch.setattr(decoders, "Child", none)
+    pool = decoders.Decoders(Limits(), 20)
+    try:
+        with pytest.raises(ModelUnusable, match="Too many open files; raise ulimit"):
+            pool.decode(b"", Geometry(8, 8, 3), False)
+    finally:
+        pool.close()
+
+
+def test_where_only_one_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch, photos: Path) -> None:
+    """The others wait for their turn."""
+    started = []
+
+    class Rare(decoders.Child):
+        def __init__(self, *arguments):
+            started.append(len(started))
+            if len(started) > 1:
+                raise ChildLost("crash", "no process can be started: Resource temporarily unavailable")
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(decoders, "Child", Rare)
+    monkeypatch.setattr(decoders, "WAIT", 0.01)
+    data = [path.read_bytes() for path in sorted((photos / "000").iterdir())]
+    pool = decoders.Decoders(Limits(), 20)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(lambda one: pool.decode(one, Geometry(8, 8, 3), False).size, data))
+            assert found == [(tiny.SIDE, tiny.SIDE)] * 10 and len(started) > 1
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize("end", ["in order", "failed", "stopped"])
+def test_a_signal_while_the_crew_closes(end: str) -> None:
+    """What was interrupted is done again."""
+    closed = []
+
+    class Crew:
+        def close(self, patience: float | None = None) -> None:
+            closed.append(patience)
+            if len(closed) == 1 and end != "stopped":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), engine._at_work(Crew()):
+        if end == "failed":
+            raise TimeUp("")
+        if end == "stopped":
+            raise KeyboardInterrupt
+    assert closed == ([engine.PATIENCE] if end == "stopped" else [None, engine.PATIENCE])
+
+
+def test_waiting_for_the_lock_ends_with_the_time_for_the_run(model: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        begun = time.monotonic()
+        run = gradviz("explain", model, photos, "-o", "out", "--lock-wait", "100", "--max-duration", "0.5", cwd=tmp_path)
+    assert run.returncode == 11 and time.monotonic() - begun < 10

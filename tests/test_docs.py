@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +69,38 @@ def test_make_targets_named_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in set(re.findall(r"(?:`|^)make (\w+)", README, re.M)):
         assert f"\n{target}:" in makefile, target
+
+
+def cron_line(tmp_path: Path, prefix: str) -> subprocess.CompletedProcess:
+    """README's crontab line as cron runs it; a script stands for the program, with files here for those in /srv and /var."""
+    (line,) = re.findall(r"^15 3 \* \* \*  (/opt/.*)$", README, re.M)
+    assert "%" not in line  # cron takes it for the end of a line
+    places = {"/opt/gradviz/bin/gradviz": tmp_path / "gradviz", "/srv/": f"{tmp_path}/", "/var/log/": f"{tmp_path}/"}
+    for there, here in places.items():
+        line = line.replace(there, str(here))
+    (tmp_path / "gradviz").write_text(f"#!/bin/sh\n{prefix}\n")
+    (tmp_path / "gradviz").chmod(0o755)
+    surroundings = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SHELL": "/bin/sh", "LOGNAME": "nobody"}
+    return subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(("code", "mailed"), [(0, False), (3, True), (8, False), (143, True)])
+def test_the_crontab_line_mails_only_failures(tmp_path: Path, code: int, mailed: bool) -> None:
+    run = cron_line(tmp_path, f"echo told >&2; exit {code}")
+    assert run.stdout == (f"gradviz: exit code {code}, see {tmp_path}/gradviz.log\n" if mailed else "")
+    assert run.stderr == "" and (tmp_path / "gradviz.log").read_text() == "told\n"
+
+
+def test_the_crontab_line_is_one_that_the_program_takes(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "birds").symlink_to(ROOT / "gradviz_cli" / "demo" / "model")
+    shutil.copy(next((ROOT / "gradviz_cli" / "demo" / "images").iterdir()), tmp_path / "photos" / "a.jpg")
+    run = cron_line(tmp_path, f'PYTHONPATH={ROOT} exec {sys.executable} -m gradviz_cli "$@"')
+    assert (run.stdout, run.stderr, (tmp_path / "gradviz.log").read_text()) == ("", "", "")
+    assert (tmp_path / "heatmaps" / "a.jpg.guided.png").is_file()
+    (tmp_path / "photos" / "b.jpg").write_bytes(b"broken")
+    run = cron_line(tmp_path, f'PYTHONPATH={ROOT} exec {sys.executable} -m gradviz_cli "$@"')
+    assert run.stdout == f"gradviz: exit code 3, see {tmp_path}/gradviz.log\n"
+    (event,) = map(json.loads, (tmp_path / "gradviz.log").read_text().splitlines())
+    assert event["image"].endswith("/b.jpg") and event["time"]

@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        return _stopped(f"{error.format_message()}{_hint(error)}", ExitCode.USAGE)
+        return _stopped(f"{error.format_message().rstrip('.')}{_hint(error)}", ExitCode.USAGE)
     except GradvizError as error:
         return _stopped(str(error), error.code, getattr(error, "traceback", "") if verbose else "")
     except Stopped as stopped:

@@ -8,6 +8,7 @@ import click
 
 from gradviz_cli import demo
 from gradviz_cli.cli.explain import explain
+from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.inputs import Inputs
 from gradviz_cli.labels import read_labels
@@ -16,7 +17,7 @@ from gradviz_cli.rules import RULES
 
 
 @click.command("demo")
-@click.argument("out", metavar="[OUT]", default="heatmaps", type=click.Path(path_type=Path))
+@click.argument("out", metavar="[OUT]", default="heatmaps", type=NamedPath())
 def command(out: Path) -> int:
     """Explain the sample images in all modes with the embedded model; the pictures go to OUT (default: heatmaps)."""
     drawing = Drawing(modes=tuple(RULES), styles=("heatmap", "overlay"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +19,8 @@ from gradviz_cli.cli.options import (
     Amount,
     Auto,
     Command,
+    NamedPath,
+    Seconds,
     Shard,
     colormap_option,
     config_option,
@@ -29,8 +28,9 @@ from gradviz_cli.cli.options import (
     model_options,
     with_model_file,
 )
+from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.voice import Voice
-from gradviz_cli.errors import GradvizError, ImageError, OutputError, UsageError
+from gradviz_cli.errors import GradvizError, ImageError, UsageError
 from gradviz_cli.images import FITS, Limits, sweep
 from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
@@ -55,15 +55,15 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 
 
 @click.command("explain", cls=Command, common=COMMON)
-@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
-@click.argument("paths", metavar="IMAGES...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-o", "--out", default="heatmaps", type=click.Path(path_type=Path), help="Output folder.", show_default=True)
+@click.argument("model", metavar="MODEL", type=NamedPath())
+@click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
+@click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
 @click.option("-m", "--mode", "modes", multiple=True, type=click.Choice([*RULES, "all"]), help="ReLU rule.  [default: guided]")
 @click.option("-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]")
 @click.option("--style", "styles", multiple=True, type=click.Choice([*STYLES, "panel"]), help="How a map is drawn.  [default: heatmap]")
 @model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
-@click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="One label a line, or JSON.")
+@click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
 @click.option("--fit", type=click.Choice(FITS), default="stretch", help="How an image is brought to the input size.", show_default=True)
 @click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where the scale ends.")
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
@@ -73,13 +73,13 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 @click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at a part of their size: quicker, slightly other pixels.")
 @click.option("--no-scores", is_flag=True, help="deconv of given classes: leave out scores and ranks, for twice the speed.")
 @click.option("--jobs", type=Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds for one image.")
+@click.option("--timeout", type=Seconds(1), default=60.0, show_default=True, help="Seconds for one image.")
 @click.option("--max-pixels", type=Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
 @click.option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the I-th of N disjoint parts of the images.")
-@click.option("--max-duration", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole run.")
+@click.option("--max-duration", type=Seconds(above=True), help="Seconds for the whole run.")
 @click.option("--print", "print_", is_flag=True, help="Print each written path.")
 @click.option("--print0", is_flag=True, help="The same, NUL-ended.")
 @click.option("--progress", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Progress line; auto: on a terminal.")
@@ -88,7 +88,7 @@ COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file
 @click.option("--require-sandbox", is_flag=True, help="Refuse to run without one.")
 @click.option("--allow-empty", is_flag=True, help="No image found is success.")
 @click.option("--allow-empty-map", is_flag=True, help="Draw a map that is zero or not finite, flat.")
-@click.option("--lock-wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for another run in OUT.")
+@click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for another run in OUT.")
 @click.option("--force", is_flag=True, help="Redo what is current.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed image.")
@@ -122,13 +122,20 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
         yield None
         return
     with scratch.unnamed_file() as copy:
-        try:
-            with click.open_file(source, "rb") as given:
-                shutil.copyfileobj(given, copy)
-            copy.flush()
-        except OSError as error:
-            raise UsageError(f"--files-from {source}: {error.strerror}", "check the path") from error
+        for chunk in _content(source):
+            scratch.fill(copy, chunk)
         yield lambda: names_in(copy, null)
+
+
+def _content(source: str) -> Iterator[bytes]:
+    """What a file, or stdin, holds, bit by bit."""
+    if source == "-" and sys.stdin is None:
+        raise UsageError("--files-from -: stdin is closed", "give it the list, or name a file")
+    try:
+        with open(0 if source == "-" else source, "rb", closefd=source != "-") as given:
+            yield from iter(lambda: given.read(1 << 16), b"")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", "check the path") from error
 
 
 def make_plan(context: click.Context, **options) -> Plan:
@@ -177,7 +184,8 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
     if plan.dry_run:
         _dry_run(plan, images.jobs(), digests, voice, report)
     else:
-        with manifest.held(plan.out, settings.lock_wait) as lock, _book(plan, lock) as book:
+        patience = settings.lock_wait if end is None else min(settings.lock_wait, max(0.0, end - time.monotonic()))
+        with manifest.held(plan.out, patience) as lock, _book(plan, lock) as book:
             voice.start(images.jobs())
             results = engine.run(plan, images.jobs(), digests, _announcer(plan, voice), book, end, lock.unfinished)
             _report(plan, results, report, voice, settings)
@@ -185,7 +193,7 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
             gallery.write(plan.out)
         voice.summary(report, time.monotonic() - start)
     if not report.total and not report.fatal and not settings.allow_empty:
-        voice.warning("no image was found; --allow-empty makes that a success")
+        voice.warning(f"{images.why_none()}; --allow-empty makes that a success")
     return report.exit_code(settings.allow_empty)
 
 
@@ -242,7 +250,7 @@ def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, re
         except ImageError as error:
             result = engine.failed(job, error)
         if result is None:
-            _print([output.path for output in outputs], b"\n")
+            print_paths(output.path for output in outputs)
         report.add(result or Result(str(job.path), "pending"))
         if result is not None and result.failed:
             voice.result(result, report)
@@ -252,21 +260,7 @@ def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, re
 
 def _print_outputs(plan: Plan, result: Result, settings: Settings) -> None:
     if settings.print_end and result.status == "written":
-        _print([plan.out / name for name in result.outputs], settings.print_end)
-
-
-def _print(paths: Iterable[Path], end: bytes) -> None:
-    """Names on stdout, byte for byte as the file system has them."""
-    stream = getattr(sys.stdout, "buffer", None)
-    try:
-        if stream is None:
-            raise OSError(errno.EBADF, "it is closed")
-        stream.write(b"".join(os.fsencode(path) + end for path in paths))
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room") from error
+        print_paths((plan.out / name for name in result.outputs), settings.print_end)
 
 
 def _announcer(plan: Plan, voice: Voice):

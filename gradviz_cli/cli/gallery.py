@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 
 from gradviz_cli import gallery, images
+from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.signals import stopping
 
 
 @click.command("gallery")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=NamedPath())
 def command(out: Path) -> int:
     """Write OUT/index.html, a page to look through the pictures in OUT: filter, sort, compare, blend map and input.
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from gradviz_cli import fingerprint, images
-from gradviz_cli.cli.options import Command, model_options, with_model_file
+from gradviz_cli.cli.options import Command, NamedPath, model_options, with_model_file
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.errors import ExitCode, ImageError, UsageError
 from gradviz_cli.labels import read_labels
@@ -19,10 +19,10 @@ from gradviz_cli.remote import Facts, RemoteModel
 
 
 @click.command("inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose"))
-@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.argument("model", metavar="MODEL", type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--image", type=click.Path(path_type=Path), help="Show what the model says of an image under each --preprocess.")
-@click.option("--labels", "labels_file", type=click.Path(path_type=Path), help="One label a line, or JSON.")
+@click.option("--image", type=NamedPath(), help="Show what the model says of an image under each --preprocess.")
+@click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
 @model_options
 @click.option("-v", "--verbose", is_flag=True, help="Also every layer that could carry a class activation map.")
 @click.pass_context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ PREPROCESS = ("auto", *images.PREPROCESS)
 MODEL_FILE = Path("assets.extra") / "gradviz.toml"
 # What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
 MODEL_KEYS = ("preprocess", "labels", "signature", "tag", "input", "output", "input_size", "layout", "score", "activations", "at", "fit")
+MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 
 
@@ -60,6 +62,36 @@ class Amount(click.ParamType):
         if not number:
             self.fail(f"{value} is no amount, such as 500k or 50M", param, context)
         return number * factor
+
+
+class Seconds(click.ParamType):
+    """A finite number of seconds, `least` or more; `above` it where 0 makes no sense."""
+
+    name = "S"
+
+    def __init__(self, least: float = 0.0, above: bool = False):
+        self._least, self._above = least, above
+
+    def convert(self, value, param, context) -> float:
+        try:
+            seconds = float(value)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if not self._least <= seconds <= MOST_SECONDS or self._above and seconds == self._least:
+            self.fail(f"{value} is no number of seconds {'above' if self._above else 'from'} {self._least:g}", param, context)
+        return seconds
+
+
+class NamedPath(click.Path):
+    """A path with a name: an empty one, as of a variable that is not set, would mean the working folder."""
+
+    def __init__(self):
+        super().__init__(path_type=Path)
+
+    def convert(self, value, param, context) -> Path:
+        if os.fspath(value) == "":
+            self.fail("it is empty; is a variable not set?", param, context)
+        return super().convert(value, param, context)
 
 
 class Auto(click.ParamType):
@@ -189,7 +221,7 @@ def model_options(function: Callable) -> Callable:
 def config_option(function: Callable) -> Callable:
     """--config FILE: TOML with the options' names; the command line and the environment win."""
     return click.option(
-        "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False, callback=_use_config, help="TOML file with the same names."
+        "--config", type=NamedPath(), is_eager=True, expose_value=False, callback=_use_config, help="TOML file with the same names."
     )(function)
 
 

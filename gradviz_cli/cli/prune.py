@@ -9,15 +9,17 @@ from pathlib import Path
 import click
 
 from gradviz_cli import images, manifest, pictures
+from gradviz_cli.cli.options import NamedPath, Seconds
+from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import OutputError, UsageError
 
 
 @click.command("prune")
-@click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
+@click.argument("out", metavar="OUT", type=NamedPath())
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove nothing when it would be more than N files.")
 @click.option("--even-all", is_flag=True, help="Go on also where images are gone from an empty or unreadable place.")
-@click.option("--lock-wait", type=click.FloatRange(min=0), default=0.0, help="Seconds to wait for a run in OUT.")
+@click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
 def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lock_wait: float) -> int:
     """Remove the outputs in OUT whose image no longer exists.
 
@@ -33,11 +35,11 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
         orphans = [name for name, (_, sha256) in sorted(gone.items()) if _is_ours(out, name, sha256)]
         if max_delete is not None and len(orphans) > max_delete:
             raise UsageError(f"{len(orphans)} files would be removed, more than --max-delete {max_delete}", "raise it, or look with --dry-run")
+        if dry_run:
+            print_paths(out / name for name in orphans)
+            return 0
         for name in orphans:
-            if dry_run:
-                click.echo(images.printable(out / name))
-            else:
-                _remove(out, name)
+            _remove(out, name)
     return 0
 
 
@@ -112,7 +114,7 @@ def _is_ours(out: Path, name: str, sha256: object) -> bool:
     try:
         inside = path.parent.resolve() == out.resolve() / Path(name).parent
         return inside and not path.is_symlink() and pictures.sha256_of(path) == sha256
-    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
+    except (OSError, RuntimeError, ValueError):  # links in a circle, before Python 3.13; a name of no bytes
         return False
 
 

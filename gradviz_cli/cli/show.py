@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from gradviz_cli import images
+from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.stderr import say
 from gradviz_cli.errors import ExitCode, ImageError
 from gradviz_cli.plan import as_arguments
@@ -18,7 +19,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @click.command("show")
-@click.argument("pictures", metavar="PNG...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pictures", metavar="PNG...", nargs=-1, required=True, type=NamedPath())
 @click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a line; null for no picture of gradviz."
 )

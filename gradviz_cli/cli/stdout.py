@@ -1,0 +1,31 @@
+"""Names of files on stdout: byte for byte as the file system has them, for xargs and the like."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from gradviz_cli.errors import OutputError
+
+
+def print_paths(paths: Iterable[Path], end: bytes = b"\n") -> None:
+    """Each path, followed by `end`.
+
+    Raises
+    ------
+    OutputError
+        stdout is closed, or takes nothing; BrokenPipeError when its reader has gone.
+    """
+    stream = getattr(sys.stdout, "buffer", None)
+    try:
+        if stream is None:
+            raise OSError(errno.EBADF, "it is closed")
+        stream.write(b"".join(os.fsencode(path) + end for path in paths))
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room") from error
