@@ -172,6 +172,7 @@ class Report:
 
     counts: dict[str, int] = field(default_factory=dict)
     fatal: set[ExitCode] = field(default_factory=set)
+    untried: bool = False  # --fail-fast left images out
 
     def add(self, result: Result) -> None:
         self.counts[result.status] = self.counts.get(result.status, 0) + 1
@@ -187,7 +188,8 @@ class Report:
     def exit_code(self, allow_empty: bool = False) -> ExitCode:
         codes = set(self.fatal)
         if self.failed:
-            codes.add(ExitCode.ALL_FAILED if self.failed == self.total else ExitCode.SOME_FAILED)
+            every = self.failed == self.total and not self.untried
+            codes.add(ExitCode.ALL_FAILED if every else ExitCode.SOME_FAILED)
         if not self.total and not allow_empty and not codes:
             codes.add(ExitCode.ALL_FAILED)
         return gravest(codes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -19,6 +20,7 @@ from gradviz_cli import wire
 
 _KEPT_STDERR = 64 * 1024
 _LOOK_EVERY = 1.0  # seconds
+_PIPE = 2**20  # bytes; what Linux lets everybody have
 # What the C++ library, the loader and Python say when an allocation fails where nobody expects it to.
 _OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "MemoryError", "OOM when allocating")
 
@@ -79,6 +81,8 @@ class Child:
         os.close(there_read)
         os.close(there_write)
         self._in, self._out, self._watch = here_read, here_write, watch
+        for fd in (here_read, here_write):
+            _widen(fd)
         os.set_blocking(here_write, False)  # a child that does not listen must not stop us either
         self._asking = threading.Lock()
         self._said = bytearray()
@@ -191,6 +195,12 @@ class Child:
             self._said += chunk
             del self._said[:-_KEPT_STDERR]
         stream.close()
+
+
+def _widen(pipe: int) -> None:
+    """A batch of images goes through in a few turns rather than in a hundred."""
+    with suppress(OSError, AttributeError):  # no Linux, or more than this user may have
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _signal_name(number: int) -> str:

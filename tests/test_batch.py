@@ -758,6 +758,14 @@ def test_fail_fast_stops_at_the_first_failed_image(model: Path, photos: Path, tm
     assert not temporaries(tmp_path / "out")
 
 
+def test_a_first_image_that_fails_does_not_speak_for_those_that_were_not_tried(model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    Image.new("RGB", (16, 16)).save(tmp_path / "b.png")
+    arguments = ["explain", model, "--dry-run", "--fail-fast"]
+    assert gradviz(*arguments, "a.png", "b.png", cwd=tmp_path).returncode == 3
+    assert gradviz(*arguments, "a.png", cwd=tmp_path).returncode == 4
+
+
 def test_what_a_run_trusts_is_in_the_manifest(model: Path, photos: Path, tmp_path: Path) -> None:
     arguments = ["explain", model, photos / "000" / "00000.png", "-o", "out", "--trust-model", "--allow-op", "ReadFile"]
     assert gradviz(*arguments, cwd=tmp_path).returncode == 0

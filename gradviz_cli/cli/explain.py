@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,8 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
         if settings.gallery and not report.fatal:
             gallery.write(plan.out)
         voice.summary(report, time.monotonic() - start)
+    if plan.fail_fast and report.failed:
+        report.untried = any(islice(images.jobs(), report.total, None))
     if not report.total and not report.fatal and not settings.allow_empty:
         voice.warning(f"{images.why_none()}; --allow-empty makes that a success")
     return report.exit_code(settings.allow_empty)
