@@ -372,7 +372,11 @@ def test_shards_are_disjoint_and_together_everything(model: Path, photos: Path, 
 # ---- a worker or a decoder that dies, hangs, or eats the memory
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGSEGV, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)],  # its timeout is awaited
+    ids=lambda number: number.name,
+)
 def test_a_worker_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: Path, number: signal.Signals) -> None:
     images = pictures(tmp_path / "images", 300)
     process = start("explain", model, images, "-o", "out", "--batch-size", "4", "--timeout", "10", cwd=tmp_path)
