@@ -265,7 +265,7 @@ class _Crew:
         self.room = Room(MOST_HELD)
         self._publisher = Publisher(plan.out, book, plan.fail_fast)
         self._decoders = Decoders(self._limits, plan.timeout)
-        jobs = plan.jobs or min(MOST_JOBS, _cores())
+        jobs = plan.jobs or min(MOST_JOBS, plans.cores())
         self._reading, self._computing = _Pool(jobs, "read"), _Pool(1, "compute")
         self._drawing, self._publishing = _Pool(jobs, "draw"), _Pool(1, "publish")
 
@@ -369,7 +369,7 @@ class _Crew:
     def batch_size(self) -> int:
         if self._plan.batch_size:
             return self._plan.batch_size
-        return default_batch(self._hint.height, self._hint.width, _cores()) if self._hint else 1
+        return default_batch(self._hint.height, self._hint.width, plans.cores()) if self._hint else 1
 
     def reads_ahead(self) -> int:
         return (BATCHES_AHEAD + 1) * (self.batch_size() if self._hint or self._plan.batch_size else 8)
@@ -383,8 +383,8 @@ class _Crew:
                     self._plan.drawing.modes,
                     self._plan.timeout,
                     self._plan.require_sandbox,
-                    len(self._plan.drawing.targets),
-                    self._plan.drawing.scores,
+                    targets=len(self._plan.drawing.targets),
+                    scores=self._plan.drawing.scores,
                 )
                 self._model_future = self._computing.submit(self._load)
 
@@ -500,13 +500,6 @@ def failed(job: Job, error: ImageError, seconds: float = 0.0) -> Result:
     """The result of an image that cannot be read or explained."""
     described = {"kind": error.kind, "message": error.message}
     return Result(str(job.path), "failed", (), (), described, None, seconds)
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _geometry_hint(plan: Plan) -> images.Geometry | None:

@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, features
 
-from .errors import ImageError, OutputError, UsageError
+from .errors import ImageError, OutputError, UsageError, plain
 
 AnyPath = str | bytes | os.PathLike
 
@@ -81,8 +81,7 @@ def printable(name: AnyPath) -> str:
             raw = text.encode("utf-8", "backslashreplace")
     else:
         raw = text
-    text = raw.decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = plain(raw.decode("utf-8", "backslashreplace"))
     encoding = sys.getfilesystemencoding()
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

@@ -343,3 +343,10 @@ def now() -> str:
 def joint_digest(digests: list[str]) -> str:
     """The digest of the only output, or one over those of all."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def cores() -> int:
+    """Processors that this process may use; command and worker count them alike."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

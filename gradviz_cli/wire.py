@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from gradviz_cli import errors
+
 _LENGTH = struct.Struct("<Q")
 MAX_HEADER = 8 * 2**20
 MAX_ARRAYS = 8 * 2**30
@@ -112,9 +114,7 @@ def fill_from(fd: int) -> Callable[[memoryview], None]:
 def plain(value: Any) -> Any:
     """A header with every text in it made printable: no line ends, no control or formatting characters."""
     if isinstance(value, str):
-        if value.isprintable():
-            return value
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
+        return errors.plain(value)
     if isinstance(value, dict):
         return {plain(key): plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list) else value

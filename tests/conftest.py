@@ -3,6 +3,9 @@
 import atexit
 import os
 import tempfile
+from pathlib import Path
+
+import pytest
 
 _keras_home = tempfile.TemporaryDirectory(prefix="gradviz-tests-")
 atexit.register(_keras_home.cleanup)
@@ -10,3 +13,20 @@ atexit.register(_keras_home.cleanup)
 # Importing TensorFlow writes `keras.json` into KERAS_HOME, by default into the user's home.
 os.environ["KERAS_HOME"] = _keras_home.name
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory) -> Path:
+    """Tiny models in one folder: `tiny`, and one for each trap."""
+    import tiny  # not before the environment above stands, as it imports TensorFlow
+
+    folder = tmp_path_factory.mktemp("models")
+    tiny.write(folder / "tiny")
+    for trap in (tiny.hangs, tiny.eats_memory, tiny.needs_memory, tiny.fails):
+        tiny.write(folder / trap.__name__, trap)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(models: Path) -> Path:
+    return models / "tiny"

@@ -51,20 +51,6 @@ WORKER, READER = "gradviz_cli.worker", "gradviz_cli.reader"
 BARE = {"PYTHONPATH": str(ROOT), **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.write(folder / "tiny")
-    for trap in (tiny.hangs, tiny.eats_memory, tiny.needs_memory, tiny.fails):
-        tiny.write(folder / trap.__name__, trap)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def model(models: Path) -> Path:
-    return models / "tiny"
-
-
 def pictures(folder: Path, count: int, bright: tuple[int, ...] = (), per_folder: int = 100) -> Path:
     """PNGs of noise of 16 x 16 pixels; those that are `bright` are white."""
     random = np.random.default_rng(count)

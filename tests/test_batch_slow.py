@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-import tiny
 from commands import (
     child_running,
     command,
@@ -38,19 +37,6 @@ from test_batch import READER, WORKER, end_in_order, pictures, statuses
 from gradviz_cli.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    tiny.write(folder / "tiny")
-    tiny.write(folder / "hangs", tiny.hangs)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(models: Path) -> Path:
-    return models / "tiny"
 
 
 # ---- kills and signals

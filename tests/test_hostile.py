@@ -21,6 +21,7 @@ import hostile
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import gradviz
 from hostile import CASES, ODD_FOLDERS, SIDE, Case, World
 from PIL import Image
 from test_sandbox import confined
@@ -388,25 +389,10 @@ def explain(folder: Path, tmp_path: Path, *options: str) -> tuple[subprocess.Com
     )
     search = os.environ.get("PYTHONPATH", str(ROOT))
     search = search if str(ROOT) in search.split(os.pathsep) else f"{search}{os.pathsep}{ROOT}"
-    environment = {**os.environ, "PYTHONPATH": search, "TMPDIR": str(tmp_path / "tmp")}
-    command = [
-        sys.executable,
-        "-m",
-        "gradviz_cli",
-        "explain",
-        str(folder),
-        "a.png",
-        "-o",
-        "out",
-        "-m",
-        "backprop",
-        "--timeout",
-        "10",
-    ]
+    env = {"PYTHONPATH": search, "TMPDIR": str(tmp_path / "tmp")}
+    fixed = ["-o", "out", "-m", "backprop", "--timeout", "10"]
     start = time.monotonic()
-    run = subprocess.run(
-        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
-    )
+    run = gradviz("explain", folder, "a.png", *fixed, *options, cwd=tmp_path, env=env)
     seconds = time.monotonic() - start
     assert not processes_about(tmp_path), "a worker is left behind"
     return run, seconds

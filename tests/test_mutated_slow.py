@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ import hostile
 import keras
 import numpy as np
 import pytest
+from commands import gradviz
 from google.protobuf import text_format
 from models import CASES
 from PIL import Image
@@ -218,9 +217,7 @@ def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
         shape = (*facts.size, facts.channels)
         small = np.prod(shape) <= 10 * np.prod(original.shape)
         row = (
-            next(model.explain(np.random.default_rng(0).random((1, *shape)).astype("f"), [-1]))
-            if small
-            else None
+            explained(model, shape) if small else None
         )
         outcome, message = (
             ("fails", f"{row.kind}: {row.message}") if isinstance(row, ImageError) else ("runs", "")
@@ -303,32 +300,13 @@ def test_a_hundred_through_the_command(originals, tmp_path: Path) -> None:
         tmp_path / "a.png"
     )
     (tmp_path / "tmp").mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
 
     def command(number: int) -> tuple[int, str, int, str]:
         folder = tmp_path / f"m{number}"
         _, damage = mutant(originals, 5000 + number, folder)
-        run = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "gradviz_cli",
-                "explain",
-                str(folder),
-                "a.png",
-                "-o",
-                f"out{number}",
-                "-m",
-                "backprop",
-                "--timeout",
-                "20",
-            ],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        options = ["-o", f"out{number}", "-m", "backprop", "--timeout", "20"]
+        env = {"TMPDIR": str(tmp_path / "tmp")}
+        run = gradviz("explain", folder, "a.png", *options, cwd=tmp_path, env=env, timeout=300)
         return number, damage, run.returncode, run.stderr
 
     with ThreadPoolExecutor(2) as two:

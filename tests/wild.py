@@ -2064,6 +2064,17 @@ def mixed_activations(folder):
     return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
 
 
+def smooth_twice() -> Map:
+    """What comes of a loop that goes through one SiLU two times."""
+
+    def score(mode):
+        act = obeying(mode, silu, silu_slope)
+        return lambda x: best(small(act(act(x * 1.2) * 1.2), weights(), rules(mode).relu))
+
+    found = {"Silu": (1, 1), "Relu": (2, 2)}
+    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+
+
 @row("patch, --activations all", "SiLU in the body of a While")
 def smooth_in_while(folder):
     held = holding()
@@ -2074,12 +2085,7 @@ def smooth_in_while(folder):
 
     save(folder, serving(compute), held)
 
-    def score(mode):
-        act = obeying(mode, silu, silu_slope)
-        return lambda x: best(small(act(act(x * 1.2) * 1.2), weights(), rules(mode).relu))
-
-    found = {"Silu": (1, 1), "Relu": (2, 2)}
-    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+    return smooth_twice()
 
 
 @row("patch, --activations all", "SiLU at the end of the body of a TF1 loop")
@@ -2089,12 +2095,7 @@ def smooth_in_old_loop(folder):
         x = v1.while_loop(lambda i, x: i < 2, lambda i, x: (i + 1, silu(x * 1.2)), [0, image])[1]
         old_save(folder, session, image, small(x, old_variables()))
 
-    def score(mode):
-        act = obeying(mode, silu, silu_slope)
-        return lambda x: best(small(act(act(x * 1.2) * 1.2), weights(), rules(mode).relu))
-
-    found = {"Silu": (1, 1), "Relu": (2, 2)}
-    return plain(score=score, options={**RAW, "activations": "all"}, activations=found)
+    return smooth_twice()
 
 
 @row("patch, --activations all", "an activation straight behind another, and as the score")

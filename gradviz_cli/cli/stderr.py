@@ -32,11 +32,6 @@ def tell(level: str, event: str, text: str, **fields: Any) -> None:
     say(json.dumps({"time": now(), "level": level, "event": event, **fields}) if _as_json else text)
 
 
-def plain(text: str) -> str:
-    """A message on one line of printable characters: it may hold a name or an argument of any origin."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
 def put(text: str) -> None:
     """Text on stderr in one write, also where that is closed or cannot spell it."""
     try:

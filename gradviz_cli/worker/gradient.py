@@ -400,8 +400,8 @@ def chosen_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf
 def given_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor) -> Column:
     """The class `want` for each row; rank and scores are left unknown, so that nothing has to be computed for them."""
     rows = tf.fill([tf.shape(scores)[0]], want)
-    unknown = tf.fill([tf.shape(scores)[0]], np.float32(np.nan))
-    return rows, tf.fill([tf.shape(scores)[0]], -1), unknown, unknown
+    unknown = tf.fill(tf.shape(rows), np.float32(np.nan))
+    return rows, tf.fill(tf.shape(rows), -1), unknown, unknown
 
 
 def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:

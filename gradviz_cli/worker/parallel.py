@@ -7,7 +7,6 @@ shared out over as many calls as there are cores instead, which is no slower, as
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,13 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from gradviz_cli.plan import cores
 
 
 class Calls:
