@@ -29,7 +29,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, features
 
-from .errors import ImageError, OutputError, UsageError, plain
+from gradviz_cli.errors import ImageError, OutputError, UsageError, plain
 
 AnyPath = str | bytes | os.PathLike
 

@@ -31,7 +31,9 @@ from gradviz_cli.errors import ExitCode, GradvizError, ImageError, ModelRefused,
 from gradviz_cli.plan import ModelOptions
 from gradviz_cli.remote import RemoteModel, Row
 from gradviz_cli.supervisor import Child, ChildLost
-from gradviz_cli.worker import policy, sandbox, tf_private
+from gradviz_cli.worker import sandbox
+from gradviz_cli.worker.analysis import policy
+from gradviz_cli.worker.graph import tf_private
 from gradviz_cli.worker.serve import _Server
 
 ROOT = Path(__file__).parent.parent

@@ -1,4 +1,4 @@
-"""Imports go down only, the command never reaches TensorFlow, and private TensorFlow is named in one file."""
+"""Imports go down one ordered list of rooms, the command never reaches TensorFlow, and private TensorFlow is named once."""
 
 from __future__ import annotations
 
@@ -9,42 +9,27 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "gradviz_cli"
 
-# Each room may import the rooms of the layers below its own; `worker` is reached as a process, but for its sandbox.
-LAYERS = [
-    {"errors", "version", "rules", "peek"},
-    {"plan", "render", "images", "wire", "fingerprint", "scratch", "demo"},
-    {"supervisor", "manifest", "inputs", "labels", "panel", "worker.sandbox"},
-    {"remote", "reader", "decoders"},
-    {"pictures", "gallery"},
-    {"publisher"},
-    {"engine", "api"},
-    {"cli"},
-]
-WORKER_LAYERS = [
-    {"worker.sandbox", "worker.lean", "worker.tf_private", "worker.savedmodel", "worker.parallel"},
-    {"worker.expand", "worker.entry"},
-    {"worker.spelled"},
-    {"worker.weights", "worker.policy", "worker.patch", "worker.objects", "worker.fold", "worker.onednn", "worker.graph"},
-    {"worker.score", "worker.gradient"},
-    {"worker.ranges", "worker.loops", "worker.widen"},
-    {"worker.model"},
-    {"worker.inspection"},
-    {"worker.serve"},
-    {"worker.__main__"},
-]
+# A room may import itself and the rooms before it in its list. Of what it may not name, it knows nothing.
+COMMAND = "errors version rules peek wire worker/sandbox plan scratch images fingerprint supervisor".split()
+COMMAND += "process manifest inputs labels demo remote reader decoders render panel pictures gallery publisher engine api cli".split()
+WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker"]
+# What the worker shares with the command.
+GROUND = ["errors", "version", "rules", "plan", "process", "wire", "worker/sandbox"]
 HEAVY = {"tensorflow", "keras", "google"}
 
 
 def modules() -> dict[str, Path]:
-    return {
-        ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in PACKAGE.rglob("*.py")
-        if "demo" not in path.relative_to(PACKAGE).parts
-    }
+    """Every module by its path below the package, without `.py`; a package's `__init__` by the package's name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).with_suffix("").as_posix().removesuffix("/__init__")
+        if not name.startswith("demo/"):
+            found[name] = path
+    return found
 
 
 def imported(source: str) -> set[str]:
-    """Dotted names of everything that a module imports, wherever in it, but not for type checkers alone."""
+    """Dotted names of everything that a module imports, wherever in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -55,53 +40,50 @@ def imported(source: str) -> set[str]:
     return found
 
 
-def rooms(name: str, source: str, known: set[str]) -> set[str]:
-    """The rooms of gradviz that a module imports."""
-    own = {dotted.removeprefix("gradviz_cli.") for dotted in imported(source) if dotted.startswith("gradviz_cli.")}
-    return {room(dotted) for dotted in own if dotted in known} - {room(name)}
+def targets(name: str, source: str, known: set[str]) -> set[str]:
+    """The modules of gradviz that a module imports."""
+    own = {dotted.removeprefix("gradviz_cli.").replace(".", "/") for dotted in imported(source) if dotted.startswith("gradviz_cli.")}
+    own = {target for target in own if target in known}
+    return own - {name} - {package for package in own for other in own if other.startswith(f"{package}/")}
 
 
-def room(name: str) -> str:
-    return "cli" if name.split(".")[0] == "cli" else name
-
-
-def layer(name: str, layers: list[set[str]]) -> int | None:
-    return next((height for height, members in enumerate(layers) if room(name) in members), None)
+def room(name: str, rooms: list[str]) -> str | None:
+    """The innermost room that a module lies in."""
+    return max((one for one in rooms if name == one or name.startswith(f"{one}/")), key=len, default=None)
 
 
 def upward(name: str, source: str, known: set[str]) -> list[str]:
-    """The imports of a module that do not go down."""
-    inside = name.startswith("worker") and name != "worker.sandbox"
-    layers = WORKER_LAYERS if inside else LAYERS
+    """The imports of a module that do not go down, sorted."""
+    inside = name.startswith("worker") and room(name, GROUND) is None
     wrong = []
-    for target in rooms(name, source, known):
-        if inside and not target.startswith("worker"):
-            if target not in {"errors", "rules", "wire", "plan"}:
-                wrong.append(target)
-            continue
-        there, here = layer(target, layers), layer(name, layers)
-        if there is None or here is None or there >= here:
+    for target in targets(name, source, known):
+        rooms = WORKER if inside and room(target, GROUND) is None else COMMAND
+        here, there = room(name, WORKER if inside else COMMAND), room(target, rooms)
+        if inside and rooms is COMMAND:
+            continue  # the ground
+        if here is None or there is None or rooms.index(there) > rooms.index(here):
             wrong.append(target)
-    return wrong
+    return sorted(wrong)
 
 
-@pytest.mark.parametrize("name", sorted(set(modules()) - {"__init__", "__main__", "worker"}))
+@pytest.mark.parametrize("name", sorted(set(modules()) - {".", "__init__", "__main__"}))
 def test_imports_go_down(name: str) -> None:
-    known = set(modules()) - {"worker"}
+    known = set(modules())
     assert not upward(name, modules()[name].read_text(), known)
 
 
 def test_the_layer_check_can_fail() -> None:
-    known = set(modules()) - {"worker"}
-    assert upward("plan", "from gradviz_cli import engine", known) == ["engine"]
-    assert upward("engine", "from gradviz_cli.worker import model", known) == ["worker.model"]
-    assert upward("worker.patch", "from gradviz_cli.worker.model import Model", known) == ["worker.model"]
+    known = set(modules())
+    assert upward("errors", "from gradviz_cli.cli import explain", known) == ["cli/explain"]
+    assert upward("cli/explain", "from gradviz_cli.worker import model", known) == ["worker/model"]
+    assert upward("worker/passes/mark", "from gradviz_cli.worker.model import Model", known) == ["worker/model"]
+    assert upward("worker/passes/mark", "def f():\n from gradviz_cli import api", known) == ["api"]
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_only_the_worker_knows_tensorflow(name: str) -> None:
     heavy = {dotted.split(".")[0] for dotted in imported(modules()[name].read_text())} & HEAVY
-    assert not heavy or name.startswith("worker.")
+    assert not heavy or name.startswith("worker/")
 
 
 def test_private_tensorflow_is_named_in_one_file_only() -> None:
@@ -110,4 +92,4 @@ def test_private_tensorflow_is_named_in_one_file_only() -> None:
         for name, path in modules().items()
         if any(dotted.startswith("tensorflow.python") for dotted in imported(path.read_text()))
     }
-    assert naming == {"worker.tf_private"}
+    assert naming == {"worker/graph/tf_private"}

@@ -22,7 +22,8 @@ from wild import POINTS, ROWS, Map, Refusal, strided_points
 
 import gradviz_cli
 from gradviz_cli import load
-from gradviz_cli.worker.model import Model, Options
+from gradviz_cli.process.protocol import Options
+from gradviz_cli.worker.model import Model
 
 BOUND = 1e-4  # relative L2
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from gradviz_cli import wire
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
-from gradviz_cli.worker import lean
+from gradviz_cli.worker.run import tensorflow
 from gradviz_cli.worker.sandbox import Sandbox
 
 # What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
@@ -64,7 +64,8 @@ class _Server:
     def _load(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
         start = time.monotonic()
         with _imports():
-            from gradviz_cli.worker.model import Model, Options
+            from gradviz_cli.process.protocol import Options
+            from gradviz_cli.worker.model import Model
 
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
@@ -75,8 +76,8 @@ class _Server:
 
     def _inspect(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
         with _imports():
+            from gradviz_cli.process.protocol import Options
             from gradviz_cli.worker.inspection import inspect
-            from gradviz_cli.worker.model import Options
 
         return {
             "told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))
@@ -91,7 +92,7 @@ class _Server:
 def _imports() -> Iterator[None]:
     """What fails in here is the installation's fault and not the model's."""
     try:
-        lean.import_tensorflow()
+        tensorflow.import_tensorflow()
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise ModelUnusable(

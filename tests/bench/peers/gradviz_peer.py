@@ -29,7 +29,8 @@ def load(folder, mode):
 
 
 def _here(path, modes, scores):
-    from gradviz_cli.worker.model import Model, Options
+    from gradviz_cli.process.protocol import Options
+    from gradviz_cli.worker.model import Model
 
     model = Model(Options(str(path), preprocess="raw", modes=modes))
 

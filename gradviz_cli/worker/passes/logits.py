@@ -6,12 +6,9 @@ from dataclasses import replace
 
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import Flat, split
-from gradviz_cli.worker.spelled import MAX_LINKS, sigmoid_of, softmax_of
+from gradviz_cli.worker.graph.graph import Flat, split
+from gradviz_cli.worker.graph.match import MAX_LINKS, RENAMING_OPS, SHAPE_OPS, sigmoid_of, softmax_of
 
-# Ops that rearrange or rename the classes without mixing them.
-RENAMING_OPS = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
-SHAPE_OPS = RENAMING_OPS | {"Reshape", "Squeeze", "ExpandDims"}
 # Ops that pick or order classes; the image's own path is not seen through these.
 PICKING_OPS = SHAPE_OPS | {"StridedSlice", "Slice", "Transpose", "GatherV2"}
 # What turns scores into a decision, and which input holds the scores (or the decision so far).

@@ -9,7 +9,7 @@ from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, TensorInfo
 from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 
-from gradviz_cli.worker import expand
+from gradviz_cli.worker.read.weights import restored
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -21,7 +21,7 @@ def with_signatures(meta: MetaGraphDef) -> MetaGraphDef:
     copy = MetaGraphDef()
     copy.CopyFrom(meta)
     paths = _paths(meta.object_graph_def)
-    handles = {entry.key: name for name, entry in expand.restored(meta).items()}
+    handles = {entry.key: name for name, entry in restored(meta).items()}
     library = {function.signature.name: function for function in meta.graph_def.library.function}
     for node_id, path in paths.items():
         node = meta.object_graph_def.nodes[node_id]

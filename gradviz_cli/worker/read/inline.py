@@ -6,15 +6,13 @@ remember their variable, and control inputs, devices, custom-gradient wrappers a
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
-from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
-from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
@@ -22,19 +20,24 @@ from tensorflow.core.framework.types_pb2 import DT_RESOURCE
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
-from gradviz_cli.worker.tf_private import op_def
+from gradviz_cli.worker.graph.graph import (
+    ARGUMENT,
+    MAX_NODES,
+    Body,
+    Flat,
+    _width,
+    functions_in,
+    placeholder,
+    split,
+    unique_mark,
+)
+from gradviz_cli.worker.graph.tf_private import op_def
 
-# A real model has up to some 50,000 nodes and 100 nested calls; what is far beyond is built to exhaust the reader.
-MAX_NODES = 400_000
 MAX_DEPTH = 1_000
 MAX_CALLS = 50_000
-
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf"})
 VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
-ARGUMENT = "_Arg"
-# The graph version that TensorFlow 2.16 writes; every later one reads it.
-PRODUCER = 1882
 PASS_THROUGH = frozenset({"Identity", "PlaceholderWithDefault", "StopGradient", "PreventGradient", "Snapshot"})
 REF_TWINS = {
     "RefIdentity": "Identity",
@@ -56,176 +59,6 @@ DROPPED_ATTRIBUTES = (
 )
 
 
-@dataclass(frozen=True)
-class Body:
-    """One function that a loop or branch on data still calls: its nodes, arguments as nodes of op `_Arg`."""
-
-    signature: OpDef
-    nodes: Mapping[str, NodeDef]
-    results: tuple[str, ...]
-    attributes: Mapping[str, AttrValue]
-
-    def function_def(self) -> FunctionDef:
-        """As a graph's function library holds it."""
-        function = FunctionDef(signature=self.signature)
-        for key, value in self.attributes.items():
-            function.attr[key].CopyFrom(value)
-        for node in self.nodes.values():
-            if node.op == ARGUMENT:
-                continue
-            copy = function.node_def.add()
-            copy.CopyFrom(node)
-            del copy.input[:]
-            copy.input.extend(text if text.startswith("^") else self._reference(text) for text in node.input)
-        for result, tensor in zip(self.signature.output_arg, self.results, strict=True):
-            function.ret[result.name] = self._reference(tensor)
-        return function
-
-    def _reference(self, tensor: str) -> str:
-        """`node:index` -> `argument` or `node:output:index`."""
-        name, index = split(tensor)
-        node = self.nodes[name]
-        if node.op == ARGUMENT:
-            return name
-        for output in op_def(node.op).output_arg:
-            width = _width(output, node)
-            if index < width:
-                return f"{name}:{output.name}:{index}"
-            index -= width
-        raise ModelUnusable(f"{node.op} node {name} has no output {index}", "export the model again")
-
-
-@dataclass(frozen=True)
-class Flat:
-    """A graph without calls.
-
-    Attributes
-    ----------
-    nodes : dict
-        By name, every input written `name:index`.
-    bodies : dict
-        The functions of loops and branches that depend on data, by name; their own calls are expanded too.
-    weights : dict
-        Placeholder -> name of the variable node whose value it takes.
-    handles : dict
-        Resource placeholder -> name of the variable node, where the variable itself is needed.
-    outputs : tuple
-        The tensors asked for, as `name:index`, in the order asked.
-    feeds : dict
-        Tensor asked to be fed -> placeholder that stands for it; those not reached are missing.
-    custom_gradients : int
-        Wrappers with a gradient of the model's own that were replaced by the derivative of their forward pass.
-    """
-
-    nodes: Mapping[str, NodeDef]
-    bodies: Mapping[str, Body]
-    weights: Mapping[str, str]
-    handles: Mapping[str, str]
-    outputs: tuple[str, ...]
-    feeds: Mapping[str, str]
-    custom_gradients: int = 0
-
-    def ops(self) -> dict[str, str]:
-        """Every op type that can run, with one node that has it."""
-        found = {node.op: name for name, node in self.nodes.items()}
-        for name, body in self.bodies.items():
-            found.update({node.op: f"{name}/{node.name}" for node in body.nodes.values() if node.op != ARGUMENT})
-        return found
-
-    def pruned(self, tensors: Iterable[str]) -> Flat:
-        """The part that these tensors depend on; they become its outputs."""
-        tensors = tuple(tensors)
-        kept = ancestors(self.nodes, tensors)
-        nodes = {name: node for name, node in self.nodes.items() if name in kept}
-        called = functions_called(nodes.values(), self.bodies)
-        return replace(
-            self,
-            nodes=nodes,
-            bodies={name: body for name, body in self.bodies.items() if name in called},
-            weights={name: variable for name, variable in self.weights.items() if name in kept},
-            handles={name: variable for name, variable in self.handles.items() if name in kept},
-            outputs=tensors,
-            feeds={tensor: name for tensor, name in self.feeds.items() if name in kept},
-        )
-
-    def graph_def(self) -> GraphDef:
-        """As TensorFlow imports it."""
-        graph = GraphDef(node=self.nodes.values())
-        graph.library.function.extend(body.function_def() for body in self.bodies.values())
-        graph.versions.producer = PRODUCER
-        return graph
-
-
-def functions_called(nodes: Iterable[NodeDef], bodies: Mapping[str, Body]) -> set[str]:
-    """Names of the functions that these nodes call, and those call in turn."""
-    todo, seen = [name for node in nodes for name in _called(node)], set()
-    while todo:
-        name = todo.pop()
-        if name not in seen and name in bodies:
-            seen.add(name)
-            todo.extend(inner for node in bodies[name].nodes.values() for inner in _called(node))
-    return seen
-
-
-def _called(node: NodeDef) -> list[str]:
-    return [function.name for value in node.attr.values() for function in functions_in(value)]
-
-
-def split(tensor: str) -> tuple[str, int]:
-    """`name:index` or `name` -> (name, index)."""
-    name, _, index = tensor.rpartition(":")
-    return (name, int(index)) if name and index.isdigit() else (tensor, 0)
-
-
-def ancestors(nodes: Mapping[str, NodeDef], tensors: Iterable[str]) -> set[str]:
-    """Names of all nodes that the tensors depend on, their own included."""
-    todo = [split(tensor)[0] for tensor in tensors]
-    seen: set[str] = set()
-    while todo:
-        name = todo.pop()
-        if name in seen or name not in nodes:
-            continue
-        seen.add(name)
-        todo.extend(split(text.lstrip("^"))[0] for text in nodes[name].input)
-    return seen
-
-
-def descendants(nodes: Mapping[str, NodeDef], sources: Iterable[str]) -> set[str]:
-    """Names of all nodes that depend on the source nodes, the sources included."""
-    readers = consumers(nodes)
-    todo, seen = list(sources), set()
-    while todo:
-        name = todo.pop()
-        if name not in seen:
-            seen.add(name)
-            todo.extend(readers.get(name, ()))
-    return seen
-
-
-def consumers(nodes: Mapping[str, NodeDef]) -> dict[str, list[str]]:
-    """Node name -> names of the nodes that read one of its outputs."""
-    readers: dict[str, list[str]] = {}
-    for name, node in nodes.items():
-        for text in node.input:
-            readers.setdefault(split(text.lstrip("^"))[0], []).append(name)
-    return readers
-
-
-def find_tensor(nodes: Iterable[str], wanted: str) -> str | None:
-    """The full `name:index` of a tensor named in full or by the unique end of its path.
-
-    `conv5/Relu:0` finds `model/conv5/Relu`. Raises ModelUnusable when several end that way.
-    """
-    name, index = split(wanted)
-    names = list(nodes)
-    if name in set(names):
-        return f"{name}:{index}"
-    ends = [full for full in names if full.endswith("/" + name)]
-    if len(ends) > 1:
-        raise ModelUnusable(f"{wanted} names {len(ends)} tensors: {', '.join(sorted(ends)[:4])}", "give the full name")
-    return f"{ends[0]}:{index}" if ends else None
-
-
 class _Frame:
     """One expanded function: its nodes by name, and where its arguments come from."""
 
@@ -239,14 +72,6 @@ class _Frame:
         self.results: list[str] = results or []
         self.depth: int = parent.depth + 1 if parent else 0
         self.children: dict[str, _Frame] = {}
-
-
-_marks = itertools.count()
-
-
-def unique_mark() -> str:
-    """An ending for names of functions: these belong to the whole process, where TensorFlow makes up such names too."""
-    return f"_gradviz{next(_marks)}"
 
 
 @dataclass
@@ -441,14 +266,6 @@ def _output_args(work: _Expansion, node: NodeDef) -> list[tuple[str, int]]:
     return [(output.name, _width(output, node)) for output in definition.output_arg]
 
 
-def _width(output: OpDef.ArgDef, node: NodeDef) -> int:
-    if output.number_attr:
-        return node.attr[output.number_attr].i
-    if output.type_list_attr:
-        return len(node.attr[output.type_list_attr].list.type)
-    return 1
-
-
 # -- constants and dead branches -----------------------------------------------------------------------------------
 
 
@@ -624,11 +441,6 @@ def _copy(work: _Expansion, frame: _Frame, node: NodeDef, name: str) -> NodeDef:
     return copy
 
 
-def functions_in(value: AttrValue) -> list[NameAttrList]:
-    """The functions that an attribute names."""
-    return [value.func] if value.HasField("func") else list(value.list.func)
-
-
 def _keep_function(work: _Expansion, name: str) -> None:
     """Take a loop or branch body along, its own calls expanded."""
     if name in work.opened:
@@ -657,15 +469,6 @@ def _keep_function(work: _Expansion, name: str) -> None:
     del signature.control_output[:]
     signature.name = name + work.mark
     work.bodies[signature.name] = Body(signature, inner.nodes, results, attributes)
-
-
-def placeholder(name: str, dtype: int, shape: TensorShapeProto | None = None) -> NodeDef:
-    """A node to be fed. A reference type (TensorFlow 1 variables) becomes its value type, 100 less."""
-    node = NodeDef(name=name, op="Placeholder")
-    node.attr["dtype"].type = dtype - 100 if dtype > 100 else dtype
-    if shape is not None:
-        node.attr["shape"].shape.CopyFrom(shape)
-    return node
 
 
 def _shape_of(node: NodeDef) -> TensorShapeProto | None:
@@ -704,62 +507,3 @@ _CALL_NAME = re.compile(r"(Stateful)?PartitionedCall(_\d+)?$")
 def _readable(call: str) -> str:
     """The part of a call's name that a person would know the layer by; generated names say nothing."""
     return _CALL_NAME.sub("", call).rstrip("/")
-
-
-# -- which variable takes which entry of the checkpoint ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of the checkpoint; `part` is TensorFlow's shape-and-slice text of a partitioned variable, or empty."""
-
-    key: str
-    part: str
-
-
-def restored(meta: MetaGraphDef) -> dict[str, Entry]:
-    """Variable node -> checkpoint entry, read off the graph's own restore operation (not run).
-
-    TensorFlow 1 and 2 both save a graph that assigns the outputs of RestoreV2, whose names are constants, to the
-    variables; following the assignments backwards needs no object graph.
-    """
-    library = {function.signature.name: function for function in meta.graph_def.library.function}
-    work = _Expansion(library, {}, "")
-    top = _Frame({node.name: node for node in meta.graph_def.node}, {})
-    work.alive.append(top)
-    restore = meta.saver_def.restore_op_name.split(":")[0]
-    if restore in top.nodes:
-        _call(work, top, top.nodes[restore])
-    entries: dict[str, Entry] = {}
-    for frame in work.alive:  # grows while nested restore functions are entered
-        for node in list(frame.nodes.values()):
-            if frame.parent is not None:
-                _call(work, frame, node)
-            if node.op in ("Assign", "AssignVariableOp"):
-                _note_entry(work, frame, node, entries)
-    return entries
-
-
-def _note_entry(work: _Expansion, frame: _Frame, assign: NodeDef, entries: dict[str, Entry]) -> None:
-    variable = _through_identities(work, frame, assign.input[0])
-    value = _through_identities(work, frame, assign.input[1])
-    if variable is None or value is None or value[1].op != "RestoreV2":
-        return
-    frame, node, index = value
-    names = _strings(_through_identities(work, frame, node.input[1]))
-    parts = _strings(_through_identities(work, frame, node.input[2]))
-    if index < len(names):
-        entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
-
-
-def _through_identities(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef, int] | None:
-    try:
-        return _behind_identities(work, *_resolve(work, frame, text))
-    except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
-        return None
-
-
-def _strings(source: tuple[_Frame, NodeDef, int] | None) -> list[str]:
-    if source is None or source[1].op != "Const":
-        return []
-    return [value.decode("utf-8", "replace") for value in source[1].attr["value"].tensor.string_val]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import split
+from gradviz_cli.worker.graph.graph import split
 
 Nodes = Mapping[str, NodeDef]
 # Larger constants are weights; nothing that is looked for here.
@@ -128,3 +128,10 @@ def _less_maximum(nodes: Nodes, tensor: str) -> str:
         if maximum.op == "Max" and same(nodes, maximum.input[0], shifted.input[0]):
             return shifted.input[0]
     return tensor
+
+
+# Ops that rearrange or rename the classes without mixing them.
+RENAMING_OPS = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
+
+
+SHAPE_OPS = RENAMING_OPS | {"Reshape", "Squeeze", "ExpandDims"}

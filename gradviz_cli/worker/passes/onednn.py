@@ -14,7 +14,15 @@ import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import ARGUMENT, PRODUCER, Flat, ancestors, functions_in, placeholder, split
+from gradviz_cli.worker.graph.graph import (
+    ARGUMENT,
+    PRODUCER,
+    Flat,
+    ancestors,
+    functions_in,
+    placeholder,
+    split,
+)
 
 FEWEST_CHANNELS = 16
 # What a node hands to each function that it names: its inputs from this one on.

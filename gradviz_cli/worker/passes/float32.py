@@ -18,7 +18,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.types_pb2 import DT_BFLOAT16, DT_FLOAT, DT_HALF
 
-from gradviz_cli.worker.expand import Body, Flat, consumers, split
+from gradviz_cli.worker.graph.graph import Body, Flat, consumers, split
 
 HALVES = frozenset({DT_HALF, DT_BFLOAT16})
 # These read the bytes of a number, so its width is part of their meaning.

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.expand import Flat, consumers, split
-from gradviz_cli.worker.score import SHAPE_OPS
-from gradviz_cli.worker.spelled import constant
+from gradviz_cli.worker.graph.graph import Flat, consumers, split
+from gradviz_cli.worker.graph.match import SHAPE_OPS, constant
 
 # Many more ways than this from the image to the first layer are no preprocessing.
 MAX_STEPS = 200

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.worker.savedmodel import Saved
+from gradviz_cli.worker.graph.question import Tensor, describe, names
+from gradviz_cli.worker.read.savedmodel import Saved
 
 # Preferred in this order where a model has several.
 USUAL_SIGNATURES = ("serving_default", "serve", "predict", "default", "image_classification")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor as a signature describes it; `shape` has -1 where a size is open and is None when the rank is too."""
-
-    key: str
-    name: str
-    dtype: tf.DType
-    shape: tuple[int, ...] | None
 
 
 def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
@@ -126,18 +116,6 @@ def choose_output(outputs: list[Tensor], wanted: str | None) -> Tensor | None:
         return scores[0]
     keys = ", ".join(f"{tensor.key} {describe(tensor)}" for tensor in outputs)
     raise UsageError(f"the signature gives several outputs: {keys}", "choose one with --output NAME")
-
-
-def names(tensor: Tensor) -> tuple[str, ...]:
-    """What a user may call it."""
-    return tensor.key, tensor.name, tensor.name.removesuffix(":0")
-
-
-def describe(tensor: Tensor) -> str:
-    """`float32 [?, 224, 224, 3]`."""
-    if tensor.shape is None:
-        return f"{tensor.dtype.name} of any rank"
-    return f"{tensor.dtype.name} [{', '.join('?' if size < 0 else str(size) for size in tensor.shape)}]"
 
 
 def parse_name(name: str) -> tuple[str, int | None]:

@@ -29,8 +29,8 @@ import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelRefused
-from gradviz_cli.worker.expand import MAX_NODES, Flat
-from gradviz_cli.worker.tf_private import op_def
+from gradviz_cli.worker.graph.graph import MAX_NODES, Flat
+from gradviz_cli.worker.graph.tf_private import op_def
 
 # Names are made of layers' names; one of megabytes is made to fill terminals and logs.
 MAX_NAME = 10_000

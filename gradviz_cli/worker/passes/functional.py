@@ -17,8 +17,8 @@ from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.framework.types_pb2 import DT_BOOL, DT_INT32, DT_INT64, DT_VARIANT
 
 from gradviz_cli.errors import ModelRefused
-from gradviz_cli.worker.expand import ARGUMENT, Body, Flat, ancestors, split, unique_mark
-from gradviz_cli.worker.spelled import MAX_LINKS
+from gradviz_cli.worker.graph.graph import ARGUMENT, Body, Flat, ancestors, split, unique_mark
+from gradviz_cli.worker.graph.match import MAX_LINKS
 
 # Nodes looked at while the extent of loops and branches is found; a detector needs some 100,000.
 MAX_STEPS = 20_000_000

@@ -6,12 +6,15 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.worker.expand import Entry
+from gradviz_cli.errors import ModelRefused, ModelUnusable
+from gradviz_cli.worker.read.inline import _behind_identities, _call, _Expansion, _Frame, _resolve
 
 INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
 MAX_SHARDS = 10_000
@@ -108,3 +111,59 @@ def _first_line(error: Exception) -> str:
     """TensorFlow's words without its marks of where in its own code they come from."""
     text = (getattr(error, "message", "") or str(error) or type(error).__name__).splitlines()[0]
     return re.sub(r"\{\{[^{}]*\}\}|\[Op:[^\]]*\]", "", text).strip()[:200]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of the checkpoint; `part` is TensorFlow's shape-and-slice text of a partitioned variable, or empty."""
+
+    key: str
+    part: str
+
+
+def restored(meta: MetaGraphDef) -> dict[str, Entry]:
+    """Variable node -> checkpoint entry, read off the graph's own restore operation (not run).
+
+    TensorFlow 1 and 2 both save a graph that assigns the outputs of RestoreV2, whose names are constants, to the
+    variables; following the assignments backwards needs no object graph.
+    """
+    library = {function.signature.name: function for function in meta.graph_def.library.function}
+    work = _Expansion(library, {}, "")
+    top = _Frame({node.name: node for node in meta.graph_def.node}, {})
+    work.alive.append(top)
+    restore = meta.saver_def.restore_op_name.split(":")[0]
+    if restore in top.nodes:
+        _call(work, top, top.nodes[restore])
+    entries: dict[str, Entry] = {}
+    for frame in work.alive:  # grows while nested restore functions are entered
+        for node in list(frame.nodes.values()):
+            if frame.parent is not None:
+                _call(work, frame, node)
+            if node.op in ("Assign", "AssignVariableOp"):
+                _note_entry(work, frame, node, entries)
+    return entries
+
+
+def _note_entry(work: _Expansion, frame: _Frame, assign: NodeDef, entries: dict[str, Entry]) -> None:
+    variable = _through_identities(work, frame, assign.input[0])
+    value = _through_identities(work, frame, assign.input[1])
+    if variable is None or value is None or value[1].op != "RestoreV2":
+        return
+    frame, node, index = value
+    names = _strings(_through_identities(work, frame, node.input[1]))
+    parts = _strings(_through_identities(work, frame, node.input[2]))
+    if index < len(names):
+        entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
+
+
+def _through_identities(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef, int] | None:
+    try:
+        return _behind_identities(work, *_resolve(work, frame, text))
+    except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
+        return None
+
+
+def _strings(source: tuple[_Frame, NodeDef, int] | None) -> list[str]:
+    if source is None or source[1].op != "Const":
+        return []
+    return [value.decode("utf-8", "replace") for value in source[1].attr["value"].tensor.string_val]
