@@ -12,6 +12,8 @@ import numpy as np
 
 from gradviz_cli import images
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable
 from gradviz_cli.labels import read_labels
 from gradviz_cli.plan import ModelOptions, Target, parse_targets
 from gradviz_cli.remote import Facts, RemoteModel
@@ -167,8 +169,8 @@ def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
 
 
 def _read(path: str | os.PathLike, geometry: images.Geometry) -> np.ndarray:
-    limits = images.Limits()
+    limits = Limits()
     try:
-        return images.fit(images.decode(images.read_bytes(path, limits), limits), geometry)
+        return images.fit(images.decode(read_bytes(path, limits), limits), geometry)
     except ImageError as error:
-        raise ImageError(error.kind, f"{images.printable(path)}: {error.message}") from error
+        raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error

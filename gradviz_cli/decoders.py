@@ -10,7 +10,8 @@ import numpy as np
 
 from gradviz_cli import images
 from gradviz_cli.errors import ImageError, ModelUnusable
-from gradviz_cli.scratch import Scratch
+from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.supervisor import Child, ChildLost
 from gradviz_cli.worker import sandbox
 
@@ -29,7 +30,7 @@ class Decoded(NamedTuple):
 class Decoders:
     """Decodes for several threads at once; `close` may come from any. The threads must outlive the decoders."""
 
-    def __init__(self, limits: images.Limits, timeout: float | None):
+    def __init__(self, limits: Limits, timeout: float | None):
         self._limits, self._timeout = limits, timeout
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()

@@ -22,6 +22,8 @@ from gradviz_cli import images, peek, pictures, render
 from gradviz_cli import plan as plans
 from gradviz_cli.decoders import Decoders
 from gradviz_cli.errors import GradvizError, ImageError, OutputError, TimeUp
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.whole import discard_all
 from gradviz_cli.manifest import Manifest
 from gradviz_cli.pictures import Context, Drawn, Source
 from gradviz_cli.plan import Digests, Job, Output, Plan, Result
@@ -256,7 +258,7 @@ class _Crew:
 
     def __init__(self, plan: Plan, digests: Digests, loaded: Callable[[Facts], None], book: Manifest, rehash: bool):
         self._plan, self._digests, self._loaded, self._rehash = plan, digests, loaded, rehash
-        self._limits = images.Limits(plan.max_pixels, plan.max_file_size)
+        self._limits = Limits(plan.max_pixels, plan.max_file_size)
         self._hint = _geometry_hint(plan)
         self._guard = threading.Lock()
         self._model: RemoteModel | None = None
@@ -416,7 +418,7 @@ class _Crew:
             return item
         self.room.leave(item.source)
         try:
-            data = images.read_bytes(item.job.path, self._limits)
+            data = read_bytes(item.job.path, self._limits)
             return replace(item, source=self._decode(item.job, data, hashlib.sha256(data).hexdigest(), geometry))
         except ImageError as error:
             return replace(item, source=None, result=failed(item.job, error, time.monotonic() - item.start))
@@ -442,7 +444,7 @@ class _Crew:
         self._decoders.close()
         wait_for([future for pool in pools for future in list(pool.unfinished)], patience)
         self._publisher.close()
-        images.discard_all()
+        discard_all()
 
 
 def _known(value: Any) -> Future:
@@ -457,7 +459,7 @@ def _settled(item: Prepared, row: ImageError | None) -> Result:
 
 
 def look(
-    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: images.Limits, rehash: bool = False
+    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, rehash: bool = False
 ) -> tuple[bytes, str, Result | None]:
     """An image file's bytes, their SHA-256, and the result that it has already when every picture is what it would be.
 
@@ -469,7 +471,7 @@ def look(
     if job.trouble:
         raise ImageError("unreadable", job.trouble)
     _insist_on_names(outputs)
-    data = images.read_bytes(job.path, limits)
+    data = read_bytes(job.path, limits)
     sha256 = hashlib.sha256(data).hexdigest()
     return data, sha256, None if plan.force else _current(plan, job, outputs, digests, sha256, rehash)
 

@@ -8,11 +8,6 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-def plain(text: str) -> str:
-    """A text on one line of printable characters: it may hold a name, an argument or a process's words, of any origin."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 class ExitCode(IntEnum):
     """What the process returns to its caller."""
 

@@ -8,16 +8,11 @@ process that is watched.
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
-import logging
 import os
 import re
-import secrets
-import stat
 import struct
-import sys
 import threading
 import warnings
 import zlib
@@ -29,26 +24,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageFile, features
 
-from gradviz_cli.errors import ImageError, OutputError, UsageError, plain
-
-AnyPath = str | bytes | os.PathLike
-
-# Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
+from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.reading import Limits, _open_regular
+from gradviz_cli.files.text import AnyPath, printable
 
 BACKGROUND = 255  # what shines through transparent pixels: white, as on paper and in most viewers
 PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
 MAX_SIDE = 1_000_000  # pixels; resampling keeps a table of 40 bytes per pixel of a side
-TEMPORARY = ".gradviz-"  # how the name of an unfinished file begins; it ends in `.tmp`
 KEYWORD = b"gradviz"  # of the text chunk in our PNGs
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused unread: pixels of one image, bytes of one file."""
-
-    max_pixels: int = 50_000_000
-    max_file_size: int = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -65,84 +48,6 @@ class Geometry:
             raise ValueError(f"{self} is no model input: sizes from 1, channels 1, 3 or 4, fit one of {FITS}")
 
 
-# ---- names in messages
-
-
-def printable(name: AnyPath) -> str:
-    r"""`name` for a message: one line of characters that any terminal of this locale takes.
-
-    Bytes that are not UTF-8 become `\xff`, control and formatting characters `\n`, `\x1b` or `\u202e`.
-    """
-    text = os.fspath(name)
-    if isinstance(text, str):
-        try:
-            raw = text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # a surrogate that stands for no byte
-            raw = text.encode("utf-8", "backslashreplace")
-    else:
-        raw = text
-    text = plain(raw.decode("utf-8", "backslashreplace"))
-    encoding = sys.getfilesystemencoding()
-    return text.encode(encoding, "backslashreplace").decode(encoding)
-
-
-# ---- reading a file
-
-
-def read_bytes(path: AnyPath, limits: Limits) -> bytes:
-    """The content of a regular file, or of one that a symbolic link leads to.
-
-    Raises
-    ------
-    ImageError
-        `missing`, `not-a-file` (folder, FIFO, socket, device), `unreadable` (permission, I/O), `too-large`,
-        `empty`. Neither a FIFO nor a device is opened.
-    """
-    fd, size = _open_regular(path)
-    with open(fd, "rb") as file:
-        if size > limits.max_file_size:
-            raise ImageError(
-                "too-large",
-                f"{size} bytes are more than the limit of {limits.max_file_size}; see --max-file-size",
-            )
-        if size == 0:
-            raise ImageError("empty", "the file is empty")
-        try:
-            return file.read(size)  # a file that still grows is taken as it was when opened
-        except OSError as error:
-            raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
-        except MemoryError as error:
-            raise ImageError("memory", f"not enough memory to read {size} bytes") from error
-
-
-def _open_regular(path: AnyPath) -> tuple[int, int]:
-    """Descriptor and size. Looks before it opens, and again after: the name may change hands in between."""
-    try:
-        _require_regular(os.stat(path))
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except ValueError as error:  # a NUL in the name
-        raise ImageError("missing", "no file can have this name") from error
-    except OSError as error:
-        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-        raise ImageError(
-            "missing" if gone else "unreadable", f"cannot be opened: {error.strerror}"
-        ) from error
-    try:
-        status = os.fstat(fd)
-        _require_regular(status)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd, status.st_size
-
-
-def _require_regular(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
-        raise ImageError("not-a-file", f"is {kind}, not a regular file")
-
-
 # ---- recognising a format
 
 
@@ -150,8 +55,6 @@ class _Format(NamedTuple):
     magic: bytes  # regular expression for the first bytes
     plugin: str  # Pillow's module that reads it
     feature: str | None = None  # Pillow's name of a library that it may have been built without
-
-
 # No format that starts another program (EPS), reaches for other files, or has no magic number (TGA).
 _FORMATS = {
     "JPEG": _Format(rb"\xff\xd8\xff", "JpegImagePlugin", "jpg"),
@@ -165,7 +68,6 @@ _FORMATS = {
     "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif"),
 }
 FORMATS = tuple(_FORMATS)
-
 # What people put among images by mistake; named in the message, so that they see what it is.
 _OTHERS = {
     "a PDF": rb"%PDF-",
@@ -642,11 +544,8 @@ PREPROCESS = {
     "caffe": _caffe,
     "torch": _torch,
 }
-
 # Name -> gradient with respect to the preprocessed input -> the same numbers, channels in the image's order.
 PREPROCESS_GRADIENT = {name: _reversed if name == "caffe" else _same for name in PREPROCESS}
-
-
 # ---- PNG and npy, in memory
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -754,163 +653,3 @@ def encode_npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(array, "<f4"), allow_pickle=False)
     return file.getvalue()
-
-
-# ---- a file appears whole or not at all
-
-_REMEDIES = {
-    errno.ENOSPC: "free some space, or choose another folder with --out",
-    errno.EDQUOT: "the quota is used up: free some space, or choose another folder with --out",
-    errno.EFBIG: "raise the limit of the file size (ulimit -f)",
-    errno.EROFS: "the file system is read-only: choose another folder with --out",
-    errno.EACCES: "give write permission on the folder, or choose another with --out",
-    errno.EPERM: "give write permission on the folder, or choose another with --out",
-    errno.ENOENT: "the folder is gone: was it removed or unmounted?",
-    errno.ENAMETOOLONG: "give the image a shorter name",
-}
-
-
-class Staged(NamedTuple):
-    """A file that has all its bytes, but not yet its name."""
-
-    temporary: bytes
-    final: bytes
-
-
-_unpublished: set[Staged] = set()
-
-
-def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
-    """Write a file that is there whole or not at all; what was there before stays until then.
-
-    A temporary file in the same folder takes the bytes and is renamed. The mode is 0666 less the umask, as
-    for a new file. A symbolic link of that name is replaced, not followed.
-
-    Parameters
-    ----------
-    sync : bool
-        Wait until file and name are on the disk. Without, a power cut may leave the new name with no content;
-        who writes many files may sync them in groups.
-
-    Raises
-    ------
-    OutputError
-        Names the path and what to do. The temporary file is gone, also after Ctrl-C.
-    """
-    staged = stage(path, data, sync=sync)
-    publish(staged)
-    if sync:
-        with writing(path):
-            sync_folder(os.path.dirname(staged.final) or b".")
-
-
-def stage(path: AnyPath, data: bytes, *, sync: bool = False) -> Staged:
-    """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`."""
-    with writing(path):
-        final = os.fsencode(path)
-        _require_replaceable(final)
-        temporary = os.path.join(os.path.dirname(final), os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
-        staged = Staged(temporary, final)
-        _unpublished.add(staged)
-        try:
-            _write_new(temporary, data, sync)
-        except BaseException:  # Ctrl-C as well
-            discard(staged)
-            raise
-        return staged
-
-
-def publish(staged: Staged) -> None:
-    """The second half of `write_whole`: the file gets its name; where it cannot, the temporary is gone."""
-    try:
-        with writing(staged.final):
-            os.replace(*staged)
-        _unpublished.discard(staged)
-    except BaseException:
-        discard(staged)
-        raise
-
-
-def discard(staged: Staged) -> None:
-    """Remove the temporary file."""
-    with suppress(OSError):
-        os.unlink(staged.temporary)
-    _unpublished.discard(staged)
-
-
-def discard_all() -> None:
-    """Remove every temporary file of this process."""
-    for staged in list(_unpublished):
-        discard(staged)
-
-
-@contextmanager
-def writing(path: AnyPath) -> Iterator[None]:
-    """What the system refuses, as an OutputError that names the path."""
-    try:
-        yield
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        reason = getattr(error, "strerror", None) or str(error)
-        remedy = _REMEDIES.get(getattr(error, "errno", None), "choose another folder with --out")
-        raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
-
-
-def _require_replaceable(final: bytes) -> None:
-    """A name that a rename would take from a folder, FIFO, socket or device is refused."""
-    try:
-        mode = os.lstat(final).st_mode
-    except FileNotFoundError:
-        return
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise OutputError(
-            f"{printable(final)}: cannot be written: it is {what}",
-            "move it away, or choose another folder with --out",
-        )
-
-
-def _write_new(path: bytes, data: bytes, sync: bool) -> None:
-    """The kernel applies the umask to 0666 (mkstemp would leave 0600)."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    with open(fd, "wb", buffering=0) as file:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[file.write(rest) :]
-        if sync:
-            os.fsync(fd)
-
-
-def sync_folder(folder: AnyPath) -> None:
-    """Wait until the names in a folder are on the disk."""
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:  # a folder that may be written but not read
-        return
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync a folder
-            raise
-    finally:
-        os.close(fd)
-
-
-_LEFT_BEHIND = re.compile(re.escape(os.fsencode(TEMPORARY)) + rb"[0-9a-f]{16}\.tmp")
-
-
-def sweep(folder: AnyPath, *, below: bool = False) -> int:
-    """Remove what killed runs left half-written in this folder, and `below` it; the number of files removed.
-
-    Only while no other run writes there: hold the lock of the output folder. Links are not followed.
-    """
-    removed, folders = 0, [os.fsencode(folder)]
-    while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if below and entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
-                elif _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    with suppress(OSError):
-                        os.unlink(entry.path)
-                        removed += 1
-    return removed

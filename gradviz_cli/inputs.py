@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from gradviz_cli.errors import TimeUp, UsageError
-from gradviz_cli.images import printable
+from gradviz_cli.files.text import printable
 from gradviz_cli.plan import Job
 
 Identity = tuple[int, int]  # device and inode

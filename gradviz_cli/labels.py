@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from gradviz_cli import images
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.reading import Limits, read_bytes
 
 SHIPPED = Path("assets.extra") / "labels.txt"
 MAX_BYTES = 64 * 2**20
@@ -27,7 +27,7 @@ def read_labels(file: Path | None, model: Path) -> tuple[str, ...]:
         if not file.is_file():
             return ()
     try:
-        text = images.read_bytes(file, images.Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
+        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
         if file.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
             return _from_json(json.loads(text))
     except (ImageError, ValueError, RecursionError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.errors import Locked, OutputError
-from gradviz_cli.images import printable
+from gradviz_cli.files.text import printable
 from gradviz_cli.plan import Result, now
 
 MANIFEST = "manifest.jsonl"

@@ -14,6 +14,8 @@ import numpy as np
 from gradviz_cli import images, panel, render
 from gradviz_cli import plan as plans
 from gradviz_cli.errors import ImageError, OutputError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.whole import Staged, discard, stage, sync_folder, writing
 from gradviz_cli.plan import Digests, Job, Output, Plan, Result
 from gradviz_cli.remote import Facts, Row
 from gradviz_cli.version import __version__
@@ -61,7 +63,7 @@ class Drawn:
     """One image that is done, its files still under temporary names."""
 
     result: Result
-    files: tuple[images.Staged, ...] = ()
+    files: tuple[Staged, ...] = ()
 
 
 class _Files:
@@ -69,17 +71,17 @@ class _Files:
 
     def __init__(self, out: Path):
         self._out = out
-        self.staged: list[images.Staged] = []
+        self.staged: list[Staged] = []
         self.hashes: dict[Path, str] = {}
 
     def add(self, path: Path, data: bytes) -> None:
         try:
-            staged = images.stage(path, data)
+            staged = stage(path, data)
         except OutputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
             _make_folders(path.parent, self._out)
-            staged = images.stage(path, data)
+            staged = stage(path, data)
         self.staged.append(staged)
         self.hashes[path] = hashlib.sha256(data).hexdigest()
 
@@ -107,7 +109,7 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
                 _draw_picture(context, source, row, output, drawable, files)
     except BaseException:
         for staged in files.staged:
-            images.discard(staged)
+            discard(staged)
         raise
     error = None
     status = "written"
@@ -279,7 +281,7 @@ def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
 def sha256_of(path: Path) -> str | None:
     """Of a file that a run wrote; None where there is none that can be read."""
     try:
-        return hashlib.sha256(images.read_bytes(path, images.Limits(max_file_size=MAX_OUTPUT))).hexdigest()
+        return hashlib.sha256(read_bytes(path, Limits(max_file_size=MAX_OUTPUT))).hexdigest()
     except ImageError:
         return None
 
@@ -291,7 +293,7 @@ def _make_folders(folder: Path, out: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for folder in reversed(missing):
-        with images.writing(folder):
+        with writing(folder):
             with suppress(FileExistsError):  # another thread was faster
                 folder.mkdir()
-            images.sync_folder(folder.parent)
+            sync_folder(folder.parent)

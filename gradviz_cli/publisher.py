@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from gradviz_cli import images
 from gradviz_cli.errors import GradvizError, OutputError
+from gradviz_cli.files import whole
+from gradviz_cli.files.whole import Staged, sync_folder, writing
 from gradviz_cli.manifest import Manifest
 from gradviz_cli.pictures import Drawn
 from gradviz_cli.plan import Result
@@ -89,7 +90,7 @@ class Publisher:
     def _named(self, drawn: Drawn) -> Result:
         try:
             for staged in drawn.files:
-                images.publish(staged)
+                whole.publish(staged)
             return drawn.result
         except OutputError as error:
             if ends_run(error, self._out):
@@ -99,8 +100,8 @@ class Publisher:
 
     def _sync_folders(self, group: Iterable[Drawn]) -> None:
         for folder in {os.path.dirname(staged.final) for drawn in group for staged in drawn.files}:
-            with images.writing(folder):
-                images.sync_folder(folder)
+            with writing(folder):
+                sync_folder(folder)
 
     def _insist_on_out(self) -> None:
         """What was removed or unmounted must not come back as an empty folder with half of the pictures."""
@@ -126,11 +127,11 @@ def discard(group: Iterable[Drawn]) -> None:
     """Remove the temporary files; those that have their names by now stay."""
     for drawn in group:
         for staged in drawn.files:
-            images.discard(staged)
+            whole.discard(staged)
 
 
-def _sync(staged: images.Staged) -> None:
-    with images.writing(staged.final):
+def _sync(staged: Staged) -> None:
+    with writing(staged.final):
         try:
             handle = os.open(staged.temporary, os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:  # a umask that takes even the owner's right to read

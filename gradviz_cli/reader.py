@@ -36,9 +36,10 @@ def answer(request: dict, data: bytes) -> tuple[dict, tuple]:
 
     from gradviz_cli import images
     from gradviz_cli.errors import ImageError
+    from gradviz_cli.files.reading import Limits
 
     try:
-        limits, geometry = images.Limits(**request["limits"]), images.Geometry(**request["geometry"])
+        limits, geometry = Limits(**request["limits"]), images.Geometry(**request["geometry"])
         if request["fast"] and not request["pixels"]:
             picture, size = images.decode_small(data, limits, max(geometry.height, geometry.width))
         else:

@@ -13,8 +13,8 @@ import numpy as np
 
 from gradviz_cli import errors, fingerprint, images, peek, wire
 from gradviz_cli.errors import ImageError, ModelRefused, ModelUnusable
+from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.plan import ModelOptions
-from gradviz_cli.scratch import Scratch
 from gradviz_cli.supervisor import Child, ChildLost
 from gradviz_cli.worker import sandbox
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradviz_cli import errors
+from gradviz_cli.files import text
 
 _LENGTH = struct.Struct("<Q")
 MAX_HEADER = 8 * 2**20
@@ -114,7 +114,7 @@ def fill_from(fd: int) -> Callable[[memoryview], None]:
 def plain(value: Any) -> Any:
     """A header with every text in it made printable: no line ends, no control or formatting characters."""
     if isinstance(value, str):
-        return errors.plain(value)
+        return text.plain(value)
     if isinstance(value, dict):
         return {plain(key): plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list) else value

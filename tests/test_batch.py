@@ -39,10 +39,12 @@ from commands import (
 )
 from PIL import Image
 
-from gradviz_cli import decoders, engine, scratch
+from gradviz_cli import decoders, engine
 from gradviz_cli.cli import main
 from gradviz_cli.errors import ModelUnusable, TimeUp
-from gradviz_cli.images import Geometry, Limits
+from gradviz_cli.files import scratch
+from gradviz_cli.files.reading import Limits
+from gradviz_cli.images import Geometry
 from gradviz_cli.manifest import LOCK, MANIFEST
 from gradviz_cli.supervisor import ChildLost
 

@@ -20,7 +20,8 @@ from PIL import Image
 from reference import MODES, attribution, difference
 
 from gradviz_cli import engine
-from gradviz_cli.images import Geometry, Limits, decode, decode_small, fit
+from gradviz_cli.files.reading import Limits
+from gradviz_cli.images import Geometry, decode, decode_small, fit
 from gradviz_cli.plan import ModelOptions
 from gradviz_cli.remote import RemoteModel
 

@@ -27,6 +27,7 @@ from PIL import Image
 from gradviz_cli import gallery, images, manifest
 from gradviz_cli.cli.gallery import command
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files.whole import sweep
 from gradviz_cli.plan import Result
 
 MODEL = "12" * 32
@@ -431,7 +432,7 @@ def test_a_run_that_sweeps_meanwhile_does_no_harm(here: Path, monkeypatch: pytes
 
     def sweep_first(source, target) -> None:
         if not swept:
-            swept.append(images.sweep("maps"))
+            swept.append(sweep("maps"))
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", sweep_first)

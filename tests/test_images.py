@@ -26,7 +26,10 @@ from PIL import Image, ImageFile, PngImagePlugin
 
 from gradviz_cli import images
 from gradviz_cli.errors import ExitCode, ImageError, OutputError, UsageError
-from gradviz_cli.images import FITS, Geometry, Limits, decode, fit, read_bytes, spread, unfit
+from gradviz_cli.files.reading import Limits, _open_regular, read_bytes
+from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, sweep, write_whole
+from gradviz_cli.images import FITS, Geometry, decode, fit, spread, unfit
 
 LIMITS = Limits()
 ROOT = Path(__file__).parents[1]
@@ -352,7 +355,7 @@ def test_whatever_a_decoder_raises_is_an_image_error(monkeypatch, error, kind):
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(images.Image, "open", fail)
+    monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(ImageError) as caught:
         decode(saved(RGB, "BMP"), LIMITS)
     assert caught.value.kind == kind and caught.value.message.isprintable()
@@ -363,7 +366,7 @@ def test_interrupt_is_not_an_image_error(monkeypatch):
     def fail(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(images.Image, "open", fail)
+    monkeypatch.setattr(Image, "open", fail)
     with pytest.raises(KeyboardInterrupt):
         decode(saved(RGB, "BMP"), LIMITS)
 
@@ -415,7 +418,7 @@ def test_fifo_that_takes_the_place_of_a_file(tmp_path, monkeypatch, no_hang):
     good.write_bytes(b"x")
     os.mkfifo(fifo)
     status = os.stat(good)
-    monkeypatch.setattr(images.os, "stat", lambda *_: status)
+    monkeypatch.setattr(os, "stat", lambda *_: status)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ImageError) as caught:
         read_bytes(fifo, LIMITS)
@@ -463,7 +466,7 @@ def test_file_without_permission(open_folder):
 def test_descriptors_are_closed_on_exec(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(b"x")
-    fd, size = images._open_regular(path)
+    fd, size = _open_regular(path)
     assert size == 1 and not os.get_inheritable(fd)
     os.close(fd)
 
@@ -757,7 +760,7 @@ def test_png_by_hand_and_by_pillow(kind, size, text, tmp_path):
     )
 
     path = tmp_path / "a.png"
-    images.write_whole(path, data, sync=False)
+    write_whole(path, data, sync=False)
     assert images.read_text(path) == text
 
 
@@ -862,7 +865,7 @@ def test_text_behind_other_chunks(tmp_path):
 def test_text_is_read_fast(tmp_path):
     """A rerun looks at every output; 10 microseconds were measured, 300 leave room for a busy machine."""
     path = tmp_path / "a.png"
-    images.write_whole(
+    write_whole(
         path, images.encode_png(np.zeros((480, 640), np.uint8), PALETTE, "x" * 1000), sync=False
     )
     times = []
@@ -899,18 +902,18 @@ def listing(folder) -> list[bytes]:
 def test_write_whole(tmp_path, name):
     path = os.path.join(os.fsencode(tmp_path), name)
     for data, sync in ((b"first", True), (b"", False), (b"x" * 3_000_000, True)):
-        images.write_whole(path, data, sync=sync)
+        write_whole(path, data, sync=sync)
         assert Path(os.fsdecode(path)).read_bytes() == data
         assert listing(tmp_path) == [name]
-    images.write_whole(os.fsdecode(path), b"as str")
-    images.write_whole(Path(os.fsdecode(path)), b"as path")
+    write_whole(os.fsdecode(path), b"as str")
+    write_whole(Path(os.fsdecode(path)), b"as path")
     assert Path(os.fsdecode(path)).read_bytes() == b"as path"
 
 
 def test_write_whole_in_the_working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    images.write_whole("plain", b"1")
-    images.write_whole(b"./dot", b"2")
+    write_whole("plain", b"1")
+    write_whole(b"./dot", b"2")
     assert listing(tmp_path) == [b"dot", b"plain"]
 
 
@@ -921,7 +924,7 @@ def test_mode_follows_the_umask(tmp_path, umask):
     path.chmod(0o600)
     before = os.umask(umask)
     try:
-        images.write_whole(path, b"new")
+        write_whole(path, b"new")
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
@@ -935,7 +938,7 @@ def test_link_is_replaced_not_followed(tmp_path):
         link = tmp_path / "link.png"
         link.unlink(missing_ok=True)
         link.symlink_to(to)
-        images.write_whole(link, b"new")
+        write_whole(link, b"new")
         assert link.read_bytes() == b"new" and not link.is_symlink()
     assert target.read_bytes() == OLD and listing(folder) == []
     assert listing(tmp_path) == [b"folder", b"link.png", b"target"]
@@ -945,7 +948,7 @@ def test_hard_link_keeps_its_content(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     first.write_bytes(OLD)
     os.link(first, second)
-    images.write_whole(first, b"new")
+    write_whole(first, b"new")
     assert first.read_bytes() == b"new" and second.read_bytes() == OLD
 
 
@@ -955,7 +958,7 @@ def test_what_is_no_file_stays(tmp_path, make, no_hang):
     make(path)
     before = path.lstat()
     with pytest.raises(OutputError) as caught:
-        images.write_whole(path, b"new")
+        write_whole(path, b"new")
     assert str(path) in caught.value.message and "move it away" in caught.value.remedy
     assert caught.value.code == ExitCode.OUTPUT
     assert path.lstat() == before and listing(tmp_path) == [b"there.png"]
@@ -976,7 +979,7 @@ def test_what_is_no_file_stays(tmp_path, make, no_hang):
 def test_where_nothing_can_be_written(tmp_path, name, word):
     (tmp_path / "file").write_bytes(OLD)
     with pytest.raises(OutputError, match=word) as caught:
-        images.write_whole(os.path.join(tmp_path, name), b"new")
+        write_whole(os.path.join(tmp_path, name), b"new")
     assert str(caught.value).isprintable()
     assert listing(tmp_path) == [b"file"]
 
@@ -991,9 +994,9 @@ def test_failure_at_any_step_leaves_the_old_file(tmp_path, monkeypatch, call, nu
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(images.os, call, fail)
+        patch.setattr(os, call, fail)
         with pytest.raises(OutputError) as caught:
-            images.write_whole(path, b"new")
+            write_whole(path, b"new")
     assert str(path) in caught.value.message and os.strerror(number) in caught.value.message
     assert caught.value.remedy and caught.value.code == 7
     assert path.read_bytes() == OLD and listing(tmp_path) == [b"a.png"]
@@ -1010,9 +1013,9 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch, stop, call):
         raise stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(images.os, call, fail)
+        patch.setattr(os, call, fail)
         with pytest.raises(stop):
-            images.write_whole(path, b"new")
+            write_whole(path, b"new")
     assert path.read_bytes() == OLD and listing(tmp_path) == [b"a.png"]
 
 
@@ -1027,10 +1030,10 @@ def test_file_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
         said.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"{os.fstat(fd).st_size} bytes")
         fsync(fd)
 
-    monkeypatch.setattr(images.os, "replace", note_replace)
-    monkeypatch.setattr(images.os, "fsync", note_fsync)
-    images.write_whole(tmp_path / "a", b"12345")
-    images.write_whole(tmp_path / "b", b"12345", sync=False)
+    monkeypatch.setattr(os, "replace", note_replace)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    write_whole(tmp_path / "a", b"12345")
+    write_whole(tmp_path / "b", b"12345", sync=False)
     assert said == ["5 bytes", "rename", "folder", "rename"]
 
 
@@ -1064,7 +1067,7 @@ def test_full_file_system(tmp_path):
         path = tmp_path / "a.png"
         path.write_bytes(OLD)
         with pytest.raises(OutputError, match="free some space"):
-            images.write_whole(path, bytes(1_000_000))
+            write_whole(path, bytes(1_000_000))
         assert path.read_bytes() == OLD and listing(tmp_path) == [b"a.png"]
     finally:
         subprocess.run(["umount", tmp_path], check=True)
@@ -1077,21 +1080,21 @@ def test_folder_without_permission(open_folder):
 
     def write():
         try:
-            images.write_whole(path, b"new")
+            write_whole(path, b"new")
             return "written"
         except OutputError as error:
             return error
 
     said = as_nobody(write)
     os.chmod(open_folder, 0o755)
-    assert said == f"{path}: cannot be written: Permission denied; {images._REMEDIES[errno.EACCES]}"
+    assert said == f"{path}: cannot be written: Permission denied; {_REMEDIES[errno.EACCES]}"
     assert Path(path).read_bytes() == OLD and listing(open_folder) == [b"a.png"]
 
 
 def test_folder_that_may_be_written_but_not_read(open_folder):
     os.chmod(open_folder, 0o733)
     path = os.path.join(open_folder, "a.png")
-    assert as_nobody(lambda: images.write_whole(path, b"new")) == "None"
+    assert as_nobody(lambda: write_whole(path, b"new")) == "None"
     assert Path(path).read_bytes() == b"new"
 
 
@@ -1105,18 +1108,18 @@ def test_sigkill_at_any_moment(tmp_path):
         if (child := os.fork()) == 0:
             while True:
                 for data in contents:
-                    images.write_whole(path, data, sync=False)
+                    write_whole(path, data, sync=False)
         time.sleep(random.uniform(0.001, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         assert path.read_bytes() in contents
-        left += images.sweep(tmp_path)
+        left += sweep(tmp_path)
         assert listing(tmp_path) == [b"a.png"]
     assert left > 0
 
 
 def test_sweep_takes_only_its_own(tmp_path):
-    stale = f"{images.TEMPORARY}0123456789abcdef.tmp"
+    stale = f"{TEMPORARY}0123456789abcdef.tmp"
     keep = [
         "a.png",
         ".gradviz.lock",
@@ -1125,16 +1128,16 @@ def test_sweep_takes_only_its_own(tmp_path):
         f"{stale}x",
         ".gradviz-0123456789ABCDEF.tmp",
     ]
-    for name in (stale, f"{images.TEMPORARY}{'f' * 16}.tmp", *keep):
+    for name in (stale, f"{TEMPORARY}{'f' * 16}.tmp", *keep):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "below").mkdir()
     (tmp_path / "below" / stale).write_bytes(b"x")
-    (tmp_path / f"{images.TEMPORARY}{'0' * 16}.tmp").mkdir()
-    (tmp_path / f"{images.TEMPORARY}{'1' * 16}.tmp").symlink_to(tmp_path / "a.png")
-    assert images.sweep(tmp_path) == 2
-    assert images.sweep(os.fsencode(tmp_path)) == 0
+    (tmp_path / f"{TEMPORARY}{'0' * 16}.tmp").mkdir()
+    (tmp_path / f"{TEMPORARY}{'1' * 16}.tmp").symlink_to(tmp_path / "a.png")
+    assert sweep(tmp_path) == 2
+    assert sweep(os.fsencode(tmp_path)) == 0
     assert len(listing(tmp_path)) == len(keep) + 3 and (tmp_path / "below" / stale).exists()
-    assert images.sweep(tmp_path / "nothing") == 0
+    assert sweep(tmp_path / "nothing") == 0
 
 
 # ---- names in messages
@@ -1157,7 +1160,7 @@ def test_sweep_takes_only_its_own(tmp_path):
     ],
 )
 def test_printable(name, shown):
-    assert images.printable(name) == shown
+    assert printable(name) == shown
 
 
 def test_printable_takes_anything():
@@ -1166,10 +1169,10 @@ def test_printable_takes_anything():
         raw = random.bytes(int(random.integers(0, 40)))
         wild = "".join(map(chr, random.integers(0, 0x110000, 9)))
         for name in (raw, os.fsdecode(raw), wild):
-            shown = images.printable(name)
+            shown = printable(name)
             assert shown.isprintable()
             shown.encode()
-        assert images.printable(raw) == images.printable(os.fsdecode(raw))
+        assert printable(raw) == printable(os.fsdecode(raw))
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX"])

@@ -12,7 +12,8 @@ import click
 
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
-from gradviz_cli.errors import ExitCode, GradvizError, plain
+from gradviz_cli.errors import ExitCode, GradvizError
+from gradviz_cli.files.text import plain
 from gradviz_cli.version import __version__
 
 COMMANDS = {

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gradviz_cli import engine, fingerprint, gallery, manifest, render, scratch
+from gradviz_cli import engine, fingerprint, gallery, manifest, render
 from gradviz_cli import plan as plans
 from gradviz_cli.cli.options import (
     Amount,
@@ -32,7 +32,10 @@ from gradviz_cli.cli.options import (
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import GradvizError, ImageError, UsageError
-from gradviz_cli.images import FITS, Limits, sweep
+from gradviz_cli.files import scratch
+from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.whole import sweep
+from gradviz_cli.images import FITS
 from gradviz_cli.inputs import Inputs, names_in
 from gradviz_cli.labels import read_labels
 from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, Target, parse_targets

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from gradviz_cli import gallery, images
+from gradviz_cli import gallery
 from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.signals import stopping
+from gradviz_cli.files.text import printable
 
 
 @click.command("gallery")
@@ -23,5 +24,5 @@ def command(out: Path) -> int:
     with stopping():
         page = gallery.write(out)
     if sys.stdout.isatty():
-        click.echo(f"Open {images.printable(page.absolute())}")
+        click.echo(f"Open {printable(page.absolute())}")
     return 0

@@ -13,6 +13,8 @@ from gradviz_cli import fingerprint, images
 from gradviz_cli.cli.options import Command, NamedPath, model_options, with_model_file
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.errors import ExitCode, ImageError, UsageError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable
 from gradviz_cli.labels import read_labels
 from gradviz_cli.plan import ModelOptions
 from gradviz_cli.remote import Facts, RemoteModel
@@ -61,9 +63,9 @@ def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> 
 def _probe(remote: RemoteModel, facts: Facts, image: Path, labels: tuple[str, ...]) -> dict[str, Any]:
     """For each pixel range the best class and its score."""
     try:
-        picture = images.decode(images.read_bytes(image, images.Limits()), images.Limits())
+        picture = images.decode(read_bytes(image, Limits()), Limits())
     except ImageError as error:
-        raise UsageError(f"{images.printable(image)}: {error.message}", "give another --image") from error
+        raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
     pixels = images.fit(picture, images.Geometry(*facts.size, facts.channels))[None]
     whole = facts.input["dtype"] in ("uint8", "int32", "string")
     probe = {}

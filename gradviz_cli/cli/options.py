@@ -17,6 +17,7 @@ from click.core import ParameterSource
 from gradviz_cli import images, render
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.reading import Limits, read_bytes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -315,7 +316,7 @@ def _several(text: str) -> list[Any]:
 def read_toml(file: Path) -> dict[str, Any]:
     """The file's table; raises UsageError that names it."""
     try:
-        data = images.read_bytes(file, images.Limits(max_file_size=1 << 20))
+        data = read_bytes(file, Limits(max_file_size=1 << 20))
         return tomllib.loads(data.decode("utf-8"))
     except ImageError as error:
         raise UsageError(f"{file}: {error.message}", "check the path") from error

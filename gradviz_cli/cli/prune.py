@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from gradviz_cli import images, manifest, pictures
+from gradviz_cli import manifest, pictures
 from gradviz_cli.cli.options import NamedPath, Seconds
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files.text import printable
 
 
 @click.command("prune")
@@ -27,7 +28,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     images are gone, or where they were is empty now or cannot be read, a disk may be missing: nothing is removed then.
     """
     if not (out / manifest.MANIFEST).is_file():
-        raise UsageError(f"{images.printable(out)} holds no {manifest.MANIFEST}", "give a folder that `gradviz explain` wrote")
+        raise UsageError(f"{printable(out)} holds no {manifest.MANIFEST}", "give a folder that `gradviz explain` wrote")
     with manifest.held(out, lock_wait):
         gone, kept = _listed(out)
         if not even_all:
@@ -93,7 +94,7 @@ def _insist_on_sources(gone: set[str], kept: bool) -> None:
         while not os.path.isdir(folder):
             folder = os.path.dirname(folder)
         if folder not in checked and _is_empty(folder):
-            raise UsageError(f"{images.printable(source)} is gone, and {images.printable(folder)} is empty", remedy)
+            raise UsageError(f"{printable(source)} is gone, and {printable(folder)} is empty", remedy)
         checked.add(folder)
 
 
@@ -127,7 +128,7 @@ def _remove(out: Path, name: str) -> None:
         return
     except OSError as error:
         remedy = "give write permission on its folder"
-        raise OutputError(f"{images.printable(path)}: cannot be removed: {error.strerror}", remedy) from error
+        raise OutputError(f"{printable(path)}: cannot be removed: {error.strerror}", remedy) from error
     for folder in path.parents:
         if folder == out:
             return

@@ -13,6 +13,8 @@ from gradviz_cli import images
 from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.stderr import say
 from gradviz_cli.errors import ExitCode, ImageError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable
 from gradviz_cli.plan import as_arguments
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -30,7 +32,7 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
         record = read(path)
         if record is None:
             remedy = "give a PNG that `gradviz explain` wrote"
-            say(f"gradviz: {images.printable(path)}: {_why_not(path)}; {remedy}")
+            say(f"gradviz: {printable(path)}: {_why_not(path)}; {remedy}")
             code = ExitCode.USAGE
         if as_json:
             click.echo(json.dumps(record))
@@ -51,7 +53,7 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def _why_not(path: Path) -> str:
     try:
-        data = images.read_bytes(path, images.Limits(max_file_size=2**40))
+        data = read_bytes(path, Limits(max_file_size=2**40))
     except ImageError as error:
         return error.message
     if not data.startswith(PNG):
@@ -63,8 +65,8 @@ def lines(path: Path, record: dict[str, Any]) -> Iterator[str]:
     """For people: the name of the file, then aligned names and values with their units."""
     rows = [(name, _value(name, value, record)) for name, value in _flat(record) if value is not None]
     width = max((len(name) for name, _ in rows), default=0)
-    yield images.printable(path)
-    yield from (f"  {images.printable(name):{width}}  {images.printable(value)}" for name, value in rows)
+    yield printable(path)
+    yield from (f"  {printable(name):{width}}  {printable(value)}" for name, value in rows)
 
 
 # In the order people ask, with what stands before the value; what a later version adds comes behind.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gradviz_cli.cli.stderr import is_terminal, put, speaks_json, tell, width
-from gradviz_cli.images import printable
+from gradviz_cli.files.text import printable
 from gradviz_cli.plan import Report, Result
 
 EVERY = 0.2  # seconds between two states of the progress line

@@ -28,6 +28,9 @@ from typing import Any
 from urllib.parse import quote
 
 from gradviz_cli import images, manifest
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import write_whole
 from gradviz_cli.errors import ImageError, OutputError, UsageError
 from gradviz_cli.render import STYLES
 from gradviz_cli.rules import RULES
@@ -85,17 +88,17 @@ def write(out: Path) -> Path:
     _insist_on_ours(path)
     data = page(collect(out), out).encode("ascii")
     try:
-        images.write_whole(path, data)
+        write_whole(path, data)
     except OutputError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        images.write_whole(path, data)  # a run that began just now swept our temporary file away
+        write_whole(path, data)  # a run that began just now swept our temporary file away
     return path
 
 
 def _insist_on_ours(path: Path) -> None:
     try:
-        head = images.read_bytes(path, images.Limits(max_file_size=2**40))[:4096]
+        head = read_bytes(path, Limits(max_file_size=2**40))[:4096]
     except ImageError:
         return  # not there, or nothing that could be taken for a page; writing says what is wrong with it
     if GENERATOR not in head:
@@ -286,7 +289,7 @@ class _Tables:
 
     def entry(self, out: Path, one: Shown) -> dict[str, Any]:
         """One image, as the script of the page reads it."""
-        entry: dict[str, Any] = {"name": images.printable(one.name), "status": one.status, "time": one.time}
+        entry: dict[str, Any] = {"name": printable(one.name), "status": one.status, "time": one.time}
         entry |= self._place(out, one)
         if one.error:
             entry["error"] = list(one.error)
@@ -314,7 +317,7 @@ class _Tables:
         link = _address(os.path.relpath(found, os.path.abspath(out))) if found else ""
         if found and not link.endswith(address):
             link, why = "", "gone"  # no run writes such a line
-        given = images.printable(one.image.removesuffix(one.name))
+        given = printable(one.image.removesuffix(one.name))
         place: dict[str, Any] = {"folder": self.folders[given, link.removesuffix(address)]}
         return place | ({"url": address} if address != one.name else {}) | ({"gone": why} if why else {})
 
@@ -374,7 +377,7 @@ def _is(path: str, sha256: object) -> bool:
     """Whether the file holds these bytes."""
     try:
         return (
-            hashlib.sha256(images.read_bytes(path, images.Limits(max_file_size=2**32))).hexdigest() == sha256
+            hashlib.sha256(read_bytes(path, Limits(max_file_size=2**32))).hexdigest() == sha256
         )
     except ImageError:
         return False
@@ -460,7 +463,7 @@ def page(data: dict[str, Any], out: Path) -> str:
     data = {**data, "made": now, "root": "file://" + quote(os.fsencode(here)) + "/"}
     return Template(_part("page.html")).substitute(
         version=__version__,
-        title=_escaped(images.printable(os.path.basename(here) or here)),
+        title=_escaped(printable(os.path.basename(here) or here)),
         policy=_policy(style, script),
         style=style,
         script=script,

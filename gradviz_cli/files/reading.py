@@ -1,0 +1,73 @@
+"""Opening and reading files safely: regular ones only, of a size that was expected."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from gradviz_cli.errors import ImageError
+from gradviz_cli.files.text import AnyPath
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused unread: pixels of one image, bytes of one file."""
+
+    max_pixels: int = 50_000_000
+    max_file_size: int = 100_000_000
+
+
+def read_bytes(path: AnyPath, limits: Limits) -> bytes:
+    """The content of a regular file, or of one that a symbolic link leads to.
+
+    Raises
+    ------
+    ImageError
+        `missing`, `not-a-file` (folder, FIFO, socket, device), `unreadable` (permission, I/O), `too-large`,
+        `empty`. Neither a FIFO nor a device is opened.
+    """
+    fd, size = _open_regular(path)
+    with open(fd, "rb") as file:
+        if size > limits.max_file_size:
+            raise ImageError(
+                "too-large",
+                f"{size} bytes are more than the limit of {limits.max_file_size}; see --max-file-size",
+            )
+        if size == 0:
+            raise ImageError("empty", "the file is empty")
+        try:
+            return file.read(size)  # a file that still grows is taken as it was when opened
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
+        except MemoryError as error:
+            raise ImageError("memory", f"not enough memory to read {size} bytes") from error
+
+
+def _open_regular(path: AnyPath) -> tuple[int, int]:
+    """Descriptor and size. Looks before it opens, and again after: the name may change hands in between."""
+    try:
+        _require_regular(os.stat(path))
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except ValueError as error:  # a NUL in the name
+        raise ImageError("missing", "no file can have this name") from error
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+        raise ImageError(
+            "missing" if gone else "unreadable", f"cannot be opened: {error.strerror}"
+        ) from error
+    try:
+        status = os.fstat(fd)
+        _require_regular(status)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, status.st_size
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")
+        raise ImageError("not-a-file", f"is {kind}, not a regular file")

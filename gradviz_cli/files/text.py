@@ -1,0 +1,35 @@
+"""Names and texts of any origin, for people: one line of characters that a terminal takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+
+def plain(text: str) -> str:
+    """A text on one line of printable characters: it may hold a name, an argument or a process's words, of any origin."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+AnyPath = str | bytes | os.PathLike
+# Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def printable(name: AnyPath) -> str:
+    r"""`name` for a message: one line of characters that any terminal of this locale takes.
+
+    Bytes that are not UTF-8 become `\xff`, control and formatting characters `\n`, `\x1b` or `\u202e`.
+    """
+    text = os.fspath(name)
+    if isinstance(text, str):
+        try:
+            raw = text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # a surrogate that stands for no byte
+            raw = text.encode("utf-8", "backslashreplace")
+    else:
+        raw = text
+    text = plain(raw.decode("utf-8", "backslashreplace"))
+    encoding = sys.getfilesystemencoding()
+    return text.encode(encoding, "backslashreplace").decode(encoding)
