@@ -18,8 +18,8 @@ bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job -
 	$(BIN)/python tests/bench/run.py $(BENCH)
 
 model: $(VENV)/installed  ## retrain the embedded model and redraw the sample images
-	$(BIN)/python -m gradviz_cli.demo.train
-	$(BIN)/python -m gradviz_cli.demo.samples gradviz_cli/demo/images sample_images
+	$(BIN)/python -m gradviz_cli.demo.training.train
+	$(BIN)/python -m gradviz_cli.demo.training.samples gradviz_cli/demo/images sample_images
 
 dist: $(VENV)/installed  ## wheel and sdist in dist/
 	$(BIN)/python -m pip install --quiet build

@@ -10,13 +10,16 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gradviz_cli import images
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import ModelOptions, Target, parse_targets
-from gradviz_cli.remote import Facts, RemoteModel
+from gradviz_cli.images import decode
+from gradviz_cli.images.fit import Geometry, fit
+from gradviz_cli.images.preprocess import PREPROCESS, PREPROCESS_GRADIENT
+from gradviz_cli.model.labels import read_labels
+from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import RULES
 
 Images = np.ndarray | Sequence[str | os.PathLike]
@@ -116,7 +119,7 @@ class LoadedModel:
         for row in rows:
             if isinstance(row, ImageError):
                 raise row
-        reorder = images.PREPROCESS_GRADIENT[self._facts.preprocess]
+        reorder = PREPROCESS_GRADIENT[self._facts.preprocess]
         empty = np.empty((0, *self.input_shape), np.float32)
         maps = np.stack([reorder(row.gradients[mode][0]) for row in rows]) if rows else empty
         columns = [np.array([getattr(row, name)[0] for row in rows]) for name in ("index", "rank", "score", "output")]
@@ -126,11 +129,11 @@ class LoadedModel:
     def _pixels(self, given: Images) -> np.ndarray:
         height, width, channels = self.input_shape
         if not isinstance(given, np.ndarray):
-            geometry = images.Geometry(height, width, channels)
+            geometry = Geometry(height, width, channels)
             given = np.stack([_read(path, geometry) for path in given]) if len(given) else np.empty((0, *self.input_shape))
         if given.ndim != 4 or given.shape[1:] != self.input_shape:
             raise UsageError(f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them")
-        return images.PREPROCESS[self._facts.preprocess](given)
+        return PREPROCESS[self._facts.preprocess](given)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -168,9 +171,9 @@ def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
     return parse_targets((str(target),), labels)[-1]
 
 
-def _read(path: str | os.PathLike, geometry: images.Geometry) -> np.ndarray:
+def _read(path: str | os.PathLike, geometry: Geometry) -> np.ndarray:
     limits = Limits()
     try:
-        return images.fit(images.decode(read_bytes(path, limits), limits), geometry)
+        return fit(decode.decode(read_bytes(path, limits), limits), geometry)
     except ImageError as error:
         raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error

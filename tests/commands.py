@@ -98,7 +98,7 @@ def is_alive(pid: int) -> bool:
 
 
 def child_running(pid: int, module: str) -> int | None:
-    """The child of a process that runs a module: `gradviz_cli.worker` or `gradviz_cli.reader`."""
+    """The child of a process that runs a module: `gradviz_cli.worker` or `gradviz_cli.images.reader`."""
     for child in descendants(pid):
         try:
             if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):

@@ -39,16 +39,18 @@ from commands import (
 )
 from PIL import Image
 
-from gradviz_cli import decoders, engine
+from gradviz_cli.batch import pipeline
+from gradviz_cli.batch.lock import LOCK
+from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.cli import main
 from gradviz_cli.errors import ModelUnusable, TimeUp
 from gradviz_cli.files import scratch
 from gradviz_cli.files.reading import Limits
-from gradviz_cli.images import Geometry
-from gradviz_cli.manifest import LOCK, MANIFEST
-from gradviz_cli.supervisor import ChildLost
+from gradviz_cli.images import decoders
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process.supervisor import ChildLost
 
-WORKER, READER = "gradviz_cli.worker", "gradviz_cli.reader"
+WORKER, READER = "gradviz_cli.worker", "gradviz_cli.images.reader"
 # What Python and TensorFlow need on this machine, and nothing else.
 BARE = {"PYTHONPATH": str(ROOT), **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}}
 
@@ -879,12 +881,12 @@ def test_a_signal_while_the_crew_closes(end: str) -> None:
             if len(closed) == 1 and end != "stopped":
                 raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), engine._at_work(Crew()):
+    with pytest.raises(KeyboardInterrupt), pipeline._at_work(Crew()):
         if end == "failed":
             raise TimeUp("")
         if end == "stopped":
             raise KeyboardInterrupt
-    assert closed == ([engine.PATIENCE] if end == "stopped" else [None, engine.PATIENCE])
+    assert closed == ([pipeline.PATIENCE] if end == "stopped" else [None, pipeline.PATIENCE])
 
 
 def test_waiting_for_the_lock_ends_with_the_time_for_the_run(model: Path, photos: Path, tmp_path: Path) -> None:

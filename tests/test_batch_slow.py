@@ -34,7 +34,7 @@ from commands import (
 )
 from test_batch import READER, WORKER, end_in_order, pictures, statuses
 
-from gradviz_cli.manifest import MANIFEST
+from gradviz_cli.batch.manifest import MANIFEST
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from commands import ROOT, files, gradviz, picture, records, text
 from PIL import Image
 
 from gradviz_cli import demo
-from gradviz_cli.manifest import LOCK
+from gradviz_cli.batch.lock import LOCK
 
 
 @pytest.fixture(scope="module")

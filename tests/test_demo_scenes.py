@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from gradviz_cli import demo
-from gradviz_cli.demo import samples, scenes, train
+from gradviz_cli.demo.training import samples, scenes, train
 
 SAMPLE_IMAGES = demo.IMAGES.parents[2] / "sample_images"
 FRESH = range(3 * 10**9, 3 * 10**9 + 200)  # seeds that neither training nor its report uses

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
 from gradviz_cli.cli.options import tomllib
+from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import ExitCode
-from gradviz_cli.render import STYLES
 from gradviz_cli.rules import RULES
 
 ROOT = Path(__file__).parent.parent

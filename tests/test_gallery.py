@@ -24,11 +24,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from gradviz_cli import gallery, images, manifest
+from gradviz_cli import gallery
+from gradviz_cli.batch import manifest
 from gradviz_cli.cli.gallery import command
+from gradviz_cli.draw.png import encode_png
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files.whole import sweep
-from gradviz_cli.plan import Result
+from gradviz_cli.plan.results import Result
 
 MODEL = "12" * 32
 LABELS = ["arrow", "crescent", "cross"]
@@ -69,7 +71,7 @@ def draw(out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", s
     }
     pixels = np.full((30, 120 if style == "panel" else 40, 3), (20, 40, 220), np.uint8)
     (out / name).parent.mkdir(parents=True, exist_ok=True)
-    (out / name).write_bytes(images.encode_png(pixels, None, json.dumps(record)))
+    (out / name).write_bytes(encode_png(pixels, None, json.dumps(record)))
     return name
 
 

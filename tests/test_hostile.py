@@ -26,12 +26,16 @@ from hostile import CASES, ODD_FOLDERS, SIDE, Case, World
 from PIL import Image
 from test_sandbox import confined
 
-from gradviz_cli import cli, fingerprint, peek, remote, wire
+from gradviz_cli import cli
 from gradviz_cli.errors import ExitCode, GradvizError, ImageError, ModelRefused, ModelUnusable, UsageError
-from gradviz_cli.plan import ModelOptions
-from gradviz_cli.remote import RemoteModel, Row
-from gradviz_cli.supervisor import Child, ChildLost
-from gradviz_cli.worker import sandbox
+from gradviz_cli.model import fingerprint, peek, remote
+from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.process import wire
+from gradviz_cli.process.machine import LEAST_MEMORY, _memory_limit
+from gradviz_cli.process.protocol import ModelOptions, Row
+from gradviz_cli.process.sandbox import enter
+from gradviz_cli.process.sandbox.environment import scrubbed_environment
+from gradviz_cli.process.supervisor import Child, ChildLost
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.graph import tf_private
 from gradviz_cli.worker.serve import _Server
@@ -54,7 +58,7 @@ class Pool:
     def alive(self) -> Child:
         if self.child is None or self.child._process.poll() is not None:
             config = {"read": [str(self.folder)], "scratch": str(self.scratch), "memory_limit": LITTLE_MEMORY}
-            environment = sandbox.scrubbed_environment(self.scratch)
+            environment = scrubbed_environment(self.scratch)
             self.child = Child("gradviz_cli.worker", config, environment, str(self.scratch))
         return self.child
 
@@ -475,20 +479,20 @@ def test_the_command_contains_what_is_trusted(w: World, tmp_path: Path) -> None:
 def test_memory_limit_follows_machine_and_container(monkeypatch) -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     monkeypatch.setattr(remote, "_container_limits", lambda: [])
-    assert remote._memory_limit() == max(remote.LEAST_MEMORY, int(0.8 * physical))
+    assert _memory_limit() == max(LEAST_MEMORY, int(0.8 * physical))
     monkeypatch.setattr(remote, "_container_limits", lambda: [10 * 2**30])
-    assert remote._memory_limit() == min(8 * 2**30, max(remote.LEAST_MEMORY, int(0.8 * physical)))
+    assert _memory_limit() == min(8 * 2**30, max(LEAST_MEMORY, int(0.8 * physical)))
     monkeypatch.setattr(remote, "_container_limits", lambda: [2**30])
-    assert remote._memory_limit() == remote.LEAST_MEMORY
+    assert _memory_limit() == LEAST_MEMORY
 
 
 def test_a_sandbox_that_is_asked_for_comes_before_the_model() -> None:
-    lacking = _Server(sandbox.Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
+    lacking = _Server(enter.Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
     header = {"do": "load", "options": {"path": "/nowhere"}, "require_sandbox": True}
     error = lacking.answer(header, ())[0]["error"]
     assert error["class"] == "ModelRefused"
     assert "Landlock" in error["message"]
-    full = _Server(sandbox.Sandbox("full", 1, True, ()))
+    full = _Server(enter.Sandbox("full", 1, True, ()))
     assert (
         full.answer(header, ())[0]["error"]["class"] == "ModelUnusable"
     )  # it went on to the model, which is not there
@@ -497,13 +501,13 @@ def test_a_sandbox_that_is_asked_for_comes_before_the_model() -> None:
 # Found by every Python that starts with it on its path: a kernel without Landlock, as far as the worker can see.
 OLD_KERNEL = """
 import errno, sys
-from gradviz_cli.worker import sandbox
-real = sandbox._system
+from gradviz_cli.process.sandbox import kernel
+real = kernel.system
 def system(name, *arguments):
     if name.startswith("landlock"):
         raise OSError(errno.ENOSYS, "no such call")
     return real(name, *arguments)
-sandbox._system = system
+kernel.system = system
 """
 
 

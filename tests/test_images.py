@@ -24,12 +24,14 @@ import pytest
 from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, exif, saved, stored
 from PIL import Image, ImageFile, PngImagePlugin
 
-from gradviz_cli import images
+from gradviz_cli.draw.png import encode_npy, encode_png, read_text
 from gradviz_cli.errors import ExitCode, ImageError, OutputError, UsageError
 from gradviz_cli.files.reading import Limits, _open_regular, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, sweep, write_whole
-from gradviz_cli.images import FITS, Geometry, decode, fit, spread, unfit
+from gradviz_cli.images.decode import decode
+from gradviz_cli.images.fit import FITS, PADDING, Geometry, fit, spread, unfit
+from gradviz_cli.images.preprocess import PREPROCESS, PREPROCESS_GRADIENT
 
 LIMITS = Limits()
 ROOT = Path(__file__).parents[1]
@@ -161,13 +163,16 @@ def test_verdict_can_fail(cases):
 
 NOISE = """
 import sys, contextlib, odd_images
-from gradviz_cli import images
+from gradviz_cli.errors import ImageError
+from gradviz_cli.images import decode as decode_module
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.images.decode import decode
 if sys.argv[2] == "open":
-    images._no_stderr = contextlib.nullcontext
+    decode_module._no_stderr = contextlib.nullcontext
 for case in odd_images.catalogue(sys.argv[1]):
     try:
-        images.decode(images.read_bytes(case.path, images.Limits()), images.Limits())
-    except images.ImageError:
+        decode(read_bytes(case.path, Limits()), Limits())
+    except ImageError:
         pass
 """
 
@@ -322,13 +327,15 @@ def test_no_other_plugin_is_asked():
     code = """if True:
         import io, sys
         from PIL import Image
-        from gradviz_cli import images
+        from gradviz_cli.errors import ImageError
+        from gradviz_cli.files.reading import Limits
+        from gradviz_cli.images.decode import decode
         file = io.BytesIO()
         Image.new("RGB", (9, 9)).save(file, "PNG")
-        images.decode(file.getvalue(), images.Limits())
+        decode(file.getvalue(), Limits())
         try:
-            images.decode(b"GIF89a", images.Limits())
-        except images.ImageError as error:
+            decode(b"GIF89a", Limits())
+        except ImageError as error:
             print(error.kind)
         print([name for name in sys.modules if name in ("PIL.EpsImagePlugin", "PIL.TiffImagePlugin")])
     """
@@ -430,7 +437,7 @@ def test_fifo_is_not_touched(tmp_path, no_hang):
     """A writer that waits for a reader goes on waiting."""
     fifo = tmp_path / "fifo.png"
     os.mkfifo(fifo)
-    for read in (lambda: read_bytes(fifo, LIMITS), lambda: images.read_text(fifo)):
+    for read in (lambda: read_bytes(fifo, LIMITS), lambda: read_text(fifo)):
         opened = threading.Event()
 
         def wait(opened=opened):
@@ -501,7 +508,7 @@ def test_fit_is_antialiased_bilinear(mode, size):
     assert np.abs(got[shown.slices] - want).max() <= 1.6  # Pillow rounds between the two axes as well
     margin = np.ones((48, 56), bool)
     margin[shown.slices] = False
-    assert (got[margin] == images.PADDING).all() and margin.any() == (shown[2:] != (48, 56))
+    assert (got[margin] == PADDING).all() and margin.any() == (shown[2:] != (48, 56))
 
 
 @pytest.mark.parametrize("mode", FITS)
@@ -576,7 +583,7 @@ def test_a_spot_lands_where_it_belongs(mode, size):
     for y, x in ((0.5, 0.5), (0.45, 0.6), (0.3, 0.42), (0.62, 0.55), (0.15, 0.5), (0.5, 0.9), (0.1, 0.1)):
         source = spot(size, y, x, geometry)
         field = fit(Image.fromarray(source), geometry)[..., 0].astype(np.float32)
-        field[field == images.PADDING] = 0 if mode == "pad" else images.PADDING
+        field[field == PADDING] = 0 if mode == "pad" else PADDING
         back = unfit(field, geometry, size)
         assert back.shape == size and back.dtype == np.float32
         visible = source[seen.slices][..., 0]
@@ -663,21 +670,21 @@ def test_preprocess_by_hand():
         "caffe": [255 - 103.939, 128 - 116.779, 0 - 123.68],
         "torch": [-0.485 / 0.229, (0.50196078 - 0.456) / 0.224, (1 - 0.406) / 0.225],
     }
-    assert set(images.PREPROCESS) == set(images.PREPROCESS_GRADIENT) == set(want)
+    assert set(PREPROCESS) == set(PREPROCESS_GRADIENT) == set(want)
     for name, numbers in want.items():
         for given in (pixels, pixels.astype(np.float32)):
-            got = images.PREPROCESS[name](given)
+            got = PREPROCESS[name](given)
             assert got.dtype == np.float32 and np.allclose(got[0, 0, 0], numbers, atol=1e-5)
 
 
 def test_gradient_comes_back_in_the_order_of_the_image():
     """Raise one channel of the image: the number that moves comes back in that channel of the gradient."""
     dark = np.full((1, 2, 2, 3), 100.0)
-    for name, function in images.PREPROCESS.items():
+    for name, function in PREPROCESS.items():
         for channel in range(3):
             light = dark.copy()
             light[..., channel] += 50
-            moved = images.PREPROCESS_GRADIENT[name](function(light) - function(dark))
+            moved = PREPROCESS_GRADIENT[name](function(light) - function(dark))
             assert (moved[..., channel] > 0).all() and np.abs(np.delete(moved, channel, -1)).max() == 0
 
 
@@ -685,13 +692,13 @@ def test_gradient_comes_back_in_the_order_of_the_image():
 @pytest.mark.parametrize("channels", [1, 4])
 def test_statistics_of_colours_need_colours(name, channels):
     with pytest.raises(UsageError, match=f"--preprocess {name} .* {channels}"):
-        images.PREPROCESS[name](np.zeros((1, 2, 2, channels), np.uint8))
+        PREPROCESS[name](np.zeros((1, 2, 2, channels), np.uint8))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_plain_ranges_take_any_channels(channels):
     for name in ("raw", "unit", "signed"):
-        assert images.PREPROCESS[name](np.zeros((2, 3, 3, channels), np.uint8)).shape == (2, 3, 3, channels)
+        assert PREPROCESS[name](np.zeros((2, 3, 3, channels), np.uint8)).shape == (2, 3, 3, channels)
 
 
 # ---- PNG
@@ -736,8 +743,8 @@ def test_png_by_hand_and_by_pillow(kind, size, text, tmp_path):
     shape = (*size, 3) if kind == "rgb" else size
     pixels = np.random.default_rng(12).integers(0, 256, shape, np.uint8)
     palette = PALETTE if kind == "palette" else None
-    data = images.encode_png(pixels, palette, text)
-    assert data == images.encode_png(pixels.copy(), palette, text)
+    data = encode_png(pixels, palette, text)
+    assert data == encode_png(pixels.copy(), palette, text)
     assert np.array_equal(pixels_of(data), pixels)
     order = [name for name, _ in chunks_of(data)]
     assert order == [
@@ -761,21 +768,21 @@ def test_png_by_hand_and_by_pillow(kind, size, text, tmp_path):
 
     path = tmp_path / "a.png"
     write_whole(path, data, sync=False)
-    assert images.read_text(path) == text
+    assert read_text(path) == text
 
 
 def test_png_of_a_view_of_an_array():
     base = np.random.default_rng(13).integers(0, 256, (40, 60, 3), np.uint8)
     for view in (base[::2, ::-1], base.swapaxes(0, 1), base[..., 1], base[::-1, ::3, 0].T):
-        assert np.array_equal(pixels_of(images.encode_png(view, None, "")), view)
+        assert np.array_equal(pixels_of(encode_png(view, None, "")), view)
 
 
 def test_png_is_about_as_small_as_pillow_makes_it():
     noise = np.abs(np.random.default_rng(14).laplace(size=(480, 640)))
     pixels = np.rint(np.clip(noise / np.percentile(noise, 99), 0, 1) * 255).astype(np.uint8)
-    ours = len(images.encode_png(pixels, PALETTE, ""))
+    ours = len(encode_png(pixels, PALETTE, ""))
     assert ours < 1.02 * len(saved(pixels, "PNG"))
-    flat = images.encode_png(np.zeros((480, 640), np.uint8), PALETTE, "")
+    flat = encode_png(np.zeros((480, 640), np.uint8), PALETTE, "")
     assert len(flat) < 5000
 
 
@@ -795,38 +802,38 @@ def test_png_is_about_as_small_as_pillow_makes_it():
 )
 def test_png_refuses_what_it_cannot_hold(pixels, palette, text):
     with pytest.raises(ValueError):
-        images.encode_png(pixels, palette, text)
+        encode_png(pixels, palette, text)
 
 
 def test_text_is_none_for_anything_torn(tmp_path):
-    whole = images.encode_png(np.arange(100, dtype=np.uint8).reshape(10, 10), PALETTE, '{"digest": "abc"}')
+    whole = encode_png(np.arange(100, dtype=np.uint8).reshape(10, 10), PALETTE, '{"digest": "abc"}')
     path = tmp_path / "a.png"
     for end in range(len(whole)):
         rewrite(path, whole[:end])
-        assert images.read_text(path) is None
+        assert read_text(path) is None
     path.write_bytes(whole + b"\0")
-    assert images.read_text(path) is None
+    assert read_text(path) is None
     start = whole.index(b"gradviz")
     for at in range(start, start + len('gradviz0{"digest": "abc"}') + 4):
         rewrite(path, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert images.read_text(path) is None
+        assert read_text(path) is None
     path.write_bytes(whole)
     assert (
-        images.read_text(path)
-        == images.read_text(str(path))
-        == images.read_text(bytes(path))
+        read_text(path)
+        == read_text(str(path))
+        == read_text(bytes(path))
         == '{"digest": "abc"}'
     )
 
 
 def test_text_never_raises(tmp_path, no_hang):
     random = np.random.default_rng(15)
-    originals = [images.encode_png(GRAY, PALETTE, text) for text in ("plain", "größer")]
+    originals = [encode_png(GRAY, PALETTE, text) for text in ("plain", "größer")]
     path, found = tmp_path / "a.png", 0
     for number in range(2000):
         data = mutant(originals[number % 2], random)
         rewrite(path, with_sound_checksums(data) if number % 3 else data)
-        said = images.read_text(path)
+        said = read_text(path)
         found += isinstance(said, str)
         assert said is None or isinstance(said, str)
     assert 50 < found < 1950
@@ -835,9 +842,9 @@ def test_text_never_raises(tmp_path, no_hang):
 def test_text_of_other_files(tmp_path, cases, no_hang):
     allowed = {"png-text-ours.png": '{"digest": 1}'}
     for case in cases:
-        assert images.read_text(case.path) == allowed.get(case.name)
+        assert read_text(case.path) == allowed.get(case.name)
     for path in ("", tmp_path / "nothing", "nul\0", tmp_path, "/dev/zero", "/dev/null", "/proc/self/mem"):
-        assert images.read_text(path) is None
+        assert read_text(path) is None
 
 
 def test_text_behind_other_chunks(tmp_path):
@@ -855,23 +862,23 @@ def test_text_behind_other_chunks(tmp_path):
         ([chunk(b"tEXt", b"a\0b")] * 200 + [ours], None),
     ):
         path.write_bytes(odd_images.png(GRAY, 8, 0, *ahead))
-        assert images.read_text(path) == want
+        assert read_text(path) == want
     info = PngImagePlugin.PngInfo()
     info.add_text("gradviz", "by Pillow")
     Image.fromarray(RGB).save(path, pnginfo=info)
-    assert images.read_text(path) == "by Pillow"
+    assert read_text(path) == "by Pillow"
 
 
 def test_text_is_read_fast(tmp_path):
     """A rerun looks at every output; 10 microseconds were measured, 300 leave room for a busy machine."""
     path = tmp_path / "a.png"
     write_whole(
-        path, images.encode_png(np.zeros((480, 640), np.uint8), PALETTE, "x" * 1000), sync=False
+        path, encode_png(np.zeros((480, 640), np.uint8), PALETTE, "x" * 1000), sync=False
     )
     times = []
     for _ in range(300):
         start = time.perf_counter()
-        images.read_text(path)
+        read_text(path)
         times.append(time.perf_counter() - start)
     assert sorted(times)[150] < 300e-6
 
@@ -879,7 +886,7 @@ def test_text_is_read_fast(tmp_path):
 def test_npy():
     numbers = np.random.default_rng(16).normal(size=(5, 4, 3))
     for array in (numbers, numbers.astype(">f4"), np.asfortranarray(numbers), numbers[::-1, ::2]):
-        data = images.encode_npy(array)
+        data = encode_npy(array)
         header = re.search(rb"\{.*\}", data).group()
         assert b"'<f4'" in header and b"'fortran_order': False" in header
         assert np.array_equal(np.load(io.BytesIO(data)), array.astype(np.float32))
@@ -1043,11 +1050,12 @@ def test_disk_full(tmp_path):
     path.write_bytes(OLD)
     code = """if True:
         import os, resource, sys
-        from gradviz_cli import images
+        from gradviz_cli.errors import OutputError
+        from gradviz_cli.files.whole import write_whole
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
-            images.write_whole(sys.argv[1], bytes(1_000_000))
-        except images.OutputError as error:
+            write_whole(sys.argv[1], bytes(1_000_000))
+        except OutputError as error:
             print(error)
             sys.exit(error.code)
     """
@@ -1179,7 +1187,7 @@ def test_printable_takes_anything():
 def test_printable_in_a_locale_without_unicode(locale):
     code = r"""if True:
         import sys
-        from gradviz_cli.images import printable
+        from gradviz_cli.files.text import printable
         for name in ("\u732b\n.png", b"caf\xe9", "\udcff", "\ud800", sys.argv[1]):
             print(printable(name))
     """

@@ -10,11 +10,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gradviz_cli"
 
 # A room may import itself and the rooms before it in its list. Of what it may not name, it knows nothing.
-COMMAND = "errors version rules files peek wire worker/sandbox plan images fingerprint supervisor".split()
-COMMAND += "process manifest inputs labels demo remote reader decoders render panel pictures gallery publisher engine api cli".split()
+COMMAND = "errors rules version files process plan images model draw batch gallery api demo cli".split()
 WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker"]
 # What the worker shares with the command.
-GROUND = ["errors", "files", "version", "rules", "plan", "process", "wire", "worker/sandbox"]
+GROUND = ["errors", "rules", "version", "files", "process"]
 HEAVY = {"tensorflow", "keras", "google"}
 
 

@@ -28,7 +28,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from test_hostile import Pool, Pooled
 
 from gradviz_cli.errors import GradvizError, ImageError
-from gradviz_cli.remote import Row
+from gradviz_cli.process.protocol import Row
 
 pytestmark = pytest.mark.slow
 

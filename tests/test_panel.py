@@ -13,10 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from gradviz_cli import panel as module
+from gradviz_cli.draw import panel as module
+from gradviz_cli.draw.colormaps import COLORMAPS
+from gradviz_cli.draw.panel import (
+    LONGEST,
+    NARROWEST,
+    UNIT,
+    Column,
+    bar_labels,
+    panel,
+    printable,
+    size_in_panel,
+)
+from gradviz_cli.draw.styles import STYLES, Look
 from gradviz_cli.errors import ExitCode, UsageError
-from gradviz_cli.panel import LONGEST, NARROWEST, UNIT, Column, bar_labels, panel, printable, size_in_panel
-from gradviz_cli.render import COLORMAPS, STYLES, Look
 
 
 def source(height=224, width=224) -> np.ndarray:

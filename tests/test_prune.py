@@ -15,8 +15,9 @@ import pytest
 import tiny
 from commands import command, content, environment, gradviz, picture, records
 
+from gradviz_cli.batch.lock import LOCK
+from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.cli import main
-from gradviz_cli.manifest import LOCK, MANIFEST
 
 
 class Out:

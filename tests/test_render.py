@@ -14,17 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS, DIVERGING
+from gradviz_cli.draw.styles import NEEDS_IMAGE, STYLES, Look, degenerate, reduce
 from gradviz_cli.errors import ExitCode, UsageError
-from gradviz_cli.render import (
-    COLORMAP_SUMMARIES,
-    COLORMAPS,
-    DIVERGING,
-    NEEDS_IMAGE,
-    STYLES,
-    Look,
-    degenerate,
-    reduce,
-)
 
 GOLDEN = Path(__file__).parent / "golden" / "render.npz"
 MAGNITUDE = ("heatmap", "gray", "overlay")

@@ -21,7 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.worker import sandbox
+from gradviz_cli.process.sandbox import enter
+from gradviz_cli.process.sandbox.environment import PACKAGE, scrubbed_environment
+from gradviz_cli.process.sandbox.kernel import MACHINES
+from gradviz_cli.process.sandbox.seccomp import _ABSENT, _JUDGED, _LAST_KNOWN, _REFUSED, _on, _program
 
 
 def _kernel_confines() -> bool:
@@ -121,7 +124,7 @@ REFUSALS = {"EPERM", "EACCES", "EXDEV", "ENOSYS"}
 
 CHILD = """
 import ctypes, errno, fcntl, json, os, resource, signal, socket, struct, subprocess, sys, termios, types
-from gradviz_cli.worker import sandbox
+from gradviz_cli.process.sandbox import enter as sandbox, environment, kernel
 
 w = types.SimpleNamespace(**json.loads(sys.argv[1]))
 libc = ctypes.CDLL(None, use_errno=True)
@@ -151,11 +154,11 @@ def report(value):
 """
 ENTER = "box = enter()\n"
 ENTER_AS_OLD_KERNEL = """
-real = sandbox._system
+real = kernel.system
 def old(name, *arguments):
     asks_version = name == "landlock_create_ruleset" and arguments[0] is None
     return min(1, real(name, *arguments)) if asks_version else real(name, *arguments)
-sandbox._system = old
+kernel.system = old
 box = enter()
 assert box.landlock_abi == 1, box
 """
@@ -198,7 +201,7 @@ class World:
         self.facts = {
             **{name: str(folder / name) for name in ("model", "outside", "home", "scratch")},
             **self.inherited,
-            "package": str(sandbox.PACKAGE),
+            "package": str(PACKAGE),
             "unique": unique,
             "port": tcp.getsockname()[1],
             "unix_socket": str(by_path),
@@ -220,7 +223,7 @@ class World:
         """Run CHILD + body: exit status, list of what it reported, stderr."""
         receive, send = os.pipe()
         options = {
-            "env": sandbox.scrubbed_environment(self.facts["scratch"]),
+            "env": scrubbed_environment(self.facts["scratch"]),
             "cwd": self.facts["scratch"],
             **options,
         }
@@ -461,7 +464,7 @@ report(limits)
 """
     core, size, files = world.value(ENTER + body)
     assert core == [0, 0] and size == [64 << 20] * 2
-    assert files[0] == files[1] <= sandbox.OPEN_FILES
+    assert files[0] == files[1] <= enter.OPEN_FILES
 
 
 FAMILY = """
@@ -490,7 +493,7 @@ def _outlives_its_parent(world: World, entering: str) -> bool:
     script = FAMILY.format(worker=CHILD + entering + WORKER, handles=handles)
     parent = subprocess.Popen(
         [sys.executable, "-c", script, json.dumps({**world.facts, "pipe": send})],
-        env=sandbox.scrubbed_environment(world.facts["scratch"]),
+        env=scrubbed_environment(world.facts["scratch"]),
         pass_fds=handles,
     )
     os.close(send)
@@ -523,13 +526,13 @@ def test_a_process_whose_parent_is_gone_already_does_not_start(world):
 
 SIMULATED = """
 import dataclasses
-real = sandbox._system
+real = kernel.system
 def fake(name, *arguments):
     for prefix, code in {refused!r}.items():
         if name.startswith(prefix):
             raise OSError(code, os.strerror(code))
     return real(name, *arguments)
-sandbox._system = fake
+kernel.system = fake
 box = enter()
 report([box.level, box.landlock_abi > 0, box.seccomp, list(box.missing), outcome(open, "/etc/passwd"),
         outcome(socket.socket)])
@@ -628,7 +631,7 @@ def test_a_search_path_entry_with_a_users_files_stays_closed(world, entry):
     )
     body = f"""
 import pwd, collections
-sandbox.pwd.getpwuid = lambda uid: collections.namedtuple("P", "pw_dir")(w.home)
+environment.pwd.getpwuid = lambda uid: collections.namedtuple("P", "pw_dir")(w.home)
 sys.path.append({str(folder)!r})
 if {entry == "current"}:
     os.chdir({str(folder)!r})
@@ -644,7 +647,7 @@ def test_a_search_path_entry_with_software_is_open(world):
     library.mkdir()
     (library / "vendored_module.py").write_text("value = 5")
     body = ENTER + "import vendored_module\nreport(vendored_module.value)"
-    env = sandbox.scrubbed_environment(world.facts["scratch"])
+    env = scrubbed_environment(world.facts["scratch"])
     env["PYTHONPATH"] = os.pathsep.join([str(library), env.get("PYTHONPATH", "")])
     assert world.value(body, env=env) == 5
 
@@ -653,12 +656,12 @@ def test_a_search_path_entry_with_software_is_open(world):
 def test_a_checkout_opens_only_the_package(world):
     """Beside the package lie the user's other files."""
     copy = world.folder / "checkout"
-    for path in sandbox.PACKAGE.rglob("*.py"):
-        target = copy / path.relative_to(sandbox.PACKAGE.parent)
+    for path in PACKAGE.rglob("*.py"):
+        target = copy / path.relative_to(PACKAGE.parent)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     (copy / "notes").write_text("secret")
-    env = sandbox.scrubbed_environment(world.facts["scratch"], {"PYTHONPATH": str(copy)})
+    env = scrubbed_environment(world.facts["scratch"], {"PYTHONPATH": str(copy)})
     body = f"""
 assert sandbox.__file__.startswith({str(copy)!r})
 report([outcome(open, {str(copy / "notes")!r}), outcome(open, sandbox.__file__)])
@@ -680,7 +683,7 @@ SECRETS = """
 def test_environment_holds_no_secret(monkeypatch, tmp_path):
     for name in SECRETS.split():
         monkeypatch.setenv(name, "secret")
-    found = sandbox.scrubbed_environment(tmp_path)
+    found = scrubbed_environment(tmp_path)
     assert not set(SECRETS.split()) & set(found) and "secret" not in found.values()
 
 
@@ -694,7 +697,7 @@ def test_environment_holds_what_tensorflow_needs(monkeypatch, tmp_path):
     }
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
-    found = sandbox.scrubbed_environment(tmp_path, {"EXTRA": "1", "LANG": "C"})
+    found = scrubbed_environment(tmp_path, {"EXTRA": "1", "LANG": "C"})
     assert kept.items() <= found.items()
     assert found["HOME"] == found["TMPDIR"] == str(tmp_path)
     assert found["KERAS_HOME"] == str(tmp_path / ".keras")
@@ -708,7 +711,7 @@ def test_environment_takes_no_module_from_the_current_folder(monkeypatch, tmp_pa
     (trap / "json.py").write_text("raise SystemExit(9)")
     monkeypatch.setenv("PYTHONPATH", os.pathsep + "relative")
     monkeypatch.chdir(tmp_path)
-    env = sandbox.scrubbed_environment(world.facts["scratch"])
+    env = scrubbed_environment(world.facts["scratch"])
     entries = env["PYTHONPATH"].split(os.pathsep)
     assert str(tmp_path / "relative") in entries and "" not in entries
     assert world.value("report('own json')", env=env) == "own json"
@@ -749,36 +752,36 @@ def _answer(program, audit: int, number: int, *arguments: int) -> int:
 @pytest.fixture(params=["x86_64", "aarch64"])
 def ask(request):
     """A function: number of a call, arguments -> the filter's answer."""
-    machine = sandbox._MACHINES[request.param]
-    program = sandbox._program(machine, PROCESS)
+    machine = MACHINES[request.param]
+    program = _program(machine, PROCESS)
     assert len(program) <= 4096  # BPF_MAXINSNS
     ask = lambda number, *arguments: _answer(program, machine.audit, number, *arguments)  # noqa: E731
     ask.machine, ask.program = machine, program
     ask.number = lambda name: {
-        **sandbox._on(machine, sandbox._REFUSED),
-        **sandbox._on(machine, sandbox._JUDGED),
-        **sandbox._on(machine, sandbox._ABSENT),
+        **_on(machine, _REFUSED),
+        **_on(machine, _JUDGED),
+        **_on(machine, _ABSENT),
     }[name]
     return ask
 
 
 def test_filter_refuses_every_call_of_the_table(ask):
-    for number in sandbox._on(ask.machine, sandbox._REFUSED).values():
+    for number in _on(ask.machine, _REFUSED).values():
         assert ask(number) == EPERM
-    for number in sandbox._on(ask.machine, sandbox._ABSENT).values():
+    for number in _on(ask.machine, _ABSENT).values():
         assert ask(number) == ENOSYS
 
 
 def test_filter_allows_what_is_not_named(ask):
     named = {
         n
-        for t in (sandbox._REFUSED, sandbox._JUDGED, sandbox._ABSENT)
-        for n in sandbox._on(ask.machine, t).values()
+        for t in (_REFUSED, _JUDGED, _ABSENT)
+        for n in _on(ask.machine, t).values()
     }
-    others = set(range(sandbox._LAST_KNOWN + 1)) - named
+    others = set(range(_LAST_KNOWN + 1)) - named
     assert len(others) > 200
     assert {ask(number) for number in others} == {ALLOW}
-    unknown = [sandbox._LAST_KNOWN + 1, 600, 1 << 30, 1 << 30 | 41, 0xFFFFFFFF]
+    unknown = [_LAST_KNOWN + 1, 600, 1 << 30, 1 << 30 | 41, 0xFFFFFFFF]
     assert {ask(number) for number in unknown} == {ENOSYS}
 
 
@@ -833,13 +836,13 @@ def test_numbers_agree_with_the_kernels_headers(name):
         pytest.skip("no kernel headers on this machine")
     known = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))
     known |= {"seccomp": known["seccomp"]}
-    for table in (sandbox._REFUSED, sandbox._JUDGED, sandbox._ABSENT):
-        for call, number in sandbox._on(sandbox._MACHINES[name], table).items():
+    for table in (_REFUSED, _JUDGED, _ABSENT):
+        for call, number in _on(MACHINES[name], table).items():
             assert int(known.get(call, number)) == number, call
             assert call in known or number > 440, call
-        absent = set(table) - set(sandbox._on(sandbox._MACHINES[name], table))
+        absent = set(table) - set(_on(MACHINES[name], table))
         assert not absent & set(known)
-    assert sandbox._MACHINES[name].seccomp == int(known["seccomp"])
+    assert MACHINES[name].seccomp == int(known["seccomp"])
 
 
 # ------------------------------------------------------------------------------------------------------------

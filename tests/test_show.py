@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from gradviz_cli import images
 from gradviz_cli.cli.show import command
+from gradviz_cli.draw.png import encode_png
 
 RECORD = {
     "version": "0.1.0",
@@ -31,7 +31,7 @@ RECORD = {
 
 
 def picture(path: Path, text: str) -> Path:
-    path.write_bytes(images.encode_png(np.zeros((4, 5), np.uint8), None, text))
+    path.write_bytes(encode_png(np.zeros((4, 5), np.uint8), None, text))
     return path
 
 
@@ -110,7 +110,7 @@ def _fifo(path: Path) -> None:
 
 
 def _whole(text: str) -> bytes:
-    return images.encode_png(np.zeros((4, 5), np.uint8), None, text)
+    return encode_png(np.zeros((4, 5), np.uint8), None, text)
 
 
 BAD = {

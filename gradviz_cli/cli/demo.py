@@ -8,11 +8,12 @@ import click
 
 from gradviz_cli import demo
 from gradviz_cli.cli.explain import explain
-from gradviz_cli.cli.options import NamedPath
+from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.cli.voice import Voice
-from gradviz_cli.inputs import Inputs
-from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import Drawing, ModelOptions, Plan
+from gradviz_cli.images.listing import Inputs
+from gradviz_cli.model.labels import read_labels
+from gradviz_cli.plan.plan import Drawing, Plan
+from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import RULES
 
 

@@ -14,33 +14,32 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gradviz_cli import engine, fingerprint, gallery, manifest, render
-from gradviz_cli import plan as plans
-from gradviz_cli.cli.options import (
-    Amount,
-    Auto,
-    Command,
-    NamedPath,
-    Seconds,
-    Shard,
-    colormap_option,
-    config_option,
-    log_format_option,
-    model_options,
-    with_model_file,
-)
+from gradviz_cli import gallery
+from gradviz_cli.batch import current, manifest, pipeline
+from gradviz_cli.batch.current import failed
+from gradviz_cli.batch.lock import Lock, held
+from gradviz_cli.cli.config import with_model_file
+from gradviz_cli.cli.options import Command, colormap_option, config_option, log_format_option, model_options
 from gradviz_cli.cli.stdout import print_paths
+from gradviz_cli.cli.types import Amount, Auto, NamedPath, Seconds, Shard
 from gradviz_cli.cli.voice import Voice
+from gradviz_cli.draw import styles as render
+from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import GradvizError, ImageError, UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.whole import sweep
-from gradviz_cli.images import FITS
-from gradviz_cli.inputs import Inputs, names_in
-from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import Digests, Drawing, Job, ModelOptions, Plan, Report, Result, Target, parse_targets
-from gradviz_cli.remote import Facts
-from gradviz_cli.render import STYLES
+from gradviz_cli.images.fit import FITS
+from gradviz_cli.images.listing import Inputs, names_in
+from gradviz_cli.model import fingerprint
+from gradviz_cli.model.labels import read_labels
+from gradviz_cli.plan import outputs as outputs_
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import stems
+from gradviz_cli.plan.plan import Drawing, Job, Plan
+from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import RULES
 
 
@@ -182,16 +181,16 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
     """Run a plan; returns the exit code."""
     start = time.monotonic()
     end = None if plan.max_duration is None else start + plan.max_duration
-    images.check(plans.stems(plan), end)
+    images.check(stems(plan), end)
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
     report = Report()
     if plan.dry_run:
         _dry_run(plan, images.jobs(), digests, voice, report)
     else:
         patience = settings.lock_wait if end is None else min(settings.lock_wait, max(0.0, end - time.monotonic()))
-        with manifest.held(plan.out, patience) as lock, _book(plan, lock) as book:
+        with held(plan.out, patience) as lock, _book(plan, lock) as book:
             voice.start(images.jobs())
-            results = engine.run(plan, images.jobs(), digests, _announcer(plan, voice), book, end, lock.unfinished)
+            results = pipeline.run(plan, images.jobs(), digests, _announcer(plan, voice), book, end, lock.unfinished)
             _report(plan, results, report, voice, settings)
         if settings.gallery and not report.fatal:
             gallery.write(plan.out)
@@ -204,7 +203,7 @@ def explain(plan: Plan, images: Inputs, voice: Voice, settings: Settings = Setti
 
 
 @contextmanager
-def _book(plan: Plan, lock: manifest.Lock) -> Iterator[manifest.Manifest]:
+def _book(plan: Plan, lock: Lock) -> Iterator[manifest.Manifest]:
     """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
     scratch.sweep()
     if lock.unfinished:
@@ -250,11 +249,11 @@ def _dry_run(plan: Plan, jobs: Iterable[Job], digests: Digests, voice: Voice, re
     """The paths that a run would write, on stdout; images that cannot even be opened are said as a run does."""
     limits = Limits(plan.max_pixels, plan.max_file_size)
     for job in jobs:
-        outputs = plans.outputs(plan, job)
+        outputs = outputs_.outputs(plan, job)
         try:
-            _, _, result = engine.look(plan, job, outputs, digests, limits)
+            _, _, result = current.look(plan, job, outputs, digests, limits)
         except ImageError as error:
-            result = engine.failed(job, error)
+            result = failed(job, error)
         if result is None:
             print_paths(output.path for output in outputs)
         report.add(result or Result(str(job.path), "pending"))

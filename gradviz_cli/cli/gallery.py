@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from gradviz_cli import gallery
-from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.signals import stopping
+from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.files.text import printable
 
 

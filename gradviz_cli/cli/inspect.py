@@ -9,15 +9,20 @@ from typing import Any
 import click
 import numpy as np
 
-from gradviz_cli import fingerprint, images
-from gradviz_cli.cli.options import Command, NamedPath, model_options, with_model_file
+from gradviz_cli.cli.config import with_model_file
+from gradviz_cli.cli.options import Command, model_options
 from gradviz_cli.cli.signals import stopping
+from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-from gradviz_cli.labels import read_labels
-from gradviz_cli.plan import ModelOptions
-from gradviz_cli.remote import Facts, RemoteModel
+from gradviz_cli.images import decode
+from gradviz_cli.images.fit import Geometry, fit
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model import fingerprint
+from gradviz_cli.model.labels import read_labels
+from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.process.protocol import Facts, ModelOptions
 
 
 @click.command("inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose"))
@@ -63,13 +68,13 @@ def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> 
 def _probe(remote: RemoteModel, facts: Facts, image: Path, labels: tuple[str, ...]) -> dict[str, Any]:
     """For each pixel range the best class and its score."""
     try:
-        picture = images.decode(read_bytes(image, Limits()), Limits())
+        picture = decode.decode(read_bytes(image, Limits()), Limits())
     except ImageError as error:
         raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
-    pixels = images.fit(picture, images.Geometry(*facts.size, facts.channels))[None]
+    pixels = fit(picture, Geometry(*facts.size, facts.channels))[None]
     whole = facts.input["dtype"] in ("uint8", "int32", "string")
     probe = {}
-    for name, prepare in images.PREPROCESS.items():
+    for name, prepare in PREPROCESS.items():
         if whole and name != "raw" or facts.channels != 3 and name in ("caffe", "torch"):
             continue
         row = next(remote.explain(np.ascontiguousarray(prepare(pixels), np.float32), [-1]))

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
-from gradviz_cli import manifest, pictures
-from gradviz_cli.cli.options import NamedPath, Seconds
+from gradviz_cli.batch import manifest
+from gradviz_cli.batch.current import sha256_of
+from gradviz_cli.batch.lock import held
 from gradviz_cli.cli.stdout import print_paths
+from gradviz_cli.cli.types import NamedPath, Seconds
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files.text import printable
 
@@ -29,7 +31,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     """
     if not (out / manifest.MANIFEST).is_file():
         raise UsageError(f"{printable(out)} holds no {manifest.MANIFEST}", "give a folder that `gradviz explain` wrote")
-    with manifest.held(out, lock_wait):
+    with held(out, lock_wait):
         gone, kept = _listed(out)
         if not even_all:
             _insist_on_sources({source for source, _ in gone.values()}, kept)
@@ -114,7 +116,7 @@ def _is_ours(out: Path, name: str, sha256: object) -> bool:
         return False
     try:
         inside = path.parent.resolve() == out.resolve() / Path(name).parent
-        return inside and not path.is_symlink() and pictures.sha256_of(path) == sha256
+        return inside and not path.is_symlink() and sha256_of(path) == sha256
     except (OSError, RuntimeError, ValueError):  # links in a circle, before Python 3.13; a name of no bytes
         return False
 

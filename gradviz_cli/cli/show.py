@@ -9,13 +9,12 @@ from typing import Any
 
 import click
 
-from gradviz_cli import images
-from gradviz_cli.cli.options import NamedPath
 from gradviz_cli.cli.stderr import say
+from gradviz_cli.cli.types import NamedPath
+from gradviz_cli.draw.record import as_arguments, read
 from gradviz_cli.errors import ExitCode, ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-from gradviz_cli.plan import as_arguments
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -40,15 +39,6 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
             click.echo(gap + "\n".join(lines(path, record)))
             gap = "\n"
     return code
-
-
-def read(path: Path) -> dict[str, Any] | None:
-    """The text that a picture carries; None where there is none, or no whole one. NaN becomes None, as in strict JSON."""
-    try:
-        record = json.loads(images.read_text(path) or "null", parse_constant=lambda word: None)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def _why_not(path: Path) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from gradviz_cli.plan import now
+from gradviz_cli.plan.results import now
 
 _as_json = False
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradviz_cli.cli.stderr import is_terminal, put, speaks_json, tell, width
 from gradviz_cli.files.text import printable
-from gradviz_cli.plan import Report, Result
+from gradviz_cli.plan.results import Report, Result
 
 EVERY = 0.2  # seconds between two states of the progress line
 EVERY_EVENT = 5.0  # between two progress events in JSON

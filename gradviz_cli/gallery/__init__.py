@@ -27,12 +27,13 @@ from string import Template
 from typing import Any
 from urllib.parse import quote
 
-from gradviz_cli import images, manifest
+from gradviz_cli.batch import manifest
+from gradviz_cli.draw.png import read_text
+from gradviz_cli.draw.styles import STYLES
+from gradviz_cli.errors import ImageError, OutputError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import write_whole
-from gradviz_cli.errors import ImageError, OutputError, UsageError
-from gradviz_cli.render import STYLES
 from gradviz_cli.rules import RULES
 from gradviz_cli.version import __version__
 
@@ -231,7 +232,7 @@ def _picture(out: Path, image: str, name: str) -> Picture | None:
     if not suffix.startswith("."):
         return None
     try:
-        text = _loads(images.read_text(os.path.join(out, name)) or "null")
+        text = _loads(read_text(os.path.join(out, name)) or "null")
     except (ValueError, RecursionError):
         return None
     if not isinstance(text, dict):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
-from gradviz_cli.worker import sandbox
+from gradviz_cli.process.sandbox import enter
 
 
 def main(argument: str) -> None:
     """Serve requests until the other side closes the pipe."""
     config = json.loads(argument)
-    confined = sandbox.enter(
+    confined = enter.enter(
         config["read"], config["scratch"], parent=config["parent"], memory_limit=config["memory_limit"]
     )
     # Only now anything large: what follows is bound by the sandbox.

@@ -12,10 +12,10 @@ from types import FrameType
 
 import numpy as np
 
-from gradviz_cli import wire
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
+from gradviz_cli.process import wire
+from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.worker.run import tensorflow
-from gradviz_cli.worker.sandbox import Sandbox
 
 # What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
 _CONTRADICTIONS = (LookupError, AttributeError, RecursionError, OverflowError)

@@ -421,7 +421,7 @@ def pictures(bench: Bench) -> None:
 def _encoders() -> dict[str, Callable[[np.ndarray], bytes]]:
     from PIL import Image
 
-    from gradviz_cli import images
+    from gradviz_cli.draw.png import encode_png
 
     palette = np.stack([np.arange(256), np.arange(256) ** 2 // 255, 255 - np.arange(256)], -1).astype(
         np.uint8
@@ -440,7 +440,7 @@ def _encoders() -> dict[str, Callable[[np.ndarray], bytes]]:
         return encode
 
     return {
-        "gradviz": lambda field: images.encode_png(field, palette, "{}"),
+        "gradviz": lambda field: encode_png(field, palette, "{}"),
         "Pillow, palette, level 1": pillow("P", 1),
         "Pillow, RGB, level 1": pillow("RGB", 1),
         "Pillow, RGB, level 6 (its default)": pillow("RGB", 6),
@@ -508,7 +508,7 @@ def slope(bench: Bench) -> None:
     for count in bench.many:
         found = one_job(bench, name, count, "guided", GRADVIZ_JOB, "", watch=True)
         more = "" if before is None else f"{1000 * (found.wall - before[1]) / (count - before[0]):.1f}"
-        peaks = [found.peaks.get(role, 0) for role in ("command", "gradviz_cli.worker", "gradviz_cli.reader")]
+        peaks = [found.peaks.get(role, 0) for role in ("command", "gradviz_cli.worker", "gradviz_cli.images.reader")]
         lines.append(f"| {count} | {found.wall:.1f} | {more} | {' | '.join(f'{peak / 1e6:.0f}' for peak in peaks)} |")
         before = count, found.wall
         keep(bench, f"8 Many images/{name}, guided", "\n".join(lines))

@@ -14,7 +14,9 @@ from collections import defaultdict
 
 START = time.perf_counter()
 
-from gradviz_cli import cli, engine, images, publisher  # noqa: E402
+from gradviz_cli import cli
+from gradviz_cli.batch import pipeline, publisher
+from gradviz_cli.images import decode as images  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
 PROCESSES: dict[str, float] = defaultdict(float)
@@ -65,23 +67,23 @@ def told() -> dict:
 
 
 def main() -> int:
-    timed(engine._Crew, "_load", "load")
-    timed(engine._Crew, "_prepare", "read")
-    timed(engine._Crew, "_decode", "of it in decoders")
-    timed(engine._Crew, "_rows", "explain")
-    timed(engine._Crew, "_draw", "draw")
+    timed(pipeline._Crew, "_load", "load")
+    timed(pipeline._Crew, "_prepare", "read")
+    timed(pipeline._Crew, "_decode", "of it in decoders")
+    timed(pipeline._Crew, "_rows", "explain")
+    timed(pipeline._Crew, "_draw", "draw")
     timed(images, "unfit", "of it resampling")
     timed(images, "encode_png", "of it encoding")
     timed(images, "stage", "of it writing")
-    timed(engine._Crew, "_publish", "publish")
+    timed(pipeline._Crew, "_publish", "publish")
     timed(publisher.Publisher, "_sync", "of it syncing")
-    close = engine._Crew.close
+    close = pipeline._Crew.close
 
     def closing(crew, *given):
         note_processes(crew)
         close(crew, *given)
 
-    engine._Crew.close = closing
+    pipeline._Crew.close = closing
     code = cli.main(["explain", *sys.argv[1:]])
     print(json.dumps(told()))
     return code

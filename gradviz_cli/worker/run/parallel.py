@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
-from gradviz_cli.plan import cores
+from gradviz_cli.process.machine import cores
 
 
 class Calls:

@@ -42,8 +42,8 @@ def _here(path, modes, scores):
 
 
 def _remote(path, modes, scores):
-    from gradviz_cli.plan import ModelOptions
-    from gradviz_cli.remote import RemoteModel
+    from gradviz_cli.model.remote import RemoteModel
+    from gradviz_cli.process.protocol import ModelOptions
 
     model = RemoteModel(ModelOptions(path=str(path), preprocess="raw"), modes, scores=scores)
     model.load()

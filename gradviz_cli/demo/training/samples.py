@@ -1,4 +1,4 @@
-"""Draw the sample images: `python -m gradviz_cli.demo.samples [DIR...]`.
+"""Draw the sample images: `python -m gradviz_cli.demo.training.samples [DIR...]`.
 
 Without a folder they go where the package keeps them. The seeds are fixed; the bytes of a file also depend on the
 version of Pillow and of its JPEG library.
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from gradviz_cli.demo import IMAGES, scenes
+from gradviz_cli.demo import IMAGES
+from gradviz_cli.demo.training import scenes
 
 # Name of the file: its seed, width and height. The name also says what is shown: CLASS-on-PATTERN.
 SAMPLES = {
@@ -38,7 +39,7 @@ def picture(name: str) -> scenes.Picture:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m gradviz_cli.demo.samples", description="Draw the sample images."
+        prog="python -m gradviz_cli.demo.training.samples", description="Draw the sample images."
     )
     parser.add_argument("folders", nargs="*", type=Path, default=[IMAGES], metavar="DIR")
     for folder in parser.parse_args().folders:

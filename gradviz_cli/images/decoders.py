@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradviz_cli import images
 from gradviz_cli.errors import ImageError, ModelUnusable
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.scratch import Scratch
-from gradviz_cli.supervisor import Child, ChildLost
-from gradviz_cli.worker import sandbox
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process.sandbox.environment import scrubbed_environment
+from gradviz_cli.process.supervisor import Child, ChildLost
 
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
@@ -39,7 +39,7 @@ class Decoders:
         self._children: set[Child] = set()
         self._closed = False
 
-    def decode(self, data: bytes, geometry: images.Geometry, pixels: bool, fast: bool = False) -> Decoded:
+    def decode(self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False) -> Decoded:
         """An image file's bytes -> its pixels; `fast` as `images.decode_small`, where `pixels` does not need them all.
 
         Raises
@@ -91,7 +91,7 @@ class Decoders:
                 self._scratch = Scratch()
         folder = self._scratch.path
         with self._starting:
-            child = Child("gradviz_cli.reader", {"scratch": folder}, sandbox.scrubbed_environment(folder), folder)
+            child = Child("gradviz_cli.images.reader", {"scratch": folder}, scrubbed_environment(folder), folder)
             with self._guard:
                 self._children.add(child)
                 if self._closed:

@@ -1,4 +1,4 @@
-"""Train the embedded model: `python -m gradviz_cli.demo.train [--out DIR]`, or `make model`.
+"""Train the embedded model: `python -m gradviz_cli.demo.training.train [--out DIR]`, or `make model`.
 
 A small ReLU network learns to name the main object of scenes that `scenes.py` draws. It is a fair sample of what
 gradviz meets elsewhere: plain, depthwise and residual blocks, batch norm, max pooling, a softmax at the end, the
@@ -27,7 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gradviz_cli.demo import MODEL, scenes
+from gradviz_cli.demo import MODEL
+from gradviz_cli.demo.training.training import scenes
 
 # TensorFlow is imported inside the functions: the processes that draw scenes import this file and need none of it.
 
@@ -257,7 +258,7 @@ def report(model, folder: Path, held_out: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m gradviz_cli.demo.train", description="Train the embedded model."
+        prog="python -m gradviz_cli.demo.training.train", description="Train the embedded model."
     )
     parser.add_argument(
         "--out", type=Path, default=MODEL, help="folder of the SavedModel (default: %(default)s)"

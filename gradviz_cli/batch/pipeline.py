@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -18,17 +17,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradviz_cli import images, peek, pictures, render
-from gradviz_cli import plan as plans
-from gradviz_cli.decoders import Decoders
+from gradviz_cli.batch.current import failed, look
+from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.batch.publisher import Publisher, discard, ends_run, unwritable
+from gradviz_cli.draw import pictures, styles
+from gradviz_cli.draw.pictures import Drawn
+from gradviz_cli.draw.record import Context, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError, TimeUp
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.whole import discard_all
-from gradviz_cli.manifest import Manifest
-from gradviz_cli.pictures import Context, Drawn, Source
-from gradviz_cli.plan import Digests, Job, Output, Plan, Result
-from gradviz_cli.publisher import Publisher, discard, ends_run, unwritable
-from gradviz_cli.remote import Facts, RemoteModel, Row
+from gradviz_cli.images.decoders import Decoders
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model import peek
+from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.plan import outputs as outputs_
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import Output
+from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.results import Result
+from gradviz_cli.process import machine
+from gradviz_cli.process.protocol import Facts, Row
 
 # So many pixels go into the worker at once for each processor unless --batch-size says otherwise: 4 images of 224 x 224.
 PIXELS_EACH = 4 * 224 * 224
@@ -267,7 +276,7 @@ class _Crew:
         self.room = Room(MOST_HELD)
         self._publisher = Publisher(plan.out, book, plan.fail_fast)
         self._decoders = Decoders(self._limits, plan.timeout)
-        jobs = plan.jobs or min(MOST_JOBS, plans.cores())
+        jobs = plan.jobs or min(MOST_JOBS, machine.cores())
         self._reading, self._computing = _Pool(jobs, "read"), _Pool(1, "compute")
         self._drawing, self._publishing = _Pool(jobs, "draw"), _Pool(1, "publish")
 
@@ -296,7 +305,7 @@ class _Crew:
     def _prepare(self, place: int, job: Job) -> Prepared:
         """Nothing to do for a job whose pictures are current; else read its image."""
         start = time.monotonic()
-        outputs = plans.outputs(self._plan, job)
+        outputs = outputs_.outputs(self._plan, job)
         self.room.enter(place)
         try:
             data, sha256, result = look(self._plan, job, outputs, self._digests, self._limits, self._rehash)
@@ -310,7 +319,7 @@ class _Crew:
     def _differentiate(self, batch: list[Prepared]) -> Computed:
         """One gradient call for the images of a batch."""
         facts = self._facts()
-        geometry = images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
+        geometry = Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
         if self._hint not in (None, geometry):  # the hint was wrong; the worker's word counts
             batch = [self._refitted(item, geometry) for item in batch]
         self._hint = geometry
@@ -327,7 +336,7 @@ class _Crew:
     def _rows(self, facts: Facts, fitted: list[np.ndarray]) -> tuple[list[Row | ImageError], GradvizError | None]:
         rows: list[Row | ImageError] = []
         if fitted:
-            pixels = images.PREPROCESS[facts.preprocess](np.stack(fitted))
+            pixels = PREPROCESS[facts.preprocess](np.stack(fitted))
             try:
                 rows.extend(self._model.explain(pixels, [target.code for target in self._plan.drawing.targets]))
             except GradvizError as error:
@@ -371,7 +380,7 @@ class _Crew:
     def batch_size(self) -> int:
         if self._plan.batch_size:
             return self._plan.batch_size
-        return default_batch(self._hint.height, self._hint.width, plans.cores()) if self._hint else 1
+        return default_batch(self._hint.height, self._hint.width, machine.cores()) if self._hint else 1
 
     def reads_ahead(self) -> int:
         return (BATCHES_AHEAD + 1) * (self.batch_size() if self._hint or self._plan.batch_size else 8)
@@ -392,18 +401,18 @@ class _Crew:
 
     def _load(self) -> Facts:
         facts = self._model.load()
-        render.insist_on_channels(self._plan.drawing.styles, facts.channels)
+        styles.insist_on_channels(self._plan.drawing.styles, facts.channels)
         self._loaded(facts)
         return facts
 
     def _facts(self) -> Facts:
         return self._model_future.result()
 
-    def _geometry(self) -> images.Geometry:
+    def _geometry(self) -> Geometry:
         facts = self._facts()
-        return images.Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
+        return Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
 
-    def _decode(self, job: Job, data: bytes, sha256: str, geometry: images.Geometry) -> Source:
+    def _decode(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """The image's pixels; they count as held until they are drawn."""
         drawing = self._plan.drawing
         decoded = self._decoders.decode(data, geometry, pictures.needs_pixels(self._plan), drawing.fast_decode)
@@ -411,7 +420,7 @@ class _Crew:
         self.room.hold(source)
         return source
 
-    def _refitted(self, item: Prepared, geometry: images.Geometry) -> Prepared:
+    def _refitted(self, item: Prepared, geometry: Geometry) -> Prepared:
         """An image that was brought to another size than the model wants, read again."""
         shape = (geometry.height, geometry.width, geometry.channels)
         if item.source is None or item.source.fitted.shape == shape:
@@ -458,57 +467,11 @@ def _settled(item: Prepared, row: ImageError | None) -> Result:
     return item.result if row is None else failed(item.job, row, time.monotonic() - item.start)
 
 
-def look(
-    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, rehash: bool = False
-) -> tuple[bytes, str, Result | None]:
-    """An image file's bytes, their SHA-256, and the result that it has already when every picture is what it would be.
-
-    Raises
-    ------
-    ImageError
-        It cannot be read, or its name leaves no room for that of its pictures.
-    """
-    if job.trouble:
-        raise ImageError("unreadable", job.trouble)
-    _insist_on_names(outputs)
-    data = read_bytes(job.path, limits)
-    sha256 = hashlib.sha256(data).hexdigest()
-    return data, sha256, None if plan.force else _current(plan, job, outputs, digests, sha256, rehash)
-
-
-def _current(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, sha256: str, rehash: bool) -> Result | None:
-    records, paths = [], {}
-    for output in outputs:
-        record = pictures.is_current(plan, output, digests.of(output, sha256))
-        if record is None:
-            return None
-        records.append(record)
-        paths.update(dict.fromkeys([output.path, *pictures.arrays(plan, output).values()]))
-    names = {str(path.relative_to(plan.out)): path for path in paths}
-    hashes = {name: pictures.sha256_of(path) for name, path in names.items()} if rehash else {}
-    targets = tuple({str(record.get("target")): record.get("target") for record in records}.values())
-    digest = plans.joint_digest([record["digest"] for record in records])
-    return Result(str(job.path), "current", tuple(names), targets, None, digest, hashes=hashes)
-
-
-def _insist_on_names(outputs: Iterable[Output]) -> None:
-    """A file system takes 255 bytes; the name of an image may leave no room for what is added to it."""
-    for output in outputs:
-        if len(os.fsencode(output.path.name)) > 255:
-            raise ImageError("name", "its name leaves no room for the name of its picture; rename it")
-
-
-def failed(job: Job, error: ImageError, seconds: float = 0.0) -> Result:
-    """The result of an image that cannot be read or explained."""
-    described = {"kind": error.kind, "message": error.message}
-    return Result(str(job.path), "failed", (), (), described, None, seconds)
-
-
-def _geometry_hint(plan: Plan) -> images.Geometry | None:
+def _geometry_hint(plan: Plan) -> Geometry | None:
     shape = peek.input_shape(Path(plan.model.path), plan.model.signature, plan.model.input)
     if shape is None or shape[3] not in (1, 3, 4) or plan.model.layout not in (None, "NHWC"):
         return None
     height, width = plan.model.input_size or shape[1:3]
     if height < 1 or width < 1 or height * width > plan.max_pixels:
         return None
-    return images.Geometry(height, width, shape[3], plan.drawing.fit)
+    return Geometry(height, width, shape[3], plan.drawing.fit)

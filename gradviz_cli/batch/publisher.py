@@ -10,12 +10,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.whole import Staged, sync_folder, writing
-from gradviz_cli.manifest import Manifest
-from gradviz_cli.pictures import Drawn
-from gradviz_cli.plan import Result
+from gradviz_cli.plan.results import Result
 
 # File systems write what several wait for in one go: eight at a time cost a disk little more than one.
 SYNCS = 8

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from gradviz_cli import wire
+from gradviz_cli.process import wire
 
 _KEPT_STDERR = 64 * 1024
 _LOOK_EVERY = 1.0  # seconds

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from gradviz_cli import demo
-from gradviz_cli.render import STYLES
+from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.rules import RULES
 
 SAMPLES = ("arrow-on-wood.jpg", "heart-on-marble.jpg", "star-on-stripes.jpg")

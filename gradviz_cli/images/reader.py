@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from gradviz_cli.worker import sandbox
+from gradviz_cli.process.sandbox import enter
 
 # Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
 MEMORY_LIMIT = 4 * 2**30
@@ -17,9 +17,9 @@ MEMORY_LIMIT = 4 * 2**30
 def main(argument: str) -> None:
     """Answer requests until the other side closes the pipe."""
     config = json.loads(argument)
-    sandbox.enter([], config["scratch"], parent=config["parent"], memory_limit=MEMORY_LIMIT)
+    enter.enter([], config["scratch"], parent=config["parent"], memory_limit=MEMORY_LIMIT)
     # Only now Pillow: what follows is bound by the sandbox.
-    from gradviz_cli import wire
+    from gradviz_cli.process import wire
 
     fill = wire.fill_from(config["in"])
     while True:
@@ -34,18 +34,19 @@ def answer(request: dict, data: bytes) -> tuple[dict, tuple]:
     """One image: its size, its pixels as the model input, and with `pixels` the upright image itself."""
     import numpy as np
 
-    from gradviz_cli import images
     from gradviz_cli.errors import ImageError
     from gradviz_cli.files.reading import Limits
+    from gradviz_cli.images import decode
+    from gradviz_cli.images.fit import Geometry, fit
 
     try:
-        limits, geometry = Limits(**request["limits"]), images.Geometry(**request["geometry"])
+        limits, geometry = Limits(**request["limits"]), Geometry(**request["geometry"])
         if request["fast"] and not request["pixels"]:
-            picture, size = images.decode_small(data, limits, max(geometry.height, geometry.width))
+            picture, size = decode.decode_small(data, limits, max(geometry.height, geometry.width))
         else:
-            picture = images.decode(data, limits)
+            picture = decode.decode(data, limits)
             size = picture.height, picture.width
-        found = [images.fit(picture, geometry)]
+        found = [fit(picture, geometry)]
         if request["pixels"]:
             found.append(np.asarray(picture.convert("RGB")))
         return {"size": list(size)}, tuple(found)

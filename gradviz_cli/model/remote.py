@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gradviz_cli import errors, fingerprint, images, peek, wire
+from gradviz_cli import errors
 from gradviz_cli.errors import ImageError, ModelRefused, ModelUnusable
 from gradviz_cli.files.scratch import Scratch
-from gradviz_cli.plan import ModelOptions
-from gradviz_cli.supervisor import Child, ChildLost
-from gradviz_cli.worker import sandbox
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model import fingerprint, peek
+from gradviz_cli.process import wire
+from gradviz_cli.process.machine import _memory_limit
+from gradviz_cli.process.protocol import Facts, ModelOptions, Row
+from gradviz_cli.process.sandbox.environment import scrubbed_environment
+from gradviz_cli.process.supervisor import Child, ChildLost
 
 # A model that loads is not timed by the image: TensorFlow has to start, and a large file on a slow disk takes its time.
 LOAD_TIMEOUT = 60.0
@@ -25,39 +29,11 @@ SLOW_DISK = 20 * 2**20  # bytes a second
 MAX_INPUT_PIXELS = 2**26
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
-# A model that takes all memory is to cost one image and not the machine.
-MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
 LONGEST = 1000  # characters of a message
 # More files than this are granted by their folders: a command line has an end.
 MAX_GRANTS = 200
 # So many different images in a row, each alone with a fresh worker, are no accident of the images.
 STRIKES = 3
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the worker found for one image: [t] per target, gradients by mode [t, h, w, c] in the model's channel order."""
-
-    index: np.ndarray
-    rank: np.ndarray
-    score: np.ndarray
-    output: np.ndarray
-    gradients: dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the worker said of the model when it had loaded it (see worker.model.Facts)."""
-
-    values: dict[str, Any]
-    seconds: dict[str, float]
-    sandbox: dict[str, Any]
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(name) from None
 
 
 class RemoteModel:
@@ -129,7 +105,7 @@ class RemoteModel:
         if len(read) > MAX_GRANTS:
             read = sorted({os.path.dirname(file) for file in read})
         config = {"read": read, "scratch": self._scratch.path, "memory_limit": _memory_limit()}
-        environment = sandbox.scrubbed_environment(self._scratch.path, _kernels(Path(path)))
+        environment = scrubbed_environment(self._scratch.path, _kernels(Path(path)))
         try:
             return Child("gradviz_cli.worker", config, environment, self._scratch.path, self._look_after)
         except ChildLost as lost:
@@ -300,7 +276,7 @@ def _believed(answer: dict[str, Any]) -> Facts:
         raise ModelRefused(
             f"the model's input is {height}x{width} pixels, which no picture needs", "settle it with --input-size HxW"
         )
-    known = facts["channels"] in (1, 3, 4) and facts["preprocess"] in images.PREPROCESS
+    known = facts["channels"] in (1, 3, 4) and facts["preprocess"] in PREPROCESS
     known = known and confined["level"] in ("full", "partial", "none")
     counts = [count for pair in facts["activations"].values() for count in pair]
     numbers = [*counts, facts["gates"], facts["custom_gradients"], *seconds.values()]
@@ -347,30 +323,6 @@ def _usage(folder: str) -> int:
             if total > MAX_SCRATCH:
                 return total
     return total
-
-
-def _memory_limit() -> int:
-    """Bytes that a worker may have: most of what this machine, or this container, has."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(LEAST_MEMORY, int(MEMORY_SHARE * min([total, *_container_limits()])))
-
-
-def _container_limits() -> Iterator[int]:
-    """Memory limits of the control groups that this process is in."""
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return
-    for _, controllers, group in (parts for parts in groups if len(parts) == 3):
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        root, name = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("/sys/fs/cgroup", "memory.max")
-        inner = Path(root + group)
-        for place in (inner, *inner.parents):
-            try:
-                yield int((place / name).read_text())
-            except (OSError, ValueError):  # ValueError: `max`, which is none
-                continue
 
 
 def _kernels(model: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,51 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
-from gradviz_cli import images, panel, render
-from gradviz_cli import plan as plans
-from gradviz_cli.errors import ImageError, OutputError
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.draw import panel, styles
+from gradviz_cli.draw.png import encode_npy, encode_png
+from gradviz_cli.draw.record import Context, Source, _target, _text
+from gradviz_cli.errors import OutputError
 from gradviz_cli.files.whole import Staged, discard, stage, sync_folder, writing
-from gradviz_cli.plan import Digests, Job, Output, Plan, Result
-from gradviz_cli.remote import Facts, Row
-from gradviz_cli.version import __version__
+from gradviz_cli.images.fit import unfit
+from gradviz_cli.images.preprocess import PREPROCESS_GRADIENT
+from gradviz_cli.plan.digests import joint_digest
+from gradviz_cli.plan.outputs import Output
+from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.results import Result
+from gradviz_cli.process.protocol import Row
 
-MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 WHY = {
     "zero": "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
     "nonfinite": "the attribution holds NaN or infinity: the model overflows on this image; check --preprocess",
 }
 
 
-@dataclass(frozen=True)
-class Source:
-    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them."""
-
-    job: Job
-    size: tuple[int, int]
-    sha256: str
-    fitted: np.ndarray
-    pixels: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Context:
-    """What is the same for all images of a run."""
-
-    plan: Plan
-    facts: Facts
-    digests: Digests
-    geometry: images.Geometry
-
-    @property
-    def look(self) -> render.Look:
-        drawing = self.plan.drawing
-        return render.Look(drawing.colormap, drawing.clip, drawing.alpha)
-
-
 def needs_pixels(plan: Plan) -> bool:
     """Whether a picture shows the source image itself."""
-    return any(style == "panel" or render.STYLES[style].needs_image for style in plan.drawing.styles)
+    return any(style == "panel" or styles.STYLES[style].needs_image for style in plan.drawing.styles)
 
 
 @dataclass(frozen=True)
@@ -98,7 +74,7 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
     """
     drawing = context.plan.drawing
     maps = _attributions(context, row)
-    bad = {key: word for key, value in maps.items() if (word := render.degenerate(value))}
+    bad = {key: word for key, value in maps.items() if (word := styles.degenerate(value))}
     drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
     files = _Files(context.plan.out)
     try:
@@ -118,14 +94,14 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
         error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     targets = tuple(_target(context, row, place) for place in range(len(drawing.targets)))
-    digest = plans.joint_digest([context.digests.of(output, source.sha256) for output in outputs])
+    digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
     result = Result(str(source.job.path), status, tuple(by_name), targets, error, digest, seconds, by_name)
     return Drawn(result, tuple(files.staged))
 
 
 def _attributions(context: Context, row: Row) -> dict[tuple[str, int], np.ndarray]:
     """(mode, place among the targets) -> float32 [h, w, c], channels in the image's order."""
-    reorder = images.PREPROCESS_GRADIENT[context.facts.preprocess]
+    reorder = PREPROCESS_GRADIENT[context.facts.preprocess]
     return {(mode, i): reorder(array[i]) for mode, array in row.gradients.items() for i in range(len(array))}
 
 
@@ -141,7 +117,7 @@ def _draw_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawab
         place = context.plan.drawing.targets.index(output.target)
         for mode, path in output.array_paths(context.plan.drawing.modes).items():
             if path not in files.hashes and (mode, place) in drawable:
-                files.add(path, images.encode_npy(np.ascontiguousarray(maps[mode, place])))
+                files.add(path, encode_npy(np.ascontiguousarray(maps[mode, place])))
 
 
 def _draw_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, files: _Files) -> None:
@@ -155,15 +131,15 @@ def _draw_picture(context: Context, source: Source, row: Row, output: Output, dr
     paths = output.array_paths(context.plan.drawing.modes)
     hashes = {mode: files.hashes[path] for mode, path in paths.items() if path in files.hashes}
     text = _text(context, source, row, output, place, scale, hashes)
-    files.add(output.path, images.encode_png(pixels, palette, text))
+    files.add(output.path, encode_png(pixels, palette, text))
 
 
-def _plain(scale: render.Scale | None) -> list[float] | None:
+def _plain(scale: styles.Scale | None) -> list[float] | None:
     return list(scale) if scale else None
 
 
-def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> render.Picture:
-    style, look = render.STYLES[output.style], context.look
+def _picture(context: Context, source: Source, output: Output, place: int, drawable: dict) -> styles.Picture:
+    style, look = styles.STYLES[output.style], context.look
     field = style.reduce(drawable[output.mode, place])
     if context.plan.drawing.scale == "shared":
         scale = _shared(style, look, drawable)
@@ -171,22 +147,22 @@ def _picture(context: Context, source: Source, output: Output, place: int, drawa
         scale = style.limits(field, look)
     image = None
     if context.plan.drawing.size == "image":
-        field, image = images.unfit(field, context.geometry, source.size), source.pixels
+        field, image = unfit(field, context.geometry, source.size), source.pixels
     elif style.needs_image:
         image = _as_rgb(source.fitted)
     return style.colour(field, image, look, scale)
 
 
-def _shared(style: render.Style, look: render.Look, drawable: dict) -> render.Scale | None:
+def _shared(style: styles.Style, look: styles.Look, drawable: dict) -> styles.Scale | None:
     """One scale for every mode and target of the image, in a panel as elsewhere."""
     return style.share(style.limits(style.reduce(value), look) for value in drawable.values())
 
 
 def _panel(
     context: Context, source: Source, row: Row, place: int, drawable: dict
-) -> tuple[np.ndarray, dict[str, render.Scale | None]]:
+) -> tuple[np.ndarray, dict[str, styles.Scale | None]]:
     """Input and every mode of one target side by side; the scale of each mode."""
-    style, look, drawing = render.STYLES[render.PANEL], context.look, context.plan.drawing
+    style, look, drawing = styles.STYLES[styles.PANEL], context.look, context.plan.drawing
     shared = drawing.scale == "shared"
     fields = {mode: style.reduce(drawable[mode, place]) for mode in drawing.modes}
     common = _shared(style, look, drawable) if shared else None
@@ -196,7 +172,7 @@ def _panel(
     columns = []
     for mode, field in fields.items():
         scale = common or style.limits(field, look)
-        shown = field if drawing.size == "input" else images.unfit(field, context.geometry, size)
+        shown = field if drawing.size == "input" else unfit(field, context.geometry, size)
         columns.append(panel.Column(mode, style.colour(shown, None, look, scale), _captions(context, row, place)))
     notes = (f"The bars end at percentile {look.clip:g}.",)
     name = Path(source.job.rel).name
@@ -213,77 +189,6 @@ def _captions(context: Context, row: Row, place: int) -> tuple[str, ...]:
 
 def _as_rgb(fitted: np.ndarray) -> np.ndarray:
     return np.repeat(fitted, 3, axis=2) if fitted.shape[2] == 1 else fitted[..., :3]
-
-
-def _target(context: Context, row: Row, place: int) -> dict:
-    index, labels = int(row.index[place]), context.plan.labels
-    label = labels[index] if index < len(labels) else None
-    return {
-        "index": index,
-        "label": label,
-        "rank": int(row.rank[place]) if row.rank[place] >= 0 else None,
-        "score": _number(row.score[place]),
-        "output": _number(row.output[place]),
-    }
-
-
-def _number(value: np.floating) -> float | None:
-    """None for NaN and infinity, which JSON does not have."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _text(context, source, row, output, place, scale, hashes) -> str:
-    """What the picture says of itself; the text chunk `gradviz`. A panel has a scale and an array for each mode."""
-    plan, style = context.plan, render.STYLES[render.PANEL if output.style == "panel" else output.style]
-    record = {
-        "version": __version__,
-        "mode": output.mode or list(plan.drawing.modes),
-        "estimator": plans.ESTIMATOR,
-        "style": output.style,
-        "target": _target(context, row, place),
-        "signature": context.facts.signature,
-        "preprocess": context.facts.preprocess,
-        "clip": plan.drawing.clip,
-        "scale": scale,
-        "unit": "attribution per model-input unit",
-        "model": context.digests.fingerprint,
-        "image": source.sha256,
-        "digest": context.digests.of(output, source.sha256),
-    }
-    if hashes:
-        record["npy"] = hashes[output.mode] if output.mode else hashes
-    colormap = style.colormap_for(context.look)
-    look = {"colormap": colormap} if colormap else {}
-    if output.style == "overlay":
-        look["alpha"] = plan.drawing.alpha
-    return json.dumps({**record, **look, "options": plans.told(plan, output) | look})
-
-
-def arrays(plan: Plan, output: Output) -> dict[str, Path]:
-    """Mode -> the array that is written beside a picture."""
-    return output.array_paths(plan.drawing.modes) if plan.drawing.raw else {}
-
-
-def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
-    """What the existing picture says, when it (and with --raw its array) is what would be written again."""
-    try:
-        record = json.loads(images.read_text(output.path) or "null")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or record.get("digest") != digest:
-        return None
-    hashes = record.get("npy") if output.mode is None else {output.mode: record.get("npy")}
-    expected = hashes if isinstance(hashes, dict) else {}
-    right = all((found := sha256_of(path)) and found == expected.get(mode) for mode, path in arrays(plan, output).items())
-    return record if right else None
-
-
-def sha256_of(path: Path) -> str | None:
-    """Of a file that a run wrote; None where there is none that can be read."""
-    try:
-        return hashlib.sha256(read_bytes(path, Limits(max_file_size=MAX_OUTPUT))).hexdigest()
-    except ImageError:
-        return None
 
 
 def _make_folders(folder: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.files.text import printable
-from gradviz_cli.plan import Job
+from gradviz_cli.plan.plan import Job
 
 Identity = tuple[int, int]  # device and inode
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gradviz_cli.draw.styles import Picture, Scale
 from gradviz_cli.errors import UsageError
-from gradviz_cli.render import Picture, Scale
 
 NARROWEST, LONGEST = (
     160,

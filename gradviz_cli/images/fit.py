@@ -1,0 +1,138 @@
+"""An image brought to the size of the model input, and a field laid back onto the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The model input, as pictures see it: size, channels (1, 3 or 4), how an image is fitted (`FITS`)."""
+
+    height: int
+    width: int
+    channels: int = 3
+    fit: str = "stretch"
+
+    def __post_init__(self):
+        if self.height < 1 or self.width < 1 or self.channels not in _MODES or self.fit not in FITS:
+            raise ValueError(f"{self} is no model input: sizes from 1, channels 1, 3 or 4, fit one of {FITS}")
+
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def _stretch(height: int, width: int, h: int, w: int) -> tuple[Box, Box]:
+    return Box(0, 0, height, width), Box(0, 0, h, w)
+
+
+def _crop(height: int, width: int, h: int, w: int) -> tuple[Box, Box]:
+    """The largest centred part of the source that has the shape of the model input, in whole pixels."""
+    seen_h = min(height, max(1, round(width * h / w)))
+    seen_w = min(width, max(1, round(height * w / h)))
+    return Box((height - seen_h) // 2, (width - seen_w) // 2, seen_h, seen_w), Box(0, 0, h, w)
+
+
+def _pad(height: int, width: int, h: int, w: int) -> tuple[Box, Box]:
+    """The whole source, as large as fits into the model input, centred."""
+    scale = min(h / height, w / width)
+    in_h, in_w = max(1, round(height * scale)), max(1, round(width * scale))
+    return Box(0, 0, height, width), Box((h - in_h) // 2, (w - in_w) // 2, in_h, in_w)
+
+
+_FITS = {"stretch": _stretch, "crop": _crop, "pad": _pad}
+FITS = tuple(_FITS)
+
+
+def spread(geometry: Geometry, size: tuple[int, int]) -> tuple[Box, Box]:
+    """What the model sees of an upright image of `size` (height, width), and where in its input that lies."""
+    return _FITS[geometry.fit](*size, geometry.height, geometry.width)
+
+
+def fit(image: Image.Image, geometry: Geometry) -> np.ndarray:
+    """An image as the model input, before `PREPROCESS`.
+
+    Bilinear with Pillow's antialiasing; pixels whose number is right already are copied. `crop` takes the
+    centre, `pad` fills the margins with `PADDING`.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 [h, w, channels]; a fourth channel is 255.
+    """
+    seen, shown = spread(geometry, (image.height, image.width))
+    part = image
+    if (seen.height, seen.width) != (image.height, image.width):
+        # cut first: given the box, `resize` would let the pixels around it in
+        part = image.crop((seen.left, seen.top, seen.left + seen.width, seen.top + seen.height))
+    if (seen.height, seen.width) != (shown.height, shown.width):
+        part = part.resize((shown.width, shown.height), Image.Resampling.BILINEAR)
+    part = part.convert(_MODES[geometry.channels])
+    pixels = np.full((geometry.height, geometry.width, geometry.channels), PADDING, np.uint8)
+    pixels[..., 3:] = 255
+    pixels[shown.slices] = np.asarray(part).reshape(shown.height, shown.width, -1)
+    return pixels
+
+
+def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.ndarray:
+    """Lay a field at model-input size back onto the upright image: `fit` undone.
+
+    What `crop` cut off is 0; what `pad` added is dropped. An axis that grows is interpolated bicubically,
+    one that shrinks is averaged; the result stays within the range of the field, so no negative value
+    appears where there was none.
+
+    Parameters
+    ----------
+    field : numpy.ndarray
+        float32 [h, w] or [h, w, k], h and w those of `geometry`.
+    size : tuple of int
+        Height and width of the image after `decode`.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 [*size] or [*size, k].
+    """
+    if field.shape[:2] != (geometry.height, geometry.width):
+        raise ValueError(
+            f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}"
+        )
+    seen, shown = spread(geometry, size)
+    planes = np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1)
+    out = np.zeros((*size, planes.shape[2]), np.float32)
+    for k in range(planes.shape[2]):
+        out[(*seen.slices, k)] = _resampled(planes[..., k], seen.height, seen.width)
+    return out.reshape(*size, *field.shape[2:])
+
+
+def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """float32 [h, w] -> [height, width], each axis by the filter that suits its direction."""
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    if width != image.width:
+        image = image.resize((width, image.height), _filter(image.width, width))
+    if height != image.height:
+        image = image.resize((width, height), _filter(image.height, height))
+    return np.clip(np.asarray(image), plane.min(), plane.max())
+
+
+def _filter(before: int, after: int) -> Image.Resampling:
+    return Image.Resampling.BICUBIC if after > before else Image.Resampling.BOX

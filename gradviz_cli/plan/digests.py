@@ -1,0 +1,48 @@
+"""Digests of outputs: a picture whose digest is unchanged is not made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from gradviz_cli.plan.outputs import Output
+from gradviz_cli.plan.plan import Plan
+
+# Part of every digest: raised when the same options would give other pixels than before.
+DRAWING_VERSION = 2
+ESTIMATOR = "gradient"
+
+
+class Digests:
+    """The digests of a run's outputs: SHA-256 over everything that changes a pixel.
+
+    What is the same for all images is hashed once, so that a million images that are current cost little.
+    """
+
+    def __init__(self, plan: Plan, fingerprint: str):
+        self._plan, self.fingerprint = plan, fingerprint
+        self._shared: dict[tuple, str] = {}
+
+    def of(self, output: Output, image_sha256: str) -> str:
+        kind = (output.mode, output.target, output.style)
+        if kind not in self._shared:
+            self._shared[kind] = self._of_kind(output)
+        return hashlib.sha256(f"{self._shared[kind]} {image_sha256}".encode()).hexdigest()
+
+    def _of_kind(self, output: Output) -> str:
+        plan = self._plan
+        drawing, model = asdict(plan.drawing), asdict(plan.model)
+        together = output.style == "panel" or plan.drawing.scale == "shared"
+        if not together:
+            drawing.update(modes=output.mode, targets=output.target.spec)
+        drawing.update(styles=output.style, target=output.target.spec)
+        del model["path"], drawing["raw"]
+        labels = plan.labels if output.style == "panel" else ()
+        facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def joint_digest(digests: list[str]) -> str:
+    """The digest of the only output, or one over those of all."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()

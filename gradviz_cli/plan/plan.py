@@ -1,0 +1,58 @@
+"""What was asked, which files it means, and how it went. Plain values; nothing here reads an image or a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradviz_cli.plan.targets import Target
+from gradviz_cli.process.protocol import ModelOptions
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Everything that decides which pictures are drawn of an attribution, and how."""
+
+    modes: tuple[str, ...] = ("guided",)
+    targets: tuple[Target, ...] = (Target(rank=0),)
+    styles: tuple[str, ...] = ("heatmap",)
+    colormap: str = "inferno"
+    clip: float = 99.0
+    alpha: float = 0.5
+    scale: str = "each"
+    size: str = "image"
+    fit: str = "stretch"
+    fast_decode: bool = False
+    scores: bool = True
+    raw: bool = False
+    allow_empty_map: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of `gradviz explain`."""
+
+    model: ModelOptions
+    out: Path
+    drawing: Drawing = Drawing()
+    labels: tuple[str, ...] = ()
+    batch_size: int | None = None
+    jobs: int | None = None
+    force: bool = False
+    dry_run: bool = False
+    fail_fast: bool = False
+    timeout: float = 60.0
+    max_duration: float | None = None
+    max_pixels: int = 50_000_000
+    max_file_size: int = 100_000_000
+    verbose: bool = False
+    require_sandbox: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for."""
+
+    path: Path
+    rel: str
+    trouble: str | None = None
