@@ -62,7 +62,9 @@ class PatchReport:
 class LoadedModel:
     """A SavedModel in a worker process of its own. Close it, or use it in a `with`."""
 
-    def __init__(self, path: str | os.PathLike, labels: str | os.PathLike | None = None, batch_size: int = 8, **options):
+    def __init__(
+        self, path: str | os.PathLike, labels: str | os.PathLike | None = None, batch_size: int = 8, **options
+    ):
         self._labels = read_labels(Path(labels) if labels else None, Path(path))
         self._batch_size = batch_size
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
@@ -130,9 +132,13 @@ class LoadedModel:
         height, width, channels = self.input_shape
         if not isinstance(given, np.ndarray):
             geometry = Geometry(height, width, channels)
-            given = np.stack([_read(path, geometry) for path in given]) if len(given) else np.empty((0, *self.input_shape))
+            given = (
+                np.stack([_read(path, geometry) for path in given]) if len(given) else np.empty((0, *self.input_shape))
+            )
         if given.ndim != 4 or given.shape[1:] != self.input_shape:
-            raise UsageError(f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them")
+            raise UsageError(
+                f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them"
+            )
         return PREPROCESS[self._facts.preprocess](given)
 
     def close(self) -> None:
@@ -160,7 +166,9 @@ def load(path: str | os.PathLike, **options) -> LoadedModel:
     return LoadedModel(path, **options)
 
 
-def explain(path: str | os.PathLike, images: Images, mode: str = "guided", target: str | int = "top1", **options) -> Explanation:
+def explain(
+    path: str | os.PathLike, images: Images, mode: str = "guided", target: str | int = "top1", **options
+) -> Explanation:
     """Load a model, explain images, close it."""
     with load(path, **options) as model:
         return model.explain(images, mode, target)

@@ -132,9 +132,7 @@ def hostile(*outcome: str, says: str = "", **options) -> Callable:
 def scores(x: tf.Tensor) -> tf.Tensor:
     """Convolution, ReLU, mean, dense, softmax; all weights in the graph."""
     draw = np.random.default_rng(4)
-    x = tf.nn.relu(
-        tf.nn.conv2d(x, draw.normal(0, 0.3, (3, 3, 3, 8)).astype("f"), 1, "SAME", name="conv") + 0.1
-    )
+    x = tf.nn.relu(tf.nn.conv2d(x, draw.normal(0, 0.3, (3, 3, 3, 8)).astype("f"), 1, "SAME", name="conv") + 0.1)
     x = tf.reduce_mean(x, axis=(1, 2)) @ draw.normal(0, 1, (8, CLASSES)).astype("f")
     return tf.nn.softmax(x)
 
@@ -273,9 +271,7 @@ class Network(tf.Module):
 
 
 def save_module(folder: Path, module: tf.Module, **options) -> None:
-    tf.saved_model.save(
-        module, str(folder), {"serving_default": module.serve}, tf.saved_model.SaveOptions(**options)
-    )
+    tf.saved_model.save(module, str(folder), {"serving_default": module.serve}, tf.saved_model.SaveOptions(**options))
 
 
 @case("runs")
@@ -321,9 +317,7 @@ def writer_in_v1_restore(folder: Path, w: World) -> None:
         with graph.control_dependencies([_writer(w.canary("v1_restore"))]):
             saver = v1.train.Saver([weight])
         (folder / "variables").mkdir(parents=True)
-        saver.save(
-            session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False
-        )
+        saver.save(session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False)
         meta = save(folder, graph.as_graph_def())
         meta.saver_def.CopyFrom(saver.as_saver_def())
         resave(folder, meta)
@@ -370,9 +364,7 @@ def checkpoint_behind_a_control_input(image, w):
 
 @hostile("runs")
 def printer_to_a_file_behind_a_control_input(image, w):
-    with tf.control_dependencies(
-        [tf.raw_ops.PrintV2(input="written", output_stream=f"file://{w.canary('printv2')}")]
-    ):
+    with tf.control_dependencies([tf.raw_ops.PrintV2(input="written", output_stream=f"file://{w.canary('printv2')}")]):
         return tf.identity(image)
 
 
@@ -383,9 +375,7 @@ def summary_behind_a_control_input(image, w):
         writer=writer, logdir=w.canary("summary"), max_queue=0, flush_millis=1, filename_suffix="x"
     )
     with tf.control_dependencies([made]):
-        scalar = tf.raw_ops.WriteScalarSummary(
-            writer=writer, step=tf.constant(1, tf.int64), tag="a", value=1.0
-        )
+        scalar = tf.raw_ops.WriteScalarSummary(writer=writer, step=tf.constant(1, tf.int64), tag="a", value=1.0)
     with tf.control_dependencies([scalar]):
         flushed = tf.raw_ops.FlushSummaryWriter(writer=writer)
     with tf.control_dependencies([flushed]):
@@ -456,9 +446,7 @@ def writer_as_a_dataset_cache(image, w):
 def _cached(w: World) -> tf.Tensor:
     numbers = tf.data.Dataset.from_tensors(tf.constant(1.0)).repeat(2)._variant_tensor
     kinds = {"output_types": [tf.float32]}
-    cached = tf.raw_ops.CacheDataset(
-        input_dataset=numbers, filename=w.canary("cache"), output_shapes=[[]], **kinds
-    )
+    cached = tf.raw_ops.CacheDataset(input_dataset=numbers, filename=w.canary("cache"), output_shapes=[[]], **kinds)
     both = tf.raw_ops.BatchDatasetV2(
         input_dataset=cached,
         batch_size=tf.constant(2, tf.int64),
@@ -486,9 +474,7 @@ def writer_in_a_branch(image, w):
 @hostile("refused", says="DebugIdentity")
 def writer_in_a_case(image, w):
     spec = tf.TensorSpec([None, SIDE, SIDE, 3])
-    branches = [
-        tf.function(f).get_concrete_function(spec) for f in (lambda x: x * 2, lambda x: _debug(x, w, "case"))
-    ]
+    branches = [tf.function(f).get_concrete_function(spec) for f in (lambda x: x * 2, lambda x: _debug(x, w, "case"))]
     index = tf.cast(tf.reduce_sum(image) > -1e9, tf.int32)
     return tf.raw_ops.Case(branch_index=index, input=[image], Tout=[tf.float32], branches=branches)[0]
 
@@ -564,9 +550,7 @@ def branch_named_relu(folder: Path, w: World) -> None:
 @case("runs")
 def gradient_function_in_the_library(folder: Path, w: World) -> None:
     """A GradientDef names the function to be called for the gradient of another."""
-    graph = through(
-        function("f", node("Mul", "m", "x", "x", T=FLOAT), result="m:z:0"), _file_reader("g", w), first="f"
-    )
+    graph = through(function("f", node("Mul", "m", "x", "x", T=FLOAT), result="m:z:0"), _file_reader("g", w), first="f")
     graph.library.gradient.add(function_name="f", gradient_func="g")
     save(folder, graph)
 
@@ -590,9 +574,7 @@ def reader_in_a_shape(image, w):
 def reader_beside_the_model(folder: Path, w: World) -> None:
     save(
         folder,
-        network(
-            lambda image: beside(image, tf.strings.length(tf.io.read_file(str(folder / "saved_model.pb"))))
-        ),
+        network(lambda image: beside(image, tf.strings.length(tf.io.read_file(str(folder / "saved_model.pb"))))),
     )
 
 
@@ -627,18 +609,14 @@ def iterator(image, w):
 
 @hostile("refused", says="ImmutableConst")
 def constant_mapped_from_a_file(image, w):
-    return beside(
-        image, tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=str(w.secret))
-    )
+    return beside(image, tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name=str(w.secret)))
 
 
 @hostile("refused", says="RestoreV2")
 def reader_of_another_checkpoint(image, w):
     return beside(
         image,
-        tf.raw_ops.RestoreV2(
-            prefix=str(w.secret), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32]
-        )[0],
+        tf.raw_ops.RestoreV2(prefix=str(w.secret), tensor_names=["a"], shape_and_slices=[""], dtypes=[tf.float32])[0],
     )
 
 
@@ -755,9 +733,7 @@ def numpy_function(image, w):
 
 @hostile("refused", says="SymbolicGradient")
 def gradient_of_a_reader(image, w):
-    reading = tf.function(
-        lambda x: x + tf.cast(tf.strings.length(tf.io.read_file(str(w.secret))), tf.float32)
-    )
+    reading = tf.function(lambda x: x + tf.cast(tf.strings.length(tf.io.read_file(str(w.secret))), tf.float32))
     concrete = reading.get_concrete_function(tf.TensorSpec([None, SIDE, SIDE, 3]))
     return tf.raw_ops.SymbolicGradient(input=[image, image], Tout=[tf.float32], f=concrete)[0]
 
@@ -766,9 +742,7 @@ def gradient_of_a_reader(image, w):
 def compiled_module(folder: Path, w: World) -> None:
     graph = network(lambda image: tf.identity(image, name="entrance"))
     entrance = next(one for one in graph.node if one.name == "entrance")
-    entrance.CopyFrom(
-        node("XlaCallModule", "entrance", "image", Tin=[FLOAT], Tout=[FLOAT], version=AttrValue(i=5))
-    )
+    entrance.CopyFrom(node("XlaCallModule", "entrance", "image", Tin=[FLOAT], Tout=[FLOAT], version=AttrValue(i=5)))
     entrance.attr["module"].s = b"x"
     entrance.attr["Sout"].list.shape.append(shape(-1, SIDE, SIDE, 3))
     save(folder, graph)
@@ -802,9 +776,7 @@ def division_by_zero_of_constants(image, w):
 def functions_that_double(folder: Path, w: World) -> None:
     """40 functions, each calls the next twice: 2^40 operations."""
     functions = [
-        function(
-            f"f{i}", call("a", f"f{i + 1}", "x"), call("b", f"f{i + 1}", "a:output:0"), result="b:output:0"
-        )
+        function(f"f{i}", call("a", f"f{i + 1}", "x"), call("b", f"f{i + 1}", "a:output:0"), result="b:output:0")
         for i in range(40)
     ]
     functions.append(function("f40", node("Neg", "n", "x", T=FLOAT), result="n:y:0"))
@@ -956,9 +928,7 @@ def _variable(folder: Path, declared: list[int], name: str = "weight") -> MetaGr
         session.run(v1.global_variables_initializer())
         saver = v1.train.Saver([weight])
         (folder / "variables").mkdir(parents=True)
-        saver.save(
-            session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False
-        )
+        saver.save(session, str(folder / "variables" / "variables"), write_meta_graph=False, write_state=False)
         meta = save(folder, graph.as_graph_def())
     meta.saver_def.CopyFrom(saver.as_saver_def())
     for one in meta.graph_def.node:
@@ -977,18 +947,14 @@ def variable_of_another_shape(folder: Path, w: World) -> None:
 @case("unusable", says="the variables need")
 def index_that_promises_too_much(folder: Path, w: World) -> None:
     _variable(folder, [3])
-    write_index(
-        folder, {"weight": BundleEntryProto(dtype=FLOAT, shape=shape(100_000, 100_000), size=4 * 10**10)}
-    )
+    write_index(folder, {"weight": BundleEntryProto(dtype=FLOAT, shape=shape(100_000, 100_000), size=4 * 10**10)})
 
 
 @case("unusable", says="no numbers")
 def index_of_variants(folder: Path, w: World) -> None:
     """A variant is decoded by whatever is registered for it."""
     _variable(folder, [3])
-    write_index(
-        folder, {"weight": BundleEntryProto(dtype=tf.variant.as_datatype_enum, shape=shape(3), size=12)}
-    )
+    write_index(folder, {"weight": BundleEntryProto(dtype=tf.variant.as_datatype_enum, shape=shape(3), size=12)})
 
 
 @case("unusable", says="variables.*")
@@ -1007,12 +973,7 @@ def write_index(folder: Path, entries: dict[str, BundleEntryProto]) -> None:
     data += _block([])
     index_at = len(data)
     data += _block([(b"\xff", _varint(0) + _varint(meta_at - 5))])
-    handles = (
-        _varint(meta_at)
-        + _varint(index_at - meta_at - 5)
-        + _varint(index_at)
-        + _varint(len(data) - index_at - 5)
-    )
+    handles = _varint(meta_at) + _varint(index_at - meta_at - 5) + _varint(index_at) + _varint(len(data) - index_at - 5)
     footer = handles.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
     (folder / "variables" / "variables.index").write_bytes(data + footer)
 

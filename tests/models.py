@@ -368,9 +368,7 @@ def _save(model, folder: Path) -> None:
         model.export(str(folder), verbose=False)
 
 
-def keras_case(
-    k, architecture: Callable, patched: dict, gain: float = 1.0, trained: bool = False, **more
-) -> Case:
+def keras_case(k, architecture: Callable, patched: dict, gain: float = 1.0, trained: bool = False, **more) -> Case:
     """A case whose reference is the Keras model rebuilt; `trained` adds an optimizer and its slots."""
 
     def write(folder: Path) -> Reference:

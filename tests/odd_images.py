@@ -217,9 +217,7 @@ def tiff(
         data = struct.pack(order + kind * len(values), *values)
         if len(data) > 4:
             data, extra = struct.pack(order + "L", far + len(extra)), extra + data
-        directory += struct.pack(order + "HHL", tag, {"H": 3, "L": 4}[kind], len(values)) + data.ljust(
-            4, b"\0"
-        )
+        directory += struct.pack(order + "HHL", tag, {"H": 3, "L": 4}[kind], len(values)) + data.ljust(4, b"\0")
     start = (b"II" if order == "<" else b"MM") + struct.pack(order + "HL", 42, 8)
     return start + directory + b"\0\0\0\0" + extra + body
 
@@ -307,13 +305,9 @@ def _png(shelf: _Shelf) -> None:
     shelf.drawn("png-unknown-chunk.png", png(RGB, 8, 2, chunk(b"abCd", b"x" * 70000)), RGB)
     body = zlib.compress(scanlines(RGB, 8))
     parts = [chunk(b"IDAT", body[i : i + 1]) + chunk(b"IDAT") for i in range(len(body))]
-    shelf.drawn(
-        "png-pixels-in-pieces.png", PNG + header(WIDTH, HEIGHT) + b"".join(parts) + chunk(b"IEND"), RGB
-    )
+    shelf.drawn("png-pixels-in-pieces.png", PNG + header(WIDTH, HEIGHT) + b"".join(parts) + chunk(b"IEND"), RGB)
     more = zlib.compress(scanlines(RGB, 8) + b"\0" * 5000)
-    shelf.drawn(
-        "png-too-many-rows.png", PNG + header(WIDTH, HEIGHT) + chunk(b"IDAT", more) + chunk(b"IEND"), RGB
-    )
+    shelf.drawn("png-too-many-rows.png", PNG + header(WIDTH, HEIGHT) + chunk(b"IDAT", more) + chunk(b"IEND"), RGB)
     for key in (
         b"transparency",
         b"exif",
@@ -394,9 +388,7 @@ def _png_broken(shelf: _Shelf) -> None:
     shelf.failed("png-depth-3.png", PNG + header(WIDTH, HEIGHT, 3, 0) + body + ends, "damaged")
     shelf.failed("png-colour-7.png", PNG + header(WIDTH, HEIGHT, 8, 7) + body + ends, "damaged")
     for colour, samples in ((0, GRAY), (2, RGB), (6, RGBA)):
-        few = chunk(
-            b"IDAT", zlib.compress(scanlines(samples[:-1], 8))
-        )  # a sound stream, the last row is not in it
+        few = chunk(b"IDAT", zlib.compress(scanlines(samples[:-1], 8)))  # a sound stream, the last row is not in it
         data = PNG + header(WIDTH, HEIGHT, 8, colour) + few + ends
         shelf.failed(f"png-last-row-missing-{colour}.png", data, "truncated")
     passes = b"".join(scanlines(RGB[y::dy, x::dx], 8) for y, dy, x, dx in _ADAM7[:-1])
@@ -447,9 +439,7 @@ def _jpeg(shelf: _Shelf) -> None:
         ("text", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02six\0\0\0\0\0"),
     ):
         shelf.drawn(f"jpeg-exif-{name}.jpg", saved(RGB, "JPEG", exif=data, **fine), RGB, 8)
-    shelf.cut(
-        "jpeg", ".jpg", good, (10, 30, 200, 0.3, 0.5, 0.7, 0.9, -30, -10, -2, -1), "truncated", "damaged"
-    )
+    shelf.cut("jpeg", ".jpg", good, (10, 30, 200, 0.3, 0.5, 0.7, 0.9, -30, -10, -2, -1), "truncated", "damaged")
     late = saved(RGB, "JPEG", progressive=True, **fine)
     shelf.cut("jpeg-progressive", ".jpg", late, (0.3, 0.6, 0.9, -2), "truncated")
     shelf.cut("jpeg-start", ".jpg", good, (1, 2), "format")
@@ -524,9 +514,7 @@ def _bmp(shelf: _Shelf) -> None:
     shelf.drawn("bmp-run-length.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, runs), RAMP[GRAY])
     shelf.drawn("bmp-palette.bmp", bmp(WIDTH, HEIGHT, 8, 0, palette, GRAY[::-1].tobytes()), RAMP[GRAY])
     shelf.cut("bmp", ".bmp", good, (3, 20, 60, 0.5, -1), "truncated", "damaged")
-    shelf.failed(
-        "bmp-run-length-garbage.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, b"\0\2"), "truncated", "damaged"
-    )
+    shelf.failed("bmp-run-length-garbage.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, b"\0\2"), "truncated", "damaged")
     shelf.failed("bmp-depth-13.bmp", bmp(WIDTH, HEIGHT, 13, 0, b"", bytes(9999)), "damaged")
     shelf.failed("bmp-text.bmp", b"BM is also how a text may begin\n", "damaged", "truncated")
 
@@ -556,16 +544,12 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.drawn("tiff-alpha-multiplied.tif", tiff(RGBA.shape, 8, 2, multiplied.tobytes(), t338=[1]), twin, 2)
     shelf.drawn("tiff-fourth-channel-unused.tif", tiff(RGBA.shape, 8, 2, RGBA.tobytes(), t338=[0]), RGB)
     pair = np.dstack([GRAY, ALPHA])
-    shelf.drawn(
-        "tiff-gray-alpha.tif", tiff(pair.shape, 8, 1, pair.tobytes(), t338=[2]), over_white(GRAY, ALPHA), 1
-    )
+    shelf.drawn("tiff-gray-alpha.tif", tiff(pair.shape, 8, 1, pair.tobytes(), t338=[2]), over_white(GRAY, ALPHA), 1)
     ink = np.dstack([255 - RGB, GRAY // 4])
     paper = np.rint((255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255).astype(np.uint8)
     shelf.drawn("tiff-cmyk.tif", tiff(ink.shape, 8, 5, ink.tobytes()), paper, 2)
     lab = np.dstack([GRAY, GRAY * 0 + 20, GRAY * 0 + 226])  # a = 20, b = -30, as signed bytes
-    shelf.drawn(
-        "tiff-lab.tif", tiff(lab.shape, 8, 8, lab.tobytes()), _lab_to_srgb(GRAY / 2.55, 20.0, -30.0), 5
-    )
+    shelf.drawn("tiff-lab.tif", tiff(lab.shape, 8, 8, lab.tobytes()), _lab_to_srgb(GRAY / 2.55, 20.0, -30.0), 5)
     shelf.drawn("tiff-big.tif", saved(RGB, "TIFF", big_tiff=True), RGB)
     shelf.drawn("tiff-two-pages.tif", saved(RGB, "TIFF", **film()), RGB)
     here = tiff(GRAY.shape, 8, 1, GRAY.tobytes())
@@ -580,9 +564,7 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.cut("tiff-start", ".tif", good, (2, 3), "format")
     packed_up = saved(RGB, "TIFF", compression="tiff_lzw")
     shelf.cut("tiff-lzw", ".tif", packed_up, (0.3, 0.9, -1), "truncated", "damaged")
-    shelf.failed(
-        "tiff-far-directory.tif", b"II*\0" + struct.pack("<L", 2**31) + bytes(99), "truncated", "damaged"
-    )
+    shelf.failed("tiff-far-directory.tif", b"II*\0" + struct.pack("<L", 2**31) + bytes(99), "truncated", "damaged")
     shelf.failed("tiff-no-directory.tif", b"II*\0\0\0\0\0", "truncated", "damaged")
     noisy = bytearray(saved(RGB, "TIFF", compression="jpeg"))
     noisy[noisy.index(b"\xff\xc0") + 4] = 3  # libtiff prints about this past Python
@@ -609,13 +591,9 @@ def _tiff_numbers(shelf: _Shelf) -> None:
         shape = GRAY.shape
         shelf.drawn(f"tiff-16-bit-{name}.tif", tiff(shape, 16, 1, WIDE.astype(u2).tobytes(), order), GRAY)
         signed = (GRAY.astype(int) * 100 - 12000).astype(i2)
-        shelf.drawn(
-            f"tiff-signed-16-bit-{name}.tif", tiff(shape, 16, 1, signed.tobytes(), order, 2), stretched
-        )
+        shelf.drawn(f"tiff-signed-16-bit-{name}.tif", tiff(shape, 16, 1, signed.tobytes(), order, 2), stretched)
         large = (GRAY.astype(np.int64) * 16_000_000 - 2_000_000_000).astype(i4)
-        shelf.drawn(
-            f"tiff-signed-32-bit-{name}.tif", tiff(shape, 32, 1, large.tobytes(), order, 2), stretched
-        )
+        shelf.drawn(f"tiff-signed-32-bit-{name}.tif", tiff(shape, 32, 1, large.tobytes(), order, 2), stretched)
         unit = (GRAY / 255).astype(f4)
         shelf.drawn(f"tiff-float-{name}.tif", tiff(shape, 32, 1, unit.tobytes(), order, 3), GRAY)
         wide = RGB.astype(order + "u2") * 257
@@ -623,9 +601,7 @@ def _tiff_numbers(shelf: _Shelf) -> None:
     shape = GRAY.shape
     huge = (GRAY.astype(np.int64) * 16_000_000).astype("<u4")
     shelf.drawn("tiff-unsigned-32-bit.tif", tiff(shape, 32, 1, huge.tobytes()), stretched)
-    shelf.drawn(
-        "tiff-16-bit-white-is-zero.tif", tiff(shape, 16, 0, (65535 - WIDE).astype("<u2").tobytes()), GRAY
-    )
+    shelf.drawn("tiff-16-bit-white-is-zero.tif", tiff(shape, 16, 0, (65535 - WIDE).astype("<u2").tobytes()), GRAY)
     twelve = GRAY.astype(int) * 4095 // 255
     twin = np.rint(twelve / 4095 * 255).astype(np.uint8)
     shelf.drawn("tiff-12-bit.tif", tiff(shape, 12, 1, packed(twelve, 12).tobytes()), twin)
@@ -635,9 +611,7 @@ def _tiff_numbers(shelf: _Shelf) -> None:
         stretched,
         1,
     )
-    shelf.drawn(
-        "tiff-float-huge.tif", tiff(shape, 32, 1, (GRAY * 1e36).astype("<f4").tobytes(), "<", 3), stretched, 1
-    )
+    shelf.drawn("tiff-float-huge.tif", tiff(shape, 32, 1, (GRAY * 1e36).astype("<f4").tobytes(), "<", 3), stretched, 1)
     tiny = (GRAY / 255e30).astype("<f4")
     shelf.drawn("tiff-float-tiny.tif", tiff(shape, 32, 1, tiny.tobytes(), "<", 3), np.zeros_like(GRAY))
     flat = np.full(shape, 7, "<i4")
@@ -647,9 +621,7 @@ def _tiff_numbers(shelf: _Shelf) -> None:
         holes[5, 5] = value
         shelf.failed(f"tiff-float-{name}.tif", tiff(shape, 32, 1, holes.tobytes(), "<", 3), "damaged")
     shelf.failed("tiff-float-64.tif", tiff(shape, 64, 1, (GRAY / 255).tobytes(), "<", 3), "damaged")
-    compressed = saved(
-        Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression="tiff_adobe_deflate"
-    )
+    compressed = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression="tiff_adobe_deflate")
     shelf.drawn("tiff-float-deflate.tif", compressed, GRAY)
 
 
@@ -736,9 +708,7 @@ def _sizes(shelf: _Shelf) -> None:
     dot = np.array([[[200, 30, 90]]], np.uint8)
     for form, tolerance in (("PNG", 0), ("BMP", 0), ("TIFF", 0), ("PPM", 0), ("GIF", 0), ("JPEG", 8)):
         shelf.drawn(f"one-pixel.{form.lower()}", saved(dot, form), dot, tolerance)
-    shelf.drawn(
-        "one-pixel-clear.png", png(np.zeros((1, 1, 4), int), 8, 6), np.full((1, 1, 3), WHITE, np.uint8)
-    )
+    shelf.drawn("one-pixel-clear.png", png(np.zeros((1, 1, 4), int), 8, 6), np.full((1, 1, 3), WHITE, np.uint8))
     for height, width in ((1, 30_000), (30_000, 1), (2, 20_000), (3, 1)):
         line = np.resize(RGB, (height, width, 3))
         shelf.drawn(f"size-{height}x{width}.png", saved(line, "PNG"), line)
@@ -837,9 +807,7 @@ def _file_types(shelf: _Shelf) -> None:
     shelf.path_failed("link-to-folder", link("link-to-folder.png", "."), "not-a-file")
     shelf.path_failed("link-to-zeros", link("link-to-zeros.png", "/dev/zero"), "not-a-file")
     shelf.path_failed("link-to-null", link("link-to-null.png", "/dev/null"), "not-a-file")
-    shelf.path_failed(
-        "link-to-terminal", link("link-to-terminal.png", "/dev/tty"), "not-a-file", "unreadable"
-    )
+    shelf.path_failed("link-to-terminal", link("link-to-terminal.png", "/dev/tty"), "not-a-file", "unreadable")
     shelf.path_failed("link-to-proc", link("link-to-proc.png", "/proc/version"), "empty")
     os.mkfifo(shelf.path("fifo.jpg"))
     shelf.path_failed("fifo", shelf.path("fifo.jpg"), "not-a-file")

@@ -98,7 +98,11 @@ def failures(out: Path) -> dict[str, str]:
 def odd(tmp_path_factory, model: Path) -> tuple[Path, list, subprocess.CompletedProcess]:
     """The catalogue, explained where the locale knows no character beyond ASCII."""
     folder = tmp_path_factory.mktemp("odd")
-    cases = [case for case in odd_images.catalogue(folder / "images") if os.path.dirname(case.path) == os.fsencode(folder / "images")]
+    cases = [
+        case
+        for case in odd_images.catalogue(folder / "images")
+        if os.path.dirname(case.path) == os.fsencode(folder / "images")
+    ]
     twins = folder / "twins"
     twins.mkdir()
     for case in cases:
@@ -154,7 +158,10 @@ def test_odd_images_give_the_maps_of_their_clean_twins(odd) -> None:
         got, want = np.load(os.fsdecode(picture)), np.load(folder / "out" / f"{case.name}.twin.png.guided.npy")
         if case.tolerance == 0:
             assert np.array_equal(got, want), case.name
-            drawn = [Image.open(os.fsdecode(name)) for name in (picture[:-3] + b"png", folder / "out" / f"{case.name}.twin.png.guided.png")]
+            drawn = [
+                Image.open(os.fsdecode(name))
+                for name in (picture[:-3] + b"png", folder / "out" / f"{case.name}.twin.png.guided.png")
+            ]
             assert np.array_equal(*map(np.asarray, drawn)), case.name
         else:  # a network with ReLUs is piecewise linear: a few gates may flip
             assert np.mean(np.abs(got - want) > 0.05 * np.abs(want).max()) < 0.25, case.name
@@ -219,7 +226,16 @@ def test_a_limit_on_file_sizes_is_a_full_disk(model: Path, photos: Path, done: P
     before = content(out)
     limit = max(map(len, before.values())) // 2
     (out / MANIFEST).unlink()
-    run = gradviz("explain", model, photos, "-o", out, "--force", cwd=tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    run = gradviz(
+        "explain",
+        model,
+        photos,
+        "-o",
+        out,
+        "--force",
+        cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
     assert run.returncode == 7
     assert "ulimit -f" in run.stderr and len(run.stderr.splitlines()) == 1
     assert content(out) == before
@@ -262,11 +278,15 @@ def test_killed_at_any_moment_the_next_run_completes(model: Path, photos: Path, 
     random, out, left = np.random.default_rng(11), tmp_path / "out", tmp_path / "scratch"
     left.mkdir()
     for moment in random.uniform(0.2, 5, 6):
-        process = start("explain", model, photos, "-o", out, "--raw", "--batch-size", "2", cwd=tmp_path, env={"TMPDIR": str(left)})
+        process = start(
+            "explain", model, photos, "-o", out, "--raw", "--batch-size", "2", cwd=tmp_path, env={"TMPDIR": str(left)}
+        )
         time.sleep(moment)
         stopped(process, signal.SIGKILL)
     assert (out / LOCK).read_text() or len(content(out)) == len(content(done))
-    assert gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path, env={"TMPDIR": str(left)}).returncode == 0
+    assert (
+        gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path, env={"TMPDIR": str(left)}).returncode == 0
+    )
     assert content(out) == content(done)
     assert files(out) == files(done)
     assert not list(left.iterdir())
@@ -290,12 +310,17 @@ def end_in_order(models: Path, tmp_path: Path, number: signal.Signals, moment: s
     out, left = tmp_path / "out", tmp_path / "scratch"
     left.mkdir()
     name = "hangs" if moment == "gradient" else "tiny"
-    process = start("explain", models / name, images, "-o", out, "--batch-size", "4", cwd=tmp_path, env={"TMPDIR": str(left)})
+    process = start(
+        "explain", models / name, images, "-o", out, "--batch-size", "4", cwd=tmp_path, env={"TMPDIR": str(left)}
+    )
     worker = until(lambda: child_running(process.pid, WORKER), what="the worker")
     if moment == "write":
         until(lambda: (out / MANIFEST).stat().st_size, what="the first line")
     if moment == "gradient":
-        until(lambda: processor_seconds(worker) > 0.5 and (time.sleep(1) or not is_loading(worker)), what="the endless loop")
+        until(
+            lambda: processor_seconds(worker) > 0.5 and (time.sleep(1) or not is_loading(worker)),
+            what="the endless loop",
+        )
     assert stopped(process, number, group) < 2
     assert process.returncode == 128 + number
     assert process.stderr.read() == b""
@@ -323,7 +348,11 @@ def is_loading(pid: int) -> bool:
 def test_no_reader_of_stdout_ends_the_run_quietly(model: Path, photos: Path, tmp_path: Path) -> None:
     arguments = " ".join(command("explain", model, photos, "-o", "out", "--print", "--batch-size", "2"))
     run = subprocess.run(
-        ["bash", "-c", f"{arguments} | head -1; exit ${{PIPESTATUS[0]}}"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        ["bash", "-c", f"{arguments} | head -1; exit ${{PIPESTATUS[0]}}"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
     assert run.stdout == "out/000/00000.png.guided.png\n"
     assert run.stderr == ""
@@ -370,7 +399,10 @@ def test_shards_are_disjoint_and_together_everything(model: Path, photos: Path, 
 def test_a_worker_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: Path, number: signal.Signals) -> None:
     images = pictures(tmp_path / "images", 300)
     process = start("explain", model, images, "-o", "out", "--batch-size", "4", "--timeout", "10", cwd=tmp_path)
-    until(lambda: (tmp_path / "out" / MANIFEST).exists() and (tmp_path / "out" / MANIFEST).stat().st_size, what="the first line")
+    until(
+        lambda: (tmp_path / "out" / MANIFEST).exists() and (tmp_path / "out" / MANIFEST).stat().st_size,
+        what="the first line",
+    )
     os.kill(child_running(process.pid, WORKER), number)
     stderr = process.communicate(timeout=120)[1].decode()
     assert process.returncode in (0, 3), stderr
@@ -383,7 +415,10 @@ def test_a_worker_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: Pa
 def test_a_decoder_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: Path) -> None:
     images = pictures(tmp_path / "images", 300)
     process = start("explain", model, images, "-o", "out", "--jobs", "1", cwd=tmp_path)
-    until(lambda: (tmp_path / "out" / MANIFEST).exists() and (tmp_path / "out" / MANIFEST).stat().st_size, what="the first line")
+    until(
+        lambda: (tmp_path / "out" / MANIFEST).exists() and (tmp_path / "out" / MANIFEST).stat().st_size,
+        what="the first line",
+    )
     os.kill(until(lambda: child_running(process.pid, READER)), signal.SIGKILL)
     stderr = process.communicate(timeout=120)[1].decode()
     assert process.returncode in (0, 3), stderr
@@ -428,7 +463,10 @@ def test_three_images_in_a_row_mean_the_model(models: Path, tmp_path: Path) -> N
     assert run.returncode == 5
     *failed, last = run.stderr.splitlines()
     assert "eats_memory" in last and "3 different images in a row" in last
-    assert len(failed) == 3 and statuses(tmp_path / "out") == {"written": 9, "failed": 3}  # what was found by then stands
+    assert len(failed) == 3 and statuses(tmp_path / "out") == {
+        "written": 9,
+        "failed": 3,
+    }  # what was found by then stands
 
 
 # ---- odd surroundings
@@ -451,22 +489,39 @@ def test_stdout_that_cannot_be_written(model: Path, photos: Path, done: Path, tm
     out = shutil.copytree(done, tmp_path / "out")
     for end in (">&-", ">/dev/full"):
         arguments = " ".join(command("explain", model, photos, "-o", out, "--dry-run", "--force"))
-        run = subprocess.run(["bash", "-c", f"{arguments} {end}"], env=environment(), capture_output=True, text=True, cwd=tmp_path)
+        run = subprocess.run(
+            ["bash", "-c", f"{arguments} {end}"], env=environment(), capture_output=True, text=True, cwd=tmp_path
+        )
         assert run.returncode == 7
         assert "stdout" in run.stderr and len(run.stderr.splitlines()) == 1
 
 
 def test_names_of_any_kind_come_out_of_print0(model: Path, photos: Path, tmp_path: Path) -> None:
-    names = [b"new\nline.png", b"caf\xe9.png", b"it's \"x\".png", b"-o.png", "\u732b.png".encode()]
+    names = [b"new\nline.png", b"caf\xe9.png", b'it\'s "x".png', b"-o.png", "\u732b.png".encode()]
     folder = os.fsencode(tmp_path / "images")
     os.mkdir(folder)
     for name in names:
         shutil.copy(photos / "000" / "00000.png", os.path.join(folder, name))
     listed = b"\0".join(os.path.join(folder, name) for name in names)
-    run = gradviz("explain", model, "--files-from", "-", "-0", "-o", "out", "--print0", cwd=tmp_path, input=listed, text=False, env={"LANG": "C"})
+    run = gradviz(
+        "explain",
+        model,
+        "--files-from",
+        "-",
+        "-0",
+        "-o",
+        "out",
+        "--print0",
+        cwd=tmp_path,
+        input=listed,
+        text=False,
+        env={"LANG": "C"},
+    )
     assert (run.returncode, run.stderr) == (0, b"")
     assert sorted(run.stdout.split(b"\0")[:-1]) == sorted(b"out/" + name + b".guided.png" for name in names)
-    assert sorted(name for name in os.listdir(b"%s/out" % os.fsencode(tmp_path)) if name.endswith(b".png")) == sorted(name + b".guided.png" for name in names)
+    assert sorted(name for name in os.listdir(b"%s/out" % os.fsencode(tmp_path)) if name.endswith(b".png")) == sorted(
+        name + b".guided.png" for name in names
+    )
 
 
 def test_an_output_folder_inside_the_images(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -510,7 +565,9 @@ def descend(path: bytes) -> None:
     os.close(here)
 
 
-def test_scratch_folders_of_killed_runs_are_swept_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scratch_folders_of_killed_runs_are_swept_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     alive = scratch.Scratch()
     (tmp_path / f"{scratch.PREFIX}abcdefgh" / "deep").mkdir(parents=True)
@@ -519,7 +576,9 @@ def test_scratch_folders_of_killed_runs_are_swept_and_no_others(tmp_path: Path, 
     (tmp_path / f"{scratch.PREFIX}mine").mkdir(mode=0o700)
     (tmp_path / f"{scratch.PREFIX}qrstuvwx").symlink_to(tmp_path / f"{scratch.PREFIX}mine")
     assert scratch.sweep() == 1
-    assert sorted(path.name.removeprefix(scratch.PREFIX) for path in tmp_path.iterdir() if path != Path(alive.path)) == ["ijklmnop", "mine", "qrstuvwx"]
+    assert sorted(
+        path.name.removeprefix(scratch.PREFIX) for path in tmp_path.iterdir() if path != Path(alive.path)
+    ) == ["ijklmnop", "mine", "qrstuvwx"]
     alive.close()
     assert not os.path.exists(alive.path)
 
@@ -533,7 +592,9 @@ def terminal(*arguments, cwd: Path) -> tuple[int, str]:
 
     here, there = pty.openpty()
     termios.tcsetwinsize(here, (24, 60))
-    process = subprocess.Popen(command(*arguments), cwd=cwd, env=environment(), stdin=there, stdout=there, stderr=there, start_new_session=True)
+    process = subprocess.Popen(
+        command(*arguments), cwd=cwd, env=environment(), stdin=there, stdout=there, stderr=there, start_new_session=True
+    )
     os.close(there)
     sent = bytearray()
     while True:
@@ -563,7 +624,9 @@ def test_progress_on_a_terminal(model: Path, photos: Path, done: Path, tmp_path:
     code, sent = terminal("explain", model, images, "-o", out, cwd=tmp_path)
     assert code == 3
     assert "40/40 images, " in sent and "/s" in sent and " left" in sent and "1 failed" in sent
-    assert all(len(part) < 60 for part in sent.replace("\r", "\n").replace("\x1b[K", "").split("\n") if " images, " in part)
+    assert all(
+        len(part) < 60 for part in sent.replace("\r", "\n").replace("\x1b[K", "").split("\n") if " images, " in part
+    )
     failed, summary = screen(sent)
     assert failed.startswith("gradviz: ") and "00000.png" in failed
     assert summary.startswith("39 current, 1 failed in ")
@@ -575,11 +638,26 @@ def test_progress_on_a_terminal(model: Path, photos: Path, done: Path, tmp_path:
 def test_json_on_stderr(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     out = shutil.copytree(done, tmp_path / "out")
     (tmp_path / "bad.png").write_bytes(b"broken")
-    run = gradviz("explain", model, photos, "bad.png", "-o", out, "--log-format", "json", "-v", "--progress", "always", cwd=tmp_path)
+    run = gradviz(
+        "explain",
+        model,
+        photos,
+        "bad.png",
+        "-o",
+        out,
+        "--log-format",
+        "json",
+        "-v",
+        "--progress",
+        "always",
+        cwd=tmp_path,
+    )
     assert (run.returncode, run.stdout) == (3, "")
     events = list(lines(run.stderr))
     assert all({"time", "level", "event", "message"} <= event.keys() for event in events)
-    by_event = {name: [event for event in events if event["event"] == name] for name in ("image", "progress", "summary")}
+    by_event = {
+        name: [event for event in events if event["event"] == name] for name in ("image", "progress", "summary")
+    }
     assert len(by_event["image"]) == 41
     assert [event["kind"] for event in by_event["image"] if event["level"] == "error"] == ["format"]
     assert by_event["progress"][-1]["done"] == by_event["progress"][-1]["total"] == 41
@@ -602,7 +680,9 @@ def test_json_on_stderr(model: Path, photos: Path, done: Path, tmp_path: Path) -
         (["MODEL", "photos", "--config", "config.toml", "-o", "file"], 7),
     ],
 )
-def test_what_ends_a_run_is_json_too(model: Path, photos: Path, tmp_path: Path, arguments: list[str], code: int) -> None:
+def test_what_ends_a_run_is_json_too(
+    model: Path, photos: Path, tmp_path: Path, arguments: list[str], code: int
+) -> None:
     (tmp_path / "photos").symlink_to(photos)
     (tmp_path / "file").touch()
     (tmp_path / "held").mkdir()
@@ -636,7 +716,10 @@ def planned(model: Path, photos: Path, tmp_path: Path):
 def test_the_command_line_wins_over_the_environment_over_the_file(planned) -> None:
     assert planned(None, 'mode = "deconv"\nout = "a"') == "a/00000.png.deconv.png"
     assert planned({"GRADVIZ_EXPLAIN_MODE": "backprop"}, 'mode = "deconv"\nout = "a"') == "a/00000.png.backprop.png"
-    assert planned({"GRADVIZ_EXPLAIN_MODE": "backprop"}, 'mode = "deconv"', "-m", "guided") == "heatmaps/00000.png.guided.png"
+    assert (
+        planned({"GRADVIZ_EXPLAIN_MODE": "backprop"}, 'mode = "deconv"', "-m", "guided")
+        == "heatmaps/00000.png.guided.png"
+    )
     assert planned({"GRADVIZ_EXPLAIN_MODE": ""}, 'mode = "deconv"') == "heatmaps/00000.png.deconv.png"
 
 
@@ -645,7 +728,10 @@ def test_lists_and_switches_from_files_and_variables(planned) -> None:
     assert planned(None, 'mode = ["backprop", "deconv"]\nraw = true\nfail-fast = false') == both
     assert planned({"GRADVIZ_EXPLAIN_MODE": "backprop deconv", "GRADVIZ_EXPLAIN_RAW": "1"}) == both
     assert planned({"GRADVIZ_EXPLAIN_MODE": '["backprop", "deconv"]'}) == both
-    assert planned({"GRADVIZ_EXPLAIN_DRY_RUN": "yes", "GRADVIZ_EXPLAIN_BATCH_SIZE": "8"}) == "heatmaps/00000.png.guided.png"
+    assert (
+        planned({"GRADVIZ_EXPLAIN_DRY_RUN": "yes", "GRADVIZ_EXPLAIN_BATCH_SIZE": "8"})
+        == "heatmaps/00000.png.guided.png"
+    )
     assert planned(None, "batch-size = 8\nmax-pixels = '1M'\ntimeout = 2.5") == "heatmaps/00000.png.guided.png"
 
 
@@ -696,8 +782,12 @@ def test_lists_of_names(model: Path, photos: Path, done: Path, tmp_path: Path) -
     names = sorted((photos / "000").iterdir())
     for end, options in (("\n", []), ("\r\n", []), ("\0", ["-0"])):
         (tmp_path / "list").write_text(end.join(map(str, names)) + end + end)
-        run = gradviz("explain", model, "--files-from", "list", *options, "-o", out, "--raw", "--dry-run", "--force", cwd=tmp_path)
-        assert (run.returncode, run.stdout.splitlines()) == (0, [f"{out}/{name.name}.guided.png" for name in names]), run.stderr
+        run = gradviz(
+            "explain", model, "--files-from", "list", *options, "-o", out, "--raw", "--dry-run", "--force", cwd=tmp_path
+        )
+        assert (run.returncode, run.stdout.splitlines()) == (0, [f"{out}/{name.name}.guided.png" for name in names]), (
+            run.stderr
+        )
     empty = gradviz("explain", model, "--files-from", "-", "-o", out, cwd=tmp_path, stdin=subprocess.DEVNULL)
     assert empty.returncode == 4 and "--allow-empty" in empty.stderr
     (tmp_path / "list").write_text(f"{names[0]}\ngone.png\n")
@@ -722,7 +812,9 @@ def test_names_that_would_meet_are_refused_before_any_work(model: Path, photos: 
 
 
 def test_limits_are_kept_before_anything_is_read(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
-    run = gradviz("explain", model, photos / "000" / "00000.png", "-o", "out", "--max-file-size", "50", "--dry-run", cwd=tmp_path)
+    run = gradviz(
+        "explain", model, photos / "000" / "00000.png", "-o", "out", "--max-file-size", "50", "--dry-run", cwd=tmp_path
+    )
     assert run.returncode == 4 and "--max-file-size" in run.stderr
 
 
@@ -731,7 +823,9 @@ def test_the_gravest_code_is_returned(models: Path, tmp_path: Path) -> None:
     """A failed image, and time that is up."""
     images = pictures(tmp_path / "images", 4, bright=(3,))
     (images / "000" / "00000.png").write_bytes(b"broken")
-    run = gradviz("explain", models / "hangs", images, "-o", "out", "--batch-size", "1", "--max-duration", "12", cwd=tmp_path)
+    run = gradviz(
+        "explain", models / "hangs", images, "-o", "out", "--batch-size", "1", "--max-duration", "12", cwd=tmp_path
+    )
     assert run.returncode == 8, run.stderr
     assert "00000.png" in run.stderr.splitlines()[0] and "--max-duration" in run.stderr.splitlines()[-1]
     assert statuses(tmp_path / "out").get("failed") == 1
@@ -795,7 +889,9 @@ def test_a_torn_line_of_a_killed_run_is_tolerated(model: Path, photos: Path, don
         (["MODEL", "--files-from", "a\0b"], "--files-from"),
     ],
 )
-def test_arguments_that_mean_nothing(model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], named: str) -> None:
+def test_arguments_that_mean_nothing(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, arguments: list[str], named: str
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").symlink_to(photos)
     assert main(["explain", *(str(model) if part == "MODEL" else part for part in arguments)]) == 2
@@ -806,8 +902,13 @@ def test_arguments_that_mean_nothing(model: Path, photos: Path, tmp_path: Path, 
 
 def test_a_list_from_a_closed_stdin(model: Path, tmp_path: Path) -> None:
     arguments = " ".join(command("explain", model, "--files-from", "-"))
-    run = subprocess.run(["bash", "-c", f"exec {arguments} <&-"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert (run.returncode, run.stderr) == (2, "gradviz: --files-from -: stdin is closed; give it the list, or name a file\n")
+    run = subprocess.run(
+        ["bash", "-c", f"exec {arguments} <&-"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert (run.returncode, run.stderr) == (
+        2,
+        "gradviz: --files-from -: stdin is closed; give it the list, or name a file\n",
+    )
 
 
 def test_why_no_image_was_found(model: Path, photos: Path, tmp_path: Path) -> None:
@@ -821,7 +922,9 @@ def test_a_full_temporary_folder(model: Path, photos: Path, done: Path, tmp_path
     mounted(small, "size=64k")
     try:
         names = "".join(f"{photos}/{'x' * 100}{i}.png\n" for i in range(2000))
-        run = gradviz("explain", model, "--files-from", "-", "--dry-run", cwd=tmp_path, env={"TMPDIR": str(small)}, input=names)
+        run = gradviz(
+            "explain", model, "--files-from", "-", "--dry-run", cwd=tmp_path, env={"TMPDIR": str(small)}, input=names
+        )
         assert run.returncode == 7
         assert "temporary" in run.stderr and "TMPDIR" in run.stderr and len(run.stderr.splitlines()) == 1
         (small / "full").write_bytes(bytes(40_000))
@@ -894,5 +997,7 @@ def test_waiting_for_the_lock_ends_with_the_time_for_the_run(model: Path, photos
     with open(tmp_path / "out" / LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         begun = time.monotonic()
-        run = gradviz("explain", model, photos, "-o", "out", "--lock-wait", "100", "--max-duration", "0.5", cwd=tmp_path)
+        run = gradviz(
+            "explain", model, photos, "-o", "out", "--lock-wait", "100", "--max-duration", "0.5", cwd=tmp_path
+        )
     assert run.returncode == 11 and time.monotonic() - begun < 10

@@ -109,7 +109,9 @@ def test_signals_at_any_moment(model: Path, tmp_path: Path) -> None:
     left.mkdir()
     for i, moment in enumerate(random.uniform(0.0, 5, 30)):
         out, number = tmp_path / f"out{i}", (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[i % 3]
-        process = start("explain", model, images, "-o", out, "--batch-size", "2", cwd=tmp_path, env={"TMPDIR": str(left)})
+        process = start(
+            "explain", model, images, "-o", out, "--batch-size", "2", cwd=tmp_path, env={"TMPDIR": str(left)}
+        )
         time.sleep(moment)
         if process.poll() is None:
             longest = max(longest, stopped(process, number))
@@ -161,7 +163,9 @@ def status(pid: int, field: str) -> int:
     return 0
 
 
-def watched(*arguments, cwd: Path, env: dict | None = None, every: float = 0.5) -> tuple[subprocess.Popen, float, list[dict[str, int]]]:
+def watched(
+    *arguments, cwd: Path, env: dict | None = None, every: float = 0.5
+) -> tuple[subprocess.Popen, float, list[dict[str, int]]]:
     """Run to the end; kilobytes of the command, its worker and its decoders, again and again."""
     begun = time.monotonic()
     with open(cwd / "stderr", "wb") as stderr:
@@ -172,7 +176,10 @@ def watched(*arguments, cwd: Path, env: dict | None = None, every: float = 0.5) 
         for module in (WORKER, READER):
             if module not in pids and (pid := child_running(process.pid, module)):
                 pids[module] = pid
-        kilobytes = {"command": status(process.pid, "VmRSS"), **{module: status(pid, "VmRSS") for module, pid in pids.items()}}
+        kilobytes = {
+            "command": status(process.pid, "VmRSS"),
+            **{module: status(pid, "VmRSS") for module, pid in pids.items()},
+        }
         kilobytes["most"] = status(process.pid, "VmHWM")
         samples.append(kilobytes)
         time.sleep(every)
@@ -198,14 +205,27 @@ def test_a_hundred_thousand_images_in_flat_memory(model: Path, tmp_path: Path) -
         assert last < 1.1 * second
     assert samples[-1]["most"] < 100 * 1024
 
-    process, seconds, samples = watched("explain", model, images, "-o", "out", cwd=tmp_path, env=broken_tensorflow(tmp_path))
+    process, seconds, samples = watched(
+        "explain", model, images, "-o", "out", cwd=tmp_path, env=broken_tensorflow(tmp_path)
+    )
     assert (process.returncode, (tmp_path / "stderr").read_text()) == (0, "")
     assert not any(WORKER in sample for sample in samples)
     assert statuses(tmp_path / "out") == {"current": count}
     second, last = flat([sample["command"] for sample in samples])
-    print(f"nothing to do: {seconds:.1f} s, {count / seconds:.0f} images/s; {second / 1024:.1f} and {last / 1024:.1f} MiB")
+    print(
+        f"nothing to do: {seconds:.1f} s, {count / seconds:.0f} images/s; {second / 1024:.1f} and {last / 1024:.1f} MiB"
+    )
     assert last < 1.1 * second
-    forced = gradviz("explain", model, images / "000" / "000000.png", "-o", "out", "--force", cwd=tmp_path, env=broken_tensorflow(tmp_path))
+    forced = gradviz(
+        "explain",
+        model,
+        images / "000" / "000000.png",
+        "-o",
+        "out",
+        "--force",
+        cwd=tmp_path,
+        env=broken_tensorflow(tmp_path),
+    )
     assert forced.returncode != 0 and "no TensorFlow here" in forced.stderr  # the proof can fail
 
 
@@ -228,11 +248,15 @@ def test_a_million_names_cost_little_memory(model: Path, tmp_path: Path, source:
     if source == "folder":
         linked(tmp_path / "images", tmp_path / "image.png")
     else:
-        (tmp_path / "list").write_text("".join(f"/nowhere/{i // 1000:04}/{'x' * 40}{i:07}.png\n" for i in range(MILLION)))
+        (tmp_path / "list").write_text(
+            "".join(f"/nowhere/{i // 1000:04}/{'x' * 40}{i:07}.png\n" for i in range(MILLION))
+        )
         arguments = ["--files-from", tmp_path / "list"]
     if source == "compared":
         arguments += [tmp_path / "image.png", "--style", "panel", "-t", "top3"]
-    process, seconds, samples = watched("explain", model, *arguments, "-o", "out", "--shard", "1/1000", "--dry-run", cwd=tmp_path)
+    process, seconds, samples = watched(
+        "explain", model, *arguments, "-o", "out", "--shard", "1/1000", "--dry-run", cwd=tmp_path
+    )
     most = max(sample["most"] for sample in samples) / 1024
     print(f"\na million names ({source}): {seconds:.1f} s, {most:.0f} MiB at most")
     assert process.returncode in (0, 3, 4)
@@ -274,7 +298,9 @@ def normed(tmp_path_factory) -> Path:
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
             size = layer.gamma.shape[0]
-            layer.set_weights([random.uniform(*bounds, size) for bounds in ((0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.5, 1.5))])
+            layer.set_weights(
+                [random.uniform(*bounds, size) for bounds in ((0.5, 1.5), (-0.5, 0.5), (-0.5, 0.5), (0.5, 1.5))]
+            )
     folder = tmp_path_factory.mktemp("normed")
     network.export(str(folder / "model"), verbose=False)
     return folder / "model"
@@ -282,13 +308,29 @@ def normed(tmp_path_factory) -> Path:
 
 def test_a_picture_depends_on_its_image_alone(normed: Path, tmp_path: Path) -> None:
     names = [picture(tmp_path / "images" / f"{i:02}.png", i, (40 + 3 * i, 90 - i)) for i in range(24)]
-    options = ("--preprocess", "unit", "--mode", "all", "-t", "top2", "--style", "heatmap", "--style", "rgb", "--style", "panel", "--raw")
+    options = (
+        "--preprocess",
+        "unit",
+        "--mode",
+        "all",
+        "-t",
+        "top2",
+        "--style",
+        "heatmap",
+        "--style",
+        "rgb",
+        "--style",
+        "panel",
+        "--raw",
+    )
 
     def drawn(out: str, *more, images: list[Path] | None = None, cores: str = "") -> dict[str, bytes]:
         """Pictures of all images, or of these, on some cores."""
         arguments = command("explain", normed, *(images or names), "-o", out, *options, *more)
         prefix = ["taskset", "-c", cores] if cores else []
-        run = subprocess.run([*prefix, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200)
+        run = subprocess.run(
+            [*prefix, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200
+        )
         assert (run.returncode, run.stderr) == (0, ""), run.stderr
         return content(tmp_path / out)
 

@@ -27,7 +27,9 @@ def done(tmp_path_factory) -> Path:
     picture(folder / "photos" / "deep" / "b.png", 3, (90, 50))
     picture(folder / "photos" / ".hidden.png", 4)
     (folder / "photos" / "broken.png").write_bytes((folder / "photos" / "a.png").read_bytes()[:200])
-    run = gradviz("explain", demo.MODEL, "photos", "-o", "out", "-m", "all", "--raw", "-t", "top2", "-t", "3", cwd=folder)
+    run = gradviz(
+        "explain", demo.MODEL, "photos", "-o", "out", "-m", "all", "--raw", "-t", "top2", "-t", "3", cwd=folder
+    )
     (folder / "run.json").write_text(json.dumps({"code": run.returncode, "out": run.stdout, "err": run.stderr}))
     return folder
 
@@ -116,7 +118,19 @@ def test_whatever_changes_a_pixel_is_redone(done: Path) -> None:
 
 
 def test_a_dry_run_writes_nothing(done: Path) -> None:
-    run = gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "never", "--style", "gray", "--style", "panel", "--dry-run", cwd=done)
+    run = gradviz(
+        "explain",
+        demo.MODEL,
+        "photos/a.jpg",
+        "-o",
+        "never",
+        "--style",
+        "gray",
+        "--style",
+        "panel",
+        "--dry-run",
+        cwd=done,
+    )
     assert run.stdout.splitlines() == ["never/a.jpg.guided.gray.png", "never/a.jpg.panel.png"]
     assert not (done / "never").exists()
 
@@ -214,7 +228,9 @@ def test_demo_writes_all_modes_and_says_where_to_look(tmp_path: Path) -> None:
 
 def test_an_independent_reader_gets_the_documented_numbers(done: Path) -> None:
     """index = round(255 * |x| / scale), read with Pillow and NumPy alone."""
-    run = gradviz("explain", demo.MODEL, "photos/a.png", "-o", "read", "--size", "input", "--raw", "--gallery", cwd=done)
+    run = gradviz(
+        "explain", demo.MODEL, "photos/a.png", "-o", "read", "--size", "input", "--raw", "--gallery", cwd=done
+    )
     assert (run.returncode, run.stderr) == (0, "")
     drawn = Image.open(done / "read" / "a.png.guided.png")
     assert drawn.mode == "P"

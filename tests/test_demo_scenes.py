@@ -154,9 +154,7 @@ def classify():
     model = tf.saved_model.load(str(demo.MODEL))
 
     def run(images):
-        return model.signatures["serving_default"](image=tf.constant(images, tf.float32))[
-            "probabilities"
-        ].numpy()
+        return model.signatures["serving_default"](image=tf.constant(images, tf.float32))["probabilities"].numpy()
 
     run.model = model  # else its variables are deleted
     return run
@@ -186,7 +184,5 @@ def test_the_shipped_model_is_sure_of_the_sample_images(classify):
     opened = (Image.open(demo.IMAGES / name).convert("RGB") for name in samples.SAMPLES)
     images = np.stack([image.resize((train.SIZE, train.SIZE), Image.Resampling.BILINEAR) for image in opened])
     scores = classify(images)
-    assert [scenes.CLASSES[best] for best in scores.argmax(axis=1)] == [
-        name.split("-")[0] for name in samples.SAMPLES
-    ]
+    assert [scenes.CLASSES[best] for best in scores.argmax(axis=1)] == [name.split("-")[0] for name in samples.SAMPLES]
     assert scores.max(axis=1).min() > 0.9

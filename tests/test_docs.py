@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from gradviz_cli.cli import COMMANDS, gradviz
+from gradviz_cli.cli.config import tomllib
 from gradviz_cli.cli.explain import command as explain
-from gradviz_cli.cli.options import tomllib
 from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import ExitCode
 from gradviz_cli.rules import RULES
@@ -35,7 +35,9 @@ def test_every_mode_and_style_is_explained() -> None:
 
 
 def test_every_option_named_in_the_readme_exists() -> None:
-    known = {name for word in COMMANDS for parameter in gradviz.get_command(None, word).params for name in parameter.opts}
+    known = {
+        name for word in COMMANDS for parameter in gradviz.get_command(None, word).params for name in parameter.opts
+    }
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", README))
     assert named <= known
 
@@ -49,7 +51,9 @@ def test_every_command_has_help_that_fits_on_a_screen() -> None:
 
 def test_help_all_shows_every_option() -> None:
     shown = CliRunner().invoke(explain, ["--help-all"], terminal_width=100).output
-    assert all(max(parameter.opts, key=len) in shown for parameter in explain.params if parameter.opts[0].startswith("-"))
+    assert all(
+        max(parameter.opts, key=len) in shown for parameter in explain.params if parameter.opts[0].startswith("-")
+    )
 
 
 def test_pictures_and_files_that_the_readme_names_exist() -> None:
@@ -81,7 +85,14 @@ def cron_line(tmp_path: Path, prefix: str) -> subprocess.CompletedProcess:
     (tmp_path / "gradviz").write_text(f"#!/bin/sh\n{prefix}\n")
     (tmp_path / "gradviz").chmod(0o755)
     surroundings = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "SHELL": "/bin/sh", "LOGNAME": "nobody"}
-    return subprocess.run(["/bin/sh", "-c", line], cwd=tmp_path, env=surroundings, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 @pytest.mark.parametrize(("code", "mailed"), [(0, False), (3, True), (8, False), (143, True)])

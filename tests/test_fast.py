@@ -64,7 +64,10 @@ def test_many_targets_are_each_what_the_reference_says(network) -> None:
     for mode in MODES:
         for place, target in enumerate(targets):
             classes = order[:, -1 - target] if target < 0 else np.full(len(pixels), target)
-            want = [attribution(reference(mode), image[None], int(index)).attribution for image, index in zip(pixels, classes, strict=True)]
+            want = [
+                attribution(reference(mode), image[None], int(index)).attribution
+                for image, index in zip(pixels, classes, strict=True)
+            ]
             assert difference(maps(found, mode, place), np.concatenate(want)) < 1e-4
             assert [row.index[place] for row in found] == classes.tolist()
 
@@ -105,7 +108,9 @@ def test_no_scores_are_null_in_what_is_written(tmp_path: Path) -> None:
     assert gradviz("gallery", "out1", cwd=tmp_path).returncode == 0
 
 
-@pytest.mark.parametrize("more", [("-m", "guided", "-t", "2"), ("-m", "deconv"), ("-m", "deconv", "-t", "2", "--style", "panel")])
+@pytest.mark.parametrize(
+    "more", [("-m", "guided", "-t", "2"), ("-m", "deconv"), ("-m", "deconv", "-t", "2", "--style", "panel")]
+)
 def test_no_scores_where_they_are_needed_is_a_usage_error(tmp_path: Path, more: tuple[str, ...]) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "a.png").touch()
@@ -118,7 +123,9 @@ def test_no_scores_where_they_are_needed_is_a_usage_error(tmp_path: Path, more: 
 
 def test_bfloat16_is_near_and_not_the_same(network) -> None:
     folder, _, pixels = network
-    exact, coarse = (maps(rows(folder, pixels, [2], ("backprop",), precision=each), "backprop") for each in ("float32", "bfloat16"))
+    exact, coarse = (
+        maps(rows(folder, pixels, [2], ("backprop",), precision=each), "backprop") for each in ("float32", "bfloat16")
+    )
     assert 1e-4 < difference(coarse, exact) < 0.2
 
 
@@ -191,7 +198,9 @@ print("keras.src" in sys.modules, any(isinstance(each, lean._Absent) for each in
 INSISTS = "lean._Absent.find_spec = lambda *_: (_ for _ in ()).throw(ImportError('no Keras'))"
 
 
-@pytest.mark.parametrize(("before", "has_keras"), [("", False), (INSISTS, True)], ids=["as it is", "a TensorFlow that insists"])
+@pytest.mark.parametrize(
+    ("before", "has_keras"), [("", False), (INSISTS, True)], ids=["as it is", "a TensorFlow that insists"]
+)
 def test_tensorflow_comes_without_keras_where_it_can(before: str, has_keras: bool) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", IMPORTS.format(before=before)]

@@ -136,9 +136,7 @@ def test_one_image_under_two_spellings_is_one(here: Path) -> None:
 def test_torn_and_foreign_lines_are_passed_over(here: Path) -> None:
     explained()
     with open("maps/manifest.jsonl", "ab") as book:
-        book.write(
-            b'[1]\n{"image": 3, "status": "written"}\n{"image": "x", "status": "new"}\n\xff\n{"image": "pho'
-        )
+        book.write(b'[1]\n{"image": 3, "status": "written"}\n{"image": "x", "status": "new"}\n\xff\n{"image": "pho')
     assert only(collected())["name"] == "a.jpg"
 
 
@@ -229,9 +227,7 @@ def test_how_pictures_were_made_is_said_once_for_all_styles_of_a_run(here: Path)
     told = {"clip": 99.0, "scale": "shared", "fit": "crop", "mode": ["guided"], "target": ["top1"]}
     looks = {"heatmap": {"colormap": "magma"}, "gray": {}, "overlay": {"colormap": "magma", "alpha": 0.4}}
     names = [
-        draw(
-            out, source, "a.jpg", "guided", style, clip=99.0, options={**told, **look, "style": style}, **look
-        )
+        draw(out, source, "a.jpg", "guided", style, clip=99.0, options={**told, **look, "style": style}, **look)
         for style, look in looks.items()
     ]
     log(out, source, names)
@@ -249,17 +245,13 @@ def test_numbers_that_json_does_not_have_become_null(here: Path) -> None:
     assert only(data)["scales"] == [[0, None]]
 
 
-@pytest.mark.parametrize(
-    "key", ["image", "source", "outputs", "targets", "error", "time", "status", "sha256"]
-)
+@pytest.mark.parametrize("key", ["image", "source", "outputs", "targets", "error", "time", "status", "sha256"])
 @pytest.mark.parametrize("value", [None, 3, "", "\0", "\ud800", [], [[]], {}, ["../x.png"], float("inf")])
 def test_a_damaged_line_never_stops_the_page(key: str, value: object, here: Path) -> None:
     explained("a.jpg")
     explained("b.jpg")
     lines = Path("maps/manifest.jsonl").read_text().splitlines()
-    Path("maps/manifest.jsonl").write_text(
-        "\n".join([lines[0], json.dumps({**json.loads(lines[1]), key: value})])
-    )
+    Path("maps/manifest.jsonl").write_text("\n".join([lines[0], json.dumps({**json.loads(lines[1]), key: value})]))
     page = gallery.write(Path("maps"))
     assert "a.jpg" in [image["name"] for image in json.loads(embedded(page))["images"]]
 
@@ -361,9 +353,7 @@ def hostile(here: Path) -> Path:
 
 
 def embedded(page: Path) -> str:
-    (data,) = re.findall(
-        r'<script type="application/json" id="data">(.*?)</script>', page.read_text("ascii"), re.S
-    )
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("ascii"), re.S)
     return data
 
 
@@ -589,9 +579,7 @@ class Browser:
         self.driver.execute_script("console.error('last word')")
         found: list[str] = []
         while not any("last word" in message for message in found):
-            found += [
-                entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"
-            ]
+            found += [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "DEBUG"]
         return [message for message in found if "last word" not in message]
 
     def requests(self) -> list[str]:
@@ -651,9 +639,7 @@ def page(here: Path) -> Path:
         status="failed",
         error={"kind": "truncated", "message": "ends too early"},
     )
-    log(
-        out, photo(Path("photos/z.jpg")), status="zero", error={"kind": "zero", "message": "guided: all zero"}
-    )
+    log(out, photo(Path("photos/z.jpg")), status="zero", error={"kind": "zero", "message": "guided: all zero"})
     return gallery.write(out)
 
 
@@ -676,9 +662,7 @@ def test_modes_styles_and_targets_switch(browser: Browser, page: Path) -> None:
     browser.open(page)
 
     def shown() -> list[str]:
-        return browser.js(
-            "[...document.querySelectorAll('[data-at=\"2\"] img')].map((img) => img.getAttribute('src'))"
-        )
+        return browser.js("[...document.querySelectorAll('[data-at=\"2\"] img')].map((img) => img.getAttribute('src'))")
 
     assert shown() == ["../photos/a.jpg", "a.jpg.backprop.png", "a.jpg.guided.png"]
     browser.choose("mode", "guided")
@@ -881,9 +865,7 @@ def test_nothing_leaves_the_page_even_if_it_tried(browser: Browser, page: Path, 
     tries = f"void Object.assign(new Image(), {{src: '{address}/image'}}); fetch('{address}/fetch').catch(() => 0)"
     browser.open(page)
     browser.js("window.refused = []")
-    browser.js(
-        "addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective))"
-    )
+    browser.js("addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective))")
     browser.driver.execute_script(tries)
     browser.until("refused.length === 2")
     assert set(browser.js("refused")) == {"connect-src", "img-src"}
@@ -892,9 +874,7 @@ def test_nothing_leaves_the_page_even_if_it_tried(browser: Browser, page: Path, 
 
 def test_what_goes_wrong_on_a_page_would_be_seen(browser: Browser, here: Path, server) -> None:
     address, asked = server
-    Path("plain.html").write_text(
-        f"<img src='{address}/image'><img src='none.png'><script>nonsense()</script>"
-    )
+    Path("plain.html").write_text(f"<img src='{address}/image'><img src='none.png'><script>nonsense()</script>")
     browser.open(Path("plain.html"))
     assert asked[0] == "/image"
     assert f"{address}/image" in browser.requests()
@@ -948,9 +928,7 @@ def test_every_control_has_a_name(browser: Browser, page: Path) -> None:
     browser.one("[data-at='2']").click()
     tree = browser.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     roles = {"button", "slider", "radio", "checkbox", "combobox", "searchbox", "link", "image", "dialog"}
-    found = [
-        (node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]
-    ]
+    found = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in tree if not node["ignored"]]
     controls = [(role, name) for role, name in found if role in roles]
     assert {"button", "slider", "radio", "link", "dialog"} <= {role for role, _ in controls}
     assert [role for role, name in controls if not name.strip()] == []
@@ -993,9 +971,7 @@ def test_ten_thousand_images_open_and_are_searched(browser: Browser, here: Path,
     loaded = browser.js("performance.getEntriesByType('navigation')[0].loadEventEnd")
     with capsys.disabled():
         size = page.stat().st_size / 1e6
-        print(
-            f"\ngallery of 10,000 images, {size:.1f} MB: usable after {ready:.0f} ms, loaded after {loaded:.0f} ms"
-        )
+        print(f"\ngallery of 10,000 images, {size:.1f} MB: usable after {ready:.0f} ms, loaded after {loaded:.0f} ms")
     assert browser.one("#count").text == "10,000 images"
     assert len(browser.all(".card")) < 300
     browser.js("document.querySelector('.card').focus()")

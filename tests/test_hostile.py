@@ -390,9 +390,7 @@ def explain(folder: Path, tmp_path: Path, *options: str) -> tuple[subprocess.Com
     """Run `gradviz explain` on one image, in a folder of its own; (result, seconds)."""
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "tmp").mkdir()
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(
-        tmp_path / "a.png"
-    )
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (20, 20, 3)).astype(np.uint8)).save(tmp_path / "a.png")
     search = os.environ.get("PYTHONPATH", str(ROOT))
     search = search if str(ROOT) in search.split(os.pathsep) else f"{search}{os.pathsep}{ROOT}"
     env = {"PYTHONPATH": search, "TMPDIR": str(tmp_path / "tmp")}
@@ -769,9 +767,7 @@ def test_the_command_ends_in_order_with_a_worker_that_lies(
 
 
 def test_texts_are_made_printable_and_short() -> None:
-    assert wire.plain({"a\n": ["b\x1b", 1, None, {"c": "d\u202e"}]}) == {
-        "a\\n": ["b\\x1b", 1, None, {"c": "d\\u202e"}]
-    }
+    assert wire.plain({"a\n": ["b\x1b", 1, None, {"c": "d\u202e"}]}) == {"a\\n": ["b\\x1b", 1, None, {"c": "d\\u202e"}]}
     error = remote._as_exception({"class": "UsageError", "message": "x" * 10**6, "remedy": "y"}, "m")
     assert isinstance(error, UsageError)
     assert len(str(error)) < 1200

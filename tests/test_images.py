@@ -351,10 +351,7 @@ def test_no_other_plugin_is_asked():
         (OSError(errno.EIO, "I/O"), "damaged"),
         *[(kind("\x1b[31mred\nand more\x00"), "damaged") for kind in (ValueError, RuntimeError, SyntaxError)],
         *[(kind("x"), "damaged") for kind in (struct.error, zlib.error, KeyError, IndexError, OverflowError)],
-        *[
-            (kind(), "damaged")
-            for kind in (EOFError, AssertionError, TypeError, RecursionError, ZeroDivisionError)
-        ],
+        *[(kind(), "damaged") for kind in (EOFError, AssertionError, TypeError, RecursionError, ZeroDivisionError)],
     ],
     ids=repr,
 )
@@ -573,9 +570,7 @@ def centre(field: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", FITS)
-@pytest.mark.parametrize(
-    "size", [(480, 640), (640, 480), (100, 400), (400, 100), (48, 56), (30, 40), (97, 61)]
-)
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (100, 400), (400, 100), (48, 56), (30, 40), (97, 61)])
 def test_a_spot_lands_where_it_belongs(mode, size):
     geometry = Geometry(48, 56, fit=mode)
     seen, shown = spread(geometry, size)
@@ -648,9 +643,7 @@ def test_unfit_averages_on_the_way_down_and_is_smooth_on_the_way_up():
     assert np.abs(up[20, 16:-16] - want[16:-16]).max() < 1e-4
     mixed = unfit(field, Geometry(48, 56), (24, 112))  # one axis down, the other up
     assert np.allclose(mixed.mean(1), field.reshape(24, 2, 56).mean((1, 2)), atol=0.05)
-    assert np.array_equal(
-        unfit(np.full((48, 56), 2.5, np.float32), Geometry(48, 56), (99, 11)), np.full((99, 11), 2.5)
-    )
+    assert np.array_equal(unfit(np.full((48, 56), 2.5, np.float32), Geometry(48, 56), (99, 11)), np.full((99, 11), 2.5))
 
 
 def test_unfit_refuses_another_model_input():
@@ -818,12 +811,7 @@ def test_text_is_none_for_anything_torn(tmp_path):
         rewrite(path, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert read_text(path) is None
     path.write_bytes(whole)
-    assert (
-        read_text(path)
-        == read_text(str(path))
-        == read_text(bytes(path))
-        == '{"digest": "abc"}'
-    )
+    assert read_text(path) == read_text(str(path)) == read_text(bytes(path)) == '{"digest": "abc"}'
 
 
 def test_text_never_raises(tmp_path, no_hang):
@@ -872,9 +860,7 @@ def test_text_behind_other_chunks(tmp_path):
 def test_text_is_read_fast(tmp_path):
     """A rerun looks at every output; 10 microseconds were measured, 300 leave room for a busy machine."""
     path = tmp_path / "a.png"
-    write_whole(
-        path, encode_png(np.zeros((480, 640), np.uint8), PALETTE, "x" * 1000), sync=False
-    )
+    write_whole(path, encode_png(np.zeros((480, 640), np.uint8), PALETTE, "x" * 1000), sync=False)
     times = []
     for _ in range(300):
         start = time.perf_counter()
@@ -1067,9 +1053,7 @@ def test_disk_full(tmp_path):
 
 def test_full_file_system(tmp_path):
     """A tmpfs of 64 kB, where this process may mount one."""
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", tmp_path], capture_output=True).returncode:
         pytest.skip("no right to mount")
     try:
         path = tmp_path / "a.png"

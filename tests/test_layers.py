@@ -10,7 +10,22 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gradviz_cli"
 
 # A room may import itself and the rooms before it in its list. Of what it may not name, it knows nothing.
-COMMAND = "errors rules version files process plan images model draw batch gallery api demo cli".split()
+COMMAND = [
+    "errors",
+    "rules",
+    "version",
+    "files",
+    "process",
+    "plan",
+    "images",
+    "model",
+    "draw",
+    "batch",
+    "gallery",
+    "api",
+    "demo",
+    "cli",
+]
 WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker"]
 # What the worker shares with the command.
 GROUND = ["errors", "rules", "version", "files", "process"]
@@ -41,7 +56,11 @@ def imported(source: str) -> set[str]:
 
 def targets(name: str, source: str, known: set[str]) -> set[str]:
     """The modules of gradviz that a module imports."""
-    own = {dotted.removeprefix("gradviz_cli.").replace(".", "/") for dotted in imported(source) if dotted.startswith("gradviz_cli.")}
+    own = {
+        dotted.removeprefix("gradviz_cli.").replace(".", "/")
+        for dotted in imported(source)
+        if dotted.startswith("gradviz_cli.")
+    }
     own = {target for target in own if target in known}
     return own - {name} - {package for package in own for other in own if other.startswith(f"{package}/")}
 

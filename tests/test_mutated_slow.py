@@ -216,12 +216,8 @@ def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
         facts = model.load()
         shape = (*facts.size, facts.channels)
         small = np.prod(shape) <= 10 * np.prod(original.shape)
-        row = (
-            explained(model, shape) if small else None
-        )
-        outcome, message = (
-            ("fails", f"{row.kind}: {row.message}") if isinstance(row, ImageError) else ("runs", "")
-        )
+        row = explained(model, shape) if small else None
+        outcome, message = ("fails", f"{row.kind}: {row.message}") if isinstance(row, ImageError) else ("runs", "")
     except GradvizError as error:
         outcome, message = type(error).__name__, str(error)
     finally:
@@ -257,9 +253,7 @@ def _report(found: list[Fate]) -> None:
     print("\noutcomes:", dict(Counter(one.outcome for one in found)))
     crashed = [one for one in found if "crashed" in one.message]
     print("crashes contained:", len(crashed), "slowest:", max(one.seconds for one in found))
-    classes = Counter(
-        match[1] for one in found if (match := re.search(r"\((\w+(?:Error|Exception))\b", one.message))
-    )
+    classes = Counter(match[1] for one in found if (match := re.search(r"\((\w+(?:Error|Exception))\b", one.message)))
     print("exceptions that nobody foresaw:", dict(classes.most_common()))
     kinds = Counter(re.sub(r"[\d'\"].*|\(.*", "", one.message)[:60] for one in found if one.message)
     for message, count in kinds.most_common(25):
@@ -296,9 +290,7 @@ def test_most_damage_is_noticed(fates: list[Fate]) -> None:
 
 
 def test_a_hundred_through_the_command(originals, tmp_path: Path) -> None:
-    Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 30, 3)).astype(np.uint8)).save(
-        tmp_path / "a.png"
-    )
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (30, 30, 3)).astype(np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "tmp").mkdir()
 
     def command(number: int) -> tuple[int, str, int, str]:

@@ -39,9 +39,7 @@ def field(height=224, width=224) -> np.ndarray:
     return (1e-3 * np.sin(x / 9) * np.cos(y / 7)).astype(np.float32)
 
 
-def column(
-    style="heatmap", size=(224, 224), mode="guided", lines=("tabby", "score 0.93"), times=1.0, scale=None
-):
+def column(style="heatmap", size=(224, 224), mode="guided", lines=("tabby", "score 0.93"), times=1.0, scale=None):
     values = field(*size) * np.float32(times)
     if style in ("heatmap", "gray", "overlay"):
         values = np.abs(values)
@@ -151,9 +149,7 @@ def test_a_large_map_is_averaged_before_it_is_coloured():
 def test_odd_shapes_are_drawn_in_bounds(size):
     sheet = panel(source(*size), [column(size=size)], lines=("odd.png",))
     assert sheet.shape[0] < 900 and NARROWEST < sheet.shape[1] < 2 * LONGEST + 200
-    edge = np.concatenate(
-        [sheet[:8].ravel(), sheet[-8:].ravel(), sheet[:, :8].ravel(), sheet[:, -8:].ravel()]
-    )
+    edge = np.concatenate([sheet[:8].ravel(), sheet[-8:].ravel(), sheet[:, :8].ravel(), sheet[:, -8:].ravel()])
     assert (edge == 255).all()
 
 
@@ -198,8 +194,7 @@ def test_the_bar_runs_through_the_colours_of_its_map(style, words):
     thick = [(row == ramp).all() for row in under]
     assert sum(thick) >= 8
     low, high = (
-        next(w for w in words if w.text == label)
-        for label in (bar_labels(one.picture.scale)[k] for k in (0, -1))
+        next(w for w in words if w.text == label) for label in (bar_labels(one.picture.scale)[k] for k in (0, -1))
     )
     assert low.box[0] >= x and high.box[2] <= x + 224 + 1
     assert min(low.box[1], high.box[1]) >= y + 224 + np.flatnonzero(thick).max()
@@ -288,9 +283,7 @@ def test_words_do_not_overlap_in_the_narrowest_column(words):
 def test_words_are_large_and_dark_enough(size, words):
     sheet = panel(source(*size), [column(size=size)] * 3)
     for word in words:
-        linear = [
-            v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in word.ink
-        ]
+        linear = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in word.ink]
         contrast = 1.05 / (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
         assert contrast > 4.5  # WCAG AA
         assert word.size >= 14 and word.size > sheet.shape[1] / 90
@@ -299,9 +292,7 @@ def test_words_are_large_and_dark_enough(size, words):
 def glyphs() -> set[int]:
     """Code points that Pillow's font maps to a glyph, read from its `cmap` table (format 4): no drawing involved."""
     data = ImageFont.load_default(16).font_bytes
-    tables = {
-        data[k : k + 4]: struct.unpack(">II", data[k + 8 : k + 16]) for k in range(12, 12 + 16 * data[5], 16)
-    }
+    tables = {data[k : k + 4]: struct.unpack(">II", data[k + 8 : k + 16]) for k in range(12, 12 + 16 * data[5], 16)}
     start = tables[b"cmap"][0]
     found: set[int] = set()
     for k in range(struct.unpack(">H", data[start + 2 : start + 4])[0]):
@@ -371,9 +362,7 @@ def test_a_pillow_that_cannot_draw_text_is_named_with_the_remedy(monkeypatch):
 
     module._font.cache_clear()
     monkeypatch.setattr(ImageFont, "load_default", missing)
-    with pytest.raises(
-        UsageError, match=r"--style panel: this Pillow .* cannot draw text; install"
-    ) as caught:
+    with pytest.raises(UsageError, match=r"--style panel: this Pillow .* cannot draw text; install") as caught:
         panel(source(), [column()])
     assert caught.value.code == ExitCode.USAGE
     monkeypatch.undo()

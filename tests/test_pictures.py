@@ -121,9 +121,7 @@ def test_panels_have_a_scale_and_an_array_for_each_mode(photo: Path) -> None:
     assert len(scales) == 1  # shared by all modes and targets of the image
     arrays = {f"a.png.{mode}{target}.npy" for mode in modes for target in ("", ".top2")}
     assert {name for name in files(out) if name.endswith(".npy")} == arrays
-    found = {
-        mode: hashlib.sha256((out / f"a.png.{mode}.top2.npy").read_bytes()).hexdigest() for mode in modes
-    }
+    found = {mode: hashlib.sha256((out / f"a.png.{mode}.top2.npy").read_bytes()).hexdigest() for mode in modes}
     assert records[1]["npy"] == found
     assert explain(*look, "--dry-run", cwd=photo.parent).stdout == ""
     (out / "a.png.deconv.top2.npy").unlink()
@@ -176,17 +174,13 @@ def unfiltered(raw: bytes, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("style", "zero", "steps"), [("gray", 0, 255), ("signed", 128, 127)])
 def test_a_reader_of_the_file_formats_alone_gets_the_attribution_back(photo, style, zero, steps) -> None:
-    run = explain(
-        "--style", style, "--raw", "--size", "input", "--clip", "100", "-o", "out", cwd=photo.parent
-    )
+    run = explain("--style", style, "--raw", "--size", "input", "--clip", "100", "-o", "out", cwd=photo.parent)
     assert run.returncode == 0
     parts = chunks((photo.parent / f"out/a.png.guided.{style}.png").read_bytes())
     width, height, depth, kind = struct.unpack_from(">IIBB", parts[b"IHDR"])
     assert (depth, kind, len(parts[b"PLTE"])) == (8, 3, 768)  # 8 bits, palette
     index = unfiltered(zlib.decompress(parts[b"IDAT"]), height, width)
-    key, _, record = next(
-        iter(value for name, value in parts.items() if name in (b"tEXt", b"iTXt"))
-    ).partition(b"\0")
+    key, _, record = next(iter(value for name, value in parts.items() if name in (b"tEXt", b"iTXt"))).partition(b"\0")
     low, high = json.loads(record[record.index(b"{") :])["scale"]
     assert key == b"gradviz"
 

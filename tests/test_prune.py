@@ -63,7 +63,11 @@ class Out:
             status = path.lstat()
             data = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
             if path.name != LOCK:
-                found[str(path.relative_to(self.path))] = (stat.S_IFMT(status.st_mode), stat.S_ISDIR(status.st_mode) or status.st_mtime_ns, data)
+                found[str(path.relative_to(self.path))] = (
+                    stat.S_IFMT(status.st_mode),
+                    stat.S_ISDIR(status.st_mode) or status.st_mtime_ns,
+                    data,
+                )
         return found
 
 
@@ -126,7 +130,10 @@ def test_max_delete_is_all_or_nothing(out: Out, capfd) -> None:
         (out.photos / name).unlink()
     for most in (0, 3):
         assert prune("maps", "--max-delete", most) == 2
-        assert capfd.readouterr().err == f"gradviz: 4 files would be removed, more than --max-delete {most}; raise it, or look with --dry-run\n"
+        assert (
+            capfd.readouterr().err
+            == f"gradviz: 4 files would be removed, more than --max-delete {most}; raise it, or look with --dry-run\n"
+        )
         assert out.state() == before
     assert prune("maps", "--max-delete", 4) == 0
     assert {path.name for path in out.path.glob("*.guided.*")} == {"keep.jpg.guided.png", "keep.jpg.guided.npy"}
@@ -158,7 +165,11 @@ def test_an_image_that_is_something_else_now_is_not_gone(out: Out, kind: str) ->
     out.explained("a.jpg")
     image = out.photos / "a.jpg"
     image.unlink()
-    {"link": lambda: image.symlink_to(out.photos / "keep.jpg"), "dangling": lambda: image.symlink_to("nowhere"), "folder": image.mkdir}[kind]()
+    {
+        "link": lambda: image.symlink_to(out.photos / "keep.jpg"),
+        "dangling": lambda: image.symlink_to("nowhere"),
+        "folder": image.mkdir,
+    }[kind]()
     before = out.state()
     assert prune("maps") == 0
     assert out.state() == before
@@ -177,8 +188,28 @@ def test_no_file_outside_out_is_reached(out: Out, tmp_path: Path) -> None:
     (out.path / "linked").symlink_to(tmp_path / "other")
     (out.path / "link.png").symlink_to(victims[0])
     (out.path / "circle").symlink_to("circle")
-    names = ["../x.png", "sub/../../x.png", "../other/x.png", str(victims[0]), "//" + str(victims[0]), "linked/x.png", "link.png", "circle/x.png"]
-    names += ["linked/../x.png", "./../x.png", "\0.png", "\ud800/x.png", "x\ud800.png", ".", "", "/", "~/x.png", "y" * 300 + ".png"]
+    names = [
+        "../x.png",
+        "sub/../../x.png",
+        "../other/x.png",
+        str(victims[0]),
+        "//" + str(victims[0]),
+        "linked/x.png",
+        "link.png",
+        "circle/x.png",
+    ]
+    names += [
+        "linked/../x.png",
+        "./../x.png",
+        "\0.png",
+        "\ud800/x.png",
+        "x\ud800.png",
+        ".",
+        "",
+        "/",
+        "~/x.png",
+        "y" * 300 + ".png",
+    ]
     out.line(str(out.photos / "gone.jpg"), *names, sha256=dict.fromkeys(names, hash_))
     before = out.state()
     assert prune("maps") == 0
@@ -192,7 +223,9 @@ def test_only_pictures_and_arrays_that_are_plain_files_are_removed(out: Out) -> 
     os.mkfifo(out.path / "fifo.png")
     names = [*mine, "folder.png", "fifo.png", LOCK]
     hashes = {name: hashlib.sha256(mine.get(name, b"")).hexdigest() for name in names}
-    out.line(str(out.photos / "gone.jpg"), *names, MANIFEST, sha256={**hashes, MANIFEST: hashlib.sha256(b"").hexdigest()})
+    out.line(
+        str(out.photos / "gone.jpg"), *names, MANIFEST, sha256={**hashes, MANIFEST: hashlib.sha256(b"").hexdigest()}
+    )
     before = out.state()
     assert prune("maps") == 0
     assert out.state() == before
@@ -200,7 +233,20 @@ def test_only_pictures_and_arrays_that_are_plain_files_are_removed(out: Out) -> 
 
 @pytest.mark.parametrize(
     "source",
-    [None, 7, [], {}, "", "a.jpg", "../photos/a.jpg", "s3://bucket/a.jpg", "\0", "/\0/a.jpg", "/\ud800.jpg", "/" + "y" * 5000],
+    [
+        None,
+        7,
+        [],
+        {},
+        "",
+        "a.jpg",
+        "../photos/a.jpg",
+        "s3://bucket/a.jpg",
+        "\0",
+        "/\0/a.jpg",
+        "/\ud800.jpg",
+        "/" + "y" * 5000,
+    ],
 )
 def test_where_an_image_was_must_be_certain(out: Out, source: object) -> None:
     out.output("a.png")
@@ -214,7 +260,11 @@ def test_lines_of_any_kind_are_passed_over(out: Out) -> None:
     out.explained("a.jpg")
     gone = str(out.photos / "gone.jpg")
     odd = ["", "null", "[]", "7", '"x"', "{}", "{" * 5000, "[" * 100_000, '{"source": "torn', '{"source": 1e999}']
-    odd += [json.dumps({"source": gone, "outputs": outputs, "sha256": hashes}) for outputs in (None, 7, "a.png", [7, None, {}]) for hashes in (None, 7, [], {"a.png": 7})]
+    odd += [
+        json.dumps({"source": gone, "outputs": outputs, "sha256": hashes})
+        for outputs in (None, 7, "a.png", [7, None, {}])
+        for hashes in (None, 7, [], {"a.png": 7})
+    ]
     with open(out.path / MANIFEST, "ab") as book:
         book.write("\n".join(odd).encode() + b"\n\xff\xfe\0\n")
     out.explained("b.jpg")
@@ -234,7 +284,10 @@ def test_an_empty_place_of_images_is_taken_for_a_missing_disk(out: Out, capfd) -
     (out.photos / "disk").mkdir()  # what is left of a mount point
     assert prune("maps") == 2
     said = capfd.readouterr().err
-    assert said == f"gradviz: {out.photos}/disk/2023/a.jpg is gone, and {out.photos}/disk is empty; is a disk missing? --even-all removes the outputs all the same\n"
+    assert (
+        said
+        == f"gradviz: {out.photos}/disk/2023/a.jpg is gone, and {out.photos}/disk is empty; is a disk missing? --even-all removes the outputs all the same\n"
+    )
     assert out.state() == before
     assert prune("maps", "--dry-run") == 2
     assert prune("maps", "--even-all") == 0
@@ -267,7 +320,13 @@ def test_a_run_in_out_keeps_prune_away(out: Out, capfd) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert prune("maps") == prune("maps", "--dry-run") == prune("maps", "--lock-wait", "0.3") == 11
         said = capfd.readouterr().err.splitlines()
-    assert said == ["gradviz: maps: another run is writing there (process 1 on moon); let it finish, or wait with --lock-wait S"] * 3
+    assert (
+        said
+        == [
+            "gradviz: maps: another run is writing there (process 1 on moon); let it finish, or wait with --lock-wait S"
+        ]
+        * 3
+    )
     assert out.state() == before
     assert prune("maps") == 0
     assert (out.path / LOCK).read_text() == "process 1 on moon\n"  # the next run of explain still has to clean up
@@ -277,7 +336,10 @@ def test_a_run_in_out_keeps_prune_away(out: Out, capfd) -> None:
 def test_a_folder_without_a_manifest_is_refused_and_left_as_it_is(out: Out, capfd, place: str) -> None:
     before = sorted(Path(".").rglob("*"))
     assert prune(place) == 2
-    assert capfd.readouterr().err == f"gradviz: {place} holds no manifest.jsonl; give a folder that `gradviz explain` wrote\n"
+    assert (
+        capfd.readouterr().err
+        == f"gradviz: {place} holds no manifest.jsonl; give a folder that `gradviz explain` wrote\n"
+    )
     assert sorted(Path(".").rglob("*")) == before
 
 
@@ -300,14 +362,20 @@ def test_a_file_that_cannot_be_removed_ends_it(out: Out) -> None:
     out.explained("sub/a.jpg")
     shutil.rmtree(out.photos / "sub")
     bound = subprocess.run(["mount", "--bind", out.path / "sub", out.path / "sub"], capture_output=True)
-    if bound.returncode or subprocess.run(["mount", "-o", "remount,ro,bind", out.path / "sub"], capture_output=True).returncode:
+    if (
+        bound.returncode
+        or subprocess.run(["mount", "-o", "remount,ro,bind", out.path / "sub"], capture_output=True).returncode
+    ):
         pytest.skip("NOT TESTED: no right to mount a file system")
     try:
         run = gradviz("prune", "maps", cwd=out.path.parent)
     finally:
         subprocess.run(["umount", out.path / "sub"], check=True)
     assert run.returncode == 7
-    assert run.stderr == "gradviz: maps/sub/a.jpg.guided.npy: cannot be removed: Read-only file system; give write permission on its folder\n"
+    assert (
+        run.stderr
+        == "gradviz: maps/sub/a.jpg.guided.npy: cannot be removed: Read-only file system; give write permission on its folder\n"
+    )
 
 
 def test_stdout_that_is_closed_or_full(out: Out) -> None:
@@ -315,7 +383,9 @@ def test_stdout_that_is_closed_or_full(out: Out) -> None:
     (out.photos / "a.jpg").unlink()
     for end, code in ((">&-", 7), (">/dev/full", 7), ("| true", 7)):
         script = f"{' '.join(command('prune', 'maps', '-n'))} {end}; exit ${{PIPESTATUS[0]}}"
-        run = subprocess.run(["bash", "-c", script], cwd=out.path.parent, env=environment(), capture_output=True, text=True)
+        run = subprocess.run(
+            ["bash", "-c", script], cwd=out.path.parent, env=environment(), capture_output=True, text=True
+        )
         assert run.returncode in (code, 0 if "true" in end else code)
         assert "Traceback" not in run.stderr and (("stdout" in run.stderr) is ("true" not in end))
 
@@ -339,10 +409,15 @@ def test_after_it_the_gallery_and_the_next_run_work(tmp_path: Path) -> None:
     assert content(tmp_path / "maps") == {name: data for name, data in before.items() if name not in gone}
     page = gradviz("gallery", "maps", cwd=tmp_path)
     assert (page.returncode, page.stderr) == (0, "")
-    assert "a.png" in (tmp_path / "maps" / "index.html").read_text() and "c.png" not in (tmp_path / "maps" / "index.html").read_text()
+    assert (
+        "a.png" in (tmp_path / "maps" / "index.html").read_text()
+        and "c.png" not in (tmp_path / "maps" / "index.html").read_text()
+    )
     again = gradviz(*explain, "-v", cwd=tmp_path)
     assert again.returncode == 0 and "2 current in" in again.stderr
     shutil.move(tmp_path / "sub", tmp_path / "photos" / "sub")  # the image is back
     assert gradviz(*explain, cwd=tmp_path).returncode == 0
     assert content(tmp_path / "maps") == before
-    assert [record["status"] for record in records(tmp_path / "maps")] == ["written"] * 3 + ["current"] * 2 + ["current"] * 2 + ["written"]
+    assert [record["status"] for record in records(tmp_path / "maps")] == ["written"] * 3 + ["current"] * 2 + [
+        "current"
+    ] * 2 + ["written"]

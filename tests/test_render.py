@@ -170,9 +170,7 @@ def test_halves_are_rounded_alike_on_both_sides_of_zero():
 @pytest.mark.parametrize("style", ["heatmap", "gray", "signed"])
 def test_more_attribution_is_never_drawn_as_less(style):
     ramp = np.linspace(-2, 2, 4001, dtype=np.float32).reshape(1, -1)
-    intensity = (
-        STYLES[style].colour(ramp, scale=(0.0, 1.0) if style != "signed" else (-128 / 127, 1.0)).pixels[0]
-    )
+    intensity = STYLES[style].colour(ramp, scale=(0.0, 1.0) if style != "signed" else (-128 / 127, 1.0)).pixels[0]
     assert (np.diff(intensity.astype(int)) >= 0).all()
     assert intensity[0] == (1 if style == "signed" else 0) and intensity[-1] == 255
     assert len(np.unique(intensity)) == (255 if style == "signed" else 256)
@@ -185,9 +183,7 @@ def test_the_size_of_the_picture_does_not_change_the_scale():
     picture = STYLES["heatmap"].colour(larger, scale=scale)
     assert picture.scale == scale
     assert STYLES["heatmap"].limits(larger, Look()) != scale  # else this test could not fail
-    np.testing.assert_allclose(
-        read_back(picture.pixels, scale), np.clip(larger, 0, scale[1]), atol=scale[1] / 509
-    )
+    np.testing.assert_allclose(read_back(picture.pixels, scale), np.clip(larger, 0, scale[1]), atol=scale[1] / 509)
 
 
 @pytest.mark.parametrize("style", ["heatmap", "signed", "rgb"])
@@ -199,10 +195,7 @@ def test_a_shared_scale_gives_one_value_one_intensity(style):
     shared = chosen.share([each[0], None, each[1]])
     assert shared == each[1] and shared[1] > 2 * each[0][1]
     together = [chosen.colour(field, look=look, scale=shared) for field in (weak, strong)]
-    apart = [
-        chosen.colour(field, look=look, scale=scale)
-        for field, scale in zip((weak, strong), each, strict=True)
-    ]
+    apart = [chosen.colour(field, look=look, scale=scale) for field, scale in zip((weak, strong), each, strict=True)]
     np.testing.assert_array_equal(together[0].pixels[:5], together[1].pixels[:5])
     assert (apart[0].pixels[:5] != apart[1].pixels[:5]).any()  # else this test could not fail
     assert [picture.scale for picture in together] == [shared, shared]
@@ -235,11 +228,7 @@ def neutral(style):
 
 def test_degenerate_names_what_is_wrong():
     assert degenerate(attribution()) is None
-    assert (
-        degenerate(np.zeros((2, 2, 3), np.float32))
-        == degenerate(np.float32(-0.0) * np.ones((2, 2, 1)))
-        == "zero"
-    )
+    assert degenerate(np.zeros((2, 2, 3), np.float32)) == degenerate(np.float32(-0.0) * np.ones((2, 2, 1))) == "zero"
     for bad in (np.nan, np.inf, -np.inf):
         array = attribution()
         array[1, 2, 0] = bad
@@ -466,9 +455,7 @@ def test_overlay_keeps_the_image_where_there_is_nothing_and_the_map_where_it_is_
     nothing, strong = heatmap.pixels == 0, heatmap.pixels == 255
     assert nothing.any() and strong.any()
     np.testing.assert_allclose(overlay.pixels[nothing], 0.65 * luma(source())[nothing], atol=0.51)
-    np.testing.assert_array_equal(
-        overlay.pixels[strong], np.broadcast_to(heatmap.palette[255], (strong.sum(), 3))
-    )
+    np.testing.assert_array_equal(overlay.pixels[strong], np.broadcast_to(heatmap.palette[255], (strong.sum(), 3)))
     assert overlay.scale == heatmap.scale
     assert len({tuple(p) for p in overlay.pixels[nothing]}) > 3  # the image is seen, not one dark colour
 

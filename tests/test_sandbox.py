@@ -773,11 +773,7 @@ def test_filter_refuses_every_call_of_the_table(ask):
 
 
 def test_filter_allows_what_is_not_named(ask):
-    named = {
-        n
-        for t in (_REFUSED, _JUDGED, _ABSENT)
-        for n in _on(ask.machine, t).values()
-    }
+    named = {n for t in (_REFUSED, _JUDGED, _ABSENT) for n in _on(ask.machine, t).values()}
     others = set(range(_LAST_KNOWN + 1)) - named
     assert len(others) > 200
     assert {ask(number) for number in others} == {ALLOW}

@@ -98,9 +98,7 @@ def test_a_panel_names_all_its_modes(tmp_path: Path) -> None:
 
 
 def test_what_a_later_version_adds_is_shown_as_well(tmp_path: Path) -> None:
-    shown = show(
-        picture(tmp_path / "a.png", json.dumps({**RECORD, "colormap": "viridis", "more": {"x": [1]}}))
-    )
+    shown = show(picture(tmp_path / "a.png", json.dumps({**RECORD, "colormap": "viridis", "more": {"x": [1]}})))
     assert "  colormap    viridis\n" in shown.output
     assert '  more        {"x": [1]}\n' in shown.output
 

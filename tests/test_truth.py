@@ -31,9 +31,7 @@ class Subject:
     def __init__(self, case: Case, folder: Path, reference: Reference, model: LoadedModel):
         self.case, self.folder, self.model = case, folder, model
         self.images = images(reference, case.shape)
-        self.explain = functools.cache(
-            lambda mode, target: model.explain(self.images, mode=mode, target=target)
-        )
+        self.explain = functools.cache(lambda mode, target: model.explain(self.images, mode=mode, target=target))
         self.truth = functools.cache(lambda mode, target: attribution(reference(mode), self.images, target))
 
 
@@ -150,9 +148,7 @@ def test_score_output_is_behind_the_softmax(tmp_path):
             logits_of = reference(mode)
             want = attribution(lambda x, logits_of=logits_of: tf.nn.softmax(logits_of(x)), batch)
             assert difference(got.attribution, want.attribution) < 1e-4
-            np.testing.assert_allclose(
-                got.scores, signature(tmp_path / "model", batch).max(axis=1), rtol=1e-5
-            )
+            np.testing.assert_allclose(got.scores, signature(tmp_path / "model", batch).max(axis=1), rtol=1e-5)
 
 
 # --- finite differences -------------------------------------------------------------------------------------

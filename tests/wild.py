@@ -584,7 +584,9 @@ def other_signature(folder):
 @row("read", "several signatures, one of them takes pixels")
 def one_takes_pixels(folder):
     held = holding()
-    text = tf.function(lambda words: {"length": tf.strings.length(words)}, input_signature=[tf.TensorSpec([None], tf.string)])
+    text = tf.function(
+        lambda words: {"length": tf.strings.length(words)}, input_signature=[tf.TensorSpec([None], tf.string)]
+    )
     save(folder, None, held, words=text, vision=serving(lambda image: {"scores": small(image, held)}))
     return plain(facts={"signature": "vision"})
 
@@ -1154,7 +1156,9 @@ def recurrent(k, layer: Callable) -> Callable:
 
 row("read", "Keras 3 LSTM")(recurrent(keras, lambda k: k.layers.LSTM(6)))
 row("read", "Keras 2 LSTM")(recurrent(tf_keras, lambda k: k.layers.LSTM(6)))
-row("read", "Keras 2 bidirectional GRU", slow=True)(recurrent(tf_keras, lambda k: k.layers.Bidirectional(k.layers.GRU(6))))
+row("read", "Keras 2 bidirectional GRU", slow=True)(
+    recurrent(tf_keras, lambda k: k.layers.Bidirectional(k.layers.GRU(6)))
+)
 
 
 def decoder(x, values, relu):
@@ -1301,7 +1305,9 @@ def flat_rectangle(folder):
 
 @row("input", "flat [N, 100] that is no square of three channels")
 def flat_strange(folder):
-    over(tf.TensorSpec([None, 101], name="image"), lambda x: tf.reshape(tf.tile(x[:, :75], (1, 4)), [-1, 10, 10, 3]))(folder)
+    over(tf.TensorSpec([None, 101], name="image"), lambda x: tf.reshape(tf.tile(x[:, :75], (1, 4)), [-1, 10, 10, 3]))(
+        folder
+    )
     return Refusal(ModelUnusable, ("101 numbers", "--input-size"), RAW)
 
 
@@ -1483,7 +1489,9 @@ def map_over_images(folder):
 def siamese(folder: Path) -> None:
     held = holding()
     spec = [tf.TensorSpec([None, *SHAPE], name=name) for name in ("left", "right")]
-    save(folder, serving(lambda left, right: {"scores": small(left, held) * (1 + small(right, held) ** 2)}, *spec), held)
+    save(
+        folder, serving(lambda left, right: {"scores": small(left, held) * (1 + small(right, held) ** 2)}, *spec), held
+    )
 
 
 def siamese_score(other: float) -> Callable:
@@ -1564,7 +1572,9 @@ def unbatched(folder):
 @row("input", "one image [H, W, 3], scores [K]")
 def unbatched_scores(folder):
     held = holding()
-    save(folder, serving(lambda image: {"scores": small(image[None], held)[0]}, tf.TensorSpec(SHAPE, name="image")), held)
+    save(
+        folder, serving(lambda image: {"scores": small(image[None], held)[0]}, tf.TensorSpec(SHAPE, name="image")), held
+    )
     return plain(pixels=pixels(count=3))
 
 
@@ -1655,7 +1665,12 @@ ends("sigmoid spelled out: Neg, Exp, Add, RealDiv", lambda x: 1 / (1 + tf.exp(-x
 ends("sigmoid spelled out: Reciprocal", lambda x: tf.math.reciprocal(tf.exp(tf.negative(x)) + 1))
 ends("softmax with a temperature: the logits are those after it", lambda x: tf.nn.softmax(x / 2), lambda x: best(x / 2))
 ends("softmax of a saturated network", lambda x: tf.nn.softmax(x * 1e4), lambda x: best(x * 1e4))
-ends("--score output: the probability itself", tf.nn.softmax, lambda x: best(tf.nn.softmax(x)), options={**RAW, "score": "output"})
+ends(
+    "--score output: the probability itself",
+    tf.nn.softmax,
+    lambda x: best(tf.nn.softmax(x)),
+    options={**RAW, "score": "output"},
+)
 ends("the class asked for, not the best", tf.nn.softmax, lambda x: x[:, 3], target=3)
 ends("the third best class", tf.nn.softmax, lambda x: tf.sort(x, axis=1)[:, -3], target=-3)
 
@@ -1665,8 +1680,14 @@ ends("single sigmoid [N]", lambda x: tf.sigmoid(x)[:, 0], lambda x: x[:, 0], ONE
 ends("regression [N, 1]", tf.identity, lambda x: x[:, 0], ONE)
 ends("ArgMax alone (int64)", lambda x: tf.argmax(tf.nn.softmax(x), axis=1))
 ends("top_k: indices alone", lambda x: tf.math.top_k(x, 2).indices)
-ends("several outputs, one of them probabilities", lambda x: {"classes": tf.argmax(x, 1), "probabilities": tf.nn.softmax(x)})
-ends("several outputs, one of two axes", lambda x: {"grid": tf.reshape(x, [-1, 1, 1, 5]), "answer": tf.nn.softmax(x), "big": x[:, None]})
+ends(
+    "several outputs, one of them probabilities",
+    lambda x: {"classes": tf.argmax(x, 1), "probabilities": tf.nn.softmax(x)},
+)
+ends(
+    "several outputs, one of two axes",
+    lambda x: {"grid": tf.reshape(x, [-1, 1, 1, 5]), "answer": tf.nn.softmax(x), "big": x[:, None]},
+)
 ends(
     "several outputs, --output names one",
     lambda x: {"one": tf.nn.softmax(x), "two": tf.nn.softmax(-x)},
@@ -1791,7 +1812,9 @@ def sequence(x, values, relu=tf.nn.relu):
     return tf.reduce_mean(pixelwise(x, values, relu), axis=2)
 
 
-segmented("sequence [N, T, K]: summed over the steps that the class wins", tf.nn.softmax, over_winners, network=sequence)
+segmented(
+    "sequence [N, T, K]: summed over the steps that the class wins", tf.nn.softmax, over_winners, network=sequence
+)
 segmented(
     "sequence, --at 3",
     tf.nn.softmax,
@@ -1833,7 +1856,12 @@ def hidden(name: str, output: str, then: Callable, **changes) -> None:
     row("score", name)(build)
 
 
-hidden("a channel of a hidden tensor: deep:0[..., 4]", "deep:0[..., 4]", lambda x: tf.reduce_sum(x[..., 4], (1, 2)), target=4)
+hidden(
+    "a channel of a hidden tensor: deep:0[..., 4]",
+    "deep:0[..., 4]",
+    lambda x: tf.reduce_sum(x[..., 4], (1, 2)),
+    target=4,
+)
 hidden("a hidden tensor: its channels as classes", "deep:0", over_winners)
 
 
@@ -1911,7 +1939,9 @@ left_alone("clip_by_value(x, -1, 1) is no ReLU", lambda x: tf.clip_by_value(x, -
 left_alone("hard-swish: its Relu6 is a gate", lambda x: x * tf.nn.relu6(x + 3) / 6, gates=1)
 left_alone("hard-sigmoid of Keras 2: its clip is a gate", lambda x: x * tf_keras.activations.hard_sigmoid(x), gates=1)
 left_alone("hard-sigmoid of Keras 3: its Relu6 is a gate", lambda x: x * keras.activations.hard_sigmoid(x), gates=1)
-left_alone("hard-sigmoid spelled with Minimum, Maximum", lambda x: x * tf.maximum(0.0, tf.minimum(1.0, 0.2 * x + 0.5)), gates=1)
+left_alone(
+    "hard-sigmoid spelled with Minimum, Maximum", lambda x: x * tf.maximum(0.0, tf.minimum(1.0, 0.2 * x + 0.5)), gates=1
+)
 left_alone("LeakyRelu under --activations relu", tf.nn.leaky_relu, activations={"Relu": (1, 1), "LeakyRelu": (1, 0)})
 
 
@@ -1961,7 +1991,9 @@ def obeying(mode: str, function: Callable, slope: Callable) -> Callable:
     return activation
 
 
-def smooth(name: str, found: str, function: Callable, slope: Callable, count: int = 2, written: Callable | None = None) -> None:
+def smooth(
+    name: str, found: str, function: Callable, slope: Callable, count: int = 2, written: Callable | None = None
+) -> None:
     """A row whose activations obey the rule under --activations all."""
 
     def build(folder):
@@ -1986,7 +2018,13 @@ smooth("LeakyRelu op", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.nn.
 smooth("Maximum(x, 0.2 x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x, 0.2 * x))
 smooth("Maximum(0.2 x, x)", "LeakyRelu", leaky, leaky_slope, written=lambda x: tf.maximum(x * 0.2, x))
 smooth("where(x > 0, x, 0.2 x)", "LeakyRelu", leaky, leaky_slope)
-smooth("where(x > 0, x, exp(x) - 1)", "Elu", tf.nn.elu, lambda x: tf.where(x > 0, 1.0, tf.exp(x)), written=lambda x: tf.where(x > 0, x, tf.exp(x) - 1))
+smooth(
+    "where(x > 0, x, exp(x) - 1)",
+    "Elu",
+    tf.nn.elu,
+    lambda x: tf.where(x > 0, 1.0, tf.exp(x)),
+    written=lambda x: tf.where(x > 0, x, tf.exp(x) - 1),
+)
 smooth("Relu(x) - 0.2 Relu(-x)", "PRelu", leaky, leaky_slope, written=lambda x: tf.nn.relu(x) - 0.2 * tf.nn.relu(-x))
 smooth(
     "Relu(x) + 0.2 (x - |x|) / 2, as ONNX's PRelu is written",
@@ -2007,8 +2045,20 @@ smooth("SiLU: x sigmoid(x)", "Silu", silu, silu_slope)
 smooth("SiLU: tf.nn.silu (custom gradient)", "Silu", silu, silu_slope, written=tf.nn.silu)
 smooth("swish: x sigmoid(1.7 x)", "Silu", lambda x: x * tf.sigmoid(1.7 * x), lambda x: silu_slope(x, 1.7))
 smooth("SiLU spelled out: x / (1 + exp(-x))", "Silu", silu, silu_slope, written=lambda x: x / (1 + tf.exp(-x)))
-smooth("GELU with erf", "Gelu", lambda x: x * normal_cdf(x), lambda x: normal_cdf(x) + x * normal_density(x), written=tf.nn.gelu)
-smooth("GELU with erfc (Keras 3)", "Gelu", lambda x: x * normal_cdf(x), lambda x: normal_cdf(x) + x * normal_density(x), written=lambda x: keras.activations.gelu(x, approximate=False))
+smooth(
+    "GELU with erf",
+    "Gelu",
+    lambda x: x * normal_cdf(x),
+    lambda x: normal_cdf(x) + x * normal_density(x),
+    written=tf.nn.gelu,
+)
+smooth(
+    "GELU with erfc (Keras 3)",
+    "Gelu",
+    lambda x: x * normal_cdf(x),
+    lambda x: normal_cdf(x) + x * normal_density(x),
+    written=lambda x: keras.activations.gelu(x, approximate=False),
+)
 smooth("GELU with tanh", "Gelu", tanh_gelu, tanh_gelu_slope, written=lambda x: tf.nn.gelu(x, approximate=True))
 smooth("Mish: x tanh(softplus(x))", "Mish", lambda x: x * tf.tanh(tf.nn.softplus(x)), mish_slope)
 
@@ -2170,7 +2220,11 @@ ranged("(x - mean) / deviation of 0..255", lambda x: (x - MEAN) / DEVIATION, "ra
 ranged("(x - mean) / deviation of 0..1", lambda x: (x - MEAN / 255) / (DEVIATION / 255), "unit", unit_pixels)
 ranged("2 x - 1 of 0..1", lambda x: x * 2 - 1, "unit", unit_pixels)
 ranged("mean subtracted from reversed channels (caffe)", lambda x: x[..., ::-1] - MEAN[::-1], "raw")
-ranged("mean subtracted from split channels (caffe)", lambda x: tf.concat([x[..., 2:] - MEAN[2], x[..., 1:2] - MEAN[1], x[..., :1] - MEAN[0]], -1), "raw")
+ranged(
+    "mean subtracted from split channels (caffe)",
+    lambda x: tf.concat([x[..., 2:] - MEAN[2], x[..., 1:2] - MEAN[1], x[..., :1] - MEAN[0]], -1),
+    "raw",
+)
 ranged("x / 255 of split channels", lambda x: tf.stack([x[..., i] / 255 for i in range(3)], -1), "raw")
 ranged("nothing: 0..1 and one warning", tf.identity, "unit", unit_pixels, ("--preprocess",))
 ranged("nothing but a resize", lambda x: tf.image.resize(x, (SIDE, SIDE)), "unit", unit_pixels, ("--preprocess",))
@@ -2191,9 +2245,7 @@ def layered(name: str, layers: Callable, by_hand: Callable) -> None:
 
 
 layered("Keras Rescaling(1/255)", lambda: [keras.layers.Rescaling(1 / 255)], lambda x: x / 255)
-layered(
-    "Keras Rescaling(1/127.5, -1)", lambda: [keras.layers.Rescaling(1 / 127.5, -1)], lambda x: x / 127.5 - 1
-)
+layered("Keras Rescaling(1/127.5, -1)", lambda: [keras.layers.Rescaling(1 / 127.5, -1)], lambda x: x / 127.5 - 1)
 layered(
     "Keras Normalization",
     lambda: [keras.layers.Normalization(mean=MEAN, variance=DEVIATION**2)],

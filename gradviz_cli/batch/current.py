@@ -34,7 +34,9 @@ def is_current(plan: Plan, output: Output, digest: str) -> dict | None:
         return None
     hashes = record.get("npy") if output.mode is None else {output.mode: record.get("npy")}
     expected = hashes if isinstance(hashes, dict) else {}
-    right = all((found := sha256_of(path)) and found == expected.get(mode) for mode, path in arrays(plan, output).items())
+    right = all(
+        (found := sha256_of(path)) and found == expected.get(mode) for mode, path in arrays(plan, output).items()
+    )
     return record if right else None
 
 
@@ -64,7 +66,9 @@ def look(
     return data, sha256, None if plan.force else _current(plan, job, outputs, digests, sha256, rehash)
 
 
-def _current(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, sha256: str, rehash: bool) -> Result | None:
+def _current(
+    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, sha256: str, rehash: bool
+) -> Result | None:
     records, paths = [], {}
     for output in outputs:
         record = is_current(plan, output, digests.of(output, sha256))

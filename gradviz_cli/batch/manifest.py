@@ -43,7 +43,9 @@ class Manifest:
         self._path, self._more = out / MANIFEST, dict(more or {})
         self.behind = False
         with _writing(self._path):
-            self._handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            self._handle = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+            )
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 self._append(b"\n")

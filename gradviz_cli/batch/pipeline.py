@@ -135,7 +135,10 @@ def _at_work(crew: _Crew) -> Iterator[_Crew]:
 
 
 def _in_order(
-    futures: Iterable[Future], ahead: Callable[[], int], end: float | None, calling: Callable[[int], None] = lambda place: None
+    futures: Iterable[Future],
+    ahead: Callable[[], int],
+    end: float | None,
+    calling: Callable[[int], None] = lambda place: None,
 ) -> Iterator:
     """Results of futures in order, with up to `ahead()` more of them under way; TimeUp at the monotonic time `end`.
 

@@ -92,10 +92,16 @@ def main(arguments: list[str] | None = None) -> int:
         return stopped.code
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.SIGINT
-    except SystemExit:  # what click makes of a broken pipe: who reads stdout has seen enough, nothing to be said about it
+    except (
+        SystemExit
+    ):  # what click makes of a broken pipe: who reads stdout has seen enough, nothing to be said about it
         return ExitCode.OUTPUT
     except Exception as error:  # a bug of ours, or a stdout that takes nothing
-        if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO):
+        if (
+            isinstance(error, OSError)
+            and error.filename is None
+            and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
+        ):
             return _stopped(f"stdout cannot be written: {error.strerror}", ExitCode.OUTPUT)
         message = f"internal error: {type(error).__name__}: {error} (please report it, with the output of -v)"
         return _stopped(message, ExitCode.BUG, traceback.format_exc() if verbose else "")

@@ -22,7 +22,20 @@ else:
 
 MODEL_FILE = Path("assets.extra") / "gradviz.toml"
 # What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
-MODEL_KEYS = ("preprocess", "labels", "signature", "tag", "input", "output", "input_size", "layout", "score", "activations", "at", "fit")
+MODEL_KEYS = (
+    "preprocess",
+    "labels",
+    "signature",
+    "tag",
+    "input",
+    "output",
+    "input_size",
+    "layout",
+    "score",
+    "activations",
+    "at",
+    "fit",
+)
 
 
 def _use_config(context: click.Context, parameter: click.Parameter, file: Path | None) -> None:

@@ -54,38 +54,93 @@ class Settings:
     gallery: bool = False
 
 
-COMMON = ["out", "modes", "targets", "styles", "preprocess", "raw", "labels_file", "input_size", "colormap", "files_from", "force", "dry_run", "verbose", "config"]
+COMMON = [
+    "out",
+    "modes",
+    "targets",
+    "styles",
+    "preprocess",
+    "raw",
+    "labels_file",
+    "input_size",
+    "colormap",
+    "files_from",
+    "force",
+    "dry_run",
+    "verbose",
+    "config",
+]
 
 
 @click.command("explain", cls=Command, common=COMMON)
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
 @click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
-@click.option("-m", "--mode", "modes", multiple=True, type=click.Choice([*RULES, "all"]), help="ReLU rule.  [default: guided]")
-@click.option("-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]")
-@click.option("--style", "styles", multiple=True, type=click.Choice([*STYLES, "panel"]), help="How a map is drawn.  [default: heatmap]")
+@click.option(
+    "-m", "--mode", "modes", multiple=True, type=click.Choice([*RULES, "all"]), help="ReLU rule.  [default: guided]"
+)
+@click.option(
+    "-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]"
+)
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    type=click.Choice([*STYLES, "panel"]),
+    help="How a map is drawn.  [default: heatmap]",
+)
 @model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
 @click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
-@click.option("--fit", type=click.Choice(FITS), default="stretch", help="How an image is brought to the input size.", show_default=True)
+@click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    default="stretch",
+    help="How an image is brought to the input size.",
+    show_default=True,
+)
 @click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where the scale ends.")
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
-@click.option("--scale", type=click.Choice(["each", "shared"]), default="each", show_default=True, help="One scale for each map, or for all of an image.")
-@click.option("--size", type=click.Choice(["image", "input"]), default="image", show_default=True, help="PNG at the size of the image or of the model input.")
+@click.option(
+    "--scale",
+    type=click.Choice(["each", "shared"]),
+    default="each",
+    show_default=True,
+    help="One scale for each map, or for all of an image.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["image", "input"]),
+    default="image",
+    show_default=True,
+    help="PNG at the size of the image or of the model input.",
+)
 @click.option("--batch-size", type=Auto(), default="auto", show_default=True, help="Images in one gradient call.")
-@click.option("--fast-decode", is_flag=True, help="Decode large JPEGs at a part of their size: quicker, slightly other pixels.")
-@click.option("--no-scores", is_flag=True, help="deconv of given classes: leave out scores and ranks, for twice the speed.")
+@click.option(
+    "--fast-decode", is_flag=True, help="Decode large JPEGs at a part of their size: quicker, slightly other pixels."
+)
+@click.option(
+    "--no-scores", is_flag=True, help="deconv of given classes: leave out scores and ranks, for twice the speed."
+)
 @click.option("--jobs", type=Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
 @click.option("--timeout", type=Seconds(1), default=60.0, show_default=True, help="Seconds for one image.")
 @click.option("--max-pixels", type=Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
-@click.option("--shard", type=Shard(), default="1/1", show_default=True, help="Only the I-th of N disjoint parts of the images.")
+@click.option(
+    "--shard", type=Shard(), default="1/1", show_default=True, help="Only the I-th of N disjoint parts of the images."
+)
 @click.option("--max-duration", type=Seconds(above=True), help="Seconds for the whole run.")
 @click.option("--print", "print_", is_flag=True, help="Print each written path.")
 @click.option("--print0", is_flag=True, help="The same, NUL-ended.")
-@click.option("--progress", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True, help="Progress line; auto: on a terminal.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Progress line; auto: on a terminal.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No warnings and no progress.")
 @click.option("--gallery", is_flag=True, help="Make OUT/index.html of everything in OUT at the end.")
 @click.option("--require-sandbox", is_flag=True, help="Refuse to run without one.")
@@ -167,7 +222,10 @@ def make_plan(context: click.Context, **options) -> Plan:
 
 def _insist_on_no_need_of_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
     if modes != ("deconv",) or any(target.index is None for target in targets):
-        raise UsageError("--no-scores: only deconv of given classes can do without them", "add -m deconv and -t CLASS, or leave it out")
+        raise UsageError(
+            "--no-scores: only deconv of given classes can do without them",
+            "add -m deconv and -t CLASS, or leave it out",
+        )
     if "panel" in styles:
         raise UsageError("--no-scores: a panel shows the score", "leave one of them out")
 

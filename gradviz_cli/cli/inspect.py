@@ -25,7 +25,9 @@ from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Facts, ModelOptions
 
 
-@click.command("inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose"))
+@click.command(
+    "inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose")
+)
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @click.option("--image", type=NamedPath(), help="Show what the model says of an image under each --preprocess.")
@@ -106,7 +108,9 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         ]
         if chosen.get("size"):
             size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
-            lines.append(f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes")
+            lines.append(
+                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes"
+            )
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
     gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
     lines.append(f"patched     {', '.join(counts) or 'nothing: there is no ReLU'}{gates}")
@@ -125,7 +129,9 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         if "error" in one:
             lines.append(f"--preprocess {name:7} {one['error']}")
             continue
-        lines.append(f"--preprocess {name:7} class {one['index']} {one['label'] or ''}  score {one['score']:.4g}, output {one['output']:.4g}")
+        lines.append(
+            f"--preprocess {name:7} class {one['index']} {one['label'] or ''}  score {one['score']:.4g}, output {one['output']:.4g}"
+        )
     lines.append(f"fingerprint {told['fingerprint']}")
     return lines
 
@@ -138,4 +144,8 @@ def _gradient(told: dict[str, Any]) -> str:
     reaches = told["gradient"]["reaches_input"]
     if reaches is None:
         return "not tried"
-    return "reaches the image" if reaches else f"does not reach the image; cut at {told['gradient']['cut_at'] or 'see problem'}"
+    return (
+        "reaches the image"
+        if reaches
+        else f"does not reach the image; cut at {told['gradient']['cut_at'] or 'see problem'}"
+    )

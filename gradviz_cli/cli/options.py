@@ -28,7 +28,12 @@ class Command(click.Command):
         super().__init__(*arguments, **more)
         self.common = common
         show = click.Option(
-            ["--help-all"], is_flag=True, is_eager=True, expose_value=False, callback=self._help_all, help="Show every option."
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=self._help_all,
+            help="Show every option.",
         )
         self.params.append(show)
 
@@ -55,19 +60,49 @@ def model_options(function: Callable) -> Callable:
     """The options that decide which graph is differentiated and how its input is meant."""
     for option in reversed(
         (
-            click.option("--preprocess", type=click.Choice(PREPROCESS), default="auto", show_default=True, help="Pixel range that the model expects."),
+            click.option(
+                "--preprocess",
+                type=click.Choice(PREPROCESS),
+                default="auto",
+                show_default=True,
+                help="Pixel range that the model expects.",
+            ),
             click.option("--signature", metavar="NAME", help="Signature of the model."),
             click.option("--tag", metavar="TAG", help="Tag of the meta graph."),
             click.option("--input", metavar="NAME", help="The image: a signature key, or any tensor."),
-            click.option("--output", metavar="NAME", help="The scores: a signature key, any tensor, or a channel: conv5/Relu:0[..., 12]."),
-            click.option("--score", type=click.Choice(["logit", "output"]), default="logit", show_default=True, help="Explain what feeds the final softmax or sigmoid, or the output itself."),
+            click.option(
+                "--output",
+                metavar="NAME",
+                help="The scores: a signature key, any tensor, or a channel: conv5/Relu:0[..., 12].",
+            ),
+            click.option(
+                "--score",
+                type=click.Choice(["logit", "output"]),
+                default="logit",
+                show_default=True,
+                help="Explain what feeds the final softmax or sigmoid, or the output itself.",
+            ),
             click.option("--at", type=Position(), help="Position where the scores are a map or a sequence."),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
-            click.option("--activations", type=click.Choice(["relu", "all"]), default="relu", show_default=True, help="Which activations obey the rule."),
-            click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True, help="Arithmetic of the convolutions; bfloat16 is quicker and coarse."),
-            click.option("--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run."),
+            click.option(
+                "--activations",
+                type=click.Choice(["relu", "all"]),
+                default="relu",
+                show_default=True,
+                help="Which activations obey the rule.",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["float32", "bfloat16"]),
+                default="float32",
+                show_default=True,
+                help="Arithmetic of the convolutions; bfloat16 is quicker and coarse.",
+            ),
+            click.option(
+                "--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run."
+            ),
             click.option("--trust-model", is_flag=True, help="Let every op run."),
         )
     ):
@@ -78,7 +113,12 @@ def model_options(function: Callable) -> Callable:
 def config_option(function: Callable) -> Callable:
     """--config FILE: TOML with the options' names; the command line and the environment win."""
     return click.option(
-        "--config", type=NamedPath(), is_eager=True, expose_value=False, callback=_use_config, help="TOML file with the same names."
+        "--config",
+        type=NamedPath(),
+        is_eager=True,
+        expose_value=False,
+        callback=_use_config,
+        help="TOML file with the same names.",
     )(function)
 
 

@@ -20,7 +20,9 @@ from gradviz_cli.files.text import printable
 @click.command("prune")
 @click.argument("out", metavar="OUT", type=NamedPath())
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be removed.")
-@click.option("--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove nothing when it would be more than N files.")
+@click.option(
+    "--max-delete", type=click.IntRange(min=0), metavar="N", help="Remove nothing when it would be more than N files."
+)
 @click.option("--even-all", is_flag=True, help="Go on also where images are gone from an empty or unreadable place.")
 @click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
 def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lock_wait: float) -> int:
@@ -37,7 +39,10 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
             _insist_on_sources({source for source, _ in gone.values()}, kept)
         orphans = [name for name, (_, sha256) in sorted(gone.items()) if _is_ours(out, name, sha256)]
         if max_delete is not None and len(orphans) > max_delete:
-            raise UsageError(f"{len(orphans)} files would be removed, more than --max-delete {max_delete}", "raise it, or look with --dry-run")
+            raise UsageError(
+                f"{len(orphans)} files would be removed, more than --max-delete {max_delete}",
+                "raise it, or look with --dry-run",
+            )
         if dry_run:
             print_paths(out / name for name in orphans)
             return 0

@@ -21,9 +21,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @click.command("show")
 @click.argument("pictures", metavar="PNG...", nargs=-1, required=True, type=NamedPath())
-@click.option(
-    "--json", "as_json", is_flag=True, help="One JSON object a line; null for no picture of gradviz."
-)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; null for no picture of gradviz.")
 def command(pictures: tuple[Path, ...], as_json: bool) -> int:
     """Print what the pictures carry: mode, target, score, scale, and what they were made from."""
     code, gap = ExitCode.OK, ""
@@ -114,11 +112,7 @@ def _scale(value: Any) -> str:
         return ", ".join(f"{mode} {_scale(each)}" for mode, each in value.items())
     if value is None:
         return "not finite"
-    return (
-        f"{_plain(value[0])} to {_plain(value[1])}"
-        if isinstance(value, list) and len(value) == 2
-        else _plain(value)
-    )
+    return f"{_plain(value[0])} to {_plain(value[1])}" if isinstance(value, list) and len(value) == 2 else _plain(value)
 
 
 def _plain(value: Any) -> str:

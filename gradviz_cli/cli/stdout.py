@@ -28,4 +28,6 @@ def print_paths(paths: Iterable[Path], end: bytes = b"\n") -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room") from error
+        raise OutputError(
+            f"stdout cannot be written: {error.strerror}", "give it a file or a pipe with room"
+        ) from error

@@ -61,7 +61,9 @@ class Seconds(click.ParamType):
         except (TypeError, ValueError):
             seconds = math.nan
         if not self._least <= seconds <= MOST_SECONDS or self._above and seconds == self._least:
-            self.fail(f"{value} is no number of seconds {'above' if self._above else 'from'} {self._least:g}", param, context)
+            self.fail(
+                f"{value} is no number of seconds {'above' if self._above else 'from'} {self._least:g}", param, context
+            )
         return seconds
 
 

@@ -62,7 +62,9 @@ class Voice:
         """One line at the end, with -v or on a terminal."""
         self.clear()
         if self._verbose or self._progress:
-            counts = ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
+            counts = (
+                ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
+            )
             message = f"{counts} in {seconds:.1f} s"
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 

@@ -22,6 +22,8 @@ class _Curve:
     start: float
     end: float
     points: tuple[tuple[int, int], ...]
+
+
 _SEQUENTIAL = {
     "inferno": (
         "black, purple, orange, pale yellow",
@@ -79,8 +81,7 @@ def _walk(curve: _Curve, steps: int) -> np.ndarray:
     t = np.linspace(0, 1, 1001)[:, None]
     degree = len(curve.points) - 1
     plane = sum(
-        math.comb(degree, k) * t**k * (1 - t) ** (degree - k) * np.array(point)
-        for k, point in enumerate(curve.points)
+        math.comb(degree, k) * t**k * (1 - t) ** (degree - k) * np.array(point) for k, point in enumerate(curve.points)
     )
     travelled = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(plane, axis=0).T))])
     stops = np.linspace(0, travelled[-1], steps)

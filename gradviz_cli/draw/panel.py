@@ -224,14 +224,10 @@ class _Layout:
 
 
 def _layout(image: np.ndarray, columns: Sequence[Column], lines: Sequence[str]) -> _Layout:
-    shown = [
-        size_in_panel(*pixels.shape[:2]) for pixels in (image, *(column.picture.pixels for column in columns))
-    ]
+    shown = [size_in_panel(*pixels.shape[:2]) for pixels in (image, *(column.picture.pixels for column in columns))]
     width = max(NARROWEST, *(size[1] for size in shown))
     captions = max(len(column.lines) for column in columns)
-    return _Layout(
-        width, max(size[0] for size in shown), captions, len(lines), text=max(14, round(width / 18))
-    )
+    return _Layout(width, max(size[0] for size in shown), captions, len(lines), text=max(14, round(width / 18)))
 
 
 def _fitted(pixels: np.ndarray, shrinking: Image.Resampling) -> Image.Image:
@@ -335,9 +331,7 @@ def panel(
         There is no map, or `shared` is claimed for maps whose scales differ.
     """
     if not columns or per_row < 1:
-        raise ValueError(
-            f"a panel needs a map and a row to put it in, not {len(columns)} maps, {per_row} per row"
-        )
+        raise ValueError(f"a panel needs a map and a row to put it in, not {len(columns)} maps, {per_row} per row")
     layout = _layout(image, columns, lines)
     across, down = layout.width + layout.margin, layout.cell + layout.margin
     width = layout.margin + across * (1 + min(per_row, len(columns)))

@@ -57,13 +57,9 @@ class Look:
 
     def __post_init__(self):
         if self.colormap not in COLORMAPS:
-            raise UsageError(
-                f"--colormap: there is no {self.colormap!r}", f"choose one of {', '.join(COLORMAPS)}"
-            )
+            raise UsageError(f"--colormap: there is no {self.colormap!r}", f"choose one of {', '.join(COLORMAPS)}")
         if not 0 < self.clip <= 100:
-            raise UsageError(
-                f"--clip: {self.clip:g} is not a percentile", "give a number above 0 and up to 100"
-            )
+            raise UsageError(f"--clip: {self.clip:g} is not a percentile", "give a number above 0 and up to 100")
         if not 0 <= self.alpha <= 1:
             raise UsageError(f"--alpha: {self.alpha:g} is no weight", "give a number from 0 to 1")
 
@@ -107,9 +103,7 @@ def degenerate(attribution: np.ndarray) -> str | None:
 def _checked(attribution: np.ndarray) -> np.ndarray:
     attribution = np.asarray(attribution, dtype=np.float32)
     if attribution.ndim != 3 or attribution.size == 0:
-        raise ValueError(
-            f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}"
-        )
+        raise ValueError(f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}")
     return attribution
 
 
@@ -200,9 +194,7 @@ def _gray(image: np.ndarray) -> np.ndarray:
 def _over_image(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
     if image is None or image.shape != (*intensities.shape, 3):
         shape = None if image is None else list(image.shape)
-        raise ValueError(
-            f"an overlay of {list(intensities.shape)} needs the source image of that size, not {shape}"
-        )
+        raise ValueError(f"an overlay of {list(intensities.shape)} needs the source image of that size, not {shape}")
     table = _blend(colormap, alpha)
     cell = (_gray(image).astype(np.uint16) << 8) | intensities
     return table.reshape(-1, 3).take(cell, axis=0), table[128]
@@ -313,6 +305,8 @@ class Style:
         intensities = _intensities(field, scale, self.centred)
         pixels, legend = self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
         return Picture(pixels, scale, legend)
+
+
 STYLES: dict[str, Style] = {
     style.name: style
     for style in (

@@ -54,9 +54,7 @@ def _open_regular(path: AnyPath) -> tuple[int, int]:
         raise ImageError("missing", "no file can have this name") from error
     except OSError as error:
         gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
-        raise ImageError(
-            "missing" if gone else "unreadable", f"cannot be opened: {error.strerror}"
-        ) from error
+        raise ImageError("missing" if gone else "unreadable", f"cannot be opened: {error.strerror}") from error
     try:
         status = os.fstat(fd)
         _require_regular(status)

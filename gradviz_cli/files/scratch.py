@@ -112,7 +112,9 @@ def _insist_on_room(path: str, handle: int) -> None:
 
 def _nowhere() -> OutputError:
     places = ", ".join(_bases())
-    return OutputError(f"temporary files can be written to none of {places}", "set TMPDIR to a folder that can be written")
+    return OutputError(
+        f"temporary files can be written to none of {places}", "set TMPDIR to a folder that can be written"
+    )
 
 
 def _locked(path: str) -> int | None:

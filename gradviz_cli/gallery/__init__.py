@@ -185,9 +185,7 @@ def _records(out: Path) -> Iterator[dict]:
                 "error": _error(record.get("error")),
             }
     except FileNotFoundError as error:
-        raise UsageError(
-            f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE
-        ) from error
+        raise UsageError(f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE) from error
     except NotADirectoryError as error:
         raise UsageError(f"{out}: is not a folder", WHERE) from error
     except OSError as error:
@@ -208,9 +206,7 @@ def _is_name(value: object) -> bool:
 
 def _is_picture(name: object) -> bool:
     """A PNG inside OUT; the manifest is only a text, so its names are not trusted."""
-    return (
-        _is_name(name) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
-    )
+    return _is_name(name) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
 
 
 def _pictures(out: Path, name: str, mine: Iterable[str], older: Iterable[str]) -> tuple[Picture, ...]:
@@ -281,9 +277,7 @@ class _Tables:
     styles: list[str]
     targets: list[str]
     classes: _Table = field(default_factory=_Table)  # (index, label)
-    sets: _Table = field(
-        default_factory=_Table
-    )  # which pictures an image has: (mode, style, target, suffix)...
+    sets: _Table = field(default_factory=_Table)  # which pictures an image has: (mode, style, target, suffix)...
     folders: _Table = field(default_factory=_Table)  # (as given, as linked)
     runs: dict[str, int] = field(default_factory=dict)  # how pictures were made -> how many
     sizes: dict[str, list[float]] = field(default_factory=dict)  # style -> width / height
@@ -298,9 +292,7 @@ class _Tables:
             pictures = sorted(one.pictures, key=self._rank)
             entry["set"] = self.sets[tuple((*self._rank(picture), picture.suffix) for picture in pictures)]
             entry["scales"] = [_scale(picture.text.get("scale")) for picture in pictures]
-            entry["targets"] = {
-                self.targets.index(picture.target): self._target(picture) for picture in pictures
-            }
+            entry["targets"] = {self.targets.index(picture.target): self._target(picture) for picture in pictures}
             entry["aspect"] = self._aspect(out, one, pictures)
             for picture in pictures:
                 key = json.dumps(_facts(picture.text), sort_keys=True)
@@ -377,9 +369,7 @@ def _unchanged_since(path: str, time: str) -> bool:
 def _is(path: str, sha256: object) -> bool:
     """Whether the file holds these bytes."""
     try:
-        return (
-            hashlib.sha256(read_bytes(path, Limits(max_file_size=2**32))).hexdigest() == sha256
-        )
+        return hashlib.sha256(read_bytes(path, Limits(max_file_size=2**32))).hexdigest() == sha256
     except ImageError:
         return False
 
@@ -429,9 +419,9 @@ def _scale(scale: object) -> list | None:
 def _natural(name: str) -> list:
     """Sorts `p2` before `p10`, and capitals among the small letters."""
     parts = re.split(r"([0-9]+)", name.casefold())
-    return [
-        (len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts)
-    ] + [(0, name)]
+    return [(len(part.lstrip("0")), part.lstrip("0")) if i % 2 else (0, part) for i, part in enumerate(parts)] + [
+        (0, name)
+    ]
 
 
 def _natural_target(target: str) -> tuple:

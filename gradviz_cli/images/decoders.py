@@ -76,7 +76,9 @@ class Decoders:
                     if self._closed:
                         raise
                     if not self._children:  # no image's fault
-                        raise ModelUnusable(f"no image can be decoded: {lost.message}", "raise ulimit -u and -n") from lost
+                        raise ModelUnusable(
+                            f"no image can be decoded: {lost.message}", "raise ulimit -u and -n"
+                        ) from lost
                     patience = WAIT
                     continue
             if child.alive:

@@ -113,9 +113,7 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
         float32 [*size] or [*size, k].
     """
     if field.shape[:2] != (geometry.height, geometry.width):
-        raise ValueError(
-            f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}"
-        )
+        raise ValueError(f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}")
     seen, shown = spread(geometry, size)
     planes = np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1)
     out = np.zeros((*size, planes.shape[2]), np.float32)

@@ -33,9 +33,7 @@ def of_model(model: Path) -> str:
             f"{model} is not a folder", "give the SavedModel's folder, the one that holds saved_model.pb"
         )
     if not any(os.path.lexists(model / part) for part in GRAPHS):
-        raise ModelUnusable(
-            f"{model} holds no saved_model.pb", "give the folder that `model.export(...)` wrote"
-        )
+        raise ModelUnusable(f"{model} holds no saved_model.pb", "give the folder that `model.export(...)` wrote")
     whole, total = hashlib.sha256(), 0
     for name in _files(model):
         digest, size = _hash(model / name, MAX_BYTES - total)
@@ -50,9 +48,7 @@ def insist_on_plain(file: Path) -> None:
         mode = file.stat().st_mode
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ModelUnusable(
-            f"{file} cannot be read: {reason}", "check the path and its permissions"
-        ) from error
+        raise ModelUnusable(f"{file} cannot be read: {reason}", "check the path and its permissions") from error
     if not stat.S_ISREG(mode):
         raise ModelUnusable(f"{file} is not a regular file", "give a SavedModel folder of plain files")
 
@@ -77,18 +73,14 @@ def _files(model: Path) -> list[str]:
 def _insist_on_inside(path: Path, model: Path) -> None:
     """A single file may be a link, as in a download cache; a whole folder elsewhere, such as /, may hold anything."""
     if not path.resolve().is_relative_to(model.resolve()):
-        raise ModelRefused(
-            f"{path} is a link to a folder outside the model", "put a copy of it there: cp -rL"
-        )
+        raise ModelRefused(f"{path} is a link to a folder outside the model", "put a copy of it there: cp -rL")
 
 
 def _walk(folder: Path) -> Iterator[str]:
     """Files below a folder, of `variables` only the checkpoint's own; links to folders are not followed."""
     weights = folder.name == "variables"
     for base, folders, names in os.walk(folder):
-        yield from (
-            os.path.join(base, name) for name in names if not weights or name.startswith("variables.")
-        )
+        yield from (os.path.join(base, name) for name in names if not weights or name.startswith("variables."))
         if weights:
             folders.clear()
 
@@ -100,9 +92,7 @@ def _hash(path: Path, most: int) -> tuple[bytes, int]:
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise ModelUnusable(
-                    f"{path} is not a regular file", "give a SavedModel folder of plain files"
-                )
+                raise ModelUnusable(f"{path} is not a regular file", "give a SavedModel folder of plain files")
             if status.st_size > most:
                 raise ModelRefused(
                     f"{path} makes this model larger than {MAX_BYTES >> 30} GiB", "no model of images is"
@@ -118,8 +108,6 @@ def _digest(file, path: Path, size: int) -> bytes:
     while chunk := file.read(1 << 20):
         left -= len(chunk)
         if left < 0:
-            raise ModelUnusable(
-                f"{path} is longer than its size says", "wait until it is copied; give plain files"
-            )
+            raise ModelUnusable(f"{path} is longer than its size says", "wait until it is copied; give plain files")
         digest.update(chunk)
     return digest.digest()

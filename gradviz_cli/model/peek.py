@@ -71,9 +71,7 @@ def _signatures(data: Data) -> dict[str, dict[str, tuple[int, ...]]]:
         if number != _META_GRAPHS:
             continue
         for name, (low, high) in _entries(data, start, end, _SIGNATURES):
-            found.setdefault(
-                name, {key: _shape(data, *span) for key, span in _entries(data, low, high, _INPUTS)}
-            )
+            found.setdefault(name, {key: _shape(data, *span) for key, span in _entries(data, low, high, _INPUTS)})
     return found
 
 

@@ -109,7 +109,9 @@ class RemoteModel:
         try:
             return Child("gradviz_cli.worker", config, environment, self._scratch.path, self._look_after)
         except ChildLost as lost:
-            raise ModelUnusable(f"{self._options.path}: {lost.message}", "free memory, or raise ulimit -u and -n") from lost
+            raise ModelUnusable(
+                f"{self._options.path}: {lost.message}", "free memory, or raise ulimit -u and -n"
+            ) from lost
 
     def _look_after(self) -> str | None:
         """Why the worker must end, if it must."""
@@ -186,7 +188,9 @@ class RemoteModel:
         half = -(-len(images) // 2)
         step, start, innocent = (1 if why.kind in ("crash", "timeout") else half), 0, True
         while start < len(images):
-            end = start + min(step, self.largest or step)  # TensorFlow waits ten seconds for memory: no more often than needed
+            end = start + min(
+                step, self.largest or step
+            )  # TensorFlow waits ten seconds for memory: no more often than needed
             for found in self._part(images[start:end], targets):
                 innocent &= isinstance(found, Row)
                 yield found

@@ -68,4 +68,6 @@ def _index_of(label: str, labels: tuple[str, ...]) -> int:
     if places:
         raise UsageError(f"--target {label}: {len(places)} classes have that label", f"give an index: {places[:5]}")
     near = [name for name in labels if label.casefold() in name.casefold()][:3]
-    raise UsageError(f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else "give an index")
+    raise UsageError(
+        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else "give an index"
+    )

@@ -33,7 +33,9 @@ def _container_limits() -> Iterator[int]:
     for _, controllers, group in (parts for parts in groups if len(parts) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root, name = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("/sys/fs/cgroup", "memory.max")
+        root, name = (
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("/sys/fs/cgroup", "memory.max")
+        )
         inner = Path(root + group)
         for place in (inner, *inner.parents):
             try:

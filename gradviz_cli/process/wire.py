@@ -30,9 +30,7 @@ class Garbled(Exception):
     """The other side sent what is no message."""
 
 
-def send(
-    fd: int, header: dict, arrays: tuple[np.ndarray, ...] = (), ready: Callable[[], None] | None = None
-) -> None:
+def send(fd: int, header: dict, arrays: tuple[np.ndarray, ...] = (), ready: Callable[[], None] | None = None) -> None:
     """Write one message.
 
     Parameters
@@ -61,9 +59,7 @@ def send(
         raise Closed(str(error)) from error
 
 
-def receive(
-    fill: Callable[[memoryview], None], most: int = MAX_ARRAYS
-) -> tuple[dict, tuple[np.ndarray, ...]]:
+def receive(fill: Callable[[memoryview], None], most: int = MAX_ARRAYS) -> tuple[dict, tuple[np.ndarray, ...]]:
     """Read one message whose arrays hold at most `most` bytes; `fill` fills a buffer or raises what ends the wait.
 
     Raises

@@ -92,7 +92,9 @@ def _differentiated(told: dict[str, Any], found: Reading, options: Options) -> N
     """What only building the gradient tells."""
     if told["refused_ops"] and not options.trust_model:
         op = told["refused_ops"][0]
-        told["problem"] = f"op {op['op']} (node {op['node']}) is outside the allowed set; --allow-op or --trust-model lets it run"
+        told["problem"] = (
+            f"op {op['op']} (node {op['node']}) is outside the allowed set; --allow-op or --trust-model lets it run"
+        )
         return
     policy.judge(found.flat, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
     told["cam_layers"] = cam_layers(found)

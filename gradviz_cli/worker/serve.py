@@ -44,9 +44,7 @@ class _Server:
         try:
             if header.get("require_sandbox"):
                 self._insist_on_sandbox()
-            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](
-                header, arrays
-            )
+            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](header, arrays)
         except GradvizError as error:
             failure = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
         except Exception as error:  # whatever TensorFlow throws at a strange model
@@ -79,9 +77,7 @@ class _Server:
             from gradviz_cli.process.protocol import Options
             from gradviz_cli.worker.inspection import inspect
 
-        return {
-            "told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))
-        }, ()
+        return {"told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))}, ()
 
     def _explain(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
         found = self._model.explain(arrays[0], header["targets"], header["modes"], header["scores"])
@@ -149,10 +145,7 @@ def _place(error: Exception) -> str:
 
 def _described(error: Exception) -> str:
     """Class and first line of an exception, without TensorFlow's marks of where in its own code it comes from."""
-    lines = [
-        line.strip()
-        for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()
-    ]
+    lines = [line.strip() for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()]
     return f"{type(error).__name__}: {next(filter(None, lines), '')[:300]}".rstrip(": ")
 
 

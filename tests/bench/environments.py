@@ -60,9 +60,7 @@ def python_of(name: str) -> Path:
 def versions(python: Path, *packages: str) -> dict[str, str]:
     """Package -> its version in that environment."""
     code = "import sys, importlib.metadata as m; print(*(m.version(name) for name in sys.argv[1:]))"
-    said = subprocess.run(
-        [str(python), "-c", code, *packages], capture_output=True, text=True, check=True
-    ).stdout
+    said = subprocess.run([str(python), "-c", code, *packages], capture_output=True, text=True, check=True).stdout
     return dict(zip(packages, said.split(), strict=True))
 
 

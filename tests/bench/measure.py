@@ -108,9 +108,7 @@ def _watch(root: int, peaks: dict[str, int], done: threading.Event) -> None:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 role = next((word.decode() for word in words if word.startswith(b"gradviz_cli.")), "command")
                 status = Path(f"/proc/{pid}/status").read_text()
-                peak = next(
-                    int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM")
-                )
+                peak = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
             except (OSError, StopIteration):  # it has just ended
                 continue
             peaks[role] = max(peaks[role], peak)
@@ -154,14 +152,16 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     words = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines) if value}
     vectors = [
-        flag
-        for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-        if flag in words.get("flags", "").split()
+        flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in words.get("flags", "").split()
     ]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    processor = f"{words.get('model name', platform.machine())}, family {words.get('cpu family')}, model {words.get('model')}"
+    processor = (
+        f"{words.get('model name', platform.machine())}, family {words.get('cpu family')}, model {words.get('model')}"
+    )
     cores = len(os.sched_getaffinity(0))
-    return f"{processor}; {cores} cores ({', '.join(vectors)}); {memory:.0f} GiB; Linux {platform.release().split('-')[0]}"
+    return (
+        f"{processor}; {cores} cores ({', '.join(vectors)}); {memory:.0f} GiB; Linux {platform.release().split('-')[0]}"
+    )
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:

@@ -37,9 +37,7 @@ def _photograph(random: np.random.Generator) -> Image.Image:
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 7, 19, 61, 160):
         small = random.normal(size=(cells, cells, 3)) * 60 / np.log2(cells)
-        planes = [
-            Image.fromarray(small[..., c].astype(np.float32)).resize(PHOTO, Image.BICUBIC) for c in range(3)
-        ]
+        planes = [Image.fromarray(small[..., c].astype(np.float32)).resize(PHOTO, Image.BICUBIC) for c in range(3)]
         total += np.stack([np.asarray(plane) for plane in planes], -1)
     total += random.normal(scale=4, size=total.shape)
     return Image.fromarray(np.clip(total + 120, 0, 255).astype(np.uint8))
@@ -47,9 +45,7 @@ def _photograph(random: np.random.Generator) -> Image.Image:
 
 def inputs(count: int) -> np.ndarray:
     """Images as the networks take them, float32 [count, 224, 224, 3] in 0..1, channels not alike."""
-    pictures = [
-        _photograph(np.random.default_rng(i)).resize((SIZE, SIZE), Image.BILINEAR) for i in range(count)
-    ]
+    pictures = [_photograph(np.random.default_rng(i)).resize((SIZE, SIZE), Image.BILINEAR) for i in range(count)]
     return np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255
 
 
@@ -82,9 +78,7 @@ def _draw_weights(model, random: np.random.Generator) -> None:
         for weight in layer.weights:
             kind, shape = weight.path.rsplit("/", 1)[-1], weight.shape
             if kind == "kernel":
-                fan_in = (
-                    np.prod(shape[:2]) if type(layer).__name__ == "DepthwiseConv2D" else np.prod(shape[:-1])
-                )
+                fan_in = np.prod(shape[:2]) if type(layer).__name__ == "DepthwiseConv2D" else np.prod(shape[:-1])
                 weight.assign(random.normal(scale=np.sqrt(2 / fan_in), size=shape))
             elif kind == "gamma":
                 weight.assign(random.uniform(0.7, 1.3, shape))

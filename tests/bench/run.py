@@ -230,11 +230,7 @@ class Turns:
         if label == "bare graph" or not all(file.is_file() for file in files):
             return ""
         mine, bare = (np.load(file).astype(np.float64) for file in files)
-        return (
-            f"{np.abs(mine - bare).max() / np.abs(bare).max():.1g}"
-            if mine.shape == bare.shape
-            else "another shape"
-        )
+        return f"{np.abs(mine - bare).max() / np.abs(bare).max():.1g}" if mine.shape == bare.shape else "another shape"
 
 
 # -- the whole job --------------------------------------------------------------------------------------------------------
@@ -284,11 +280,7 @@ def _job_lines(found: dict, failed: dict, mode: str) -> str:
             lines.append(f"| {tool} | {named} | {way} | failed: {failed[tool, way]} | | | |")
             continue
         walls = [run.wall for run in runs]
-        share = (
-            f"{1 / measure.ratio([run.wall for run in ours], walls):.2f}"
-            if ours and len(ours) == len(runs)
-            else ""
-        )
+        share = f"{1 / measure.ratio([run.wall for run in ours], walls):.2f}" if ours and len(ours) == len(runs) else ""
         cells = (
             f"{median(walls):.1f}",
             f"{min(walls):.1f}",
@@ -299,9 +291,7 @@ def _job_lines(found: dict, failed: dict, mode: str) -> str:
     return "\n".join(lines)
 
 
-def one_job(
-    bench: Bench, network: str, count: int, mode: str, tool: str, way: str, watch: bool = False
-) -> measure.Run:
+def one_job(bench: Bench, network: str, count: int, mode: str, tool: str, way: str, watch: bool = False) -> measure.Run:
     """One run of one tool into a new folder, whose pictures are counted.
 
     Raises
@@ -404,15 +394,12 @@ def pictures(bench: Bench) -> None:
     lines = ["| PNG | 224 x 224 | 640 x 480 | 4000 x 3000 |", "|---|--:|--:|--:|"]
     sizes = ((224, 224), (480, 640), (3000, 4000))
     fields = [
-        np.minimum(255, np.abs(np.random.default_rng(1).normal(size=size)) * 90).astype(np.uint8)
-        for size in sizes
+        np.minimum(255, np.abs(np.random.default_rng(1).normal(size=size)) * 90).astype(np.uint8) for size in sizes
     ]
     for title, encode in _encoders().items():
         cells = []
         for field in fields:
-            times, size = _timed(
-                lambda field=field, encode=encode: encode(field), 5 if field.size > 1e6 else 20
-            )
+            times, size = _timed(lambda field=field, encode=encode: encode(field), 5 if field.size > 1e6 else 20)
             cells.append(f"{1000 * median(times):.1f} ms, {size / 1000:.0f} kB")
         lines.append(f"| {title} | {' | '.join(cells)} |")
     keep(bench, "6 Pictures/one heatmap", "\n".join(lines))
@@ -423,9 +410,7 @@ def _encoders() -> dict[str, Callable[[np.ndarray], bytes]]:
 
     from gradviz_cli.draw.png import encode_png
 
-    palette = np.stack([np.arange(256), np.arange(256) ** 2 // 255, 255 - np.arange(256)], -1).astype(
-        np.uint8
-    )
+    palette = np.stack([np.arange(256), np.arange(256) ** 2 // 255, 255 - np.arange(256)], -1).astype(np.uint8)
 
     def pillow(mode: str, level: int) -> Callable[[np.ndarray], bytes]:
         def encode(field: np.ndarray) -> bytes:
@@ -490,9 +475,7 @@ def _flat(told: dict) -> dict[str, float]:
     flat = {}
     for key, value in told.items():
         flat.update(
-            {f"{key}: {inner}": each for inner, each in value.items()}
-            if isinstance(value, dict)
-            else {key: value}
+            {f"{key}: {inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
         )
     return flat
 
@@ -503,7 +486,10 @@ def _flat(told: dict) -> dict[str, float]:
 def slope(bench: Bench) -> None:
     """Seconds for each further image, and peak memory, as the number of images grows. Once: it is long."""
     name = "mobilenetv2"
-    lines = ["| JPEGs | wall, s | ms for each image more | command, peak MB | worker | decoder |", "|--:|--:|--:|--:|--:|--:|"]
+    lines = [
+        "| JPEGs | wall, s | ms for each image more | command, peak MB | worker | decoder |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
     before = None
     for count in bench.many:
         found = one_job(bench, name, count, "guided", GRADVIZ_JOB, "", watch=True)
@@ -575,11 +561,7 @@ def _versions() -> str:
 
     ours = environments.versions(Path(sys.executable), "tensorflow", "keras", "numpy", "pillow")
     pinned = [
-        package
-        for calls in environments.PACKAGES.values()
-        for call in calls
-        for package in call
-        if "==" in package
+        package for calls in environments.PACKAGES.values() for call in calls for package in call if "==" in package
     ]
     peers = sorted({each for each in pinned if each.split("==")[0] not in ours})
     said = ", ".join(f"{name} {version}" for name, version in ours.items())
@@ -587,16 +569,10 @@ def _versions() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; all unless given"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; all unless given")
     parser.add_argument("--network", action="append", choices=models.NETWORKS, help="all three unless given")
-    parser.add_argument(
-        "--mode", action="append", choices=MODES, help="all unless given; a job runs the first"
-    )
+    parser.add_argument("--mode", action="append", choices=MODES, help="all unless given; a job runs the first")
     parser.add_argument(
         "--batch", action="append", type=int, choices=range(1, 9), metavar="N", help="1 and 8 unless given"
     )

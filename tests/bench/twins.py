@@ -32,9 +32,7 @@ def folded(layers: Layers, weights: Weights) -> tuple[Layers, Weights]:
         kernel = weights[f"{source}/kernel"]
         shape = (*kernel.shape[2:],) if op == "depthwise" else (kernel.shape[-1],)
         weights[f"{source}/kernel"] = (kernel * scale.reshape(shape)).astype(np.float32)
-        weights[f"{source}/bias"] = (beta + (weights.get(f"{source}/bias", 0) - mean) * scale).astype(
-            np.float32
-        )
+        weights[f"{source}/bias"] = (beta + (weights.get(f"{source}/bias", 0) - mean) * scale).astype(np.float32)
         renamed[layer["name"]] = source
     return kept, weights
 
@@ -53,9 +51,7 @@ def multiplications(folder: Path) -> int:
             kernel = weights.get(f"{layer['name']}/kernel")
             width = layer["size"] if kernel is None else kernel.shape[0]
             size = (
-                -(-size // layer["stride"])
-                if layer.get("padding") == "same"
-                else (size - width) // layer["stride"] + 1
+                -(-size // layer["stride"]) if layer.get("padding") == "same" else (size - width) // layer["stride"] + 1
             )
             total += 0 if kernel is None else kernel.size * size**2
         elif layer["op"] == "pad":
@@ -87,13 +83,11 @@ def in_tensorflow(layers: Layers, weights: dict, image, relu: Callable):
         kernel, bias = weights.get(f"{name}/kernel"), weights.get(f"{name}/bias")
         if op in ("conv", "depthwise"):
             convolve = tf.nn.conv2d if op == "conv" else tf.nn.depthwise_conv2d
-            x = convolve(
-                x, kernel, strides=[1, layer["stride"], layer["stride"], 1], padding=layer["padding"].upper()
-            )
+            x = convolve(x, kernel, strides=[1, layer["stride"], layer["stride"], 1], padding=layer["padding"].upper())
         elif op == "norm":
-            x = tf.compat.v1.nn.fused_batch_norm(
-                x, *_norm(weights, name), epsilon=layer["epsilon"], is_training=False
-            )[0]
+            x = tf.compat.v1.nn.fused_batch_norm(x, *_norm(weights, name), epsilon=layer["epsilon"], is_training=False)[
+                0
+            ]
         elif op == "relu":
             x = relu(x, layer["cap"])
         elif op == "pad":

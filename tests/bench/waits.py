@@ -14,8 +14,8 @@ from collections import defaultdict
 
 START = time.perf_counter()
 
-from gradviz_cli import cli
-from gradviz_cli.batch import pipeline, publisher
+from gradviz_cli import cli  # noqa: E402
+from gradviz_cli.batch import pipeline, publisher  # noqa: E402
 from gradviz_cli.images import decode as images  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)

@@ -218,9 +218,7 @@ class Canvas:
         columns, rows = self.width / self.short * cells / stretch, self.height / self.short * cells
         grid = rng.uniform(-1, 1, (int(rows) + 4, int(columns) + 4)).astype(np.float32)
         box = (1, 1, 1 + columns, 1 + rows)
-        return np.asarray(
-            Image.fromarray(grid).resize((self.width, self.height), Image.Resampling.BICUBIC, box)
-        )
+        return np.asarray(Image.fromarray(grid).resize((self.width, self.height), Image.Resampling.BICUBIC, box))
 
     def edge(self, distance: np.ndarray) -> np.ndarray:
         """0 below, 1 above zero of a distance in short sides, one pixel wide in between."""
@@ -339,17 +337,13 @@ def _skin(rng: np.random.Generator, against: Texture) -> Texture:
         saturation,
         value * rng.uniform(0.65, 1) if value > 0.6 else value * 1.25,
     )
-    return Texture(
-        str(rng.choice(list(PATTERNS))), int(rng.integers(2**31)), (base, shade), rng.uniform(0.6, 1.2)
-    )
+    return Texture(str(rng.choice(list(PATTERNS))), int(rng.integers(2**31)), (base, shade), rng.uniform(0.6, 1.2))
 
 
 def _thing(rng: np.random.Generator, kind: str, radius: float, against: Texture) -> Thing:
     """An object that has no place yet."""
     detail = (rng.uniform(), rng.uniform())
-    return Thing(
-        kind, 0, 0, radius, rng.uniform(0, 2 * np.pi), detail, _skin(rng, against), rng.uniform(0.2, 0.5)
-    )
+    return Thing(kind, 0, 0, radius, rng.uniform(0, 2 * np.pi), detail, _skin(rng, against), rng.uniform(0.2, 0.5))
 
 
 def _place(rng: np.random.Generator, thing: Thing, frame, others: list[Thing]) -> Thing | None:
@@ -462,9 +456,7 @@ def _with_clutter(image: np.ndarray, canvas: Canvas, clutter: Clutter, frame) ->
 
     def strokes(draw: ImageDraw.ImageDraw, scale: float) -> None:
         for points in long + short:
-            draw.line(
-                (points * scale).ravel().tolist(), fill=255, width=max(1, round(0.011 * scale)), joint="curve"
-            )
+            draw.line((points * scale).ravel().tolist(), fill=255, width=max(1, round(0.011 * scale)), joint="curve")
 
     def dabs(draw: ImageDraw.ImageDraw, scale: float) -> None:
         for points in small:

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from gradviz_cli.demo import MODEL
-from gradviz_cli.demo.training.training import scenes
+from gradviz_cli.demo.training import scenes
 
 # TensorFlow is imported inside the functions: the processes that draw scenes import this file and need none of it.
 
@@ -151,9 +151,7 @@ def fit(count: int, epochs: int):
     steps = math.ceil(count / BATCH)
     warmup = min(200, epochs * steps // 4)
     model = build()
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, epochs * steps - warmup, warmup_target=3e-3, warmup_steps=warmup
-    )
+    rate = keras.optimizers.schedules.CosineDecay(0.0, epochs * steps - warmup, warmup_target=3e-3, warmup_steps=warmup)
     model.compile(
         optimizer=keras.optimizers.AdamW(rate, weight_decay=1e-3),
         loss=[keras.losses.SparseCategoricalCrossentropy(from_logits=True), cell_loss],
@@ -238,10 +236,7 @@ def report(model, folder: Path, held_out: int) -> None:
     run = served.signatures["serving_default"]
     batches = np.split(images, range(100, len(images), 100))
     guesses = np.concatenate(
-        [
-            run(image=tf.constant(batch, tf.float32))["probabilities"].numpy().argmax(axis=1)
-            for batch in batches
-        ]
+        [run(image=tf.constant(batch, tf.float32))["probabilities"].numpy().argmax(axis=1) for batch in batches]
     )
     print(f"accuracy on {held_out} held-out scenes: {(guesses == labels).mean():.4f}")
     twin = build(guided())
@@ -260,15 +255,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m gradviz_cli.demo.training.train", description="Train the embedded model."
     )
-    parser.add_argument(
-        "--out", type=Path, default=MODEL, help="folder of the SavedModel (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--scenes", type=int, default=SCENES, help="how many to train on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--epochs", type=int, default=EPOCHS, help="how often to see each (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=MODEL, help="folder of the SavedModel (default: %(default)s)")
+    parser.add_argument("--scenes", type=int, default=SCENES, help="how many to train on (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="how often to see each (default: %(default)s)")
     options = parser.parse_args()
     start = time.monotonic()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -24,9 +24,7 @@ _KEPT_NAMES = """
 _KEPT_PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_")
 
 
-def scrubbed_environment(
-    scratch: str | os.PathLike, extra: Mapping[str, str] | None = None
-) -> dict[str, str]:
+def scrubbed_environment(scratch: str | os.PathLike, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment for a worker: what Python and TensorFlow need, and no token, credential or proxy.
 
     Home, temporary and Keras folders lie in `scratch`. Modules must not come from the current folder, which

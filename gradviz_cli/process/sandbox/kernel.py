@@ -63,6 +63,8 @@ class Machine:
     column: int  # in _REFUSED
     audit: int  # AUDIT_ARCH_*
     seccomp: int
+
+
 MACHINES = {"x86_64": Machine(0, 0xC000003E, 317), "aarch64": Machine(1, 0xC00000B7, 277)}
 
 

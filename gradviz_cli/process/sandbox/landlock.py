@@ -39,9 +39,7 @@ _pins: list[int] = []
 def grants(read: Sequence, scratch) -> list[tuple[int, int]]:
     """Open descriptors and the rights below each. What the caller names must exist; the rest need not."""
     grants = [(_handle(p), _READ) for p in read] + [(_handle(scratch), _SCRATCH)]
-    optional = [(p, _READ) for p in (*_SYSTEM.split(), *map(glob.escape, software()))] + [
-        ("/dev/null", _DEVICE)
-    ]
+    optional = [(p, _READ) for p in (*_SYSTEM.split(), *map(glob.escape, software()))] + [("/dev/null", _DEVICE)]
     devices = [device for pattern in _GPU_DEVICES for device in glob.glob(pattern)]
     if devices and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
         optional += [(p, _DEVICE) for p in devices] + [(p, _READ) for p in _GPU.split()]

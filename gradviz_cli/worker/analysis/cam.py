@@ -11,7 +11,26 @@ from gradviz_cli.worker.graph.question import Reading, static_tensor
 
 # What a class activation map is taken from: feature maps, not the steps between them.
 FEATURE_OPS = frozenset(
-    ["Conv2D", "DepthwiseConv2dNative", "BiasAdd", "FusedBatchNormV3", "Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Maximum", "Minimum", "AddV2", "Add", "AddN", "ConcatV2", "MaxPool", "AvgPool", "Mul"]
+    [
+        "Conv2D",
+        "DepthwiseConv2dNative",
+        "BiasAdd",
+        "FusedBatchNormV3",
+        "Relu",
+        "Relu6",
+        "LeakyRelu",
+        "Elu",
+        "Selu",
+        "Maximum",
+        "Minimum",
+        "AddV2",
+        "Add",
+        "AddN",
+        "ConcatV2",
+        "MaxPool",
+        "AvgPool",
+        "Mul",
+    ]
 )
 # Paths are counted modulo a prime; that two different counts agree by chance is not a practical concern.
 PRIME = 2**61 - 1

@@ -125,23 +125,29 @@ def find(
         The shape is no image's.
     """
     if shape is None:
-        shape = (-1, -1, -1, 3) if layout is None else (-1,) * (2 if layout.startswith("flat") else len(LAYOUTS[layout]))
+        shape = (
+            (-1, -1, -1, 3) if layout is None else (-1,) * (2 if layout.startswith("flat") else len(LAYOUTS[layout]))
+        )
     layout = layout or guess_layout(shape)
     if layout is None:
         raise ModelUnusable(
-            f"the input {key} has shape {_text(shape)}, which is no picture's", "name another with --input, or give --layout"
+            f"the input {key} has shape {_text(shape)}, which is no picture's",
+            "name another with --input, or give --layout",
         )
     if layout.startswith("flat"):
         return _flat(key, shape, layout, asked), None
     axes = LAYOUTS[layout]
     if len(shape) != len(axes):
-        raise UsageError(f"--layout {layout}: the input {key} has shape {_text(shape)}", "give a layout of as many axes")
+        raise UsageError(
+            f"--layout {layout}: the input {key} has shape {_text(shape)}", "give a layout of as many axes"
+        )
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("C", 1)
     channels = 3 if channels < 0 else channels
     if channels not in CHANNELS:
         raise ModelUnusable(
-            f"the input {key} has shape {_text(shape)}: {channels} channels are no picture's", "give --layout, or another --input"
+            f"the input {key} has shape {_text(shape)}: {channels} channels are no picture's",
+            "give --layout, or another --input",
         )
     size, warning = _size(key, (sizes["H"], sizes["W"]), asked)
     batch = sizes.get("N", 1)
@@ -191,14 +197,17 @@ def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] 
         if length < 0:
             channels, rest = 3, 0
         if rest or channels not in CHANNELS:
-            raise UsageError(f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size")
+            raise UsageError(
+                f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
+            )
         return Entry(layout, asked, channels, batch)
     for channels in (1, 3, 4):
         side = math.isqrt(max(0, length) // channels)
         if side >= 4 and side * side * channels == length:
             return Entry(layout, (side, side), channels, batch)
     raise ModelUnusable(
-        f"the input {key} has shape {_text(shape)}: {length} numbers are no square picture", "give --input-size HxW, or another --input"
+        f"the input {key} has shape {_text(shape)}: {length} numbers are no square picture",
+        "give --input-size HxW, or another --input",
     )
 
 

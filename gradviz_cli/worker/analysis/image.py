@@ -31,12 +31,7 @@ def first_numbers(found: Reading) -> tuple[str, str | None]:
         return found.fed, None
     path = found.path
     readers = consumers(found.flat.nodes)
-    candidates = {
-        name: static
-        for name in path
-        for static in [found.flat.nodes[name]]
-        if name != split(found.fed)[0]
-    }
+    candidates = {name: static for name in path for static in [found.flat.nodes[name]] if name != split(found.fed)[0]}
     shapes = static_tensor(found.flat, *[f"{name}:0" for name in candidates]) if candidates else []
     shapes = dict(zip(candidates, shapes if isinstance(shapes, list) else [shapes], strict=True))
     todo, seen, first = list(readers.get(split(found.fed)[0], ())), set(), []
@@ -73,9 +68,7 @@ def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | Non
     size, warning = (known[:2], None) if options.input_size is None else (options.input_size, None)
     if min(size) < 1:
         size = entry.USUAL_SIZE
-        warning = (
-            f"the model decodes images of any size, {size[0]}x{size[1]} is taken; settle it with --input-size HxW"
-        )
+        warning = f"the model decodes images of any size, {size[0]}x{size[1]} is taken; settle it with --input-size HxW"
     encoding = "base64" if "DecodeBase64" in ops else "bytes"
     batch_shape = found.image.shape
     layout = "HWC" if batch_shape == () else "NHWC"

@@ -71,16 +71,10 @@ def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:
     unknown = next(((op, node) for op, node in refused.items() if op_def(op) is None), None)
     if unknown:
         op, node = unknown
-        raise ModelRefused(
-            f"op {op} (node {node}) is not known to this TensorFlow", "export the model without it"
-        )
+        raise ModelRefused(f"op {op} (node {node}) is not known to this TensorFlow", "export the model without it")
     if refused and not trust:
         op, node = next(iter(refused.items()))
-        others = (
-            f" and {len(refused) - 1} more kinds ({', '.join(list(refused)[1:6])})"
-            if len(refused) > 1
-            else ""
-        )
+        others = f" and {len(refused) - 1} more kinds ({', '.join(list(refused)[1:6])})" if len(refused) > 1 else ""
         raise ModelRefused(
             f"the model needs op {op} (node {node}){others}, which gradviz does not let run",
             f"if you trust the model's source: --allow-op {op}, or --trust-model for all",
@@ -102,9 +96,7 @@ def _insist_on_size(flat: Flat) -> None:
             f"the function {error.args[1][0]} calls itself", "export the model without recursion"
         ) from error
     if count > MAX_NODES:
-        raise ModelRefused(
-            f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy
-        )
+        raise ModelRefused(f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy)
 
 
 def _insist_on_room(flat: Flat) -> None:

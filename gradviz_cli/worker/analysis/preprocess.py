@@ -18,9 +18,7 @@ MOVING_OPS = frozenset(
 )
 
 
-def found_preprocess(
-    flat: Flat, image: str, path: Collection[str], weights: Mapping[str, np.ndarray]
-) -> str | None:
+def found_preprocess(flat: Flat, image: str, path: Collection[str], weights: Mapping[str, np.ndarray]) -> str | None:
     """The range that the graph's own first steps expect, or None when it does not rescale.
 
     Follows the image through multiplications and additions of constants (Rescaling, Normalization, `x / 127.5 - 1`)
@@ -46,7 +44,9 @@ def _affine_ends(flat: Flat, image: str, path: Collection[str], weights: Mapping
     while todo and len(seen) < MAX_STEPS:
         name, scale, offset, steps = todo.pop()
         found = {reader for reader in readers.get(name, ()) if reader in path} - seen
-        found = [flat.nodes[reader] for reader in found if flat.nodes[reader].op not in ("Shape", "ShapeN", "Size", "Rank")]
+        found = [
+            flat.nodes[reader] for reader in found if flat.nodes[reader].op not in ("Shape", "ShapeN", "Size", "Rank")
+        ]
         for node in found:
             step = ("Mul", 1.0) if _hands_on(node) else _affine(flat, node, weights)
             if step is None:

@@ -55,7 +55,9 @@ def _attribute(node: NodeDef, name: str) -> AttrValue:
 def _channels_last(node: NodeDef) -> bool:
     if node.op == "MatMul":
         return not _attribute(node, "transpose_b").b and not _attribute(node, "transpose_a").b
-    return _attribute(node, "data_format").s in (b"", b"NHWC") and tf.dtypes.as_dtype(node.attr["T"].type) in (tf.float32,)
+    return _attribute(node, "data_format").s in (b"", b"NHWC") and tf.dtypes.as_dtype(node.attr["T"].type) in (
+        tf.float32,
+    )
 
 
 def _known(flat: Flat, values: Values, tensor: str) -> np.ndarray | None:
@@ -114,7 +116,11 @@ def _per_channel(shape: tuple[int, ...], channels: int) -> bool:
 
 
 def _batch_norm(flat: Flat, values: Values, node: NodeDef, source: str):
-    if _attribute(node, "is_training").b or _attribute(node, "data_format").s not in (b"", b"NHWC") or node.input[0] != f"{source}:0":
+    if (
+        _attribute(node, "is_training").b
+        or _attribute(node, "data_format").s not in (b"", b"NHWC")
+        or node.input[0] != f"{source}:0"
+    ):
         return None
     known = [_known(flat, values, text) for text in node.input[1:5]]
     if any(value is None or value.size == 0 for value in known):

@@ -26,7 +26,9 @@ BYTEWISE = frozenset({"Bitcast", "DecodeRaw", "DecodePaddedRaw", "ParseTensor"})
 
 # Operations that move pixels and leave their values alone -> the attribute with their type.
 MOVERS = {
-    **dict.fromkeys(("Identity", "Reshape", "Squeeze", "Transpose", "StridedSlice", "ReverseV2", "Pad", "MirrorPad"), "T"),
+    **dict.fromkeys(
+        ("Identity", "Reshape", "Squeeze", "Transpose", "StridedSlice", "ReverseV2", "Pad", "MirrorPad"), "T"
+    ),
     **dict.fromkeys(("ExpandDims", "Slice", "Tile", "EnsureShape", "Split", "SplitV", "Unpack", "Snapshot"), "T"),
     **dict.fromkeys(("ResizeNearestNeighbor", "SpaceToDepth", "DepthToSpace"), "T"),
     "GatherV2": "Tparams",
@@ -35,7 +37,8 @@ MOVERS = {
 JOINERS = {"ConcatV2": "T", "Pack": "T", "Concat": "T"}
 # Operations that give floats (or sizes) whatever type of pixels they take.
 ENDS = dict.fromkeys(
-    ("ResizeBilinear", "ResizeBicubic", "ResizeArea", "CropAndResize", "ScaleAndTranslate", "Shape", "Size", "Rank"), "T"
+    ("ResizeBilinear", "ResizeBicubic", "ResizeArea", "CropAndResize", "ScaleAndTranslate", "Shape", "Size", "Rank"),
+    "T",
 )
 SIZES = frozenset({"Shape", "Size", "Rank"})
 
@@ -107,7 +110,9 @@ def _widened_body(body: Body) -> Body:
 def values(flat: Flat, found: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Values of variables, by name, in the types in which the graph reads them."""
     types = {variable: flat.nodes[name].attr["dtype"].type for name, variable in flat.weights.items()}
-    half = {variable: DT_FLOAT for variable in flat.handles.values() if found[variable].dtype.as_datatype_enum in HALVES}
+    half = {
+        variable: DT_FLOAT for variable in flat.handles.values() if found[variable].dtype.as_datatype_enum in HALVES
+    }
     return {name: tf.cast(value, {**half, **types}.get(name, value.dtype)) for name, value in found.items()}
 
 

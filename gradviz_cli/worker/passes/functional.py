@@ -139,7 +139,9 @@ def _construct(work: _Work, name: str, left: set[str]) -> dict[str, str] | None:
 
 def _lists(work: _Work) -> None:
     """TensorArrayV3 and what reads or fills it -> TensorList; the flow, a float that orders them, becomes the list."""
-    arrays = {name: node for name, node in work.nodes.items() if node.op.startswith("TensorArray") and node.op.endswith("V3")}
+    arrays = {
+        name: node for name, node in work.nodes.items() if node.op.startswith("TensorArray") and node.op.endswith("V3")
+    }
     if not arrays:
         return
     for name in _flows(work, arrays):
@@ -254,7 +256,15 @@ class _Slice:
     entering: dict[str, None] = field(default_factory=dict)
 
 
-def _function(work: _Work, name: str, arguments: Mapping[str, str], types: Sequence[int], inside: Iterable[str], results, result_types) -> str:
+def _function(
+    work: _Work,
+    name: str,
+    arguments: Mapping[str, str],
+    types: Sequence[int],
+    inside: Iterable[str],
+    results,
+    result_types,
+) -> str:
     """A function of `arguments` (tensor inside -> argument) that gives `results`; returns its name."""
     signature = OpDef(name=re.sub(r"\W", "_", name) + unique_mark())
     nodes = {}
@@ -330,12 +340,19 @@ def _loop(work: _Work, cond: NodeDef, left: set[str]) -> dict[str, str] | None:
     return _while(work, cond, switches, merges, inside, list(entering))
 
 
-def _while(work: _Work, cond: NodeDef, switches, merges: Mapping[str, str], inside, entering: list[str]) -> dict[str, str]:
+def _while(
+    work: _Work, cond: NodeDef, switches, merges: Mapping[str, str], inside, entering: list[str]
+) -> dict[str, str]:
     """One While: a counter and a limit, as its gradient wants them, then the loop's variables, then what stays the same."""
     nodes = work.nodes
     starts = [_start(nodes, name) for name in merges]
     fixed = [nodes[split(text)[0]].input[0] if nodes[split(text)[0]].op == "Enter" else text for text in entering]
-    types = [DT_INT32, DT_INT32, *(_type(nodes[name]) for name in merges), *(_type(nodes[split(text)[0]]) for text in entering)]
+    types = [
+        DT_INT32,
+        DT_INT32,
+        *(_type(nodes[name]) for name in merges),
+        *(_type(nodes[split(text)[0]]) for text in entering),
+    ]
     places = {f"{name}:0": f"argument{i + 2}:0" for i, name in enumerate(merges)}
     places |= {f"{name}:1": places[f"{split(nodes[name].input[0])[0]}:0"] for name in switches}
     places |= {text: f"argument{i + 2 + len(merges)}:0" for i, text in enumerate(entering)}
@@ -447,7 +464,9 @@ def _if(work: _Work, base: str, predicate: str, group: Mapping[str, tuple]) -> d
     functions = {}
     for side in (True, False):
         inside = {name: None for _, slices, _ in group.values() for name in slices[side].inside}
-        within = {text: places[_source(nodes, text)] for _, slices, _ in group.values() for text in slices[side].entering}
+        within = {
+            text: places[_source(nodes, text)] for _, slices, _ in group.values() for text in slices[side].entering
+        }
         given = [outputs[side] for _, _, outputs in group.values()]
         functions[side] = _function(work, f"{base}/{'then' if side else 'else'}", within, types, inside, given, results)
     branch = work.new(

@@ -82,7 +82,9 @@ def _obeys(activation: Activation, which: str) -> bool:
     return which == "all" or activation.name in RELUS
 
 
-def _patched(nodes: Mapping[str, NodeDef], path: set[str], which: str) -> tuple[dict[str, NodeDef], list[Activation], int]:
+def _patched(
+    nodes: Mapping[str, NodeDef], path: set[str], which: str
+) -> tuple[dict[str, NodeDef], list[Activation], int]:
     """A copy of the nodes with the chosen activations marked, all activations found, and the gates."""
     found, gates = find(nodes, path)
     chosen = [activation for activation in found if _obeys(activation, which)]

@@ -119,9 +119,7 @@ def expand(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, AttrV
     outputs = tuple(_emit(work, _resolve(work, top, tensor)) for tensor in tensors)
     for nodes in (work.nodes, *(body.nodes for body in work.bodies.values())):
         _insist_on_order(nodes)
-    return Flat(
-        work.nodes, work.bodies, work.weights, work.handles, outputs, work.fed, len(work.custom_gradients)
-    )
+    return Flat(work.nodes, work.bodies, work.weights, work.handles, outputs, work.fed, len(work.custom_gradients))
 
 
 def _insist_on_order(nodes: Mapping[str, NodeDef]) -> None:
@@ -157,7 +155,9 @@ def _follow(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef
         if name in frame.arguments:
             position = frame.arguments[name]
             if position >= len(frame.inputs):
-                raise ModelUnusable(f"a call to {frame.prefix or 'a function'} lacks its argument {name}", "export again")
+                raise ModelUnusable(
+                    f"a call to {frame.prefix or 'a function'} lacks its argument {name}", "export again"
+                )
             frame, text = frame.parent, frame.inputs[position]
             continue
         node = frame.nodes.get(name)
@@ -177,7 +177,9 @@ def _onward(work: _Expansion, frame: _Frame, node: NodeDef, index: int) -> tuple
     child = _call(work, frame, node)
     if child is not None:
         if index >= len(child.results):
-            raise ModelUnusable(f"{node.name} is read at output {index}, its function has {len(child.results)}", "export again")
+            raise ModelUnusable(
+                f"{node.name} is read at output {index}, its function has {len(child.results)}", "export again"
+            )
         return child, child.results[index]
     if node.op == "IdentityN":
         if "_gradient_op_type" in node.attr:
@@ -219,7 +221,9 @@ def _call(work: _Expansion, frame: _Frame, node: NodeDef) -> _Frame | None:
 def _enter(work, frame, node, function_name, inputs, attributes) -> _Frame:
     body = work.library.get(function_name)
     if body is None:
-        raise ModelUnusable(f"{node.name} calls a function {function_name} that the file lacks", "export the model again")
+        raise ModelUnusable(
+            f"{node.name} calls a function {function_name} that the file lacks", "export the model again"
+        )
     if frame.depth >= MAX_DEPTH or len(work.alive) > MAX_CALLS:
         raise ModelRefused(
             f"the functions of this model call each other more than {MAX_DEPTH} deep or {MAX_CALLS} times",

@@ -94,7 +94,10 @@ def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tup
     if found is None:
         top = find_tensor([node.name for node in meta.graph_def.node], wanted)
         if top is None:
-            raise UsageError(f"--output {wanted}: neither an output of the signature nor a tensor of the graph", "see `gradviz inspect`")
+            raise UsageError(
+                f"--output {wanted}: neither an output of the signature nor a tensor of the graph",
+                "see `gradviz inspect`",
+            )
         flat = _expanded(meta, [top], feeds)
         found = flat.outputs[0]
     return replace(flat, outputs=(found,)), Tensor(wanted, found, tf.float32, None)
@@ -105,7 +108,9 @@ def _any_input(flat: Flat, options: Options) -> tuple[Flat, Tensor]:
     wanted = options.input
     found = find_tensor(flat.nodes, wanted)
     if found is None:
-        raise UsageError(f"--input {wanted}: neither an input of the signature nor a tensor of the graph", "see `gradviz inspect`")
+        raise UsageError(
+            f"--input {wanted}: neither an input of the signature nor a tensor of the graph", "see `gradviz inspect`"
+        )
     # Inferring shapes runs operations on constants, also those before this tensor that are cut away later.
     policy.judge(flat.pruned([found]), options.allow_ops, options.trust_model)
     static = static_tensor(flat.pruned([found]), found)
@@ -122,7 +127,8 @@ def _score(flat: Flat, end: str, output: Tensor, options: Options, channel: int 
         decided = logits.decided_from(flat, end)
         if decided is None:
             raise ModelUnusable(
-                f"the output {output.key} is {output.dtype.name} and nothing that decides between classes lies behind it", "choose another with --output NAME"
+                f"the output {output.key} is {output.dtype.name} and nothing that decides between classes lies behind it",
+                "choose another with --output NAME",
             )
         end = decided
     if options.score == "output" or channel is not None:

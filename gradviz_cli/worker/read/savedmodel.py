@@ -56,9 +56,7 @@ def read(path: Path) -> Saved:
     binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
     warnings = ()
     if binary.exists() and text.exists():
-        warnings = (
-            f"{path} holds saved_model.pb and saved_model.pbtxt; the .pb is read, remove the one that is old",
-        )
+        warnings = (f"{path} holds saved_model.pb and saved_model.pbtxt; the .pb is read, remove the one that is old",)
     if binary.exists() or binary.is_symlink():
         saved = _parse_binary(binary)
     elif text.exists() or text.is_symlink():
@@ -101,9 +99,7 @@ def _parse_binary(file: Path) -> SavedModel:
     try:
         saved.ParseFromString(read_regular(file, MAX_GRAPH_BYTES))
     except message.DecodeError as error:
-        raise ModelUnusable(
-            f"{file} is damaged or not a SavedModel ({error})", "copy or export it again"
-        ) from error
+        raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
     return saved
 
 
@@ -113,9 +109,7 @@ def _parse_text(file: Path) -> SavedModel:
             read_regular(file, MAX_TEXT_BYTES).decode("utf-8"), SavedModel(), allow_unknown_field=True
         )
     except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnusable(
-            f"{file} is damaged or not a SavedModel ({error})", "copy or export it again"
-        ) from error
+        raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
 
 
 def _insist_on_assets_inside(file: Path, meta: MetaGraphDef) -> None:
@@ -144,9 +138,7 @@ def _assets(meta: MetaGraphDef) -> Iterator[AssetFileDef]:
 def _insist_on_size(file: Path, saved: SavedModel) -> None:
     parts = [part for meta in saved.meta_graphs for part in _node_lists(meta)]
     if sum(map(len, parts)) > MAX_NODES:
-        raise ModelRefused(
-            f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again"
-        )
+        raise ModelRefused(f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again")
     repeated = 0
     for nodes in parts:
         for node in nodes:

@@ -42,9 +42,7 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     keys = {entries[name].key for name in wanted}
     absent = sorted(keys - set(dtypes))
     if absent:
-        raise ModelUnusable(
-            f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again"
-        )
+        raise ModelUnusable(f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again")
     _insist_on_room(prefix, keys, dtypes, shapes)
     try:
         values = tf.raw_ops.RestoreV2(
@@ -54,25 +52,19 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             dtypes=[dtypes[entries[name].key] for name in wanted],
         )
     except tf.errors.OpError as error:
-        raise ModelUnusable(
-            f"{prefix}.* cannot be read ({_first_line(error)})", "copy the model again"
-        ) from error
+        raise ModelUnusable(f"{prefix}.* cannot be read ({_first_line(error)})", "copy the model again") from error
     return dict(zip(wanted, values, strict=True))
 
 
 def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
     """Type and shape of every entry."""
     if not Path(prefix + ".index").is_file():
-        raise ModelUnusable(
-            f"{prefix}.index is missing", "copy the whole variables folder, not the .pb alone"
-        )
+        raise ModelUnusable(f"{prefix}.index is missing", "copy the whole variables folder, not the .pb alone")
     try:
         reader = tf.train.load_checkpoint(prefix)
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError) as error:
-        raise ModelUnusable(
-            f"{prefix}.index cannot be read ({_first_line(error)})", "copy the model again"
-        ) from error
+        raise ModelUnusable(f"{prefix}.index cannot be read ({_first_line(error)})", "copy the model again") from error
 
 
 def _insist_on_room(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
@@ -80,9 +72,7 @@ def _insist_on_room(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: M
     need = 0
     for key in sorted(keys):
         dtype = dtypes[key]
-        if not (
-            dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex or dtype.is_quantized
-        ):
+        if not (dtype.is_floating or dtype.is_integer or dtype.is_bool or dtype.is_complex or dtype.is_quantized):
             raise ModelUnusable(
                 f"{prefix}.index: the entry {key} holds {dtype.name}, no numbers", "export the model again"
             )

@@ -47,7 +47,9 @@ class Differentiator:
         self._largest = 0
         self.classes: int | None = None  # known once a function is built
 
-    def explain(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True) -> Explained:
+    def explain(
+        self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
+    ) -> Explained:
         """Differentiate the score of each target with respect to each image. May be called from several threads.
 
         Parameters
@@ -73,7 +75,10 @@ class Differentiator:
             size = size or max(len(images), self._largest)
             self._largest = size
         groups = [targets[start : start + AT_ONCE] for start in range(0, len(targets), AT_ONCE)]
-        parts = [self._explain_some(images, group, Form(tuple(modes), len(group), None if scores else size), size) for group in groups]
+        parts = [
+            self._explain_some(images, group, Form(tuple(modes), len(group), None if scores else size), size)
+            for group in groups
+        ]
         index, rank, score, output, *gradients = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
 
@@ -81,7 +86,9 @@ class Differentiator:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
         self._function(Form(tuple(modes), min(targets, AT_ONCE)))
 
-    def _explain_some(self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None) -> list[np.ndarray]:
+    def _explain_some(
+        self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None
+    ) -> list[np.ndarray]:
         """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs; the last is padded."""
         function, entry = self._function(form), self._problem.entry
         size = size or len(images)
@@ -90,7 +97,9 @@ class Differentiator:
             chunk = images[start : start + size]
             missing = size - len(chunk)
             fed = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
-            found = [value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))]
+            found = [
+                value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
+            ]
             columns, gradients = found[:4], found[4:]
             gradients = [np.asarray(entry.from_model(gradient), np.float32)[: len(chunk)] for gradient in gradients]
             count = len(targets)

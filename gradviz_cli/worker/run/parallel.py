@@ -44,7 +44,9 @@ class Calls:
 def _set_precision(precision: str, gpu: bool) -> None:
     """bfloat16: Grappler rewrites convolutions and matrix products, and what may stay in that type between them."""
     if precision == "bfloat16" and gpu:
-        raise UsageError("--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES=")
+        raise UsageError(
+            "--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES="
+        )
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bfloat16"})
 
 

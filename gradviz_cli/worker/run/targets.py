@@ -129,7 +129,9 @@ def classes_first(shape: list[int | None], image: tuple[int, int]) -> bool:
 def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
     inner = tensor.shape[1:-1].as_list()
     if len(at) != len(inner):
-        raise UsageError(f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}")
+        raise UsageError(
+            f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}"
+        )
     for place, size in zip(at, inner, strict=True):
         if size is not None and place >= size:
             raise UsageError(f"--at {','.join(map(str, at))}: the scores are {inner}", "give a position inside")

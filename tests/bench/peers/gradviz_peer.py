@@ -50,9 +50,7 @@ def _remote(path, modes, scores):
 
     def explain(images, target):
         rows = list(model.explain(images, [target]))
-        return np.array([row.index[0] for row in rows]), np.stack(
-            [row.gradients[modes[0]][0] for row in rows]
-        )
+        return np.array([row.index[0] for row in rows]), np.stack([row.gradients[modes[0]][0] for row in rows])
 
     return explain
 

@@ -25,16 +25,12 @@ def load(folder, mode):
             name: tf.get_variable(f"v{i}", value.shape, initializer=tf.zeros_initializer())
             for i, (name, value) in enumerate(weights.items())
         }
-        logits = twins.in_tensorflow(
-            layers, variables, image, lambda x, cap: tf.nn.relu6(x) if cap else tf.nn.relu(x)
-        )
+        logits = twins.in_tensorflow(layers, variables, image, lambda x, cap: tf.nn.relu6(x) if cap else tf.nn.relu(x))
         session = tf.Session(graph=graph)
         for name, variable in variables.items():
             variable.load(weights[name], session)
         with tempfile.TemporaryDirectory() as scratch:
-            guided = saliency.GuidedBackprop(
-                graph, session, logits[0, neuron], image, tmp_ckpt_path=f"{scratch}/model"
-            )
+            guided = saliency.GuidedBackprop(graph, session, logits[0, neuron], image, tmp_ckpt_path=f"{scratch}/model")
 
     def classes(images):
         return session.run(logits, {image: images}).argmax(-1)
