@@ -1,6 +1,6 @@
 """All of keras.applications, one size each: what is loaded, patched and refused. About 9 minutes and 10 GB on 2 cores.
 
-Run with `pytest -m slow tests/test_wild_slow.py`.
+Run with `pytest -m slow tests/model/test_wild_slow.py`.
 """
 
 from __future__ import annotations

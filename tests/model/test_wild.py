@@ -1,6 +1,6 @@
 """What exists in the wild, a row each: explained, and equal to an independent gradient; or refused, in so many words.
 
-`python tests/test_wild.py [WORD...]` prints the table, or the rows that hold one of the words. About 3 minutes on 2 cores.
+`python tests/model/test_wild.py [WORD...]` prints the table, or the rows that hold one of the words. About 3 minutes on 2 cores.
 """
 
 from __future__ import annotations

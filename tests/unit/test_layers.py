@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "gradviz_cli"
+PACKAGE = Path(__file__).parents[2] / "gradviz_cli"
 
 # A room may import itself and the rooms before it in its list. Of what it may not name, it knows nothing.
 COMMAND = [

@@ -34,7 +34,7 @@ from gradviz_cli.images.fit import FITS, PADDING, Geometry, fit, spread, unfit
 from gradviz_cli.images.preprocess import PREPROCESS, PREPROCESS_GRADIENT
 
 LIMITS = Limits()
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
 
 

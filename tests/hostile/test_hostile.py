@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import hostile
+import hostile_models as hostile
 import numpy as np
 import pytest
 import tensorflow as tf
 from commands import gradviz
-from hostile import CASES, ODD_FOLDERS, SIDE, Case, World
+from hostile_models import CASES, ODD_FOLDERS, SIDE, Case, World
 from PIL import Image
 from test_sandbox import confined
 
@@ -40,7 +40,7 @@ from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.graph import tf_private
 from gradviz_cli.worker.serve import _Server
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORD = {ExitCode.USAGE: "usage", ExitCode.MODEL_UNUSABLE: "unusable", ExitCode.MODEL_REFUSED: "refused"}
 CODE = {"runs": 0, "fails": 4, "unusable": 5, "refused": 6}
 # A model that eats memory is to meet its end long before this machine does.

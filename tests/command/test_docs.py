@@ -19,7 +19,7 @@ from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import ExitCode
 from gradviz_cli.rules import RULES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 

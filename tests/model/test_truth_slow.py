@@ -1,6 +1,6 @@
 """The three modes on the large networks of keras.applications.
 
-About 2 minutes of processor time, up to 2.5 GB a process. Run with `pytest -m slow tests/test_truth_slow.py`.
+About 2 minutes of processor time, up to 2.5 GB a process. Run with `pytest -m slow tests/model/test_truth_slow.py`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import hostile
+import hostile_models as hostile
 import keras
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ from gradviz_cli.process.protocol import Row
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MUTANTS = 1000
 COMMANDS = 100
 DEADLINE = 20.0
