@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.draw.pictures import WHY
+from gradviz_cli.draw.styles import degenerate
+from gradviz_cli.errors import GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-from gradviz_cli.images import decode
-from gradviz_cli.images.fit import Geometry, fit
-from gradviz_cli.images.preprocess import PREPROCESS, PREPROCESS_GRADIENT
+from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.model.labels import read_labels
-from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.targets import Target, parse_targets
-from gradviz_cli.process.protocol import Facts, ModelOptions
-from gradviz_cli.rules import RULES
+from gradviz_cli.process.protocol import Explain, ModelOptions
+from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 Images = np.ndarray | Sequence[str | os.PathLike]
 
@@ -63,34 +64,44 @@ class LoadedModel:
     """A SavedModel in a worker process of its own. Close it, or use it in a `with`."""
 
     def __init__(
-        self, path: str | os.PathLike, labels: str | os.PathLike | None = None, batch_size: int = 8, **options
+        self,
+        path: str | os.PathLike,
+        labels: str | os.PathLike | None = None,
+        batch_size: int = 8,
+        timeout: float | None = TIMEOUT,
+        **options: Any,
     ):
+        _check_options(options)
         self._labels = read_labels(Path(labels) if labels else None, Path(path))
         self._batch_size = batch_size
+        self._used: tuple[str, ...] = ()
+        self._said: set[str] = set()
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        self._remote = RemoteModel(ModelOptions(str(path), **options), ("backprop",))
+        chosen = ModelOptions(str(path), **options)
+        self._model = Explainer(chosen, ("backprop",), labels=self._labels, timeout=timeout)
         try:
-            self._facts: Facts = self._remote.load()
+            self._model.load()
+            self._warn(("backprop",))
         except BaseException:
-            self._remote.close()
+            self._model.close()
             raise
 
     @property
     def report(self) -> PatchReport:
-        activations = {name: tuple(counts) for name, counts in self._facts.activations.items()}
-        return PatchReport(MappingProxyType(activations), self._facts.gates)
+        facts = self._model.facts
+        return PatchReport(MappingProxyType(dict(facts.activations)), facts.gates)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the command line would have said on stderr."""
-        return tuple(self._facts.warnings)
+        """What the command line would have said on stderr, for the modes that were used (before: its own default)."""
+        return self._model.warnings(self._used or (DEFAULT_MODE,))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Height, width and channels that images are brought to."""
-        return (*self._facts.size, self._facts.channels)
+        return (*self._model.facts.size, self._model.facts.channels)
 
-    def explain(self, images: Images, mode: str = "guided", target: str | int = "top1") -> Explanation:
+    def explain(self, images: Images, mode: str = DEFAULT_MODE, target: str | int = "top1") -> Explanation:
         """Attributions of one target.
 
         Parameters
@@ -106,44 +117,61 @@ class LoadedModel:
         Raises
         ------
         UsageError, ModelUnusable
-            As the command line; ImageError for an image that cannot be read or explained.
+            As the command line.
+        ImageError
+            An image cannot be read or explained, or its attribution is zero or not finite.
         """
         if mode not in RULES:
             raise UsageError(f"mode {mode!r} is none of {', '.join(RULES)}", "choose one of these")
-        place = _one_target(target, self._labels)
-        pixels = self._pixels(images)
-        found = []
-        for start in range(0, len(pixels), self._batch_size):
-            found.extend(self._remote.explain(pixels[start : start + self._batch_size], [place.code], (mode,)))
+        request = Explain((_one_target(target, self._labels).code,), (mode,))
+        fitted = self._fitted(images)
+        self._used = tuple(dict.fromkeys((*self._used, mode)))
+        self._warn((mode,))
+        found: list[Attribution] = []
+        for start in range(0, len(fitted), self._batch_size):
+            for one in self._model.explain(fitted[start : start + self._batch_size], request):
+                found.append(_checked(one, mode, len(found)))
         return self._explanation(found, mode)
 
-    def _explanation(self, rows: list, mode: str) -> Explanation:
-        for row in rows:
-            if isinstance(row, ImageError):
-                raise row
-        reorder = PREPROCESS_GRADIENT[self._facts.preprocess]
+    def _explanation(self, found: Sequence[Attribution], mode: str) -> Explanation:
         empty = np.empty((0, *self.input_shape), np.float32)
-        maps = np.stack([reorder(row.gradients[mode][0]) for row in rows]) if rows else empty
-        columns = [np.array([getattr(row, name)[0] for row in rows]) for name in ("index", "rank", "score", "output")]
-        names = tuple(self._labels[i] if i < len(self._labels) else None for i in columns[0].astype(int))
-        return Explanation(maps, mode, *columns, names)
+        maps = np.stack([one.maps[mode][0] for one in found]) if found else empty
+        targets = [one.targets[0] for one in found]
+        numbers = [
+            np.array([np.nan if n is None else n for n in column], np.float32)
+            for column in zip(*[(t.score, t.output) for t in targets], strict=True)
+        ]
+        scores, outputs = numbers or (np.empty(0, np.float32), np.empty(0, np.float32))
+        index, rank = (np.array([getattr(t, name) for t in targets], np.int32) for name in ("index", "rank"))
+        return Explanation(maps, mode, index, rank, scores, outputs, tuple(t.label for t in targets))
 
-    def _pixels(self, given: Images) -> np.ndarray:
-        height, width, channels = self.input_shape
+    def _fitted(self, given: Images) -> Sequence[np.ndarray]:
+        """Images at the size of the model input, 0..255."""
         if not isinstance(given, np.ndarray):
-            geometry = Geometry(height, width, channels)
-            given = (
-                np.stack([_read(path, geometry) for path in given]) if len(given) else np.empty((0, *self.input_shape))
-            )
+            return [self._read(path) for path in given]
         if given.ndim != 4 or given.shape[1:] != self.input_shape:
+            height, width, channels = self.input_shape
             raise UsageError(
                 f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them"
             )
-        return PREPROCESS[self._facts.preprocess](given)
+        return given
+
+    def _read(self, path: str | os.PathLike) -> np.ndarray:
+        try:
+            return self._model.decode(read_bytes(path, Limits())).fitted
+        except ImageError as error:
+            raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+
+    def _warn(self, modes: Sequence[str]) -> None:
+        """Say as Python warnings what the command would say on stderr, each once."""
+        for message in self._model.warnings(modes):
+            if message not in self._said:
+                self._said.add(message)
+                warnings.warn(message, GradvizWarning, stacklevel=4)
 
     def close(self) -> None:
-        """Stop the worker."""
-        self._remote.close()
+        """Stop the worker and the decoders."""
+        self._model.close()
 
     def __enter__(self) -> LoadedModel:
         return self
@@ -152,7 +180,7 @@ class LoadedModel:
         self.close()
 
 
-def load(path: str | os.PathLike, **options) -> LoadedModel:
+def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     """Load a SavedModel into a worker process.
 
     Parameters
@@ -161,17 +189,24 @@ def load(path: str | os.PathLike, **options) -> LoadedModel:
         SavedModel folder.
     **options
         As on the command line: preprocess, activations, score, signature, tag, input, output, input_size, labels,
-        allow_ops, trust_model; and batch_size.
+        allow_ops, trust_model, timeout (seconds for one image); and batch_size.
     """
     return LoadedModel(path, **options)
 
 
 def explain(
-    path: str | os.PathLike, images: Images, mode: str = "guided", target: str | int = "top1", **options
+    path: str | os.PathLike, images: Images, mode: str = DEFAULT_MODE, target: str | int = "top1", **options: Any
 ) -> Explanation:
     """Load a model, explain images, close it."""
     with load(path, **options) as model:
         return model.explain(images, mode, target)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = {field.name for field in fields(ModelOptions)} - {"path"}
+    for name in options:
+        if name not in known:
+            raise UsageError(f"there is no option {name}", f"the options are {', '.join(sorted(known))}")
 
 
 def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
@@ -179,9 +214,11 @@ def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
     return parse_targets((str(target),), labels)[-1]
 
 
-def _read(path: str | os.PathLike, geometry: Geometry) -> np.ndarray:
-    limits = Limits()
-    try:
-        return fit(decode.decode(read_bytes(path, limits), limits), geometry)
-    except ImageError as error:
-        raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+def _checked(found: Attribution | ImageError, mode: str, place: int) -> Attribution:
+    """Never a blank map: raise what the command would say of this image."""
+    if isinstance(found, ImageError):
+        raise found
+    word = degenerate(found.maps[mode][0])
+    if word:
+        raise ImageError(word, f"image {place}: {mode}: {WHY[word]}")
+    return found

@@ -61,6 +61,7 @@ class GradvizError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.traceback = ""  # of a child process, for -v
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
@@ -105,3 +106,7 @@ class ImageError(Exception):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+
+class GradvizWarning(UserWarning):
+    """What the command line would say on stderr, for who calls gradviz from Python."""

@@ -56,3 +56,6 @@ RULES: dict[str, Rule] = {
         ),
     )
 }
+"""Name -> rule; with `all`, the choices of --mode."""
+
+DEFAULT_MODE = "guided"

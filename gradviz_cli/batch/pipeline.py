@@ -26,18 +26,16 @@ from gradviz_cli.draw.record import Context, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError, TimeUp
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.whole import discard_all
-from gradviz_cli.images.decoders import Decoders
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import peek
-from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan import outputs as outputs_
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import Facts, Row
+from gradviz_cli.process.protocol import Explain, Facts
 
 # So many pixels go into the worker at once for each processor unless --batch-size says otherwise: 4 images of 224 x 224.
 PIXELS_EACH = 4 * 224 * 224
@@ -76,7 +74,7 @@ class Prepared:
 class Computed(NamedTuple):
     """A batch with its outcomes (None where the result stood already), and what ends the run behind it."""
 
-    items: list[tuple[Prepared, Row | ImageError | None]]
+    items: list[tuple[Prepared, Attribution | ImageError | None]]
     end: GradvizError | None = None
 
 
@@ -84,7 +82,7 @@ def run(
     plan: Plan,
     jobs: Iterable[Job],
     digests: Digests,
-    loaded: Callable[[Facts], None],
+    loaded: Callable[[Explainer], None],
     book: Manifest,
     end: float | None = None,
     rehash: bool = False,
@@ -94,7 +92,7 @@ def run(
     Parameters
     ----------
     loaded : callable
-        Called once with the facts when the model has been loaded; never when every output is current.
+        Called once with the model when the model has been loaded; never when every output is current.
     end : float, optional
         Monotonic time at which --max-duration is reached.
     rehash : bool
@@ -200,7 +198,7 @@ def _batches(items: Iterable[Prepared], size: Callable[[], int]) -> Iterator[lis
         yield batch
 
 
-def _up_to_the_end(computed: Iterable[Computed]) -> Iterator[list[tuple[Prepared, Row | ImageError | None]]]:
+def _up_to_the_end(computed: Iterable[Computed]) -> Iterator[list[tuple[Prepared, Attribution | ImageError | None]]]:
     for items, end in computed:
         yield items
         if end is not None:
@@ -268,17 +266,25 @@ class _Pool(ThreadPoolExecutor):
 class _Crew:
     """The threads and processes of one run."""
 
-    def __init__(self, plan: Plan, digests: Digests, loaded: Callable[[Facts], None], book: Manifest, rehash: bool):
+    def __init__(self, plan: Plan, digests: Digests, loaded: Callable[[Explainer], None], book: Manifest, rehash: bool):
         self._plan, self._digests, self._loaded, self._rehash = plan, digests, loaded, rehash
         self._limits = Limits(plan.max_pixels, plan.max_file_size)
         self._hint = _geometry_hint(plan)
         self._guard = threading.Lock()
-        self._model: RemoteModel | None = None
+        self._model = Explainer(
+            plan.model,
+            plan.drawing.modes,
+            targets=len(plan.drawing.targets),
+            labels=plan.labels,
+            fit=plan.drawing.fit,
+            limits=self._limits,
+            timeout=plan.timeout,
+            require_sandbox=plan.require_sandbox,
+        )
         self._model_future: Future[Facts] | None = None
         self._closed = False
         self.room = Room(MOST_HELD)
         self._publisher = Publisher(plan.out, book, plan.fail_fast)
-        self._decoders = Decoders(self._limits, plan.timeout)
         jobs = plan.jobs or min(MOST_JOBS, machine.cores())
         self._reading, self._computing = _Pool(jobs, "read"), _Pool(1, "compute")
         self._drawing, self._publishing = _Pool(jobs, "draw"), _Pool(1, "publish")
@@ -293,10 +299,12 @@ class _Crew:
             return self._computing.submit(self._differentiate, batch)
         return _known(Computed([(item, None) for item in batch]))
 
-    def publish(self, items: Sequence[tuple[Prepared, Row | ImageError | None]]) -> Future:
+    def publish(self, items: Sequence[tuple[Prepared, Attribution | ImageError | None]]) -> Future:
         """Draw the images, side by side, and publish them together."""
         drawn = [
-            self._drawing.submit(self._draw, item, row) if isinstance(row, Row) else _known(Drawn(_settled(item, row)))
+            self._drawing.submit(self._draw, item, row)
+            if isinstance(row, Attribution)
+            else _known(Drawn(_settled(item, row)))
             for item, row in items
         ]
         return self._publishing.submit(self._publish, drawn)
@@ -321,13 +329,12 @@ class _Crew:
 
     def _differentiate(self, batch: list[Prepared]) -> Computed:
         """One gradient call for the images of a batch."""
-        facts = self._facts()
-        geometry = Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
+        geometry = self._geometry()
         if self._hint not in (None, geometry):  # the hint was wrong; the worker's word counts
             batch = [self._refitted(item, geometry) for item in batch]
         self._hint = geometry
-        rows, end = self._rows(facts, [item.source.fitted for item in batch if item.source])
-        items: list[tuple[Prepared, Row | ImageError | None]] = []
+        rows, end = self._rows([item.source.fitted for item in batch if item.source])
+        items: list[tuple[Prepared, Attribution | ImageError | None]] = []
         left = iter(rows)
         for item in batch:
             row = next(left, None) if item.source else None
@@ -336,17 +343,17 @@ class _Crew:
             items.append((item, row))
         return Computed(items, end)
 
-    def _rows(self, facts: Facts, fitted: list[np.ndarray]) -> tuple[list[Row | ImageError], GradvizError | None]:
-        rows: list[Row | ImageError] = []
-        if fitted:
-            pixels = PREPROCESS[facts.preprocess](np.stack(fitted))
-            try:
-                rows.extend(self._model.explain(pixels, [target.code for target in self._plan.drawing.targets]))
-            except GradvizError as error:
-                return rows, error
+    def _rows(self, fitted: list[np.ndarray]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+        rows: list[Attribution | ImageError] = []
+        drawing = self._plan.drawing
+        request = Explain(tuple(target.code for target in drawing.targets), drawing.modes, drawing.scores)
+        try:
+            rows.extend(self._model.explain(fitted, request))
+        except GradvizError as error:
+            return rows, error
         return rows, None
 
-    def _draw(self, item: Prepared, row: Row) -> Drawn | None:
+    def _draw(self, item: Prepared, row: Attribution) -> Drawn | None:
         """Pictures and arrays of one image, under temporary names; None when the run is over."""
         try:
             if self._closed or self.enough:
@@ -392,33 +399,25 @@ class _Crew:
         """Start the worker with the first image that needs it."""
         with self._guard:
             if self._model_future is None and not self._closed:
-                self._model = RemoteModel(
-                    self._plan.model,
-                    self._plan.drawing.modes,
-                    self._plan.timeout,
-                    self._plan.require_sandbox,
-                    targets=len(self._plan.drawing.targets),
-                    scores=self._plan.drawing.scores,
-                )
                 self._model_future = self._computing.submit(self._load)
 
     def _load(self) -> Facts:
-        facts = self._model.load()
+        facts = self._model.load().facts
         styles.insist_on_channels(self._plan.drawing.styles, facts.channels)
-        self._loaded(facts)
+        self._loaded(self._model)
         return facts
 
     def _facts(self) -> Facts:
         return self._model_future.result()
 
     def _geometry(self) -> Geometry:
-        facts = self._facts()
-        return Geometry(*facts.size, facts.channels, self._plan.drawing.fit)
+        self._facts()
+        return self._model.geometry
 
     def _decode(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """The image's pixels; they count as held until they are drawn."""
         drawing = self._plan.drawing
-        decoded = self._decoders.decode(data, geometry, pictures.needs_pixels(self._plan), drawing.fast_decode)
+        decoded = self._model.decode(data, geometry, pictures.needs_pixels(self._plan), drawing.fast_decode)
         source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
         self.room.hold(source)
         return source
@@ -451,9 +450,7 @@ class _Crew:
         for pool in pools:
             pool.shutdown(wait=False, cancel_futures=True)
         self.room.close()
-        if self._model is not None:
-            self._model.close()
-        self._decoders.close()
+        self._model.close()
         wait_for([future for pool in pools for future in list(pool.unfinished)], patience)
         self._publisher.close()
         discard_all()

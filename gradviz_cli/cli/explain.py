@@ -32,6 +32,7 @@ from gradviz_cli.files.whole import sweep
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import outputs as outputs_
 from gradviz_cli.plan.digests import Digests
@@ -39,7 +40,7 @@ from gradviz_cli.plan.outputs import stems
 from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.results import Report, Result
 from gradviz_cli.plan.targets import Target, parse_targets
-from gradviz_cli.process.protocol import Facts, ModelOptions
+from gradviz_cli.process.protocol import Loaded, ModelOptions
 from gradviz_cli.rules import RULES
 
 
@@ -326,29 +327,28 @@ def _print_outputs(plan: Plan, result: Result, settings: Settings) -> None:
         print_paths((plan.out / name for name in result.outputs), settings.print_end)
 
 
-def _announcer(plan: Plan, voice: Voice):
+def _announcer(plan: Plan, voice: Voice) -> Callable[[Explainer], None]:
     """Prints warnings when the model has been loaded, and with -v what was found in it."""
 
-    def loaded(facts: Facts) -> None:
-        for warning in facts.warnings:
-            voice.warning(f"{plan.model.path}: {warning}", model=plan.model.path)
-        if facts.sandbox["level"] != "full":
-            missing = "; ".join(facts.sandbox["missing"])
-            voice.warning(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
-        for line in _description(facts):
+    def loaded(model: Explainer) -> None:
+        for warning in model.warnings(plan.drawing.modes):
+            voice.warning(warning, model=plan.model.path)
+        for line in _description(model.loaded):
             voice.detail(line)
 
     return loaded
 
 
-def _description(facts: Facts) -> list[str]:
+def _description(loaded: Loaded) -> list[str]:
+    facts = loaded.facts
     counts = ", ".join(f"{done} of {seen} {name}" for name, (seen, done) in facts.activations.items()) or "none"
     before = f", before {facts.bypassed}" if facts.bypassed else ""
+    seconds = f"TensorFlow {loaded.import_seconds:.1f} s, model {loaded.model_seconds:.1f} s"
     lines = [
-        f"signature {facts.signature}: {facts.input['name']} -> {facts.output}, score {facts.score}{before}",
+        f"signature {facts.signature}: {facts.input.name} -> {facts.output}, score {facts.score}{before}",
         f"activations that obey the rule: {counts}" + (f"; {facts.gates} gates left" if facts.gates else ""),
         f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
-        f"sandbox {facts.sandbox['level']}; TensorFlow {facts.seconds['import']:.1f} s, model {facts.seconds['model']:.1f} s",
+        f"sandbox {loaded.sandbox.level}; {seconds}",
     ]
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")

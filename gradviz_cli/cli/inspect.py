@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from gradviz_cli.cli.config import with_model_file
 from gradviz_cli.cli.options import Command, model_options
@@ -16,13 +16,11 @@ from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-from gradviz_cli.images import decode
-from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.labels import read_labels
-from gradviz_cli.model.remote import RemoteModel
-from gradviz_cli.process.protocol import Facts, ModelOptions
+from gradviz_cli.process.protocol import Explain, ModelOptions
 
 
 @click.command(
@@ -52,44 +50,37 @@ def command(context: click.Context, model: Path, as_json: bool, image: Path | No
 
 
 def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> tuple[dict[str, Any], int]:
-    remote = RemoteModel(options, ("backprop",), timeout=60.0)
-    try:
-        told = {**remote.inspect(), "fingerprint": fingerprint.of_model(Path(options.path))}
+    with Explainer(options, ("backprop",), labels=labels) as model:
+        found = model.inspect()
+        told = {**asdict(found), "fingerprint": fingerprint.of_model(Path(options.path))}
         code = ExitCode.OK
-        if told["refused_ops"] and not options.trust_model:
+        if found.refused_ops and not options.trust_model:
             code = ExitCode.MODEL_REFUSED
-        elif told["problem"]:
+        elif found.problem:
             code = ExitCode.MODEL_UNUSABLE
         if image is not None and code is ExitCode.OK:
-            told["preprocess_probe"] = _probe(remote, remote.load(), image, labels)
+            model.load()
+            told["preprocess_probe"] = _probe(model, image)
         return told, int(code)
-    finally:
-        remote.close()
 
 
-def _probe(remote: RemoteModel, facts: Facts, image: Path, labels: tuple[str, ...]) -> dict[str, Any]:
+def _probe(model: Explainer, image: Path) -> dict[str, Any]:
     """For each pixel range the best class and its score."""
     try:
-        picture = decode.decode(read_bytes(image, Limits()), Limits())
+        fitted = model.decode(read_bytes(image, Limits())).fitted
     except ImageError as error:
         raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
-    pixels = fit(picture, Geometry(*facts.size, facts.channels))[None]
-    whole = facts.input["dtype"] in ("uint8", "int32", "string")
-    probe = {}
-    for name, prepare in PREPROCESS.items():
-        if whole and name != "raw" or facts.channels != 3 and name in ("caffe", "torch"):
+    whole = model.facts.input.dtype in ("uint8", "int32", "string")
+    probe: dict[str, Any] = {}
+    for name, preset in PREPROCESS.items():
+        if whole and name != "raw" or not preset.takes(model.facts.channels):
             continue
-        row = next(remote.explain(np.ascontiguousarray(prepare(pixels), np.float32), [-1]))
-        if isinstance(row, ImageError):
-            probe[name] = {"error": row.message}
-            continue
-        index = int(row.index[0])
-        probe[name] = {
-            "index": index,
-            "label": labels[index] if index < len(labels) else None,
-            "score": float(row.score[0]),
-            "output": float(row.output[0]),
-        }
+        found = next(model.explain([fitted], Explain((-1,), ("backprop",)), name))
+        if isinstance(found, ImageError):
+            probe[name] = {"error": found.message}
+        else:
+            best = asdict(found.targets[0])
+            probe[name] = {key: best[key] for key in ("index", "label", "score", "output")}
     return probe
 
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from gradviz_cli.draw import panel, styles
 from gradviz_cli.draw.png import encode_npy, encode_png
-from gradviz_cli.draw.record import Context, Source, _target, _text
+from gradviz_cli.draw.record import Context, Source, _text
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.whole import Staged, discard, stage, sync_folder, writing
 from gradviz_cli.images.fit import unfit
-from gradviz_cli.images.preprocess import PREPROCESS_GRADIENT
+from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
-from gradviz_cli.process.protocol import Row
 
 WHY = {
     "zero": "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
@@ -62,7 +61,7 @@ class _Files:
         self.hashes[path] = hashlib.sha256(data).hexdigest()
 
 
-def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], seconds: float) -> Drawn:
+def draw(context: Context, source: Source, found: Attribution, outputs: Sequence[Output], seconds: float) -> Drawn:
     """Draw every output of one image.
 
     A map that is zero or not finite is not drawn (unless --allow-empty-map): the others are, and the image fails.
@@ -73,7 +72,7 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
         One of them cannot be written; none is left behind then.
     """
     drawing = context.plan.drawing
-    maps = _attributions(context, row)
+    maps = _attributions(found)
     bad = {key: word for key, value in maps.items() if (word := styles.degenerate(value))}
     drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
     files = _Files(context.plan.out)
@@ -82,7 +81,7 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
             _draw_arrays(context, outputs, maps, drawable, files)
         for output in outputs:
             if _keys(context, output) <= drawable.keys():
-                _draw_picture(context, source, row, output, drawable, files)
+                _draw_picture(context, source, found, output, drawable, files)
     except BaseException:
         for staged in files.staged:
             discard(staged)
@@ -93,16 +92,15 @@ def draw(context: Context, source: Source, row: Row, outputs: Sequence[Output], 
         (mode, place), status = next(iter(bad.items()))
         error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
-    targets = tuple(_target(context, row, place) for place in range(len(drawing.targets)))
+    targets = tuple(map(asdict, found.targets))
     digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
     result = Result(str(source.job.path), status, tuple(by_name), targets, error, digest, seconds, by_name)
     return Drawn(result, tuple(files.staged))
 
 
-def _attributions(context: Context, row: Row) -> dict[tuple[str, int], np.ndarray]:
-    """(mode, place among the targets) -> float32 [h, w, c], channels in the image's order."""
-    reorder = PREPROCESS_GRADIENT[context.facts.preprocess]
-    return {(mode, i): reorder(array[i]) for mode, array in row.gradients.items() for i in range(len(array))}
+def _attributions(found: Attribution) -> dict[tuple[str, int], np.ndarray]:
+    """(mode, place among the targets) -> float32 [h, w, c]."""
+    return {(mode, i): each for mode, maps in found.maps.items() for i, each in enumerate(maps)}
 
 
 def _keys(context: Context, output: Output) -> set[tuple[str, int]]:
@@ -120,17 +118,19 @@ def _draw_arrays(context: Context, outputs: Sequence[Output], maps: dict, drawab
                 files.add(path, encode_npy(np.ascontiguousarray(maps[mode, place])))
 
 
-def _draw_picture(context: Context, source: Source, row: Row, output: Output, drawable: dict, files: _Files) -> None:
+def _draw_picture(
+    context: Context, source: Source, found: Attribution, output: Output, drawable: dict, files: _Files
+) -> None:
     place = context.plan.drawing.targets.index(output.target)
     if output.style == "panel":
-        pixels, scales = _panel(context, source, row, place, drawable)
+        pixels, scales = _panel(context, source, found, place, drawable)
         palette, scale = None, {mode: _plain(each) for mode, each in scales.items()}
     else:
         picture = _picture(context, source, output, place, drawable)
         pixels, palette, scale = picture.pixels, picture.palette, _plain(picture.scale)
     paths = output.array_paths(context.plan.drawing.modes)
     hashes = {mode: files.hashes[path] for mode, path in paths.items() if path in files.hashes}
-    text = _text(context, source, row, output, place, scale, hashes)
+    text = _text(context, source, found.targets[place], output, scale, hashes)
     files.add(output.path, encode_png(pixels, palette, text))
 
 
@@ -159,7 +159,7 @@ def _shared(style: styles.Style, look: styles.Look, drawable: dict) -> styles.Sc
 
 
 def _panel(
-    context: Context, source: Source, row: Row, place: int, drawable: dict
+    context: Context, source: Source, found: Attribution, place: int, drawable: dict
 ) -> tuple[np.ndarray, dict[str, styles.Scale | None]]:
     """Input and every mode of one target side by side; the scale of each mode."""
     style, look, drawing = styles.STYLES[styles.PANEL], context.look, context.plan.drawing
@@ -173,18 +173,18 @@ def _panel(
     for mode, field in fields.items():
         scale = common or style.limits(field, look)
         shown = field if drawing.size == "input" else unfit(field, context.geometry, size)
-        columns.append(panel.Column(mode, style.colour(shown, None, look, scale), _captions(context, row, place)))
+        columns.append(panel.Column(mode, style.colour(shown, None, look, scale), _captions(found, place)))
     notes = (f"The bars end at percentile {look.clip:g}.",)
     name = Path(source.job.rel).name
     pixels = panel.panel(image, columns, lines=(name,), notes=notes, shared=shared)
     return pixels, {column.mode: column.picture.scale for column in columns}
 
 
-def _captions(context: Context, row: Row, place: int) -> tuple[str, ...]:
+def _captions(found: Attribution, place: int) -> tuple[str, ...]:
     """Below each map of a panel. The index also stands beside a label, which may be cut or in letters the font lacks."""
-    target = _target(context, row, place)
-    score = "not finite" if target["score"] is None else f"{target['score']:.4g}"
-    return (*filter(None, [target["label"]]), f"class {target['index']}", f"score {score}")
+    target = found.targets[place]
+    score = "not finite" if target.score is None else f"{target.score:.4g}"
+    return (*filter(None, [target.label]), f"class {target.index}", f"score {score}")
 
 
 def _as_rgb(fitted: np.ndarray) -> np.ndarray:

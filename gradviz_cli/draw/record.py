@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.plan.digests import ESTIMATOR, Digests
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.process.protocol import Facts, Row
+from gradviz_cli.process.protocol import Facts
 from gradviz_cli.version import __version__
 
 
@@ -56,24 +56,7 @@ class Context:
         return styles.Look(drawing.colormap, drawing.clip, drawing.alpha)
 
 
-def _target(context: Context, row: Row, place: int) -> dict:
-    index, labels = int(row.index[place]), context.plan.labels
-    label = labels[index] if index < len(labels) else None
-    return {
-        "index": index,
-        "label": label,
-        "rank": int(row.rank[place]) if row.rank[place] >= 0 else None,
-        "score": _number(row.score[place]),
-        "output": _number(row.output[place]),
-    }
-
-
-def _number(value: np.floating) -> float | None:
-    """None for NaN and infinity, which JSON does not have."""
-    return float(value) if np.isfinite(value) else None
-
-
-def _text(context, source, row, output, place, scale, hashes) -> str:
+def _text(context, source, target, output, scale, hashes) -> str:
     """What the picture says of itself; the text chunk `gradviz`. A panel has a scale and an array for each mode."""
     plan, style = context.plan, styles.STYLES[styles.PANEL if output.style == "panel" else output.style]
     record = {
@@ -81,7 +64,7 @@ def _text(context, source, row, output, place, scale, hashes) -> str:
         "mode": output.mode or list(plan.drawing.modes),
         "estimator": ESTIMATOR,
         "style": output.style,
-        "target": _target(context, row, place),
+        "target": asdict(target),
         "signature": context.facts.signature,
         "preprocess": context.facts.preprocess,
         "clip": plan.drawing.clip,

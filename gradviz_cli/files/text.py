@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+
+AnyPath = str | bytes | os.PathLike
+LONGEST = 1000  # characters of a message
 
 
 def plain(text: str) -> str:
     """A text on one line of printable characters: it may hold a name, an argument or a process's words, of any origin."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-AnyPath = str | bytes | os.PathLike
-# Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def printable(name: AnyPath) -> str:
@@ -33,3 +30,8 @@ def printable(name: AnyPath) -> str:
     text = plain(raw.decode("utf-8", "backslashreplace"))
     encoding = sys.getfilesystemencoding()
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def shortened(text: str, most: int = LONGEST) -> str:
+    """A text of a length that a person reads: its beginning and its end."""
+    return text if len(text) <= most else f"{text[: most - 100]} ... {text[-80:]}"

@@ -1,4 +1,4 @@
-"""From an image file to the model input, and from pixels to a file that is whole or absent.
+"""From an image file's bytes to upright pixels of 8 bits.
 
 Images are untrusted. Only regular files are opened, limits are checked before anything is decoded, the
 format is told from the first bytes and must be one of `FORMATS`, and whatever a decoder raises becomes an
@@ -9,6 +9,7 @@ process that is watched.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import struct
@@ -25,6 +26,9 @@ from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.formats import _recognise
+
+# Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 BACKGROUND = 255  # what shines through transparent pixels: white, as on paper and in most viewers
 MAX_SIDE = 1_000_000  # pixels; resampling keeps a table of 40 bytes per pixel of a side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
@@ -11,15 +12,19 @@ import numpy as np
 from gradviz_cli.errors import ImageError, ModelUnusable
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.scratch import Scratch
+from gradviz_cli.files.text import shortened
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process.protocol import Decode, Decoded, Expected, Failure, check_arrays
 from gradviz_cli.process.sandbox.environment import scrubbed_environment
 from gradviz_cli.process.supervisor import Child, ChildLost
 
+# What `images.decode` finds wrong with a file; another word of a decoder is not repeated.
+KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory"})
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
 
-class Decoded(NamedTuple):
+class Pixels(NamedTuple):
     """Upright size (height, width), the model input, and the upright image itself where it was asked for."""
 
     size: tuple[int, int]
@@ -39,7 +44,7 @@ class Decoders:
         self._children: set[Child] = set()
         self._closed = False
 
-    def decode(self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False) -> Decoded:
+    def decode(self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False) -> Pixels:
         """An image file's bytes -> its pixels; `fast` as `images.decode_small`, where `pixels` does not need them all.
 
         Raises
@@ -49,19 +54,24 @@ class Decoders:
         ModelUnusable, OutputError
             No decoder can be started at all.
         """
-        request = {"limits": vars(self._limits), "geometry": vars(geometry), "pixels": pixels, "fast": fast}
+        limits = self._limits
+        wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast)
+        most = geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
         child = None
         try:
             child = self._child()
-            answer, arrays = child.request(request, (np.frombuffer(data, np.uint8),), self._timeout)
+            given = (np.frombuffer(data, np.uint8),)
+            answer, arrays = child.request(wanted, (Decoded, Failure), given, self._timeout, most)
+            if isinstance(answer, Decoded):
+                _check(answer, arrays, wanted, child)
         except ChildLost as lost:
             if child is not None:
                 self._drop(child)
             raise ImageError(lost.kind, f"decoding it failed: {lost.message.replace('worker', 'decoder')}") from lost
         self._idle.put(child)
-        if "error" in answer:
-            raise ImageError(answer["error"]["kind"], answer["error"]["message"])
-        return Decoded(tuple(answer["size"]), arrays[0], arrays[1] if len(arrays) > 1 else None)
+        if isinstance(answer, Failure):
+            raise ImageError(answer.kind if answer.kind in KINDS else "damaged", shortened(answer.message))
+        return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None)
 
     def _child(self) -> Child:
         """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""
@@ -114,3 +124,17 @@ class Decoders:
             child.kill()
         if self._scratch is not None:
             self._scratch.close()
+
+
+def _check(answer: Decoded, arrays: Sequence[np.ndarray], wanted: Decode, child: Child) -> None:
+    """Raise ChildLost for pixels that cannot be what was asked for: a file may have taken the decoder over."""
+    size = (answer.height, answer.width)
+    expected: Expected = [("uint8", (wanted.height, wanted.width, wanted.channels))]
+    if wanted.pixels:
+        expected.append(("uint8", (*size, 3)))
+    try:
+        check_arrays(arrays, expected)
+    except ValueError as error:
+        raise child.nonsense(str(error)) from error
+    if min(size) < 1 or size[0] * size[1] > wanted.max_pixels:
+        raise child.nonsense(f"an image of {size[0]} x {size[1]} pixels")

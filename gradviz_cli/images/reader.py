@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from gradviz_cli.process.sandbox import enter
+
+if TYPE_CHECKING:
+    from gradviz_cli.process.protocol import Decode, Decoded
 
 # Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
 MEMORY_LIMIT = 4 * 2**30
@@ -30,30 +34,39 @@ def main(argument: str) -> None:
             return
 
 
-def answer(request: dict, data: bytes) -> tuple[dict, tuple]:
+def answer(header: dict, data: bytes) -> tuple[dict, tuple]:
     """One image: its size, its pixels as the model input, and with `pixels` the upright image itself."""
-    import numpy as np
-
     from gradviz_cli.errors import ImageError
-    from gradviz_cli.files.reading import Limits
-    from gradviz_cli.images import decode
-    from gradviz_cli.images.fit import Geometry, fit
+    from gradviz_cli.process.protocol import Decode, Failure, from_wire, to_wire
 
     try:
-        limits, geometry = Limits(**request["limits"]), Geometry(**request["geometry"])
-        if request["fast"] and not request["pixels"]:
-            picture, size = decode.decode_small(data, limits, max(geometry.height, geometry.width))
-        else:
-            picture = decode.decode(data, limits)
-            size = picture.height, picture.width
-        found = [fit(picture, geometry)]
-        if request["pixels"]:
-            found.append(np.asarray(picture.convert("RGB")))
-        return {"size": list(size)}, tuple(found)
+        found, arrays = _decoded(from_wire(header, Decode), data)
+        return to_wire(found), arrays
     except ImageError as error:
-        return {"error": {"kind": error.kind, "message": error.message}}, ()
+        return to_wire(Failure(error.kind, error.message)), ()
     except MemoryError:
-        return {"error": {"kind": "memory", "message": "decoding needs more memory than there is"}}, ()
+        return to_wire(Failure("memory", "decoding needs more memory than there is")), ()
+
+
+def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
+    import numpy as np
+
+    from gradviz_cli.files.reading import Limits
+    from gradviz_cli.images.decode import decode, decode_small
+    from gradviz_cli.images.fit import Geometry, fit
+    from gradviz_cli.process.protocol import Decoded
+
+    limits = Limits(request.max_pixels, request.max_file_size)
+    geometry = Geometry(request.height, request.width, request.channels, request.fit)
+    if request.fast and not request.pixels:
+        picture, (height, width) = decode_small(data, limits, max(geometry.height, geometry.width))
+    else:
+        picture = decode(data, limits)
+        height, width = picture.height, picture.width
+    found = [fit(picture, geometry)]
+    if request.pixels:
+        found.append(np.asarray(picture.convert("RGB")))
+    return Decoded(height, width), tuple(found)
 
 
 if __name__ == "__main__":

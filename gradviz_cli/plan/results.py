@@ -11,6 +11,18 @@ from gradviz_cli.errors import ExitCode, gravest
 
 
 @dataclass(frozen=True)
+class TargetResult:
+    """A class that was explained: its index and label, its place among the classes (0 is the best), the score that was
+    differentiated, and the same class in the model's own output. None where it is unknown or not finite."""
+
+    index: int
+    label: str | None
+    rank: int | None
+    score: float | None
+    output: float | None
+
+
+@dataclass(frozen=True)
 class Result:
     """How one image went; a line of the manifest."""
 

@@ -18,7 +18,7 @@ def cores() -> int:
 MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
 
 
-def _memory_limit() -> int:
+def memory_limit() -> int:
     """Bytes that a worker may have: most of what this machine, or this container, has."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(LEAST_MEMORY, int(MEMORY_SHARE * min([total, *_container_limits()])))

@@ -1,34 +1,34 @@
-"""What the command and its child processes say to each other."""
+"""What the command and its child processes say to each other: one type for each request and each answer.
+
+    command                                        child
+    Load, Inspect        -> worker  ->             Loaded, Inspected, Failure
+    Explain + images     -> worker  ->             Explained + arrays, Failure
+    Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
+
+`to_wire` makes a message a JSON header for `process.wire`; `from_wire` makes a header a message again. A child may have
+been taken over by the file that it reads, so `from_wire` is the one place where what it says is checked: every value has
+the type of its field, texts and lists have bounds, and nothing is missing or left over.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from gradviz_cli.process.sandbox.enter import Sandbox
+from gradviz_cli.rules import RULES
 
-@dataclass(frozen=True)
-class Options:
-    """What the command asks of a model, as the options of `gradviz explain` say it."""
+Message = TypeVar("Message")
 
-    path: str
-    modes: tuple[str, ...] = ("guided",)
-    targets: int = 1  # how many will be asked for at once
-    signature: str | None = None
-    tag: str | None = None
-    input: str | None = None
-    output: str | None = None
-    score: str = "logit"
-    activations: str = "relu"
-    preprocess: str = "auto"
-    input_size: tuple[int, int] | None = None
-    layout: str | None = None
-    at: tuple[int, ...] = ()
-    feeds: tuple[tuple[str, str], ...] = ()
-    precision: str = "float32"
-    allow_ops: tuple[str, ...] = ()
-    trust_model: bool = False
+# Bounds of what a message may hold. A graph has no more nodes than this, and no honest text is longer.
+LONGEST_TEXT = 20_000
+MOST_ITEMS = 500_000
+LARGEST_NUMBER = 2**63
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,238 @@ class ModelOptions:
     trust_model: bool = False
 
 
+# -- requests to a worker
+
+
 @dataclass(frozen=True)
+class Load:
+    """Load a model and build its gradients for these modes and so many targets at once."""
+
+    options: ModelOptions
+    modes: tuple[str, ...] = ("guided",)
+    targets: int = 1
+    require_sandbox: bool = False
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Say what a model offers and what would be patched."""
+
+    options: ModelOptions
+    require_sandbox: bool = False
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Differentiate the images beside it, float32 [n, h, w, c]. A target is a class index, or -1 - rank."""
+
+    targets: tuple[int, ...]
+    modes: tuple[str, ...]
+    scores: bool = True
+
+
+# -- its answers
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The model input: its signature key, its shape as in `TensorInfo`, and how pixels are laid into it."""
+
+    name: str
+    shape: tuple[int | None, ...] | None
+    dtype: str
+    layout: str | None = None
+    encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the command has to know of a model before it prepares images.
+
+    Attributes
+    ----------
+    score, bypassed : str
+        The tensor that is differentiated, and the softmax or sigmoid behind it that is left out.
+    size : (height, width)
+        To which images are brought.
+    activations : dict
+        Type -> (reachable, patched), between the image and the score.
+    custom_gradients : int
+        Gradients of the model's own that are replaced by the derivative of the forward pass.
+    """
+
+    signature: str
+    why: str
+    input: InputFacts
+    output: str
+    score: str
+    bypassed: str | None
+    channel: int | None
+    classes: int | None
+    size: tuple[int, int]
+    channels: int
+    preprocess: str
+    activations: dict[str, tuple[int, int]]
+    gates: int
+    custom_gradients: int
+    warnings: tuple[str, ...]
+
+    def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
+        """Those that hold in any case, and what these modes leave as it is."""
+        left = {name: seen - done for name, (seen, done) in self.activations.items() if seen > done}
+        if not left or not any(RULES[mode].changes_gradient for mode in modes):
+            return self.warnings
+        named = ", ".join(f"{count} {name}" for name, count in left.items())
+        remedy = "(--activations all lets them obey the rule too)"
+        return (*self.warnings, f"not patched: {named}; they pass the plain gradient {remedy}")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Answer to `Load`. Seconds that importing TensorFlow and loading the model took."""
+
+    facts: Facts
+    import_seconds: float
+    model_seconds: float
+    sandbox: Sandbox
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor of a signature; None in a shape where a size is open, and for the shape where the rank is."""
+
+    tensor: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class SignatureInfo:
+    """Inputs and outputs of one signature, by key."""
+
+    inputs: dict[str, TensorInfo]
+    outputs: dict[str, TensorInfo]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What would be explained; the last four are None where no gradient could be built."""
+
+    signature: str
+    why: str
+    input: InputFacts
+    output: str
+    score_tensor: str
+    bypassed: str | None
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    preprocess: str | None = None
+    classes: int | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """Activations of one type between image and score."""
+
+    reachable: int
+    patched: int
+
+
+@dataclass(frozen=True)
+class GradientFacts:
+    """Whether a gradient reaches the image (None: not tried), and the op that stops it."""
+
+    reaches_input: bool | None = None
+    cut_at: str | None = None
+
+
+@dataclass(frozen=True)
+class CamLayer:
+    """A feature map that everything on the way from image to score passes."""
+
+    tensor: str
+    op: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class RefusedOp:
+    """An operation outside the allowed set, and a node that has it."""
+
+    op: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a SavedModel offers, what would be patched, and what is wrong: the contract's `inspect --json`."""
+
+    tags: tuple[tuple[str, ...], ...]
+    tensorflow_version: str
+    signatures: dict[str, SignatureInfo]
+    chosen: Chosen | None = None
+    activations: dict[str, Count] = field(default_factory=dict)
+    gates_left: int = 0
+    gradient: GradientFacts = GradientFacts()
+    cam_layers: tuple[CamLayer, ...] = ()
+    refused_ops: tuple[RefusedOp, ...] = ()
+    warnings: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """Answer to `Inspect`."""
+
+    told: Inspection
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Answer to `Explain`; the numbers are in the arrays beside it (`expected_arrays`)."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in a child. `kind` is the name of an exception class of `errors`, or of an image's error."""
+
+    kind: str
+    message: str
+    remedy: str = ""
+    traceback: tuple[str, ...] = ()
+
+
+# -- decoders
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Bring the image file beside it to the size of the model input; with `pixels` give the upright image too."""
+
+    max_pixels: int
+    max_file_size: int
+    height: int
+    width: int
+    channels: int
+    fit: str
+    pixels: bool = False
+    fast: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Size of the upright image. Beside it uint8 [height, width, channels] of the request, and the image where asked."""
+
+    height: int
+    width: int
+
+
+# -- arrays
+
+
+@dataclass(frozen=True, eq=False)
 class Row:
-    """What the worker found for one image: [t] per target, gradients by mode [t, h, w, c] in the model's channel order."""
+    """What the worker found for one image: [t] per target; gradients by mode [t, h, w, c], channels as the model has them."""
 
     index: np.ndarray
     rank: np.ndarray
@@ -63,16 +292,123 @@ class Row:
     gradients: dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the worker said of the model when it had loaded it (see worker.model.Facts)."""
+Expected = list[tuple[str, tuple[int, ...]]]  # dtype and shape of each array
 
-    values: dict[str, Any]
-    seconds: dict[str, float]
-    sandbox: dict[str, Any]
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(name) from None
+def expected_arrays(request: Explain, count: int, shape: tuple[int, int, int]) -> Expected:
+    """What stands beside `Explained` for `count` images of `shape`: index, rank, score, output, a gradient for each mode."""
+    targets = len(request.targets)
+    columns = [(dtype, (count, targets)) for dtype in ("int32", "int32", "float32", "float32")]
+    return [*columns, *[("float32", (targets, count, *shape))] * len(request.modes)]
+
+
+def size_of(expected: Expected) -> int:
+    """Bytes of these arrays."""
+    return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in expected)
+
+
+def check_arrays(arrays: Sequence[np.ndarray], expected: Expected) -> None:
+    """Raise ValueError for arrays other than those that were asked for."""
+    if [(array.dtype.name, array.shape) for array in arrays] != expected:
+        raise ValueError("not the arrays that were asked for")
+
+
+def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
+    """The arrays beside `Explained`, image by image; ValueError for a class or a rank that cannot be."""
+    index, rank, score, output, *gradients = arrays
+    if index.size and (index.min() < 0 or rank.min() < -1):
+        raise ValueError("a class below 0")
+    by_mode = dict(zip(request.modes, gradients, strict=True))
+    return [
+        Row(index[i], rank[i], score[i], output[i], {mode: array[:, i] for mode, array in by_mode.items()})
+        for i in range(len(index))
+    ]
+
+
+# -- on the wire
+
+
+class NotUnderstood(Exception):
+    """The other side sent what is none of the messages that may come."""
+
+
+def to_wire(message: Any) -> dict[str, Any]:
+    """A message as a JSON header; its type goes with it."""
+    return {"type": type(message).__name__, **asdict(message)}
+
+
+def from_wire(header: Any, *kinds: type[Message], longest: int = LONGEST_TEXT) -> Message:
+    """The message that a header is: one of `kinds`, and in every part what its type says.
+
+    Parameters
+    ----------
+    longest : int
+        Characters of a text. What the command itself says to a child may be longer than what it believes of one.
+
+    Raises
+    ------
+    NotUnderstood
+        It is none of them.
+    """
+    known = {kind.__name__: kind for kind in kinds}
+    name = header.get("type") if isinstance(header, Mapping) else None
+    if not isinstance(name, str) or name not in known:
+        raise NotUnderstood(f"no {' or '.join(known)}")
+    return _value(known[name], {key: value for key, value in header.items() if key != "type"}, name, longest)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _value(kind: Any, given: Any, where: str, longest: int) -> Any:
+    """`given` as a value of `kind`, which is a type that a field of a message has."""
+    if is_dataclass(kind):
+        return _message(kind, given, where, longest)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _one_of(inner, given, where, longest)
+    if origin is tuple:
+        return _tuple(inner, given, where, longest)
+    if origin is dict:
+        if not isinstance(given, dict) or len(given) > MOST_ITEMS:
+            raise NotUnderstood(f"{where} is no object")
+        key, value = inner
+        return {_value(key, one, where, longest): _value(value, given[one], f"{where}[]", longest) for one in given}
+    return _plain(kind, given, where, longest)
+
+
+def _message(kind: Any, given: Any, where: str, longest: int) -> Any:
+    names = {one.name for one in fields(kind)}
+    if not isinstance(given, dict) or set(given) != names:
+        raise NotUnderstood(f"{where} has not the fields of {kind.__name__}")
+    return kind(**{name: _value(_hints(kind)[name], given[name], f"{where}.{name}", longest) for name in names})
+
+
+def _one_of(kinds: Sequence[Any], given: Any, where: str, longest: int) -> Any:
+    if given is None and type(None) in kinds:
+        return None
+    (kind,) = (kind for kind in kinds if kind is not type(None))
+    return _value(kind, given, where, longest)
+
+
+def _tuple(inner: Sequence[Any], given: Any, where: str, longest: int) -> tuple[Any, ...]:
+    if not isinstance(given, list | tuple) or len(given) > MOST_ITEMS:
+        raise NotUnderstood(f"{where} is no list")
+    kinds = [inner[0]] * len(given) if inner[1:] == (...,) else inner
+    if len(kinds) != len(given):
+        raise NotUnderstood(f"{where} has {len(given)} items, not {len(kinds)}")
+    return tuple(_value(kind, one, f"{where}[]", longest) for kind, one in zip(kinds, given, strict=True))
+
+
+def _plain(kind: type, given: Any, where: str, longest: int) -> Any:
+    """A text, truth value or number."""
+    number = isinstance(given, int | float if kind is float else int) and not isinstance(given, bool)
+    right = {str: isinstance(given, str), bool: isinstance(given, bool), int: number, float: number}[kind]
+    bounded = len(given) <= longest if isinstance(given, str) else True
+    if number:
+        bounded = -LARGEST_NUMBER < given < LARGEST_NUMBER  # false for NaN as well
+    if not right or not bounded:
+        raise NotUnderstood(f"{where} is no {kind.__name__} of sensible size")
+    return given

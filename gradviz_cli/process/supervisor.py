@@ -13,10 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gradviz_cli.process import wire
+from gradviz_cli.process.protocol import NotUnderstood, from_wire, to_wire
+
+Answer = TypeVar("Answer")
 
 _KEPT_STDERR = 64 * 1024
 _LOOK_EVERY = 1.0  # seconds
@@ -104,12 +108,15 @@ class Child:
 
     def request(
         self,
-        header: dict,
+        request: Any,
+        kinds: tuple[type[Answer], ...],
         arrays: tuple[np.ndarray, ...] = (),
         timeout: float | None = None,
-        most: int = wire.MAX_ARRAYS,
-    ) -> tuple[dict, tuple[np.ndarray, ...]]:
-        """Ask and wait for the answer, whose arrays may hold `most` bytes. Its texts are printable (`wire.plain`).
+        most: int = 0,
+    ) -> tuple[Answer, tuple[np.ndarray, ...]]:
+        """Ask and wait for the answer: one of `kinds`, beside it arrays of at most `most` bytes.
+
+        Its texts are printable (`wire.plain`), and it is checked in every part (`protocol.from_wire`).
 
         Raises
         ------
@@ -119,13 +126,13 @@ class Child:
         end = None if timeout is None else time.monotonic() + timeout
         try:
             with self._asking:
-                wire.send(self._out, header, arrays, lambda: self._wait(self._out, select.POLLOUT, end))
+                wire.send(self._out, to_wire(request), arrays, lambda: self._wait(self._out, select.POLLOUT, end))
                 answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
-            return wire.plain(answer), found
+            return from_wire(wire.plain(answer), *kinds), found
         except TimeoutError:
             self.kill()
             raise ChildLost("timeout", f"the worker gave no answer within {timeout:g} s") from None
-        except (wire.Garbled, MemoryError, RecursionError) as error:
+        except (wire.Garbled, MemoryError, RecursionError, NotUnderstood) as error:
             raise self.nonsense(str(error)) from error
         except (wire.Closed, ValueError) as error:
             raise self._lost() from error

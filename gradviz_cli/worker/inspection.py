@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gradviz_cli.errors import GradvizError, ModelUnusable
-from gradviz_cli.process.protocol import Options
+from gradviz_cli.process.protocol import (
+    Chosen,
+    Count,
+    GradientFacts,
+    Inspection,
+    ModelOptions,
+    RefusedOp,
+    SignatureInfo,
+    TensorInfo,
+)
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.analysis.cam import cam_layers
 from gradviz_cli.worker.graph.question import Reading
@@ -17,7 +26,7 @@ from gradviz_cli.worker.read import objects, savedmodel, signatures
 from gradviz_cli.worker.read.question import read
 
 
-def inspect(options: Options) -> dict[str, Any]:
+def inspect(options: ModelOptions) -> Inspection:
     """The contract's `inspect --json`, but for the fingerprint.
 
     Raises
@@ -27,85 +36,72 @@ def inspect(options: Options) -> dict[str, Any]:
     """
     saved = savedmodel.read(Path(options.path))
     meta = objects.with_signatures(signatures.choose_meta(saved, options.tag))
-    told: dict[str, Any] = {
-        "tags": [sorted(one.meta_info_def.tags) for one in saved.meta_graphs],
-        "tensorflow_version": meta.meta_info_def.tensorflow_version,
-        "signatures": {name: _signature(one) for name, one in signatures.signatures(meta).items()},
-        "chosen": None,
-        "activations": {},
-        "gates_left": 0,
-        "gradient": {"reaches_input": None, "cut_at": None},
-        "cam_layers": [],
-        "refused_ops": [],
-        "warnings": list(saved.warnings),
-        "problem": None,
-    }
+    told = Inspection(
+        tags=tuple(tuple(sorted(one.meta_info_def.tags)) for one in saved.meta_graphs),
+        tensorflow_version=meta.meta_info_def.tensorflow_version,
+        signatures={name: _signature(one) for name, one in signatures.signatures(meta).items()},
+        warnings=saved.warnings,
+    )
     try:
         found = read(options)
-        _narrowed(told, found, options)
-        _differentiated(told, found, options)
+        told = _narrowed(told, found, options)
+        return _differentiated(told, found, options)
+    except _Cut as cut:
+        gradient = GradientFacts(False, getattr(cut.error, "cut_at", None))
+        return replace(cut.told, gradient=gradient, problem=str(cut.error))
     except GradvizError as error:
-        told["problem"] = str(error)
-    return told
+        return replace(told, problem=str(error))
 
 
-def _signature(definition) -> dict[str, Any]:
-    return {
-        part: {
-            tensor.key: {"tensor": tensor.name, "dtype": tensor.dtype.name, "shape": _shape(tensor.shape)}
-            for tensor in signatures.tensors(infos)
-        }
-        for part, infos in (("inputs", definition.inputs), ("outputs", definition.outputs))
-    }
+class _Cut(Exception):
+    """No gradient can be built; what is known all the same."""
+
+    def __init__(self, told: Inspection, error: ModelUnusable):
+        super().__init__(str(error))
+        self.told, self.error = told, error
 
 
-def _shape(shape: tuple[int, ...] | None) -> list[int | None] | None:
-    return None if shape is None else [None if size < 0 else size for size in shape]
+def _signature(definition) -> SignatureInfo:
+    return SignatureInfo(_tensors(definition.inputs), _tensors(definition.outputs))
 
 
-def _narrowed(told: dict[str, Any], found: Reading, options: Options) -> None:
+def _tensors(infos: Mapping) -> dict[str, TensorInfo]:
+    found = signatures.tensors(infos)
+    return {tensor.key: TensorInfo(tensor.name, tensor.dtype.name, tensor.open_shape) for tensor in found}
+
+
+def _narrowed(told: Inspection, found: Reading, options: ModelOptions) -> Inspection:
     """What follows from the graph alone."""
-    told["chosen"] = {
-        "signature": found.signature,
-        "why": found.why,
-        "input": {
-            "name": found.image.key,
-            "shape": _shape(found.image.shape),
-            "dtype": found.image.dtype.name,
-            "layout": None,
-        },
-        "output": found.output.key,
-        "score_tensor": found.score,
-        "bypassed": found.bypassed,
-    }
-    told["refused_ops"] = [
-        {"op": op, "node": node} for op, node in policy.refused_ops(found.flat, options.allow_ops).items()
-    ]
     report = mark.patch(found.flat, found.path, options.activations)[1]
-    told["activations"] = {
-        name: {"reachable": seen, "patched": done} for name, (seen, done) in sorted(report.activations.items())
-    }
-    told["gates_left"] = report.gates
-
-
-def _differentiated(told: dict[str, Any], found: Reading, options: Options) -> None:
-    """What only building the gradient tells."""
-    if told["refused_ops"] and not options.trust_model:
-        op = told["refused_ops"][0]
-        told["problem"] = (
-            f"op {op['op']} (node {op['node']}) is outside the allowed set; --allow-op or --trust-model lets it run"
-        )
-        return
-    policy.judge(found.flat, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
-    told["cam_layers"] = cam_layers(found)
-    try:
-        facts = Model(replace(options, modes=("backprop",))).facts
-    except ModelUnusable as error:
-        told["gradient"] = {"reaches_input": False, "cut_at": getattr(error, "cut_at", None)}
-        raise
-    told["gradient"]["reaches_input"] = True
-    told["chosen"]["input"].update(layout=facts.input["layout"], encoding=facts.input["encoding"])
-    told["chosen"].update(
-        size=list(facts.size), channels=facts.channels, preprocess=facts.preprocess, classes=facts.classes
+    refused = policy.refused_ops(found.flat, options.allow_ops)
+    return replace(
+        told,
+        chosen=Chosen(found.signature, found.why, found.image.facts, found.output.key, found.score, found.bypassed),
+        refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()),
+        activations={name: Count(*counts) for name, counts in sorted(report.activations.items())},
+        gates_left=report.gates,
     )
-    told["warnings"] = list(facts.warnings)
+
+
+def _differentiated(told: Inspection, found: Reading, options: ModelOptions) -> Inspection:
+    """What only building the gradient tells."""
+    if told.refused_ops and not options.trust_model:
+        first = told.refused_ops[0]
+        remedy = "--allow-op or --trust-model lets it run"
+        return replace(told, problem=f"op {first.op} (node {first.node}) is outside the allowed set; {remedy}")
+    policy.judge(found.flat, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
+    told = replace(told, cam_layers=tuple(cam_layers(found)))
+    try:
+        facts = Model(options, ("backprop",)).facts
+    except ModelUnusable as error:
+        raise _Cut(told, error) from error
+    assert told.chosen is not None  # `_narrowed` has set it
+    chosen = replace(
+        told.chosen,
+        input=facts.input,
+        size=facts.size,
+        channels=facts.channels,
+        preprocess=facts.preprocess,
+        classes=facts.classes,
+    )
+    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings)

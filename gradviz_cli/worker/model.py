@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.process.protocol import Options
+from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import RULES
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.analysis.image import (
@@ -36,31 +36,13 @@ REMEDY = {
 }
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What the command has to know about the model before it prepares images; all of it plain data."""
-
-    signature: str
-    why: str
-    input: dict
-    output: str
-    score: str
-    bypassed: str | None
-    channel: int | None
-    classes: int | None
-    size: tuple[int, int]
-    channels: int
-    preprocess: str
-    activations: dict[str, tuple[int, int]]
-    gates: int
-    custom_gradients: int
-    warnings: tuple[str, ...]
-
-
 class Model:
-    """A loaded model. Built once a worker; `explain` may be called any number of times."""
+    """A loaded model. Built once a worker; `explain` may be called any number of times.
 
-    def __init__(self, options: Options):
+    `modes` and `targets`, so many at once, are what its gradients are built for ahead of the first image.
+    """
+
+    def __init__(self, options: ModelOptions, modes: Sequence[str] = ("guided",), targets: int = 1):
         self._calls = Calls(options.precision)
         found = read(options)
         policy.judge(found.flat, options.allow_ops, options.trust_model)
@@ -74,7 +56,7 @@ class Model:
         named = {split(tensor)[0] for tensor in (found.fed, wrt, found.score, found.end)}
         flat, values = fold.folded(flat, values, split(found.fed)[0], named)
         self._options, self._report = options, report
-        self._insist_on_patches(options.modes)
+        self._insist_on_patches(modes)
         preprocess, unsure = _preprocess(found, values, wrt, options)
         constants = _constants(found, options)
         problem = Problem(
@@ -90,20 +72,14 @@ class Model:
             everywhere=found.channel is not None,
         )
         self._differentiator = Differentiator(flat, values, problem)
-        self._differentiator.prepare(options.modes, options.targets)
+        self._differentiator.prepare(modes, targets)
         self._step = place.batch or 1
         unfed = _unfed(found, options)
         slow = _slow(options)
         self.facts = Facts(
             signature=found.signature,
             why=found.why,
-            input={
-                "name": found.image.key,
-                "shape": found.image.shape,
-                "dtype": found.image.dtype.name,
-                "layout": place.layout,
-                "encoding": place.encoding,
-            },
+            input=replace(found.image.facts, layout=place.layout, encoding=place.encoding),
             output=found.output.key,
             score=found.score,
             bypassed=found.bypassed,
@@ -115,7 +91,7 @@ class Model:
             activations=dict(report.activations),
             gates=report.gates,
             custom_gradients=flat.custom_gradients,
-            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, slow, _left_alone(report, options)))),
+            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, slow))),
         )
 
     def explain(self, images: np.ndarray, targets: list[int], modes: list[str], scores: bool = True) -> Explained:
@@ -140,14 +116,7 @@ class Model:
         )
 
 
-def _slow(options: Options) -> str | None:
+def _slow(options: ModelOptions) -> str | None:
     if options.precision == "float32" or has_bfloat16():
         return None
     return "this processor has no bfloat16 instructions and is slower in it; settle it with --precision float32"
-
-
-def _left_alone(report: mark.Report, options: Options) -> str | None:
-    if not report.left or not any(RULES[mode].changes_gradient for mode in options.modes):
-        return None
-    named = ", ".join(f"{count} {name}" for name, count in report.left.items())
-    return f"not patched: {named}; they pass the plain gradient (--activations all lets them obey the rule too)"

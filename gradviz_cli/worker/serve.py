@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
 from gradviz_cli.process import wire
+from gradviz_cli.process.protocol import (
+    Explain,
+    Explained,
+    Failure,
+    Inspect,
+    Inspected,
+    Load,
+    Loaded,
+    from_wire,
+    to_wire,
+)
 from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.worker.run import tensorflow
+
+if TYPE_CHECKING:
+    from gradviz_cli.worker.model import Model
+
+Arrays = tuple[np.ndarray, ...]
 
 # What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
 _CONTRADICTIONS = (LookupError, AttributeError, RecursionError, OverflowError)
@@ -37,21 +53,26 @@ def serve(source: int, sink: int, confined: Sandbox) -> None:
 class _Server:
     def __init__(self, confined: Sandbox):
         self._confined = confined
-        self._model = None
+        self._model: Model | None = None
 
-    def answer(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
-        doing = header["do"]
+    def answer(self, header: dict, arrays: Arrays) -> tuple[dict, Arrays]:
+        request = from_wire(header, Load, Inspect, Explain, longest=wire.MAX_HEADER)
         try:
-            if header.get("require_sandbox"):
-                self._insist_on_sandbox()
-            return {"load": self._load, "inspect": self._inspect, "explain": self._explain}[doing](header, arrays)
+            answer, results = self._do(request, arrays)
         except GradvizError as error:
-            failure = {"class": type(error).__name__, "message": error.message, "remedy": error.remedy}
+            answer, results = Failure(type(error).__name__, error.message, error.remedy), ()
         except Exception as error:  # whatever TensorFlow throws at a strange model
-            failure = _strange(error, doing)
-        return {"error": failure}, ()
+            answer, results = _strange(error, loading=not isinstance(request, Explain)), ()
+        return to_wire(answer), results
 
-    def _insist_on_sandbox(self) -> None:
+    def _do(self, request: Load | Inspect | Explain, arrays: Arrays) -> tuple[Loaded | Inspected | Explained, Arrays]:
+        if isinstance(request, Explain):
+            return self._explain(request, arrays[0])
+        if request.require_sandbox:
+            self._check_sandbox()
+        return (self._load(request) if isinstance(request, Load) else self._inspect(request)), ()
+
+    def _check_sandbox(self) -> None:
         """Asked before TensorFlow is imported, so before anything of the model is even read."""
         if self._confined.level != "full":
             raise ModelRefused(
@@ -59,29 +80,27 @@ class _Server:
                 "leave the option out, or run on Linux 5.13 or later",
             )
 
-    def _load(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
+    def _load(self, request: Load) -> Loaded:
         start = time.monotonic()
         with _imports():
-            from gradviz_cli.process.protocol import Options
             from gradviz_cli.worker.model import Model
 
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
-        self._model = Model(Options(**{key: _tuples(value) for key, value in header["options"].items()}))
-        seconds = {"import": imported - start, "model": time.monotonic() - imported}
-        facts = dataclasses.asdict(self._model.facts)
-        return {"facts": facts, "seconds": seconds, "sandbox": dataclasses.asdict(self._confined)}, ()
+        self._model = Model(request.options, request.modes, request.targets)
+        return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
-    def _inspect(self, header: dict, arrays: tuple) -> tuple[dict, tuple]:
+    def _inspect(self, request: Inspect) -> Inspected:
         with _imports():
-            from gradviz_cli.process.protocol import Options
             from gradviz_cli.worker.inspection import inspect
 
-        return {"told": inspect(Options(**{key: _tuples(value) for key, value in header["options"].items()}))}, ()
+        return Inspected(inspect(request.options))
 
-    def _explain(self, header: dict, arrays: tuple[np.ndarray, ...]) -> tuple[dict, tuple[np.ndarray, ...]]:
-        found = self._model.explain(arrays[0], header["targets"], header["modes"], header["scores"])
-        return {}, (found.index, found.rank, found.score, found.output, *found.gradients)
+    def _explain(self, request: Explain, images: np.ndarray) -> tuple[Explained, Arrays]:
+        if self._model is None:
+            raise RuntimeError("asked to explain before a model was loaded")
+        found = self._model.explain(images, request.targets, request.modes, request.scores)
+        return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients)
 
 
 @contextmanager
@@ -97,29 +116,24 @@ def _imports() -> Iterator[None]:
         ) from error
 
 
-def _strange(error: Exception, doing: str) -> dict[str, str | list[str]]:
+def _strange(error: Exception, loading: bool) -> Failure:
     """An exception that nobody foresaw, in words."""
-    loading = doing != "explain"
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
-        return {"class": "Memory", "message": "memory ran out", "remedy": remedy}
+        return Failure("Memory", "memory ran out", remedy)
     if isinstance(error, NameError):  # no graph can cause it
-        return {
-            "class": "Bug",
-            "message": _described(error),
-            "remedy": "",
-            "traceback": traceback.format_exc().splitlines(),
-        }
-    what = "the graph cannot be built" if loading else "the model failed on this image"
-    place = _place(error)
-    if loading and (place or isinstance(error, _CONTRADICTIONS)) and not _in_tensorflow(error):
+        return Failure("Bug", _described(error), traceback=_traceback())
+    if not loading:
+        return Failure("Failed", f"the model failed on this image ({_described(error)})", traceback=_traceback())
+    what, place = "the graph cannot be built", _place(error)
+    if (place or isinstance(error, _CONTRADICTIONS)) and not _in_tensorflow(error):
         what = "the graph contradicts itself"
-    return {
-        "class": "ModelUnusable" if loading else "Failed",
-        "message": f"{what}{place if loading else ''} ({_described(error)})",
-        "remedy": "copy or export the model again; -v shows where it failed" if loading else "",
-        "traceback": traceback.format_exc().splitlines(),
-    }
+    remedy = "copy or export the model again; -v shows where it failed"
+    return Failure("ModelUnusable", f"{what}{place} ({_described(error)})", remedy, _traceback())
+
+
+def _traceback() -> tuple[str, ...]:
+    return tuple(traceback.format_exc().splitlines())
 
 
 def _frames(error: Exception) -> Iterator[FrameType]:
@@ -147,8 +161,3 @@ def _described(error: Exception) -> str:
     """Class and first line of an exception, without TensorFlow's marks of where in its own code it comes from."""
     lines = [line.strip() for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()]
     return f"{type(error).__name__}: {next(filter(None, lines), '')[:300]}".rstrip(": ")
-
-
-def _tuples(value):
-    """JSON knows no tuples."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

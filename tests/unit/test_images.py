@@ -54,7 +54,7 @@ def no_hang():
 
 def python(code: str, *arguments, **options) -> subprocess.CompletedProcess:
     """Run `code` in a fresh Python that finds gradviz and the tests."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests' / 'cases'}"}
     environment |= options.pop("env", {})
     command = [sys.executable, *options.pop("flags", ()), "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, timeout=60, env=environment, **options)

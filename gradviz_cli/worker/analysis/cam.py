@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
+from gradviz_cli.process.protocol import CamLayer
 from gradviz_cli.worker.graph.graph import split
 from gradviz_cli.worker.graph.question import Reading, static_tensor
 
@@ -36,7 +35,7 @@ FEATURE_OPS = frozenset(
 PRIME = 2**61 - 1
 
 
-def cam_layers(found: Reading) -> list[dict[str, Any]]:
+def cam_layers(found: Reading) -> list[CamLayer]:
     """Feature maps that everything on the way from image to score passes, from the image on: each may carry a CAM."""
     nodes = found.flat.nodes
     path = found.path
@@ -56,7 +55,7 @@ def cam_layers(found: Reading) -> list[dict[str, Any]]:
     tensors = static_tensor(found.flat, *[f"{name}:0" for name in every])
     tensors = [tensors] if isinstance(tensors, tf.Tensor) else tensors
     return [
-        {"tensor": f"{name}:0", "op": nodes[name].op, "shape": tensor.shape.as_list()}
+        CamLayer(f"{name}:0", nodes[name].op, tuple(tensor.shape))
         for name, tensor in zip(every, tensors, strict=True)
         if tensor.shape.rank == 4 and 1 not in tensor.shape.as_list()[1:]
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.process.protocol import Options
+from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import entry
 from gradviz_cli.worker.analysis import preprocess as ranges
 from gradviz_cli.worker.analysis.entry import Entry
@@ -55,7 +55,7 @@ def first_numbers(found: Reading) -> tuple[str, str | None]:
     return f"{first[0]}:0", found.flat.nodes[first[0]].op
 
 
-def _entry(found: Reading, wrt: str, options: Options) -> tuple[Entry, str | None]:
+def _entry(found: Reading, wrt: str, options: ModelOptions) -> tuple[Entry, str | None]:
     """How pictures enter, and a warning where something was assumed."""
     if found.image.dtype != tf.string:
         place, warning = entry.find(found.image.key, found.image.shape, options.layout, options.input_size)
@@ -91,7 +91,7 @@ def _insist_on_images(key: str, ops: set[str]) -> None:
         raise ModelUnusable(f"the string input {key} is not decoded as an image in the graph", remedy)
 
 
-def _preprocess(found: Reading, values: dict, wrt: str, options: Options) -> tuple[str, str | None]:
+def _preprocess(found: Reading, values: dict, wrt: str, options: ModelOptions) -> tuple[str, str | None]:
     whole = found.image.dtype.is_integer or found.image.dtype == tf.string
     if options.preprocess != "auto":
         if whole and options.preprocess != "raw":
@@ -116,7 +116,7 @@ def _preprocess(found: Reading, values: dict, wrt: str, options: Options) -> tup
     )
 
 
-def _constants(found: Reading, options: Options) -> dict[str, np.ndarray]:
+def _constants(found: Reading, options: ModelOptions) -> dict[str, np.ndarray]:
     """Placeholder -> value for every input but the image: what --feed says, else zero."""
     given = dict(options.feeds)
     others = (*found.others, *found.unfed)
@@ -153,7 +153,7 @@ def _repeated(found: Reading, constants: dict[str, np.ndarray]) -> frozenset[str
     return frozenset(name for name in open_batch if constants[name].shape[:1] == (1,))
 
 
-def _unfed(found: Reading, options: Options) -> str | None:
+def _unfed(found: Reading, options: ModelOptions) -> str | None:
     given = dict(options.feeds)
     missing = [tensor.key for tensor in found.others if not any(name in given for name in question.names(tensor))]
     floats = [tensor.key for tensor in found.others if tensor.key in missing and tensor.dtype.is_floating]

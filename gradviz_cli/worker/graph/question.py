@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
+from gradviz_cli.process.protocol import InputFacts
 from gradviz_cli.worker.graph.graph import Flat, ancestors, descendants, split
 
 
@@ -18,6 +19,16 @@ class Tensor:
     name: str
     dtype: tf.DType
     shape: tuple[int, ...] | None
+
+    @property
+    def open_shape(self) -> tuple[int | None, ...] | None:
+        """The shape with None where a size is open."""
+        return None if self.shape is None else tuple(None if size < 0 else size for size in self.shape)
+
+    @property
+    def facts(self) -> InputFacts:
+        """As the command is told of an input."""
+        return InputFacts(self.key, self.open_shape, self.dtype.name)
 
 
 def names(tensor: Tensor) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.process.protocol import Options
+from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.graph import graph as graph_
 from gradviz_cli.worker.graph.graph import Flat, find_tensor, split
@@ -19,7 +19,7 @@ from gradviz_cli.worker.passes import float32, functional, logits
 from gradviz_cli.worker.read import inline, objects, savedmodel, signatures
 
 
-def read(options: Options) -> Reading:
+def read(options: ModelOptions) -> Reading:
     """Find the question in the folder.
 
     Raises
@@ -103,7 +103,7 @@ def _any_tensor(meta: MetaGraphDef, flat: Flat, wanted: str, feeds: dict) -> tup
     return replace(flat, outputs=(found,)), Tensor(wanted, found, tf.float32, None)
 
 
-def _any_input(flat: Flat, options: Options) -> tuple[Flat, Tensor]:
+def _any_input(flat: Flat, options: ModelOptions) -> tuple[Flat, Tensor]:
     """Start at a tensor inside the graph: its node becomes a placeholder."""
     wanted = options.input
     found = find_tensor(flat.nodes, wanted)
@@ -121,7 +121,7 @@ def _any_input(flat: Flat, options: Options) -> tuple[Flat, Tensor]:
     return replace(flat, nodes=nodes, feeds={**flat.feeds, found: name}), Tensor(wanted, found, static.dtype, shape)
 
 
-def _score(flat: Flat, end: str, output: Tensor, options: Options, channel: int | None):
+def _score(flat: Flat, end: str, output: Tensor, options: ModelOptions, channel: int | None):
     """(graph, the model's own output, the score, what was bypassed)."""
     if not output.dtype.is_floating:
         decided = logits.decided_from(flat, end)

@@ -1,0 +1,167 @@
+"""From pixels to attributions, the one way for the command, for Python and for `inspect`.
+
+    file bytes -> decode -> fitted pixels -> preprocess -> worker -> Row -> Attribution (image's channel order, labels)
+
+What holds for one of them holds for all: sandboxed decoders, deadlines, limits, warnings, labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from gradviz_cli.errors import ImageError
+from gradviz_cli.files.reading import Limits
+from gradviz_cli.images.decoders import Decoders, Pixels
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.plan.results import TargetResult
+from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Row
+
+TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """What was found for one image.
+
+    Attributes
+    ----------
+    targets : tuple of TargetResult
+        Which classes were explained, in the order asked for.
+    maps : dict
+        Mode -> float32 [t, h, w, c], a map for each target at the size of the model input: score per unit of the model
+        input, channels in the image's order.
+    """
+
+    targets: tuple[TargetResult, ...]
+    maps: dict[str, np.ndarray]
+
+
+class Explainer:
+    """A model in its worker, and the decoders that prepare images for it.
+
+    `decode` may be called from several threads; `load`, `inspect` and `explain` from one at a time; `close` from any.
+
+    Parameters
+    ----------
+    modes, targets
+        What gradients are built for ahead of the first image (see `RemoteModel`).
+    labels : tuple of str
+        Names of the classes, by index.
+    fit : str
+        How images are brought to the size of the model input, a key of `images.fit.FITS`.
+    timeout : float or None
+        Seconds for one image, in a decoder and in the worker.
+    """
+
+    def __init__(
+        self,
+        options: ModelOptions,
+        modes: Sequence[str],
+        *,
+        targets: int = 1,
+        labels: tuple[str, ...] = (),
+        fit: str = "stretch",
+        limits: Limits = Limits(),
+        timeout: float | None = TIMEOUT,
+        require_sandbox: bool = False,
+    ):
+        self._labels, self._fit = labels, fit
+        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets)
+        self._decoders = Decoders(limits, timeout)
+        self._loaded: Loaded | None = None
+
+    def load(self) -> Loaded:
+        """Start the worker and load the model; raises as `RemoteModel.load`."""
+        self._loaded = self._model.load()
+        return self._loaded
+
+    def inspect(self) -> Inspection:
+        """What the model offers and what would be patched; raises as `RemoteModel.load`."""
+        return self._model.inspect()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What `load` gave."""
+        assert self._loaded is not None, "load the model first"
+        return self._loaded
+
+    @property
+    def facts(self) -> Facts:
+        return self.loaded.facts
+
+    @property
+    def geometry(self) -> Geometry:
+        """The model input, to which images are brought."""
+        return Geometry(*self.facts.size, self.facts.channels, self._fit)
+
+    def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
+        """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
+        named = [f"{self._model.path}: {warning}" for warning in self.facts.warnings_for(modes)]
+        confined = self.loaded.sandbox
+        if confined.level != "full":
+            missing = "; ".join(confined.missing)
+            named.append(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
+        return tuple(dict.fromkeys(named))
+
+    def decode(self, data: bytes, geometry: Geometry | None = None, pixels: bool = False, fast: bool = False) -> Pixels:
+        """An image file's bytes, decoded in a process of its own and brought to the model input; see `Decoders.decode`.
+
+        `geometry` is for who prepares images while the model still loads.
+        """
+        return self._decoders.decode(data, geometry or self.geometry, pixels, fast)
+
+    def explain(
+        self, fitted: Sequence[np.ndarray], request: Explain, preprocess: str | None = None
+    ) -> Iterator[Attribution | ImageError]:
+        """One outcome for each image, in order.
+
+        Parameters
+        ----------
+        fitted : sequence of array
+            uint8 or float [h, w, c], 0..255 in RGB order, at `geometry`.
+        preprocess : str, optional
+            In place of the one that was found or chosen.
+
+        Raises
+        ------
+        ModelUnusable, UsageError
+            After the outcomes that were found: no further image can be explained.
+        """
+        if len(fitted):
+            pixels = PREPROCESS[preprocess or self.facts.preprocess].to_model(np.stack(fitted))
+            for row in self._model.explain(pixels, request):
+                yield row if isinstance(row, ImageError) else self._attribution(row, preprocess)
+
+    def _attribution(self, row: Row, preprocess: str | None) -> Attribution:
+        back = PREPROCESS[preprocess or self.facts.preprocess].to_image
+        targets = tuple(self._target(row, place) for place in range(len(row.index)))
+        return Attribution(targets, {mode: back(gradients) for mode, gradients in row.gradients.items()})
+
+    def _target(self, row: Row, place: int) -> TargetResult:
+        index, rank = int(row.index[place]), int(row.rank[place])
+        label = self._labels[index] if index < len(self._labels) else None
+        scores = [float(column[place]) for column in (row.score, row.output)]
+        known = [score if np.isfinite(score) else None for score in scores]  # JSON has no NaN
+        return TargetResult(index, label, rank if rank >= 0 else None, *known)
+
+    @property
+    def stderr(self) -> str:
+        """What the worker said on its standard error."""
+        return self._model.stderr
+
+    def close(self) -> None:
+        """Kill the worker and the decoders."""
+        self._model.close()
+        self._decoders.close()
+
+    def __enter__(self) -> Explainer:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
