@@ -30,9 +30,8 @@ from gradviz_cli import cli
 from gradviz_cli.errors import ExitCode, GradvizError, ImageError, ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.model import fingerprint, peek, remote
 from gradviz_cli.model.remote import RemoteModel
-from gradviz_cli.process import wire
-from gradviz_cli.process.machine import LEAST_MEMORY, _memory_limit
-from gradviz_cli.process.protocol import ModelOptions, Row
+from gradviz_cli.process import machine, wire
+from gradviz_cli.process.protocol import Explain, Facts, Failure, InputFacts, Load, Loaded, ModelOptions, Row, to_wire
 from gradviz_cli.process.sandbox import enter
 from gradviz_cli.process.sandbox.environment import scrubbed_environment
 from gradviz_cli.process.supervisor import Child, ChildLost
@@ -68,7 +67,6 @@ class Pooled(RemoteModel):
 
     def __init__(self, pool: Pool, path: Path, timeout: float = 20.0, **options):
         super().__init__(ModelOptions(str(path), **options), ("backprop",), timeout)
-        self._scratch.close()  # the pool's worker has its own
         self.pool = pool
 
     def _start(self, path: str, files: list[Path]) -> Child:
@@ -129,7 +127,7 @@ def outcome(model: RemoteModel) -> tuple[str, str]:
 
 def explained(model: RemoteModel) -> Row | ImageError:
     """What becomes of one image."""
-    return list(model.explain(picture(), [-1]))[0]
+    return list(model.explain(picture(), Explain((-1,), ("backprop",))))[0]
 
 
 def picture() -> np.ndarray:
@@ -209,10 +207,11 @@ UNCONFINED = """
 import sys
 import numpy as np
 import tensorflow as tf
-from gradviz_cli.worker.model import Model, Options
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker.model import Model
 for path in sys.argv[1:]:
     if path.startswith("trusted:"):
-        model = Model(Options(path.removeprefix("trusted:"), modes=("backprop",), trust_model=True))
+        model = Model(ModelOptions(path.removeprefix("trusted:"), trust_model=True), ("backprop",))
         model.explain(np.ones([1, 8, 8, 3], "f"), [-1], ["backprop"])
         continue
     loaded = tf.saved_model.load(path)
@@ -290,10 +289,10 @@ def test_a_tensor_before_the_input_is_judged_too(pool: Pool, w: World) -> None:
 
 def test_inspecting_judges_before_tensorflow_sees_the_graph(pool: Pool, w: World) -> None:
     told = Pooled(pool, written(named("reader_in_a_shape"), w)).inspect()
-    assert "ReadFile" in [one["op"] for one in told["refused_ops"]]
-    assert told["cam_layers"] == []
+    assert "ReadFile" in [one.op for one in told.refused_ops]
+    assert told.cam_layers == ()
     told = Pooled(pool, written(named("writer_in_main_op"), w)).inspect()
-    assert told["cam_layers"]
+    assert told.cam_layers
     assert_unharmed(w)
 
 
@@ -376,7 +375,7 @@ def test_links_of_a_download_cache_are_followed(w: World) -> None:
     for folder in (cached, linked):
         model = RemoteModel(ModelOptions(str(folder)), ("backprop",), 20.0)
         try:
-            assert model.load().sandbox["level"] == "full"
+            assert model.load().sandbox.level == "full"
             assert np.isfinite(explained(model).score).all()
         finally:
             model.close()
@@ -476,24 +475,22 @@ def test_the_command_contains_what_is_trusted(w: World, tmp_path: Path) -> None:
 
 def test_memory_limit_follows_machine_and_container(monkeypatch) -> None:
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    monkeypatch.setattr(remote, "_container_limits", lambda: [])
-    assert _memory_limit() == max(LEAST_MEMORY, int(0.8 * physical))
-    monkeypatch.setattr(remote, "_container_limits", lambda: [10 * 2**30])
-    assert _memory_limit() == min(8 * 2**30, max(LEAST_MEMORY, int(0.8 * physical)))
-    monkeypatch.setattr(remote, "_container_limits", lambda: [2**30])
-    assert _memory_limit() == LEAST_MEMORY
+    monkeypatch.setattr(machine, "_container_limits", lambda: [])
+    assert machine.memory_limit() == max(machine.LEAST_MEMORY, int(0.8 * physical))
+    monkeypatch.setattr(machine, "_container_limits", lambda: [10 * 2**30])
+    assert machine.memory_limit() == min(8 * 2**30, max(machine.LEAST_MEMORY, int(0.8 * physical)))
+    monkeypatch.setattr(machine, "_container_limits", lambda: [2**30])
+    assert machine.memory_limit() == machine.LEAST_MEMORY
 
 
 def test_a_sandbox_that_is_asked_for_comes_before_the_model() -> None:
     lacking = _Server(enter.Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
-    header = {"do": "load", "options": {"path": "/nowhere"}, "require_sandbox": True}
-    error = lacking.answer(header, ())[0]["error"]
-    assert error["class"] == "ModelRefused"
+    header = to_wire(Load(ModelOptions("/nowhere"), require_sandbox=True))
+    error = lacking.answer(header, ())[0]
+    assert (error["type"], error["kind"]) == ("Failure", "ModelRefused")
     assert "Landlock" in error["message"]
     full = _Server(enter.Sandbox("full", 1, True, ()))
-    assert (
-        full.answer(header, ())[0]["error"]["class"] == "ModelUnusable"
-    )  # it went on to the model, which is not there
+    assert full.answer(header, ())[0]["kind"] == "ModelUnusable"  # it went on to the model, which is not there
 
 
 # Found by every Python that starts with it on its path: a kernel without Landlock, as far as the worker can see.
@@ -527,32 +524,28 @@ def test_the_command_refuses_or_says_that_there_is_no_sandbox(
 
 # --- workers that were taken over ---------------------------------------------------------------------------------------
 
-FACTS = {
-    "facts": {
-        **dict.fromkeys(("signature", "why", "output", "score"), "x"),
-        **dict.fromkeys(("bypassed", "channel"), None),
-        **{
-            "input": {"dtype": "float32"},
-            "classes": 4,
-            "size": [SIDE, SIDE],
-            "channels": 3,
-            "preprocess": "unit",
-        },
-        **{"activations": {"Relu": [1, 1]}, "gates": 0, "custom_gradients": 0, "warnings": []},
-    },
-    "seconds": {"import": 0.1, "model": 0.1},
-    "sandbox": {"level": "none", "landlock_abi": 0, "seccomp": False, "missing": []},
-}
+FACTS = to_wire(
+    Loaded(
+        Facts(
+            *("x", "x", InputFacts("x", (None, SIDE, SIDE, 3), "float32"), "x", "x", None, None, 4, (SIDE, SIDE), 3),
+            *("unit", {"Relu": (1, 1)}, 0, 0, ()),
+        ),
+        0.1,
+        0.1,
+        enter.Sandbox("full", 1, True, ()),
+    )
+)
 
 # A worker that answers as its behaviour says: Python lines with `send(header, *arrays)`, `raw(bytes)` and `facts`.
 FAKE = """
 import json, os, signal, struct, sys, time
 import numpy as np
-from gradviz_cli import wire
+from gradviz_cli.process import wire
 config = json.loads(sys.argv[1])
 facts = json.loads(os.environ["FACTS"])
 fill = wire.fill_from(config["in"])
 send = lambda header, *arrays: wire.send(config["out"], header, arrays)
+say = lambda *arrays: send({"type": "Explained"}, *arrays)
 def raw(data):
     view = memoryview(data)
     while view:
@@ -565,7 +558,7 @@ while True:
         request, arrays = wire.receive(fill)
     except wire.Closed:
         break
-    behave = os.environ["LOADING"] if request["do"] == "load" else os.environ["EXPLAINING"]
+    behave = os.environ["LOADING"] if request["type"] == "Load" else os.environ["EXPLAINING"]
     exec(behave)
 """
 
@@ -580,7 +573,7 @@ LOADING = {
     "sends a list": ("head(b'[1, 2]')", "nonsense"),
     "sends deep JSON": ("head(b'[' * 1000000)", "nonsense"),
     "sends deep facts": (
-        "head(b'{\"facts\": ' + b'[' * 900 + b']' * 900 + b', \"arrays\": []}')",
+        "head(b'{\"type\": \"Loaded\", \"facts\": ' + b'[' * 900 + b']' * 900 + b', \"arrays\": []}')",
         "nonsense",
     ),
     "sends a giant array": (
@@ -608,14 +601,17 @@ LOADING = {
     "sends a size that is no number": ("facts['facts']['size'] = ['8', 8]; send(facts)", "nonsense"),
     "sends an unknown preprocess": ("facts['facts']['preprocess'] = '../..'; send(facts)", "nonsense"),
     "sends warnings that are none": ("facts['facts']['warnings'] = [{}]; send(facts)", "nonsense"),
-    "sends an error without a class": ("send({'error': {}})", "plain"),
-    "sends an error that is none": ("send({'error': 7})", "plain"),
+    "sends an error without a class": ("send({'type': 'Failure'})", "nonsense"),
+    "sends an error that is none": (
+        "send({'type': 'Failure', 'kind': 7, 'message': '', 'remedy': '', 'traceback': []})",
+        "nonsense",
+    ),
     "sends an error of Python's": (
-        "send({'error': {'class': 'SystemExit', 'message': 'bye', 'remedy': ''}})",
+        "send({'type': 'Failure', 'kind': 'SystemExit', 'message': 'bye', 'remedy': '', 'traceback': []})",
         "bye",
     ),
     "sends terminal codes": (
-        "send({'error': {'class': 'ModelUnusable', 'message': 'a\\x1b[2Jb\\nc', 'remedy': 'd'}})",
+        "send({'type': 'Failure', 'kind': 'ModelUnusable', 'message': 'a\\x1b[2Jb\\nc', 'remedy': 'd', 'traceback': []})",
         "a\\x1b[2Jb\\nc",
     ),
     "closes its pipe and stays": ("os.close(config['out']); time.sleep(99)", "closed its pipe"),
@@ -641,18 +637,20 @@ class Taken(RemoteModel):
         self.behaviour = {"LOADING": loading, "EXPLAINING": explaining, "FACTS": json.dumps(FACTS)}
 
     def _start(self, path: str, files: list[Path]) -> Child:
-        script = Path(self._scratch.path).with_suffix(".modules")
+        folder = self._folder()
+        script = Path(folder).with_suffix(".modules")
         script.mkdir(exist_ok=True)
         (script / "taken_over.py").write_text(FAKE)
         environment = {**os.environ, **self.behaviour, "PYTHONPATH": f"{script}{os.pathsep}{ROOT}"}
-        return Child("taken_over", {}, environment, self._scratch.path, self._look_after)
+        return Child("taken_over", {}, environment, folder, lambda: remote._overfull(folder))
 
     def _load_timeout(self, files: list[Path]) -> float:
         return 3.0
 
     def close(self) -> None:
         super().close()
-        shutil.rmtree(Path(self._scratch.path).with_suffix(".modules"), ignore_errors=True)
+        if self._scratch is not None:
+            shutil.rmtree(Path(self._scratch.path).with_suffix(".modules"), ignore_errors=True)
 
 
 @pytest.fixture
@@ -690,13 +688,17 @@ GOOD = "i = np.zeros([1, 1], np.int32); f = np.zeros([1, 1], np.float32); g = np
 EXPLAINING = {
     "says nothing": ("time.sleep(99)", "timeout"),
     "sends nothing": ("send({})", "crash"),
-    "sends too little": ("send({}, i, i, f, f)", "crash"),
-    "sends too much": ("send({}, i, i, f, f, g, g)", "crash"),
-    "sends another shape": ("send({}, i, i, f, f, g[..., 0])", "crash"),
-    "sends another type": ("send({}, f, i, f, f, g)", "crash"),
-    "sends a large array": ("send({}, i, i, f, f, np.zeros([1, 1, 800, 800, 3], np.float32))", "crash"),
-    "sends an error that is none": ("send({'error': []})", "unusable"),
-    "sends an image's error": ("send({'error': {'class': 'Failed', 'message': 'no\\x07'}})", "model"),
+    "names a class below 0": ("say(i - 9, i, f, f, g)", "crash"),
+    "sends too little": ("say(i, i, f, f)", "crash"),
+    "sends too much": ("say(i, i, f, f, g, g)", "crash"),
+    "sends another shape": ("say(i, i, f, f, g[..., 0])", "crash"),
+    "sends another type": ("say(f, i, f, f, g)", "crash"),
+    "sends a large array": ("say(i, i, f, f, np.zeros([1, 1, 800, 800, 3], np.float32))", "crash"),
+    "sends an error that is none": ("send({'type': 'Failure', 'kind': []})", "crash"),
+    "sends an image's error": (
+        "send({'type': 'Failure', 'kind': 'Failed', 'message': 'no\\x07', 'remedy': '', 'traceback': []})",
+        "model",
+    ),
     "ends": ("os._exit(1)", "crash"),
 }
 
@@ -707,10 +709,6 @@ def test_a_worker_that_lies_about_an_image_costs_the_image(behaviour: str, plain
     model = Taken(plain_model, "send(facts)", GOOD + doing)
     try:
         model.load()
-        if kind == "unusable":
-            with pytest.raises(ModelUnusable):
-                explained(model)
-            return
         row = explained(model)
         assert row.kind == kind
         assert row.message.isprintable()
@@ -724,9 +722,9 @@ def test_a_worker_that_lies_about_an_image_costs_the_image(behaviour: str, plain
 
 def test_an_honest_fake_is_believed(plain_model: Path) -> None:
     """The fake itself works: what is refused above is refused for what it does."""
-    model = Taken(plain_model, "send(facts)", GOOD + "send({}, i, i, f, f, g)")
+    model = Taken(plain_model, "send(facts)", GOOD + "say(i, i, f, f, g)")
     try:
-        assert model.load().classes == 4
+        assert model.load().facts.classes == 4
         assert explained(model).gradients["backprop"].shape == (1, SIDE, SIDE, 3)
     finally:
         model.close()
@@ -738,9 +736,10 @@ def test_a_worker_that_does_not_listen_is_not_waited_for(plain_model: Path) -> N
     try:
         model.load()
         many = np.zeros([4000, SIDE, SIDE, 3], np.float32)
+        model._request = Explain((-1,), ("backprop",))
         start = time.monotonic()
         with pytest.raises(ChildLost, match="no answer"):
-            model._ask(many, [-1])
+            model._ask(many)
         assert time.monotonic() - start < 5
     finally:
         model.close()
@@ -755,7 +754,7 @@ def test_the_command_ends_in_order_with_a_worker_that_lies(
 
     def start(self, path, files):
         fake = Taken(plain_model, loading)
-        fake._scratch.close()
+        self._folder()
         fake._scratch = self._scratch
         return fake._start(path, files)
 
@@ -768,6 +767,6 @@ def test_the_command_ends_in_order_with_a_worker_that_lies(
 
 def test_texts_are_made_printable_and_short() -> None:
     assert wire.plain({"a\n": ["b\x1b", 1, None, {"c": "d\u202e"}]}) == {"a\\n": ["b\\x1b", 1, None, {"c": "d\\u202e"}]}
-    error = remote._as_exception({"class": "UsageError", "message": "x" * 10**6, "remedy": "y"}, "m")
+    error = remote._as_exception(Failure("UsageError", "x" * 10**6, "y"), "m")
     assert isinstance(error, UsageError)
     assert len(str(error)) < 1200

@@ -28,7 +28,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from test_hostile import Pool, Pooled
 
 from gradviz_cli.errors import GradvizError, ImageError
-from gradviz_cli.process.protocol import Row
+from gradviz_cli.process.protocol import Explain, Row
 
 pytestmark = pytest.mark.slow
 
@@ -204,7 +204,7 @@ class Loads(Pooled):
 
 def explained(model: Loads, shape: tuple[int, ...]) -> Row | ImageError:
     image = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
-    return list(model.explain(image, [-1]))[0]
+    return list(model.explain(image, Explain((-1,), ("backprop",))))[0]
 
 
 def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
@@ -213,7 +213,7 @@ def fate(originals: list[Original], pool: Pool, number: int) -> Fate:
     start = time.monotonic()
     model = Loads(pool, folder, DEADLINE)
     try:
-        facts = model.load()
+        facts = model.load().facts
         shape = (*facts.size, facts.channels)
         small = np.prod(shape) <= 10 * np.prod(original.shape)
         row = explained(model, shape) if small else None

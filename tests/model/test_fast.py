@@ -24,7 +24,7 @@ from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decode import decode, decode_small
 from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.model.remote import RemoteModel
-from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.process.protocol import Explain, ModelOptions
 
 RESIDUAL = next(case for case in CASES if "residual" in str(case))
 
@@ -40,11 +40,12 @@ def network(tmp_path_factory):
 def rows(folder: Path, pixels: np.ndarray, targets: list[int], modes: tuple[str, ...], **more) -> list:
     """The same images twice, so that a graph is used more than once; those of the second call."""
     options = ModelOptions(str(folder), preprocess="raw", precision=more.pop("precision", "float32"))
-    model = RemoteModel(options, modes, targets=len(targets), **more)
+    model = RemoteModel(options, modes, targets=len(targets))
+    request = Explain(tuple(targets), modes, **more)
     try:
         model.load()
-        list(model.explain(pixels[:3], targets))
-        return list(model.explain(pixels, targets))
+        list(model.explain(pixels[:3], request))
+        return list(model.explain(pixels, request))
     finally:
         model.close()
 
@@ -188,7 +189,7 @@ def test_the_batch_fits_the_processors() -> None:
 
 IMPORTS = """
 import sys
-from gradviz_cli.worker import lean
+from gradviz_cli.worker.run import tensorflow as lean
 {before}
 lean.import_tensorflow()
 import tensorflow as tf

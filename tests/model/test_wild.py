@@ -22,7 +22,7 @@ from wild import POINTS, ROWS, Map, Refusal, strided_points
 
 import gradviz_cli
 from gradviz_cli import load
-from gradviz_cli.process.protocol import Options
+from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.model import Model
 
 BOUND = 1e-4  # relative L2
@@ -40,17 +40,23 @@ def gradient(function, x) -> np.ndarray:
     return tape.gradient(value, x).numpy()
 
 
+def chosen(folder: Path, want: Map | Refusal) -> ModelOptions:
+    return ModelOptions(str(folder), **{name: value for name, value in want.options.items() if name != "modes"})
+
+
 def measure(folder: Path, want: Map) -> float:
     """Relative L2 distance of the worst mode and image; asserts all else that is due."""
-    model = Model(Options(path=str(folder), **{"modes": ("backprop",), **want.options}))
+    modes = want.options.get("modes", ("backprop",))
+    model = Model(chosen(folder, want), modes)
     found = model.explain(want.pixels, [want.target], list(want.modes))
     facts = model.facts
     if want.activations is not None:
         assert (dict(facts.activations), facts.gates) == (dict(want.activations), want.gates)
     for name, value in want.facts.items():
         assert getattr(facts, name) == value, name
-    assert len(facts.warnings) == len(want.warnings), facts.warnings
-    for fragment, warning in zip(want.warnings, facts.warnings, strict=True):
+    said = facts.warnings_for(modes)
+    assert len(said) == len(want.warnings), said
+    for fragment, warning in zip(want.warnings, said, strict=True):
         assert fragment in warning
     x = want.wrt(want.pixels)
     np.testing.assert_allclose(found.score[:, 0], want.score("backprop")(x), rtol=1e-3, atol=1e-5)
@@ -63,7 +69,7 @@ def measure(folder: Path, want: Map) -> float:
 def refusal(folder: Path, want: Refusal) -> str:
     """The words of the error that is due."""
     with pytest.raises(want.error) as caught:
-        Model(Options(path=str(folder), **{"modes": want.modes, **want.options}))
+        Model(chosen(folder, want), want.options.get("modes", want.modes))
     assert type(caught.value) is want.error
     text = str(caught.value)
     for word in want.words:
@@ -117,13 +123,15 @@ def test_refusal_through_the_worker(tmp_path):
 CHILD = """
 import json, sys
 import numpy as np
-from gradviz_cli.worker import onednn
-from gradviz_cli.worker.model import Model, Options, read
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker.model import Model
+from gradviz_cli.worker.passes import onednn
+from gradviz_cli.worker.read.question import read
 folder, names = sys.argv[1], json.loads(sys.argv[2])
 for name in names:
-    options = Options(path=folder, signature=name, preprocess="raw", modes=("backprop",))
+    options = ModelOptions(folder, signature=name, preprocess="raw")
     images = np.load(f"{folder}/{name}.npy")
-    model = Model(options)
+    model = Model(options, ("backprop",))
     for _ in range(3):
         found = model.explain(images, [-1], ["backprop", "guided"])
     np.savez(f"{folder}/{name}.npz", backprop=found.gradients[0][0], guided=found.gradients[1][0])

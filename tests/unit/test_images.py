@@ -31,7 +31,7 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, sweep, write_whole
 from gradviz_cli.images.decode import decode
 from gradviz_cli.images.fit import FITS, PADDING, Geometry, fit, spread, unfit
-from gradviz_cli.images.preprocess import PREPROCESS, PREPROCESS_GRADIENT
+from gradviz_cli.images.preprocess import PREPROCESS
 
 LIMITS = Limits()
 ROOT = Path(__file__).parents[2]
@@ -54,7 +54,10 @@ def no_hang():
 
 def python(code: str, *arguments, **options) -> subprocess.CompletedProcess:
     """Run `code` in a fresh Python that finds gradviz and the tests."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests' / 'cases'}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests' / 'cases'}",
+    }
     environment |= options.pop("env", {})
     command = [sys.executable, *options.pop("flags", ()), "-c", code, *arguments]
     return subprocess.run(command, capture_output=True, timeout=60, env=environment, **options)
@@ -663,21 +666,21 @@ def test_preprocess_by_hand():
         "caffe": [255 - 103.939, 128 - 116.779, 0 - 123.68],
         "torch": [-0.485 / 0.229, (0.50196078 - 0.456) / 0.224, (1 - 0.406) / 0.225],
     }
-    assert set(PREPROCESS) == set(PREPROCESS_GRADIENT) == set(want)
+    assert set(PREPROCESS) == set(want)
     for name, numbers in want.items():
         for given in (pixels, pixels.astype(np.float32)):
-            got = PREPROCESS[name](given)
+            got = PREPROCESS[name].to_model(given)
             assert got.dtype == np.float32 and np.allclose(got[0, 0, 0], numbers, atol=1e-5)
 
 
 def test_gradient_comes_back_in_the_order_of_the_image():
     """Raise one channel of the image: the number that moves comes back in that channel of the gradient."""
     dark = np.full((1, 2, 2, 3), 100.0)
-    for name, function in PREPROCESS.items():
+    for preset in PREPROCESS.values():
         for channel in range(3):
             light = dark.copy()
             light[..., channel] += 50
-            moved = PREPROCESS_GRADIENT[name](function(light) - function(dark))
+            moved = preset.to_image(preset.to_model(light) - preset.to_model(dark))
             assert (moved[..., channel] > 0).all() and np.abs(np.delete(moved, channel, -1)).max() == 0
 
 
@@ -685,13 +688,13 @@ def test_gradient_comes_back_in_the_order_of_the_image():
 @pytest.mark.parametrize("channels", [1, 4])
 def test_statistics_of_colours_need_colours(name, channels):
     with pytest.raises(UsageError, match=f"--preprocess {name} .* {channels}"):
-        PREPROCESS[name](np.zeros((1, 2, 2, channels), np.uint8))
+        PREPROCESS[name].to_model(np.zeros((1, 2, 2, channels), np.uint8))
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_plain_ranges_take_any_channels(channels):
     for name in ("raw", "unit", "signed"):
-        assert PREPROCESS[name](np.zeros((2, 3, 3, channels), np.uint8)).shape == (2, 3, 3, channels)
+        assert PREPROCESS[name].to_model(np.zeros((2, 3, 3, channels), np.uint8)).shape == (2, 3, 3, channels)
 
 
 # ---- PNG

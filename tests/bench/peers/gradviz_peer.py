@@ -29,10 +29,10 @@ def load(folder, mode):
 
 
 def _here(path, modes, scores):
-    from gradviz_cli.process.protocol import Options
+    from gradviz_cli.process.protocol import ModelOptions
     from gradviz_cli.worker.model import Model
 
-    model = Model(Options(str(path), preprocess="raw", modes=modes))
+    model = Model(ModelOptions(str(path), preprocess="raw"), modes)
 
     def explain(images, target):
         found = model.explain(images, [target], list(modes), scores)
@@ -43,13 +43,13 @@ def _here(path, modes, scores):
 
 def _remote(path, modes, scores):
     from gradviz_cli.model.remote import RemoteModel
-    from gradviz_cli.process.protocol import ModelOptions
+    from gradviz_cli.process.protocol import Explain, ModelOptions
 
-    model = RemoteModel(ModelOptions(path=str(path), preprocess="raw"), modes, scores=scores)
+    model = RemoteModel(ModelOptions(path=str(path), preprocess="raw"), modes)
     model.load()
 
     def explain(images, target):
-        rows = list(model.explain(images, [target]))
+        rows = list(model.explain(images, Explain((int(target),), tuple(modes), scores)))
         return np.array([row.index[0] for row in rows]), np.stack([row.gradients[modes[0]][0] for row in rows])
 
     return explain
