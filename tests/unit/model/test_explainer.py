@@ -1,0 +1,162 @@
+"""The way from pixels to attributions, with a worker and decoders that are played."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.images.decoders import Pixels
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.model import explainer
+from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.process.protocol import Explain, Facts, InputFacts, Loaded, ModelOptions, Row
+from gradviz_cli.process.sandbox.enter import Sandbox
+
+FULL = Sandbox("full", 5, True, ())
+REQUEST = Explain((-1,), ("backprop",))
+
+
+def facts(preprocess: str = "unit", channels: int = 3, **more) -> Facts:
+    given = {
+        "signature": "s", "why": "w", "input": InputFacts("x", None, "float32"), "output": "y", "score": "z", "bypassed": None, "channel": None,
+        "classes": 3, "size": (2, 2), "channels": channels, "preprocess": preprocess, "activations": {"Relu": (1, 1)}, "gates": 0,
+        "custom_gradients": 0, "warnings": (),
+    }  # fmt: skip
+    return Facts(**{**given, **more})
+
+
+class Worker:
+    """The score of class k is (k + 1) times the sum of the first channel; its gradient lies in that channel."""
+
+    def __init__(self, known: Facts, sandbox: Sandbox):
+        self.path, self.known, self.sandbox = "birds", known, sandbox
+        self.seen: list[np.ndarray] = []
+        self.closed = False
+
+    def load(self) -> Loaded:
+        return Loaded(self.known, 1.0, 2.0, self.sandbox)
+
+    def explain(self, images, request):
+        self.seen.append(images)
+        for image in images:
+            if not image.any():
+                yield ImageError("model", "all is zero")
+                continue
+            gradient = np.zeros((1, *image.shape), np.float32)
+            gradient[..., 0] = 3
+            total = 3 * image[..., 0].sum()
+            index, rank = np.array([2], np.int32), np.array([0], np.int32)
+            yield Row(index, rank, np.array([total]), np.array([np.nan]), {"backprop": gradient})
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Decoding:
+    def __init__(self):
+        self.asked = []
+
+    def decode(self, data, geometry, pixels, fast):
+        self.asked.append((data, geometry, pixels, fast))
+        return Pixels((5, 6), np.full((geometry.height, geometry.width, geometry.channels), 7, np.uint8), None)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """Makes an explainer whose worker says what it is told to say."""
+
+    def make(known: Facts, sandbox: Sandbox = FULL, **options) -> tuple[Explainer, Worker]:
+        worker = Worker(known, sandbox)
+        monkeypatch.setattr(explainer, "RemoteModel", lambda *_: worker)
+        monkeypatch.setattr(explainer, "Decoders", lambda *_: Decoding())
+        model = Explainer(ModelOptions("birds"), ("backprop",), **options)
+        model.load()
+        return model, worker
+
+    return make
+
+
+def image(*channels: int) -> np.ndarray:
+    return np.broadcast_to(np.array(channels, np.uint8), (2, 2, len(channels))).copy()
+
+
+def test_pixels_are_brought_to_the_range_that_was_found(made) -> None:
+    model, worker = made(facts("signed"))
+    list(model.explain([image(0, 128, 255)], REQUEST))
+    np.testing.assert_allclose(worker.seen[0][0, 0, 0], [-1, 128 / 127.5 - 1, 1], atol=1e-6)
+
+
+def test_another_range_may_be_tried(made) -> None:
+    model, worker = made(facts("signed"))
+    list(model.explain([image(0, 128, 255)], REQUEST, "raw"))
+    assert worker.seen[0][0, 0, 0].tolist() == [0, 128, 255]
+
+
+def test_a_model_that_takes_bgr_gives_maps_in_the_order_of_the_image(made) -> None:
+    """Its first channel is blue: the gradient belongs to the image's last."""
+    model, _ = made(facts("caffe"))
+    (found,) = model.explain([image(10, 20, 200)], REQUEST)
+    assert found.maps["backprop"][0, 0, 0].tolist() == [0, 0, 3]
+
+
+def test_labels_and_numbers_of_a_target(made) -> None:
+    model, _ = made(facts("raw"), labels=("ant", "bee", "cat"))
+    (found,) = model.explain([image(1, 0, 0)], REQUEST)
+    (target,) = found.targets
+    assert (target.index, target.label, target.rank, target.score, target.output) == (2, "cat", 0, 12.0, None)
+
+
+def test_a_class_beyond_the_labels_has_none(made) -> None:
+    model, _ = made(facts("raw"), labels=("ant",))
+    (found,) = model.explain([image(1, 0, 0)], REQUEST)
+    assert found.targets[0].label is None
+
+
+def test_a_bad_image_among_good_ones_keeps_its_place(made) -> None:
+    model, _ = made(facts("raw"))
+    first, second, third = model.explain([image(1, 0, 0), image(0, 0, 0), image(2, 0, 0)], REQUEST)
+    assert isinstance(second, ImageError) and (first.targets[0].score, third.targets[0].score) == (12.0, 24.0)
+
+
+def test_no_image_asks_nothing(made) -> None:
+    model, worker = made(facts())
+    assert list(model.explain([], REQUEST)) == [] and worker.seen == []
+
+
+def test_a_range_of_colours_needs_three_channels(made) -> None:
+    model, _ = made(facts("torch", channels=1))
+    with pytest.raises(UsageError, match="--preprocess torch .* this one has 1; use raw, unit, signed"):
+        list(model.explain([image(1)], REQUEST))
+
+
+def test_images_are_decoded_to_the_model_input(made) -> None:
+    model, _ = made(facts(), fit="crop")
+    assert model.decode(b"data").fitted.shape == (2, 2, 3)
+    assert model._decoders.asked == [(b"data", Geometry(2, 2, 3, "crop"), False, False)]
+
+
+def test_before_the_model_is_loaded_a_geometry_may_be_guessed(made) -> None:
+    model, _ = made(facts())
+    model.decode(b"data", Geometry(4, 4, 1), True, True)
+    assert model._decoders.asked == [(b"data", Geometry(4, 4, 1), True, True)]
+
+
+def test_warnings_name_the_model_then_the_sandbox_each_once(made) -> None:
+    known = facts(warnings=("a guess", "a guess"), activations={"Elu": (4, 0)})
+    model, _ = made(known, Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
+    assert model.warnings(["backprop"]) == (
+        "birds: a guess",
+        "the model runs without a full sandbox: Landlock: this kernel does not have it; --require-sandbox refuses that",
+    )
+    assert "4 Elu" in model.warnings(["guided"])[1]
+
+
+def test_closing_ends_the_worker(made) -> None:
+    model, worker = made(facts())
+    with model:
+        pass
+    assert worker.closed
