@@ -154,7 +154,7 @@ class LoadedModel:
             raise UsageError(
                 f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them"
             )
-        return given
+        return list(given)
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         try:

@@ -61,7 +61,7 @@ class Decoders:
         try:
             child = self._child()
             given = (np.frombuffer(data, np.uint8),)
-            answer, arrays = child.request(wanted, (Decoded, Failure), given, self._timeout, most)
+            answer, arrays = child.request(wanted, Decoded, given, self._timeout, most)
             if isinstance(answer, Decoded):
                 _check(answer, arrays, wanted, child)
         except ChildLost as lost:

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
 
@@ -54,7 +55,7 @@ def insist_on_plain(file: Path) -> None:
 
 
 def _files(model: Path) -> list[str]:
-    found = []
+    found: list[str] = []
     for part in PARTS:
         path = model / part
         if path.is_dir():
@@ -102,7 +103,7 @@ def _hash(path: Path, most: int) -> tuple[bytes, int]:
         raise ModelUnusable(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
 
 
-def _digest(file, path: Path, size: int) -> bytes:
+def _digest(file: BinaryIO, path: Path, size: int) -> bytes:
     """The hash of `size` bytes; files of the kernel's own say 0 and never end."""
     digest, left = hashlib.sha256(), size
     while chunk := file.read(1 << 20):

@@ -58,7 +58,9 @@ def _mapped(file: Path) -> Iterator[mmap.mmap]:
         os.close(handle)
 
 
-def _choose(found: dict[str, dict[str, tuple[int, ...]]], signature: str | None, key: str | None):
+def _choose(
+    found: dict[str, dict[str, tuple[int, ...]]], signature: str | None, key: str | None
+) -> tuple[int, ...] | None:
     names = [signature] if signature else ["serving_default", *(found if len(found) == 1 else ())]
     inputs = next((found[name] for name in names if name in found), {})
     shapes = {tuple(shape) for name, shape in inputs.items() if key in (None, name) and len(shape) == 4}
@@ -66,7 +68,7 @@ def _choose(found: dict[str, dict[str, tuple[int, ...]]], signature: str | None,
 
 
 def _signatures(data: Data) -> dict[str, dict[str, tuple[int, ...]]]:
-    found = {}
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
     for number, _, start, end in _fields(data, 0, len(data.bytes)):
         if number != _META_GRAPHS:
             continue

@@ -5,12 +5,21 @@ Pure: it knows neither processes nor arrays, only `ask(batch) -> rows, or why th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
 
 from gradviz_cli.errors import ImageError, ModelUnusable
 
-Batch = TypeVar("Batch", bound=Sequence)
+
+class Sliceable(Protocol):
+    """A list, or an array whose first axis counts images."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+Batch = TypeVar("Batch", bound=Sliceable)
 Row = TypeVar("Row")
 
 # So many different images in a row, each alone with a fresh worker, are no accident of the images.

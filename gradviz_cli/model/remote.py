@@ -123,7 +123,7 @@ class RemoteModel:
             self._child.close()
         request = replace(request, options=replace(request.options, path=path))
         try:
-            answer, _ = self._child.request(request, (kind, Failure), timeout=self._load_timeout(files))
+            answer, _ = self._child.request(request, kind, timeout=self._load_timeout(files))
         except ChildLost as lost:
             raise self._unusable(lost) from lost
         if isinstance(answer, Failure):
@@ -201,8 +201,7 @@ class RemoteModel:
 
     def _ask(self, images: np.ndarray) -> list[Row] | ImageError:
         expected = expected_arrays(self._request, len(images), self._shape)
-        kinds = (Explained, Failure)
-        answer, arrays = self._worker.request(self._request, kinds, (images,), self._timeout, size_of(expected))
+        answer, arrays = self._worker.request(self._request, Explained, (images,), self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
             if kind is None:

@@ -16,14 +16,12 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.rules import RULES
-
-Message = TypeVar("Message")
 
 # Bounds of what a message may hold. A graph has no more nodes than this, and no honest text is longer.
 LONGEST_TEXT = 20_000
@@ -337,7 +335,7 @@ def to_wire(message: Any) -> dict[str, Any]:
     return {"type": type(message).__name__, **asdict(message)}
 
 
-def from_wire(header: Any, *kinds: type[Message], longest: int = LONGEST_TEXT) -> Message:
+def from_wire(header: Any, *kinds: type[Any], longest: int = LONGEST_TEXT) -> Any:
     """The message that a header is: one of `kinds`, and in every part what its type says.
 
     Parameters

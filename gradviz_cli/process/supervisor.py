@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradviz_cli.process import wire
-from gradviz_cli.process.protocol import NotUnderstood, from_wire, to_wire
+from gradviz_cli.process.protocol import Failure, NotUnderstood, from_wire, to_wire
 
 Answer = TypeVar("Answer")
 
@@ -109,12 +109,12 @@ class Child:
     def request(
         self,
         request: Any,
-        kinds: tuple[type[Answer], ...],
+        kind: type[Answer],
         arrays: tuple[np.ndarray, ...] = (),
         timeout: float | None = None,
         most: int = 0,
-    ) -> tuple[Answer, tuple[np.ndarray, ...]]:
-        """Ask and wait for the answer: one of `kinds`, beside it arrays of at most `most` bytes.
+    ) -> tuple[Answer | Failure, tuple[np.ndarray, ...]]:
+        """Ask and wait for the answer: a `kind` or a Failure, beside it arrays of at most `most` bytes.
 
         Its texts are printable (`wire.plain`), and it is checked in every part (`protocol.from_wire`).
 
@@ -128,7 +128,7 @@ class Child:
             with self._asking:
                 wire.send(self._out, to_wire(request), arrays, lambda: self._wait(self._out, select.POLLOUT, end))
                 answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
-            return from_wire(wire.plain(answer), *kinds), found
+            return from_wire(wire.plain(answer), kind, Failure), found
         except TimeoutError:
             self.kill()
             raise ChildLost("timeout", f"the worker gave no answer within {timeout:g} s") from None
