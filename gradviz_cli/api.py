@@ -23,7 +23,8 @@ from gradviz_cli.plan.targets import Target, parse_targets
 from gradviz_cli.process.protocol import Explain, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
-Images = np.ndarray | Sequence[str | os.PathLike]
+AnImage = str | os.PathLike
+Images = np.ndarray | AnImage | Sequence[AnImage]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +77,7 @@ class LoadedModel:
         self._batch_size = batch_size
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
+        self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
         chosen = ModelOptions(str(path), **options)
         self._model = Explainer(chosen, ("backprop",), labels=self._labels, timeout=timeout)
@@ -106,7 +108,7 @@ class LoadedModel:
 
         Parameters
         ----------
-        images : array [N, H, W, C] or sequence of paths
+        images : array [N, H, W, C] or [H, W, C], path, or sequence of paths
             Pixels 0..255 in RGB order at `input_shape`, which `preprocess` then brings to the model's range (with
             `raw` they are taken as they are); or image files, decoded and resized as the command does.
         mode : str
@@ -123,6 +125,8 @@ class LoadedModel:
         """
         if mode not in RULES:
             raise UsageError(f"mode {mode!r} is none of {', '.join(RULES)}", "choose one of these")
+        if self._closed:
+            raise UsageError("the model is closed", "load it again")
         request = Explain((_one_target(target, self._labels).code,), (mode,))
         fitted = self._fitted(images)
         self._used = tuple(dict.fromkeys((*self._used, mode)))
@@ -147,14 +151,20 @@ class LoadedModel:
 
     def _fitted(self, given: Images) -> Sequence[np.ndarray]:
         """Images at the size of the model input, 0..255."""
+        if isinstance(given, str | os.PathLike):
+            return [self._read(given)]
         if not isinstance(given, np.ndarray):
             return [self._read(path) for path in given]
-        if given.ndim != 4 or given.shape[1:] != self.input_shape:
+        pixels = given[None] if given.ndim == 3 else given
+        if pixels.shape[1:] != self.input_shape:
             height, width, channels = self.input_shape
             raise UsageError(
-                f"images of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]", "resize them"
+                f"an array of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]",
+                "resize the images, or give their paths",
             )
-        return list(given)
+        if not np.isfinite(pixels).all():
+            raise ImageError("damaged", "the array has pixels that are not finite numbers (NaN or infinity)")
+        return list(pixels)
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         try:
@@ -171,6 +181,7 @@ class LoadedModel:
 
     def close(self) -> None:
         """Stop the worker and the decoders."""
+        self._closed = True
         self._model.close()
 
     def __enter__(self) -> LoadedModel:
