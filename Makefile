@@ -3,15 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow bench model dist clean
+.PHONY: demo check test slow bench model dist clean
 
 demo: $(VENV)/installed  ## heatmaps of the sample images with the embedded model
 	$(BIN)/gradviz demo
 
-test: $(VENV)/testing  ## the test suite, under ten minutes on two cores
-	$(BIN)/python -m pytest
+check: $(VENV)/checking  ## style, form and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
-slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models
+test: $(VENV)/testing  ## the test suite, under five minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models; one by one, as some fill the memory
 	$(BIN)/python -m pytest -m slow
 
 bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job --images 64" for a part (run.py --help)
@@ -31,6 +36,10 @@ clean:
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/checking: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[check]'
 	touch $@
 
 $(VENV)/testing: $(VENV)/installed
