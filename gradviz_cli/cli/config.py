@@ -49,7 +49,7 @@ def _use_config(context: click.Context, parameter: click.Parameter, file: Path |
 
 def _environment(context: click.Context) -> dict[str, Any]:
     """GRADVIZ_EXPLAIN_MAX_PIXELS=1M -> max_pixels: what variables of this command say, empty ones left out."""
-    prefix = f"GRADVIZ_{context.info_name.upper()}_"
+    prefix = f"GRADVIZ_{(context.info_name or '').upper()}_"
     named = {name.removeprefix(prefix).lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
     return {name: text for name, text in named.items() if text}
 
@@ -60,9 +60,11 @@ def _defaults(table: Mapping[str, Any], context: click.Context, where: str, spli
         name.removeprefix("--").replace("-", "_"): option
         for option in context.command.params
         for name in option.opts
-        if name.startswith("--") and (option.expose_value or option.name == "log_format")
+        if isinstance(option, click.Option)
+        and name.startswith("--")
+        and (option.expose_value or option.name == "log_format")
     }
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in table.items():
         option = known.get(key.replace("-", "_"))
         if option is None:

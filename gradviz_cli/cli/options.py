@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
@@ -14,17 +15,13 @@ from gradviz_cli.cli.types import Feed, NamedPath, Position, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
 from gradviz_cli.images import preprocess
 
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
 PREPROCESS = ("auto", *preprocess.PREPROCESS)
 
 
 class Command(click.Command):
     """A command whose --help shows the options marked as common, and --help-all every one."""
 
-    def __init__(self, *arguments, common: tuple[str, ...] = (), **more):
+    def __init__(self, *arguments: Any, common: tuple[str, ...] = (), **more: Any):
         super().__init__(*arguments, **more)
         self.common = common
         show = click.Option(
@@ -44,7 +41,8 @@ class Command(click.Command):
             context.exit(0)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        shown, rest = [], []
+        shown: list[tuple[str, str]] = []
+        rest: list[tuple[str, str]] = []
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
             if record:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -13,10 +14,19 @@ import numpy as np
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 
+_Parameter = click.Parameter | None
+_Context = click.Context | None
+
 
 def _whole(text: str) -> int | None:
     """A whole number in digits."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def _two(text: str, between: str) -> tuple[int | None, int | None]:
+    """Two whole numbers."""
+    parts = text.split(between)
+    return (_whole(parts[0]), _whole(parts[1])) if len(parts) == 2 else (None, None)
 
 
 class Size(click.ParamType):
@@ -24,13 +34,13 @@ class Size(click.ParamType):
 
     name = "HxW"
 
-    def convert(self, value, param, context) -> tuple[int, int]:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        sides = tuple(_whole(side) for side in str(value).lower().split("x"))
-        if len(sides) != 2 or not all(side and side < 1e5 for side in sides):
+        height, width = _two(str(value).lower(), "x")
+        if not (height and width and max(height, width) < 1e5):
             self.fail(f"{value} is not HEIGHTxWIDTH, such as 224x224", param, context)
-        return sides
+        return height, width
 
 
 class Amount(click.ParamType):
@@ -38,7 +48,7 @@ class Amount(click.ParamType):
 
     name = "N"
 
-    def convert(self, value, param, context) -> int:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> int:
         text = str(value)
         factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(text[-1:].lower(), 1)
         number = _whole(text[:-1] if factor > 1 else text)
@@ -55,7 +65,7 @@ class Seconds(click.ParamType):
     def __init__(self, least: float = 0.0, above: bool = False):
         self._least, self._above = least, above
 
-    def convert(self, value, param, context) -> float:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> float:
         try:
             seconds = float(value)
         except (TypeError, ValueError):
@@ -70,13 +80,13 @@ class Seconds(click.ParamType):
 class NamedPath(click.Path):
     """A path with a name: an empty one, as of a variable that is not set, would mean the working folder."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(path_type=Path)
 
-    def convert(self, value, param, context) -> Path:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Path:
         if os.fspath(value) == "":
             self.fail("it is empty; is a variable not set?", param, context)
-        return super().convert(value, param, context)
+        return Path(os.fsdecode(super().convert(value, param, context)))
 
 
 class Auto(click.ParamType):
@@ -84,7 +94,7 @@ class Auto(click.ParamType):
 
     name = "N|auto"
 
-    def convert(self, value, param, context) -> int | None:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> int | None:
         if value in (None, "auto"):
             return None
         number = _whole(str(value))
@@ -98,13 +108,13 @@ class Shard(click.ParamType):
 
     name = "I/N"
 
-    def convert(self, value, param, context) -> tuple[int, int]:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        parts = tuple(_whole(part) for part in str(value).split("/"))
-        if len(parts) != 2 or None in parts or not 1 <= parts[0] <= parts[1]:
+        number, count = _two(str(value), "/")
+        if number is None or count is None or not 1 <= number <= count:
             self.fail(f"{value} is not I/N, such as 2/8", param, context)
-        return parts
+        return number, count
 
 
 class Position(click.ParamType):
@@ -112,13 +122,14 @@ class Position(click.ParamType):
 
     name = "Y,X"
 
-    def convert(self, value, param, context) -> tuple[int, ...]:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> tuple[int, ...]:
         if isinstance(value, tuple):
             return value
-        parts = tuple(_whole(part.strip()) for part in str(value).split(","))
-        if None in parts:
+        parts = [_whole(part.strip()) for part in str(value).split(",")]
+        numbers = tuple(part for part in parts if part is not None)
+        if len(numbers) < len(parts):
             self.fail(f"{value} is no position, such as 3,4", param, context)
-        return parts
+        return numbers
 
 
 class Feed(click.ParamType):
@@ -126,7 +137,7 @@ class Feed(click.ParamType):
 
     name = "NAME=VALUE|FILE.npy"
 
-    def convert(self, value, param, context) -> tuple[str, str]:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> tuple[str, str]:
         if isinstance(value, tuple):
             return value
         name, equals, text = str(value).partition("=")
@@ -139,7 +150,7 @@ class Feed(click.ParamType):
         except ValueError:
             self.fail(f"{text} is neither a number, a JSON list nor a .npy file", param, context)
 
-    def _array(self, file: str, param, context) -> str:
+    def _array(self, file: str, param: _Parameter, context: _Context) -> str:
         try:
             array = np.load(file, allow_pickle=False)
         except (OSError, ValueError) as error:

@@ -47,7 +47,7 @@ class Voice:
     def result(self, result: Result, report: Report) -> None:
         """A failed image is always said; the others with -v."""
         image = printable(result.image)
-        if result.failed:
+        if result.failed and result.error is not None:
             message = result.error["message"]
             more = {"kind": result.error["kind"], "status": result.status}
             self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)

@@ -108,7 +108,7 @@ def writing(path: AnyPath) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        remedy = _REMEDIES.get(getattr(error, "errno", None), "choose another folder with --out")
+        remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, "choose another folder with --out")
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
 
 

@@ -24,7 +24,7 @@ from importlib import resources
 from pathlib import Path
 from statistics import median
 from string import Template
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from gradviz_cli.batch import manifest
@@ -196,7 +196,7 @@ def _error(found: object) -> tuple[str, str] | None:
     return (str(found.get("kind")), str(found.get("message"))) if isinstance(found, dict) else None
 
 
-def _is_name(value: object) -> bool:
+def _is_name(value: object) -> TypeGuard[str]:
     """Whether a file can have this name."""
     try:
         return isinstance(value, str) and value != "" and b"\0" not in os.fsencode(value)
@@ -204,7 +204,7 @@ def _is_name(value: object) -> bool:
         return False
 
 
-def _is_picture(name: object) -> bool:
+def _is_picture(name: object) -> TypeGuard[str]:
     """A PNG inside OUT; the manifest is only a text, so its names are not trusted."""
     return _is_name(name) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
 
@@ -261,10 +261,10 @@ def _name(record: dict, roots: list[str]) -> str:
 # ---- as compact data
 
 
-class _Table(dict):
+class _Table(dict[tuple, int]):
     """Value -> its place, in the order of arrival."""
 
-    def __missing__(self, key):
+    def __missing__(self, key: tuple) -> int:
         self[key] = len(self)
         return self[key]
 
@@ -321,7 +321,7 @@ class _Tables:
         known = self.classes[-1 if index is None else index, label if isinstance(label, str) else ""]
         return [known, *(_number(target.get(key)) for key in ("rank", "score", "output"))]
 
-    def _aspect(self, out: Path, one: Shown, pictures: Iterable[Picture]) -> float:
+    def _aspect(self, out: Path, one: Shown, pictures: Iterable[Picture]) -> float | None:
         """Of the maps; that of each style is kept for the thumbnails."""
         aspect = 1.0
         for picture in {picture.style: picture for picture in pictures}.values():
@@ -331,7 +331,7 @@ class _Tables:
                 aspect = width / height
         return _number(aspect)
 
-    def shape(self, style: str) -> dict[str, float]:
+    def shape(self, style: str) -> dict[str, float | None]:
         """The usual width / height of a style's pictures."""
         return {"aspect": _number(median(self.sizes[style]))}
 

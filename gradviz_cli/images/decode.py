@@ -93,7 +93,7 @@ def _guarded(data: bytes, limits: Limits, least: int | None = None) -> tuple[Ima
 
 def _decoded(name: str, data: bytes, limits: Limits, least: int | None) -> tuple[Image.Image, tuple[int, int]]:
     pixels = _check_png(data) if name == "PNG" else None
-    image = Image.open(io.BytesIO(data), formats=[name])
+    image: Image.Image = Image.open(io.BytesIO(data), formats=[name])
     _check_size(image.size, limits)
     width, height = image.size
     drafted = least is not None and image.draft(None, (least, least)) is not None
@@ -197,9 +197,10 @@ def _check_png_rows(image: Image.Image, data: bytes, pixels: list[memoryview]) -
         wanted += rows * (1 + (columns * bits + 7) // 8) if columns else 0
     inflate = zlib.decompressobj()
     for part in pixels:
-        while part and wanted > 0:
-            wanted -= len(inflate.decompress(part, 2**20))
-            part = inflate.unconsumed_tail
+        rest: memoryview | bytes = part
+        while rest and wanted > 0:
+            wanted -= len(inflate.decompress(rest, 2**20))
+            rest = inflate.unconsumed_tail
     if wanted > len(inflate.flush()):
         raise ImageError("truncated", "PNG: rows are missing at the end")
 
@@ -224,7 +225,7 @@ _ON_ITS_SIDE = (
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """The turn that the EXIF orientation asks for (TIFF: Pillow has made it on loading)."""
     try:
-        return _TURNS.get(image.getexif().get(0x0112))
+        return _TURNS.get(image.getexif().get(0x0112, 0))
     except Exception:  # viewers ignore broken EXIF, and so do we: the pixels are sound
         return None
 
@@ -258,7 +259,7 @@ def _mend_transparency(image: Image.Image, data: bytes) -> None:
 
 def _levels(image: Image.Image) -> np.ndarray:
     """uint8 [h, w] of a gray image of 16 or 32 bits, by the rules in `decode`."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
     values = np.asarray(image)
     if image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,):
         values = values.view(np.uint32)  # Pillow reads unsigned numbers as signed

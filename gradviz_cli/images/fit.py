@@ -20,7 +20,7 @@ class Geometry:
     channels: int = 3
     fit: str = "stretch"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1 or self.channels not in _MODES or self.fit not in FITS:
             raise ValueError(f"{self} is no model input: sizes from 1, channels 1, 3 or 4, fit one of {FITS}")
 
@@ -117,8 +117,9 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
     seen, shown = spread(geometry, size)
     planes = np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1)
     out = np.zeros((*size, planes.shape[2]), np.float32)
+    rows, columns = seen.slices
     for k in range(planes.shape[2]):
-        out[(*seen.slices, k)] = _resampled(planes[..., k], seen.height, seen.width)
+        out[rows, columns, k] = _resampled(planes[..., k], seen.height, seen.width)
     return out.reshape(*size, *field.shape[2:])
 
 

@@ -198,6 +198,7 @@ class Child:
 
     def _listen(self) -> None:
         stream = self._process.stderr
+        assert stream is not None  # it was asked for
         while chunk := os.read(stream.fileno(), 8192):
             self._said += chunk
             del self._said[:-_KEPT_STDERR]

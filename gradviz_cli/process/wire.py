@@ -50,7 +50,7 @@ def send(fd: int, header: dict, arrays: tuple[np.ndarray, ...] = (), ready: Call
         for array in arrays:
             _write(
                 fd,
-                memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b""),
+                np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b""),
                 ready,
             )
     except TimeoutError:
@@ -90,7 +90,7 @@ def receive(fill: Callable[[memoryview], None], most: int = MAX_ARRAYS) -> tuple
         raise Garbled(str(error)[:200]) from error
     for array in arrays:
         if array.size:
-            fill(memoryview(array).cast("B"))
+            fill(array.data.cast("B"))
     return header, arrays
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,6 +24,8 @@ MARGIN = 0.03  # least distance between an object and the edge of the picture, o
 SUPERSAMPLING = 4  # outlines are drawn that much larger, then averaged
 
 Colour = tuple[float, float, float]  # RGB in 0..1
+Pair = tuple[float, float]
+Paint = Callable[[ImageDraw.ImageDraw, float], None]
 
 
 @dataclass(frozen=True)
@@ -307,7 +310,7 @@ PATTERNS = {
 # --- composing -----------------------------------------------------------------------------------------------------
 
 
-def _colour(rng: np.random.Generator, hue: float, saturation=(0.1, 0.65), value=(0.25, 0.95)) -> Colour:
+def _colour(rng: np.random.Generator, hue: float, saturation: Pair = (0.1, 0.65), value: Pair = (0.25, 0.95)) -> Colour:
     return colorsys.hsv_to_rgb(hue % 1, rng.uniform(*saturation), rng.uniform(*value))
 
 
@@ -346,7 +349,7 @@ def _thing(rng: np.random.Generator, kind: str, radius: float, against: Texture)
     return Thing(kind, 0, 0, radius, rng.uniform(0, 2 * np.pi), detail, _skin(rng, against), rng.uniform(0.2, 0.5))
 
 
-def _place(rng: np.random.Generator, thing: Thing, frame, others: list[Thing]) -> Thing | None:
+def _place(rng: np.random.Generator, thing: Thing, frame: Pair, others: list[Thing]) -> Thing | None:
     """Put an object where it touches no other; None where no room was found."""
     for _ in range(40):
         x, y = (rng.uniform(thing.radius + MARGIN, side - thing.radius - MARGIN) for side in frame)
@@ -355,14 +358,14 @@ def _place(rng: np.random.Generator, thing: Thing, frame, others: list[Thing]) -
     return None
 
 
-def _companions(rng: np.random.Generator, main: Thing, frame, against: Texture) -> list[Thing]:
+def _companions(rng: np.random.Generator, main: Thing, frame: Pair, against: Texture) -> list[Thing]:
     kinds = rng.permutation([kind for kind in CLASSES if kind != main.kind])[: rng.integers(0, 3)]
     placed = [main]
     for kind in kinds.tolist():
         thing = _thing(rng, kind, main.radius * rng.uniform(0.4, COMPANION), against)
         allowed = np.sqrt(0.5 * _area(main.kind, main.detail) / _area(kind, thing.detail)) * main.radius
-        thing = _place(rng, replace(thing, radius=min(thing.radius, allowed)), frame, placed)
-        placed += [thing] if thing else []
+        found = _place(rng, replace(thing, radius=min(thing.radius, allowed)), frame, placed)
+        placed += [found] if found else []
     return placed[1:]
 
 
@@ -397,11 +400,12 @@ def compose(
     )
     ground = _ground(rng, pattern or str(pattern_drawn))
     main = _place(rng, _thing(rng, kind or str(kind_drawn), rng.uniform(0.2, 0.4), ground), frame, [])
+    assert main is not None  # it is alone as yet
     objects = (main, *_companions(rng, main, frame, ground))
     clutter = Clutter(
         int(rng.integers(2**31)),
         tuple(rng.integers(0, (4, 12, 5)).tolist()),
-        tuple(_colour(rng, rng.uniform()) for _ in range(2)),
+        (_colour(rng, rng.uniform()), _colour(rng, rng.uniform())),
     )
     light = rng.normal(-0.75 * np.pi, 0.4)  # from the upper left, as a rule
     grain = grain_drawn if grain is None else grain
@@ -411,7 +415,7 @@ def compose(
 # --- drawing -------------------------------------------------------------------------------------------------------
 
 
-def _coverage(canvas: Canvas, paint) -> np.ndarray:
+def _coverage(canvas: Canvas, paint: Paint) -> np.ndarray:
     """How much of each pixel `paint(draw, scale)` fills: float32 `[H, W]` in 0..1; `scale` is pixels a short side."""
     size = (canvas.width * SUPERSAMPLING, canvas.height * SUPERSAMPLING)
     sheet = Image.new("L", size)
@@ -439,7 +443,7 @@ def _textured(canvas: Canvas, texture: Texture) -> np.ndarray:
     return first + (second - first) * share
 
 
-def _over(image: np.ndarray, colour, share: np.ndarray) -> np.ndarray:
+def _over(image: np.ndarray, colour: Colour | np.ndarray, share: np.ndarray) -> np.ndarray:
     return image + (np.asarray(colour, np.float32) - image) * share[..., None]
 
 
@@ -447,7 +451,7 @@ def _scribble(rng: np.random.Generator, frame: np.ndarray, size: float, points: 
     return rng.uniform(0, 1, 2) * frame + rng.uniform(-size, size, (points, 2))
 
 
-def _with_clutter(image: np.ndarray, canvas: Canvas, clutter: Clutter, frame) -> np.ndarray:
+def _with_clutter(image: np.ndarray, canvas: Canvas, clutter: Clutter, frame: Pair) -> np.ndarray:
     rng = np.random.default_rng(clutter.seed)
     lines, specks, scribbles = clutter.amounts
     long = [_scribble(rng, np.array(frame), 0.7, 2) for _ in range(lines)]

@@ -21,14 +21,20 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from gradviz_cli.demo import MODEL
 from gradviz_cli.demo.training import scenes
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # TensorFlow is imported inside the functions: the processes that draw scenes import this file and need none of it.
 
@@ -40,6 +46,7 @@ TRAINING, HELD_OUT = (
     10**6,
     10**9,
 )  # first seeds of the scenes to train on and to measure with; samples.py is below
+Batch = tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]  # pixels, (labels, cells)
 FILLED = 0.35  # least share of a cell an object covers for the cell to count as its own
 
 
@@ -54,10 +61,12 @@ def example(seed: int) -> tuple[np.ndarray, scenes.Scene, np.ndarray]:
     rng = np.random.default_rng([SEED, seed])
     scene = scenes.compose(seed, aspect=math.exp(rng.uniform(-0.42, 0.42)))
     picture = scenes.draw(scene, int(rng.integers(SIZE, SIZE + 32)))
-    fit = {"size": (SIZE, SIZE), "resample": Image.Resampling.BILINEAR}
-    image = np.asarray(Image.fromarray(picture.image).resize(**fit))
-    masks = [np.asarray(Image.fromarray(mask.astype(np.float32)).resize(**fit)) > 0 for mask in picture.masks]
-    return image, scene, np.array(masks)
+    masks = [_fitted(mask.astype(np.float32)) > 0 for mask in picture.masks]
+    return _fitted(picture.image), scene, np.array(masks)
+
+
+def _fitted(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
 
 def lesson(seed: int) -> tuple[np.ndarray, int, np.ndarray]:
@@ -77,7 +86,7 @@ def lessons(seeds: range) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.stack(images), np.array(labels), np.stack(cells)
 
 
-def build(relu=None):
+def build(relu: Callable[[tf.Tensor], tf.Tensor] | None = None) -> keras.Model:
     """The network, untrained, with two outputs: logits `[N, K]` and those of the cells `[N, CELLS, CELLS, 1 + K]`.
 
     The first logit of a cell is that of "something is here", the others say what.
@@ -86,18 +95,18 @@ def build(relu=None):
     import keras
     from keras import layers
 
-    def active(x):
+    def active(x: keras.KerasTensor) -> keras.KerasTensor:
         return layers.Activation(relu)(x) if relu else layers.ReLU()(x)
 
-    def conv(x, channels, size=3, pool=False):
+    def conv(x: keras.KerasTensor, channels: int, size: int = 3, pool: bool = False) -> keras.KerasTensor:
         x = layers.Conv2D(channels, size, padding="same", use_bias=False)(x)
         return layers.BatchNormalization()(layers.MaxPooling2D()(x) if pool else x)
 
-    def residual(x):
+    def residual(x: keras.KerasTensor) -> keras.KerasTensor:
         inner = active(conv(x, x.shape[-1]))
         return active(layers.Add()([x, conv(inner, x.shape[-1])]))
 
-    def depthwise(x):
+    def depthwise(x: keras.KerasTensor) -> keras.KerasTensor:
         inner = layers.DepthwiseConv2D(3, padding="same", use_bias=False)(x)
         inner = active(layers.BatchNormalization()(inner))
         return active(layers.Add()([x, conv(inner, x.shape[-1], 1)]))
@@ -120,7 +129,7 @@ def build(relu=None):
     return keras.Model(image, [logits, layers.Concatenate(name="cells")([something, kinds])])
 
 
-def cell_loss(truth, logits):
+def cell_loss(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Is something here (binary cross-entropy), and what: "nothing" is one more class whose logit is always zero."""
     from keras import losses, ops
 
@@ -130,7 +139,7 @@ def cell_loss(truth, logits):
     return what + losses.binary_crossentropy(here, logits[..., :1], from_logits=True)
 
 
-def shuffled(images: np.ndarray, labels: np.ndarray, cells: np.ndarray, epochs: int):
+def shuffled(images: np.ndarray, labels: np.ndarray, cells: np.ndarray, epochs: int) -> Iterator[Batch]:
     """Batches in random order, each turned and mirrored at random."""
     rng = np.random.default_rng(SEED)
     for _ in range(epochs):
@@ -143,7 +152,7 @@ def shuffled(images: np.ndarray, labels: np.ndarray, cells: np.ndarray, epochs: 
             yield pixels, (labels[batch], truth)
 
 
-def fit(count: int, epochs: int):
+def fit(count: int, epochs: int) -> keras.Model:
     """Draw `count` scenes and train on each of them `epochs` times; returns the model of `build`."""
     import keras
 
@@ -163,19 +172,19 @@ def fit(count: int, epochs: int):
     return model
 
 
-def guided():
+def guided() -> Callable[[tf.Tensor], tf.Tensor]:
     """ReLU that passes a gradient back only where it is positive and the ReLU was open (arXiv 1412.6806)."""
     import tensorflow as tf
 
     @tf.custom_gradient
-    def relu(x):
+    def relu(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         y = tf.nn.relu(x)
         return y, lambda upstream: tf.where((y > 0) & (upstream > 0), upstream, 0.0)
 
     return relu
 
 
-def attribution(model, images: np.ndarray) -> np.ndarray:
+def attribution(model: keras.Model, images: np.ndarray) -> np.ndarray:
     """Gradient of the best logit with respect to the pixels, `[N, SIZE, SIZE, 3]`."""
     import tensorflow as tf
 
@@ -186,7 +195,7 @@ def attribution(model, images: np.ndarray) -> np.ndarray:
     return tape.gradient(best, images).numpy()
 
 
-def inside(model, seeds: range) -> tuple[float, float]:
+def inside(model: keras.Model, seeds: range) -> tuple[float, float]:
     """Mean share of the absolute attribution that falls on the objects, and of the area that they cover."""
     examples = [example(seed) for seed in seeds]
     weight = np.abs(attribution(model, np.stack([image for image, _, _ in examples]))).sum(axis=-1)
@@ -194,7 +203,7 @@ def inside(model, seeds: range) -> tuple[float, float]:
     return float(((weight * masks).sum(axis=(1, 2)) / weight.sum(axis=(1, 2))).mean()), float(masks.mean())
 
 
-def save(model, folder: Path) -> None:
+def save(model: keras.Model, folder: Path) -> None:
     """Write the classifier as a SavedModel: one signature, every weight once, the labels beside it.
 
     `model.export` of Keras 3 would store each weight twice.
@@ -207,7 +216,7 @@ def save(model, folder: Path) -> None:
     served.weights = [weight.value for weight in classifier.weights]
 
     @tf.function(input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name="image")])
-    def probabilities(image):
+    def probabilities(image: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"probabilities": classifier(image, training=False)}
 
     tf.saved_model.save(served, str(folder), signatures={"serving_default": probabilities})
@@ -217,7 +226,7 @@ def save(model, folder: Path) -> None:
     (assets / "labels.txt").write_text("\n".join(scenes.CLASSES) + "\n", encoding="utf-8")
 
 
-def replace_folder(model, folder: Path) -> None:
+def replace_folder(model: keras.Model, folder: Path) -> None:
     """Write beside `folder` first, so that a failed run leaves the old model as it was."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
@@ -227,7 +236,7 @@ def replace_folder(model, folder: Path) -> None:
         os.replace(Path(scratch) / "model", folder)
 
 
-def report(model, folder: Path, held_out: int) -> None:
+def report(model: keras.Model, folder: Path, held_out: int) -> None:
     """Measure on seeds the training never saw, from the files as written, and print it."""
     import tensorflow as tf
 

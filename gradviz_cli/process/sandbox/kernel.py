@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -30,7 +31,7 @@ def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def system(name: str, *arguments) -> int:
+def system(name: str, *arguments: Any) -> int:
     """One call into the kernel; a failure is an OSError.
 
     All of them pass through here, so that a test can stand for an older kernel.
@@ -52,7 +53,7 @@ def attempt(missing: list[str], what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        missing.append(f"{what}: {WHY.get(error.errno, error.strerror)}")
+        missing.append(f"{what}: {WHY.get(error.errno or 0, error.strerror or str(error))}")
 
 
 # seccomp: which system calls

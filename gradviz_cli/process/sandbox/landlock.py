@@ -34,9 +34,10 @@ _GPU = "/proc/driver/nvidia /proc/devices /proc/modules /sys/bus/pci /sys/device
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/dxg")
 
 _pins: list[int] = []
+_Path = str | os.PathLike[str]
 
 
-def grants(read: Sequence, scratch) -> list[tuple[int, int]]:
+def grants(read: Sequence[_Path], scratch: _Path) -> list[tuple[int, int]]:
     """Open descriptors and the rights below each. What the caller names must exist; the rest need not."""
     grants = [(_handle(p), _READ) for p in read] + [(_handle(scratch), _SCRATCH)]
     optional = [(p, _READ) for p in (*_SYSTEM.split(), *map(glob.escape, software()))] + [("/dev/null", _DEVICE)]
@@ -50,7 +51,7 @@ def grants(read: Sequence, scratch) -> list[tuple[int, int]]:
     return grants
 
 
-def _handle(path) -> int:
+def _handle(path: _Path) -> int:
     return os.open(path, os.O_PATH | os.O_CLOEXEC)
 
 
