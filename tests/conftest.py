@@ -1,4 +1,4 @@
-"""What all tests share: a quiet TensorFlow that leaves the home folder alone."""
+"""What all tests share: a quiet TensorFlow that leaves the home folder alone, and temporary files of their own."""
 
 import atexit
 import os
@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-_keras_home = tempfile.TemporaryDirectory(prefix="gradviz-tests-")
-atexit.register(_keras_home.cleanup)
+_home = tempfile.TemporaryDirectory(prefix="gradviz-tests-")
+atexit.register(_home.cleanup)
 
 # Importing TensorFlow writes `keras.json` into KERAS_HOME, by default into the user's home.
-os.environ["KERAS_HOME"] = _keras_home.name
+os.environ["KERAS_HOME"] = os.path.join(_home.name, "keras")
+# Tests run several at once, and some look at what a run of their own left among the temporary files.
+os.environ["TMPDIR"] = os.path.join(_home.name, "tmp")
+os.mkdir(os.environ["TMPDIR"])
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

@@ -64,6 +64,11 @@ HEIGHT, WIDTH = GRAY.shape
 WHITE = 255
 
 
+def colour(pixels: np.ndarray) -> np.ndarray:
+    """[h, w] or [h, w, 3] -> [h, w, 3]."""
+    return np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels
+
+
 def catalogue(folder: str | bytes | os.PathLike) -> list[Case]:
     """Write every case below `folder` (which is made) and return them.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from command.batches import READER, WORKER, end_in_order, pictures, statuses
 from commands import (
     child_running,
     command,
@@ -32,7 +33,6 @@ from commands import (
     start,
     stopped,
 )
-from test_batch import READER, WORKER, end_in_order, pictures, statuses
 
 from gradviz_cli.batch.manifest import MANIFEST
 

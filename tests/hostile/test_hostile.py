@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import gradviz
+from hostile.confinement import confined
 from hostile_models import CASES, ODD_FOLDERS, SIDE, Case, World
 from PIL import Image
-from test_sandbox import confined
 
 from gradviz_cli import cli
 from gradviz_cli.errors import ExitCode, GradvizError, ImageError, ModelRefused, ModelUnusable, UsageError

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from commands import gradviz
 from google.protobuf import text_format
+from hostile.test_hostile import Pool, Pooled
 from models import CASES
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from test_hostile import Pool, Pooled
 
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.process.protocol import Explain, Row

@@ -6,153 +6,22 @@ half of it two imports of TensorFlow.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
-import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from attacks import PERHAPS, REFUSALS
+from hostile.confinement import CHILD, ENTER, World, confined, linux
 
 from gradviz_cli.process.sandbox import enter
 from gradviz_cli.process.sandbox.environment import PACKAGE, scrubbed_environment
-from gradviz_cli.process.sandbox.kernel import MACHINES
-from gradviz_cli.process.sandbox.seccomp import _ABSENT, _JUDGED, _LAST_KNOWN, _REFUSED, _on, _program
 
-
-def _kernel_confines() -> bool:
-    """Asked without the module under test, so that its failure cannot look like a kernel that has nothing."""
-    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
-        return False
-    landlock = ctypes.CDLL(None).syscall(444, None, ctypes.c_long(0), 1)
-    return landlock > 0 and "\nSeccomp:" in Path("/proc/self/status").read_text()
-
-
-confined = pytest.mark.skipif(not _kernel_confines(), reason="this kernel has no Landlock or no seccomp")
-linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
-
-# ------------------------------------------------------------------------------------------------------------
-# Attacks. `w` holds the paths, ports and process ids of the world that each child gets;
-# `w.outside` and `w.model` hold a canary file for each attack, `w.canary` is its name
-
-WRITES = {
-    "write": "open(w.outside + w.canary, 'w').write('x')",
-    "write by a relative path": "open('../outside' + w.canary, 'w').write('x')",
-    "append": "open(w.outside + w.canary, 'a').write('x')",
-    "write through a link in the scratch folder": "open(w.scratch + '/outside' + w.canary, 'w').write('x')",
-    "write into the model": "open(w.model + w.canary, 'w').write('x')",
-    "write into the package": "create_and_remove(w.package)",
-    "write into the home folder": "open(w.home + '/.profile', 'w').write('x')",
-    "write into /tmp": "create_and_remove('/tmp')",
-    "write into /dev/shm": "create_and_remove('/dev/shm')",
-    "empty on opening": "os.open(w.outside + w.canary, os.O_WRONLY | os.O_TRUNC)",
-    "empty on opening to read": "os.open(w.model + w.canary, os.O_RDONLY | os.O_TRUNC)",
-    "empty on opening for neither": "os.open(w.model + w.canary, 3 | os.O_TRUNC)",
-    "truncate": "os.truncate(w.model + w.canary, 0)",
-    "rename over": "os.rename(w.scratch + '/mine', w.outside + w.canary)",
-    "rename away": "os.rename(w.outside + w.canary, w.scratch + '/taken')",
-    "link into the scratch folder": "os.link(w.outside + w.canary, w.scratch + '/linked')",
-    "unlink": "os.unlink(w.outside + w.canary)",
-    "remove a folder": "os.rmdir(w.outside + '/empty_folder')",
-    "make a folder": "os.mkdir(w.outside + '/made_folder')",
-    "make a link": "os.symlink('/etc/passwd', w.scratch + '/made_link')",
-    "make a fifo": "os.mkfifo(w.scratch + '/made_fifo')",
-    "change the mode": "os.chmod(w.outside + w.canary, 0o777)",
-    "change the owner": "os.chown(w.outside + w.canary, os.getuid(), os.getgid())",
-    "change the times": "os.utime(w.outside + w.canary, (1, 1))",
-}
-READS = {
-    "read /etc/passwd": "open('/etc/passwd').read()",
-    "read beside the model": "open(w.model + '/../beside_model').read()",
-    "list beside the model": "os.listdir(w.model + '/..')",
-    "read a key in the home folder": "open(w.home + '/.ssh/id_ed25519').read()",
-    "read through a link in the scratch folder": "open(w.scratch + '/outside' + w.canary).read()",
-    "read through a link in the model": "open(w.model + '/link_to_key').read()",
-    "read through an inherited folder": "os.open('.' + w.canary, os.O_RDONLY, dir_fd=w.outside_folder)",
-    "read the environment of a process": "open(f'/proc/{w.victim}/environ').read()",
-    "read the command of a process": "open(f'/proc/{w.victim}/cmdline').read()",
-}
-NETWORK = {
-    "connect by TCP": "socket.create_connection(('127.0.0.1', w.port), 5)",
-    "listen": "socket.create_server(('127.0.0.1', 0))",
-    "send by UDP": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', w.port))",
-    "connect to a unix socket": "socket.socket(socket.AF_UNIX).connect(w.unix_socket)",
-    "connect to an abstract socket": "socket.socket(socket.AF_UNIX).connect(chr(0) + w.unique)",
-    "connect an inherited socket": "socket.socket(fileno=os.dup(w.socket)).connect(('127.0.0.1', w.port))",
-    "pair of sockets": "socket.socketpair()",
-}
-PROCESSES = {
-    "run a program": "subprocess.run(['/bin/sh', '-c', 'exit 0'], check=True)",
-    "spawn a program": "os.waitpid(os.posix_spawn('/bin/sh', ['sh', '-c', 'exit 0'], {}), 0)",
-    "fork": "os.fork() or os._exit(0)",
-    "signal a process": "os.kill(w.victim, signal.SIGWINCH)",
-    "signal the parent": "os.kill(os.getppid(), 0)",
-    "signal the process group": "os.kill(0, 0)",
-    "limit a process": "resource.prlimit(w.victim, resource.RLIMIT_CORE, (0, 0))",
-    "slow down a process": "os.setpriority(os.PRIO_PROCESS, w.victim, 5)",
-    "send signals through a descriptor": "fcntl.fcntl(w.pipe, fcntl.F_SETOWN, os.getppid())",
-    "outlive the parent": "check(libc.prctl(1, 0, 0, 0, 0))",
-    "watch a folder": "check(libc.inotify_init())",
-}
-# What a kernel, a container or the lack of root may refuse without our help.
-PERHAPS = {
-    "change an attribute": "os.setxattr(w.outside + w.canary, 'user.gradviz', b'x')",
-    "read the environment of process 1": "open('/proc/1/environ').read()",
-    "open a process": "os.pidfd_open(w.victim)",
-    "trace a process": "check(libc.ptrace(0x4206, w.victim, None, None))",
-    "type into the terminal": "fcntl.ioctl(w.terminal, termios.TIOCSTI, b'x')",
-    "shared memory": "check(libc.shmctl(check(libc.shmget(0, 4096, 0o1600)), 0, None))",
-    "io_uring": "check(libc.syscall(425, 1, ctypes.create_string_buffer(120)))",
-    "keyring": "check(libc.syscall(219 if w.arm else 250, 0, -2, 1))",
-    "handle page faults": "check(libc.syscall(282 if w.arm else 323, 1))",
-    "fork by clone3": "check(libc.syscall(435, struct.pack('32xQ24x', 17), 64)) or os._exit(0)",
-    "empty by openat2": (
-        "path = (w.model + w.canary).encode()\n"
-        "check(libc.syscall(437, -100, path, struct.pack('Q16x', os.O_TRUNC), 24))"
-    ),
-    "count events": "check(libc.syscall(241 if w.arm else 298, struct.pack('II112x', 1, 120), 0, -1, -1, 0))",
-}
-ATTACKS = WRITES | READS | NETWORK | PROCESSES | PERHAPS
-REFUSALS = {"EPERM", "EACCES", "EXDEV", "ENOSYS"}
-
-CHILD = """
-import ctypes, errno, fcntl, json, os, resource, signal, socket, struct, subprocess, sys, termios, types
-from gradviz_cli.process.sandbox import enter as sandbox, environment, kernel
-
-w = types.SimpleNamespace(**json.loads(sys.argv[1]))
-libc = ctypes.CDLL(None, use_errno=True)
-
-def check(result):
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
-
-def create_and_remove(folder):
-    open(folder + "/" + w.unique + "-new", "w").close()
-    os.unlink(folder + "/" + w.unique + "-new")
-
-def enter(**options):
-    return sandbox.enter([w.model], w.scratch, parent=os.getppid(), **options)
-
-def outcome(function, *arguments):
-    try:
-        function(*arguments)
-    except OSError as error:
-        return errno.errorcode.get(error.errno, str(error))
-    return "done"
-
-def report(value):
-    os.write(w.pipe, (json.dumps(value) + "\\n").encode())
-
-"""
-ENTER = "box = enter()\n"
 ENTER_AS_OLD_KERNEL = """
 real = kernel.system
 def old(name, *arguments):
@@ -162,115 +31,6 @@ kernel.system = old
 box = enter()
 assert box.landlock_abi == 1, box
 """
-
-
-class World:
-    """A model, a home, a scratch folder, canaries, listening sockets, a process: what a child may attack."""
-
-    def __init__(self, folder: Path, stack: ExitStack):
-        self.folder = folder
-        for name in ("model", "outside/empty_folder", "home/.ssh", "scratch"):
-            (folder / name).mkdir(parents=True)
-        for i in range(len(ATTACKS)):
-            (folder / f"outside/canary{i}").write_text("canary")
-            (folder / f"model/canary{i}").write_text("canary")
-        (folder / "home/.ssh/id_ed25519").write_text("secret")
-        (folder / "beside_model").write_text("secret")
-        (folder / "scratch/mine").write_text("mine")
-        (folder / "model/link_to_key").symlink_to(folder / "home/.ssh/id_ed25519")
-        (folder / "scratch/outside").symlink_to(folder / "outside")
-        self.before = self.snapshot()
-
-        unique = f"gradviz-test-{os.getpid()}-{time.monotonic_ns()}"
-        tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        by_path = Path("/tmp") / f"{unique}-socket"  # such a path may have 107 bytes at most
-        stack.callback(by_path.unlink)
-        for address in (str(by_path), *(["\0" + unique] if sys.platform == "linux" else [])):
-            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-            listener.bind(address)
-            listener.listen()
-        victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-        stack.callback(victim.wait)
-        stack.callback(victim.kill)
-        controller, terminal = os.openpty()
-        outside = os.open(folder / "outside", os.O_RDONLY)
-        for handle in (controller, terminal, outside):
-            stack.callback(os.close, handle)
-        unconnected = stack.enter_context(socket.socket()).fileno()
-        self.inherited = {"socket": unconnected, "terminal": terminal, "outside_folder": outside}
-        self.facts = {
-            **{name: str(folder / name) for name in ("model", "outside", "home", "scratch")},
-            **self.inherited,
-            "package": str(PACKAGE),
-            "unique": unique,
-            "port": tcp.getsockname()[1],
-            "unix_socket": str(by_path),
-            "victim": victim.pid,
-            "arm": platform.machine() == "aarch64",
-        }
-
-    def snapshot(self):
-        """Everything outside the scratch folder: names, kinds, contents, modes, owners, times."""
-        found = {}
-        for path in sorted(self.folder.rglob("*")):
-            if "scratch" not in path.relative_to(self.folder).parts:
-                status = path.lstat()
-                content = path.read_bytes() if path.is_file() else None
-                found[str(path)] = (status.st_mode, status.st_mtime_ns, status.st_uid, content)
-        return found
-
-    def run(self, body: str, *, timeout: float = 60, **options):
-        """Run CHILD + body: exit status, list of what it reported, stderr."""
-        receive, send = os.pipe()
-        options = {
-            "env": scrubbed_environment(self.facts["scratch"]),
-            "cwd": self.facts["scratch"],
-            **options,
-        }
-        try:
-            process = subprocess.run(
-                [sys.executable, "-c", CHILD + body, json.dumps({**self.facts, "pipe": send})],
-                pass_fds=(send, *self.inherited.values()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                timeout=timeout,
-                **options,
-            )
-        finally:
-            os.close(send)
-        with os.fdopen(receive) as lines:
-            return process.returncode, [json.loads(line) for line in lines], process.stderr
-
-    def value(self, body: str, **options):
-        """The one value that a child reports."""
-        status, values, errors = self.run(body, **options)
-        assert status == 0, errors
-        (value,) = values
-        return value
-
-    def attacked(self, entering: str) -> dict[str, str]:
-        """The outcome of each attack after the code `entering`."""
-        body = f"""
-outcomes = {{}}
-for i, (name, statement) in enumerate({ATTACKS!r}.items()):
-    w.canary = f"/canary{{i}}"
-    outcomes[name] = outcome(exec, statement, globals())
-report(outcomes)
-"""
-        return self.value(entering + body)
-
-
-@pytest.fixture(scope="module")
-def make_world(tmp_path_factory):
-    with ExitStack() as stack:
-        yield lambda: World(tmp_path_factory.mktemp("world"), stack)
-
-
-@pytest.fixture
-def world(make_world):
-    return make_world()
 
 
 @pytest.fixture(scope="module")
@@ -327,8 +87,7 @@ def test_executing_in_place_is_refused(world):
     assert world.value(ENTER + body) in REFUSALS
 
 
-# ------------------------------------------------------------------------------------------------------------
-# What must go on working
+# ---- what must go on working
 
 
 @confined
@@ -432,8 +191,7 @@ report("done")
     assert world.run(ENTER + body)[:2] == (-signal.SIGSYS, [])
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Limits, and the end of the parent
+# ---- limits, and the end of the parent
 
 
 def test_a_file_larger_than_the_limit_cannot_be_written(world):
@@ -521,8 +279,7 @@ def test_a_process_whose_parent_is_gone_already_does_not_start(world):
     assert status == 1 and values == [] and "is gone" in errors
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Kernels and systems that have less. The seam stands for them; what is in force is real
+# ---- kernels and systems that have less: the seam stands for them; what is in force is real
 
 SIMULATED = """
 import dataclasses
@@ -618,8 +375,7 @@ except FileNotFoundError as error:
     assert world.value(body).startswith("/no/such/")
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Search paths do not open a user's folders
+# ---- search paths do not open a user's folders
 
 
 @confined
@@ -669,180 +425,7 @@ report([outcome(open, {str(copy / "notes")!r}), outcome(open, sandbox.__file__)]
     assert world.value(ENTER + body, env=env) == ["EACCES", "done"]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The environment
-
-
-SECRETS = """
-    AWS_SECRET_ACCESS_KEY GITHUB_TOKEN HF_TOKEN HTTPS_PROXY https_proxy TF_VAR_password TF_TOKEN_host
-    TF_CLI_CONFIG_FILE NVIDIA_API_KEY SSH_AUTH_SOCK GOOGLE_APPLICATION_CREDENTIALS PYTHONSTARTUP PYTHONINSPECT
-    KERAS_BACKEND PATH
-"""
-
-
-def test_environment_holds_no_secret(monkeypatch, tmp_path):
-    for name in SECRETS.split():
-        monkeypatch.setenv(name, "secret")
-    found = scrubbed_environment(tmp_path)
-    assert not set(SECRETS.split()) & set(found) and "secret" not in found.values()
-
-
-def test_environment_holds_what_tensorflow_needs(monkeypatch, tmp_path):
-    kept = {
-        "LD_LIBRARY_PATH": "/opt/lib",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "2",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "TF_CPP_MIN_LOG_LEVEL": "1",
-    }
-    for name, value in kept.items():
-        monkeypatch.setenv(name, value)
-    found = scrubbed_environment(tmp_path, {"EXTRA": "1", "LANG": "C"})
-    assert kept.items() <= found.items()
-    assert found["HOME"] == found["TMPDIR"] == str(tmp_path)
-    assert found["KERAS_HOME"] == str(tmp_path / ".keras")
-    assert found["EXTRA"] == "1" and found["LANG"] == "C"
-
-
-def test_environment_takes_no_module_from_the_current_folder(monkeypatch, tmp_path, world):
-    """A stranger's folder may hold a `json.py`; it must not run, sandbox or not."""
-    trap = world.folder / "stranger"
-    trap.mkdir()
-    (trap / "json.py").write_text("raise SystemExit(9)")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep + "relative")
-    monkeypatch.chdir(tmp_path)
-    env = scrubbed_environment(world.facts["scratch"])
-    entries = env["PYTHONPATH"].split(os.pathsep)
-    assert str(tmp_path / "relative") in entries and "" not in entries
-    assert world.value("report('own json')", env=env) == "own json"
-    if hasattr(sys.flags, "safe_path"):  # Python 3.11
-        assert world.value("report('own json')", env=env, cwd=trap) == "own json"
-    del env["PYTHONSAFEPATH"]
-    assert world.run("", env=env, cwd=trap)[0] == 9
-
-
-# ------------------------------------------------------------------------------------------------------------
-# The filter as a program, for both processors, on whatever machine the tests run
-
-ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
-PROCESS = 4321
-
-
-def _answer(program, audit: int, number: int, *arguments: int) -> int:
-    """Interpret classic BPF over struct seccomp_data (little endian), as the kernel would."""
-    words = {0: number, 4: audit}
-    for i in range(6):
-        value = arguments[i] if i < len(arguments) else 0
-        words[16 + 8 * i], words[20 + 8 * i] = value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
-    accumulator, at = 0, 0
-    while True:
-        operation, jump_true, jump_false, k = program[at]
-        at += 1
-        if operation == 0x06:
-            return k
-        if operation == 0x20:
-            accumulator = words[k]
-        elif operation == 0x54:
-            accumulator &= k
-        else:
-            holds = {0x15: accumulator == k, 0x25: accumulator > k, 0x45: bool(accumulator & k)}[operation]
-            at += jump_true if holds else jump_false
-
-
-@pytest.fixture(params=["x86_64", "aarch64"])
-def ask(request):
-    """A function: number of a call, arguments -> the filter's answer."""
-    machine = MACHINES[request.param]
-    program = _program(machine, PROCESS)
-    assert len(program) <= 4096  # BPF_MAXINSNS
-    ask = lambda number, *arguments: _answer(program, machine.audit, number, *arguments)  # noqa: E731
-    ask.machine, ask.program = machine, program
-    ask.number = lambda name: {
-        **_on(machine, _REFUSED),
-        **_on(machine, _JUDGED),
-        **_on(machine, _ABSENT),
-    }[name]
-    return ask
-
-
-def test_filter_refuses_every_call_of_the_table(ask):
-    for number in _on(ask.machine, _REFUSED).values():
-        assert ask(number) == EPERM
-    for number in _on(ask.machine, _ABSENT).values():
-        assert ask(number) == ENOSYS
-
-
-def test_filter_allows_what_is_not_named(ask):
-    named = {n for t in (_REFUSED, _JUDGED, _ABSENT) for n in _on(ask.machine, t).values()}
-    others = set(range(_LAST_KNOWN + 1)) - named
-    assert len(others) > 200
-    assert {ask(number) for number in others} == {ALLOW}
-    unknown = [_LAST_KNOWN + 1, 600, 1 << 30, 1 << 30 | 41, 0xFFFFFFFF]
-    assert {ask(number) for number in unknown} == {ENOSYS}
-
-
-def test_filter_ends_a_foreign_calling_convention(ask):
-    for foreign in (0x40000003, 0x40000028, 0):  # i386, arm
-        assert _answer(ask.program, foreign, 0) == KILL
-
-
-def test_filter_judges_arguments(ask):
-    thread, process = 0x3D0F00, 0x1200011
-    clone = ask.number("clone")
-    assert (ask(clone, thread), ask(clone, process)) == (ALLOW, EPERM)
-    for name in ("kill", "tgkill"):
-        number = ask.number(name)
-        assert ask(number, PROCESS, 6, 6) == ALLOW
-        assert {ask(number, other) for other in (0, 1, PROCESS + 1, 2**32 - 1, 2**64 - PROCESS)} == {EPERM}
-    limits = ask.number("prlimit64")
-    assert [ask(limits, pid) for pid in (0, PROCESS, 1)] == [ALLOW, ALLOW, EPERM]
-    ioctl = ask.number("ioctl")
-    assert [ask(ioctl, 0, c) for c in (0x5401, 0x5412, 0x541C, 0xFFFFFFFF00005412)] == [
-        ALLOW,
-        EPERM,
-        EPERM,
-        EPERM,
-    ]
-    fcntl = ask.number("fcntl")
-    assert [ask(fcntl, 0, c) for c in (1, 3, 8, 10, 15, 1030)] == [ALLOW, ALLOW, EPERM, EPERM, EPERM, ALLOW]
-    assert [ask(ask.number("prctl"), o) for o in (15, 1)] == [ALLOW, EPERM]
-
-
-def test_filter_lets_no_file_be_emptied_that_is_not_opened_for_writing(ask):
-    read, write, both, neither, empty, other = 0, 1, 2, 3, 0o1000, 0o2000000
-    opens = [(ask.number("openat"), (0, 0))]
-    if ask.machine.column == 0:
-        opens.append((ask.number("open"), (0,)))
-    for number, before in opens:
-        for flags in (read, write, both, write | empty, both | empty):
-            assert ask(number, *before, flags | other) == ALLOW
-        for flags in (read | empty, neither, neither | empty):
-            assert ask(number, *before, flags | other) == EPERM
-
-
-@pytest.mark.parametrize("name", ["x86_64", "aarch64"])
-def test_numbers_agree_with_the_kernels_headers(name):
-    """The generic table is the one of aarch64; calls newer than the headers are left out."""
-    places = {
-        "x86_64": ["x86_64-linux-gnu/asm/unistd_64.h", "asm/unistd_64.h"],
-        "aarch64": ["asm-generic/unistd.h"],
-    }[name]
-    header = next((p for p in (Path("/usr/include") / q for q in places) if p.is_file()), None)
-    if header is None:
-        pytest.skip("no kernel headers on this machine")
-    known = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text()))
-    known |= {"seccomp": known["seccomp"]}
-    for table in (_REFUSED, _JUDGED, _ABSENT):
-        for call, number in _on(MACHINES[name], table).items():
-            assert int(known.get(call, number)) == number, call
-            assert call in known or number > 440, call
-        absent = set(table) - set(_on(MACHINES[name], table))
-        assert not absent & set(known)
-    assert MACHINES[name].seccomp == int(known["seccomp"])
-
-
-# ------------------------------------------------------------------------------------------------------------
-# TensorFlow inside. Two children: one free, which also makes the checkpoint, one boxed
+# ---- TensorFlow inside: two children, one free, which also makes the checkpoint, one boxed
 
 TENSORFLOW = """
 import numpy as np

@@ -1,0 +1,95 @@
+"""Output folders as runs leave them, in the working folder: images in `photos`, pictures in `maps`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gradviz_cli import gallery
+from gradviz_cli.batch import manifest
+from gradviz_cli.draw.png import encode_png
+from gradviz_cli.plan.results import Result
+
+MODEL = "12" * 32
+LABELS = ["arrow", "crescent", "cross"]
+HOSTILE = [
+    "a#b?c%41&d.jpg",
+    "a b\nc\t.jpg",
+    "</script><script>hacked=1</script>.jpg".replace("/", "\u2215"),
+    '"><img src=x onerror=hacked=1>.jpg',
+    "\u65e5\u672c \u202egpj.jpg",
+    os.fsdecode(b"caf\xe9\xff.jpg"),
+    "\\xff.jpg",
+    "javascript:hacked=1.jpg",
+    "!--<!--.jpg",
+]
+HOSTILE_LABEL = "</script><img src=x onerror=hacked=1>\u2028&amp;"
+
+
+def photo(path: Path, colour: tuple[int, int, int] = (200, 60, 40), size: tuple[int, int] = (40, 30)) -> Path:
+    """An image of one colour, `size` is (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, quality=95)
+    return path
+
+
+def draw(out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", spec: str = "", **text) -> str:
+    """Write a picture as a run does: all of one blue, with what it says of itself; returns its name.
+
+    `over` replaces what it says of its mode and style, too.
+    """
+    over = text.pop("over", {})
+    parts = [rel, "" if style == "panel" else mode, spec, "" if style == "heatmap" else style, "png"]
+    name = ".".join(filter(None, parts))
+    record = {
+        "version": "0.1.0",
+        "mode": ["backprop", "guided"] if style == "panel" else mode,
+        "estimator": "gradient",
+        "style": style,
+        "target": {"index": 0, "label": LABELS[0], "rank": 0, "score": 12.5, "output": 0.975},
+        "preprocess": "unit",
+        "scale": [0.0, 0.00123456789],
+        "unit": "attribution per model-input unit",
+        "model": MODEL,
+        "image": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "digest": "ef" * 32,
+        **text,
+        **over,
+    }
+    pixels = np.full((30, 120 if style == "panel" else 40, 3), (20, 40, 220), np.uint8)
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_bytes(encode_png(pixels, None, json.dumps(record)))
+    return name
+
+
+def log(out: Path, image: Path | str, outputs: tuple | list = (), status: str = "written", **more) -> None:
+    """Add a line to the manifest as a run does."""
+    out.mkdir(parents=True, exist_ok=True)
+    book = manifest.Manifest(out)
+    book.add(Result(str(image), status, tuple(outputs), **more))
+    book.close()
+
+
+def explained(name: str = "a.jpg", modes: tuple[str, ...] = ("guided",), **text) -> None:
+    """One image of `photos`, explained into `maps`."""
+    source = photo(Path("photos") / name)
+    log(Path("maps"), source, [draw(Path("maps"), source, name, mode, **text) for mode in modes])
+
+
+def collected(out: str = "maps") -> dict:
+    return gallery.collect(Path(out))
+
+
+def embedded(page: Path) -> str:
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text("ascii"), re.S)
+    return data
+
+
+def source_of(data: dict, image: dict) -> str:
+    return data["folders"][image["folder"]][1] + image.get("url", image["name"])
