@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from commands import gradviz
 from google.protobuf import text_format
-from hostile.test_hostile import Pool, Pooled
+from hostile.pool import Pool, Pooled
 from models import CASES
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
