@@ -67,7 +67,21 @@ def temporaries(out: Path) -> set[str]:
 
 
 def text(path: Path) -> dict:
-    return json.loads(Image.open(path).text["gradviz"])
+    """What a picture says of itself."""
+    with Image.open(path) as image:
+        return json.loads(image.text["gradviz"])
+
+
+def pixels(path: Path | str | bytes) -> np.ndarray:
+    """uint8 [h, w, 3] of an image file."""
+    with Image.open(os.fsdecode(path)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def stored(path: Path | str | bytes) -> np.ndarray:
+    """The numbers of an image file as they are: of a picture with a palette its indices."""
+    with Image.open(os.fsdecode(path)) as image:
+        return np.asarray(image)
 
 
 def descendants(pid: int) -> list[int]:

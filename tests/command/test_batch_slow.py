@@ -61,6 +61,7 @@ def test_fifty_kills_and_each_time_the_next_run_completes(model: Path, tmp_path:
         process = start(*arguments, "out", *(["--colormap", "viridis"] if kill % 4 == 3 else []), **more)
         time.sleep(random.uniform(0.1 if kill % 4 == 0 else begun, longest))
         stopped(process, signal.SIGKILL, group=bool(kill % 3))
+        process.communicate()
         reached.append(len(content(out)) if out.exists() else 0)
         if kill % 5 == 4:
             assert_completes(arguments, more, clean, tmp_path)

@@ -57,6 +57,7 @@ def test_killed_at_any_moment_the_next_run_completes(model: Path, photos: Path, 
         )
         time.sleep(moment)
         stopped(process, signal.SIGKILL)
+        process.communicate()
     assert (out / LOCK).read_text() or len(content(out)) == len(content(done))
     assert (
         gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path, env={"TMPDIR": str(left)}).returncode == 0
@@ -103,7 +104,7 @@ def test_two_runs_in_one_folder(model: Path, photos: Path, done: Path, tmp_path:
     assert "--lock-wait" in second.stderr and f"process {first.pid}" in second.stderr
     third = gradviz("explain", model, photos, "-o", "out", "--raw", "--lock-wait", "60", cwd=tmp_path)
     assert (third.returncode, third.stderr) == (0, "")
-    assert first.wait(60) == 0 and first.stderr.read() == b""
+    assert first.communicate(timeout=60)[1] == b"" and first.returncode == 0
     assert content(tmp_path / "out") == content(done)
     assert [record["status"] for record in records(tmp_path / "out")] == ["written"] * 40 + ["current"] * 40
 

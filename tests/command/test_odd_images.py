@@ -10,10 +10,7 @@ import numpy as np
 import odd_images
 import pytest
 from command.batches import BARE
-from commands import (
-    command,
-    records,
-)
+from commands import command, records, stored
 from PIL import Image
 
 
@@ -81,11 +78,8 @@ def test_odd_images_give_the_maps_of_their_clean_twins(odd) -> None:
         got, want = np.load(os.fsdecode(picture)), np.load(folder / "out" / f"{case.name}.twin.png.guided.npy")
         if case.tolerance == 0:
             assert np.array_equal(got, want), case.name
-            drawn = [
-                Image.open(os.fsdecode(name))
-                for name in (picture[:-3] + b"png", folder / "out" / f"{case.name}.twin.png.guided.png")
-            ]
-            assert np.array_equal(*map(np.asarray, drawn)), case.name
+            drawn = stored(picture[:-3] + b"png"), stored(folder / "out" / f"{case.name}.twin.png.guided.png")
+            assert np.array_equal(*drawn), case.name
         else:  # a network with ReLUs is piecewise linear: a few gates may flip
             assert np.mean(np.abs(got - want) > 0.05 * np.abs(want).max()) < 0.25, case.name
         compared += 1

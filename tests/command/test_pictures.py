@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from commands import files, gradviz, picture
+from commands import files, gradviz, picture, pixels, text
 from PIL import Image
 
 from gradviz_cli import demo
@@ -28,14 +28,6 @@ def photo(tmp_path: Path) -> Path:
 
 def explain(*arguments, cwd: Path, model: Path = demo.MODEL, **more):
     return gradviz("explain", model, "a.png", *arguments, cwd=cwd, **more)
-
-
-def text(path: Path) -> dict:
-    return json.loads(Image.open(path).text["gradviz"])
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("RGB"))
 
 
 def test_colormap_list_needs_no_other_argument(tmp_path: Path) -> None:
@@ -140,7 +132,7 @@ def test_a_panel_at_input_size_shows_what_the_model_saw(photo: Path) -> None:
 
 
 def picture_like(photo: Path) -> np.ndarray:
-    return np.asarray(Image.open(photo).convert("RGB").resize((90, 90))) | 1
+    return np.asarray(Image.fromarray(pixels(photo)).resize((90, 90))) | 1
 
 
 def test_a_panel_of_a_score_that_is_no_number(photo: Path) -> None:

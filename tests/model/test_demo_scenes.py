@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import pixels
 from PIL import Image
 
 from gradviz_cli import demo
@@ -143,7 +144,7 @@ def test_sample_images_are_those_of_the_package():
 
 @pytest.mark.parametrize("name", samples.SAMPLES)
 def test_a_sample_image_is_what_its_seed_draws(name):
-    stored = np.asarray(Image.open(demo.IMAGES / name).convert("RGB"), float)
+    stored = pixels(demo.IMAGES / name).astype(float)
     assert np.abs(stored - samples.picture(name).image).mean() < (0.5 if name.endswith(".png") else 4)
 
 
@@ -181,7 +182,7 @@ def test_the_shipped_model_names_fresh_scenes(classify):
 
 
 def test_the_shipped_model_is_sure_of_the_sample_images(classify):
-    opened = (Image.open(demo.IMAGES / name).convert("RGB") for name in samples.SAMPLES)
+    opened = (Image.fromarray(pixels(demo.IMAGES / name)) for name in samples.SAMPLES)
     images = np.stack([image.resize((train.SIZE, train.SIZE), Image.Resampling.BILINEAR) for image in opened])
     scores = classify(images)
     assert [scenes.CLASSES[best] for best in scores.argmax(axis=1)] == [name.split("-")[0] for name in samples.SAMPLES]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from commands import ROOT, gradviz, records, text
+from commands import ROOT, gradviz, pixels, records, stored, text
 from models import CASES, images
 from PIL import Image
 from reference import MODES, attribution, difference
@@ -99,7 +99,7 @@ def test_no_scores_are_null_in_what_is_written(tmp_path: Path) -> None:
         run = gradviz(*arguments, *more, "-o", f"out{len(more)}", cwd=tmp_path)
         assert (run.returncode, run.stderr) == (0, "")
     name = "a.png.deconv.2.png"
-    pictures = [np.asarray(Image.open(tmp_path / out / name)) for out in ("out0", "out1")]
+    pictures = [stored(tmp_path / out / name) for out in ("out0", "out1")]
     assert np.array_equal(*pictures)
     with_, without = records(tmp_path / "out0")[0]["targets"][0], records(tmp_path / "out1")[0]["targets"][0]
     assert isinstance(with_["score"], float) and with_["rank"] is not None
@@ -170,7 +170,7 @@ def test_fast_decode_draws_pictures_of_full_size(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(photograph((640, 480)))
     run = gradviz("explain", model, "a.jpg", "--fast-decode", "--style", "heatmap", "-o", "fast", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
-    assert Image.open(tmp_path / "fast" / "a.jpg.guided.png").size == (640, 480)
+    assert pixels(tmp_path / "fast" / "a.jpg.guided.png").shape == (480, 640, 3)
     again = gradviz("explain", model, "a.jpg", "-o", "fast", "--print", cwd=tmp_path)  # other pixels: not current
     assert again.stdout == "fast/a.jpg.guided.png\n"
 
