@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from PIL import Image
 
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import MANIFEST
+from gradviz_cli.files import scratch
 
 WORKER, READER = "gradviz_cli.worker", "gradviz_cli.images.reader"
 # What Python and TensorFlow need on this machine, and nothing else.
@@ -51,6 +53,24 @@ def statuses(out: Path) -> dict[str, int]:
 def failures(out: Path) -> dict[str, str]:
     """Image -> kind of its failure."""
     return {Path(record["image"]).name: record["error"]["kind"] for record in records(out) if record["error"]}
+
+
+def abandoned(folder: Path) -> set[str]:
+    """Scratch folders whose run is over; those of others that run meanwhile are locked, or gone by now."""
+    found = set()
+    for path in folder.glob(f"{scratch.PREFIX}*"):
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found |= {path.name} if path.exists() else set()
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(handle)
+    return found
 
 
 def mounted(folder: Path, options: str) -> None:

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command.batches import BARE
+from command.batches import BARE, abandoned
 from commands import (
     command,
     content,
@@ -35,12 +35,12 @@ def test_without_any_environment(model: Path, photos: Path, done: Path, tmp_path
     """env -i, stdin, stdout and stderr closed, a working folder that is gone, a strict umask."""
     arguments = " ".join(command("explain", model, photos, "-o", tmp_path / "out", "--raw"))
     script = f"umask 027; mkdir gone; cd gone; rmdir ../gone; exec {arguments} <&- >&- 2>&-"
-    before = set(os.listdir("/tmp"))
+    before = abandoned(Path("/tmp"))
     run = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=BARE, timeout=100)
     assert run.returncode == 0
     assert content(tmp_path / "out") == content(done)
     assert {stat.S_IMODE((tmp_path / "out" / name).stat().st_mode) for name in files(tmp_path / "out")} == {0o640}
-    assert not {name for name in set(os.listdir("/tmp")) - before if name.startswith(scratch.PREFIX)}
+    assert abandoned(Path("/tmp")) <= before
     assert os.listdir(tmp_path) == ["out"]
 
 

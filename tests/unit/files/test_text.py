@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from children import python
 
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import plain, printable, shortened
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,14 @@ def test_printable_in_a_locale_without_unicode(locale):
         assert result.stdout.splitlines()[1] == rb"caf\xe9"
         if strict:
             assert result.stdout.isascii()
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    words = "".join(chr(97 + i % 26) for i in range(5000))
+    found = shortened(words, 1000)
+    assert len(found) <= 1000 and found.startswith(words[:900]) and found.endswith(words[-80:]) and " ... " in found
+    assert shortened(words[:1000], 1000) == words[:1000]
+
+
+def test_plain_is_one_line_that_says_the_same() -> None:
+    assert plain("tab\there\nnext \x1b[0m é猫 \u200b") == r"tab\there\nnext \x1b[0m é猫 \u200b"

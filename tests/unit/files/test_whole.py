@@ -15,7 +15,7 @@ import pytest
 from children import as_nobody, python
 
 from gradviz_cli.errors import ExitCode, OutputError
-from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, sweep, write_whole
+from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, discard, discard_all, publish, stage, sweep, write_whole
 
 OLD = b"what was there before"
 
@@ -267,3 +267,44 @@ def test_sweep_takes_only_its_own(tmp_path):
     assert sweep(os.fsencode(tmp_path)) == 0
     assert len(listing(tmp_path)) == len(keep) + 3 and (tmp_path / "below" / stale).exists()
     assert sweep(tmp_path / "nothing") == 0
+
+
+def test_the_two_halves(tmp_path) -> None:
+    """All bytes are there before the name is; a file that is discarded leaves the old one."""
+    path = tmp_path / "a.png"
+    path.write_bytes(OLD)
+    staged = stage(path, b"new")
+    assert path.read_bytes() == OLD and len(listing(tmp_path)) == 2
+    publish(staged)
+    assert path.read_bytes() == b"new" and listing(tmp_path) == [b"a.png"]
+    discard(stage(path, b"newer"))
+    assert path.read_bytes() == b"new" and listing(tmp_path) == [b"a.png"]
+
+
+def test_all_that_is_unpublished_goes_at_once(tmp_path) -> None:
+    for name in ("a", "b", "c"):
+        stage(tmp_path / name, b"x")
+    write_whole(tmp_path / "d", b"x", sync=False)
+    discard_all()
+    assert listing(tmp_path) == [b"d"]
+
+
+def test_publishing_where_the_folder_is_gone(tmp_path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    staged = stage(folder / "a.png", b"new")
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(OutputError, match="the folder is gone"):
+        publish(staged)
+    discard_all()  # knows of nothing any more
+    assert not folder.exists()
+
+
+def test_sweeping_below_follows_no_link(tmp_path) -> None:
+    stale = f"{TEMPORARY}0123456789abcdef.tmp"
+    for folder in ("out", "out/deep/er", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / stale).write_bytes(b"x")
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    assert sweep(tmp_path / "out", below=True) == 2
+    assert (tmp_path / "elsewhere" / stale).exists()

@@ -1,0 +1,73 @@
+"""Signals end a run once, in order, and the handlers of before come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from gradviz_cli.cli.signals import SIGNALS, Stopped, stopping
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield before
+    assert {number: signal.getsignal(number) for number in SIGNALS} == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_carries_the_code_that_shells_expect(number: signal.Signals, code: int) -> None:
+    with pytest.raises(Stopped) as caught, stopping():
+        os.kill(os.getpid(), number)
+    assert caught.value.code == code
+
+
+def test_no_handler_on_the_way_takes_it_for_a_failure() -> None:
+    seen = []
+    with pytest.raises(Stopped), stopping():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            seen.append(error)
+    assert seen == []
+
+
+def test_further_signals_change_nothing() -> None:
+    """What cleans up after the first one is not stopped by the second."""
+    cleaned = []
+    with pytest.raises(Stopped) as caught, stopping():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGHUP)
+            cleaned.append(True)
+    assert cleaned == [True] and caught.value.code == 143
+
+
+def test_nohup_is_respected(handlers) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, handlers[signal.SIGHUP])
+
+
+def test_another_thread_takes_no_handlers() -> None:
+    """Python refuses them there; the run goes on without."""
+    found = []
+
+    def work() -> None:
+        with stopping():
+            found.append({number: signal.getsignal(number) for number in SIGNALS})
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [before]

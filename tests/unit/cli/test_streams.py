@@ -1,0 +1,103 @@
+"""stdout and stderr as they may be: closed, full, of another encoding, without a reader."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradviz_cli.cli import stderr
+from gradviz_cli.cli.stdout import print_paths
+from gradviz_cli.errors import ExitCode, OutputError
+
+
+class Stream(io.TextIOWrapper):
+    """A text stream over bytes that are kept."""
+
+    def __init__(self, encoding: str = "utf-8"):
+        self.bytes = io.BytesIO()
+        super().__init__(self.bytes, encoding=encoding)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\0"])
+def test_names_come_out_byte_for_byte(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    stream = Stream("ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    names = [b"caf\xe9.png", "猫.png".encode(), b"new\nline"]
+    print_paths([Path(os.fsdecode(name)) for name in names], end)
+    assert stream.bytes.getvalue() == b"".join(name + end for name in names)
+
+
+def test_a_closed_stdout_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(OutputError, match="stdout cannot be written") as caught:
+        print_paths([Path("a")])
+    assert caught.value.code == ExitCode.OUTPUT and caught.value.remedy
+
+
+def test_a_full_stdout_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(full, write_through=True))
+        with pytest.raises(OutputError, match="No space left"):
+            print_paths([Path("a")])
+        sys.stdout.detach()
+
+
+def test_a_reader_that_has_gone_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`| head` is no error of ours to explain."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as gone:
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(gone, write_through=True))
+        with pytest.raises(BrokenPipeError):
+            print_paths([Path("a")])
+        sys.stdout.detach()
+
+
+def test_stderr_spells_what_its_encoding_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream("ascii")
+    monkeypatch.setattr(sys, "stderr", stream)
+    stderr.say("a 猫 é")
+    assert stream.bytes.getvalue() == b"a \\u732b \\xe9\n"
+
+
+def test_stderr_never_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Stream()
+    closed.close()
+    for stream in (None, closed, object()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        stderr.say("a")
+        assert not stderr.is_terminal()
+
+
+def test_a_line_is_text_or_one_json_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Stream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    stderr.tell("error", "image", "gradviz: a: b", image="a")
+    stderr.speak_json(True)
+    try:
+        assert stderr.speaks_json()
+        stderr.tell("error", "image", "gradviz: a: b\nc", image="a\nb")
+    finally:
+        stderr.speak_json(False)
+    text, line = stream.bytes.getvalue().decode().splitlines()
+    assert text == "gradviz: a: b"
+    found = json.loads(line)
+    assert found.pop("time") and found == {"level": "error", "event": "image", "image": "a\nb"}
+
+
+def test_the_width_without_a_terminal_is_that_of_a_page() -> None:
+    reader, writer = os.pipe()
+    held = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        found = stderr.width()
+    finally:
+        os.dup2(held, 2)
+        for fd in (reader, writer, held):
+            os.close(fd)
+    assert found == 80

@@ -1,0 +1,67 @@
+"""Formats are told by their first bytes, and by nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from odd_images import RGB, saved
+from PIL import features
+
+from gradviz_cli.errors import ImageError
+from gradviz_cli.images import formats
+from gradviz_cli.images.formats import FORMATS, _recognise
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP"])
+def test_what_pillow_writes_is_known(form: str) -> None:
+    if form == "WEBP" and not features.check("webp"):
+        pytest.skip("this Pillow has no WebP")
+    assert _recognise(saved(RGB, form)) == form
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"II+\0", "TIFF"),
+        (b"GIF87a", "GIF"),
+        (b"P6 1 1 255\n", "PPM"),
+        (b"Pf\n1 1", "PPM"),
+        (b"\0\0\0\x20ftypavif", "AVIF"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif", "AVIF"),
+        (b"\xff\x4f\xff\x51", "JPEG2000"),
+    ],
+)
+def test_first_bytes(monkeypatch: pytest.MonkeyPatch, data: bytes, form: str) -> None:
+    monkeypatch.setattr(features, "check", lambda name: True)
+    monkeypatch.setattr(formats.importlib, "import_module", lambda name: None)
+    assert _recognise(data) == form
+
+
+@pytest.mark.parametrize(
+    ("data", "word"),
+    [
+        (b"", "no image begins like this"),
+        (b"P7\n", "no image begins like this"),
+        (b"\x89PNG", "no image begins like this"),
+        (b"%!PS-Adobe EPSF", "PostScript"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\xef\xbb\xbf <!DOCTYPE html>", "HTML"),
+        (b"<?xml version='1.0'?>\n<svg", "SVG"),
+        (b"8BPS", "Photoshop"),
+        (b"\0\0\1\0", "an icon"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+        (b"\0\0\0\x18ftypisom", "HEIC or a film"),
+    ],
+)
+def test_what_is_no_image_of_ours(data: bytes, word: str) -> None:
+    with pytest.raises(ImageError, match=word) as caught:
+        _recognise(data)
+    assert caught.value.kind == "format" and all(name in caught.value.message for name in FORMATS)
+
+
+def test_a_library_that_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "check", lambda name: False)
+    with pytest.raises(ImageError, match="WEBP: this Pillow cannot read it"):
+        _recognise(b"RIFF\0\0\0\0WEBP")
+    assert _recognise(b"GIF89a") == "GIF"  # needs none

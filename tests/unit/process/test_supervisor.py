@@ -1,0 +1,194 @@
+"""A child that answers, lies, hangs or dies, and what its supervisor makes of it. The children are a few lines of Python."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradviz_cli.process.protocol import Decode, Decoded, Failure
+from gradviz_cli.process.supervisor import Child, ChildLost
+
+ROOT = Path(__file__).parents[3]
+ASKED = Decode(100, 100, 8, 9, 3, "stretch")
+# Reads one request and does what its behaviour says; NumPy, which the wire needs, takes a while to import.
+HEAD = """
+import json, os, signal, struct, sys, time
+config = json.loads(sys.argv[1])
+def take(count):
+    data = b""
+    while len(data) < count:
+        part = os.read(config["in"], count - len(data))
+        if not part:
+            sys.exit(0)
+        data += part
+    return data
+def request():
+    header = json.loads(take(struct.unpack("<Q", take(8))[0]))
+    sizes = {"uint8": 1, "float32": 4, "int32": 4}
+    for array in header["arrays"]:
+        size = sizes[array["dtype"]]
+        for length in array["shape"]:
+            size *= length
+        take(size)
+    return header
+def say(header, *arrays):
+    shapes = [{"dtype": "uint8", "shape": [len(array)]} for array in arrays]
+    head = json.dumps({**header, "arrays": shapes}).encode()
+    os.write(config["out"], struct.pack("<Q", len(head)) + head + b"".join(arrays))
+def decoded(height, width):
+    return {"type": "Decoded", "height": height, "width": width}
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """A function: Python lines -> the child that runs them."""
+    made: list[Child] = []
+
+    def start(lines: str, config: dict | None = None, **more) -> Child:
+        (tmp_path / "behaving.py").write_text(HEAD + lines)
+        environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+        made.append(Child("behaving", config or {}, environment, str(tmp_path), **more))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.close()
+
+
+def lost(child: Child, timeout: float | None = 20.0, **more) -> ChildLost:
+    with pytest.raises(ChildLost) as caught:
+        child.request(ASKED, Decoded, timeout=timeout, **more)
+    assert not child.alive
+    return caught.value
+
+
+def test_answers_come_back_one_by_one(child) -> None:
+    one = child("while True:\n    asked = request()\n    say(decoded(asked['height'], asked['width']), b'abc')")
+    for _ in range(3):
+        answer, (array,) = one.request(ASKED, Decoded, most=3)
+        assert answer == Decoded(8, 9) and array.tobytes() == b"abc"
+    assert one.alive and one.pid != os.getpid()
+
+
+def test_a_failure_is_an_answer(child) -> None:
+    one = child(
+        "request()\nsay({'type': 'Failure', 'kind': 'damaged', 'message': 'a\\x1b', 'remedy': '', 'traceback': []})"
+    )
+    answer, arrays = one.request(ASKED, Decoded)
+    assert answer == Failure("damaged", "a\\x1b") and arrays == ()  # and it is printable
+
+
+def test_what_a_child_is_told(child, tmp_path: Path) -> None:
+    """Its pipes, its parent and its configuration; a session and a folder of its own, no stdin."""
+    one = child(
+        "asked = request()\n"
+        "right = [config['parent'] == os.getppid(), config['mine'] == [1], os.getsid(0) == os.getpid(),"
+        " os.read(0, 1) == b'', os.getcwd() == config['folder']]\n"
+        "say(decoded(sum(right), len(right)))",
+        {"mine": [1], "folder": os.path.realpath(tmp_path)},
+    )
+    assert one.request(ASKED, Decoded)[0] == Decoded(5, 5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "words"),
+    [
+        ("request()", "crash", "ended with code 0"),
+        ("request(); sys.exit(7)", "crash", "ended with code 7"),
+        ("sys.exit(3)", "crash", "ended with code 3"),
+        ("request(); os.kill(os.getpid(), signal.SIGKILL)", "memory", "memory ran out"),
+        ("request(); os.abort()", "crash", "SIGABRT"),
+        ("request(); os.write(2, b'std::bad_alloc'); os.abort()", "memory", "memory ran out"),
+        ("request(); os.kill(os.getpid(), 40)", "crash", "signal 40"),
+        ("request(); os.write(config['out'], b'x' * 100)", "crash", "nonsense"),
+        ("request(); say({'type': 'Explained'})", "crash", "nonsense"),
+        ("request(); say({'type': 'Decoded', 'height': 1})", "crash", "nonsense"),
+        ("request(); say(decoded('1', 1))", "crash", "nonsense"),
+        ("request(); say(decoded(1, 1), b'more than was asked for')", "crash", "nonsense"),
+        ("request(); os.write(config['out'], b'\\x10'); sys.exit(5)", "crash", "ended with code 5"),
+    ],
+)
+def test_how_a_child_is_lost(child, lines: str, kind: str, words: str) -> None:
+    found = lost(child(lines))
+    assert found.kind == kind and words in found.message
+
+
+def test_a_child_that_hangs_is_ended(child) -> None:
+    one = child("request()\ntime.sleep(99)")
+    found = lost(one, timeout=0.3)
+    assert (found.kind, found.message) == ("timeout", "the worker gave no answer within 0.3 s")
+
+
+def test_a_child_that_does_not_listen_is_ended(child) -> None:
+    """The request is larger than the pipe: writing would block for ever."""
+    found = lost(child("time.sleep(99)"), timeout=0.3, arrays=(np.zeros(2**22, np.uint8),))
+    assert found.kind == "timeout"
+
+
+def test_who_watches_may_end_it(child) -> None:
+    """Asked about once a second while the answer is awaited, however long that may take."""
+    found = lost(child("request()\ntime.sleep(99)", watch=lambda: "the disk is full"), timeout=None)
+    assert (found.kind, found.message) == ("crash", "the disk is full")
+
+
+def test_its_last_words_are_kept(child) -> None:
+    one = child("request()\nos.write(2, b'a' * 100_000 + b'the end \\xff')\nsys.exit(1)")
+    lost(one)
+    assert one.stderr.endswith("the end \ufffd") and len(one.stderr) <= 64 * 1024
+
+
+def test_a_request_to_one_that_is_gone(child) -> None:
+    one = child("sys.exit(0)")
+    one.kill()
+    one.kill()  # harmless
+    assert not one.alive
+    lost(one)
+
+
+def test_closing_ends_a_request_in_another_thread(child) -> None:
+    one, found = child("request()\ntime.sleep(99)"), []
+
+    def ask() -> None:
+        try:
+            one.request(ASKED, Decoded)
+        except ChildLost as error:
+            found.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not one._asking.locked():
+        pass
+    one.close()
+    thread.join(20)
+    assert len(found) == 1 and not one.alive
+
+
+def test_where_no_process_can_be_started(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ChildLost, match="no process can be started: No such file"):
+        Child("behaving", {}, {}, str(tmp_path / "nowhere"))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_descriptor_is_left(child) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    one = child("request()\nsay(decoded(1, 1))")
+    one.request(ASKED, Decoded)
+    one.close()
+    one.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_signal_to_us_is_none_to_the_child(child) -> None:
+    """Ctrl-C reaches the process group of the terminal; the child is in another."""
+    one = child("request()\nsay(decoded(1, 1))\ntime.sleep(99)")
+    one.request(ASKED, Decoded)
+    assert os.getpgid(one.pid) == one.pid != os.getpgid(0)
+    os.kill(one.pid, signal.SIGKILL)
