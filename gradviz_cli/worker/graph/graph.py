@@ -37,7 +37,8 @@ class GraphError(Exception):
     """A graph contradicts itself. `node` is the one that was looked at, `op` its operation (empty where there is none)."""
 
     def __init__(self, node: NodeDef | str, what: str):
-        self.node, self.op = (node, "") if isinstance(node, str) else (node.name, node.op)
+        self.node: str = node if isinstance(node, str) else node.name
+        self.op: str = "" if isinstance(node, str) else node.op
         self.what = what
         super().__init__(f"{self.place}: {what}")
 

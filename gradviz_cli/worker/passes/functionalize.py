@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +43,7 @@ CARRIERS = frozenset({"Enter", "Merge", "Switch", "Identity", "NextIteration", "
 
 
 # An attribute's value: a function by name, a truth, a type, types, a tensor.
-Value = str | bool | int | list[int] | TensorProto
+Value: TypeAlias = str | bool | int | list[int] | TensorProto
 
 
 @dataclass

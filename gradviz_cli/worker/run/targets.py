@@ -146,7 +146,8 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
     for place, size in zip(at, inner, strict=True):
         if size is not None and place >= size:
             raise UsageError(f"--at {','.join(map(str, at))}: the scores are {inner}", "give a position inside")
-    return tensor[(slice(None), *at)]
+    chosen = (slice(None), *at)
+    return tensor[chosen]
 
 
 def winners(scores: tf.Tensor, everywhere: bool) -> tf.Tensor:
