@@ -73,6 +73,7 @@ class UsageError(GradvizError):
 
 class ModelUnusable(GradvizError):
     code = ExitCode.MODEL_UNUSABLE
+    cut_at: str | None = None  # the operation that no gradient passes, where that is what is wrong
 
 
 class ModelRefused(GradvizError):

@@ -280,6 +280,7 @@ class _Crew:
             limits=self._limits,
             timeout=plan.timeout,
             require_sandbox=plan.require_sandbox,
+            verify=plan.verbose > 1,
         )
         self._model_future: Future[Facts] | None = None
         self._closed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import sys
 import traceback
 
@@ -77,7 +78,7 @@ def _tensorflow_version() -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code and lets no exception out."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    verbose = "-v" in arguments or "--verbose" in arguments
+    verbose = any(re.fullmatch("-v+|--verbose", argument) for argument in arguments)
     speak_json(_asks_for_json(arguments))
     try:
         with stopping():

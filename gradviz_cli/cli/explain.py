@@ -21,7 +21,7 @@ from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.cli.config import with_model_file
 from gradviz_cli.cli.options import Command, colormap_option, config_option, log_format_option, model_options
 from gradviz_cli.cli.stdout import print_paths
-from gradviz_cli.cli.types import Amount, Auto, NamedPath, Seconds, Shard
+from gradviz_cli.cli.types import Amount, Auto, Level, NamedPath, Seconds, Shard
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.draw import styles as render
 from gradviz_cli.draw.styles import STYLES
@@ -151,7 +151,13 @@ COMMON = [
 @click.option("--force", is_flag=True, help="Redo what is current.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed image.")
-@click.option("-v", "--verbose", is_flag=True, help="Say what is found and done.")
+@click.option(
+    "-v",
+    "--verbose",
+    count=True,
+    type=Level(),
+    help="Say what is found and done; -vv: verify each step of the compiler too.",
+)
 @config_option
 @log_format_option
 @colormap_option
@@ -162,7 +168,7 @@ def command(context: click.Context, **options) -> int:
     deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper
     layers (Adebayo 2018, Nie 2018, Sixt 2020). backprop is the plain gradient.
     """
-    voice = Voice(options["verbose"], options.pop("quiet"), options.pop("progress"))
+    voice = Voice(options["verbose"] > 0, options.pop("quiet"), options.pop("progress"))
     end = b"\0" if options.pop("print0") else b"\n" if options.pop("print_") else b""
     options.pop("print_", None)
     settings = Settings(options.pop("lock_wait"), options.pop("allow_empty"), end, options.pop("gallery"))

@@ -57,6 +57,19 @@ class Amount(click.ParamType):
         return number * factor
 
 
+class Level(click.ParamType):
+    """How often a flag was given; true and false in a file or in the environment are once and never."""
+
+    name = "LEVEL"
+
+    def convert(self, value: object, param: click.Parameter | None, context: click.Context | None) -> int:
+        text = str(value).lower()
+        level = {"true": 1, "false": 0}.get(text, _whole(text))
+        if level is None:
+            self.fail(f"{value} is neither true, false nor a number", param, context)
+        return level
+
+
 class Seconds(click.ParamType):
     """A finite number of seconds, `least` or more; `above` it where 0 makes no sense."""
 

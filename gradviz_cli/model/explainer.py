@@ -70,9 +70,10 @@ class Explainer:
         limits: Limits = Limits(),
         timeout: float | None = TIMEOUT,
         require_sandbox: bool = False,
+        verify: bool = False,
     ):
         self._labels, self._fit = labels, fit
-        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets)
+        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
 

@@ -61,6 +61,8 @@ class RemoteModel:
         What gradients are built for when it is loaded: the modes, and how many targets will be asked for at once.
     timeout : float, optional
         Seconds for one request of `explain`; loading is given five times as long and more. None: no end.
+    verify : bool
+        Let the worker verify the graph after each step of the compiler, to find out which one is at fault.
     """
 
     def __init__(
@@ -70,8 +72,9 @@ class RemoteModel:
         timeout: float | None = None,
         require_sandbox: bool = False,
         targets: int = 1,
+        verify: bool = False,
     ):
-        self._load = Load(options, tuple(modes), targets, require_sandbox)
+        self._load = Load(options, tuple(modes), targets, require_sandbox, verify)
         self._timeout = timeout
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()

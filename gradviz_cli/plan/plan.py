@@ -45,7 +45,7 @@ class Plan:
     max_duration: float | None = None
     max_pixels: int = 50_000_000
     max_file_size: int = 100_000_000
-    verbose: bool = False
+    verbose: int = 0
     require_sandbox: bool = False
 
 

@@ -55,12 +55,16 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a model and build its gradients for these modes and so many targets at once."""
+    """Load a model and build its gradients for these modes and so many targets at once.
+
+    With `verify`, the graph is verified after each step.
+    """
 
     options: ModelOptions
     modes: tuple[str, ...] = ("guided",)
     targets: int = 1
     require_sandbox: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from gradviz_cli.errors import GradvizError, ModelUnusable
 from gradviz_cli.process.protocol import (
@@ -17,13 +18,13 @@ from gradviz_cli.process.protocol import (
     SignatureInfo,
     TensorInfo,
 )
-from gradviz_cli.worker.analysis import policy
+from gradviz_cli.worker import model
+from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.cam import cam_layers
-from gradviz_cli.worker.graph.question import Reading
-from gradviz_cli.worker.model import Model
-from gradviz_cli.worker.passes import mark
-from gradviz_cli.worker.read import objects, savedmodel, signatures
-from gradviz_cli.worker.read.question import read
+from gradviz_cli.worker.graph.steps import doing
+from gradviz_cli.worker.model import Asked
+from gradviz_cli.worker.read import signatures
+from gradviz_cli.worker.run.parallel import Calls
 
 
 def inspect(options: ModelOptions) -> Inspection:
@@ -34,20 +35,19 @@ def inspect(options: ModelOptions) -> Inspection:
     ModelUnusable
         The folder cannot be read at all; whatever else is wrong is part of the answer.
     """
-    saved = savedmodel.read(Path(options.path))
-    meta = objects.with_signatures(signatures.choose_meta(saved, options.tag))
+    opened = model.open_folder(options)
     told = Inspection(
-        tags=tuple(tuple(sorted(one.meta_info_def.tags)) for one in saved.meta_graphs),
-        tensorflow_version=meta.meta_info_def.tensorflow_version,
-        signatures={name: _signature(one) for name, one in signatures.signatures(meta).items()},
-        warnings=saved.warnings,
+        tags=tuple(tuple(sorted(one.meta_info_def.tags)) for one in opened.saved.meta_graphs),
+        tensorflow_version=opened.meta.meta_info_def.tensorflow_version,
+        signatures={name: _signature(one) for name, one in signatures.signatures(opened.meta).items()},
+        warnings=opened.saved.warnings,
     )
     try:
-        found = read(options)
-        told = _narrowed(told, found, options)
-        return _differentiated(told, found, options)
+        asked = model.ask(opened, options)
+        told = _narrowed(told, asked)
+        return _differentiated(told, asked)
     except _Cut as cut:
-        gradient = GradientFacts(False, getattr(cut.error, "cut_at", None))
+        gradient = GradientFacts(False, cut.error.cut_at)
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
     except GradvizError as error:
         return replace(told, problem=str(error))
@@ -61,7 +61,7 @@ class _Cut(Exception):
         self.told, self.error = told, error
 
 
-def _signature(definition) -> SignatureInfo:
+def _signature(definition: SignatureDef) -> SignatureInfo:
     return SignatureInfo(_tensors(definition.inputs), _tensors(definition.outputs))
 
 
@@ -70,29 +70,43 @@ def _tensors(infos: Mapping) -> dict[str, TensorInfo]:
     return {tensor.key: TensorInfo(tensor.name, tensor.dtype.name, tensor.open_shape) for tensor in found}
 
 
-def _narrowed(told: Inspection, found: Reading, options: ModelOptions) -> Inspection:
+def _narrowed(told: Inspection, asked: Asked) -> Inspection:
     """What follows from the graph alone."""
-    report = mark.patch(found.flat, found.path, options.activations)[1]
-    refused = policy.refused_ops(found.flat, options.allow_ops)
+    graph, question = asked.graph, asked.question
+    with doing("looking for activations", graph):
+        found = activations.find_all(graph, question)
+    refused = policy.refused_ops(graph, asked.options.allow_ops)
     return replace(
         told,
-        chosen=Chosen(found.signature, found.why, found.image.facts, found.output.key, found.score, found.bypassed),
+        chosen=Chosen(
+            question.signature,
+            question.why,
+            question.image.facts,
+            question.output.key,
+            graph.score,
+            question.bypassed,
+        ),
         refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()),
-        activations={name: Count(*counts) for name, counts in sorted(report.activations.items())},
-        gates_left=report.gates,
+        activations={name: Count(*counts) for name, counts in sorted(found.counts.items())},
+        gates_left=found.gates,
     )
 
 
-def _differentiated(told: Inspection, found: Reading, options: ModelOptions) -> Inspection:
+def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     """What only building the gradient tells."""
+    options, graph, question = asked.options, asked.graph, asked.question
     if told.refused_ops and not options.trust_model:
         first = told.refused_ops[0]
         remedy = "--allow-op or --trust-model lets it run"
         return replace(told, problem=f"op {first.op} (node {first.node}) is outside the allowed set; {remedy}")
-    policy.judge(found.flat, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
-    told = replace(told, cam_layers=tuple(cam_layers(found)))
+    with doing("judging the graph", graph):
+        policy.judge(graph, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
+    with doing("looking for feature maps", graph):
+        told = replace(told, cam_layers=tuple(cam_layers(graph, question)))
     try:
-        facts = Model(options, ("backprop",)).facts
+        Calls(options.precision)  # as for a run: before TensorFlow computes anything
+        prepared = model.load(asked)
+        facts = model.facts(prepared, model.build(prepared, ("backprop",)).classes)
     except ModelUnusable as error:
         raise _Cut(told, error) from error
     assert told.chosen is not None  # `_narrowed` has set it

@@ -1,34 +1,70 @@
-"""One SavedModel, ready to differentiate: folder -> data -> policy -> patch -> gradient."""
+"""One SavedModel, ready to differentiate.
+
+    folder -> Opened -> ask -> Asked (graph, question) -> load -> Prepared (weights, input) -> build -> Differentiator
+
+Everything that changes a graph on this way is a step in one of the tuples below, in the order in which they run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import RULES
-from gradviz_cli.worker.analysis import policy
-from gradviz_cli.worker.analysis.image import (
-    _constants,
-    _entry,
-    _preprocess,
-    _repeated,
-    _unfed,
-    first_numbers,
-)
-from gradviz_cli.worker.graph.graph import split
-from gradviz_cli.worker.passes import constants as fold
-from gradviz_cli.worker.passes import float32, mark, onednn
-from gradviz_cli.worker.read import weights
-from gradviz_cli.worker.read.question import read
+from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.graph.graph import Graph
+from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
+from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.graph.words import described
+from gradviz_cli.worker.passes.batch_norm import batch_norm
+from gradviz_cli.worker.passes.constants import constants
+from gradviz_cli.worker.passes.float32 import float32, values
+from gradviz_cli.worker.passes.float_image import float_image
+from gradviz_cli.worker.passes.functionalize import functionalize
+from gradviz_cli.worker.passes.logits import logits
+from gradviz_cli.worker.passes.mark import mark
+from gradviz_cli.worker.passes.onednn import without_strided_points
+from gradviz_cli.worker.passes.start import start
+from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
+from gradviz_cli.worker.read.question import check_loops, settle
+from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.read.weights import restored
 from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
+
+# Before it is settled which tensors are asked for: the names and types that it is settled by.
+READING_STEPS: tuple[Step[None], ...] = (
+    Step("functionalize", functionalize, "inside a function only loops and branches of TensorFlow 2 have a gradient"),
+    Step("float32", float32, "in half precision small gradients vanish, and no rounding of them is the right one"),
+)
+# Once it is settled, before the policy has judged the graph: nothing is given to TensorFlow here.
+ASKING_STEPS: tuple[Step[Question], ...] = (
+    Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
+    Step("float_image", float_image, "a Cast of whole pixels would cut the gradient"),
+)
+# With the weights.
+LOADING_STEPS: tuple[Step[Question], ...] = (
+    Step("values", values, "weights stored in half precision are read as float32"),
+    Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
+)
+# For the gradient, again for other weights.
+BUILDING_STEPS: tuple[Step[Question], ...] = (
+    Step("mark", mark, "the rule acts on activations, before anything hides how they are spelled"),
+    Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
+    Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
+    Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
+)
+STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *BUILDING_STEPS)
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -36,84 +72,225 @@ REMEDY = {
 }
 
 
-class Model:
-    """A loaded model. Built once a worker; `explain` may be called any number of times.
+@dataclass(frozen=True)
+class Opened:
+    """The files of a model as data, and the meta graph that is meant."""
 
-    `modes` and `targets`, so many at once, are what its gradients are built for ahead of the first image.
+    saved: Saved
+    meta: MetaGraphDef
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model narrowed down to one question. Data only: no weight is read, nothing was given to TensorFlow."""
+
+    options: ModelOptions
+    opened: Opened
+    graph: Graph
+    question: Question
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A graph with its weights, and all that is known of its input; may be built any number of times.
+
+    Attributes
+    ----------
+    found : activations.Found
+        What lies between the image and the score.
+    preprocess : str
+        The pixel range that the model expects.
+    warnings : tuple of str
+        Everything that had to be assumed.
     """
 
-    def __init__(self, options: ModelOptions, modes: Sequence[str] = ("guided",), targets: int = 1):
-        self._calls = Calls(options.precision)
-        found = read(options)
-        policy.judge(found.flat, options.allow_ops, options.trust_model)
-        variables = [*found.flat.weights.values(), *found.flat.handles.values()]
-        values = weights.load(Path(options.path), variables, restored(found.meta))
-        values = float32.values(found.flat, values)
-        wrt, gate = first_numbers(found)
-        place, warning = _entry(found, wrt, options)
-        flat, report = mark.patch(found.flat, found.path, options.activations)
-        flat = onednn.without_strided_points(flat, {variable: value.shape for variable, value in values.items()})
-        named = {split(tensor)[0] for tensor in (found.fed, wrt, found.score, found.end)}
-        flat, values = fold.folded(flat, values, split(found.fed)[0], named)
-        self._options, self._report = options, report
-        self._insist_on_patches(modes)
-        preprocess, unsure = _preprocess(found, values, wrt, options)
-        constants = _constants(found, options)
+    options: ModelOptions
+    graph: Graph
+    question: Question
+    problem: Problem
+    found: activations.Found
+    preprocess: str
+    warnings: tuple[str, ...]
+
+
+def open_folder(options: ModelOptions) -> Opened:
+    """Read the graph of a model, once.
+
+    Raises
+    ------
+    ModelUnusable, ModelRefused, UsageError
+        The files are missing or damaged, or hold no such tag.
+    """
+    with doing("reading the files"):
+        saved = savedmodel.read(Path(options.path))
+        return Opened(saved, objects.with_signatures(signatures.choose_meta(saved, options.tag)))
+
+
+def ask(opened: Opened, options: ModelOptions, check: Check | None = None) -> Asked:
+    """Settle the question: which image, which score.
+
+    Raises
+    ------
+    ModelUnusable, ModelRefused, UsageError
+        The choice is not clear; the score does not depend on the image; the graph contradicts itself.
+    """
+    with doing("reading the graph"):
+        graph, question = settle(opened.meta, options, lambda whole: run_steps(whole, None, READING_STEPS, check))
+    graph = run_steps(graph, question, ASKING_STEPS, check)
+    with doing("following the image to the score", graph):
+        check_loops(graph, question)
+    return Asked(options, opened, graph, question)
+
+
+def load(asked: Asked, check: Check | None = None) -> Prepared:
+    """Judge the graph, read its weights, and find out how pictures enter it.
+
+    Raises
+    ------
+    ModelUnusable, ModelRefused, UsageError
+        An operation may not run; weights are missing; the input is no picture's; an option contradicts the model.
+    """
+    options, question, graph = asked.options, asked.question, asked.graph
+    with doing("judging the graph", graph):
+        policy.judge(graph, options.allow_ops, options.trust_model)
+    with doing("reading the weights"):
+        variables = [*graph.weights.values(), *graph.handles.values()]
+        read = weights.load(Path(options.path), variables, restored(asked.opened.meta))
+    graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
+    with doing("looking at the input", graph):
+        entry, size_warning = find_entry(graph, question, options)
+        found = activations.find_all(graph, question)
+        preprocess, range_warning = find_preprocess(graph, question, options)
+        others = other_inputs(graph, question, options)
         problem = Problem(
-            fed=found.fed,
-            wrt=wrt,
-            score=found.score,
-            output=found.end,
-            entry=place,
-            constants=constants,
-            repeated=_repeated(found, constants),
-            shape=found.output.shape if found.output.dtype.is_floating else None,
+            fed=question.fed(graph),
+            entry=entry,
+            constants=others,
+            repeated=repeated(graph, question, others),
+            shape=question.output.shape if question.output.dtype.is_floating else None,
             at=options.at,
-            everywhere=found.channel is not None,
+            everywhere=question.channel is not None,
         )
-        self._differentiator = Differentiator(flat, values, problem)
-        self._differentiator.prepare(modes, targets)
-        self._step = place.batch or 1
-        unfed = _unfed(found, options)
-        slow = _slow(options)
-        self.facts = Facts(
-            signature=found.signature,
-            why=found.why,
-            input=replace(found.image.facts, layout=place.layout, encoding=place.encoding),
-            output=found.output.key,
-            score=found.score,
-            bypassed=found.bypassed,
-            channel=found.channel,
-            classes=self._differentiator.classes,
-            size=place.size,
-            channels=place.channels,
-            preprocess=preprocess,
-            activations=dict(report.activations),
-            gates=report.gates,
-            custom_gradients=flat.custom_gradients,
-            warnings=tuple(filter(None, (*found.warnings, warning, unsure, unfed, slow))),
-        )
+    assumed = (*asked.opened.saved.warnings, size_warning, range_warning, unfed_warning(question, options))
+    warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
+    return Prepared(options, graph, question, problem, found, preprocess, warnings)
 
-    def explain(self, images: np.ndarray, targets: list[int], modes: list[str], scores: bool = True) -> Explained:
+
+def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
+    """All that has to be done once for a model, whatever is asked of its gradients. Raises as its parts do."""
+    return load(ask(open_folder(options), options, check), check)
+
+
+def build(
+    prepared: Prepared,
+    modes: Sequence[str],
+    targets: int = 1,
+    values: Mapping[str, np.ndarray | tf.Tensor] | None = None,
+    check: Check | None = None,
+) -> Differentiator:
+    """The gradients of a prepared model.
+
+    Parameters
+    ----------
+    modes, targets
+        What they are built for ahead of the first image: the modes, and so many targets at once.
+    values : mapping, optional
+        Variable -> value in place of the one that was loaded, of the same shape.
+
+    Raises
+    ------
+    ModelUnusable
+        No gradient reaches the image, or nothing obeys the rule.
+    ValueError
+        There is no such variable, or it has another shape.
+    """
+    check_patched(prepared.options.path, prepared.found, modes)
+    graph, question = prepared.graph, prepared.question
+    if values:
+        graph = run_steps(_with_values(graph, values), question, LOADING_STEPS, check)
+    graph = run_steps(graph, question, BUILDING_STEPS, check)
+    with doing("building the gradient", graph):
+        differentiator = Differentiator(graph, prepared.problem)
+        differentiator.prepare(modes, targets)
+    return differentiator
+
+
+def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
+    given = {name: tf.convert_to_tensor(value) for name, value in values.items()}
+    for name, value in given.items():
+        if name not in graph.values or graph.values[name].shape != value.shape:
+            known = ", ".join(f"{one} {list(other.shape)}" for one, other in sorted(graph.values.items()))
+            raise ValueError(f"no variable {name} of shape {list(value.shape)}; there are {known}")
+    return replace(graph, values={**graph.values, **given})
+
+
+def check_patched(path: str, found: activations.Found, modes: Sequence[str]) -> None:
+    """deconv and guided need something to act on; the plain gradient under their name would be a lie."""
+    strict = [mode for mode in modes if RULES[mode].changes_gradient]
+    if not strict or found.patched:
+        return
+    left, gates = found.left, found.gates
+    seen = ", ".join(f"{count} {name}" for name, count in left.items()) or "no other activation"
+    raise ModelUnusable(
+        f"{path}: no ReLU lies between the image and the score ({seen}"
+        f"{f', {gates} gates' if gates else ''}), so {' and '.join(strict)} would be the plain gradient",
+        REMEDY["relu" if left else "none"],
+    )
+
+
+def facts(prepared: Prepared, classes: int | None) -> Facts:
+    """What the command has to know; `classes` is the Differentiator's."""
+    question, graph, entry = prepared.question, prepared.graph, prepared.problem.entry
+    return Facts(
+        signature=question.signature,
+        why=question.why,
+        input=replace(question.image.facts, layout=entry.layout, encoding=entry.encoding),
+        output=question.output.key,
+        score=graph.score,
+        bypassed=question.bypassed,
+        channel=question.channel,
+        classes=classes,
+        size=entry.size,
+        channels=entry.channels,
+        preprocess=prepared.preprocess,
+        activations=prepared.found.counts,
+        gates=prepared.found.gates,
+        custom_gradients=graph.custom_gradients,
+        warnings=prepared.warnings,
+    )
+
+
+class Model:
+    """A loaded model, as the worker holds it. Built once; `explain` may be called any number of times.
+
+    `modes` and `targets`, so many at once, are what its gradients are built for ahead of the first image.
+    With `verified`, the graph is verified after each step.
+    """
+
+    def __init__(
+        self, options: ModelOptions, modes: Sequence[str] = ("guided",), targets: int = 1, verified: bool = False
+    ):
+        check = verify if verified else None
+        self._calls = Calls(options.precision)  # before TensorFlow computes anything
+        prepared = prepare(options, check)
+        self._differentiator = build(prepared, modes, targets, check=check)
+        self._path, self._found = options.path, prepared.found
+        self._step = prepared.problem.entry.batch or 1
+        self.facts = facts(prepared, self._differentiator.classes)
+
+    def explain(
+        self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
+    ) -> Explained:
         """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
-        self._insist_on_patches(modes)
-        parts = self._calls.over(
-            images, lambda part: self._differentiator.explain(part, targets, modes, scores), self._step
-        )
-        return joined(parts)
+        check_patched(self._path, self._found, modes)
 
-    def _insist_on_patches(self, modes: Sequence[str]) -> None:
-        """deconv and guided need something to act on; the plain gradient under their name would be a lie."""
-        strict = [mode for mode in modes if RULES[mode].changes_gradient]
-        if not strict or self._report.patched:
-            return
-        left, gates = self._report.left, self._report.gates
-        seen = ", ".join(f"{count} {name}" for name, count in left.items()) or "no other activation"
-        raise ModelUnusable(
-            f"{self._options.path}: no ReLU lies between the image and the score ({seen}"
-            f"{f', {gates} gates' if gates else ''}), so {' and '.join(strict)} would be the plain gradient",
-            REMEDY["relu" if left else "none"],
-        )
+        def explained(part: np.ndarray) -> Explained:
+            return self._differentiator.explain(part, targets, modes, scores)
+
+        try:
+            return joined(self._calls.over(images, explained, self._step))
+        except tf.errors.ResourceExhaustedError as error:
+            raise MemoryError(described(error)) from error
 
 
 def _slow(options: ModelOptions) -> str | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,20 +24,19 @@ from gradviz_cli.process.protocol import (
     to_wire,
 )
 from gradviz_cli.process.sandbox.enter import Sandbox
+from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.run import tensorflow
 
 if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-
-# What Python raises where a graph lacks an input, names no node, or has an attribute of another kind.
-_CONTRADICTIONS = (LookupError, AttributeError, RecursionError, OverflowError)
+Answer = Loaded | Inspected | Explained | Failure
 
 
 def serve(source: int, sink: int, confined: Sandbox) -> None:
     """Answer until the pipe is closed. TensorFlow is imported with the first request."""
-    server = _Server(confined)
+    server = Server(confined)
     fill = wire.fill_from(source)
     while True:
         try:
@@ -50,19 +47,29 @@ def serve(source: int, sink: int, confined: Sandbox) -> None:
             return
 
 
-class _Server:
+class Server:
+    """Answers one request after the other; holds the model that was loaded last."""
+
     def __init__(self, confined: Sandbox):
         self._confined = confined
         self._model: Model | None = None
 
-    def answer(self, header: dict, arrays: Arrays) -> tuple[dict, Arrays]:
-        request = from_wire(header, Load, Inspect, Explain, longest=wire.MAX_HEADER)
+    def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
+        """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
+        request: Load | Inspect | Explain = from_wire(header, Load, Inspect, Explain, longest=wire.MAX_HEADER)
+        answer: Answer
+        results: Arrays = ()
         try:
             answer, results = self._do(request, arrays)
         except GradvizError as error:
-            answer, results = Failure(type(error).__name__, error.message, error.remedy), ()
-        except Exception as error:  # whatever TensorFlow throws at a strange model
-            answer, results = _strange(error, loading=not isinstance(request, Explain)), ()
+            lines = tuple(error.traceback.splitlines())
+            answer = Failure(type(error).__name__, error.message, error.remedy, lines)
+        except MemoryError:
+            loading = not isinstance(request, Explain)
+            remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
+            answer = Failure("Memory", "memory ran out", remedy)
+        except Exception as error:
+            answer = _unforeseen(error, request)
         return to_wire(answer), results
 
     def _do(self, request: Load | Inspect | Explain, arrays: Arrays) -> tuple[Loaded | Inspected | Explained, Arrays]:
@@ -87,7 +94,7 @@ class _Server:
 
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
-        self._model = Model(request.options, request.modes, request.targets)
+        self._model = Model(request.options, request.modes, request.targets, request.verify)
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
     def _inspect(self, request: Inspect) -> Inspected:
@@ -111,53 +118,15 @@ def _imports() -> Iterator[None]:
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         raise ModelUnusable(
-            f"TensorFlow cannot be imported ({_described(error)})",
+            f"TensorFlow cannot be imported ({described(error)})",
             "repair the installation: pip install --force-reinstall tensorflow",
         ) from error
 
 
-def _strange(error: Exception, loading: bool) -> Failure:
-    """An exception that nobody foresaw, in words."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
-        return Failure("Memory", "memory ran out", remedy)
-    if isinstance(error, NameError):  # no graph can cause it
-        return Failure("Bug", _described(error), traceback=_traceback())
-    if not loading:
-        return Failure("Failed", f"the model failed on this image ({_described(error)})", traceback=_traceback())
-    what, place = "the graph cannot be built", _place(error)
-    if (place or isinstance(error, _CONTRADICTIONS)) and not _in_tensorflow(error):
-        what = "the graph contradicts itself"
-    remedy = "copy or export the model again; -v shows where it failed"
-    return Failure("ModelUnusable", f"{what}{place} ({_described(error)})", remedy, _traceback())
-
-
-def _traceback() -> tuple[str, ...]:
-    return tuple(traceback.format_exc().splitlines())
-
-
-def _frames(error: Exception) -> Iterator[FrameType]:
-    """From where it was caught to where it was raised."""
-    place = error.__traceback__
-    while place is not None:
-        yield place.tb_frame
-        place = place.tb_next
-
-
-def _in_tensorflow(error: Exception) -> bool:
-    """Whether TensorFlow itself says what is wrong with a graph, and not Python of an input that a node lacks."""
-    *_, innermost = _frames(error)
-    return "tensorflow" in innermost.f_globals.get("__name__", "").split(".")
-
-
-def _place(error: Exception) -> str:
-    """The node that was looked at: what our own functions call `node`."""
-    seen = [frame.f_locals.get("node") for frame in _frames(error)]
-    seen = [node for node in seen if hasattr(node, "op") and hasattr(node, "name")]
-    return f" at node {seen[-1].name[:200]} (op {seen[-1].op[:80]})" if seen else ""
-
-
-def _described(error: Exception) -> str:
-    """Class and first line of an exception, without TensorFlow's marks of where in its own code it comes from."""
-    lines = [line.strip() for line in re.sub(r"\{\{function_node[^{}]*\}\}|\[Op:[^\]]*\]", "", str(error)).splitlines()]
-    return f"{type(error).__name__}: {next(filter(None, lines), '')[:300]}".rstrip(": ")
+def _unforeseen(error: Exception, request: Load | Inspect | Explain) -> Failure:
+    """While a model explains, whatever TensorFlow throws at a strange image. What loading raises is foreseen, and a name
+    that does not exist is a mistake of ours whatever we do."""
+    lines = tuple(traceback.format_exc().splitlines())
+    if isinstance(request, Explain) and not isinstance(error, NameError):
+        return Failure("Failed", f"the model failed on this image ({described(error)})", traceback=lines)
+    return Failure("Bug", described(error), traceback=lines)

@@ -29,7 +29,7 @@ from gradviz_cli.process.protocol import Load, ModelOptions, to_wire
 from gradviz_cli.process.sandbox import enter
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.graph import tf_private
-from gradviz_cli.worker.serve import _Server
+from gradviz_cli.worker.serve import Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,10 +289,10 @@ def test_memory_limit_follows_machine_and_container(monkeypatch) -> None:
 
 
 def test_a_sandbox_that_is_asked_for_comes_before_the_model() -> None:
-    lacking = _Server(enter.Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
+    lacking = Server(enter.Sandbox("partial", 0, True, ("Landlock: this kernel does not have it",)))
     header = to_wire(Load(ModelOptions("/nowhere"), require_sandbox=True))
     error = lacking.answer(header, ())[0]
     assert (error["type"], error["kind"]) == ("Failure", "ModelRefused")
     assert "Landlock" in error["message"]
-    full = _Server(enter.Sandbox("full", 1, True, ()))
+    full = Server(enter.Sandbox("full", 1, True, ()))
     assert full.answer(header, ())[0]["kind"] == "ModelUnusable"  # it went on to the model, which is not there

@@ -47,7 +47,7 @@ def chosen(folder: Path, want: Map | Refusal) -> ModelOptions:
 def measure(folder: Path, want: Map) -> float:
     """Relative L2 distance of the worst mode and image; asserts all else that is due."""
     modes = want.options.get("modes", ("backprop",))
-    model = Model(chosen(folder, want), modes)
+    model = Model(chosen(folder, want), modes, verified=True)
     found = model.explain(want.pixels, [want.target], list(want.modes))
     facts = model.facts
     if want.activations is not None:
@@ -69,7 +69,7 @@ def measure(folder: Path, want: Map) -> float:
 def refusal(folder: Path, want: Refusal) -> str:
     """The words of the error that is due."""
     with pytest.raises(want.error) as caught:
-        Model(chosen(folder, want), want.options.get("modes", want.modes))
+        Model(chosen(folder, want), want.options.get("modes", want.modes), verified=True)
     assert type(caught.value) is want.error
     text = str(caught.value)
     for word in want.words:
@@ -124,9 +124,8 @@ CHILD = """
 import json, sys
 import numpy as np
 from gradviz_cli.process.protocol import ModelOptions
-from gradviz_cli.worker.model import Model
-from gradviz_cli.worker.passes import onednn
-from gradviz_cli.worker.read.question import read
+from gradviz_cli.worker.model import Model, ask, open_folder
+from gradviz_cli.worker.passes.onednn import without_strided_points
 folder, names = sys.argv[1], json.loads(sys.argv[2])
 for name in names:
     options = ModelOptions(folder, signature=name, preprocess="raw")
@@ -135,7 +134,7 @@ for name in names:
     for _ in range(3):
         found = model.explain(images, [-1], ["backprop", "guided"])
     np.savez(f"{folder}/{name}.npz", backprop=found.gradients[0][0], guided=found.gradients[1][0])
-    nodes = onednn.without_strided_points(read(options).flat, {}).nodes
+    nodes = without_strided_points(ask(open_folder(options), options).graph).nodes
     strides = {max(node.attr["strides"].list.i) for node in nodes.values() if node.op == "Conv2D"}
     assert strides == {1}, strides
 """

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.graph.graph import (
-    consumers,
+    ARGUMENT,
+    Graph,
+    ancestors,
+    descendants,
+    functions_called,
+    node_of,
+    source,
     split,
+    walk,
 )
-from gradviz_cli.worker.graph.match import maker, one_plus_exp_minus, scalar, sigmoid_of
+from gradviz_cli.worker.graph.match import maker, one_plus_exp_minus, origin, scalar, sigmoid_of
+from gradviz_cli.worker.graph.question import Question
 
 # What `--activations relu` covers; everything else that is found needs `--activations all`.
 RELUS = frozenset({"Relu", "Relu6", "Maximum", "Select", "CappedRelu"})
@@ -46,9 +54,72 @@ class Activation:
     exit: str = ""
 
 
+@dataclass(frozen=True)
+class Found:
+    """The activations between the image and the score, and which of them obey the rule.
+
+    Attributes
+    ----------
+    which : str
+        `relu`: those of RELUS obey; `all`: smooth and leaky ones too.
+    top : tuple of Activation
+        Those of the graph itself.
+    inside : dict
+        Function of a loop or branch on the path -> those in it.
+    gates : int
+        Gates (hard-swish, hard-sigmoid) among their operations; these never obey.
+    """
+
+    which: str
+    top: tuple[Activation, ...] = ()
+    inside: Mapping[str, tuple[Activation, ...]] = field(default_factory=dict)
+    gates: int = 0
+
+    def obeying(self, function: str | None = None) -> list[Activation]:
+        """Those of the graph, or of one of its functions, that obey."""
+        here = self.top if function is None else self.inside.get(function, ())
+        return [one for one in here if self.obeys(one)]
+
+    def obeys(self, activation: Activation) -> bool:
+        """Whether a rule acts on it."""
+        return self.which == "all" or activation.name in RELUS
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Type -> (how many, how many of these obey)."""
+        counts: dict[str, tuple[int, int]] = {}
+        for activation in (*self.top, *(one for inside in self.inside.values() for one in inside)):
+            seen, done = counts.get(activation.name, (0, 0))
+            counts[activation.name] = (seen + 1, done + self.obeys(activation))
+        return counts
+
+    @property
+    def patched(self) -> int:
+        """How many obey."""
+        return sum(done for _, done in self.counts.values())
+
+    @property
+    def left(self) -> dict[str, int]:
+        """Type -> how many stay as they are."""
+        return {name: seen - done for name, (seen, done) in self.counts.items() if seen > done}
+
+
+def find_all(graph: Graph, question: Question) -> Found:
+    """Every activation between the image and the score, in loops and branches too."""
+    path = question.path(graph)
+    top, gates = find(graph.nodes, path)
+    inside: dict[str, tuple[Activation, ...]] = {}
+    for name in functions_called([graph.nodes[one] for one in path], graph.functions):
+        nodes, results = graph.functions[name].nodes, graph.functions[name].results
+        below = descendants(nodes, [one for one, node in nodes.items() if node.op == ARGUMENT])
+        activations, more = find(nodes, below & ancestors(nodes, results))
+        inside[name], gates = tuple(activations), gates + more
+    return Found(question.activations, tuple(top), inside, gates)
+
+
 def find(nodes: Mapping[str, NodeDef], path: set[str]) -> tuple[list[Activation], int]:
     """All activations on the path, each once, and the number of gates (hard-swish, hard-sigmoid) among their ops."""
-    search = _Search(nodes, path, consumers(nodes))
+    search = _Search(nodes, path, _readers(nodes, path))
     gates = {name for name in sorted(path) if search.is_gate(name)}
     taken = set(gates)
     found = search.leaky(taken) + search.smooth(taken) + search.capped(taken)
@@ -57,9 +128,18 @@ def find(nodes: Mapping[str, NodeDef], path: set[str]) -> tuple[list[Activation]
             found.append(Activation("Relu", (Mark(name, "relu"),)))
         elif nodes[name].op == "Relu6":
             found.append(Activation("Relu6", (Mark(name, "relu6"),)))
-        elif search.floor(name) is not None:
-            found.append(Activation(nodes[name].op.removesuffix("V2"), (search.floor(name),)))
+        elif (floor := search.floor(name)) is not None:
+            found.append(Activation(nodes[name].op.removesuffix("V2"), (floor,)))
     return found, len(gates)
+
+
+def _readers(nodes: Mapping[str, NodeDef], path: set[str]) -> dict[str, list[str]]:
+    """Tensor -> the nodes on the path that read it."""
+    readers: dict[str, list[str]] = {}
+    for name, node in nodes.items():
+        for text in node.input if name in path else ():
+            readers.setdefault(text, []).append(name)
+    return readers
 
 
 @dataclass(frozen=True)
@@ -73,23 +153,26 @@ class _Search:
     def operands(self, name: str) -> tuple[int, str, float] | None:
         """(position of x, x, c) of a node that combines x on the path with a constant c."""
         inputs = self.nodes[name].input
-        for source, other in ((0, 1), (1, 0)):
-            if len(inputs) >= 2 and split(inputs[source])[0] in self.path:
+        for place, other in ((0, 1), (1, 0)):
+            if len(inputs) >= 2 and split(inputs[place])[0] in self.path:
                 value = scalar(self.nodes, inputs[other])
                 if value is not None:
-                    return source, inputs[source], value
+                    return place, inputs[place], value
         return None
 
     def maker(self, tensor: str) -> str:
-        """The node that makes a tensor, seen through Identity."""
+        """The name of the node that makes a tensor, seen through Identity."""
         return maker(self.nodes, tensor).name
 
-    def users(self, name: str) -> list[str]:
-        """The nodes on the path that read a node, seen through Identity."""
+    def input(self, name: str, index: int = 0) -> str:
+        """One of the tensors that a node reads."""
+        return source(self.nodes[name], index)
+
+    def users(self, tensor: str) -> list[str]:
+        """The nodes on the path that read a tensor, seen through Identity."""
         out: list[str] = []
-        for reader in self.readers.get(name, ()):
-            if reader in self.path:
-                out.extend(self.users(reader) if self.nodes[reader].op == "Identity" else [reader])
+        for reader in self.readers.get(tensor, ()):
+            out.extend(self.users(f"{reader}:0") if self.nodes[reader].op == "Identity" else [reader])
         return out
 
     def floor(self, name: str) -> Mark | None:
@@ -104,18 +187,18 @@ class _Search:
 
     def choice(self, name: str) -> tuple[int, str, str] | None:
         """(position of x, x, y) of a node that is x where x > 0 and y elsewhere."""
-        condition = self.nodes[self.maker(self.nodes[name].input[0])]
+        condition = maker(self.nodes, self.input(name))
         if condition.op not in COMPARISONS:
             return None
         above = COMPARISONS[condition.op]
-        x, other = condition.input[:2]
+        x, other = source(condition, 0), source(condition, 1)
         if scalar(self.nodes, x) == 0:
             above, x, other = not above, other, x
-        source = 1 if above else 2
-        yes, no = self.nodes[name].input[source], self.nodes[name].input[3 - source]
-        if scalar(self.nodes, other) != 0 or self.maker(yes) != self.maker(x):
+        place = 1 if above else 2
+        yes, no = self.input(name, place), self.input(name, 3 - place)
+        if scalar(self.nodes, other) != 0 or origin(self.nodes, yes) != origin(self.nodes, x):
             return None
-        return source, yes, no
+        return place, yes, no
 
     def cap(self, name: str) -> Mark | None:
         """Minimum(x, c) with c > 0."""
@@ -125,6 +208,7 @@ class _Search:
         return Mark(name, "cap", found[0], high=found[2]) if found and found[2] > 0 else None
 
     def relu(self, name: str) -> Mark | None:
+        """Relu, Relu6, or what `floor` finds."""
         if self.nodes[name].op == "Relu6":
             return Mark(name, "relu6", high=6.0)
         return Mark(name, "relu") if self.nodes[name].op == "Relu" else self.floor(name)
@@ -147,27 +231,27 @@ class _Search:
         """(x, c) when this node, with the ones below it, clips x to 0..c."""
         node = self.nodes[name]
         if node.op == "Relu6":
-            return node.input[0], 6.0
-        if node.op == "ClipByValue" and scalar(self.nodes, node.input[1]) == 0:
-            high = scalar(self.nodes, node.input[2])
-            return (node.input[0], high) if high else None
+            return self.input(name), 6.0
+        if node.op == "ClipByValue" and scalar(self.nodes, self.input(name, 1)) == 0:
+            high = scalar(self.nodes, self.input(name, 2))
+            return (self.input(name), high) if high else None
         for outer, inner in ((self.cap, self.relu), (self.relu, self.cap)):
             mark = outer(name)
             if mark is None:
                 continue
-            below = self.maker(node.input[mark.source])
+            below = self.maker(self.input(name, mark.source))
             under = inner(below) if below in self.path else None
             if under is not None:
-                return self.nodes[below].input[under.source], min(filter(None, (mark.high, under.high)))
+                return self.input(below, under.source), min(filter(None, (mark.high, under.high)))
         return None
 
     def capped(self, taken: set[str]) -> list[Activation]:
         """ReLUs with a cap other than Relu6: ClipByValue(x, 0, c), Minimum over ReLU, ReLU over Minimum."""
         found = []
         for name in sorted(self.path - taken):
-            node = self.nodes[name]
-            if node.op == "ClipByValue" and self.bounds(name):
-                found.append(Activation("CappedRelu", (Mark(name, "clip", high=self.bounds(name)[1]),)))
+            bounds = self.bounds(name) if self.nodes[name].op == "ClipByValue" else None
+            if bounds is not None:
+                found.append(Activation("CappedRelu", (Mark(name, "clip", high=bounds[1]),)))
                 taken.add(name)
                 continue
             group = self.capped_group(name, taken)
@@ -182,12 +266,14 @@ class _Search:
         if cap is None or name in taken:
             return []
         group = [cap]
-        below = self.maker(self.nodes[name].input[cap.source])
-        if below in self.path and below not in taken and self.relu(below):
-            group.insert(0, self.relu(below))
-        users = self.users(name)
-        if users and all(self.relu(user) and user not in taken for user in users):
-            group.extend(self.relu(user) for user in users)
+        below = self.maker(self.input(name, cap.source))
+        under = self.relu(below) if below in self.path and below not in taken else None
+        if under is not None:
+            group.insert(0, under)
+        users = self.users(f"{name}:0")
+        above = [mark for user in users if user not in taken and (mark := self.relu(user)) is not None]
+        if len(above) == len(users):
+            group.extend(above)
         return group if len(group) > 1 else []
 
     def leaky(self, taken: set[str]) -> list[Activation]:
@@ -196,81 +282,88 @@ class _Search:
         for name in sorted(self.path - taken):
             node = self.nodes[name]
             if node.op == "Maximum":
-                for small, x in ((node.input[0], node.input[1]), (node.input[1], node.input[0])):
+                first, second = self.input(name), self.input(name, 1)
+                for small, x in ((first, second), (second, first)):
                     if self.scaled(small, x):
                         found.append(Activation("LeakyRelu", entry=x, exit=f"{name}:0"))
                         taken.add(name)
                         break
-            elif node.op in SELECTS and self.choice(name):
-                activation = self.chosen(name)
-                if activation:
+            elif node.op in SELECTS or node.op == "Relu":
+                activation, parts = self.chosen(name) if node.op in SELECTS else self.parametric(name)
+                if activation is not None:
                     found.append(activation)
-                    taken.add(name)
-            elif node.op == "Relu" and self.folded(name):
-                found.append(self.folded(name))
-                taken.add(name)
-            elif node.op == "Relu" and self.nodes[self.maker(node.input[0])].op == "Neg":
-                activation = self.prelu(name)
-                if activation:
-                    taken.update(split(part)[0] for part in activation[1])
-                    found.append(activation[0])
+                    taken.update(parts)
         return found
 
-    def chosen(self, name: str) -> Activation | None:
+    def parametric(self, name: str) -> tuple[Activation | None, tuple[str, ...]]:
+        """PReLU around a ReLU, and the ReLUs that it is made of."""
+        activation = self.folded(name)
+        if activation is None and maker(self.nodes, self.input(name)).op == "Neg":
+            return self.prelu(name)
+        return activation, (name,)
+
+    def chosen(self, name: str) -> tuple[Activation | None, tuple[str, ...]]:
         """where(x > 0, x, y) with y = a x (leaky ReLU), y = alpha x with a learnt alpha (PReLU), y = a (exp(x) - 1) (ELU)."""
-        _, x, other = self.choice(name)
-        exit = f"{name}:0"
-        node = self.nodes[self.maker(other)]
+        choice = self.choice(name)
+        if choice is None:
+            return None, ()
+        _, x, other = choice
+        node = maker(self.nodes, other)
         if self.scaled(other, x):
-            return Activation("LeakyRelu", entry=x, exit=exit)
-        if node.op == "Mul" and x in node.input and any(split(text)[0] not in self.path for text in node.input):
-            return Activation("PRelu", entry=x, exit=exit)
-        return Activation("Elu", entry=x, exit=exit) if self.grown(other) == self.maker(x) else None
+            kind = "LeakyRelu"
+        elif node.op == "Mul" and x in node.input and any(split(text)[0] not in self.path for text in node.input):
+            kind = "PRelu"
+        elif self.grown(other) == origin(self.nodes, x):
+            kind = "Elu"
+        else:
+            return None, ()
+        return Activation(kind, entry=x, exit=f"{name}:0"), (name,)
 
     def grown(self, tensor: str) -> str | None:
-        """The maker of x in exp(x) - 1, which a constant may scale."""
-        node = self.nodes[self.maker(tensor)]
-        if node.op == "Mul" and self.operands(node.name):
-            node = self.nodes[self.maker(self.operands(node.name)[1])]
-        if node.op == "Sub" and scalar(self.nodes, node.input[1]) == 1:
-            node = self.nodes[self.maker(node.input[0])]
-            return self.maker(node.input[0]) if node.op == "Exp" else None
-        return self.maker(node.input[0]) if node.op == "Expm1" else None
+        """The x of exp(x) - 1, which a constant may scale."""
+        node = maker(self.nodes, tensor)
+        operands = self.operands(node.name) if node.op == "Mul" else None
+        if operands is not None:
+            node = maker(self.nodes, operands[1])
+        if node.op == "Sub" and scalar(self.nodes, source(node, 1)) == 1:
+            node = maker(self.nodes, source(node, 0))
+            return origin(self.nodes, source(node, 0)) if node.op == "Exp" else None
+        return origin(self.nodes, source(node, 0)) if node.op == "Expm1" else None
 
     def scaled(self, tensor: str, x: str) -> bool:
         """True when `tensor` is x times a constant between 0 and 1."""
-        node = self.nodes[self.maker(tensor)]
+        node = maker(self.nodes, tensor)
         if node.op != "Mul" or x not in node.input:
             return False
-        factor = scalar(self.nodes, node.input[1] if node.input[0] == x else node.input[0])
+        factor = scalar(self.nodes, source(node, 1 if source(node, 0) == x else 0))
         return factor is not None and 0 < factor < 1
 
     def folded(self, name: str) -> Activation | None:
         """relu(x) + alpha (x - |x|) / 2, as ONNX's PRelu is written."""
-        x = self.nodes[name].input[0]
-        folds = [user for user in self.users(self.maker(x)) if self.nodes[user].op == "Abs"]
-        steps = [user for fold in folds for user in self.users(fold) if self.nodes[user].op == "Sub"]
-        for total in self.users(name):
+        x = self.input(name)
+        folds = [user for user in self.users(origin(self.nodes, x)) if self.nodes[user].op == "Abs"]
+        steps = [user for fold in folds for user in self.users(f"{fold}:0") if self.nodes[user].op == "Sub"]
+        for total in self.users(f"{name}:0"):
             if self.nodes[total].op in ("Add", "AddV2") and any(self.reaches(step, total, 4) for step in steps):
                 return Activation("PRelu", entry=x, exit=f"{total}:0")
         return None
 
-    def prelu(self, negative: str) -> tuple[Activation, tuple[str, ...]] | None:
+    def prelu(self, negative: str) -> tuple[Activation | None, tuple[str, ...]]:
         """relu(x) - alpha * relu(-x), from the node of its second ReLU."""
-        x = self.nodes[self.maker(self.nodes[negative].input[0])].input[0]
-        for positive in self.users(self.maker(x)):
+        x = source(maker(self.nodes, self.input(negative)), 0)
+        for positive in self.users(origin(self.nodes, x)):
             if self.nodes[positive].op != "Relu" or positive == negative:
                 continue
-            for total in self.users(positive):
+            for total in self.users(f"{positive}:0"):
                 if self.nodes[total].op in ("Add", "AddV2", "Sub") and self.reaches(negative, total, 4):
                     return Activation("PRelu", entry=x, exit=f"{total}:0"), (positive, negative)
-        return None
+        return None, ()
 
     def reaches(self, start: str, end: str, steps: int) -> bool:
         """True when `end` reads `start` through at most `steps` multiplications or negations."""
         names = {start}
         for _ in range(steps):
-            names = {user for name in names for user in self.users(name)}
+            names = {user for name in names for user in self.users(f"{name}:0")}
             if end in names:
                 return True
             names = {name for name in names if self.nodes[name].op in ("Mul", "Neg")}
@@ -282,11 +375,11 @@ class _Search:
         for name in sorted(self.path - taken):
             node = self.nodes[name]
             if node.op in SMOOTH_OPS:
-                found.append(Activation(SMOOTH_OPS[node.op], entry=node.input[0], exit=f"{name}:0"))
-            elif sigmoid_of(self.nodes, name):
-                found.extend(self.product("Silu", name, sigmoid_of(self.nodes, name)))
-            elif node.op in ("RealDiv", "Div") and one_plus_exp_minus(self.nodes, node.input[1]):
-                found.extend(self.quotient(name, one_plus_exp_minus(self.nodes, node.input[1])))
+                found.append(Activation(SMOOTH_OPS[node.op], entry=self.input(name), exit=f"{name}:0"))
+            elif x := sigmoid_of(self.nodes, name):
+                found.extend(self.product("Silu", name, x))
+            elif node.op in ("RealDiv", "Div") and (x := one_plus_exp_minus(self.nodes, self.input(name, 1))):
+                found.extend(self.quotient(name, x))
             elif node.op in ("Erf", "Erfc", "Tanh"):
                 found.extend(self.gelu(name))
         return found
@@ -295,27 +388,27 @@ class _Search:
         """x tanh(softplus(x)); its softplus is no activation of its own."""
         found = []
         for name in sorted(self.path - taken):
-            below = self.maker(self.nodes[name].input[0]) if self.nodes[name].op == "Tanh" else name
+            below = self.maker(self.input(name)) if self.nodes[name].op == "Tanh" else name
             if self.nodes[below].op == "Softplus" and below != name:
-                activations = self.product("Mish", name, self.nodes[below].input[0])
+                activations = self.product("Mish", name, self.input(below))
                 taken.update([name, below] if activations else [])
                 found.extend(activations)
         return found
 
     def quotient(self, name: str, x: str) -> list[Activation]:
         """x / (1 + exp(-x))."""
-        entry = self.nodes[name].input[0]
+        entry = self.input(name)
         return [Activation("Silu", entry=entry, exit=f"{name}:0")] if entry in self.sources(x) else []
 
     def sources(self, x: str) -> set[str]:
         """x, and what it was scaled from."""
-        below = self.nodes[self.maker(x)]
+        below = maker(self.nodes, x)
         return {x, *below.input} if below.op == "Mul" else {x}
 
     def product(self, label: str, factor: str, x: str) -> list[Activation]:
         """x * factor(x), the factor's input perhaps scaled by a constant."""
         sources = self.sources(x)
-        for user in self.users(factor):
+        for user in self.users(f"{factor}:0"):
             node = self.nodes[user]
             if node.op == "Mul" and sources & set(node.input):
                 entry = next(tensor for tensor in node.input if tensor in sources)
@@ -324,10 +417,10 @@ class _Search:
 
     def gelu(self, name: str) -> list[Activation]:
         """x/2 (1 + erf(x / sqrt 2)) or its tanh form: the product above the error function that x enters too."""
-        below = self.chain(self.nodes[name].input[0])
+        below = self.chain(self.input(name))
         climb, found = name, []
         for _ in range(4):
-            users = self.users(climb)
+            users = self.users(f"{climb}:0")
             if len(users) != 1 or self.nodes[users[0]].op not in ("Add", "AddV2", "Sub", "Mul"):
                 break
             climb = users[0]
@@ -340,17 +433,16 @@ class _Search:
 
     def chain(self, tensor: str) -> list[str]:
         """A tensor and those below it through constant factors, negations and the cubic term of GELU."""
-        found = [tensor]
-        for _ in range(8):
-            node = self.nodes[split(tensor)[0]]
-            if node.op in ("Neg", "Identity"):
-                tensor = node.input[0]
-            elif node.op in ("Mul", "RealDiv", "AddV2", "Add"):
-                constant_operand = self.operands(node.name)
-                if constant_operand is None and node.op in ("Mul", "RealDiv"):
-                    break
-                tensor = constant_operand[1] if constant_operand else node.input[0]
-            else:
-                break
-            found.append(tensor)
-        return found
+        return list(walk(tensor, self.below, 8))
+
+    def below(self, tensor: str) -> str | None:
+        """One link of `chain`."""
+        node = node_of(self.nodes, tensor)
+        if node.op in ("Neg", "Identity"):
+            return source(node, 0)
+        if node.op not in ("Mul", "RealDiv", "AddV2", "Add"):
+            return None
+        operands = self.operands(node.name)
+        if operands is None:
+            return None if node.op in ("Mul", "RealDiv") else source(node, 0)
+        return operands[1]

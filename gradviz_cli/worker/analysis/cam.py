@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tensorflow as tf
+from collections.abc import Mapping, Sequence
 
 from gradviz_cli.process.protocol import CamLayer
-from gradviz_cli.worker.graph.graph import split
-from gradviz_cli.worker.graph.question import Reading, static_tensor
+from gradviz_cli.worker.graph.graph import Circle, Graph, data_inputs, split, topological
+from gradviz_cli.worker.graph.question import Question, static_tensors
 
 # What a class activation map is taken from: feature maps, not the steps between them.
 FEATURE_OPS = frozenset(
@@ -35,25 +35,26 @@ FEATURE_OPS = frozenset(
 PRIME = 2**61 - 1
 
 
-def cam_layers(found: Reading) -> list[CamLayer]:
+def cam_layers(graph: Graph, question: Question) -> list[CamLayer]:
     """Feature maps that everything on the way from image to score passes, from the image on: each may carry a CAM."""
-    nodes = found.flat.nodes
-    path = found.path
-    order = _topological(nodes, path)
-    if order is None:
+    nodes, path = graph.nodes, question.path(graph)
+    sources = {name: [one for text in data_inputs(nodes[name]) if (one := split(text)[0]) in path] for name in path}
+    try:
+        order = topological(sources)
+    except Circle:  # a loop that is no function
         return []
-    before = _paths(order, {name: _inputs(nodes, name, path) for name in order}, split(found.fed)[0])
-    readers = {name: [] for name in order}
+    before = _paths(order, sources, split(question.fed(graph))[0])
+    readers: dict[str, list[str]] = {name: [] for name in order}
     for name in order:
-        for source in _inputs(nodes, name, path):
-            readers[source].append(name)
-    after = _paths(order[::-1], readers, split(found.score)[0])
-    total = before.get(split(found.score)[0], 0)
+        for one in sources[name]:
+            readers[one].append(name)
+    score = split(graph.score)[0]
+    after = _paths(order[::-1], readers, score)
+    total = before.get(score, 0)
     every = [name for name in order if nodes[name].op in FEATURE_OPS and before[name] * after[name] % PRIME == total]
     if not every or not total:
         return []
-    tensors = static_tensor(found.flat, *[f"{name}:0" for name in every])
-    tensors = [tensors] if isinstance(tensors, tf.Tensor) else tensors
+    tensors = static_tensors(graph, *[f"{name}:0" for name in every])
     return [
         CamLayer(f"{name}:0", nodes[name].op, tuple(tensor.shape))
         for name, tensor in zip(every, tensors, strict=True)
@@ -61,30 +62,7 @@ def cam_layers(found: Reading) -> list[CamLayer]:
     ]
 
 
-def _inputs(nodes, name: str, path: set[str]) -> list[str]:
-    sources = [split(text)[0] for text in nodes[name].input if not text.startswith("^")]
-    return [source for source in sources if source in path]
-
-
-def _topological(nodes, path: set[str]) -> list[str] | None:
-    """The path's nodes, each after what it reads; None where loops make that impossible."""
-    missing = {name: len(_inputs(nodes, name, path)) for name in path}
-    readers: dict[str, list[str]] = {name: [] for name in path}
-    for name in path:
-        for source in _inputs(nodes, name, path):
-            readers[source].append(name)
-    ready, order = sorted(name for name, count in missing.items() if count == 0), []
-    while ready:
-        name = ready.pop()
-        order.append(name)
-        for reader in readers[name]:
-            missing[reader] -= 1
-            if missing[reader] == 0:
-                ready.append(reader)
-    return order if len(order) == len(path) else None
-
-
-def _paths(order: list[str], sources: dict[str, list[str]], start: str) -> dict[str, int]:
+def _paths(order: Sequence[str], sources: Mapping[str, Sequence[str]], start: str) -> dict[str, int]:
     """Number of ways from `start` to each node, modulo PRIME."""
     ways: dict[str, int] = {}
     for name in order:

@@ -77,9 +77,9 @@ class Entry:
         axes = LAYOUTS[self.layout]
         if self.encoding != "pixels":
             return tf.TensorSpec([self.batch] if "N" in axes else [], tf.string)
-        sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
         if self.layout.startswith("flat"):
-            return tf.TensorSpec([self.batch, math.prod(sizes[axis] for axis in "HWC")], dtype)
+            return tf.TensorSpec([self.batch, self.size[0] * self.size[1] * self.channels], dtype)
+        sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
         return tf.TensorSpec([sizes[axis] for axis in axes], dtype)
 
     def from_model(self, gradients: np.ndarray) -> np.ndarray:
@@ -88,8 +88,8 @@ class Entry:
         if self.encoding != "pixels":
             return gradients if gradients.ndim == 4 else gradients[None]
         if self.layout.startswith("flat"):
-            sizes = {"N": len(gradients), "H": self.size[0], "W": self.size[1], "C": self.channels}
-            gradients = gradients.reshape([sizes[axis] for axis in axes])
+            counts = {"N": len(gradients), "H": self.size[0], "W": self.size[1], "C": self.channels}
+            gradients = gradients.reshape([counts[axis] for axis in axes])
         back = np.transpose(gradients, [axes.index(axis) for axis in "NHWC" if axis in axes])
         back = back if "N" in axes else back[None]
         return back if "C" in axes else back[..., None]
@@ -178,20 +178,18 @@ def _size(key: str, found: tuple[int, int], asked: tuple[int, int] | None) -> tu
         return asked, None
     if min(found) > 0:
         return found, None
-    guess = tuple(known if known > 0 else usual for known, usual in zip(found, USUAL_SIZE, strict=True))
+    height, width = (known if known > 0 else usual for known, usual in zip(found, USUAL_SIZE, strict=True))
     warning = (
-        f"the model leaves the size of its input {key} open, {guess[0]}x{guess[1]} is taken; "
-        f"settle it with --input-size HxW"
+        f"the model leaves the size of its input {key} open, {height}x{width} is taken; settle it with --input-size HxW"
     )
-    return guess, warning
+    return (height, width), warning
 
 
 def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] | None) -> Entry:
     """[N, H*W*C]: a square of one or three channels, unless --input-size says which rectangle."""
     if len(shape) != 2:
         raise UsageError(f"--layout {layout}: the input {key} has shape {_text(shape)}", "a flat layout has two axes")
-    batch, length = shape
-    batch = None if batch < 0 else batch
+    batch, length = shape[0] if shape[0] >= 0 else None, shape[1]
     if asked is not None:
         channels, rest = divmod(length, asked[0] * asked[1])
         if length < 0:

@@ -5,7 +5,7 @@ connection, runs code from outside the graph, or changes what another part of th
 
 * operations without an output, such as Assert, AssignVariableOp or a table's initialisation: nothing that is explained
   depends on one, since control inputs are dropped;
-* calls (PartitionedCall) and variables (VarHandleOp, VariableV2): `expand` replaces all of them, so one that is left
+* calls (PartitionedCall) and variables (VarHandleOp, VariableV2): `inline` replaces all of them, so one that is left
   would be a mistake of ours;
 * tables made in the graph (MutableHashTableV2): they would be empty and give wrong numbers in silence.
 
@@ -22,14 +22,13 @@ import resource
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
 from importlib import resources
 
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelRefused
-from gradviz_cli.worker.graph.graph import MAX_NODES, Flat
+from gradviz_cli.worker.graph.graph import MAX_NODES, Circle, Graph, called_by, topological
 from gradviz_cli.worker.graph.tf_private import op_def
 
 # Names are made of layers' names; one of megabytes is made to fill terminals and logs.
@@ -55,19 +54,19 @@ def allowed_ops() -> frozenset[str]:
     return frozenset(op for ops in groups.values() for op in ops)
 
 
-def refused_ops(flat: Flat, allow: Iterable[str] = ()) -> dict[str, str]:
+def refused_ops(graph: Graph, allow: Iterable[str] = ()) -> dict[str, str]:
     """Op -> a node that has it, for every operation outside the allowed set."""
     allowed = allowed_ops() | frozenset(allow)
-    return {op: node for op, node in sorted(flat.ops().items()) if op not in allowed}
+    return {op: node for op, node in sorted(graph.ops().items()) if op not in allowed}
 
 
-def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:
+def judge(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
     """Raise ModelRefused when the explained part of the model holds an operation outside the allowed set.
 
     Sizes that no real model has are refused too, whoever is trusted.
     """
-    _insist_on_size(flat)
-    refused = refused_ops(flat, allow)
+    _check_size(graph)
+    refused = refused_ops(graph, allow)
     unknown = next(((op, node) for op, node in refused.items() if op_def(op) is None), None)
     if unknown:
         op, node = unknown
@@ -79,27 +78,27 @@ def judge(flat: Flat, allow: Iterable[str] = (), trust: bool = False) -> None:
             f"the model needs op {op} (node {node}){others}, which gradviz does not let run",
             f"if you trust the model's source: --allow-op {op}, or --trust-model for all",
         )
-    if EXPANDING & set(flat.ops()):
-        _insist_on_room(flat)
+    if EXPANDING & set(graph.ops()):
+        _check_room(graph)
 
 
-def _insist_on_size(flat: Flat) -> None:
+def _check_size(graph: Graph) -> None:
     remedy = "this looks built to exhaust a reader; export the model again from its source"
-    names = (name for nodes in (flat.nodes, *(body.nodes for body in flat.bodies.values())) for name in nodes)
+    names = (
+        name for nodes in (graph.nodes, *(function.nodes for function in graph.functions.values())) for name in nodes
+    )
     longest = max(map(len, names), default=0)
     if longest > MAX_NAME:
         raise ModelRefused(f"a name in the graph has {longest} characters", remedy)
     try:
-        count = _written_out(flat)
-    except CycleError as error:
-        raise ModelRefused(
-            f"the function {error.args[1][0]} calls itself", "export the model without recursion"
-        ) from error
+        count = _written_out(graph)
+    except Circle as error:
+        raise ModelRefused(f"the function {error.name} calls itself", "export the model without recursion") from error
     if count > MAX_NODES:
         raise ModelRefused(f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy)
 
 
-def _insist_on_room(flat: Flat) -> None:
+def _check_room(graph: Graph) -> None:
     """Refuse a tensor that alone is larger than this process's memory, where its shape says so before anything runs.
 
     TensorFlow would try for ten seconds, and once more at every stage.
@@ -107,12 +106,12 @@ def _insist_on_room(flat: Flat) -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     if limit == resource.RLIM_INFINITY:
         return
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default() as built:
         try:
-            tf.graph_util.import_graph_def(flat.graph_def(), name="")
+            tf.graph_util.import_graph_def(graph.graph_def(), name="")
         except (ValueError, TypeError, tf.errors.OpError):  # said better by whoever builds the gradient
             return
-    for op in graph.get_operations():
+    for op in built.get_operations():
         for tensor in op.outputs:
             size = (
                 tensor.dtype.size * math.prod(1 if n is None else n for n in tensor.shape.as_list())
@@ -126,23 +125,19 @@ def _insist_on_room(flat: Flat) -> None:
                 )
 
 
-def _written_out(flat: Flat) -> int:
-    """Operations when each call of a loop or branch body is written out, as TensorFlow does before it runs them."""
-    calls = {name: Counter(_called(body.nodes.values())) for name, body in flat.bodies.items()}
+def _written_out(graph: Graph) -> int:
+    """Operations when each call of a loop or branch is written out, as TensorFlow does before it runs them."""
+    calls = {name: _calls(function.nodes.values()) for name, function in graph.functions.items()}
     sizes: dict[str, int] = {}
-    for name in TopologicalSorter(calls).static_order():  # what is called comes first
-        if name in calls:
-            sizes[name] = len(flat.bodies[name].nodes) + _total(calls[name], sizes)
-    return len(flat.nodes) + _total(Counter(_called(flat.nodes.values())), sizes)
+    for name in topological({name: list(called) for name, called in calls.items()}):  # what is called comes first
+        sizes[name] = len(graph.functions[name].nodes) + _total(calls[name], sizes)
+    return len(graph.nodes) + _total(_calls(graph.nodes.values()), sizes)
+
+
+def _calls(nodes: Iterable[NodeDef]) -> Counter[str]:
+    """Function -> how often these nodes call it."""
+    return Counter(name for node in nodes for name in called_by(node))
 
 
 def _total(calls: Counter[str], sizes: dict[str, int]) -> int:
     return sum(count * sizes.get(name, 0) for name, count in calls.items())
-
-
-def _called(nodes: Iterable[NodeDef]) -> Iterable[str]:
-    for node in nodes:
-        for value in node.attr.values():
-            if value.HasField("func"):
-                yield value.func.name
-            yield from (function.name for function in value.list.func)

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Flat, consumers, split
+from gradviz_cli.worker.graph.graph import Graph, consumers, source, split
 from gradviz_cli.worker.graph.match import SHAPE_OPS, constant
+from gradviz_cli.worker.graph.question import Question
 
 # Many more ways than this from the image to the first layer are no preprocessing.
 MAX_STEPS = 200
+# Numbers that an image is scaled or shifted by: one, or one for each channel.
+MAX_CHANNELS = 16
+SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
 MOVING_OPS = frozenset(
     ["Cast", "Transpose", "ResizeBilinear", "ResizeBicubic", "ResizeArea", "ResizeNearestNeighbor", "Pad", "MirrorPad"]
     + ["StridedSlice", "ReverseV2", "Split", "SplitV", "Unpack", "Pack", "ConcatV2", "GatherV2"]
 )
 
 
-def found_preprocess(flat: Flat, image: str, path: Collection[str], weights: Mapping[str, np.ndarray]) -> str | None:
+@dataclass(frozen=True)
+class _Start:
+    """The graph around the image: who reads whom, what lies on the way to the score, and the small weights."""
+
+    graph: Graph
+    path: set[str]
+    readers: Mapping[str, list[str]]
+    weights: Mapping[str, np.ndarray]
+
+
+def recognised_range(graph: Graph, question: Question) -> str | None:
     """The range that the graph's own first steps expect, or None when it does not rescale.
 
     Follows the image through multiplications and additions of constants (Rescaling, Normalization, `x / 127.5 - 1`)
     and asks which range of pixels these steps bring near to zero mean and unit size.
     """
-    ends = list(_affine_ends(flat, split(image)[0], path, weights))
+    start = _Start(graph, question.path(graph), consumers(graph.nodes), _small_weights(graph))
+    ends = list(_affine_ends(start, split(question.fed(graph))[0]))
     if not ends or not all(steps for _, _, steps in ends):
         return None
     scales = np.concatenate([np.broadcast_to(scale, 3) for scale, _, _ in ends])
@@ -37,18 +53,28 @@ def found_preprocess(flat: Flat, image: str, path: Collection[str], weights: Map
     return "raw" if centred else None
 
 
-def _affine_ends(flat: Flat, image: str, path: Collection[str], weights: Mapping[str, np.ndarray]):
+def _small_weights(graph: Graph) -> dict[str, np.ndarray]:
+    values = {name: graph.values[variable] for name, variable in graph.weights.items()}
+    return {
+        name: value.numpy()
+        for name, value in values.items()
+        if value.dtype.is_floating and value.shape.num_elements() <= MAX_CHANNELS
+    }
+
+
+Factor = float | np.ndarray  # for all channels, or one each
+
+
+def _affine_ends(start: _Start, image: str) -> Iterator[tuple[Factor, Factor, int]]:
     """(scale, offset, number of steps) where the leading steps end, once for each way that the pixels go."""
-    readers = consumers(flat.nodes)
-    todo, seen = [(image, 1.0, 0.0, 0)], set()
+    nodes = start.graph.nodes
+    todo: list[tuple[str, Factor, Factor, int]] = [(image, 1.0, 0.0, 0)]
+    seen: set[str] = set()
     while todo and len(seen) < MAX_STEPS:
         name, scale, offset, steps = todo.pop()
-        found = {reader for reader in readers.get(name, ()) if reader in path} - seen
-        found = [
-            flat.nodes[reader] for reader in found if flat.nodes[reader].op not in ("Shape", "ShapeN", "Size", "Rank")
-        ]
-        for node in found:
-            step = ("Mul", 1.0) if _hands_on(node) else _affine(flat, node, weights)
+        ahead = {reader for reader in start.readers.get(name, ()) if reader in start.path} - seen
+        for node in (nodes[reader] for reader in ahead if nodes[reader].op not in SIZES):
+            step = ("Mul", 1.0) if _hands_on(node) else _affine(start, node)
             if step is None:
                 yield scale, offset, steps
                 continue
@@ -64,31 +90,33 @@ def _hands_on(node: NodeDef) -> bool:
     return node.op in SHAPE_OPS or node.op in MOVING_OPS
 
 
-def _affine(flat: Flat, node: NodeDef, weights: Mapping[str, np.ndarray]):
+def _affine(start: _Start, node: NodeDef) -> tuple[str, Factor] | None:
+    """("Mul" or "Add", by what) of a node that scales or shifts what it reads."""
     if node.op not in ("Mul", "RealDiv", "Div", "Sub", "Add", "AddV2", "BiasAdd") or len(node.input) != 2:
         return None
-    values = [_known(flat, text, weights) for text in node.input]
-    if (values[0] is None) == (values[1] is None):
+    first, second = (_known(start, text) for text in node.input)
+    if (first is None) == (second is None):
         return None
-    value = values[0] if values[1] is None else values[1]
-    if value.dtype.kind not in "fiu" or value.size not in (1, 3) and value.size > 16:
+    value = first if second is None else second
+    if value is None or value.dtype.kind not in "fiu" or value.size not in (1, 3) and value.size > MAX_CHANNELS:
         return None
     value = value.astype(np.float64).reshape(-1)
     if node.op in ("RealDiv", "Div"):
-        return None if values[1] is None else ("Mul", 1 / np.where(value == 0, 1, value))
+        return None if second is None else ("Mul", 1 / np.where(value == 0, 1, value))
     if node.op == "Sub":
-        return ("Add", -value) if values[1] is not None else None
+        return ("Add", -value) if second is not None else None
     return ("Mul" if node.op == "Mul" else "Add", value)
 
 
-def _known(flat: Flat, tensor: str, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def _known(start: _Start, tensor: str) -> np.ndarray | None:
     """A constant or a small weight, seen through reshapes and the square root of a Normalization layer."""
-    name = split(tensor)[0]
-    node = flat.nodes[name]
-    if node.op in ("Sqrt", "Rsqrt", "Maximum", "Reshape", "Cast", "Identity"):
-        values = [_known(flat, text, weights) for text in node.input[: 2 if node.op == "Maximum" else 1]]
-        if any(value is None for value in values):
-            return None
-        functions = {"Sqrt": np.sqrt, "Rsqrt": lambda v: 1 / np.sqrt(v), "Maximum": np.maximum}
-        return functions.get(node.op, lambda v: v)(*values)
-    return weights.get(name, constant(flat.nodes, tensor))
+    node = start.graph.node(tensor)
+    if node.op == "Maximum":
+        one, other = (_known(start, source(node, index)) for index in (0, 1))
+        return None if one is None or other is None else np.maximum(one, other)
+    if node.op in ("Sqrt", "Rsqrt", "Reshape", "Cast", "Identity"):
+        value = _known(start, source(node, 0))
+        if value is None or node.op not in ("Sqrt", "Rsqrt"):
+            return value
+        return np.sqrt(value) if node.op == "Sqrt" else 1 / np.sqrt(value)
+    return start.weights.get(node.name, constant(start.graph.nodes, tensor))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.process.protocol import InputFacts
-from gradviz_cli.worker.graph.graph import Flat, ancestors, descendants, split
+from gradviz_cli.worker.graph.graph import Graph, ancestors, descendants, split
 
 
 @dataclass(frozen=True)
@@ -44,33 +43,50 @@ def describe(tensor: Tensor) -> str:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A SavedModel narrowed down to one question: this image, that score. Data only; no weight is read yet."""
+class Question:
+    """One question to a SavedModel, as it was settled. The tensors that answer it are the graph's: `outputs`, `feeds`.
 
-    meta: MetaGraphDef
+    Attributes
+    ----------
+    signature, why : str
+        The signature that was chosen, and why this one.
+    image, output : Tensor
+        What is fed and what is explained, as the signature (or the user) names them.
+    channel : int or None
+        The channel of a hidden layer that is explained.
+    bypassed : str or None
+        The softmax or sigmoid that the score is taken from before; None where the output itself is the score.
+    others : tuple of Tensor
+        The other inputs that the score needs.
+    unfed : tuple of Tensor
+        Placeholders that the score needs and no signature names.
+    activations : str
+        Which activations obey the rule: `relu` or `all`.
+    warnings : tuple of str
+    """
+
     signature: str
     why: str
     image: Tensor
     output: Tensor
-    flat: Flat
-    fed: str
-    end: str
-    score: str
-    bypassed: str | None
-    channel: int | None
-    others: tuple[Tensor, ...]
-    unfed: tuple[Tensor, ...]
-    warnings: tuple[str, ...]
+    channel: int | None = None
+    bypassed: str | None = None
+    others: tuple[Tensor, ...] = ()
+    unfed: tuple[Tensor, ...] = ()
+    activations: str = "relu"
+    warnings: tuple[str, ...] = ()
 
-    @property
-    def path(self) -> set[str]:
+    def fed(self, graph: Graph) -> str:
+        """The placeholder of the image, as a tensor."""
+        return f"{graph.feeds[self.image.name]}:0"
+
+    def path(self, graph: Graph) -> set[str]:
         """The nodes between the image and the score."""
-        below = descendants(self.flat.nodes, [split(self.fed)[0]])
-        return below & ancestors(self.flat.nodes, [self.score])
+        below = descendants(graph.nodes, [split(self.fed(graph))[0]])
+        return below & ancestors(graph.nodes, [graph.score])
 
 
-def static_tensor(flat: Flat, *names: str) -> tf.Tensor:
-    """A symbolic tensor with the dtype and shape that TensorFlow infers; nothing is computed."""
+def static_tensors(graph: Graph, *tensors: str) -> list[tf.Tensor]:
+    """Symbolic tensors with the dtypes and shapes that TensorFlow infers; nothing is computed."""
     with tf.Graph().as_default():
-        found = tf.graph_util.import_graph_def(flat.graph_def(), return_elements=list(names), name="")
-    return found[0] if len(names) == 1 else found
+        return tf.graph_util.import_graph_def(graph.graph_def(), return_elements=list(tensors), name="")

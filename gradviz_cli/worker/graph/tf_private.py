@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 
@@ -10,13 +13,24 @@ from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.python.eager import context
 
 # The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
-# bodies name tensors, into the "node:i" of a flat graph: without it no function could be inlined.
+# bodies name tensors, into the "node:i" of a graph, and for the attributes that saved graphs leave out: without it no
+# function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
 from tensorflow.python.framework import op_def_registry
 
 
 def op_def(op: str) -> OpDef | None:
     """The definition of a registered operation, None when this TensorFlow knows none of that name."""
     return op_def_registry.get(op)
+
+
+@cache
+def default(op: str, attribute: str) -> AttrValue | None:
+    """What an attribute of an operation is where a graph leaves it out; None where it must be said."""
+    definition = op_def(op)
+    for declared in definition.attr if definition is not None else ():
+        if declared.name == attribute and declared.HasField("default_value"):
+            return declared.default_value
+    return None
 
 
 def make_known(function: FunctionDef) -> None:

@@ -1,4 +1,8 @@
-"""Batch norm folded into the convolution or matrix product before it."""
+"""Batch norm folded into the convolution or matrix product before it.
+
+A batch norm in inference is y = x s + t with one s and t a channel. Behind a convolution, s belongs into the kernel
+(Jacob et al. 2017, arXiv:1712.05877, section 3.2) and t into the bias: the same sums, rounded at other places.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Flat, consumers, placeholder, split
+from gradviz_cli.worker.graph.graph import (
+    Graph,
+    attribute,
+    consumers,
+    copied,
+    literal,
+    placeholder,
+    source,
+    split,
+)
+from gradviz_cli.worker.graph.question import Question
 
-Values = Mapping[str, tf.Tensor]
 KERNELS = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul"})
+NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 
 
 @dataclass(frozen=True)
@@ -26,80 +39,76 @@ class _Affine:
     scaled: bool
 
 
-def _scales_into_kernels(flat: Flat, values: Values, kept: frozenset[str]) -> tuple[Flat, Values]:
-    nodes, weights, known = dict(flat.nodes), dict(flat.weights), dict(values)
-    readers = consumers(flat.nodes)
-    for name, node in flat.nodes.items():
-        if node.op not in KERNELS or not _channels_last(node):
+def batch_norm(graph: Graph, question: Question) -> Graph:
+    """The graph with each batch norm, and what else scales or shifts channels, in the kernel and bias before it."""
+    kept = {split(tensor)[0] for tensor in graph.outputs}
+    nodes, weights, values = dict(graph.nodes), dict(graph.weights), dict(graph.values)
+    readers = consumers(graph.nodes)
+    for name, node in graph.nodes.items():
+        kernel = _known(graph, source(node, 1)) if node.op in KERNELS and _channels_last(node) else None
+        if kernel is None or kernel.dtype != np.float32:
             continue
-        kernel = _known(flat, values, node.input[1])
-        affine = _follow(flat, values, readers, kept, name, kernel)
-        if affine is None or not affine.scaled:
+        affine = _follow(graph, readers, kept, name, kernel)
+        if not affine.scaled:
             continue
-        dtype = tf.dtypes.as_dtype(node.attr["T"].type)
-        for part, value in (("kernel", _scaled(node.op, kernel, affine.scale)), ("bias", affine.shift)):
+        new_weights = {"kernel": _scaled(node.op, kernel, affine.scale), "bias": affine.shift.astype(np.float32)}
+        for part, value in new_weights.items():
             new = f"{name}/gradviz_{part}"
-            known[f"folded/{new}"] = tf.cast(tf.constant(value, tf.float32), dtype)
             weights[new] = f"folded/{new}"
-            nodes[new] = placeholder(new, dtype.as_datatype_enum, known[f"folded/{new}"].shape.as_proto())
-        nodes[f"{name}/gradviz_folded"] = _with_kernel(node, name)
-        nodes[affine.last] = _bias_add(affine.last, f"{name}/gradviz_folded:0", f"{name}/gradviz_bias:0", dtype)
-    return replace(flat, nodes=nodes, weights=weights).pruned(flat.outputs), known
-
-
-def _attribute(node: NodeDef, name: str) -> AttrValue:
-    """One that may be missing; asking the message itself for it would write an empty one into it."""
-    return node.attr.get(name, AttrValue())
+            values[weights[new]] = tf.constant(value)
+            nodes[new] = placeholder(new, tf.float32.as_datatype_enum, values[weights[new]].shape.as_proto())
+        folded = f"{name}/gradviz_folded"
+        nodes[folded] = copied(node, folded, [source(node, 0), f"{name}/gradviz_kernel:0"])
+        nodes[affine.last] = _bias_add(affine.last, f"{folded}:0", f"{name}/gradviz_bias:0")
+    return replace(graph, nodes=nodes, weights=weights, values=values).pruned(graph.outputs)
 
 
 def _channels_last(node: NodeDef) -> bool:
     if node.op == "MatMul":
-        return not _attribute(node, "transpose_b").b and not _attribute(node, "transpose_a").b
-    return _attribute(node, "data_format").s in (b"", b"NHWC") and tf.dtypes.as_dtype(node.attr["T"].type) in (
-        tf.float32,
-    )
+        return not attribute(node, "transpose_b").b and not attribute(node, "transpose_a").b
+    return attribute(node, "data_format").s == b"NHWC" and attribute(node, "T").type == tf.float32.as_datatype_enum
 
 
-def _known(flat: Flat, values: Values, tensor: str) -> np.ndarray | None:
+def _known(graph: Graph, tensor: str) -> np.ndarray | None:
+    """The value of a weight or constant."""
     name = split(tensor)[0]
-    if name in flat.weights:
-        return values[flat.weights[name]].numpy()
-    node = flat.nodes[name]
-    return tf.make_ndarray(node.attr["value"].tensor) if node.op == "Const" else None
+    if name in graph.weights:
+        return graph.values[graph.weights[name]].numpy()
+    node = graph.node(tensor)
+    return literal(node) if node.op == "Const" else None
 
 
-def _follow(flat, values, readers, kept, name: str, kernel: np.ndarray | None) -> _Affine | None:
+def _follow(graph: Graph, readers: Mapping[str, list[str]], kept: set[str], name: str, kernel: np.ndarray) -> _Affine:
     """What the nodes behind a kernel, each the only reader of the last, do to its channels."""
-    if kernel is None or kernel.dtype != np.float32:
-        return None
-    channels = kernel.shape[-1] * (kernel.shape[-2] if flat.nodes[name].op == "DepthwiseConv2dNative" else 1)
+    channels = kernel.shape[-1] * (kernel.shape[-2] if graph.nodes[name].op == "DepthwiseConv2dNative" else 1)
     scale, shift, scaled, last = np.ones(channels), np.zeros(channels), False, name
     while last not in kept:
         following = set(readers.get(last, ()))
         if len(following) != 1:
             break
-        step = _step(flat, values, flat.nodes[next(iter(following))], last, channels)
+        (reader,) = following
+        step = _step(graph, graph.nodes[reader], f"{last}:0", channels)
         if step is None:
             break
         factor, addend = step
         scale, shift = scale * factor, shift * factor + addend
         scaled = scaled or not np.all(factor == 1)
-        last = next(iter(following))
-    return None if last == name else _Affine(scale, shift, last, scaled)
+        last = reader
+    return _Affine(scale, shift, last, scaled)
 
 
-def _step(flat: Flat, values: Values, node: NodeDef, source: str, channels: int):
-    """(factor, addend) per channel of one node that reads `source`; None when it is anything else."""
-    if node.op in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"):
-        return _batch_norm(flat, values, node, source)
+def _step(graph: Graph, node: NodeDef, tensor: str, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(factor, addend) per channel of one node that reads `tensor`; None when it is anything else."""
+    if node.op in NORMS:
+        return _batch_norm(graph, node, tensor)
     if node.op not in ("BiasAdd", "Add", "AddV2", "Sub", "Mul") or len(node.input) != 2:
         return None
-    if _attribute(node, "data_format").s == b"NCHW" or node.input[0] == node.input[1]:
+    if node.op == "BiasAdd" and attribute(node, "data_format").s == b"NCHW":
         return None
-    if f"{source}:0" not in node.input:
+    if node.input[0] == node.input[1] or tensor not in node.input:
         return None
-    first = node.input[0] == f"{source}:0"
-    value = _known(flat, values, node.input[1 if first else 0])
+    first = node.input[0] == tensor
+    value = _known(graph, node.input[1 if first else 0])
     if value is None or value.dtype != np.float32 or not _per_channel(value.shape, channels):
         return None
     value = np.broadcast_to(value.reshape(-1).astype(np.float64), [channels])
@@ -115,18 +124,15 @@ def _per_channel(shape: tuple[int, ...], channels: int) -> bool:
     return int(np.prod(shape)) == 1 or (shape[-1] == channels and int(np.prod(shape)) == channels)
 
 
-def _batch_norm(flat: Flat, values: Values, node: NodeDef, source: str):
-    if (
-        _attribute(node, "is_training").b
-        or _attribute(node, "data_format").s not in (b"", b"NHWC")
-        or node.input[0] != f"{source}:0"
-    ):
+def _batch_norm(graph: Graph, node: NodeDef, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
+    training, layout = attribute(node, "is_training").b, attribute(node, "data_format").s
+    if training or layout != b"NHWC" or node.input[0] != tensor:
         return None
-    known = [_known(flat, values, text) for text in node.input[1:5]]
-    if any(value is None or value.size == 0 for value in known):
+    known = [value for text in node.input[1:5] if (value := _known(graph, text)) is not None and value.size]
+    if len(known) != 4:
         return None
     gamma, beta, mean, variance = (value.astype(np.float64) for value in known)
-    factor = gamma / np.sqrt(variance + _attribute(node, "epsilon").f)
+    factor = gamma / np.sqrt(variance + attribute(node, "epsilon").f)
     return factor, beta - mean * factor
 
 
@@ -135,15 +141,7 @@ def _scaled(op: str, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return (kernel.astype(np.float64) * scale.reshape(shape)).astype(np.float32)
 
 
-def _with_kernel(node: NodeDef, name: str) -> NodeDef:
-    copy = NodeDef()
-    copy.CopyFrom(node)
-    copy.name = f"{name}/gradviz_folded"
-    copy.input[1] = f"{name}/gradviz_kernel:0"
-    return copy
-
-
-def _bias_add(name: str, tensor: str, bias: str, dtype: tf.DType) -> NodeDef:
+def _bias_add(name: str, tensor: str, bias: str) -> NodeDef:
     node = NodeDef(name=name, op="BiasAdd", input=[tensor, bias])
-    node.attr["T"].type = dtype.as_datatype_enum
+    node.attr["T"].type = tf.float32.as_datatype_enum
     return node

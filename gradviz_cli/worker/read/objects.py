@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 
+from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, TensorInfo
 from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObjectGraph
 
+from gradviz_cli.worker.graph.graph import placeholder
 from gradviz_cli.worker.read.weights import restored
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -29,8 +31,9 @@ def with_signatures(meta: MetaGraphDef) -> MetaGraphDef:
             continue
         for number, name in enumerate(node.function.concrete_functions):
             bound = meta.object_graph_def.concrete_functions[name].bound_inputs
-            sources = [_source(meta.object_graph_def, one, paths, handles) for one in bound]
-            if name in library and None not in sources:
+            captured = [_source(meta.object_graph_def, one, paths, handles) for one in bound]
+            sources = [one for one in captured if one is not None]
+            if name in library and len(sources) == len(captured):
                 _add_signature(copy, f"{path or 'function'}{number or ''}", library[name], sources)
     return copy
 
@@ -52,8 +55,10 @@ def _paths(objects: SavedObjectGraph) -> dict[int, str]:
 
 def _source(objects: SavedObjectGraph, node_id: int, paths: dict[int, str], handles: dict[str, str]) -> str | None:
     """The top-level tensor that a captured variable or constant is."""
-    node = objects.nodes[node_id] if node_id < len(objects.nodes) else None
-    kind = node.WhichOneof("kind") if node is not None else None
+    if node_id >= len(objects.nodes):
+        return None
+    node = objects.nodes[node_id]
+    kind = node.WhichOneof("kind")
     if kind == "constant":
         return f"{node.constant.operation}:0"
     if kind == "variable":
@@ -62,7 +67,7 @@ def _source(objects: SavedObjectGraph, node_id: int, paths: dict[int, str], hand
     return None
 
 
-def _add_signature(meta: MetaGraphDef, name: str, function, sources: list[str]) -> None:
+def _add_signature(meta: MetaGraphDef, name: str, function: FunctionDef, sources: list[str]) -> None:
     """Placeholders, a call and a signature named after the function's path."""
     arguments = function.signature.input_arg
     free = len(arguments) - len(sources)
@@ -72,14 +77,12 @@ def _add_signature(meta: MetaGraphDef, name: str, function, sources: list[str]) 
     call.attr["Tout"].list.type.extend(result.type for result in function.signature.output_arg)
     signature = meta.signature_def[name]
     for i in range(free):
-        placeholder = NodeDef(name=f"gradviz/{name}/{arguments[i].name}", op="Placeholder")
-        placeholder.attr["dtype"].type = arguments[i].type
         shapes = function.arg_attr[i].attr["_output_shapes"].list.shape if i in function.arg_attr else ()
         shape = shapes[0] if shapes else TensorShapeProto(unknown_rank=True)
-        placeholder.attr["shape"].shape.CopyFrom(shape)
-        meta.graph_def.node.append(placeholder)
-        call.input.append(placeholder.name + ":0")
-        info = TensorInfo(name=placeholder.name + ":0", dtype=arguments[i].type, tensor_shape=shape)
+        fed = placeholder(f"gradviz/{name}/{arguments[i].name}", arguments[i].type, shape)
+        meta.graph_def.node.append(fed)
+        call.input.append(f"{fed.name}:0")
+        info = TensorInfo(name=f"{fed.name}:0", dtype=arguments[i].type, tensor_shape=shape)
         signature.inputs[arguments[i].name].CopyFrom(info)
     call.input.extend(sources)
     meta.graph_def.node.append(call)

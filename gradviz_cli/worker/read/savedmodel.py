@@ -6,7 +6,7 @@ import math
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def read(path: Path) -> Saved:
         It names assets outside its folder, or has sizes that no model has.
     """
     binary, text = path / "saved_model.pb", path / "saved_model.pbtxt"
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if binary.exists() and text.exists():
         warnings = (f"{path} holds saved_model.pb and saved_model.pbtxt; the .pb is read, remove the one that is old",)
     if binary.exists() or binary.is_symlink():
@@ -70,8 +70,8 @@ def read(path: Path) -> Saved:
     if not saved.meta_graphs:
         raise ModelUnusable(f"{file} holds no graph", "export the model again")
     for meta in saved.meta_graphs:
-        _insist_on_assets_inside(file, meta)
-    _insist_on_size(file, saved)
+        _check_assets_inside(file, meta)
+    _check_size(file, saved)
     return Saved(path, tuple(saved.meta_graphs), warnings)
 
 
@@ -112,7 +112,7 @@ def _parse_text(file: Path) -> SavedModel:
         raise ModelUnusable(f"{file} is damaged or not a SavedModel ({error})", "copy or export it again") from error
 
 
-def _insist_on_assets_inside(file: Path, meta: MetaGraphDef) -> None:
+def _check_assets_inside(file: Path, meta: MetaGraphDef) -> None:
     """Assets are never read here; a model that names /etc/passwd as one is not what it says it is."""
     for asset in _assets(meta):
         inside = posixpath.normpath(posixpath.join("assets", asset.filename))
@@ -135,7 +135,7 @@ def _assets(meta: MetaGraphDef) -> Iterator[AssetFileDef]:
             yield asset
 
 
-def _insist_on_size(file: Path, saved: SavedModel) -> None:
+def _check_size(file: Path, saved: SavedModel) -> None:
     parts = [part for meta in saved.meta_graphs for part in _node_lists(meta)]
     if sum(map(len, parts)) > MAX_NODES:
         raise ModelRefused(f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again")
@@ -143,7 +143,7 @@ def _insist_on_size(file: Path, saved: SavedModel) -> None:
     for nodes in parts:
         for node in nodes:
             if node.op == "Const":
-                _insist_on_content(file, node)
+                _check_content(file, node)
                 repeated += _repeated(node)
                 if repeated > MAX_REPEATED:
                     raise ModelRefused(
@@ -152,12 +152,12 @@ def _insist_on_size(file: Path, saved: SavedModel) -> None:
                     )
 
 
-def _node_lists(meta: MetaGraphDef) -> Iterator:
+def _node_lists(meta: MetaGraphDef) -> Iterator[Sequence[NodeDef]]:
     yield meta.graph_def.node
     yield from (function.node_def for function in meta.graph_def.library.function)
 
 
-def _insist_on_content(file: Path, node: NodeDef) -> None:
+def _check_content(file: Path, node: NodeDef) -> None:
     """A constant's bytes are as many as its shape needs."""
     tensor = node.attr["value"].tensor if "value" in node.attr else None
     if tensor is None or not tensor.tensor_content or tensor.dtype not in _SIZES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
-from gradviz_cli.worker.read.inline import _behind_identities, _call, _Expansion, _Frame, _resolve
+from gradviz_cli.worker.graph.graph import attribute, source
+from gradviz_cli.worker.graph.words import first_line
+from gradviz_cli.worker.read.frames import Frame, Frames, Source
 
 INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
 MAX_SHARDS = 10_000
@@ -43,7 +44,7 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     absent = sorted(keys - set(dtypes))
     if absent:
         raise ModelUnusable(f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again")
-    _insist_on_room(prefix, keys, dtypes, shapes)
+    _check_content(prefix, keys, dtypes, shapes)
     try:
         values = tf.raw_ops.RestoreV2(
             prefix=prefix,
@@ -52,7 +53,7 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             dtypes=[dtypes[entries[name].key] for name in wanted],
         )
     except tf.errors.OpError as error:
-        raise ModelUnusable(f"{prefix}.* cannot be read ({_first_line(error)})", "copy the model again") from error
+        raise ModelUnusable(f"{prefix}.* cannot be read ({first_line(error)})", "copy the model again") from error
     return dict(zip(wanted, values, strict=True))
 
 
@@ -64,10 +65,10 @@ def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
         reader = tf.train.load_checkpoint(prefix)
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError) as error:
-        raise ModelUnusable(f"{prefix}.index cannot be read ({_first_line(error)})", "copy the model again") from error
+        raise ModelUnusable(f"{prefix}.index cannot be read ({first_line(error)})", "copy the model again") from error
 
 
-def _insist_on_room(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
+def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
     """The index may promise anything: only numbers are read, and no more of them than the files beside it can hold."""
     need = 0
     for key in sorted(keys):
@@ -97,12 +98,6 @@ def _size(shard: str) -> int:
         raise ModelUnusable(f"{shard} is missing ({error.strerror})", INCOMPLETE) from error
 
 
-def _first_line(error: Exception) -> str:
-    """TensorFlow's words without its marks of where in its own code they come from."""
-    text = (getattr(error, "message", "") or str(error) or type(error).__name__).splitlines()[0]
-    return re.sub(r"\{\{[^{}]*\}\}|\[Op:[^\]]*\]", "", text).strip()[:200]
-
-
 @dataclass(frozen=True)
 class Entry:
     """One entry of the checkpoint; `part` is TensorFlow's shape-and-slice text of a partitioned variable, or empty."""
@@ -117,43 +112,40 @@ def restored(meta: MetaGraphDef) -> dict[str, Entry]:
     TensorFlow 1 and 2 both save a graph that assigns the outputs of RestoreV2, whose names are constants, to the
     variables; following the assignments backwards needs no object graph.
     """
-    library = {function.signature.name: function for function in meta.graph_def.library.function}
-    work = _Expansion(library, {}, "")
-    top = _Frame({node.name: node for node in meta.graph_def.node}, {})
-    work.alive.append(top)
+    frames = Frames({function.signature.name: function for function in meta.graph_def.library.function})
+    top = frames.top({node.name: node for node in meta.graph_def.node})
     restore = meta.saver_def.restore_op_name.split(":")[0]
     if restore in top.nodes:
-        _call(work, top, top.nodes[restore])
+        frames.call(top, top.nodes[restore])
     entries: dict[str, Entry] = {}
-    for frame in work.alive:  # grows while nested restore functions are entered
+    for frame in frames.alive:  # grows while nested restore functions are entered
         for node in list(frame.nodes.values()):
             if frame.parent is not None:
-                _call(work, frame, node)
+                frames.call(frame, node)
             if node.op in ("Assign", "AssignVariableOp"):
-                _note_entry(work, frame, node, entries)
+                _note_entry(frames, frame, node, entries)
     return entries
 
 
-def _note_entry(work: _Expansion, frame: _Frame, assign: NodeDef, entries: dict[str, Entry]) -> None:
-    variable = _through_identities(work, frame, assign.input[0])
-    value = _through_identities(work, frame, assign.input[1])
+def _note_entry(frames: Frames, frame: Frame, assign: NodeDef, entries: dict[str, Entry]) -> None:
+    variable, value = _behind(frames, frame, source(assign, 0)), _behind(frames, frame, source(assign, 1))
     if variable is None or value is None or value[1].op != "RestoreV2":
         return
     frame, node, index = value
-    names = _strings(_through_identities(work, frame, node.input[1]))
-    parts = _strings(_through_identities(work, frame, node.input[2]))
+    names = _strings(_behind(frames, frame, source(node, 1)))
+    parts = _strings(_behind(frames, frame, source(node, 2)))
     if index < len(names):
         entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
 
 
-def _through_identities(work: _Expansion, frame: _Frame, text: str) -> tuple[_Frame, NodeDef, int] | None:
+def _behind(frames: Frames, frame: Frame, text: str) -> Source | None:
     try:
-        return _behind_identities(work, *_resolve(work, frame, text))
+        return frames.behind_identities(frames.resolve(frame, text))
     except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
         return None
 
 
-def _strings(source: tuple[_Frame, NodeDef, int] | None) -> list[str]:
-    if source is None or source[1].op != "Const":
+def _strings(constant: Source | None) -> list[str]:
+    if constant is None or constant[1].op != "Const":
         return []
-    return [value.decode("utf-8", "replace") for value in source[1].attr["value"].tensor.string_val]
+    return [value.decode("utf-8", "replace") for value in attribute(constant[1], "value").tensor.string_val]

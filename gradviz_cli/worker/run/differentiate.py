@@ -1,23 +1,23 @@
-"""A flat graph -> scores and gradients. The only place where the model computes."""
+"""A graph -> scores and gradients. The only place where the model computes."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Lock
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.rules import RULES
 from gradviz_cli.worker.analysis.entry import LAYOUTS
-from gradviz_cli.worker.graph.graph import Flat, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, literal, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
 from gradviz_cli.worker.run.rules import obeying
 from gradviz_cli.worker.run.targets import (
+    SCOPE,
     Explained,
     Form,
     Problem,
@@ -32,16 +32,16 @@ AT_ONCE = 5
 
 
 class Differentiator:
-    """Scores and input gradients of one flat graph under any of the modes."""
+    """Scores and input gradients of one graph under any of the modes."""
 
-    def __init__(self, flat: Flat, values: Mapping[str, tf.Tensor], problem: Problem):
+    def __init__(self, graph: Graph, problem: Problem):
         self._problem = problem
-        flat, self._captured = _captured(flat, values)
-        self._variables = {name: tf.Variable(values[variable]) for name, variable in flat.handles.items()}
-        self._graph_def = flat.graph_def()
+        self._graph, self._captured = _captured(graph)
+        self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
+        self._graph_def = self._graph.graph_def()
         for function in self._graph_def.library.function:
             make_known(function)
-        self._feed = flat.nodes[split(problem.fed)[0]]
+        self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
         self._functions: dict[Form, Callable] = {}
         self._building = Lock()
         self._largest = 0
@@ -113,10 +113,6 @@ class Differentiator:
             asked = f"top{highest + 1}" if target < 0 else target
             raise UsageError(f"--target {asked}: the model has {self.classes} classes", "give a smaller one")
 
-    @property
-    def _dtype(self) -> tf.DType:
-        return tf.dtypes.as_dtype(self._feed.attr["dtype"].type)
-
     def _function(self, form: Form) -> Callable:
         with self._building:
             if form not in self._functions:
@@ -135,9 +131,10 @@ class Differentiator:
         captured = tf.compat.v1.get_default_graph().capture
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        wanted = [problem.score, problem.output, *([] if problem.wrt == problem.fed else [problem.wrt])]
-        found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name="model")
-        wrt = images if problem.wrt == problem.fed else found[2]
+        graph = self._graph
+        wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
+        found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name=SCOPE)
+        wrt = images if graph.wrt == problem.fed else found[2]
         alone = "N" not in LAYOUTS[problem.entry.layout]
         scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])
         won = winners(scores, problem.everywhere)
@@ -163,10 +160,10 @@ class Differentiator:
                 gradient = self._differentiated(scores, wrt, seed)
             if gradient is not None:
                 return tf.convert_to_tensor(gradient)
-        raise ModelUnusable(
-            f"no gradient reaches the image: it is cut at {first_cut(scores, wrt) or split(self._problem.wrt)[0]}",
-            OTHER_ENDS,
-        )
+        cut = first_cut(scores, wrt) or split(self._graph.wrt)[0]
+        error = ModelUnusable(f"no gradient reaches the image: it is cut at {cut}", OTHER_ENDS)
+        error.cut_at = cut
+        raise error
 
     def _differentiated(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
         try:
@@ -182,23 +179,23 @@ OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it 
 LARGE_CONSTANT = 1 << 16
 
 
-def _captured(flat: Flat, values: Mapping[str, tf.Tensor]) -> tuple[Flat, dict[str, tf.Tensor]]:
+def _captured(graph: Graph) -> tuple[Graph, dict[str, tf.Tensor]]:
     """The graph with its large constants made placeholders, and the values of all placeholders but the image."""
-    captured = {name: values[variable] for name, variable in flat.weights.items()}
-    nodes = dict(flat.nodes)
-    for name, node in flat.nodes.items():
+    captured = {name: graph.values[variable] for name, variable in graph.weights.items()}
+    nodes = dict(graph.nodes)
+    for name, node in graph.nodes.items():
         if node.op == "Const" and node.ByteSize() > LARGE_CONSTANT:
-            captured[name] = tf.constant(tf.make_ndarray(node.attr["value"].tensor))
-            nodes[name] = NodeDef(name=name, op="Placeholder")
-            nodes[name].attr["dtype"].CopyFrom(node.attr["dtype"])
-            nodes[name].attr["shape"].shape.CopyFrom(captured[name].shape.as_proto())
-    return replace(flat, nodes=nodes), captured
+            captured[name] = tf.constant(literal(node))
+            shape = captured[name].shape.as_proto()
+            nodes[name] = placeholder(name, attribute(node, "dtype").type, shape)
+    return replace(graph, nodes=nodes), captured
 
 
 def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
     """The op nearest to the score through which no gradient passes on the way to `wrt`: `name (Type)`."""
     below = _reached_from(wrt)
-    todo, seen = deque([scores.op]), set()
+    todo = deque([scores.op])
+    seen: set[str] = set()
     while todo:
         op = todo.popleft()
         if op.name in seen:
@@ -207,7 +204,7 @@ def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
         inputs = [tensor for tensor in op.inputs if tensor is wrt or tensor.op.name in below]
         passed = _passed(op, inputs)
         if inputs and not passed:
-            return f"{op.name.removeprefix('model/')} ({op.type})"
+            return f"{op.name.removeprefix(f'{SCOPE}/')} ({op.type})"
         todo.extend(tensor.op for tensor in passed if tensor is not wrt)
     return None
 
@@ -226,7 +223,8 @@ def _passed(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
 
 
 def _reached_from(tensor: tf.Tensor) -> set[str]:
-    todo, seen = [tensor], set()
+    todo = [tensor]
+    seen: set[str] = set()
     while todo:
         for op in todo.pop().consumers():
             if op.name not in seen:

@@ -7,15 +7,18 @@ shared out over as many calls as there are cores instead, which is no slower, as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
+
+Part = TypeVar("Part")
 
 
 class Calls:
@@ -33,7 +36,7 @@ class Calls:
             _one_thread_each(self._workers)
         self._pool = ThreadPoolExecutor(self._workers, "gradient")
 
-    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Sequence[np.ndarray]], step: int = 1) -> list:
+    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part], step: int = 1) -> list[Part]:
         """The results for parts of `images`, in order; every part but the last is a multiple of `step` long."""
         blocks = -(-len(images) // step)
         size = -(-blocks // self._workers) * step

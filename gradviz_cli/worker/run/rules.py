@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,7 +17,7 @@ _stops_open: ContextVar[bool] = ContextVar("stops_open", default=False)
 
 
 @contextmanager
-def obeying(rule: Rule, stops_open: bool = False):
+def obeying(rule: Rule, stops_open: bool = False) -> Iterator[None]:
     """Gradients built inside follow `rule` at every marked activation, and pass a StopGradient only if told."""
     tokens = _rule.set(rule), _stops_open.set(stops_open)
     try:

@@ -15,15 +15,14 @@ from gradviz_cli.worker.analysis.entry import Entry
 
 @dataclass(frozen=True)
 class Problem:
-    """What is differentiated with respect to what.
+    """How a graph is differentiated: what goes in beside its weights, and how its scores are read.
 
     Attributes
     ----------
-    fed, wrt, score, output : str
-        Tensors of the flat graph: the placeholder of the image, the tensor whose gradient is the attribution (the same
-        one, or the first numbers behind it), the scores, and what the model itself gives for them.
+    fed : str
+        The placeholder of the image, as a tensor.
     entry : Entry
-        How pictures become `fed`, and gradients of `wrt` pictures.
+        How pictures become `fed`, and gradients pictures.
     constants : dict
         Placeholder -> value of the other inputs.
     repeated : set of str
@@ -37,9 +36,6 @@ class Problem:
     """
 
     fed: str
-    wrt: str
-    score: str
-    output: str
     entry: Entry
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     repeated: frozenset[str] = frozenset()
@@ -81,9 +77,14 @@ def joined(parts: Sequence[Explained]) -> Explained:
     """The parts of a batch as one."""
     if len(parts) == 1:
         return parts[0]
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("index", "rank", "score", "output")]
     gradients = zip(*(part.gradients for part in parts), strict=True)
-    return Explained(*columns, tuple(np.concatenate(arrays, axis=1) for arrays in gradients))
+    return Explained(
+        np.concatenate([part.index for part in parts]),
+        np.concatenate([part.rank for part in parts]),
+        np.concatenate([part.score for part in parts]),
+        np.concatenate([part.output for part in parts]),
+        tuple(np.concatenate(arrays, axis=1) for arrays in gradients),
+    )
 
 
 def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
@@ -97,7 +98,7 @@ def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
     if tensor.shape.rank is None and problem.shape is not None:
         tensor = tf.ensure_shape(tensor, [None if size < 0 else size for size in problem.shape])
     if tensor.shape.rank is None:
-        raise ModelUnusable(f"the rank of {problem.score} is open", "choose another tensor with --output NAME")
+        raise ModelUnusable(f"the rank of {named(tensor)} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:
         tensor = tf.cast(tensor, tf.float32)
     if alone:
@@ -114,14 +115,24 @@ def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
     return tf.reshape(tensor, [rows, count if count is not None else -1, classes])
 
 
-def classes_first(shape: list[int | None], image: tuple[int, int]) -> bool:
+# The scope that the graph is imported in.
+SCOPE = "model"
+
+
+def named(tensor: tf.Tensor) -> str:
+    """The name that a tensor has in the model's graph."""
+    return tensor.name.removeprefix(f"{SCOPE}/")
+
+
+def classes_first(shape: Sequence[int | None], image: tuple[int, int]) -> bool:
     """Whether scores of this shape (without the batch) are [K, H, W], as exports from PyTorch have them.
 
     They are when the last two axes have the proportions of the image and the first two have not.
     """
-    if None in shape:
+    known = [size for size in shape if size is not None]
+    if len(known) < len(shape):
         return False
-    first, middle, last = shape
+    first, middle, last = known
     like_image = [abs(h * image[1] - w * image[0]) <= max(image) for h, w in ((first, middle), (middle, last))]
     return like_image == [False, True]
 
@@ -135,7 +146,8 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
     for place, size in zip(at, inner, strict=True):
         if size is not None and place >= size:
             raise UsageError(f"--at {','.join(map(str, at))}: the scores are {inner}", "give a position inside")
-    return tensor[(slice(None), *at)]
+    chosen = (slice(None), *at)
+    return tensor[chosen]
 
 
 def winners(scores: tf.Tensor, everywhere: bool) -> tf.Tensor:

@@ -6,6 +6,7 @@ that of what it looks for in turn: with scikit-learn installed that is half of t
 
 from __future__ import annotations
 
+import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from types import ModuleType
 ABSENT = ("keras", "tf_keras")
 
 
-class _Absent:
+class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds these packages, as TensorFlow asks whether they are there, but lets nobody import them."""
 
     def find_spec(
