@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gradviz_cli.batch.manifest import _writing
 from gradviz_cli.errors import Locked
 from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import writing
 from gradviz_cli.plan.results import now
 
 LOCK = ".gradviz.lock"
@@ -60,11 +60,11 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
     OutputError
         OUT cannot be made or written.
     """
-    with _writing(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     try:
-        with _writing(out / LOCK):
+        with writing(out / LOCK):
             _lock(handle, out, wait)
         yield Lock(handle)
     finally:

@@ -1,4 +1,4 @@
-"""OUT's two books: the lock that keeps a second run away, and the manifest with one line per image and run."""
+"""OUT's manifest: one line for each image and run."""
 
 from __future__ import annotations
 
@@ -9,20 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.errors import OutputError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import writing
 from gradviz_cli.plan.results import Result, now
 
 MANIFEST = "manifest.jsonl"
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"{printable(path)}: cannot be written: {error.strerror}"
-        raise OutputError(message, "make room or give permission there, or choose another folder with --out") from error
 
 
 class Manifest:
@@ -42,7 +32,7 @@ class Manifest:
     def __init__(self, out: Path, more: Mapping[str, Any] | None = None):
         self._path, self._more = out / MANIFEST, dict(more or {})
         self.behind = False
-        with _writing(self._path):
+        with writing(self._path):
             self._handle = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
             )
@@ -60,11 +50,11 @@ class Manifest:
         """
         time_ = now()
         lines = [json.dumps({**result.record(time_), **self._more}) + "\n" for result in results]
-        with _writing(self._path):
+        with writing(self._path):
             self._append("".join(lines).encode())
 
     @contextmanager
-    def writing(self) -> Iterator[Callable[..., None]]:
+    def publishing(self) -> Iterator[Callable[..., None]]:
         """Around the publishing of pictures that are added inside."""
         self.behind = True
         yield self.add
@@ -72,7 +62,7 @@ class Manifest:
 
     def close(self, sync: bool = True) -> None:
         """With `sync`, wait until all lines are on the disk."""
-        with _writing(self._path):
+        with writing(self._path):
             try:
                 if sync:
                     os.fsync(self._handle)
@@ -91,7 +81,7 @@ class Manifest:
             raise
 
 
-def read(out: Path) -> Iterator[dict]:
+def read(out: Path) -> Iterator[dict[str, Any]]:
     """The lines of a manifest in order; a torn one is passed over."""
     try:
         with open(out / MANIFEST, encoding="utf-8", errors="replace") as file:

@@ -1,15 +1,17 @@
-"""Drawn images -> files under their names and lines in the book: durable first, named second, written down third."""
+"""Drawn images -> files under their names and lines in the manifest: durable first, named second, written down third."""
 
 from __future__ import annotations
 
 import errno
 import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+from gradviz_cli.batch.flow import Stage
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
@@ -33,8 +35,15 @@ _OF_ONE_NAME = {
 }
 
 
-class Publisher:
-    """Publishes one group of images after the other. Not for several threads at once.
+class Published(NamedTuple):
+    """The results that stand in the manifest now, and what ends the run, if something does."""
+
+    results: list[Result]
+    end: GradvizError | None = None
+
+
+class Publisher(Stage):
+    """The last stage of a run: publishes one group of drawn images after the other, in one thread.
 
     Attributes
     ----------
@@ -42,28 +51,52 @@ class Publisher:
         An image failed and `fail_fast` was asked for: nothing is published any more.
     """
 
-    def __init__(self, out: Path, book: Manifest, fail_fast: bool = False):
-        self._out, self._book, self._fail_fast = out, book, fail_fast
+    def __init__(self, out: Path, manifest: Manifest, fail_fast: bool = False):
+        super().__init__("publish", 1)
+        self._out, self._manifest, self._fail_fast = out, manifest, fail_fast
         self._is = _identity(out)
         self._syncing = ThreadPoolExecutor(SYNCS, "sync")
         self.enough = False
 
-    def publish(self, group: Sequence[Drawn]) -> tuple[list[Result], GradvizError | None]:
-        """The results that stand in the book now, and what ends the run, if something does.
+    def submit(self, drawn: Sequence[Future[Drawn | None]]) -> Future[Published]:
+        """Publish together what these futures give; None is an image that is dropped as the run is over."""
+        return self._pool.submit(self._publish, drawn)
 
-        An image whose name cannot be written fails by itself. No temporary file of the group is left.
+    def _publish(self, futures: Iterable[Future[Drawn | None]]) -> Published:
+        """An image that cannot be written for a reason that holds for all ends the run; the others are published."""
+        group: list[Drawn] = []
+        end: GradvizError | None = None
+        for future in futures:
+            try:
+                drawn = future.result()
+            except CancelledError:
+                drawn = None
+            except GradvizError as error:
+                end, drawn = end or error, None
+            if drawn is not None:
+                group.append(drawn)
+        if self.closed:
+            discard(group)
+            return Published([])
+        published = self.publish(group)
+        return Published(published.results, published.end or end)
+
+    def publish(self, group: Sequence[Drawn]) -> Published:
+        """Publish these images now. One whose name cannot be written fails by itself.
+
+        No temporary file of the group is left. Not for several threads at once.
         """
         results: list[Result] = []
         try:
             self._sync(group)
-            self._insist_on_out()
-            with self._book.writing() as write:
-                error = self._name(group, results)
+            self._check_out()
+            with self._manifest.publishing() as write:
+                end = self._name(group, results)
                 self._sync_folders(group[: len(results)])
                 write(*results)
-            return results, error
+            return Published(results, end)
         except GradvizError as error:
-            return [], error
+            return Published([], error)
         finally:
             discard(group[len(results) :])
 
@@ -79,7 +112,8 @@ class Publisher:
             self.enough = self._fail_fast and results[-1].failed
         return None
 
-    def close(self) -> None:
+    def release(self) -> None:
+        """After `close`, when nothing is under way any more, or nobody waits for it."""
         self._syncing.shutdown(wait=False, cancel_futures=True)
 
     def _sync(self, group: Iterable[Drawn]) -> None:
@@ -103,7 +137,7 @@ class Publisher:
             with writing(folder):
                 sync_folder(folder)
 
-    def _insist_on_out(self) -> None:
+    def _check_out(self) -> None:
         """What was removed or unmounted must not come back as an empty folder with half of the pictures."""
         if _identity(self._out) != self._is:
             raise OutputError(f"{self._out}: is no longer the folder it was", "was it removed, replaced or unmounted?")

@@ -1,10 +1,9 @@
-"""Where options come from besides the command line: --config, the environment, the model's own file."""
+"""Where options come from besides the command line: --config and the environment."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gradviz_cli.errors import ImageError, UsageError
-from gradviz_cli.files.reading import Limits, read_bytes
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-MODEL_FILE = Path("assets.extra") / "gradviz.toml"
-# What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
-MODEL_KEYS = (
-    "preprocess",
-    "labels",
-    "signature",
-    "tag",
-    "input",
-    "output",
-    "input_size",
-    "layout",
-    "score",
-    "activations",
-    "at",
-    "fit",
-)
+from gradviz_cli.batch.planning import OPTIONS
+from gradviz_cli.errors import UsageError
+from gradviz_cli.files.toml import read_toml
 
 
 def _use_config(context: click.Context, parameter: click.Parameter, file: Path | None) -> None:
@@ -91,39 +69,16 @@ def _several(text: str) -> list[Any]:
     return found if isinstance(found, list) else text.split()
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """The file's table; raises UsageError that names it."""
-    try:
-        data = read_bytes(file, Limits(max_file_size=1 << 20))
-        return tomllib.loads(data.decode("utf-8"))
-    except ImageError as error:
-        raise UsageError(f"{file}: {error.message}", "check the path") from error
-    except ValueError as error:
-        raise UsageError(f"{file}: {error}", "see https://toml.io") from error
-
-
-def with_model_file(context: click.Context, options: Mapping[str, Any], model: Path) -> dict[str, Any]:
-    """Options that nothing else settles, as `assets.extra/gradviz.toml` in the model says."""
-    file = model / MODEL_FILE
-    merged = dict(options)
-    if not file.is_file():
-        return merged
-    by_name = {parameter.name: parameter for parameter in context.command.params}
-    for key, value in read_toml(file).items():
-        name = key.replace("-", "_")
-        if name not in MODEL_KEYS:
-            raise UsageError(f"{file}: {key} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option")
-        name = {"labels": "labels_file"}.get(name, name)
-        if name in by_name and context.get_parameter_source(name) in (ParameterSource.DEFAULT, None):
-            merged[name] = by_name[name].type_cast_value(context, str(value))
-            if name == "labels_file":
-                merged[name] = _inside(model, file, str(value))
-    return merged
-
-
-def _inside(model: Path, file: Path, name: str) -> Path:
-    """A labels file that the model names has to lie in the model."""
-    path = (file.parent / name).resolve()
-    if not path.is_relative_to(model.resolve()):
-        raise UsageError(f"{file}: labels = {name} lies outside the model", "give --labels FILE")
-    return path
+def given(context: click.Context) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a plan by their names: those of this command line; and those of a file or of the environment,
+    which are for many runs and need not be of use in each. Defaults are the plan's own."""
+    asked: dict[str, Any] = {}
+    standing: dict[str, Any] = {}
+    for parameter in context.command.params:
+        name = max(parameter.opts, key=len).removeprefix("--").replace("-", "_")
+        if isinstance(parameter, click.Option) and name in OPTIONS and parameter.name in context.params:
+            value, source = context.params[parameter.name], context.get_parameter_source(parameter.name)
+            if source is not ParameterSource.DEFAULT:
+                where = asked if source is ParameterSource.COMMANDLINE else standing
+                where[name] = "auto" if value is None else value  # what `auto` was read as
+    return asked, standing

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from gradviz_cli.cli.config import with_model_file
+from gradviz_cli.batch.planning import model_from
+from gradviz_cli.cli.config import given
 from gradviz_cli.cli.options import Command, model_options
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
@@ -19,7 +20,6 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.model.labels import read_labels
 from gradviz_cli.process.protocol import Explain, ModelOptions
 
 
@@ -33,13 +33,10 @@ from gradviz_cli.process.protocol import Explain, ModelOptions
 @model_options
 @click.option("-v", "--verbose", is_flag=True, help="Also every layer that could carry a class activation map.")
 @click.pass_context
-def command(context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, **options) -> int:
+def command(context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, **_: Any) -> int:
     """Show what MODEL, a SavedModel folder, offers and what gradviz would patch. No image is needed."""
-    if not model.exists():
-        raise UsageError(f"no such model: {model}", "give a SavedModel folder")
-    options = with_model_file(context, options, model)
-    labels = read_labels(options.pop("labels_file"), model)
-    chosen = ModelOptions(str(model), **options)
+    asked, standing = given(context)
+    chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
         told, problem = _ask(chosen, image, labels)
     if as_json:

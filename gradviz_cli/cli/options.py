@@ -9,13 +9,11 @@ from typing import Any
 
 import click
 
+from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.cli.types import Feed, NamedPath, Position, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
-from gradviz_cli.images import preprocess
-
-PREPROCESS = ("auto", *preprocess.PREPROCESS)
 
 
 class Command(click.Command):
@@ -60,7 +58,7 @@ def model_options(function: Callable) -> Callable:
         (
             click.option(
                 "--preprocess",
-                type=click.Choice(PREPROCESS),
+                type=click.Choice(planning.PREPROCESSES),
                 default="auto",
                 show_default=True,
                 help="Pixel range that the model expects.",
@@ -75,27 +73,25 @@ def model_options(function: Callable) -> Callable:
             ),
             click.option(
                 "--score",
-                type=click.Choice(["logit", "output"]),
+                type=click.Choice(planning.SCORES),
                 default="logit",
                 show_default=True,
                 help="Explain what feeds the final softmax or sigmoid, or the output itself.",
             ),
-            click.option(
-                "--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."
-            ),
+            click.option("--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
             click.option(
                 "--activations",
-                type=click.Choice(["relu", "all"]),
+                type=click.Choice(planning.ACTIVATIONS),
                 default="relu",
                 show_default=True,
                 help="Which activations obey the rule.",
             ),
             click.option(
                 "--precision",
-                type=click.Choice(["float32", "bfloat16"]),
+                type=click.Choice(planning.PRECISIONS),
                 default="float32",
                 show_default=True,
                 help="Arithmetic of the convolutions; bfloat16 is quicker and coarse.",

@@ -36,7 +36,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     with held(out, lock_wait):
         gone, kept = _listed(out)
         if not even_all:
-            _insist_on_sources({source for source, _ in gone.values()}, kept)
+            _check_sources({source for source, _ in gone.values()}, kept)
         orphans = [name for name, (_, sha256) in sorted(gone.items()) if _is_ours(out, name, sha256)]
         if max_delete is not None and len(orphans) > max_delete:
             raise UsageError(
@@ -84,7 +84,7 @@ def _is_gone(source: str) -> bool:
     return False
 
 
-def _insist_on_sources(gone: set[str], kept: bool) -> None:
+def _check_sources(gone: set[str], kept: bool) -> None:
     """A disk that is not mounted leaves an empty folder behind, and looks as if its images had been removed.
 
     Raises

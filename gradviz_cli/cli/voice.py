@@ -1,4 +1,4 @@
-"""What a run says on stderr, and progress on a terminal."""
+"""What a run says on stderr, and progress on a terminal; paths on stdout where they are asked for."""
 
 from __future__ import annotations
 
@@ -8,48 +8,59 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from gradviz_cli.batch.observer import Observer
 from gradviz_cli.cli.stderr import is_terminal, put, speaks_json, tell, width
-from gradviz_cli.files.text import printable
+from gradviz_cli.cli.stdout import print_paths
+from gradviz_cli.errors import GradvizError
+from gradviz_cli.files.text import plain, printable
+from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.process.protocol import Loaded
 
 EVERY = 0.2  # seconds between two states of the progress line
 EVERY_EVENT = 5.0  # between two progress events in JSON
 WINDOW = 30.0  # seconds over which the rate is taken: images that were current go by faster than those that follow
 
 
-class Voice:
-    """Speaks for one run; several threads may use it."""
+class Voice(Observer):
+    """Says on stderr how a run goes; several threads may use it. In a `with`, so that no progress line stays behind.
 
-    def __init__(self, verbose: bool = False, quiet: bool = False, progress: str = "auto"):
-        self._verbose, self._quiet = verbose, quiet
+    Parameters
+    ----------
+    print_end : bytes
+        Print each written path on stdout, followed by this; empty for none.
+    """
+
+    def __init__(
+        self, plan: Plan, verbose: bool = False, quiet: bool = False, progress: str = "auto", print_end: bytes = b""
+    ):
+        self._plan, self._quiet, self._print_end = plan, quiet, print_end
+        self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
         shown = progress == "always" or progress == "auto" and is_terminal() and not speaks_json() and not quiet
-        self._progress = Progress() if shown else None
+        self._progress = Progress() if shown and not plan.dry_run else None
+        self._started = False
         self._guard = threading.RLock()
 
-    def start(self, jobs: Iterable) -> None:
+    def started(self, jobs: Iterable[Job]) -> None:
         """Count the jobs for the progress line, beside the work."""
+        self._started = True
         if self._progress:
             threading.Thread(target=self._progress.count, args=(jobs,), daemon=True).start()
 
-    def warning(self, message: str, **more: Any) -> None:
-        if not self._quiet:
-            self._line("warning", "warning", f"gradviz: warning: {message}", message=message, **more)
-
-    def detail(self, message: str) -> None:
-        """What only -v wants to know."""
-        if self._verbose:
-            self._line("info", "detail", message, message=message)
-
-    def failure(self, error: Exception, code: int) -> None:
-        """What ended the run."""
-        self._line("error", "stopped", f"gradviz: {error}", message=str(error), code=int(code))
+    def loaded(self, model: Explainer) -> None:
+        """Warnings, and with -v what was found in the model."""
+        for message in model.warnings(self._plan.drawing.modes):
+            self._warn(message, model=self._plan.model.path)
+        for line in _description(model.loaded):
+            self._detail(line)
 
     def result(self, result: Result, report: Report) -> None:
         """A failed image is always said; the others with -v."""
         image = printable(result.image)
-        if result.failed and result.error is not None:
-            message = result.error["message"]
-            more = {"kind": result.error["kind"], "status": result.status}
+        if result.failed:
+            error = result.error or {}
+            message, more = error["message"], {"kind": error["kind"], "status": result.status}
             self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)
         elif self._verbose:
             message = f"{result.status} {image}"
@@ -57,27 +68,69 @@ class Voice:
         if self._progress:
             with self._guard:
                 self._progress.show(report)
+        end = b"\n" if result.status == "pending" else self._print_end
+        if end and result.status in ("pending", "written"):
+            print_paths((self._plan.out / name for name in result.outputs), end)
 
-    def summary(self, report: Report, seconds: float) -> None:
+    def warning(self, message: str) -> None:
+        self._warn(message)
+
+    def failure(self, error: GradvizError) -> None:
+        message = plain(str(error))
+        self._line("error", "stopped", f"gradviz: {message}", message=message, code=int(error.code))
+        for line in error.traceback.splitlines():
+            self._detail(line)
+
+    def ended(self, report: Report, seconds: float) -> None:
         """One line at the end, with -v or on a terminal."""
-        self.clear()
-        if self._verbose or self._progress:
+        if self._started and (self._verbose or self._progress):
             counts = (
                 ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
             )
             message = f"{counts} in {seconds:.1f} s"
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 
-    def clear(self) -> None:
+    def _warn(self, message: str, **more: Any) -> None:
+        if not self._quiet:
+            self._line("warning", "warning", f"gradviz: warning: {message}", message=message, **more)
+
+    def _detail(self, message: str) -> None:
+        """What only -v wants to know."""
+        if self._verbose:
+            self._line("info", "detail", message, message=message)
+
+    def _line(self, level: str, event: str, text: str, **fields: Any) -> None:
+        with self._guard:
+            self._clear()
+            tell(level, event, text, **fields)
+
+    def _clear(self) -> None:
         """Take the progress line away."""
         if self._progress:
             with self._guard:
                 self._progress.clear()
 
-    def _line(self, level: str, event: str, text: str, **fields: Any) -> None:
-        with self._guard:
-            self.clear()
-            tell(level, event, text, **fields)
+    def __enter__(self) -> Voice:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+
+def _description(loaded: Loaded) -> list[str]:
+    facts = loaded.facts
+    counts = ", ".join(f"{done} of {seen} {name}" for name, (seen, done) in facts.activations.items()) or "none"
+    before = f", before {facts.bypassed}" if facts.bypassed else ""
+    seconds = f"TensorFlow {loaded.import_seconds:.1f} s, model {loaded.model_seconds:.1f} s"
+    lines = [
+        f"signature {facts.signature}: {facts.input.name} -> {facts.output}, score {facts.score}{before}",
+        f"activations that obey the rule: {counts}" + (f"; {facts.gates} gates left" if facts.gates else ""),
+        f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
+        f"sandbox {loaded.sandbox.level}; {seconds}",
+    ]
+    if facts.custom_gradients:
+        lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")
+    return lines
 
 
 class Progress:

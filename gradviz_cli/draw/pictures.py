@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -92,9 +92,8 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
         (mode, place), status = next(iter(bad.items()))
         error = {"kind": status, "message": f"{mode}, target {drawing.targets[place].spec}: {WHY[status]}"}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
-    targets = tuple(map(asdict, found.targets))
     digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
-    result = Result(str(source.job.path), status, tuple(by_name), targets, error, digest, seconds, by_name)
+    result = Result(str(source.job.path), status, tuple(by_name), found.targets, error, digest, seconds, by_name)
     return Drawn(result, tuple(files.staged))
 
 

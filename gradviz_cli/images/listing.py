@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _clash(first: Path, second: Path, name: str) -> UsageError:
     )
 
 
-def names_in(file: BinaryIO, null: bool) -> Iterator[Path]:
+def names_in(file: IO[bytes], null: bool) -> Iterator[Path]:
     """The names in a list, one a line (of Unix or Windows) or NUL-ended; empty ones are passed over.
 
     Several may walk through the same open file at once.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
 
@@ -30,7 +31,19 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Plan:
-    """One run of `gradviz explain`."""
+    """One run of `gradviz explain`; `batch.planning.plan_from` makes one of options.
+
+    Attributes
+    ----------
+    batch_size, jobs : int or None
+        None: as many as the model input, and the machine, suggest.
+    timeout, max_duration, lock_wait : float
+        Seconds: for one image, for the whole run, for another run in OUT to end.
+    allow_empty : bool
+        No image at all is success.
+    verify : bool
+        Verify the graph after each step of the compiler.
+    """
 
     model: ModelOptions
     out: Path
@@ -45,8 +58,15 @@ class Plan:
     max_duration: float | None = None
     max_pixels: int = 50_000_000
     max_file_size: int = 100_000_000
-    verbose: int = 0
     require_sandbox: bool = False
+    lock_wait: float = 0.0
+    allow_empty: bool = False
+    verify: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """What is refused unread."""
+        return Limits(self.max_pixels, self.max_file_size)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Result:
     image: str
     status: str
     outputs: tuple[str, ...] = ()
-    targets: tuple[dict[str, Any], ...] = ()
+    targets: tuple[TargetResult, ...] = ()
     error: dict[str, str] | None = None
     digest: str | None = None
     seconds: float = 0.0

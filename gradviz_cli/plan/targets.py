@@ -16,6 +16,10 @@ class Target:
     rank: int | None = None
     index: int | None = None
 
+    def __post_init__(self) -> None:
+        if (self.rank is None) == (self.index is None):
+            raise ValueError("a target is a rank or an index")
+
     @property
     def name(self) -> str:
         """The part of a file name that tells targets apart; empty for the plain best class."""
@@ -30,7 +34,7 @@ class Target:
     @property
     def code(self) -> int:
         """How the worker is told: the index, or -1 - rank."""
-        return self.index if self.index is not None else -1 - self.rank
+        return self.index if self.index is not None else -1 - (self.rank or 0)
 
 
 def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Target, ...]:

@@ -15,7 +15,7 @@ from collections import defaultdict
 START = time.perf_counter()
 
 from gradviz_cli import cli  # noqa: E402
-from gradviz_cli.batch import pipeline, publisher  # noqa: E402
+from gradviz_cli.batch import pipeline, publisher, stages  # noqa: E402
 from gradviz_cli.images import decode as images  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -37,9 +37,12 @@ def timed(owner, name: str, label: str) -> None:
     setattr(owner, name, outer)
 
 
-def note_processes(crew) -> None:
+def note_processes(explainer) -> None:
     """Processor seconds of the children, before they are ended."""
-    children = {"decoders": crew._decoders._children, "worker": [crew._model._child] if crew._model else []}
+    children = {
+        "decoders": explainer._decoders._children,
+        "worker": [explainer._model._child] if explainer._model._child else [],
+    }
     for label, each in children.items():
         for child in each:
             with open(f"/proc/{child.pid}/stat") as file:
@@ -67,23 +70,23 @@ def told() -> dict:
 
 
 def main() -> int:
-    timed(pipeline._Crew, "_load", "load")
-    timed(pipeline._Crew, "_prepare", "read")
-    timed(pipeline._Crew, "_decode", "of it in decoders")
-    timed(pipeline._Crew, "_rows", "explain")
-    timed(pipeline._Crew, "_draw", "draw")
+    timed(stages.Differentiator, "_load", "load")
+    timed(stages.Reader, "_prepare", "read")
+    timed(stages.Decoding, "source", "of it in decoders")
+    timed(stages.Differentiator, "_attributions", "explain")
+    timed(stages.Drawer, "_draw", "draw")
     timed(images, "unfit", "of it resampling")
     timed(images, "encode_png", "of it encoding")
     timed(images, "stage", "of it writing")
-    timed(pipeline._Crew, "_publish", "publish")
+    timed(publisher.Publisher, "_publish", "publish")
     timed(publisher.Publisher, "_sync", "of it syncing")
-    close = pipeline._Crew.close
+    close = pipeline.Pipeline.close
 
-    def closing(crew, *given):
-        note_processes(crew)
-        close(crew, *given)
+    def closing(stopped, *given):
+        note_processes(stopped.explainer)
+        close(stopped, *given)
 
-    pipeline._Crew.close = closing
+    pipeline.Pipeline.close = closing
     code = cli.main(["explain", *sys.argv[1:]])
     print(json.dumps(told()))
     return code

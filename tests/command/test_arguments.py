@@ -190,8 +190,8 @@ def test_what_a_run_trusts_is_in_the_manifest(model: Path, photos: Path, tmp_pat
 
 def test_a_torn_line_of_a_killed_run_is_tolerated(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     out = shutil.copytree(done, tmp_path / "out")
-    with open(out / MANIFEST, "ab") as book:
-        book.write(b'{"image": "torn')
+    with open(out / MANIFEST, "ab") as manifest:
+        manifest.write(b'{"image": "torn')
     assert gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path).returncode == 0
     parts = (out / MANIFEST).read_text().splitlines()
     assert parts[40] == '{"image": "torn' and len(parts) == 81

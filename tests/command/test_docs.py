@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from gradviz_cli.cli import COMMANDS, gradviz
-from gradviz_cli.cli.config import tomllib
 from gradviz_cli.cli.explain import command as explain
 from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import ExitCode
+from gradviz_cli.files.toml import tomllib
 from gradviz_cli.rules import RULES
 
 ROOT = Path(__file__).parents[2]

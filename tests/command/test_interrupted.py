@@ -257,17 +257,17 @@ def test_where_only_one_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("end", ["in order", "failed", "stopped"])
-def test_a_signal_while_the_crew_closes(end: str) -> None:
+def test_a_signal_while_the_pipeline_closes(end: str) -> None:
     """What was interrupted is done again."""
     closed = []
 
-    class Crew:
+    class Stages:
         def close(self, patience: float | None = None) -> None:
             closed.append(patience)
             if len(closed) == 1 and end != "stopped":
                 raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), pipeline._at_work(Crew()):
+    with pytest.raises(KeyboardInterrupt), pipeline.at_work(Stages()):
         if end == "failed":
             raise TimeUp("")
         if end == "stopped":

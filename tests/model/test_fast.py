@@ -19,7 +19,7 @@ from models import CASES, images
 from PIL import Image
 from reference import MODES, attribution, difference
 
-from gradviz_cli.batch import pipeline
+from gradviz_cli.batch import budget
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decode import decode, decode_small
 from gradviz_cli.images.fit import Geometry, fit
@@ -179,10 +179,10 @@ def test_fast_decode_draws_pictures_of_full_size(tmp_path: Path) -> None:
 
 
 def test_the_batch_fits_the_processors() -> None:
-    assert pipeline.default_batch(224, 224, 2) == 8
+    assert budget.default_batch(224, 224, 2) == 8
     for side in (16, 224, 299, 512, 2048, 8192):
         for cores in (1, 2, 7, 64, 200):
-            size = pipeline.default_batch(side, side, cores)
+            size = budget.default_batch(side, side, cores)
             assert 1 <= size <= max(64, cores)
             assert size % cores == 0 or size == max(1, 2**24 // side**2)
 

@@ -8,10 +8,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from gradviz_cli.cli.config import MODEL_FILE, read_toml, with_model_file
+from gradviz_cli.batch.planning import MODEL_FILE, model_from, model_settings
+from gradviz_cli.cli.config import given
 from gradviz_cli.cli.options import config_option
 from gradviz_cli.cli.types import Size
 from gradviz_cli.errors import UsageError
+from gradviz_cli.files.toml import read_toml
+from gradviz_cli.process.protocol import ModelOptions
 
 
 @click.command("paint")
@@ -105,10 +108,11 @@ def test_a_file_that_is_not_there_or_no_file(here: Path) -> None:
 # ---- the file beside the model
 
 
-def settled(model: Path, *arguments: str) -> dict:
+def settled(model: Path, *arguments: str) -> ModelOptions:
     found: dict = {}
     CliRunner().invoke(paint, arguments, obj=found, catch_exceptions=False)
-    return with_model_file(found["context"], found["options"], model)
+    asked, standing = given(found["context"])
+    return model_from(model, standing=standing, **asked)[0]
 
 
 @pytest.fixture
@@ -118,11 +122,11 @@ def model(here: Path) -> Path:
 
 
 def test_a_model_settles_what_nothing_else_does(model: Path) -> None:
-    assert settled(model) == {**settled(model), "preprocess": "auto", "input_size": None}
+    assert settled(model) == ModelOptions(str(model))
     (model / MODEL_FILE).write_text('preprocess = "torch"\ninput-size = "32x48"')
     found = settled(model)
-    assert (found["preprocess"], found["input_size"]) == ("torch", (32, 48))
-    assert settled(model, "--preprocess", "unit")["preprocess"] == "unit"
+    assert (found.preprocess, found.input_size) == ("torch", (32, 48))
+    assert settled(model, "--preprocess", "unit").preprocess == "unit"
 
 
 def test_a_model_loosens_nothing(model: Path) -> None:
@@ -134,9 +138,9 @@ def test_a_model_loosens_nothing(model: Path) -> None:
 
 def test_labels_of_a_model_lie_in_it(model: Path) -> None:
     (model / MODEL_FILE).write_text('labels = "names.txt"')
-    assert settled(model)["labels_file"] == model / "assets.extra" / "names.txt"
+    assert model_settings(model)["labels"] == model / "assets.extra" / "names.txt"
     (model / MODEL_FILE).write_text('labels = "../names.txt"')
-    assert settled(model)["labels_file"] == model / "names.txt"
+    assert model_settings(model)["labels"] == model / "names.txt"
     (model / "link.txt").symlink_to("/etc/passwd")
     for name in ("../../names.txt", "/etc/passwd", "../link.txt"):
         (model / MODEL_FILE).write_text(f'labels = "{name}"')

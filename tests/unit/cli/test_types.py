@@ -9,7 +9,8 @@ import click
 import numpy as np
 import pytest
 
-from gradviz_cli.cli.types import MAX_FEED, Amount, Auto, Feed, NamedPath, Position, Seconds, Shard, Size
+from gradviz_cli.cli.types import Amount, Auto, Feed, NamedPath, Position, Seconds, Shard, Size
+from gradviz_cli.plan.values import MAX_FEED
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from gradviz_cli.cli import stderr, voice
 from gradviz_cli.cli.voice import Progress, Voice, _clock
-from gradviz_cli.errors import ExitCode
+from gradviz_cli.errors import OutputError
+from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.process.protocol import ModelOptions
 
-WRITTEN = Result("a.png", "written")
+PLAN = Plan(ModelOptions("model"), Path("out"))
+WRITTEN = Result("a.png", "written", ("a.png.guided.png",))
 FAILED = Result("b\n.png", "failed", error={"kind": "format", "message": "no image begins like this"})
 
 
@@ -66,20 +71,22 @@ def reported(*counts: int) -> Report:
 
 
 def test_only_what_failed_is_said(said: Said) -> None:
-    speaker = Voice()
+    speaker = Voice(PLAN)
+    speaker.started(())
     for result in (WRITTEN, FAILED):
         speaker.result(result, reported(1, 1))
-    speaker.detail("a detail")
-    speaker.summary(reported(1, 1), 2.0)
+    speaker._detail("a detail")
+    speaker.ended(reported(1, 1), 2.0)
     assert said.text() == "gradviz: b\\n.png: no image begins like this\n"
 
 
 def test_verbose_says_everything_and_quiet_no_warning(said: Said) -> None:
-    speaker = Voice(verbose=True)
+    speaker = Voice(PLAN, verbose=True)
+    speaker.started(())
     speaker.result(WRITTEN, reported(1))
-    speaker.detail("a detail")
+    speaker._detail("a detail")
     speaker.warning("mind this")
-    speaker.summary(reported(1, 2), 2.04)
+    speaker.ended(reported(1, 2), 2.04)
     assert said.text().splitlines() == [
         "written a.png",
         "a detail",
@@ -87,20 +94,25 @@ def test_verbose_says_everything_and_quiet_no_warning(said: Said) -> None:
         "2 failed, 1 written in 2.0 s",
     ]
     before = said.text()
-    Voice(quiet=True).warning("mind this")
+    Voice(PLAN, quiet=True).warning("mind this")
     assert said.text() == before
 
 
 def test_a_run_over_nothing_says_so(said: Said) -> None:
-    Voice(verbose=True).summary(Report(), 0.0)
+    speaker = Voice(PLAN, verbose=True)
+    speaker.ended(Report(), 0.0)  # it never began
+    assert said.text() == ""
+    speaker.started(())
+    speaker.ended(Report(), 0.0)
     assert said.text() == "nothing to do in 0.0 s\n"
 
 
 def test_json_has_the_same_as_fields(said: Said, as_json: None) -> None:
-    speaker = Voice(verbose=True)
+    speaker = Voice(PLAN, verbose=True)
+    speaker.started(())
     speaker.result(FAILED, reported(0, 1))
-    speaker.failure(ValueError("the end"), ExitCode.OUTPUT)
-    speaker.summary(reported(3, 1), 1.23456)
+    speaker.failure(OutputError("the end"))
+    speaker.ended(reported(3, 1), 1.23456)
     image, stopped, summary = map(json.loads, said.text().splitlines())
     assert (image["level"], image["event"], image["image"], image["kind"]) == ("error", "image", "b\\n.png", "format")
     assert (stopped["event"], stopped["message"], stopped["code"]) == ("stopped", "the end", 7)
@@ -112,18 +124,50 @@ def test_json_has_the_same_as_fields(said: Said, as_json: None) -> None:
     ("progress", "quiet", "wanted"), [("always", True, True), ("never", False, False), ("auto", False, False)]
 )
 def test_a_progress_line_is_for_terminals_unless_asked_for(said, progress: str, quiet: bool, wanted: bool) -> None:
-    Voice(quiet=quiet, progress=progress).result(WRITTEN, reported(1))
+    Voice(PLAN, quiet=quiet, progress=progress).result(WRITTEN, reported(1))
     assert ("1 images" in said.text()) == wanted
 
 
 def test_a_line_that_comes_meanwhile_takes_the_progress_away(said: Said, clock: Clock) -> None:
-    speaker = Voice(progress="always")
+    speaker = Voice(PLAN, progress="always")
     speaker.result(WRITTEN, reported(1))
     assert said.line().startswith("1 images")
     speaker.warning("mind this")
     assert said.line() == "gradviz: warning: mind this\n"
-    speaker.clear()  # nothing is there: nothing is written
+    with speaker:  # nothing is there: nothing is written
+        pass
     assert said.text().endswith("mind this\n")
+
+
+def test_a_progress_line_does_not_outlive_the_run(said: Said, clock: Clock) -> None:
+    with pytest.raises(KeyboardInterrupt), Voice(PLAN, progress="always") as speaker:
+        speaker.result(WRITTEN, reported(1))
+        raise KeyboardInterrupt
+    assert said.line() == ""
+
+
+def test_written_paths_on_stdout(capfdbinary: pytest.CaptureFixture) -> None:
+    speaker = Voice(PLAN, print_end=b"\0")
+    for result in (WRITTEN, FAILED, Result("c.png", "current", ("c.png.guided.png",))):
+        speaker.result(result, reported(1))
+    assert capfdbinary.readouterr().out == b"out/a.png.guided.png\0"
+
+
+def test_a_dry_run_prints_what_is_pending_and_nothing_else(capfdbinary: pytest.CaptureFixture) -> None:
+    speaker = Voice(replace(PLAN, dry_run=True), verbose=True, progress="always")
+    for result in (Result("a.png", "pending", ("a", "b")), Result("c.png", "current", ("c",)), FAILED):
+        speaker.result(result, reported(1))
+    speaker.ended(reported(1), 1.0)
+    assert capfdbinary.readouterr() == (b"out/a\nout/b\n", b"gradviz: b\\n.png: no image begins like this\n")
+
+
+def test_what_ends_a_run_is_one_line_and_its_traceback_is_for_v(said: Said) -> None:
+    error = OutputError("no\nroom", "make some")
+    error.traceback = "Traceback:\n  a line"
+    Voice(PLAN).failure(error)
+    assert said.text() == "gradviz: no\\nroom; make some\n"
+    Voice(PLAN, verbose=True).failure(error)
+    assert said.text().splitlines()[1:] == ["gradviz: no\\nroom; make some", "Traceback:", "  a line"]
 
 
 # ---- the progress line

@@ -1,0 +1,238 @@
+"""Options, by the names that they have on the command line -> the plan of a run. Command and Python plan here alike.
+
+From the weakest to the strongest: defaults, what the model's own file says, standing options (of a configuration file
+or of the environment), and what is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gradviz_cli.draw import styles as drawn
+from gradviz_cli.draw.styles import STYLES, Look
+from gradviz_cli.errors import UsageError
+from gradviz_cli.files.toml import read_toml
+from gradviz_cli.images.fit import FITS
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model.labels import read_labels
+from gradviz_cli.plan import values
+from gradviz_cli.plan.plan import Drawing, Plan
+from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.rules import DEFAULT_MODE, RULES
+
+# Choices that stand in no table of their own.
+MODES = (*RULES, "all")
+STYLE_NAMES = (*STYLES, "panel")
+PREPROCESSES = ("auto", *PREPROCESS)
+SCORES = ("logit", "output")
+ACTIVATIONS = ("relu", "all")
+PRECISIONS = ("float32", "bfloat16")
+SCALES = ("each", "shared")
+SIZES = ("image", "input")
+
+# Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
+OF_MODEL: dict[str, values.Read] = {
+    "preprocess": values.choice(PREPROCESSES),
+    "signature": values.text,
+    "tag": values.text,
+    "input": values.text,
+    "output": values.text,
+    "score": values.choice(SCORES),
+    "at": values.position,
+    "feed": values.feeds,
+    "input_size": values.size,
+    "layout": values.text,
+    "activations": values.choice(ACTIVATIONS),
+    "precision": values.choice(PRECISIONS),
+    "allow_op": values.several(values.text),
+    "trust_model": values.flag,
+}
+OF_DRAWING: dict[str, values.Read] = {
+    "mode": values.several(values.choice(MODES)),
+    "target": values.several(values.target),
+    "style": values.several(values.choice(STYLE_NAMES)),
+    "colormap": values.text,
+    "clip": values.number,
+    "alpha": values.number,
+    "scale": values.choice(SCALES),
+    "size": values.choice(SIZES),
+    "fit": values.choice(FITS),
+    "fast_decode": values.flag,
+    "no_scores": values.flag,
+    "raw": values.flag,
+    "allow_empty_map": values.flag,
+}
+OF_RUN: dict[str, values.Read] = {
+    "labels": values.path,
+    "batch_size": values.auto,
+    "jobs": values.auto,
+    "force": values.flag,
+    "dry_run": values.flag,
+    "fail_fast": values.flag,
+    "timeout": values.seconds(1),
+    "max_duration": values.seconds(above=True),
+    "max_pixels": values.amount,
+    "max_file_size": values.amount,
+    "require_sandbox": values.flag,
+    "lock_wait": values.seconds(),
+    "allow_empty": values.flag,
+    "verify": values.flag,  # on the command line -vv
+}
+OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
+# Where an option that may be given more than once has another name in the plan.
+FIELDS = {"feed": "feeds", "allow_op": "allow_ops"}
+
+MODEL_FILE = Path("assets.extra") / "gradviz.toml"
+# What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
+MODEL_KEYS = (
+    "preprocess",
+    "labels",
+    "signature",
+    "tag",
+    "input",
+    "output",
+    "input_size",
+    "layout",
+    "score",
+    "activations",
+    "at",
+    "fit",
+)
+
+Settled = dict[str, Any]  # options by name, their values canonical
+
+
+def plan_from(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "heatmaps",
+    *,
+    standing: Mapping[str, object] | None = None,
+    **options: object,
+) -> Plan:
+    """The plan that options mean. The same options give the same plan, whoever asks.
+
+    Parameters
+    ----------
+    model, out : path
+        SavedModel folder, output folder.
+    standing : mapping, optional
+        Options that are meant for many runs, and need not be of use in each: weaker than `options`.
+    **options
+        As on the command line, with `_` for `-`: mode, target, style, ... (the keys of `OPTIONS`). What may be given
+        more than once is one value or a list; None is as good as not given.
+
+    Raises
+    ------
+    UsageError
+        As the command would say; names the option.
+    """
+    folder, place = _path("MODEL", model), _path("--out", out)
+    asked = _read(options)
+    settled = _settled(folder, standing, asked)
+    labels = read_labels(settled.get("labels"), folder)
+    drawing = _drawing(settled, asked, labels)
+    run = {name: settled[name] for name in OF_RUN if name in settled and name != "labels"}
+    return Plan(_model_options(folder, settled), place, drawing, labels, **run)
+
+
+def model_from(
+    model: str | os.PathLike[str], *, standing: Mapping[str, object] | None = None, **options: object
+) -> tuple[ModelOptions, tuple[str, ...]]:
+    """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
+    folder = _path("MODEL", model)
+    settled = _settled(folder, standing, _read(options))
+    return _model_options(folder, settled), read_labels(settled.get("labels"), folder)
+
+
+def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:
+    if not model.exists():
+        raise UsageError(f"no such model: {model}", "give a SavedModel folder")
+    return {**model_settings(model), **_read(standing or {}), **asked}
+
+
+def _read(options: Mapping[str, object], where: str = "") -> Settled:
+    """Each value in its canonical form; `where` says whence they are, if not from the caller."""
+    found: Settled = {}
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise UsageError(f"there is no option {name}", f"the options are {', '.join(OPTIONS)}")
+        if value is not None:
+            try:
+                found[name] = OPTIONS[name](value)
+            except ValueError as error:
+                raise UsageError(f"{where}{_typed(name)}: {error}", "see `gradviz explain --help-all`") from None
+    return found
+
+
+def _typed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _path(name: str, given: object) -> Path:
+    try:
+        return values.path(given)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", "give a path") from None
+
+
+def _model_options(model: Path, settled: Settled) -> ModelOptions:
+    chosen = {FIELDS.get(name, name): settled[name] for name in OF_MODEL if name in settled}
+    return ModelOptions(str(model), **chosen)
+
+
+def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawing:
+    chosen = {name: settled[name] for name in OF_DRAWING if name in settled}
+    modes = chosen.pop("mode", ()) or (DEFAULT_MODE,)
+    modes = tuple(RULES) if "all" in modes else modes
+    targets = parse_targets(chosen.pop("target", ()) or ("top1",), labels)
+    styles = chosen.pop("style", ()) or ("heatmap",)
+    scores = not chosen.pop("no_scores", False)
+    if not scores:
+        _check_no_scores(modes, targets, styles)
+    drawing = Drawing(modes, targets, styles, scores=scores, **chosen)
+    look = Look(drawing.colormap, drawing.clip, drawing.alpha)  # refuses what is out of range
+    drawn.insist_on_use(styles, look, asked)
+    return drawing
+
+
+def _check_no_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
+    if modes != ("deconv",) or any(target.index is None for target in targets):
+        raise UsageError(
+            "--no-scores: only deconv of given classes can do without them",
+            "add -m deconv and -t CLASS, or leave it out",
+        )
+    if "panel" in styles:
+        raise UsageError("--no-scores: a panel shows the score", "leave one of them out")
+
+
+def model_settings(model: Path) -> Settled:
+    """What `assets.extra/gradviz.toml` in the model says.
+
+    Raises
+    ------
+    UsageError
+        It cannot be read, says something that is not for it to say, or names labels outside the model.
+    """
+    file = model / MODEL_FILE
+    if not file.is_file():
+        return {}
+    table = read_toml(file)
+    for key in table:
+        if key.replace("-", "_") not in MODEL_KEYS:
+            raise UsageError(f"{file}: {key} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option")
+    found = _read({key.replace("-", "_"): str(value) for key, value in table.items()}, f"{file}: ")
+    if "labels" in found:
+        found["labels"] = _inside(model, file, found["labels"])
+    return found
+
+
+def _inside(model: Path, file: Path, name: Path) -> Path:
+    """A labels file that the model names has to lie in the model."""
+    path = (file.parent / name).resolve()
+    if not path.is_relative_to(model.resolve()):
+        raise UsageError(f"{file}: labels = {name} lies outside the model", "give --labels FILE")
+    return path

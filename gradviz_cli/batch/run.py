@@ -1,0 +1,130 @@
+"""A whole run, as `gradviz explain` and `gradviz_cli.run` do it: plan and images -> files in OUT, and a report.
+
+plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest -> batch.pipeline -> results, report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from gradviz_cli.batch import pipeline
+from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.lock import Lock, held
+from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.batch.observer import Observer
+from gradviz_cli.errors import GradvizError, ImageError
+from gradviz_cli.files import scratch
+from gradviz_cli.files.whole import sweep
+from gradviz_cli.images.listing import Inputs
+from gradviz_cli.model import fingerprint
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import outputs, stems
+from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.results import Report, Result
+
+
+def run(plan: Plan, inputs: Inputs, observer: Observer | None = None) -> Report:
+    """Explain all images. What ends the run early is told to the observer and stands in the report, with its exit code.
+
+    A signal ends it within two seconds and is raised (KeyboardInterrupt and the like); OUT is in order then.
+    """
+    observer, report, start = observer or Observer(), Report(), time.monotonic()
+    try:
+        with closing(results(plan, inputs, observer, report)) as found:
+            for _ in found:
+                pass
+    except GradvizError as error:
+        report.fatal.add(error.code)
+        observer.failure(error)
+    observer.ended(report, time.monotonic() - start)
+    return report
+
+
+def results(
+    plan: Plan, inputs: Inputs, observer: Observer | None = None, report: Report | None = None
+) -> Generator[Result, None, None]:
+    """The same, one image after the other: each result comes when its files and its line in the manifest are there.
+
+    Of a dry run they come with the status `pending` or `current`, and nothing is written. Whoever stops early closes
+    the iterator (`contextlib.closing`): that ends the worker and frees OUT.
+
+    Raises
+    ------
+    UsageError, ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
+        What ends the run; results that were yielded stand.
+    """
+    observer, report = observer or Observer(), report if report is not None else Report()
+    end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
+    inputs.check(stems(plan), end)
+    digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
+    found = _planned(plan, inputs.jobs(), digests) if plan.dry_run else _written(plan, inputs, digests, observer, end)
+    with closing(found):
+        for result in found:
+            report.add(result)
+            observer.result(result, report)
+            yield result
+    if plan.fail_fast and report.failed:
+        report.untried = any(islice(inputs.jobs(), report.total, None))
+    if not report.total and not plan.allow_empty:
+        observer.warning(f"{inputs.why_none()}; --allow-empty makes that a success")
+
+
+def _written(
+    plan: Plan, inputs: Inputs, digests: Digests, observer: Observer, end: float | None
+) -> Generator[Result, None, None]:
+    patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
+    with held(plan.out, patience) as lock, _manifest(plan, lock) as manifest:
+        observer.started(inputs.jobs())
+        stages = pipeline.results(plan, inputs.jobs(), digests, observer.loaded, manifest, end, lock.unfinished)
+        with closing(stages):
+            yield from stages
+
+
+def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Result, None, None]:
+    """What a run would do. Images that cannot even be opened fail as in a run."""
+    for job in jobs:
+        pictures = outputs(plan, job)
+        try:
+            result = lookup(plan, job, pictures, digests, plan.limits).current
+        except ImageError as error:
+            result = failed(job, error)
+        if result is None:
+            names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
+            result = Result(str(job.path), "pending", names)
+        yield result
+        if plan.fail_fast and result.failed:
+            return
+
+
+@contextmanager
+def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
+    """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
+    scratch.sweep()
+    if lock.unfinished:
+        sweep(plan.out, below=True)
+    lock.begin()
+    manifest, interrupted = Manifest(plan.out, _safeguards(plan)), True
+    try:
+        yield manifest
+        interrupted = False
+    except GradvizError:
+        interrupted = False
+        raise
+    finally:
+        if moved := lock.moved(plan.out):  # what could not be removed under its old name
+            sweep(moved, below=True)
+        if not manifest.behind:
+            manifest.close(sync=not interrupted)  # a signal leaves no time for it
+            lock.finish()
+
+
+def _safeguards(plan: Plan) -> dict[str, Any]:
+    """What the manifest keeps of a run with fewer of them."""
+    model = plan.model
+    trusted = {"trust_model": True} if model.trust_model else {}
+    return {**trusted, "allow_ops": list(model.allow_ops)} if model.allow_ops else trusted

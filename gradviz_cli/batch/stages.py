@@ -1,0 +1,300 @@
+"""The first three stages of a run: Reader, Differentiator, Drawer. The fourth is `batch.publisher.Publisher`."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gradviz_cli.batch.budget import Budget, default_batch
+from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.flow import Stage, known
+from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
+from gradviz_cli.draw import pictures, styles
+from gradviz_cli.draw.pictures import Drawn
+from gradviz_cli.draw.record import Context, Source
+from gradviz_cli.errors import GradvizError, ImageError, OutputError
+from gradviz_cli.files.reading import read_bytes
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.model import peek
+from gradviz_cli.model.explainer import Attribution, Explainer
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import Output, outputs
+from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.results import Result
+from gradviz_cli.process import machine
+from gradviz_cli.process.protocol import Explain, Facts
+
+# Batches that wait for the worker, so that it never waits for the command.
+BATCHES_AHEAD = 2
+# Images that are read ahead in place of a batch as long as nothing says how large one is.
+UNKNOWN_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job after reading: pixels, or the result that it already has (current, failed)."""
+
+    job: Job
+    outputs: tuple[Output, ...]
+    start: float
+    source: Source | None = None
+    result: Result | None = None
+
+    @property
+    def drawn(self) -> int:
+        """Pixels that will be drawn."""
+        return self.source.size[0] * self.source.size[1] * len(self.outputs) if self.source else 0
+
+    @property
+    def seconds(self) -> float:
+        """Since its turn came."""
+        return time.monotonic() - self.start
+
+
+Outcome = Attribution | ImageError | None  # None: the result stood before it was differentiated
+
+
+class Differentiated(NamedTuple):
+    """A batch with its outcomes, and what ends the run behind it."""
+
+    items: list[tuple[Prepared, Outcome]]
+    end: GradvizError | None = None
+
+
+class Decoding:
+    """Image files' bytes -> pixels, which count against the budget until `release`. For several threads at once."""
+
+    def __init__(self, plan: Plan, explainer: Explainer, budget: Budget):
+        self.limits = plan.limits
+        self._explainer, self._budget = explainer, budget
+        self._pixels, self._fast = pictures.needs_pixels(plan), plan.drawing.fast_decode
+
+    def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
+        """Raises ImageError as `Explainer.decode`."""
+        decoded = self._explainer.decode(data, geometry, self._pixels, self._fast)
+        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
+        self._budget.hold(_bytes(source))
+        return source
+
+    def release(self, source: Source) -> None:
+        """It is drawn, or not needed."""
+        self._budget.leave(_bytes(source))
+
+    def refitted(self, item: Prepared, geometry: Geometry) -> Prepared:
+        """An image that was brought to another size than the model wants, read again."""
+        shape = (geometry.height, geometry.width, geometry.channels)
+        if item.source is None or item.source.fitted.shape == shape:
+            return item
+        self.release(item.source)
+        try:
+            data = read_bytes(item.job.path, self.limits)
+            source = self.source(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
+            return replace(item, source=source)
+        except ImageError as error:
+            return replace(item, source=None, result=failed(item.job, error, item.seconds))
+
+
+def _bytes(source: Source) -> int:
+    return source.fitted.nbytes + (0 if source.pixels is None else source.pixels.nbytes)
+
+
+class Differentiator(Stage):
+    """Batches of images -> attributions, one gradient call each. The model is loaded with the first image that needs it.
+
+    One thread only: the worker ends with the thread that starts it.
+
+    Parameters
+    ----------
+    loaded : callable
+        Called once with the model when the model has been loaded; never when every output is current.
+    """
+
+    def __init__(self, plan: Plan, explainer: Explainer, decoding: Decoding, loaded: Callable[[Explainer], None]):
+        super().__init__("differentiate", 1)
+        self._plan, self._explainer, self._decoding, self._loaded = plan, explainer, decoding, loaded
+        drawing = plan.drawing
+        self._request = Explain(tuple(target.code for target in drawing.targets), drawing.modes, drawing.scores)
+        self._guard = threading.Lock()
+        self._loading: Future[Facts] | None = None
+        self._expected = expected_geometry(plan)
+
+    def submit(self, batch: list[Prepared]) -> Future[Differentiated]:
+        if any(item.source for item in batch):
+            return self._pool.submit(self._differentiate, batch)
+        return known(Differentiated([(item, None) for item in batch]))
+
+    def wake(self) -> None:
+        """Start to load the model, unless that has begun."""
+        with self._guard:
+            if self._loading is None and not self.closed:
+                self._loading = self._pool.submit(self._load)
+
+    def facts(self) -> Facts:
+        """Of the model, once it is loaded; raises what was wrong with it."""
+        assert self._loading is not None, "wake it first"
+        return self._loading.result()
+
+    def geometry(self) -> Geometry:
+        """The model input: as the file of the graph says, or else as the worker does, which is waited for."""
+        return self._expected or self._known_geometry()
+
+    def batch_size(self) -> int:
+        """Images of one gradient call."""
+        if self._plan.batch_size:
+            return self._plan.batch_size
+        expected = self._expected
+        return default_batch(expected.height, expected.width, machine.cores()) if expected else 1
+
+    def reads_ahead(self) -> int:
+        """Images that are read while others are differentiated."""
+        known_size = self._expected or self._plan.batch_size
+        return (BATCHES_AHEAD + 1) * (self.batch_size() if known_size else UNKNOWN_BATCH)
+
+    def check(self) -> None:
+        """A model that could not be loaded ends the run, also when no image got as far as needing it."""
+        if self._loading is not None:
+            self.facts()
+
+    def close(self) -> None:
+        with self._guard:  # nothing begins to load any more
+            super().close()
+
+    def _load(self) -> Facts:
+        facts = self._explainer.load().facts
+        styles.insist_on_channels(self._plan.drawing.styles, facts.channels)
+        self._loaded(self._explainer)
+        return facts
+
+    def _known_geometry(self) -> Geometry:
+        self.facts()
+        return self._explainer.geometry
+
+    def _differentiate(self, batch: list[Prepared]) -> Differentiated:
+        geometry = self._known_geometry()
+        if self._expected not in (None, geometry):  # the file said something else; the worker's word counts
+            batch = [self._decoding.refitted(item, geometry) for item in batch]
+        self._expected = geometry
+        found, end = self._attributions([item.source.fitted for item in batch if item.source])
+        items: list[tuple[Prepared, Outcome]] = []
+        left = iter(found)
+        for item in batch:
+            outcome = next(left, None) if item.source else None
+            if item.source and outcome is None:  # the run ends here
+                break
+            items.append((item, outcome))
+        return Differentiated(items, end)
+
+    def _attributions(self, fitted: Sequence[np.ndarray]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+        found: list[Attribution | ImageError] = []
+        try:
+            found.extend(self._explainer.explain(fitted, self._request))
+        except GradvizError as error:
+            return found, error
+        return found, None
+
+
+class Reader(Stage):
+    """Jobs -> images at the size of the model input; nothing to do for a job whose outputs are current.
+
+    Parameters
+    ----------
+    rehash : bool
+        Hash also what is current, as the run before may have died before it could write that down.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        digests: Digests,
+        decoding: Decoding,
+        differentiator: Differentiator,
+        budget: Budget,
+        threads: int,
+        rehash: bool = False,
+    ):
+        super().__init__("read", threads)
+        self._plan, self._digests, self._rehash = plan, digests, rehash
+        self._decoding, self._differentiator, self._budget = decoding, differentiator, budget
+
+    def submit(self, place: int, job: Job) -> Future[Prepared]:
+        """`place` is that in the order of results."""
+        return self._pool.submit(self._prepare, place, job)
+
+    def _prepare(self, place: int, job: Job) -> Prepared:
+        item = Prepared(job, outputs(self._plan, job), time.monotonic())
+        self._budget.enter(place)
+        try:
+            found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._rehash)
+            if found.current:
+                return replace(item, result=found.current)
+            self._differentiator.wake()
+            geometry = self._differentiator.geometry()
+            return replace(item, source=self._decoding.source(job, found.data, found.sha256, geometry))
+        except ImageError as error:
+            return replace(item, result=failed(job, error, item.seconds))
+
+
+class Drawer(Stage):
+    """Attributions -> pictures and arrays under temporary names; a result that stands already passes through."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        digests: Digests,
+        decoding: Decoding,
+        differentiator: Differentiator,
+        publisher: Publisher,
+        threads: int,
+    ):
+        super().__init__("draw", threads)
+        self._plan, self._digests, self._decoding = plan, digests, decoding
+        self._differentiator, self._publisher = differentiator, publisher
+
+    def submit(self, item: Prepared, outcome: Outcome) -> Future[Drawn | None]:
+        if item.source is not None and isinstance(outcome, Attribution):
+            return self._pool.submit(self._draw, item, item.source, outcome)
+        if item.source is not None:  # it failed in the worker
+            self._decoding.release(item.source)
+        return known(Drawn(_settled(item, outcome)))
+
+    def _draw(self, item: Prepared, source: Source, found: Attribution) -> Drawn | None:
+        """None when the run is over."""
+        try:
+            if self.closed or self._publisher.enough:
+                return None
+            geometry = self._differentiator.geometry()
+            context = Context(self._plan, self._differentiator.facts(), self._digests, geometry)
+            return pictures.draw(context, source, found, item.outputs, item.seconds)
+        except OutputError as error:
+            if ends_run(error, self._plan.out):
+                raise
+            return Drawn(unwritable(Result(str(item.job.path), "failed", seconds=item.seconds), error))
+        finally:
+            self._decoding.release(source)
+
+
+def _settled(item: Prepared, outcome: Outcome) -> Result:
+    """The result of an image that is not drawn."""
+    if isinstance(outcome, ImageError):
+        return failed(item.job, outcome, item.seconds)
+    assert item.result is not None, "neither pixels nor a result"
+    return item.result
+
+
+def expected_geometry(plan: Plan) -> Geometry | None:
+    """The model input as the graph's file has it, so that images are prepared while TensorFlow still starts; a guess."""
+    shape = peek.input_shape(Path(plan.model.path), plan.model.signature, plan.model.input)
+    if shape is None or shape[3] not in (1, 3, 4) or plan.model.layout not in (None, "NHWC"):
+        return None
+    height, width = plan.model.input_size or (shape[1], shape[2])
+    if height < 1 or width < 1 or height * width > plan.max_pixels:
+        return None
+    return Geometry(height, width, shape[3], plan.drawing.fit)

@@ -1,0 +1,159 @@
+"""A run without child processes: files are a few bytes, and what they say decides how their image goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradviz_cli.batch import pipeline
+from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable
+from gradviz_cli.images.decoders import Pixels
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.model.explainer import Attribution
+from gradviz_cli.plan.plan import Drawing, Plan
+from gradviz_cli.plan.results import TargetResult
+from gradviz_cli.process.protocol import Explain, Facts, InputFacts, Loaded, ModelOptions
+from gradviz_cli.process.sandbox.enter import Sandbox
+
+SIDE = 4
+
+
+class FakeExplainer:
+    """Stands for `Explainer`. A file holds a word and a number: `good 7`; its attribution is that number everywhere.
+
+    Words: `good`; `bad` cannot be decoded; `no` cannot be explained; `last` is the last that the worker explains;
+    `zero` has a map of zeros; `slow` is decoded after the others.
+
+    Attributes
+    ----------
+    batches : list
+        The numbers of the images of each call.
+    """
+
+    unloadable = False
+    seconds = 0.0  # that one gradient call takes
+
+    def __init__(self, options: ModelOptions, modes: tuple[str, ...], *, labels: tuple[str, ...] = (), **_: object):
+        self.modes, self.labels = modes, labels
+        self.batches: list[list[int]] = []
+        self.decoded: list[int] = []
+        self.loads = self.closed = 0
+        self.threads: set[str] = set()
+        self.words: dict[int, str] = {}
+
+    geometry = Geometry(SIDE, SIDE, 3, "stretch")
+    facts = Facts(
+        "serving_default",
+        "the only one",
+        InputFacts("x", (None, SIDE, SIDE, 3), "float32"),
+        "y:0",
+        "z:0",
+        None,
+        None,
+        5,
+        (SIDE, SIDE),
+        3,
+        "raw",
+        {"Relu": (1, 1)},
+        0,
+        0,
+        (),
+    )
+
+    def load(self) -> Loaded:
+        self.loads += 1
+        self.threads.add(threading.current_thread().name)
+        if self.unloadable:
+            raise ModelUnusable("the model is broken", "mend it")
+        return self.loaded
+
+    @property
+    def loaded(self) -> Loaded:
+        return Loaded(self.facts, 0.1, 0.2, Sandbox("full", 6, True, ()))
+
+    def warnings(self, modes: tuple[str, ...]) -> tuple[str, ...]:
+        return ("be warned",)
+
+    def decode(self, data: bytes, geometry: Geometry, pixels: bool = False, fast: bool = False) -> Pixels:
+        word, number = data.decode().split()
+        self.decoded.append(int(number))
+        self.words[int(number)] = word
+        if word == "slow":
+            time.sleep(0.05)
+        if word == "bad":
+            raise ImageError("damaged", "it is bad")
+        shape = (geometry.height, geometry.width, geometry.channels)
+        return Pixels((SIDE, SIDE), np.full(shape, int(number), np.uint8), None)
+
+    def explain(self, fitted: list[np.ndarray], request: Explain) -> Iterator[Attribution | ImageError]:
+        self.threads.add(threading.current_thread().name)
+        numbers = [int(image[0, 0, 0]) for image in fitted]
+        self.batches.append(numbers)
+        time.sleep(self.seconds)
+        for number, image in zip(numbers, fitted, strict=True):
+            if self.words[number] == "no":
+                yield ImageError("model", "it says no")
+            else:
+                yield self.attribution(0 if self.words[number] == "zero" else number, image, request)
+            if self.words[number] == "last":
+                raise GradvizError("nothing goes any more", "give up")
+
+    def attribution(self, number: int, image: np.ndarray, request: Explain) -> Attribution:
+        targets = tuple(TargetResult(2, "two", 0, 0.5, 0.25) for _ in request.targets)
+        maps = np.full((len(targets), *image.shape), number, np.float32)
+        return Attribution(targets, dict.fromkeys(request.modes, maps))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def explainers(monkeypatch: pytest.MonkeyPatch) -> list[FakeExplainer]:
+    """Those that the pipelines of a test make, in order."""
+    made: list[FakeExplainer] = []
+
+    def make(*given: object, **named: object) -> FakeExplainer:
+        made.append(FakeExplainer(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(pipeline, "Explainer", make)
+    return made
+
+
+@pytest.fixture
+def fake() -> type[FakeExplainer]:
+    """The class, for a test that changes how it goes; see `monkeypatch`."""
+    return FakeExplainer
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., Path]:
+    """Words -> a folder of images `0.png`, `1.png`, ... of these words."""
+
+    def make(*words: str) -> Path:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for number, word in enumerate(words, 1):
+            (folder / f"{number:03}.png").write_text(f"{word} {number}")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Plan]:
+    """A plan into `out` with a model that nobody reads; `drawing` as keywords of Drawing."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"a graph")
+
+    def make(drawing: dict | None = None, **more) -> Plan:
+        options = {"jobs": 2, "batch_size": 2, **more}
+        return Plan(ModelOptions(str(model)), tmp_path / "out", Drawing(**(drawing or {})), **options)
+
+    return make
