@@ -198,4 +198,7 @@ def _array(given: Any, name: str) -> str:
         raise ValueError(f"{name} holds {array.size} numbers, more than {MAX_FEED}")
     if array.dtype.kind not in "biufUS":
         raise ValueError(f"{name} is neither a number nor an array of numbers")
-    return json.dumps(array.tolist())
+    try:
+        return json.dumps(given)  # as it is written: 1 stays 1
+    except TypeError:
+        return json.dumps(array.tolist())

@@ -1,0 +1,249 @@
+"""The same options give the same plan, on the command line and in Python."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from gradviz_cli.batch import planning
+from gradviz_cli.batch.planning import MODEL_FILE, OPTIONS, model_from, plan_from
+from gradviz_cli.cli.config import given
+from gradviz_cli.cli.explain import command
+from gradviz_cli.cli.inspect import command as inspect
+from gradviz_cli.errors import UsageError
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import outputs
+from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.serialize import from_json, to_json
+from gradviz_cli.plan.targets import Target
+from gradviz_cli.rules import RULES
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    (folder / "assets.extra").mkdir(parents=True)
+    (folder / "assets.extra" / "labels.txt").write_text("cat\ndog\nred panda\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def typed(model: Path, *argv: str) -> Plan:
+    """What the command makes of its arguments."""
+    with command.make_context("explain", [str(model), "x.png", *argv]) as context:
+        asked, standing = given(context)
+        return plan_from(context.params["model"], context.params["out"], standing=standing, **asked)
+
+
+def digests(plan: Plan) -> list[str]:
+    known = Digests(plan, "f")
+    return [known.of(output, "i") for output in outputs(plan, Job(Path("x"), "x"))]
+
+
+@pytest.mark.parametrize(
+    ("argv", "options"),
+    [
+        ("", {}),
+        ("-m deconv -m guided", {"mode": ["deconv", "guided"]}),
+        ("-m all --style panel", {"mode": "all", "style": "panel"}),
+        ("-t top3 -t 3 -t dog", {"target": ["top3", 3, "dog"]}),
+        ("-t 7", {"target": 7}),
+        ("--clip 95 --alpha 1 --style overlay", {"clip": 95, "alpha": 1, "style": ("overlay",)}),
+        ("--input-size 32x48 --at 3,4", {"input_size": (32, 48), "at": [3, 4]}),
+        ("--at 3", {"at": 3}),
+        ("--feed x=1 --feed y=[0.5,1]", {"feed": {"x": np.int32(1), "y": [0.5, 1]}}),
+        ("--feed x=True", {"feed": "x=True"}),
+        ("--preprocess torch --score output --activations all", {
+            "preprocess": "torch", "score": "output", "activations": "all"}),
+        ("--allow-op A --allow-op B --trust-model", {"allow_op": ["A", "B"], "trust_model": True}),
+        ("-m deconv -t 3 --no-scores --fast-decode", {
+            "mode": "deconv", "target": "3", "no_scores": True, "fast_decode": True}),
+        ("--batch-size 8 --jobs auto --timeout 5 --max-duration 9", {
+            "batch_size": 8, "jobs": "auto", "timeout": 5, "max_duration": 9}),
+        ("--max-pixels 1M --max-file-size 10k --lock-wait 2", {
+            "max_pixels": 1_000_000, "max_file_size": "10k", "lock_wait": 2}),
+        ("--signature s --tag t --input i --output o --layout NCHW", {
+            "signature": "s", "tag": "t", "input": "i", "output": "o", "layout": "NCHW"}),
+        ("--raw --force --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
+            ["raw", "force", "dry_run", "fail_fast", "allow_empty", "allow_empty_map", "require_sandbox"], True)),
+        ("--colormap magma --scale shared --size input --fit pad --precision bfloat16", {
+            "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
+        ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
+        ("-o elsewhere", {"out": "elsewhere"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_command_and_python_plan_alike(model: Path, argv: str, options: dict) -> None:
+    Path("names.txt").write_text("owl\nbat\n")
+    command_line, python = typed(model, *argv.split()), plan_from(model, **options)
+    assert command_line == python
+    assert digests(command_line) == digests(python)
+    assert to_json(command_line) == to_json(python)
+    assert from_json(to_json(python)) == python
+
+
+def test_every_option_of_a_plan_is_compared_above() -> None:
+    rows = test_the_command_and_python_plan_alike.pytestmark[0].args[1]
+    assert {name for _, options in rows for name in options} >= OPTIONS.keys()
+
+
+def test_nothing_given_is_as_good_as_a_default(model: Path) -> None:
+    assert plan_from(model, **dict.fromkeys(OPTIONS)) == plan_from(model)
+    assert plan_from(model, mode=[], target=(), style=[]) == plan_from(model)
+
+
+def test_the_defaults_that_help_shows_are_those_of_the_plan(model: Path) -> None:
+    """click says them, the plan has them."""
+    for parameter in command.params:
+        name = max(parameter.opts, key=len).removeprefix("--").replace("-", "_")
+        if name in OPTIONS and isinstance(parameter.default, str | int | float | bool):
+            assert plan_from(model, standing={name: parameter.default}) == plan_from(model), name
+    assert plan_from(model).drawing.modes == ("guided",)
+
+
+def test_every_option_of_a_plan_is_on_the_command_line() -> None:
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert {f"--{name.replace('_', '-')}" for name in OPTIONS} <= known
+
+
+def test_choices_are_those_of_the_plan(model: Path) -> None:
+    for parameter in command.params:
+        name = max(parameter.opts, key=len).removeprefix("--").replace("-", "_")
+        if isinstance(parameter.type, click.Choice) and name in OPTIONS:
+            for choice in set(parameter.type.choices) - {"list"}:
+                plan_from(model, standing={name: choice})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "fancy"}, "--mode: 'fancy' is none of backprop, deconv, guided, all"),
+        ({"modes": "guided"}, "there is no option modes; the options are "),
+        ({"style": ["heatmap", "x"]}, "--style: 'x' is none of "),
+        ({"target": "unicorn"}, "--target unicorn: no such label"),
+        ({"clip": 0}, "--clip: 0 is not a percentile"),
+        ({"clip": "wide"}, "--clip: 'wide' is no number"),
+        ({"alpha": 2, "style": "overlay"}, "--alpha: 2 is no weight"),
+        ({"alpha": 0.7}, "--alpha 0.7: --style heatmap cannot use it"),
+        ({"colormap": "fancy"}, "--colormap: there is no 'fancy'"),
+        ({"no_scores": True}, "--no-scores: only deconv of given classes"),
+        ({"no_scores": True, "mode": "deconv", "target": "3", "style": "panel"}, "--no-scores: a panel shows"),
+        ({"input_size": 224}, "--input-size: 224 is not HEIGHTxWIDTH"),
+        ({"timeout": 0.5}, "--timeout: 0.5 is no number of seconds from 1"),
+        ({"max_duration": 0}, "--max-duration: 0 is no number of seconds above 0"),
+        ({"batch_size": 0}, "--batch-size: 0 is neither"),
+        ({"force": "yes"}, "--force: 'yes' is neither true nor false"),
+        ({"feed": "x"}, "--feed: x is not NAME=VALUE"),
+        ({"labels": ""}, "--labels: it is empty"),
+        ({"labels": "none.txt"}, "--labels none.txt: "),
+        ({"out": ""}, "--out: it is empty"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense(model: Path, options: dict, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_from(model, **options)
+    assert str(caught.value).startswith(said) and "; " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["--clip 0", "-t unicorn", "--alpha 0.7", "--no-scores", "--labels none.txt", "--colormap viridis --style gray"],
+)
+def test_the_command_refuses_in_the_same_words(model: Path, argv: str) -> None:
+    words = argv.replace("-t ", "--target ").split()
+    options: dict[str, object] = {}
+    for name, value in zip(words, [*words[1:], "--"], strict=True):
+        if name.startswith("--"):
+            options[name[2:].replace("-", "_")] = True if value.startswith("--") else value
+    with pytest.raises(UsageError) as from_python:
+        plan_from(model, **options)
+    with pytest.raises(UsageError) as from_command:
+        typed(model, *argv.split())
+    assert str(from_python.value) == str(from_command.value)
+
+
+def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such model: nowhere; give a SavedModel folder"):
+        plan_from("nowhere")
+    with pytest.raises(UsageError, match="MODEL: it is empty"):
+        plan_from("")
+
+
+def test_what_the_model_says_of_itself(model: Path) -> None:
+    (model / MODEL_FILE).write_text('preprocess = "unit"\ninput-size = "8x9"\nat = 3\nlabels = "labels.txt"\n')
+    plan = plan_from(model)
+    assert (plan.model.preprocess, plan.model.input_size, plan.model.at) == ("unit", (8, 9), (3,))
+    assert plan.labels == ("cat", "dog", "red panda")
+    assert plan == typed(model)
+    assert plan_from(model, preprocess="raw").model.preprocess == "raw"
+    assert typed(model, "--preprocess", "auto").model.preprocess == "auto"  # a default that is asked for counts
+    assert plan_from(model, standing={"preprocess": "torch"}).model.preprocess == "torch"
+    options, labels = model_from(model, signature="s")
+    assert (options.preprocess, options.signature, labels) == ("unit", "s", plan.labels)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("trust-model = true", "trust_model is none of preprocess"),
+        ("max-pixels = '1G'", "max_pixels is none of"),
+        ("preprocess = 'fancy'", "--preprocess: 'fancy' is none of"),
+        ("labels = '../../names.txt'", "lies outside the model"),
+        ("preprocess =", "gradviz.toml: "),
+    ],
+)
+def test_what_a_model_may_not_say(model: Path, content: str, said: str) -> None:
+    (model / MODEL_FILE).write_text(content)
+    with pytest.raises(UsageError) as caught:
+        plan_from(model)
+    assert str(model / MODEL_FILE) in str(caught.value) and said in str(caught.value)
+
+
+def test_standing_options_need_not_be_of_use(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan_from(model, standing={"alpha": 0.7}).drawing.alpha == 0.7
+    monkeypatch.setenv("GRADVIZ_EXPLAIN_ALPHA", "0.7")
+    Path("mine.toml").write_text('mode = ["deconv", "guided"]\nbatch-size = 8\nlock-wait = 3\n')
+    plan = typed(model, "--config", "mine.toml", "-m", "backprop", "--batch-size", "auto")
+    assert plan.drawing.alpha == 0.7 and plan.lock_wait == 3.0
+    assert plan.drawing.modes == ("backprop",) and plan.batch_size is None  # what is typed wins
+    assert plan == plan_from(
+        model, standing={"alpha": 0.7, "mode": ["deconv", "guided"], "batch_size": 8, "lock_wait": 3},
+        mode="backprop", batch_size="auto",
+    )  # fmt: skip
+
+
+def test_inspect_asks_for_the_same_model(model: Path) -> None:
+    argv = [str(model), "--score", "output", "--feed", "x=1", "--allow-op", "A"]
+    with inspect.make_context("inspect", list(argv)) as context:
+        asked, standing = given(context)
+    assert asked.keys() == {"score", "feed", "allow_op"} and not standing
+    assert model_from(model, **asked)[0] == typed(model, *argv[1:]).model
+
+
+def test_a_canonical_plan(model: Path) -> None:
+    drawing = plan_from(model, mode=["all", "guided"], target=["top2", "top1"], style=["gray", "gray"]).drawing
+    assert drawing.modes == tuple(RULES) and drawing.styles == ("gray",)
+    assert drawing.targets == (Target(rank=0), Target(rank=1))
+    assert isinstance(plan_from(model, clip=95).drawing.clip, float)
+    assert plan_from(str(model), "out") == plan_from(model, Path("out"))
+
+
+def test_planning_imports_no_tensorflow() -> None:
+    code = "import sys, gradviz_cli.batch.run, gradviz_cli.batch.planning; print('tensorflow' in sys.modules, 'click' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "False False\n"
+
+
+def test_the_table_names_every_field_once() -> None:
+    assert not planning.OF_MODEL.keys() & planning.OF_DRAWING.keys() & planning.OF_RUN.keys()
+    assert len(OPTIONS) == len(planning.OF_MODEL) + len(planning.OF_DRAWING) + len(planning.OF_RUN)

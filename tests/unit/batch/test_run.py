@@ -1,0 +1,304 @@
+"""A whole run from Python, with real pictures and an explainer that is none."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradviz_cli.batch import pipeline
+from gradviz_cli.batch.lock import LOCK
+from gradviz_cli.batch.manifest import MANIFEST
+from gradviz_cli.batch.manifest import read as lines
+from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.run import results, run
+from gradviz_cli.errors import GradvizError, Locked, ModelUnusable, TimeUp, UsageError
+from gradviz_cli.files.whole import TEMPORARY
+from gradviz_cli.images.listing import Inputs
+from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.results import Report, Result
+
+
+@pytest.fixture(autouse=True)
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+
+
+class Notes(Observer):
+    """Writes down what it is told, a word each."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.said: list[str] = []
+
+    def started(self, jobs) -> None:
+        self.heard.append(f"started {sum(1 for _ in jobs)}")
+
+    def loaded(self, model) -> None:
+        self.heard.append("loaded")
+
+    def result(self, result: Result, report: Report) -> None:
+        self.heard.append(f"{result.status} {report.total}")
+
+    def failure(self, error: GradvizError) -> None:
+        self.heard.append("failure")
+        self.said.append(str(error))
+
+    def warning(self, message: str) -> None:
+        self.heard.append("warning")
+        self.said.append(message)
+
+    def ended(self, report: Report, seconds: float) -> None:
+        self.heard.append("ended")
+        assert seconds >= 0
+
+
+def ran(plan: Plan, folder: Path, **more) -> tuple[int, list[str], list[str]]:
+    """Exit code, what the observer heard, and what was said."""
+    notes = Notes()
+    report = run(plan, Inputs((folder,), plan.out, **more), notes)
+    return int(report.exit_code(plan.allow_empty)), notes.heard, notes.said
+
+
+def statuses(out: Path) -> list[str]:
+    return [line["status"] for line in lines(out)]
+
+
+def test_a_run_and_the_same_again(plan: Callable[..., Plan], images, explainers) -> None:
+    folder, asked = images("good", "good", "good"), plan({"raw": True})
+    code, heard, _ = ran(asked, folder)
+    assert code == 0
+    assert heard[0] == "started 3" and heard[-1] == "ended"
+    assert [word for word in heard if word != "loaded"][1:-1] == ["written 1", "written 2", "written 3"]
+    assert heard.count("loaded") == 1
+    assert np.load(asked.out / "002.png.guided.npy").tolist() == np.full((4, 4, 3), 2.0).tolist()
+    assert Image.open(asked.out / "002.png.guided.png").size == (4, 4)
+    assert ran(asked, folder) == (0, ["started 3", "current 1", "current 2", "current 3", "ended"], [])
+    assert explainers[1].loads == 0
+    assert statuses(asked.out) == ["written"] * 3 + ["current"] * 3
+    first, second = [line for line in lines(asked.out) if line["image"].endswith("001.png")]
+    assert set(first["outputs"]) == set(second["outputs"]) == {"001.png.guided.png", "001.png.guided.npy"}
+    assert first["targets"] == second["targets"] == [
+        {"index": 2, "label": "two", "rank": 0, "score": 0.5, "output": 0.25},
+    ]  # fmt: skip
+    assert first["digest"] == second["digest"]
+    assert (asked.out / LOCK).read_text() == ""
+
+
+def test_only_what_is_pending_is_done(plan, images, explainers) -> None:
+    folder = images("good", "good")
+    ran(plan(), folder)
+    (folder / "001.png").write_text("good 9")
+    (folder / "003.png").write_text("good 3")
+    code, heard, _ = ran(plan(), folder)
+    assert [word.split()[0] for word in heard if word[-1].isdigit()][1:] == ["written", "current", "written"]
+    assert sorted(sum(explainers[1].batches, [])) == [3, 9] and code == 0
+
+
+def test_more_styles_of_the_same_images(plan, images, explainers) -> None:
+    folder = images("good")
+    ran(plan(), folder)
+    before = (plan().out / "001.png.guided.png").read_bytes()
+    code, *_ = ran(plan({"styles": ("heatmap", "gray")}), folder)
+    assert code == 0 and (plan().out / "001.png.guided.png").read_bytes() == before
+    assert (plan().out / "001.png.guided.gray.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "more", "code", "expected"),
+    [
+        (["good", "bad"], {}, 3, ["written", "failed"]),
+        (["bad", "no"], {}, 4, ["failed", "failed"]),
+        (["zero", "good"], {}, 3, ["zero", "written"]),
+        (["good", "last", "good", "good"], {"batch_size": 2}, 1, ["written", "written"]),
+        (["bad", "good", "good"], {"fail_fast": True}, 3, ["failed"]),  # those that were not tried may be well
+        (["good", "bad"], {"fail_fast": True}, 3, ["written", "failed"]),
+        (["bad"], {"fail_fast": True}, 4, ["failed"]),
+    ],
+    ids=str,
+)
+def test_exit_codes_of_failures(plan, images, explainers, words, more, code, expected) -> None:
+    assert ran(plan(**more), images(*words))[0] == code
+    assert statuses(plan().out) == expected
+
+
+def test_a_map_of_zeros_may_be_drawn(plan, images, explainers) -> None:
+    folder = images("zero")
+    assert ran(plan(), folder)[0] == 4 and not list(plan().out.glob("*.png"))
+    assert ran(plan({"allow_empty_map": True}), folder)[0] == 0
+    assert list(plan().out.glob("*.png"))
+
+
+def test_no_image(plan, images, explainers) -> None:
+    folder = images()
+    code, heard, said = ran(plan(), folder)
+    assert (code, heard) == (4, ["started 0", "warning", "ended"]) and "--allow-empty" in said[0]
+    assert ran(plan(allow_empty=True), folder) == (0, ["started 0", "ended"], [])
+
+
+def test_a_model_that_is_broken(plan, images, explainers, fake, monkeypatch) -> None:
+    monkeypatch.setattr(fake, "unloadable", True)
+    code, heard, said = ran(plan(), images("good"))
+    assert (code, heard[-2:], said) == (5, ["failure", "ended"], ["the model is broken; mend it"])
+    assert statuses(plan().out) == [] and (plan().out / LOCK).read_text() == ""
+
+
+def test_what_is_wrong_before_it_starts(plan, images, explainers, tmp_path: Path) -> None:
+    folder = images("good")
+    assert ran(plan(), tmp_path / "nowhere") == (
+        2, ["failure", "ended"], [f"no such file or folder: {tmp_path / 'nowhere'}; check the path"],
+    )  # fmt: skip
+    (tmp_path / "model" / "saved_model.pb").unlink()
+    assert ran(plan(), folder)[:2] == (5, ["failure", "ended"])
+    assert not plan().out.exists() and not explainers
+
+
+def test_another_run_holds_the_folder(plan, images, explainers) -> None:
+    folder = images("good")
+    plan().out.mkdir()
+    with open(plan().out / LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ran(plan(), folder)[:2] == (11, ["failure", "ended"])
+        assert ran(plan(lock_wait=100.0, max_duration=0.05), folder)[0] == 11
+    assert ran(plan(), folder)[0] == 0
+
+
+def test_the_time_is_up(plan, images, explainers, fake, monkeypatch) -> None:
+    monkeypatch.setattr(fake, "seconds", 0.05)
+    folder = images(*["good"] * 30)
+    code, heard, said = ran(plan(batch_size=1, max_duration=0.3), folder)
+    assert code == 8 and heard[-2:] == ["failure", "ended"] and "--max-duration" in said[0]
+    done = [line["outputs"] for line in lines(plan().out)]
+    assert sorted(sum(done, [])) == sorted(path.name for path in plan().out.glob("*.png"))
+    monkeypatch.setattr(fake, "seconds", 0.0)
+    assert ran(plan(), folder)[0] == 0
+    assert len(list(plan().out.glob("*.png"))) == 30
+
+
+def test_the_time_may_be_up_before_anything_is_known(plan, images, explainers) -> None:
+    asked = plan(max_duration=1e-9)
+    with pytest.raises(TimeUp):
+        list(results(asked, Inputs((images("good"), asked.out.parent / "model"), asked.out)))
+
+
+@pytest.mark.parametrize("fail_fast", [False, True])
+def test_a_dry_run(plan, images, explainers, fail_fast: bool) -> None:
+    folder = images("good", "good", "good")
+    ran(plan(), folder)
+    before = {path: path.read_bytes() for path in plan().out.iterdir()}
+    (folder / "002.png").write_bytes(b"")
+    (folder / "003.png").write_text("good 33")
+    asked = plan({"styles": ("heatmap", "panel"), "raw": True}, dry_run=True, fail_fast=fail_fast)
+    found = list(results(asked, Inputs((folder,), asked.out)))
+    assert [(result.status, result.outputs) for result in found] == [
+        ("pending", ("001.png.guided.png", "001.png.panel.png")),
+        ("failed", ()),
+        ("pending", ("003.png.guided.png", "003.png.panel.png")),
+    ][: 2 if fail_fast else 3]
+    assert {path: path.read_bytes() for path in plan().out.iterdir()} == before
+    assert len(explainers) == 1
+
+
+def test_a_dry_run_of_what_is_current(plan, images, explainers) -> None:
+    folder = images("good", "good")
+    ran(plan(), folder)
+    assert ran(plan(dry_run=True), folder) == (0, ["current 1", "current 2", "ended"], [])
+
+
+def test_a_dry_run_needs_no_folder(plan, images, explainers) -> None:
+    assert ran(plan(dry_run=True), images("good")) == (0, ["pending 1", "ended"], [])
+    assert not plan().out.exists()
+
+
+def test_results_one_by_one_for_who_stops_early(plan, images, explainers) -> None:
+    asked = plan(batch_size=1)
+    with closing(results(asked, Inputs((images(*["good"] * 20),), asked.out))) as found:
+        first = next(found)
+        assert (asked.out / first.outputs[0]).exists() and statuses(asked.out)[0] == "written"
+    assert explainers[0].closed and (asked.out / LOCK).read_text() == ""
+    assert not [path for path in asked.out.iterdir() if path.name.startswith(TEMPORARY)]
+    assert ran(asked, asked.out.parent / "images")[0] == 0
+
+
+def test_what_ends_a_run_is_raised_for_who_takes_results(plan, images, explainers, fake, monkeypatch) -> None:
+    folder = images("good")
+    with pytest.raises(UsageError):
+        next(results(plan(), Inputs((folder / "none",), plan().out)))
+    plan().out.mkdir()
+    with open(plan().out / LOCK, "w") as lock, pytest.raises(Locked):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        next(results(plan(), Inputs((folder,), plan().out)))
+    monkeypatch.setattr(fake, "unloadable", True)
+    with pytest.raises(ModelUnusable):
+        next(results(plan(), Inputs((folder,), plan().out)))
+
+
+def test_a_signal_leaves_the_folder_in_order(plan, images, explainers) -> None:
+    class Interrupts(Observer):
+        def result(self, result: Result, report: Report) -> None:
+            raise KeyboardInterrupt
+
+    asked = plan(batch_size=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(asked, Inputs((images(*["good"] * 9),), asked.out), Interrupts())
+    assert explainers[0].closed and (asked.out / LOCK).read_text() == ""
+    listed = {name for line in lines(asked.out) for name in line["outputs"]}
+    assert listed == {path.name for path in asked.out.glob("*.png")}
+
+
+def test_a_killed_run_is_cleaned_up_after(plan, images, explainers) -> None:
+    folder = images("good")
+    ran(plan(), folder)
+    (plan().out / LOCK).write_text("process 1 on moon")
+    (plan().out / MANIFEST).unlink()
+    left = plan().out / "deep" / f"{TEMPORARY}{'0' * 16}.tmp"
+    left.parent.mkdir()
+    left.touch()
+    assert ran(plan(), folder)[0] == 0
+    assert not left.exists()
+    (line,) = lines(plan().out)
+    assert line["status"] == "current" and line["sha256"].keys() == {"001.png.guided.png"}  # so prune knows it
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ({}, {}),
+        ({"trust_model": True}, {"trust_model": True}),
+        ({"allow_ops": ("B", "A")}, {"allow_ops": ["B", "A"]}),
+    ],
+    ids=str,
+)
+def test_fewer_safeguards_are_written_down(plan, images, explainers, model: dict, kept: dict) -> None:
+    asked = replace(plan(), model=replace(plan().model, **model))
+    ran(asked, images("good"))
+    (line,) = lines(asked.out)
+    assert {name: line[name] for name in line if name in ("trust_model", "allow_ops")} == kept
+
+
+def test_shards_and_lists(plan, images, explainers) -> None:
+    folder = images(*["good"] * 12)
+    parts = [ran(plan(), folder, shard=(i, 3))[1][0] for i in (1, 2, 3)]
+    assert sum(int(part.split()[1]) for part in parts) == 12
+    names = [folder / "001.png", folder / "gone.png"]
+    notes = Notes()
+    report = run(plan(), Inputs((), plan().out, lambda: iter(names)), notes)
+    assert report.counts == {"current": 1, "failed": 1}
+
+
+def test_an_observer_may_be_left_out(plan, images, explainers) -> None:
+    assert run(plan(), Inputs((images("good"),), plan().out)).counts == {"written": 1}
+
+
+def test_a_bug_is_no_result(plan, images, explainers, monkeypatch) -> None:
+    monkeypatch.setattr(pipeline.Pipeline, "_published", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(plan(), Inputs((images("good"),), plan().out))
+    assert explainers[0].closed
