@@ -181,7 +181,7 @@ def _content(source: str) -> Iterator[bytes]:
     if source == "-" and sys.stdin is None:
         raise UsageError("--files-from -: stdin is closed", "give it the list, or name a file")
     try:
-        with open(0 if source == "-" else source, "rb", closefd=source != "-") as given:
-            yield from iter(lambda: given.read(1 << 16), b"")
+        with open(0 if source == "-" else source, "rb", closefd=source != "-") as file:
+            yield from iter(lambda: file.read(1 << 16), b"")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", "check the path") from error

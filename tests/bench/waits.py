@@ -1,6 +1,6 @@
-"""Who waits for whom in a run of `gradviz explain`: `python waits.py MODEL IMAGES OUT [OPTION...]`, told as one JSON line.
+"""Who waits for whom in a run of `gradviz explain`: `python waits.py MODEL IMAGES... [OPTION...]`, told as one JSON line.
 
-The stages of the engine are timed from outside, in a run like any other.
+The stages of the pipeline are timed from outside, in a run like any other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ START = time.perf_counter()
 
 from gradviz_cli import cli  # noqa: E402
 from gradviz_cli.batch import pipeline, publisher, stages  # noqa: E402
-from gradviz_cli.images import decode as images  # noqa: E402
+from gradviz_cli.draw import pictures  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
 PROCESSES: dict[str, float] = defaultdict(float)
@@ -75,9 +75,9 @@ def main() -> int:
     timed(stages.Decoding, "source", "of it in decoders")
     timed(stages.Differentiator, "_attributions", "explain")
     timed(stages.Drawer, "_draw", "draw")
-    timed(images, "unfit", "of it resampling")
-    timed(images, "encode_png", "of it encoding")
-    timed(images, "stage", "of it writing")
+    timed(pictures, "unfit", "of it resampling")
+    timed(pictures, "encode_png", "of it encoding")
+    timed(pictures, "stage", "of it writing")
     timed(publisher.Publisher, "_publish", "publish")
     timed(publisher.Publisher, "_sync", "of it syncing")
     close = pipeline.Pipeline.close

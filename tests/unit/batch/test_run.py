@@ -79,7 +79,8 @@ def test_a_run_and_the_same_again(plan: Callable[..., Plan], images, explainers)
     assert [word for word in heard if word != "loaded"][1:-1] == ["written 1", "written 2", "written 3"]
     assert heard.count("loaded") == 1
     assert np.load(asked.out / "002.png.guided.npy").tolist() == np.full((4, 4, 3), 2.0).tolist()
-    assert Image.open(asked.out / "002.png.guided.png").size == (4, 4)
+    with Image.open(asked.out / "002.png.guided.png") as drawn:
+        assert drawn.size == (4, 4)
     assert ran(asked, folder) == (0, ["started 3", "current 1", "current 2", "current 3", "ended"], [])
     assert explainers[1].loads == 0
     assert statuses(asked.out) == ["written"] * 3 + ["current"] * 3
