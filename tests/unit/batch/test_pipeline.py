@@ -167,7 +167,10 @@ def test_the_time_is_up(plan, images, explainers, kept, fake, monkeypatch) -> No
     assert explainers[0].closed and not whole._unpublished
 
 
-def test_whoever_stops_early_leaves_nothing_behind(plan, images, explainers, kept) -> None:
+@pytest.mark.parametrize("most", [1, 2**28])
+def test_whoever_stops_early_leaves_nothing_behind(plan, images, explainers, kept, monkeypatch, most: int) -> None:
+    """Also those that wait for room."""
+    monkeypatch.setattr(pipeline, "MOST_HELD", most)
     threads = threading.active_count()
     found = pipeline.results(plan(), jobs(images(*["good"] * 30)), Digests(plan(), "f"), lambda model: None, kept)
     with closing(found):
@@ -323,6 +326,24 @@ def test_an_image_that_changes_into_none_before_it_is_read_again(plan, tmp_path,
     gone = decoding.refitted(again, Geometry(2, 2, 3, "crop"))
     assert gone.source is None and gone.result is not None and gone.result.status == "failed"
     assert found.budget.held == 0
+    found.close()
+
+
+@pytest.mark.parametrize("why", ["closed", "enough"])
+def test_nothing_is_drawn_when_the_run_is_over(plan, explainers, kept, draw, why: str) -> None:
+    asked = plan()
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept)
+    waiting, go = item((1, 1)), threading.Event()
+    found.budget.hold(3)
+    held_up = [found.drawer._pool.submit(go.wait, 5) for _ in range(2)]
+    drawn = found.drawer.submit(waiting, Attribution((), {}))
+    if why == "closed":
+        found.drawer.closed = True
+    else:
+        found.publisher.enough = True
+    go.set()
+    assert drawn.result(5) is None and draw == [] and found.budget.held == 0
+    assert all(future.result(5) for future in held_up)
     found.close()
 
 

@@ -101,12 +101,11 @@ def test_a_full_disk_ends_the_run_and_what_stands_stands(
 
 def test_a_folder_that_was_replaced_is_not_written(out: Path, kept: Manifest) -> None:
     publisher = Publisher(out, kept)
-    group = [drawn(out, "a")]
     out.rename(out.with_name("moved"))
     out.mkdir()
-    results, end = publisher.publish(group)
+    results, end = publisher.publish([drawn(out, "a")])
     assert results == [] and isinstance(end, OutputError)
-    assert os.listdir(out) == []
+    assert os.listdir(out) == [] and listed(out.with_name("moved")) == []
 
 
 def test_fail_fast_publishes_up_to_the_first_failure(out: Path, kept: Manifest) -> None:
