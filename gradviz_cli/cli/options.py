@@ -78,7 +78,9 @@ def model_options(function: Callable) -> Callable:
                 show_default=True,
                 help="Explain what feeds the final softmax or sigmoid, or the output itself.",
             ),
-            click.option("--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."),
+            click.option(
+                "--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."
+            ),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
