@@ -1,0 +1,120 @@
+"""Activations in every spelling: found once each, under their name, and not where they only look like one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import Calls, const, fed, function, node, question, traced, written
+
+from gradviz_cli.worker.analysis.activations import Found, find_all
+
+F = tf.float32
+ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
+
+
+def erf_gelu(x):
+    return 0.5 * x * (1 + tf.math.erf(x / np.float32(np.sqrt(2))))
+
+
+def tanh_gelu(x):
+    return 0.5 * x * (1 + tf.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + 0.044715 * x * x * x)))
+
+
+SPELLED = {
+    "Relu": (tf.nn.relu, "Relu"),
+    "Relu6": (tf.nn.relu6, "Relu6"),
+    "maximum": (lambda x: tf.maximum(x, 0.0), "Maximum"),
+    "maximum, turned": (lambda x: tf.maximum(0.0, x), "Maximum"),
+    "where": (lambda x: tf.where(x > 0, x, tf.zeros_like(x)), "Select"),
+    "where, turned": (lambda x: tf.where(x <= 0, tf.zeros_like(x), x), "Select"),
+    "where, the comparison turned": (lambda x: tf.where(x > 0.0, x, tf.zeros_like(x)), "Select"),
+    "clip": (lambda x: tf.clip_by_value(x, 0.0, 3.0), "CappedRelu"),
+    "minimum over ReLU": (lambda x: tf.minimum(tf.nn.relu(x), 4.0), "CappedRelu"),
+    "ReLU over minimum": (lambda x: tf.nn.relu(tf.minimum(x, 4.0)), "CappedRelu"),
+    "leaky": (lambda x: tf.nn.leaky_relu(x, 0.1), "LeakyRelu"),
+    "leaky, maximum": (lambda x: tf.maximum(x, 0.1 * x), "LeakyRelu"),
+    "leaky, where": (lambda x: tf.where(x > 0, x, 0.1 * x), "LeakyRelu"),
+    "ELU": (tf.nn.elu, "Elu"),
+    "ELU, where": (lambda x: tf.where(x > 0, x, tf.exp(x) - 1), "Elu"),
+    "ELU, expm1": (lambda x: tf.where(x > 0, x, 2.0 * tf.math.expm1(x)), "Elu"),
+    "SELU": (tf.nn.selu, "Selu"),
+    "softplus": (tf.nn.softplus, "Softplus"),
+    "SiLU": (lambda x: x * tf.sigmoid(x), "Silu"),
+    "SiLU, scaled": (lambda x: x * tf.sigmoid(1.702 * x), "Silu"),
+    "SiLU, quotient": (lambda x: x / (1 + tf.exp(-x)), "Silu"),
+    "Mish": (lambda x: x * tf.tanh(tf.nn.softplus(x)), "Mish"),
+    "GELU": (erf_gelu, "Gelu"),
+    "GELU, tanh": (tanh_gelu, "Gelu"),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_each_spelling_is_found_once(name):
+    build, kind = SPELLED[name]
+    found = find_all(traced(build), question(activations="all"))
+    assert found.counts == {kind: (1, 1)}, found
+    assert found.gates == 0
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, alpha: tf.nn.relu(x) - alpha * tf.nn.relu(-x),
+        lambda x, alpha: tf.nn.relu(x) + alpha * (x - tf.abs(x)) * 0.5,
+        lambda x, alpha: tf.where(x > 0, x, alpha * x),
+    ],
+)
+def test_a_learnt_slope_is_a_prelu(build):
+    assert find_all(traced(build, ALPHA), question()).counts == {"PRelu": (1, 0)}
+
+
+@pytest.mark.parametrize(
+    "build", [lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0)]
+)
+def test_a_gate_is_no_activation(build):
+    found = find_all(traced(build), question())
+    assert (found.counts, found.gates) == ({}, 1)
+
+
+PARTS = {
+    "a clamp": lambda x: tf.maximum(x, 1e-7),
+    "a minimum alone": lambda x: tf.minimum(x, 3.0),
+    "a mask of another tensor": lambda x: tf.where(tf.reverse(x, [1]) > 0, x, tf.zeros_like(x)),
+    "the part of a split that another part decides on": lambda x: (
+        lambda parts: tf.where(parts[0] > 0, parts[1], tf.zeros_like(parts[1]))
+    )(tf.split(x, 3, -1)),
+    "a sigmoid that gates something else": lambda x: tf.reverse(x, [1]) * tf.sigmoid(x),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_only_looks_like_one_is_none(name):
+    assert find_all(traced(PARTS[name]), question(activations="all")).counts == {}
+
+
+def test_smooth_ones_are_counted_and_left():
+    found = find_all(traced(lambda x: tf.nn.elu(tf.nn.relu(x))), question())
+    assert found.counts == {"Relu": (1, 1), "Elu": (1, 0)}
+    assert (found.patched, found.left) == (1, {"Elu": 1})
+
+
+def test_those_off_the_path_do_not_count():
+    graph = traced(lambda x, w: tf.nn.relu(x) + tf.nn.relu(w), {"w": np.ones(3, "f")})
+    assert find_all(graph, question()).counts == {"Relu": (1, 1)}
+
+
+def test_functions_on_the_path_count():
+    body = function("f", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
+    idle = function("g", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
+    attributes = {"Tcond": tf.bool, "Tin": [F], "Tout": [F], "then_branch": Calls("f"), "else_branch": Calls("f")}
+    call = node("if", "StatelessIf", "yes:0", "image:0", **attributes)
+    functions = {"f": body, "g": idle}
+    graph = written(fed(), const("yes", True, bool), call, functions=functions, feeds={"image:0": "image"})
+    found = find_all(graph, question())
+    assert found.counts == {"Relu": (1, 1)}
+    assert [one.name for one in found.obeying("f")] == ["Relu"] and found.obeying() == found.obeying("g") == []
+
+
+def test_nothing_found_is_nothing_patched():
+    assert (Found("relu").patched, Found("relu").left) == (0, {})

@@ -1,0 +1,323 @@
+"""What is true of a graph: the policy, the pixel range, how the image enters, where the scores come from."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import Calls, fed, function, node, question, traced, written
+
+from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker.analysis import entry, policy
+from gradviz_cli.worker.analysis.cam import cam_layers
+from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.analysis.image import (
+    find_entry,
+    find_preprocess,
+    first_numbers,
+    other_inputs,
+    repeated,
+    unfed_warning,
+)
+from gradviz_cli.worker.analysis.preprocess import recognised_range
+from gradviz_cli.worker.analysis.scores import decided_from, find_probability
+from gradviz_cli.worker.graph.question import Tensor, describe, names
+
+F = tf.float32
+OPTIONS = ModelOptions("model")
+
+# --- policy -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_networks_compute_with_is_allowed():
+    policy.judge(traced(lambda image: tf.nn.softmax(tf.nn.relu(image))))
+
+
+@pytest.mark.parametrize("op", ["ReadFile", "WriteFile", "PyFunc", "Assert", "VarHandleOp", "PartitionedCall"])
+def test_what_touches_the_outside_is_refused(op):
+    with pytest.raises(ModelRefused, match=rf"needs op {op} \(node odd\)"):
+        policy.judge(written(fed(), node("odd", op, "image:0")))
+
+
+def test_an_operation_can_be_allowed_or_the_model_trusted():
+    graph = written(fed(), node("odd", "ReadFile", "image:0"))
+    policy.judge(graph, allow=["ReadFile"])
+    policy.judge(graph, trust=True)
+
+
+def test_operations_in_functions_are_judged():
+    body = function("f", node("odd", "ReadFile", "x:0"), results=["odd:0"], types={"x": tf.string})
+    assert policy.refused_ops(written(fed(), functions={"f": body})) == {"ReadFile": "f/odd"}
+
+
+def test_an_unknown_operation_is_refused_whoever_is_trusted():
+    with pytest.raises(ModelRefused, match="op NoSuchOp .* is not known to this TensorFlow"):
+        policy.judge(written(fed(), node("odd", "NoSuchOp", "image:0")), trust=True)
+
+
+def test_a_name_of_megabytes_is_refused():
+    with pytest.raises(ModelRefused, match="10001 characters"):
+        policy.judge(written(fed("n" * 10_001)), trust=True)
+
+
+def test_a_function_that_calls_itself_is_refused():
+    call = node("if", "StatelessIf", "x:0", "x:0", then_branch=Calls("f"), else_branch=Calls("f"))
+    body = function("f", call, results=["if:0"], types={"x": F})
+    with pytest.raises(ModelRefused, match="the function f calls itself"):
+        policy.judge(written(fed(), functions={"f": body}), trust=True)
+
+
+def test_functions_that_multiply_are_refused():
+    """Twenty functions that call the next one twice are a million operations written out."""
+    functions = {}
+    for depth in range(20):
+        called = Calls(f"f{depth + 1}")
+        call = node("if", "StatelessIf", "x:0", "x:0", then_branch=called, else_branch=called)
+        functions[f"f{depth}"] = function(f"f{depth}", call, results=["if:0"], types={"x": F})
+    functions["f20"] = function("f20", results=["x:0"], types={"x": F})
+    top = node("if", "StatelessIf", "image:0", "image:0", then_branch=Calls("f0"), else_branch=Calls("f0"))
+    with pytest.raises(ModelRefused, match="hold more than 400000 operations"):
+        policy.judge(written(fed(), top, functions=functions), trust=True)
+
+
+def test_a_tensor_larger_than_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (2**30, 2**30))
+    graph = traced(lambda image: image + tf.reduce_sum(tf.fill([2**15, 2**15], 1.0)))
+    with pytest.raises(ModelRefused, match=r"op Fill \(node Fill\) gives a tensor of 4 GiB"):
+        policy.judge(graph)
+
+
+# --- pixel range ------------------------------------------------------------------------------------------------------
+
+MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: x / 255.0, "raw"),
+        (lambda x: x / 127.5 - 1.0, "raw"),
+        (lambda x: x * (1 / 255) - MEAN, "raw"),
+        (lambda x: (x / 255.0 - MEAN) / DEVIATION, "raw"),
+        (lambda x: (x - MEAN) / DEVIATION, "unit"),
+        (lambda x: x * 2.0 - 1.0, "unit"),
+        (lambda x: x[..., ::-1] - np.float32([103.939, 116.779, 123.68]), "raw"),
+        (lambda x: x, None),
+        (lambda x: x * 1e-4, None),
+    ],
+)
+def test_the_range_that_the_first_steps_expect(build, want):
+    def net(image):
+        return tf.nn.conv2d(build(image), np.ones((1, 1, 3, 2), "f"), 1, "SAME")
+
+    assert recognised_range(traced(net), question()) == want
+
+
+def test_a_normalization_layer_holds_its_range_in_weights():
+    def net(image, mean, variance):
+        scaled = (image - mean) / tf.maximum(tf.sqrt(variance), 1e-7)
+        return tf.nn.conv2d(scaled, np.ones((1, 1, 3, 2), "f"), 1, "SAME")
+
+    weights = {"mean": 255 * MEAN, "variance": (255 * DEVIATION) ** 2}
+    assert recognised_range(traced(net, weights), question()) == "raw"
+
+
+def test_the_range_is_asked_for_found_or_assumed():
+    graph = traced(lambda image: tf.nn.relu(image / 255.0))
+    assert find_preprocess(graph, question(), ModelOptions("m", preprocess="caffe")) == ("caffe", None)
+    assert find_preprocess(graph, question(), OPTIONS) == ("raw", None)
+    silent, warning = find_preprocess(traced(tf.nn.relu), question(), OPTIONS)
+    assert silent == "unit" and "--preprocess" in warning
+
+
+def test_whole_pixels_are_raw():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert find_preprocess(graph, question(tf.uint8), OPTIONS) == ("raw", None)
+    with pytest.raises(UsageError, match="takes uint8"):
+        find_preprocess(graph, question(tf.uint8), ModelOptions("m", preprocess="unit"))
+
+
+# --- how the image enters ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"),
+    [
+        ((-1, 8, 9, 3), Entry("NHWC", (8, 9), 3)),
+        ((-1, 3, 8, 9), Entry("NCHW", (8, 9), 3)),
+        ((4, 8, 8, 1), Entry("NHWC", (8, 8), 1, 4)),
+        ((8, 9, 3), Entry("HWC", (8, 9), 3, 1)),
+        ((3, 8, 9), Entry("CHW", (8, 9), 3, 1)),
+        ((-1, 28, 28), Entry("NHW", (28, 28), 1)),
+        ((28, 28), Entry("HW", (28, 28), 1, 1)),
+        ((-1, 784), Entry("flat", (28, 28), 1)),
+        ((-1, 3072), Entry("flat", (32, 32), 3)),
+    ],
+)
+def test_the_entry_that_a_shape_means(shape, want):
+    assert entry.find("image", shape, None, None) == (want, None)
+
+
+def test_an_open_size_is_assumed_with_a_warning():
+    found, warning = entry.find("image", (-1, -1, -1, 3), None, None)
+    assert found.size == (224, 224) and "--input-size" in warning
+    assert entry.find("image", (-1, -1, -1, 3), None, (5, 6)) == (Entry("NHWC", (5, 6), 3), None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "size", "error"),
+    [
+        ((-1, 8, 8, 7), None, None, ModelUnusable),
+        ((-1, 17), None, None, ModelUnusable),
+        ((-1, 8, 8, 3), "NHW", None, UsageError),
+        ((-1, 8, 8, 3), None, (9, 9), UsageError),
+        ((-1, 100), "flat", (7, 7), UsageError),
+    ],
+)
+def test_shapes_that_are_no_pictures(shape, layout, size, error):
+    with pytest.raises(error):
+        entry.find("image", shape, layout, size)
+
+
+@pytest.mark.parametrize("layout", [name for name, axes in entry.LAYOUTS.items() if "N" in axes])
+def test_a_layout_there_and_back(layout):
+    channels = 1 if "C" not in entry.LAYOUTS[layout] else 3
+    place = Entry(layout, (4, 5), channels)
+    images = np.arange(2 * 4 * 5 * channels, dtype=np.float32).reshape(2, 4, 5, channels)
+    given = place.to_model(images, F)
+    assert place.spec(F).shape.is_compatible_with(given.shape)
+    np.testing.assert_array_equal(place.from_model(given.numpy()), images)
+
+
+@pytest.mark.parametrize("encoding", ["bytes", "base64"])
+def test_an_encoded_image_is_a_png(encoding):
+    images = np.random.default_rng(0).integers(0, 255, (2, 4, 5, 3)).astype(np.float32)
+    strings = Entry("NHWC", (4, 5), 3, encoding=encoding).to_model(images, tf.string)
+    if encoding == "base64":
+        strings = tf.io.decode_base64(strings)
+    np.testing.assert_array_equal(np.stack([tf.io.decode_png(one) for one in strings]), images)
+
+
+def decoder(channels: int = 3):
+    def build(image):
+        decoded = tf.io.decode_png(image, channels)
+        return tf.cast(tf.ensure_shape(decoded, [7, 8, channels]), F, name="numbers")[None] * 2.0
+
+    return traced(build, dtype=tf.string, shape=())
+
+
+def test_a_string_that_is_decoded_is_an_image():
+    asked = question(tf.string, ())
+    graph = decoder()
+    assert first_numbers(graph, asked) == "numbers:0"
+    graph = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    assert find_entry(graph, asked, OPTIONS) == (Entry("HWC", (7, 8), 3, 1, "bytes"), None)
+
+
+def test_a_string_that_is_no_image_is_refused():
+    graph = traced(lambda image: tf.strings.to_number(image)[None], dtype=tf.string, shape=())
+    with pytest.raises(ModelUnusable, match="is not decoded as an image"):
+        find_entry(graph, question(tf.string, ()), OPTIONS)
+
+
+def test_an_image_that_becomes_two_is_refused():
+    graph = traced(lambda image: tf.cast(image, F) + tf.cast(image + 1, F), dtype=tf.uint8)
+    with pytest.raises(ModelUnusable, match="becomes 2 float tensors: Cast, Cast_1"):
+        first_numbers(graph, question(tf.uint8))
+
+
+# --- other inputs -----------------------------------------------------------------------------------------------------
+
+RATE = Tensor("rate", "rate:0", F, ())
+MASK = Tensor("mask", "mask:0", F, (-1, 2))
+TRAINING = Tensor("training", "training:0", tf.bool, ())
+
+
+def with_others():
+    return written(
+        *(fed(), fed("rate", shape=()), fed("mask", shape=(None, 2)), fed("training", tf.bool, ())),
+        feeds={f"{name}:0": name for name in ("image", "rate", "mask", "training")},
+    )
+
+
+def test_other_inputs_are_zero_or_what_is_given():
+    asked = question(others=(RATE, MASK))
+    found = other_inputs(with_others(), asked, ModelOptions("m", feeds=(("rate", "0.5"),)))
+    assert found["rate"].dtype == np.float32 and found["rate"] == np.float32(0.5)
+    np.testing.assert_array_equal(found["mask"], np.zeros((1, 2)))
+    assert repeated(with_others(), asked, found) == {"mask"}
+
+
+def test_zero_is_said():
+    asked = question(others=(RATE, MASK))
+    assert "rate, mask are fed with 0" in unfed_warning(asked, OPTIONS)
+    assert unfed_warning(asked, ModelOptions("m", feeds=(("rate", "1"), ("mask:0", "1")))) is None
+
+
+def test_a_placeholder_of_no_signature_has_to_be_given_unless_it_is_a_truth():
+    assert not other_inputs(with_others(), question(unfed=(TRAINING,)), OPTIONS)["training"]
+    with pytest.raises(UsageError, match="the score needs rate"):
+        other_inputs(with_others(), question(unfed=(RATE,)), OPTIONS)
+
+
+def test_an_input_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="--feed rte: the other inputs are rate"):
+        other_inputs(with_others(), question(others=(RATE,)), ModelOptions("m", feeds=(("rte", "1"),)))
+
+
+def test_a_tensor_in_words():
+    assert describe(MASK) == "float32 [?, 2]" and describe(Tensor("x", "x:0", F, None)) == "float32 of any rank"
+    assert names(RATE) == ("rate", "rate:0", "rate") and MASK.open_shape == (None, 2)
+    assert MASK.facts.shape == (None, 2)
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def scores(x):
+    return tf.reduce_sum(x, [1, 2], name="scores")
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: tf.argmax(scores(x), -1), "scores:0"),
+        (lambda x: tf.gather(tf.constant([5, 6, 7]), tf.argmax(scores(x), -1)), "scores:0"),
+        (lambda x: tf.as_string(tf.math.top_k(scores(x), 2)[1]), "scores:0"),
+        (lambda x: tf.cast(scores(x) > 0.5, tf.int32), "scores:0"),
+        (lambda x: tf.shape(scores(x)), None),
+    ],
+)
+def test_a_decision_comes_from_scores(build, want):
+    graph = traced(build)
+    assert decided_from(graph, graph.score) == want
+
+
+def test_a_probability_knows_what_lies_behind_it():
+    graph = traced(lambda x: tf.identity(tf.reshape(tf.nn.softmax(scores(x), name="soft"), [-1], name="flat")))
+    found = find_probability(graph, graph.score)
+    assert (found.node, found.logits, found.after) == ("soft", "scores:0", ("flat",))
+    assert find_probability(traced(scores), "scores:0") is None
+
+
+# --- class activation maps --------------------------------------------------------------------------------------------
+
+
+def test_layers_that_everything_passes_can_carry_a_map():
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 4), "f"), 1, "SAME", name="conv"), "relu")
+        beside = tf.nn.conv2d(x, np.ones((1, 1, 4, 4), "f"), 1, "SAME", name="beside")
+        x = tf.add(x, beside, "sum")
+        return tf.reduce_mean(x, [1, 2])
+
+    layers = cam_layers(traced(build), question())
+    assert [layer.tensor for layer in layers] == ["conv:0", "relu:0", "sum:0"]
+    assert layers[0].shape == (2, 6, 6, 4)
+
+
+def test_a_graph_without_feature_maps_has_no_such_layer():
+    assert cam_layers(traced(lambda image: tf.reshape(image, [2, -1])), question()) == []

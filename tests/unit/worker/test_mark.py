@@ -1,0 +1,107 @@
+"""Marks: which nodes get one, that the forward pass stays, and what the rules then do."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import Calls, computed, const, fed, function, node, pixels, question, traced, written
+
+from gradviz_cli.rules import RULES
+from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.passes.mark import ATTRIBUTE, GRADIENT, mark
+from gradviz_cli.worker.run.rules import obeying
+
+F = tf.float32
+
+
+def marks(nodes) -> dict[str, str]:
+    return {name: json.loads(one.attr[ATTRIBUTE].s)["kind"] for name, one in nodes.items() if ATTRIBUTE in one.attr}
+
+
+def gradient(graph, image, mode: str, stops_open: bool = False) -> np.ndarray | None:
+    """Of the sum of the score, with the marks in force."""
+    with tf.Graph().as_default() as made:
+        x = tf.compat.v1.placeholder(F, image.shape)
+        score = tf.graph_util.import_graph_def(graph.graph_def(), {"image:0": x}, [graph.score], name="")[0]
+        with obeying(RULES[mode], stops_open):
+            found = tf.gradients(score, [x])[0]
+    if found is None:
+        return None
+    with tf.compat.v1.Session(graph=made) as session:
+        return session.run(found, {x: image})
+
+
+KINDS = {
+    "relu": (tf.nn.relu, lambda x: x > 0),
+    "relu6": (tf.nn.relu6, lambda x: (x > 0) & (x < 6)),
+    "floor": (lambda x: tf.maximum(x, 0.0), lambda x: x > 0),
+    "clip": (lambda x: tf.clip_by_value(x, 0.0, 2.0), lambda x: (x > 0) & (x < 2)),
+}
+
+
+@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_marked_activation_obeys_the_rule(kind, mode):
+    """backprop: g [x open]; deconv: max(g, 0); guided: max(g, 0) [x open]."""
+    activation, gate = KINDS[kind]
+    upstream = np.sign(pixels(seed=5)).astype(np.float32)
+    graph = traced(lambda image: activation(image) * upstream)
+    after = mark(graph, question())
+    verify(after, question())
+    image = 4 * pixels()
+    np.testing.assert_array_equal(computed(after, image)[0], computed(graph, image)[0])
+    positive = np.maximum(upstream, 0)
+    want = {"backprop": upstream * gate(image), "deconv": positive, "guided": positive * gate(image)}[mode]
+    np.testing.assert_array_equal(gradient(after, image, mode), want)
+
+
+def test_the_graph_before_has_no_mark():
+    graph = traced(lambda image: tf.nn.relu(image))
+    mark(graph, question())
+    assert not marks(graph.nodes)
+
+
+def test_smooth_activations_obey_only_when_asked():
+    graph = traced(lambda image: tf.nn.elu(tf.nn.relu(image, "relu"), "elu"))
+    assert marks(mark(graph, question()).nodes) == {"relu": "relu"}
+    assert marks(mark(graph, question(activations="all")).nodes) == {"relu": "relu", "elu": "smooth"}
+
+
+@pytest.mark.parametrize("mode", RULES)
+def test_a_smooth_activation_obeys_by_its_derivative(mode):
+    upstream = np.sign(pixels(seed=5)).astype(np.float32)
+    graph = traced(lambda image: tf.nn.elu(image, "elu") * upstream)
+    after = mark(graph, question(activations="all"))
+    verify(after, question())
+    image = pixels()
+    np.testing.assert_array_equal(computed(after, image)[0], computed(graph, image)[0])
+    slope = np.where(image > 0, 1, np.exp(image))
+    positive = np.maximum(upstream, 0)
+    want = {"backprop": upstream * slope, "deconv": positive, "guided": positive * slope}[mode]
+    np.testing.assert_allclose(gradient(after, image, mode), want, rtol=1e-5)
+
+
+def test_a_stop_is_open_only_when_told():
+    graph = traced(lambda image: tf.stop_gradient(image * 3.0))
+    after = mark(graph, question())
+    assert gradient(after, pixels(), "backprop") is None
+    np.testing.assert_array_equal(gradient(after, pixels(), "backprop", stops_open=True), np.full(pixels().shape, 3.0))
+
+
+def test_what_is_off_the_path_is_not_marked():
+    graph = traced(lambda image, w: image + tf.nn.relu(w, "off"), {"w": np.ones(3, "f")})
+    assert not marks(mark(graph, question()).nodes)
+
+
+def test_functions_on_the_path_are_marked():
+    body = function("f", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
+    attributes = {"Tcond": tf.bool, "Tin": [F], "Tout": [F], "then_branch": Calls("f"), "else_branch": Calls("f")}
+    call = node("if", "StatelessIf", "yes:0", "image:0", **attributes)
+    graph = written(fed(), const("yes", True, bool), call, functions={"f": body}, feeds={"image:0": "image"})
+    after = mark(graph, question())
+    verify(after, question())
+    assert marks(after.functions["f"].nodes) == {"relu": "relu"}
+    assert after.functions["f"].nodes["relu"].attr["_gradient_op_type"].s.decode() == GRADIENT

@@ -1,0 +1,392 @@
+"""Each pass: what it changes, what it leaves alone, that the graph computes what it computed, and that it is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import SHAPE, Calls, computed, const, fed, function, node, ops, pixels, question, traced, written
+
+from gradviz_cli.worker.analysis.scores import find_probability
+from gradviz_cli.worker.graph.graph import Graph, attribute, consumers
+from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.passes.batch_norm import batch_norm
+from gradviz_cli.worker.passes.constants import constants
+from gradviz_cli.worker.passes.float32 import float32, values
+from gradviz_cli.worker.passes.float_image import float_image
+from gradviz_cli.worker.passes.logits import logits
+from gradviz_cli.worker.passes.onednn import without_strided_points
+from gradviz_cli.worker.passes.start import start
+
+F = tf.float32
+RANDOM = np.random.default_rng(3)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+def passed(run: Callable, graph: Graph, asked: Question | None = None, rtol: float = 1e-4, **given) -> Graph:
+    """The graph after a pass, which is whole and computes the same; the graph before is as it was."""
+    asked = asked or question()
+    before = {name: one.SerializeToString() for name, one in graph.nodes.items()}
+    verify(graph, asked)
+    after = run(graph, asked)
+    verify(after, asked)
+    assert {name: one.SerializeToString() for name, one in graph.nodes.items()} == before
+    image = given.pop("image", pixels(SHAPE))
+    outputs = zip(computed(graph, image, **given), computed(after, image, **given), strict=True)
+    for one, other in outputs:
+        np.testing.assert_allclose(other, one, rtol=rtol, atol=1e-5)
+    return after
+
+
+# --- batch norm -------------------------------------------------------------------------------------------------------
+
+
+def normed(x, scale, offset, mean, variance, **more):
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=mean, variance=variance, is_training=False, **more
+    ).y
+
+
+NORM = {name: np.abs(normal(4)) + 0.1 for name in ("scale", "offset", "mean", "variance")}
+KERNEL = {"kernel": normal(3, 3, 3, 4)}
+
+
+def test_a_batch_norm_goes_into_the_convolution():
+    graph = traced(
+        lambda image, kernel, **norm: tf.nn.relu(normed(tf.nn.conv2d(image, kernel, 1, "SAME"), **norm)), KERNEL | NORM
+    )
+    after = passed(batch_norm, graph)
+    assert ops(after).count("FusedBatchNormV3") == 0 and ops(after).count("BiasAdd") == 1
+    assert set(after.values) == {"folded/Conv2D/gradviz_kernel", "folded/Conv2D/gradviz_bias"}
+
+
+def test_an_epsilon_that_is_left_out_is_the_operations_own():
+    small = {**NORM, "variance": np.full(4, 1e-5, np.float32)}
+    graph = traced(lambda image, kernel, **norm: normed(tf.nn.conv2d(image, kernel, 1, "SAME"), **norm), KERNEL | small)
+    nodes = dict(graph.nodes)
+    bare = type(nodes["FusedBatchNormV3"])()
+    bare.CopyFrom(nodes["FusedBatchNormV3"])
+    del bare.attr["epsilon"]
+    after = passed(batch_norm, replace(graph, nodes={**nodes, "FusedBatchNormV3": bare}))
+    assert "FusedBatchNormV3" not in ops(after)
+
+
+def test_a_batch_norm_that_trains_by_default_stays():
+    graph = traced(lambda image, kernel, **norm: normed(tf.nn.conv2d(image, kernel, 1, "SAME"), **norm), KERNEL | NORM)
+    nodes = dict(graph.nodes)
+    bare = type(nodes["FusedBatchNormV3"])()
+    bare.CopyFrom(nodes["FusedBatchNormV3"])
+    del bare.attr["is_training"]
+    assert "FusedBatchNormV3" in ops(batch_norm(replace(graph, nodes={**nodes, "FusedBatchNormV3": bare}), question()))
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda y, a, b: y * a + b,
+        lambda y, a, b: (y + b) * a,
+        lambda y, a, b: b - y * a,
+        lambda y, a, b: tf.nn.bias_add(y, b) * 2.0 - 1.0,
+    ],
+)
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_what_scales_channels_goes_into_the_kernel(kind, behind):
+    def build(image, kernel, a, b):
+        if kind == "dense":
+            return behind(tf.linalg.matmul(tf.reshape(image, [-1, 3]), kernel), a, b)
+        y = tf.nn.conv2d(image, kernel, 1, "SAME")
+        if kind == "depthwise":
+            y = tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "SAME")
+        return behind(y, a, b)
+
+    kernel = {"conv": normal(3, 3, 3, 6), "depthwise": normal(3, 3, 3, 2), "dense": normal(3, 6)}[kind]
+    graph = traced(build, {"kernel": kernel, "a": normal(6), "b": normal(6)})
+    after = passed(batch_norm, graph)
+    assert not {"Mul", "Sub", "AddV2"} & set(ops(after))
+
+
+def test_a_bias_alone_is_left_as_it_is():
+    graph = traced(
+        lambda image, kernel, b: tf.nn.bias_add(tf.nn.conv2d(image, kernel, 1, "SAME"), b), {**KERNEL, "b": normal(4)}
+    )
+    assert ops(passed(batch_norm, graph)) == ops(graph)
+
+
+def test_a_convolution_that_somebody_else_reads_stays():
+    def build(image, kernel, a):
+        y = tf.nn.conv2d(image, kernel, 1, "SAME")
+        return y * a + tf.nn.relu(y)
+
+    assert "Mul" in ops(passed(batch_norm, traced(build, {**KERNEL, "a": normal(4)})))
+
+
+def test_an_output_keeps_its_name():
+    graph = traced(
+        lambda image, kernel, a: tf.nn.conv2d(image, kernel, 1, "SAME", name="conv") * a, {**KERNEL, "a": normal(4)}
+    )
+    graph = replace(graph, outputs=("conv:0", graph.output, "image:0"))
+    assert passed(batch_norm, graph).outputs[0] == "conv:0"
+
+
+def test_channels_first_are_left_alone():
+    graph = traced(lambda image, kernel: tf.nn.relu(image) * 2.0, KERNEL)
+    first = node("conv", "Conv2D", "image:0", "kernel:0", T=F, strides=[1, 1, 1, 1], padding="SAME", data_format="NCHW")
+    twice = node("twice", "Mul", "conv:0", "two:0", T=F)
+    nodes = {**graph.nodes, "conv": first, "two": const("two", 2.0), "twice": twice}
+    assert "Mul" in ops(batch_norm(replace(graph, nodes=nodes, outputs=("twice:0", "twice:0", "image:0")), question()))
+
+
+# --- constants --------------------------------------------------------------------------------------------------------
+
+
+def test_what_depends_on_weights_alone_becomes_a_weight():
+    graph = traced(lambda image, w: image * tf.sqrt(tf.exp(w, name="exp"), name="root"), {"w": normal(3)})
+    after = passed(constants, graph)
+    assert ops(after) == ["Mul", "Placeholder", "Placeholder"] and after.weights == {"root": "folded/root"}
+    np.testing.assert_allclose(after.values["folded/root"], np.exp(graph.values["variable/w"] / 2), rtol=1e-6)
+
+
+def test_random_numbers_are_no_constants():
+    graph = traced(lambda image: image + 0.0 * tf.random.uniform([3]))
+    assert "RandomUniform" in ops(passed(constants, graph))
+
+
+def test_other_inputs_are_no_constants():
+    graph = traced(lambda image: image * tf.exp(tf.compat.v1.placeholder(F, [], "rate")))
+    graph = replace(graph, feeds={**graph.feeds, "rate:0": "rate"})
+    assert "Exp" in ops(passed(constants, graph, rate=0.5))
+
+
+def test_whole_numbers_stay_in_the_graph():
+    graph = traced(lambda image: tf.reshape(image, tf.concat([[-1], tf.constant([108], tf.int32)], 0)))
+    assert ops(passed(constants, graph)) == ops(graph)
+
+
+def test_nothing_to_compute_is_the_graph_itself():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert constants(graph, question()) is graph
+
+
+def test_a_node_whose_second_output_is_read_stays():
+    graph = traced(lambda image, w: image * tf.split(w, 2, name="parts")[1], {"w": normal(6)})
+    assert "Split" in ops(passed(constants, graph))
+
+
+# --- half precision ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("half", [tf.float16, tf.bfloat16])
+def test_half_precision_becomes_float32(half):
+    def build(image, w):
+        y = (
+            tf.cast(image, half) * tf.cast(w, half)
+            + tf.constant([1, 2, 3], half)
+            + tf.cast(tf.fill([3], tf.constant(2, half)), half)
+        )
+        return tf.cast(tf.nn.relu(y), F)
+
+    graph = traced(build, {"w": normal(3)})
+    after = passed(float32, graph, rtol=0.05)
+    kinds = {value.type for one in after.nodes.values() for value in one.attr.values()}
+    assert half.as_datatype_enum not in kinds
+    w = graph.values["variable/w"]
+    np.testing.assert_allclose(
+        computed(after, pixels())[0], np.maximum(pixels() * w + [3, 4, 5], 0), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_float32_is_left_alone():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert float32(graph) is graph
+
+
+def test_the_bytes_of_a_number_are_left_alone():
+    graph = traced(lambda image: tf.cast(tf.bitcast(tf.cast(image, tf.float16), tf.int16), F))
+    assert float32(graph) is graph
+
+
+def test_functions_are_widened_too():
+    half = function("f", node("r", "Relu", "x:0", T=tf.float16), results=["r:0"], types={"x": tf.float16})
+    after = float32(written(fed(), functions={"f": half})).functions["f"]
+    assert after.signature.input_arg[0].type == 1 and after.nodes["r"].attr["T"].type == 1
+    assert half.signature.input_arg[0].type == 19
+
+
+def test_values_take_the_types_that_the_graph_reads():
+    graph = written(fed("w"), fed("h", tf.resource), weights={"w": "v"}, handles={"h": "u"})
+    stored = {"v": tf.constant(1, tf.float64), "u": tf.constant(2, tf.float16)}
+    after = values(replace(graph, values=stored))
+    assert {name: value.dtype for name, value in after.values.items()} == {"v": F, "u": F}
+    assert graph.values == {}
+
+
+# --- whole pixels -----------------------------------------------------------------------------------------------------
+
+WHOLE = question(tf.uint8)
+BYTES = RANDOM.integers(0, 255, SHAPE).astype(np.uint8)
+
+
+def whole(build: Callable, dtype: tf.DType = tf.uint8) -> Graph:
+    return traced(build, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.cast(x, F) / 255.0,
+        lambda x: tf.cast(tf.reverse(x, [-1]), F),
+        lambda x: tf.cast(tf.transpose(x[:, 1:5, ::2], [0, 3, 1, 2]), F),
+        lambda x: tf.image.resize(x, [3, 3]),
+        lambda x: tf.cast(tf.cast(x, tf.int32), F),
+        lambda x: tf.cast(tf.concat([x, x], -1), F),
+        lambda x: tf.cast(tf.stack(tf.unstack(x, axis=0)), F),
+        lambda x: tf.cast(tf.gather(x, [0, 1, 0], axis=1), F),
+        lambda x: tf.cast(tf.split(x, 3, -1)[1], F) * tf.cast(tf.size(x), F),
+    ],
+)
+def test_whole_pixels_become_floats(build):
+    graph = whole(build)
+    after = float_image(graph, WHOLE)
+    verify(after, WHOLE)
+    assert attribute(after.nodes["image"], "dtype").type == 1
+    (one, *_), (other, *_) = computed(graph, BYTES), computed(after, BYTES.astype(np.float32))
+    np.testing.assert_allclose(other, one)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.cast(x + 1, F),
+        lambda x: tf.cast(tf.cast(x, tf.int32) // 2, F),
+        lambda x: tf.cast(tf.concat([x, x * 2], -1), F),
+        lambda x: tf.cast(tf.shape(x), F),
+        lambda x: tf.cast(tf.cast(x, tf.int8), F),
+        lambda x: tf.gather(tf.range(256.0), tf.cast(x, tf.int32)),
+    ],
+)
+def test_what_computes_with_whole_numbers_stays(build):
+    graph = whole(build)
+    assert float_image(graph, WHOLE) is graph
+
+
+def test_a_float_image_stays():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert float_image(graph, question()) is graph
+
+
+# --- logits -----------------------------------------------------------------------------------------------------------
+
+
+def asked_of(graph: Graph) -> Question:
+    probability = find_probability(graph, graph.score)
+    return question(bypassed=probability and probability.node)
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: tf.nn.softmax(tf.reduce_sum(x, [1, 2])), lambda x: x.sum((1, 2))),
+        (lambda x: tf.identity(tf.nn.softmax(tf.reduce_sum(x, [1, 2]))), lambda x: x.sum((1, 2))),
+        (lambda x: tf.math.log(tf.nn.softmax(tf.reduce_sum(x, [1, 2]))), lambda x: x.sum((1, 2))),
+        (lambda x: tf.sigmoid(tf.reduce_sum(x, [1, 2]))[:, 1:], lambda x: x.sum((1, 2))[:, 1:]),
+        (lambda x: tf.reshape(tf.nn.softmax(x), [2, -1]), lambda x: x.reshape(2, -1)),
+        (lambda x: tf.cast(tf.nn.softmax(tf.cast(x, tf.float64)), F)[..., 0], lambda x: x[..., 0]),
+        (lambda x: tf.transpose(tf.nn.softmax(x), [0, 3, 1, 2]), lambda x: x.transpose(0, 3, 1, 2)),
+    ],
+)
+def test_the_score_moves_before_the_softmax(build, want):
+    graph = traced(build)
+    asked = asked_of(graph)
+    assert asked.bypassed
+    after = logits(graph, asked)
+    verify(after, asked)
+    score, output, image = computed(after, pixels())
+    np.testing.assert_allclose(score, want(pixels()), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(output, computed(graph, pixels())[1])
+    assert after.outputs[1:] == graph.outputs[1:]
+
+
+def test_a_score_that_is_no_probability_stays():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert asked_of(graph).bypassed is None
+    assert logits(graph, asked_of(graph)) is graph
+
+
+def test_a_probability_that_is_asked_for_stays():
+    graph = traced(lambda image: tf.nn.softmax(image))
+    assert logits(graph, question(bypassed=None)) is graph
+
+
+# --- start ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_float_image_is_where_the_gradient_starts():
+    graph = traced(lambda image: tf.nn.relu(image))
+    assert start(graph, question()).wrt == "image:0"
+
+
+def test_an_encoded_image_starts_where_it_is_numbers():
+    def build(image):
+        decoded = tf.io.decode_image(image, 3, expand_animations=False)
+        return tf.nn.relu(tf.cast(decoded, F, name="numbers"))
+
+    graph = traced(build, dtype=tf.string, shape=())
+    after = start(graph, question(tf.string, ()))
+    assert after.outputs == (*graph.outputs[:2], "numbers:0")
+    assert after.nodes is graph.nodes
+
+
+# --- strided points ---------------------------------------------------------------------------------------------------
+
+
+def convolved(padding="SAME", channels: int = 4, side: int = 1, strides: int = 2):
+    def build(image, kernel):
+        image = tf.tile(image, [1, 1, 1, -(-channels // 3)])[..., :channels]
+        return tf.nn.conv2d(image, kernel, strides, padding)
+
+    return traced(build, {"kernel": normal(side, side, channels, 5)})
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [[0, 0], [1, 2], [0, 1], [0, 0]]])
+def test_a_strided_point_is_sliced_first(padding):
+    after = passed(without_strided_points, convolved(padding))
+    conv = next(one for one in after.nodes.values() if one.op == "Conv2D")
+    assert list(conv.attr["strides"].list.i) == [1, 1, 1, 1]
+    assert [after.nodes[name].op for name in consumers(after.nodes)["Conv2D/gradviz_slice"]] == ["Conv2D"]
+
+
+@pytest.mark.parametrize("graph", [convolved(channels=16), convolved(side=3), convolved(strides=1)])
+def test_other_convolutions_stay(graph):
+    assert ops(passed(without_strided_points, graph)) == ops(graph)
+
+
+def test_strided_points_in_functions_are_sliced_too():
+    conv = node("conv", "Conv2D", "x:0", "w:0", T=F, strides=[1, 2, 2, 1], padding="VALID")
+    body = function("body", conv, results=["conv:0"], types={"x": F, "w": F})
+    attributes = {
+        "Tcond": tf.bool,
+        "Tin": [F, F],
+        "Tout": [F],
+        "then_branch": Calls("body"),
+        "else_branch": Calls("body"),
+    }
+    call = node("if", "StatelessIf", "yes:0", "image:0", "w:0", **attributes)
+    graph = written(
+        fed(),
+        fed("w", shape=(1, 1, 3, 4)),
+        const("yes", True, np.bool_),
+        call,
+        functions={"body": body},
+        feeds={"image:0": "image"},
+        weights={"w": "v"},
+        values={"v": tf.constant(normal(1, 1, 3, 4))},
+    )
+    after = passed(without_strided_points, graph)
+    assert "StridedSlice" in {one.op for one in after.functions["body"].nodes.values()}

@@ -1,0 +1,127 @@
+"""Reading and building apart: one folder read once, built for several modes and with other weights."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from graphs import pixels
+
+from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker import inspection, model
+from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.read import savedmodel
+
+IMAGES = pixels((2, tiny.SIDE, tiny.SIDE, 3))
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory) -> ModelOptions:
+    return ModelOptions(str(tiny.write(tmp_path_factory.mktemp("prepare") / "tiny")), preprocess="unit")
+
+
+@pytest.fixture(scope="module")
+def prepared(options: ModelOptions) -> model.Prepared:
+    return model.prepare(options, verify)
+
+
+def last_kernel(prepared: model.Prepared) -> str:
+    (name,) = [name for name, value in prepared.graph.values.items() if value.shape == (8, 5)]
+    return name
+
+
+def test_a_prepared_model_is_frozen_and_whole(prepared):
+    verify(prepared.graph, prepared.question)
+    assert prepared.preprocess == "unit" and prepared.found.counts == {"Relu": (1, 1)} and prepared.warnings == ()
+    with pytest.raises(FrozenInstanceError):
+        prepared.preprocess = "raw"
+
+
+def test_other_weights_give_other_scores(prepared):
+    """Twice the last layer's kernel is twice the score, and twice the gradient."""
+    name = last_kernel(prepared)
+    first = model.build(prepared, ["backprop"]).explain(IMAGES, [1], ["backprop"])
+    twice = {name: 2 * prepared.graph.values[name].numpy()}
+    second = model.build(prepared, ["backprop"], values=twice, check=verify).explain(IMAGES, [1], ["backprop"])
+    np.testing.assert_allclose(second.score, 2 * first.score, rtol=1e-5)
+    np.testing.assert_allclose(second.gradients[0], 2 * first.gradients[0], rtol=1e-5, atol=1e-7)
+    again = model.build(prepared, ["backprop"]).explain(IMAGES, [1], ["backprop"])
+    np.testing.assert_array_equal(again.score, first.score)
+
+
+@pytest.mark.parametrize("values", [{"nothing": np.zeros(1, "f")}, {"last": np.zeros((5, 8), "f")}])
+def test_weights_of_another_shape_are_refused(prepared, values):
+    given = {last_kernel(prepared) if name == "last" else name: value for name, value in values.items()}
+    with pytest.raises(ValueError, match="no variable .* of shape .*; there are .* \\[8, 5\\]"):
+        model.build(prepared, ["backprop"], values=given)
+
+
+def test_a_rule_needs_something_to_act_on(prepared):
+    none = replace(prepared, found=replace(prepared.found, top=()))
+    model.build(none, ["backprop"])
+    with pytest.raises(
+        ModelUnusable, match="no ReLU lies between the image and the score .no other activation., so guided"
+    ):
+        model.build(none, ["guided"])
+
+
+def test_facts_say_what_was_found(prepared):
+    facts = model.facts(prepared, 5)
+    assert (facts.classes, facts.size, facts.channels, facts.input.layout) == (5, (16, 16), 3, "NHWC")
+    assert facts.score == prepared.graph.score and facts.activations == {"Relu": (1, 1)}
+
+
+def test_a_model_explains(options):
+    one = model.Model(options, ["backprop"], verified=True)
+    assert one.explain(IMAGES, [0], ["backprop"]).gradients[0].shape == (1, 2, 16, 16, 3)
+
+
+def test_what_a_step_does_to_a_model_is_the_same_graph_in_other_nodes(options):
+    asked = model.ask(model.open_folder(options), options, verify)
+    assert asked.graph.values == {} and asked.graph.wrt == asked.question.fed(asked.graph)
+
+
+def test_inspect_reads_the_folder_once(options, monkeypatch):
+    read, count = savedmodel.read, []
+    monkeypatch.setattr(savedmodel, "read", lambda path: count.append(path) or read(path))
+    told = inspection.inspect(options)
+    assert len(count) == 1
+    assert told.problem is None and told.gradient.reaches_input and told.chosen.classes == 5
+    assert told.activations["Relu"].patched == 1 and told.warnings == ()
+    assert [layer.op for layer in told.cam_layers] == ["Conv2D", "AddV2", "Relu"]
+
+
+def test_inspect_says_what_is_known_until_something_is_wrong(options):
+    told = inspection.inspect(replace(options, output="nothing"))
+    assert "--output nothing" in told.problem and told.chosen is None and list(told.signatures) == ["serving_default"]
+    told = inspection.inspect(replace(options, layout="NHW"))
+    assert "--layout NHW" in told.problem and told.chosen.output == "scores"
+
+
+def test_inspect_tells_where_a_gradient_is_cut(tmp_path: Path):
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3])])
+    def serve(image):
+        return {"scores": tf.reduce_mean(tf.round(image, name="cut"), [1, 2])}
+
+    tf.saved_model.save(module, str(tmp_path / "cut"), signatures={"serving_default": serve})
+    told = inspection.inspect(ModelOptions(str(tmp_path / "cut")))
+    assert told.gradient.reaches_input is False and told.gradient.cut_at == "cut (Round)"
+    assert "cut at cut (Round)" in told.problem
+
+
+def test_a_folder_without_model(tmp_path: Path):
+    with pytest.raises(ModelUnusable, match="holds no saved_model.pb"):
+        model.prepare(ModelOptions(str(tmp_path)))
+
+
+def test_a_tag_that_is_not_there(options):
+    with pytest.raises(UsageError, match="--tag gpu"):
+        model.open_folder(replace(options, tag="gpu"))

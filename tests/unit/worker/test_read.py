@@ -1,0 +1,347 @@
+"""The files of a model: what may be read, which tags, signatures, inputs and outputs are meant, where weights are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tiny
+from graphs import const, fed, function, node, question, written
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker.graph.question import Tensor
+from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
+from gradviz_cli.worker.read.inline import inline
+from gradviz_cli.worker.read.question import check_loops, settle
+
+F = tf.float32
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tiny.write(tmp_path_factory.mktemp("read") / "tiny")
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def proto(*nodes) -> SavedModel:
+    saved = SavedModel()
+    saved.meta_graphs.add().graph_def.node.extend(nodes)
+    return saved
+
+
+def put(saved: SavedModel, folder: Path) -> Path:
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+    return folder
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_read(folder: Path):
+    saved = savedmodel.read(folder)
+    assert len(saved.meta_graphs) == 1 and not saved.warnings
+
+
+def test_a_model_as_text_is_read(tmp_path: Path):
+    (tmp_path / "saved_model.pbtxt").write_text('meta_graphs { meta_info_def { tags: "serve" } }')
+    assert list(savedmodel.read(tmp_path).meta_graphs[0].meta_info_def.tags) == ["serve"]
+
+
+def test_two_graphs_are_warned_of(copy: Path):
+    (copy / "saved_model.pbtxt").write_text("")
+    assert "remove the one that is old" in savedmodel.read(copy).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("saved_model.pb", b"\xff\xff", "damaged or not a SavedModel"),
+        ("saved_model.pb", b"", "holds no graph"),
+        ("saved_model.pbtxt", b"meta_graphs { oh", "damaged or not a SavedModel"),
+        ("saved_model.pbtxt", b"\xff", "damaged or not a SavedModel"),
+        ("other", b"", "holds no saved_model.pb"),
+    ],
+)
+def test_files_that_are_no_model(tmp_path: Path, name: str, content: bytes, words: str):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelUnusable, match=words):
+        savedmodel.read(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "saved_model.pb")
+    with pytest.raises(ModelUnusable, match="is not a regular file"):
+        savedmodel.read(tmp_path)
+
+
+def test_a_file_larger_than_its_limit(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert savedmodel.read_regular(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ModelUnusable, match="has 5 bytes"):
+        savedmodel.read_regular(tmp_path / "a", 4)
+
+
+def test_a_constant_whose_bytes_do_not_fit_its_shape(tmp_path: Path):
+    torn = const("c", [1, 2, 3])
+    torn.attr["value"].tensor.tensor_content = b"1234"
+    with pytest.raises(ModelUnusable, match="the constant c holds 4 bytes, its shape needs 12"):
+        savedmodel.read(put(proto(torn), tmp_path))
+
+
+def test_a_constant_that_would_fill_memory(tmp_path: Path):
+    huge = node("c", "Const", dtype=F)
+    tensor = TensorProto(dtype=1, float_val=[1])
+    tensor.tensor_shape.dim.add(size=2**30)
+    huge.attr["value"].tensor.CopyFrom(tensor)
+    with pytest.raises(ModelRefused, match="the constant c fills memory"):
+        savedmodel.read(put(proto(huge), tmp_path))
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd"])
+def test_assets_outside_are_refused(tmp_path: Path, name: str):
+    saved = proto()
+    saved.meta_graphs[0].asset_file_def.append(AssetFileDef(filename=name))
+    with pytest.raises(ModelRefused):
+        savedmodel.read(put(saved, tmp_path))
+
+
+# --- signatures -------------------------------------------------------------------------------------------------------
+
+
+def metas(*tags: tuple[str, ...]) -> savedmodel.Saved:
+    made = []
+    for one in tags:
+        made.append(MetaGraphDef())
+        made[-1].meta_info_def.tags.extend(one)
+    return savedmodel.Saved(Path(), tuple(made))
+
+
+def test_the_meta_graph_to_serve_is_taken():
+    saved = metas(("train",), ("serve", "gpu"), ("serve",))
+    assert signatures.choose_meta(saved, None) is saved.meta_graphs[2]
+    assert signatures.choose_meta(saved, "train") is saved.meta_graphs[0]
+    assert signatures.choose_meta(metas(("train",), ("eval",)), None).meta_info_def.tags == ["train"]
+    with pytest.raises(UsageError, match="the model has train; serve, gpu; serve"):
+        signatures.choose_meta(saved, "tpu")
+
+
+def signed(**images: bool) -> MetaGraphDef:
+    """Signatures by name; whether each takes pixels or texts."""
+    made = MetaGraphDef()
+    for name, pixels in images.items():
+        one = made.signature_def[name]
+        one.inputs["x"].name, one.inputs["x"].dtype = "x:0", (F if pixels else tf.string).as_datatype_enum
+        for size in (-1, 8, 8, 3) if pixels else (-1,):
+            one.inputs["x"].tensor_shape.dim.add(size=size)
+        one.outputs["y"].name = "y:0"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("images", "want"),
+    [
+        ({"a": True}, "a"),
+        ({"a": True, "serving_default": True}, "serving_default"),
+        ({"a": True, "serving_default": False}, "a"),
+        ({"a": True, "predict": True, "serve": True}, "serve"),
+    ],
+)
+def test_the_signature_that_is_meant(images, want):
+    assert signatures.choose_signature(signed(**images), None)[0] == want
+
+
+def test_a_signature_that_is_not_clear_has_to_be_named():
+    several = signed(a=True, b=True)
+    with pytest.raises(UsageError, match="several signatures: a, b"):
+        signatures.choose_signature(several, None)
+    assert signatures.choose_signature(several, "b")[::2] == ("b", "asked for")
+    with pytest.raises(UsageError, match="the model has a, b"):
+        signatures.choose_signature(several, "c")
+    with pytest.raises(ModelUnusable, match="has no signature"):
+        signatures.choose_signature(MetaGraphDef(), None)
+
+
+IMAGE, MASK = Tensor("image", "i:0", F, (-1, 8, 8, 3)), Tensor("mask", "m:0", F, (-1, 8))
+TEXT = Tensor("text", "t:0", tf.string, (-1,))
+SCORES, BOXES = Tensor("scores", "s:0", F, (-1, 5)), Tensor("boxes", "b:0", F, (-1, 5, 4))
+CLASSES = Tensor("classes", "c:0", tf.int64, (-1,))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "wanted", "want"),
+    [
+        ([TEXT], None, TEXT),
+        ([IMAGE, MASK], None, IMAGE),
+        ([MASK, TEXT], None, MASK),
+        ([IMAGE, MASK], "mask", MASK),
+        ([IMAGE, MASK], "m:0", MASK),
+        ([IMAGE], "inner/tensor", None),
+    ],
+)
+def test_the_input_that_is_meant(inputs, wanted, want):
+    assert signatures.choose_input(inputs, wanted) == want
+
+
+@pytest.mark.parametrize(
+    ("outputs", "wanted", "want"),
+    [
+        ([SCORES], None, SCORES),
+        ([CLASSES], None, CLASSES),
+        ([BOXES, CLASSES], None, BOXES),
+        ([BOXES, SCORES], None, SCORES),
+        ([BOXES, Tensor("other", "o:0", F, (-1, 5))], None, Tensor("other", "o:0", F, (-1, 5))),
+        ([BOXES, SCORES], "boxes", BOXES),
+        ([SCORES], "inner", None),
+    ],
+)
+def test_the_output_that_is_meant(outputs, wanted, want):
+    assert signatures.choose_output(outputs, wanted) == want
+
+
+def test_what_is_not_clear_is_listed():
+    with pytest.raises(UsageError, match=r"image float32 \[\?, 8, 8, 3\], image float32"):
+        signatures.choose_input([IMAGE, IMAGE], None)
+    with pytest.raises(UsageError, match="several outputs: boxes"):
+        signatures.choose_output([BOXES, Tensor("more", "x:0", F, (-1, 5, 4))], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"), [("a/Relu:0[..., 12]", ("a/Relu:0", 12)), ("a[3]", ("a", 3)), ("a/Relu:0", ("a/Relu:0", None))]
+)
+def test_a_channel_behind_a_name(text, want):
+    assert signatures.parse_name(text) == want
+
+
+# --- functions without signatures -------------------------------------------------------------------------------------
+
+
+def traced_only() -> MetaGraphDef:
+    """An object with one traced function of two arguments, the second a constant that it has captured."""
+    made = MetaGraphDef()
+    added = function("net", node("sum", "AddV2", "x:0", "c:0", T=F), results=["sum:0"], types={"x": F, "c": F})
+    made.graph_def.library.function.append(added.function_def())
+    made.graph_def.node.append(const("kept", 1.0))
+    objects_ = made.object_graph_def
+    root, serve, kept = objects_.nodes.add(), objects_.nodes.add(), objects_.nodes.add()
+    root.children.add(node_id=1, local_name="serve")
+    serve.function.concrete_functions.append("net")
+    kept.constant.operation = "kept"
+    objects_.concrete_functions["net"].bound_inputs.append(2)
+    return made
+
+
+def test_a_traced_function_is_called_as_a_signature_would():
+    found = objects.with_signatures(traced_only())
+    assert set(found.signature_def) == {"serve"} and set(found.signature_def["serve"].inputs) == {"x"}
+    graph = inline(found, [found.signature_def["serve"].outputs["result0"].name])
+    assert sorted(one.op for one in graph.nodes.values()) == ["AddV2", "Const", "Placeholder"]
+
+
+def test_a_function_that_captures_what_is_not_there_is_left_out():
+    made = traced_only()
+    made.object_graph_def.concrete_functions["net"].bound_inputs[0] = 99
+    assert not objects.with_signatures(made).signature_def
+
+
+def test_signatures_that_are_there_are_kept(folder: Path):
+    meta = savedmodel.read(folder).meta_graphs[0]
+    assert objects.with_signatures(meta) is meta
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_weights_are_found_by_the_restore_operation(folder: Path):
+    entries = weights.restored(savedmodel.read(folder).meta_graphs[0])
+    values = weights.load(folder, entries, entries)
+    stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    kernels = [name for name, value in values.items() if value.shape.rank == 4]
+    assert len(kernels) == 1
+    np.testing.assert_array_equal(values[kernels[0]], stored.get_tensor(entries[kernels[0]].key))
+
+
+def test_no_weights_need_no_files(tmp_path: Path):
+    assert weights.load(tmp_path, [], {}) == {}
+
+
+def test_a_variable_that_nothing_restores(folder: Path):
+    with pytest.raises(ModelUnusable, match="the variable kernel .* is never restored"):
+        weights.load(folder, ["kernel"], {})
+
+
+def test_an_entry_that_the_index_lacks(folder: Path):
+    with pytest.raises(ModelUnusable, match="has no entry nothing"):
+        weights.load(folder, ["kernel"], {"kernel": weights.Entry("nothing", "")})
+
+
+def test_files_of_weights_that_are_missing_or_torn(copy: Path):
+    entries = weights.restored(savedmodel.read(copy).meta_graphs[0])
+    (shard,) = (copy / "variables").glob("*.data-*")
+    data = shard.read_bytes()
+    shard.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelUnusable, match="hold .* bytes, the variables need"):
+        weights.load(copy, entries, entries)
+    shard.unlink()
+    with pytest.raises(ModelUnusable, match="data-00000-of-.* is missing"):
+        weights.load(copy, entries, entries)
+    (copy / "variables" / "variables.index").write_bytes(b"torn")
+    with pytest.raises(ModelUnusable, match="index cannot be read"):
+        weights.load(copy, entries, entries)
+    (copy / "variables" / "variables.index").unlink()
+    with pytest.raises(ModelUnusable, match="index is missing"):
+        weights.load(copy, entries, entries)
+
+
+# --- the question -----------------------------------------------------------------------------------------------------
+
+
+def asked(folder: Path, **options):
+    return settle(savedmodel.read(folder).meta_graphs[0], ModelOptions(str(folder), **options), lambda graph: graph)
+
+
+def test_the_question_of_a_model(folder: Path):
+    graph, settled = asked(folder)
+    assert (settled.image.key, settled.output.key, settled.bypassed) == ("image", "scores", None)
+    assert graph.outputs == (graph.score, graph.score, settled.fed(graph))
+    assert {split.split("/")[-1] for split in settled.path(graph)} >= {"Relu", "Conv2D"}
+
+
+def test_a_tensor_inside_can_be_the_output_and_another_the_input(folder: Path):
+    graph, settled = asked(folder, output="Relu:0[..., 2]")
+    assert settled.channel == 2 and graph.nodes[graph.score.split(":")[0]].op == "Relu"
+    inner, started = asked(folder, input="Relu")
+    assert started.image.shape == (-1, 8, 8, 8) and "Conv2D" not in inner.ops()
+
+
+@pytest.mark.parametrize("options", [{"output": "nothing"}, {"input": "nothing"}, {"signature": "nothing"}])
+def test_names_of_nothing_are_refused(folder: Path, options):
+    with pytest.raises(UsageError):
+        asked(folder, **options)
+
+
+def test_an_output_before_the_input_does_not_depend_on_it(folder: Path):
+    with pytest.raises(ModelUnusable, match="does not depend on the input"):
+        asked(folder, output="Relu", input="Mean")
+
+
+def test_a_loop_that_is_no_function_has_no_gradient():
+    graph = written(
+        fed(),
+        node("exit", "Exit", "image:0", T=F),
+        outputs=["exit:0", "exit:0", "image:0"],
+        feeds={"image:0": "image"},
+    )
+    with pytest.raises(ModelUnusable, match="the loop around exit"):
+        check_loops(graph, question())

@@ -1,0 +1,254 @@
+"""Scores as positions and classes, rules by their equations, and gradients against derivatives by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import pixels, question, traced
+
+from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.passes.mark import mark
+from gradviz_cli.worker.run import targets
+from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, first_cut
+from gradviz_cli.worker.run.parallel import Calls
+from gradviz_cli.worker.run.targets import Explained, Problem
+
+F = tf.float32
+ENTRY = Entry("NHWC", (6, 6), 3)
+PROBLEM = Problem("image:0", ENTRY)
+
+# --- positions and classes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"),
+    [
+        ((2, 5), (2, 1, 5)),
+        ((2,), (2, 1, 1)),
+        ((2, 7, 5), (2, 7, 5)),
+        ((2, 4, 4, 5), (2, 16, 5)),
+        ((2, 12, 4, 4), (2, 16, 12)),
+        ((2, 1, 1, 5), (2, 1, 5)),
+    ],
+)
+def test_scores_are_positions_and_classes(shape, want):
+    assert targets.positions(tf.zeros(shape), False, PROBLEM).shape == want
+
+
+def test_classes_before_the_axes_of_the_image_are_moved_behind():
+    scores = np.arange(2 * 12 * 4 * 4, dtype=np.float32).reshape(2, 12, 4, 4)
+    found = targets.positions(tf.constant(scores), False, PROBLEM)
+    np.testing.assert_array_equal(found, scores.transpose(0, 2, 3, 1).reshape(2, 16, 12))
+
+
+def test_a_model_that_takes_one_image_has_no_batch_axis():
+    assert targets.positions(tf.zeros([5]), True, PROBLEM).shape == (1, 1, 5)
+
+
+def test_a_position_can_be_asked_for():
+    scores = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    problem = replace(PROBLEM, at=(1, 2), entry=Entry("NHWC", (30, 40), 3))
+    np.testing.assert_array_equal(targets.positions(tf.constant(scores), False, problem), scores[:, 1:2, 2])
+
+
+@pytest.mark.parametrize("at", [(1,), (3, 0), (0, 4)])
+def test_a_position_outside_is_refused(at):
+    with pytest.raises(UsageError, match="--at"):
+        targets.positions(tf.zeros([2, 3, 4, 5]), False, replace(PROBLEM, at=at, entry=Entry("NHWC", (30, 40), 3)))
+
+
+def test_whole_numbers_are_scores_too():
+    assert targets.positions(tf.zeros([2, 5], tf.int32), False, PROBLEM).dtype == F
+
+
+def test_an_open_rank_is_filled_in_or_refused():
+    with tf.Graph().as_default():
+        scores = tf.compat.v1.placeholder(F, None, name="model/scores")
+        with pytest.raises(ModelUnusable, match="the rank of scores:0 is open"):
+            targets.positions(scores, False, PROBLEM)
+        assert targets.positions(scores, False, replace(PROBLEM, shape=(-1, 5))).shape[-1] == 5
+
+
+def test_a_class_counts_where_it_wins():
+    scores = tf.constant([[[1.0, 2.0], [4.0, 3.0], [0.0, 9.0]]])
+    assert targets.winners(scores, False).numpy().tolist() == [[[0, 1], [1, 0], [0, 1]]]
+    assert targets.winners(scores, True).numpy().tolist() == [[[1, 1]] * 3]
+    assert targets.winners(scores[:, :1], False).numpy().tolist() == [[[1, 1]]]
+    single = tf.constant([[[1.0], [-1.0], [2.0]]])
+    assert targets.winners(single, False).numpy().ravel().tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("want", "index", "rank"), [(-1, 2, 0), (-2, 0, 1), (-3, 1, 2), (1, 1, 2)])
+def test_the_class_that_is_meant(want, index, rank):
+    scores = tf.constant([[[3.0, 1.0, 5.0]]])
+    outputs = tf.constant([[[0.3, 0.1, 0.6]]])
+    found = targets.chosen_class(scores, outputs, tf.ones_like(scores), tf.constant(want))
+    values = [float(column[0]) for column in found]
+    assert values[:2] == [index, rank] and values[2] == [3.0, 1.0, 5.0][index]
+    assert values[3] == pytest.approx([0.3, 0.1, 0.6][index])
+
+
+def test_ties_go_to_the_lower_index():
+    scores = tf.constant([[[1.0, 7.0, 7.0]]])
+    assert [
+        int(targets.chosen_class(scores, scores, tf.ones_like(scores), tf.constant(t))[0][0]) for t in (-1, -2)
+    ] == [1, 2]
+
+
+def test_over_positions_classes_are_ranked_by_how_many_they_win():
+    scores = tf.constant([[[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
+    index, rank, score, _ = targets.chosen_class(scores, scores, targets.winners(scores, False), tf.constant(-1))
+    assert (int(index[0]), int(rank[0]), float(score[0])) == (1, 0, 2.0)
+
+
+def test_a_given_class_computes_nothing():
+    index, rank, score, output = targets.given_class(tf.zeros([2, 1, 5]), tf.zeros([2, 1, 5]), None, tf.constant(3))
+    assert index.numpy().tolist() == [3, 3] and rank.numpy().tolist() == [-1, -1]
+    assert np.isnan(score).all() and np.isnan(output).all()
+
+
+def test_parts_of_a_batch_are_joined_by_image():
+    def part(n: int) -> Explained:
+        column = np.full((n, 2), n)
+        return Explained(column, column, column, column, (np.full((2, n, 4, 4, 3), n),))
+
+    whole = targets.joined([part(1), part(2)])
+    assert whole.index.tolist() == [[1, 1], [2, 2], [2, 2]] and whole.gradients[0].shape == (2, 3, 4, 4, 3)
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+WEIGHTS = {"matrix": np.random.default_rng(1).normal(size=(108, 4)).astype(np.float32)}
+
+
+def linear(image, matrix):
+    return tf.linalg.matmul(tf.reshape(image, [-1, 108]), matrix)
+
+
+def differentiator(build=linear, weights=WEIGHTS, problem: Problem = PROBLEM) -> Differentiator:
+    graph = traced(build, weights, shape=(problem.entry.batch, 6, 6, 3))
+    return Differentiator(mark(graph, question()), problem)
+
+
+def test_the_gradient_of_a_linear_score_is_its_weights():
+    found = differentiator().explain(pixels(), [2, -1], ["backprop"])
+    scores = pixels().reshape(2, 108) @ WEIGHTS["matrix"]
+    assert found.index.tolist() == [[2, top] for top in scores.argmax(1)]
+    assert found.rank[:, 1].tolist() == [0, 0]
+    np.testing.assert_allclose(found.score[:, 0], scores[:, 2], rtol=1e-5)
+    gradients = found.gradients[0]
+    for image in range(2):
+        for place, target in enumerate(found.index[image]):
+            want = WEIGHTS["matrix"][:, target].reshape(6, 6, 3)
+            np.testing.assert_allclose(gradients[place, image], want, rtol=1e-6)
+
+
+def test_modes_share_one_forward_pass():
+    def build(image, matrix):
+        return linear(tf.nn.relu(image), matrix)
+
+    found = differentiator(build).explain(pixels(), [0], ["backprop", "deconv", "guided"])
+    weights = WEIGHTS["matrix"][:, 0].reshape(6, 6, 3)
+    gate = pixels() > 0
+    np.testing.assert_allclose(found.gradients[0][0], weights * gate, rtol=1e-6)
+    np.testing.assert_allclose(found.gradients[1][0], np.broadcast_to(np.maximum(weights, 0), gate.shape), rtol=1e-6)
+    np.testing.assert_allclose(found.gradients[2][0], np.maximum(weights, 0) * gate, rtol=1e-6)
+
+
+def test_more_targets_than_fit_one_pass():
+    wanted = [0, 1, 2, 3, -1, -2, -3, 0]
+    assert len(wanted) > AT_ONCE
+    found = differentiator().explain(pixels(), wanted, ["backprop"])
+    assert found.index.shape == (2, 8) and found.index[0, :4].tolist() == [0, 1, 2, 3]
+    np.testing.assert_array_equal(found.gradients[0][0], found.gradients[0][7])
+
+
+def test_a_batch_of_fixed_size_is_filled_up():
+    fixed = differentiator(problem=replace(PROBLEM, entry=replace(ENTRY, batch=2)))
+    images = pixels((5, 6, 6, 3))
+    want = differentiator().explain(images, [1], ["backprop"])
+    found = fixed.explain(images, [1], ["backprop"])
+    np.testing.assert_allclose(found.score, want.score, rtol=1e-6)
+    assert found.gradients[0].shape == want.gradients[0].shape == (1, 5, 6, 6, 3)
+
+
+def test_a_class_that_is_not_there_is_refused():
+    one = differentiator()
+    one.prepare(["backprop"])
+    assert one.classes == 4
+    for target, words in ((4, "--target 4: the model has 4 classes"), (-5, "--target top5")):
+        with pytest.raises(UsageError, match=words):
+            one.explain(pixels(), [target], ["backprop"])
+
+
+def test_without_scores_they_are_left_unknown():
+    found = differentiator().explain(pixels(), [1], ["deconv"], scores=False)
+    assert np.isnan(found.score).all() and (found.rank == -1).all()
+    np.testing.assert_allclose(found.gradients[0][0, 1], WEIGHTS["matrix"][:, 1].reshape(6, 6, 3), rtol=1e-6)
+
+
+def test_a_cut_gradient_names_the_operation():
+    def build(image, matrix):
+        return linear(tf.round(image, name="cut"), matrix)
+
+    with pytest.raises(ModelUnusable, match=r"cut at cut \(Round\)") as caught:
+        differentiator(build).prepare(["backprop"])
+    assert caught.value.cut_at == "cut (Round)"
+
+
+def test_an_operation_without_gradient_is_said():
+    def build(image, matrix):
+        return linear(tf.raw_ops.NextAfter(x1=image, x2=image), matrix)
+
+    differentiator(build).prepare(["backprop"])  # this one has a gradient: the test below can fail
+    with tf.Graph().as_default():
+        x = tf.compat.v1.placeholder(F, [2, 2])
+        assert first_cut(tf.floor(x * 2.0, name="floor"), x) == "floor (Floor)"
+        assert first_cut(tf.nn.relu(x), x) is None
+
+
+def test_a_stop_across_the_only_way_is_opened():
+    def build(image, matrix):
+        return linear(tf.stop_gradient(image), matrix)
+
+    found = differentiator(build).explain(pixels(), [1], ["backprop"])
+    np.testing.assert_allclose(found.gradients[0][0, 0], WEIGHTS["matrix"][:, 1].reshape(6, 6, 3), rtol=1e-6)
+
+
+def test_large_constants_are_taken_out_of_the_graph():
+    large = np.random.default_rng(2).normal(size=(108, LARGE_CONSTANT // 108)).astype(np.float32)
+    one = differentiator(lambda image: tf.linalg.matmul(tf.reshape(image, [-1, 108]), large), {})
+    assert one._graph_def.ByteSize() < LARGE_CONSTANT
+    np.testing.assert_allclose(
+        one.explain(pixels(), [5], ["backprop"]).gradients[0][0, 0].ravel(), large[:, 5], rtol=1e-6
+    )
+
+
+def test_other_inputs_are_repeated_for_each_image():
+    def build(image, matrix):
+        factor = tf.compat.v1.placeholder(F, [None, 1], "factor")
+        return linear(image, matrix) * factor
+
+    problem = replace(PROBLEM, constants={"factor": np.full((1, 1), 2, "f")}, repeated=frozenset({"factor"}))
+    found = differentiator(build, problem=problem).explain(pixels(), [1], ["backprop"])
+    np.testing.assert_allclose(found.gradients[0][0, 1], 2 * WEIGHTS["matrix"][:, 1].reshape(6, 6, 3), rtol=1e-6)
+
+
+def test_a_channel_of_a_hidden_layer_is_summed_everywhere():
+    problem = replace(PROBLEM, everywhere=True, entry=Entry("NHWC", (6, 6), 3))
+    found = differentiator(lambda image: image * 3.0, {}, problem).explain(pixels(), [1], ["backprop"])
+    want = np.zeros((6, 6, 3))
+    want[..., 1] = 3
+    np.testing.assert_array_equal(found.gradients[0][0, 0], want)
+
+
+def test_images_are_shared_out_in_order():
+    calls = Calls()
+    images = np.arange(7, dtype=np.float32)
+    parts = calls.over(images, lambda part: part * 2, step=2)
+    np.testing.assert_array_equal(np.concatenate(parts), images * 2)
+    assert all(len(part) % 2 == 0 for part in parts[:-1])
