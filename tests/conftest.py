@@ -15,6 +15,7 @@ os.environ["KERAS_HOME"] = os.path.join(_home.name, "keras")
 # Tests run several at once, and some look at what a run of their own left among the temporary files.
 os.environ["TMPDIR"] = os.path.join(_home.name, "tmp")
 os.mkdir(os.environ["TMPDIR"])
+os.chmod(_home.name, 0o755)  # some become another user, who has to come through
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 

@@ -1,7 +1,8 @@
 """SavedModels that try to do harm, written by the tests: graphs through tf.compat.v1, functions and files by hand.
 
-A `Case` writes one model into a folder and says what must become of it. The harm they try is harmless itself: files
-in the test's own folder (canaries), connections to a port of the test's own.
+One catalogue, as long as there are ways to do harm. A `Case` writes one model into a folder and says what must become
+of it. The harm they try is harmless itself: files in the test's own folder (canaries), connections to a port of the
+test's own.
 """
 
 from __future__ import annotations

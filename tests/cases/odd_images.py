@@ -1,7 +1,7 @@
 """A catalogue of odd and hostile images, names and file types, each with the expected outcome.
 
-`catalogue(folder)` writes them all (about 3 MB, under 2 s) and says what must become of each; `python
-odd_images.py FOLDER` does the same from a shell. What Pillow cannot write is written here by hand, so that
+It is as long as there are oddities, chapter by chapter. `catalogue(folder)` writes them all (about 3 MB, under
+2 s) and says what must become of each; `python odd_images.py FOLDER` does the same from a shell. What Pillow cannot write is written here by hand, so that
 the expectation does not come from the library that is under test. Nothing but Pillow and NumPy is needed.
 """
 

@@ -2,7 +2,8 @@
 
 A builder writes one folder and says what must come of it: a `Map` (the attribution, from an eager tape over the same
 mathematics with the reference's ReLUs) or a `Refusal` (the exception, and the words that its message must hold). The
-graphs differ in how they were written; nearly all of them compute `small`, so the truth is the same few lines.
+graphs differ in how they were written; nearly all of them compute `small`, so the truth is the same few lines. The file
+is one catalogue, and as long as there are ways to write a model.
 """
 
 # ruff: noqa: E731 - a formula is clearer as one line, with a name, than as a function of two

@@ -143,10 +143,13 @@ EXPLAINING = {
 
 
 class Taken(RemoteModel):
-    """A model whose worker does what a behaviour says."""
+    """A model whose worker does what a behaviour says; seconds are short where they are waited for."""
 
-    def __init__(self, folder: Path, loading: str, explaining: str = "", timeout: float = 2.0):
+    def __init__(
+        self, folder: Path, loading: str, explaining: str = "", timeout: float = 20.0, load_timeout: float = 20.0
+    ):
         super().__init__(ModelOptions(str(folder)), ("backprop",), timeout)
+        self._patience = load_timeout
         self.behaviour = {"LOADING": loading, "EXPLAINING": explaining, "FACTS": json.dumps(FACTS)}
 
     def _start(self, path: str, files: list[Path]) -> Child:
@@ -158,7 +161,7 @@ class Taken(RemoteModel):
         return Child("taken_over", {}, environment, folder, lambda: remote._overfull(folder))
 
     def _load_timeout(self, files: list[Path]) -> float:
-        return 3.0
+        return self._patience
 
     def close(self) -> None:
         super().close()

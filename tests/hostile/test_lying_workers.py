@@ -25,7 +25,7 @@ from gradviz_cli.process.supervisor import ChildLost
 @pytest.mark.parametrize("behaviour", LOADING)
 def test_a_worker_that_lies_at_load_is_ended(behaviour: str, plain_model: Path) -> None:
     doing, says = LOADING[behaviour]
-    model = Taken(plain_model, doing)
+    model = Taken(plain_model, doing, load_timeout=1.0 if says == "no answer" else 20.0)
     try:
         with pytest.raises(ModelUnusable, match=re.escape(says)) as raised:
             model.load()
@@ -48,7 +48,7 @@ def test_a_worker_may_ask_for_no_giant_picture(plain_model: Path) -> None:
 @pytest.mark.parametrize("behaviour", EXPLAINING)
 def test_a_worker_that_lies_about_an_image_costs_the_image(behaviour: str, plain_model: Path) -> None:
     doing, kind = EXPLAINING[behaviour]
-    model = Taken(plain_model, "send(facts)", GOOD + doing)
+    model = Taken(plain_model, "send(facts)", GOOD + doing, timeout=0.5 if kind == "timeout" else 20.0)
     try:
         model.load()
         row = explained(model)
@@ -74,7 +74,7 @@ def test_an_honest_fake_is_believed(plain_model: Path) -> None:
 
 def test_a_worker_that_does_not_listen_is_not_waited_for(plain_model: Path) -> None:
     """The request is larger than a pipe holds."""
-    model = Taken(plain_model, "send(facts); time.sleep(99)")
+    model = Taken(plain_model, "send(facts); time.sleep(99)", timeout=0.5)
     try:
         model.load()
         many = np.zeros([4000, SIDE, SIDE, 3], np.float32)

@@ -25,6 +25,7 @@ from gradviz_cli.images.decode import decode, decode_small
 from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Explain, ModelOptions
+from gradviz_cli.process.supervisor import Child
 
 RESIDUAL = next(case for case in CASES if "residual" in str(case))
 
@@ -37,16 +38,28 @@ def network(tmp_path_factory):
     return folder, reference, images(reference, RESIDUAL.shape, count=5)
 
 
-def rows(folder: Path, pixels: np.ndarray, targets: list[int], modes: tuple[str, ...], **more) -> list:
-    """The same images twice, so that a graph is used more than once; those of the second call."""
-    options = ModelOptions(str(folder), preprocess="raw", precision=more.pop("precision", "float32"))
-    model = RemoteModel(options, modes, targets=len(targets))
-    request = Explain(tuple(targets), modes, **more)
-    try:
+@pytest.fixture(scope="module")
+def rows(network):
+    """A function: targets, modes, ... -> rows of the network's images, all by one worker."""
+    folder, _, pixels = network
+    started: list[RemoteModel] = []
+
+    class Shared(RemoteModel):
+        def _start(self, *arguments) -> Child:
+            return started[0]._worker if len(started) > 1 else super()._start(*arguments)
+
+    def explained(targets: list[int], modes: tuple[str, ...], precision: str = "float32", **more) -> list:
+        """The same images twice, so that a graph is used more than once; those of the second call."""
+        options = ModelOptions(str(folder), preprocess="raw", precision=precision)
+        model = Shared(options, modes, targets=len(targets))
+        started.append(model)
         model.load()
+        request = Explain(tuple(targets), modes, **more)
         list(model.explain(pixels[:3], request))
         return list(model.explain(pixels, request))
-    finally:
+
+    yield explained
+    for model in started:
         model.close()
 
 
@@ -57,34 +70,32 @@ def maps(found: list, mode: str, place: int = 0) -> np.ndarray:
 # ---- one forward pass for many targets and modes
 
 
-def test_many_targets_are_each_what_the_reference_says(network) -> None:
-    folder, reference, pixels = network
+def test_many_targets_are_each_what_the_reference_says(network, rows) -> None:
+    _, reference, pixels = network
     targets = [-1, -2, 3, 0, -5, 1, -3]  # more than share one graph
-    found = rows(folder, pixels, targets, MODES)
+    found = rows(targets, MODES)
     order = np.argsort(-np.asarray(reference("backprop")(pixels)), axis=1)
     for mode in MODES:
+        logits_of = reference(mode)
+        by_class = [attribution(logits_of, pixels, index).attribution for index in range(order.shape[1])]
         for place, target in enumerate(targets):
             classes = order[:, -1 - target] if target < 0 else np.full(len(pixels), target)
-            want = [
-                attribution(reference(mode), image[None], int(index)).attribution
-                for image, index in zip(pixels, classes, strict=True)
-            ]
-            assert difference(maps(found, mode, place), np.concatenate(want)) < 1e-4
+            want = np.stack([by_class[index][i] for i, index in enumerate(classes)])
+            assert difference(maps(found, mode, place), want) < 1e-4
             assert [row.index[place] for row in found] == classes.tolist()
 
 
-def test_a_target_among_others_gives_the_bits_that_it_gives_alone(network) -> None:
-    folder, _, pixels = network
-    together, alone = rows(folder, pixels, [-1, 2, -3], ("guided",)), rows(folder, pixels, [2], ("guided",))
+def test_a_target_among_others_gives_the_bits_that_it_gives_alone(rows) -> None:
+    together, alone = rows([-1, 2, -3], ("guided",)), rows([2], ("guided",))
     assert np.array_equal(maps(together, "guided", 1), maps(alone, "guided"))
 
 
 # ---- deconv without scores
 
 
-def test_deconv_without_scores_is_deconv(network) -> None:
-    folder, reference, pixels = network
-    found = rows(folder, pixels, [3, 1], ("deconv",), scores=False)
+def test_deconv_without_scores_is_deconv(network, rows) -> None:
+    _, reference, pixels = network
+    found = rows([3, 1], ("deconv",), scores=False)
     for place, target in enumerate((3, 1)):
         want = attribution(reference("deconv"), pixels, target)
         assert difference(maps(found, "deconv", place), want.attribution) < 1e-4
@@ -122,11 +133,8 @@ def test_no_scores_where_they_are_needed_is_a_usage_error(tmp_path: Path, more: 
 # ---- bfloat16
 
 
-def test_bfloat16_is_near_and_not_the_same(network) -> None:
-    folder, _, pixels = network
-    exact, coarse = (
-        maps(rows(folder, pixels, [2], ("backprop",), precision=each), "backprop") for each in ("float32", "bfloat16")
-    )
+def test_bfloat16_is_near_and_not_the_same(rows) -> None:
+    exact, coarse = (maps(rows([2], ("backprop",), precision=each), "backprop") for each in ("float32", "bfloat16"))
     assert 1e-4 < difference(coarse, exact) < 0.2
 
 
