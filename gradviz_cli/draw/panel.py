@@ -252,7 +252,7 @@ class _Sheet:
         self.draw = ImageDraw.Draw(self.image)
         self.layout = layout
 
-    def text(self, x: int, y: int, text: str, size: int, ink=_INK, anchor: str = "la") -> None:
+    def text(self, x: int, y: int, text: str, size: int, ink: tuple[int, int, int] = _INK, anchor: str = "la") -> None:
         self.draw.text((x, y), text, font=_font(size), fill=ink, anchor=anchor)
 
     def framed(self, x: int, y: int, image: Image.Image) -> None:
