@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from gradviz_cli.draw.pictures import WHY
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
@@ -21,7 +20,7 @@ from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan.targets import Target, parse_targets
 from gradviz_cli.process.protocol import Explain, ModelOptions
-from gradviz_cli.rules import DEFAULT_MODE, RULES
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 AnImage = str | os.PathLike
 Images = np.ndarray | AnImage | Sequence[AnImage]
@@ -80,10 +79,10 @@ class LoadedModel:
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
         chosen = ModelOptions(str(path), **options)
-        self._model = Explainer(chosen, ("backprop",), labels=self._labels, timeout=timeout)
+        self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout)
         try:
             self._model.load()
-            self._warn(("backprop",))
+            self._warn((PLAIN,))
         except BaseException:
             self._model.close()
             raise
@@ -229,7 +228,7 @@ def _checked(found: Attribution | ImageError, mode: str, place: int) -> Attribut
     """Never a blank map: raise what the command would say of this image."""
     if isinstance(found, ImageError):
         raise found
-    word = degenerate(found.maps[mode][0])
-    if word:
-        raise ImageError(word, f"image {place}: {mode}: {WHY[word]}")
+    status = degenerate(found.maps[mode][0])
+    if status:
+        raise ImageError(status.value, f"image {place}: {mode}: {status.why}")
     return found

@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.draw import styles as drawn
-from gradviz_cli.draw.styles import STYLES, Look
+from gradviz_cli.draw.look import look_of
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
-from gradviz_cli.plan.plan import Drawing, Plan
+from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
 from gradviz_cli.plan.targets import Target, parse_targets
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 # Choices that stand in no table of their own.
 MODES = (*RULES, "all")
-STYLE_NAMES = (*STYLES, "panel")
+STYLE_NAMES = tuple(drawn.names())
 PREPROCESSES = ("auto", *PREPROCESS)
 SCORES = ("logit", "output")
 ACTIVATIONS = ("relu", "all")
@@ -189,24 +190,25 @@ def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawi
     modes = chosen.pop("mode", ()) or (DEFAULT_MODE,)
     modes = tuple(RULES) if "all" in modes else modes
     targets = parse_targets(chosen.pop("target", ()) or ("top1",), labels)
-    styles = chosen.pop("style", ()) or ("heatmap",)
+    styles = chosen.pop("style", ()) or (DEFAULT_STYLE,)
     scores = not chosen.pop("no_scores", False)
     if not scores:
         _check_no_scores(modes, targets, styles)
     drawing = Drawing(modes, targets, styles, scores=scores, **chosen)
-    look = Look(drawing.colormap, drawing.clip, drawing.alpha)  # refuses what is out of range
-    drawn.insist_on_use(styles, look, asked)
+    look = look_of(drawing)  # refuses what is out of range
+    drawn.check_use(styles, look, asked)
     return drawing
 
 
 def _check_no_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
-    if modes != ("deconv",) or any(target.index is None for target in targets):
+    free = [name for name, rule in RULES.items() if not rule.needs_forward]
+    if not set(modes) <= set(free) or any(target.index is None for target in targets):
         raise UsageError(
-            "--no-scores: only deconv of given classes can do without them",
-            "add -m deconv and -t CLASS, or leave it out",
+            f"--no-scores: only {' and '.join(free)} of given classes can do without them",
+            f"add -m {' or '.join(free)} and -t CLASS, or leave it out",
         )
-    if "panel" in styles:
-        raise UsageError("--no-scores: a panel shows the score", "leave one of them out")
+    for style in filter(SHEETS.get, styles):
+        raise UsageError(f"--no-scores: a {style} shows the score", "leave one of them out")
 
 
 def model_settings(model: Path) -> Settled:

@@ -17,7 +17,7 @@ from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.whole import Staged, sync_folder, writing
-from gradviz_cli.plan.results import Result
+from gradviz_cli.plan.results import Result, Status
 
 # File systems write what several wait for in one go: eight at a time cost a disk little more than one.
 SYNCS = 8
@@ -154,7 +154,7 @@ def ends_run(error: OutputError, out: Path) -> bool:
 def unwritable(result: Result, error: OutputError) -> Result:
     """The result of an image whose output has a name that cannot be written."""
     described = {"kind": "output", "message": f"{error.message}; {error.remedy}"}
-    return replace(result, status="failed", outputs=(), hashes={}, error=described)
+    return replace(result, status=Status.FAILED, outputs=(), hashes={}, error=described)
 
 
 def discard(group: Iterable[Drawn]) -> None:

@@ -17,6 +17,7 @@ from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.whole import sweep
@@ -25,7 +26,7 @@ from gradviz_cli.model import fingerprint
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.plan.results import Report, Result, Status
 
 
 def run(plan: Plan, inputs: Inputs, observer: Observer | None = None) -> Report:
@@ -60,7 +61,7 @@ def results(
     """
     observer, report = observer or Observer(), report if report is not None else Report()
     end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
-    inputs.check(stems(plan), end)
+    inputs.check(stems(plan, SHEETS), end)
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
     found = _planned(plan, inputs.jobs(), digests) if plan.dry_run else _written(plan, inputs, digests, observer, end)
     with closing(found):
@@ -88,14 +89,14 @@ def _written(
 def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
     for job in jobs:
-        pictures = outputs(plan, job)
+        pictures = outputs(plan, job, SHEETS)
         try:
             result = lookup(plan, job, pictures, digests, plan.limits).current
         except ImageError as error:
             result = failed(job, error)
         if result is None:
             names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-            result = Result(str(job.path), "pending", names)
+            result = Result(str(job.path), Status.PENDING, names)
         yield result
         if plan.fail_fast and result.failed:
             return

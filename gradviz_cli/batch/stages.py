@@ -18,8 +18,7 @@ from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.flow import Stage, known
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw import pictures, styles
-from gradviz_cli.draw.pictures import Drawn
-from gradviz_cli.draw.record import Context, Source
+from gradviz_cli.draw.pictures import Context, Drawn, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
 from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.images.fit import Geometry
@@ -28,7 +27,7 @@ from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Result
+from gradviz_cli.plan.results import Result, Status
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain, Facts
 
@@ -169,7 +168,7 @@ class Differentiator(Stage):
 
     def _load(self) -> Facts:
         facts = self._explainer.load().facts
-        styles.insist_on_channels(self._plan.drawing.styles, facts.channels)
+        styles.check_channels(self._plan.drawing.styles, facts.channels)
         self._loaded(self._explainer)
         return facts
 
@@ -229,7 +228,7 @@ class Reader(Stage):
         return self._pool.submit(self._prepare, place, job)
 
     def _prepare(self, place: int, job: Job) -> Prepared:
-        item = Prepared(job, outputs(self._plan, job), time.monotonic())
+        item = Prepared(job, outputs(self._plan, job, styles.SHEETS), time.monotonic())
         self._budget.enter(place)
         try:
             found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._rehash)
@@ -276,7 +275,7 @@ class Drawer(Stage):
         except OutputError as error:
             if ends_run(error, self._plan.out):
                 raise
-            return Drawn(unwritable(Result(str(item.job.path), "failed", seconds=item.seconds), error))
+            return Drawn(unwritable(Result(str(item.job.path), Status.FAILED, seconds=item.seconds), error))
         finally:
             self._decoding.release(source)
 

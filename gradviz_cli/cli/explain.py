@@ -22,6 +22,8 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
+from gradviz_cli.plan.plan import DEFAULT_STYLE
+from gradviz_cli.rules import DEFAULT_MODE
 
 COMMON = [
     "out",
@@ -46,7 +48,12 @@ COMMON = [
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
 @click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
 @click.option(
-    "-m", "--mode", "modes", multiple=True, type=click.Choice(planning.MODES), help="ReLU rule.  [default: guided]"
+    "-m",
+    "--mode",
+    "modes",
+    multiple=True,
+    type=click.Choice(planning.MODES),
+    help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
 )
 @click.option(
     "-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]"
@@ -56,7 +63,7 @@ COMMON = [
     "styles",
     multiple=True,
     type=click.Choice(planning.STYLE_NAMES),
-    help="How a map is drawn.  [default: heatmap]",
+    help=f"How a map is drawn.  [default: {DEFAULT_STYLE}]",
 )
 @model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")

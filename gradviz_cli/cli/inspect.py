@@ -21,6 +21,7 @@ from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import Explain, ModelOptions
+from gradviz_cli.rules import PLAIN
 
 
 @click.command(
@@ -47,7 +48,7 @@ def command(context: click.Context, model: Path, as_json: bool, image: Path | No
 
 
 def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> tuple[dict[str, Any], int]:
-    with Explainer(options, ("backprop",), labels=labels) as model:
+    with Explainer(options, (PLAIN,), labels=labels) as model:
         found = model.inspect()
         told = {**asdict(found), "fingerprint": fingerprint.of_model(Path(options.path))}
         code = ExitCode.OK
@@ -72,7 +73,7 @@ def _probe(model: Explainer, image: Path) -> dict[str, Any]:
     for name, preset in PREPROCESS.items():
         if whole and name != "raw" or not preset.takes(model.facts.channels):
             continue
-        found = next(model.explain([fitted], Explain((-1,), ("backprop",)), name))
+        found = next(model.explain([fitted], Explain((-1,), (PLAIN,)), name))
         if isinstance(found, ImageError):
             probe[name] = {"error": found.message}
         else:

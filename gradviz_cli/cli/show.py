@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import click
 
 from gradviz_cli.cli.stderr import say
 from gradviz_cli.cli.types import NamedPath
-from gradviz_cli.draw.record import as_arguments, read
+from gradviz_cli.draw.png import begins_like_png
+from gradviz_cli.draw.record import Ends, Json, Record, as_arguments
 from gradviz_cli.errors import ExitCode, ImageError
-from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @click.command("show")
@@ -26,13 +23,13 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
     """Print what the pictures carry: mode, target, score, scale, and what they were made from."""
     code, gap = ExitCode.OK, ""
     for path in pictures:
-        record = read(path)
+        record = Record.read(path)
         if record is None:
             remedy = "give a PNG that `gradviz explain` wrote"
             say(f"gradviz: {printable(path)}: {_why_not(path)}; {remedy}")
             code = ExitCode.USAGE
         if as_json:
-            click.echo(json.dumps(record))
+            click.echo("null" if record is None else record.to_json())
         elif record is not None:
             click.echo(gap + "\n".join(lines(path, record)))
             gap = "\n"
@@ -41,83 +38,85 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
 
 def _why_not(path: Path) -> str:
     try:
-        data = read_bytes(path, Limits(max_file_size=2**40))
+        ours = begins_like_png(path)
     except ImageError as error:
         return error.message
-    if not data.startswith(PNG):
-        return "is not a PNG"
-    return "carries no text of gradviz, or is damaged"
+    return "carries no text of gradviz, or is damaged" if ours else "is not a PNG"
 
 
-def lines(path: Path, record: dict[str, Any]) -> Iterator[str]:
-    """For people: the name of the file, then aligned names and values with their units."""
-    rows = [(name, _value(name, value, record)) for name, value in _flat(record) if value is not None]
+def lines(path: Path, record: Record) -> Iterator[str]:
+    """For people: the name of the file, then aligned names and values with their units, what is not known last."""
+    known = ((name, told(record)) for name, told in ROWS.items())
+    unknown = ((name, _plain(value)) for name, value in record.unknown())
+    rows = [(name, value) for name, value in (*known, *unknown) if value]
     width = max((len(name) for name, _ in rows), default=0)
     yield printable(path)
     yield from (f"  {printable(name):{width}}  {printable(value)}" for name, value in rows)
 
 
-# In the order people ask, with what stands before the value; what a later version adds comes behind.
-ORDER = {
-    "mode": "",
-    "style": "",
-    "target": "",
-    "score": "",
-    "output": "",
-    "rank": "",
-    "scale": "",
-    "colormap": "",
-    "alpha": "",
-    "clip": "percentile ",
-    "estimator": "",
-    "signature": "",
-    "preprocess": "",
-    "image": "SHA-256 ",
-    "model": "fingerprint ",
-    "npy": "SHA-256 ",
-    "digest": "SHA-256 ",
-    "version": "gradviz ",
-    "options": "",
-}
+def _target(record: Record) -> str | None:
+    if record.target is None:
+        return None
+    index = "class unknown" if record.target.index is None else f"class {record.target.index}"
+    return f"{record.target.label} ({index})" if record.target.label else index
 
 
-def _flat(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The record's fields, those of the target among them; the unit goes with the scale."""
-    target = record.get("target")
-    fields = {**target, **record} if isinstance(target, dict) else dict(record)
-    for name in ("unit", "index", "label"):
-        fields.pop(name, None)
-    yield from ((name, fields.pop(name)) for name in ORDER if name in fields)
-    yield from fields.items()
+def _rank(record: Record) -> str | None:
+    rank = record.target.rank if record.target else None
+    return None if rank is None else f"{rank + 1} (1 is the best)"
 
 
-def _value(name: str, value: Any, record: dict[str, Any]) -> str:
-    if name == "target" and isinstance(value, dict):
-        index, label = value.get("index"), value.get("label")
-        return f"{label} (class {index})" if label else f"class {index}"
-    if name == "scale":
-        return f"{_scale(value)} {record.get('unit', '')}".rstrip()
-    if name == "npy" and isinstance(value, dict):
-        return ", ".join(f"{mode} {_plain(each)}" for mode, each in value.items())
-    if name == "options" and isinstance(value, dict):
-        return as_arguments(value)
-    if name == "rank" and isinstance(value, int):
-        return f"{value + 1} (1 is the best)"
-    return ORDER.get(name, "") + _plain(value)
+def _scale(record: Record) -> str | None:
+    """From end to end; of a sheet, mode by mode."""
+    if record.scale is None:
+        return None
+    if isinstance(record.scale, Mapping):
+        told = ", ".join(f"{mode} {_ends(each)}" for mode, each in record.scale.items())
+    else:
+        told = _ends(record.scale)
+    return f"{told} {record.unit or ''}".rstrip()
 
 
-def _scale(value: Any) -> str:
-    """From end to end; of a panel, mode by mode."""
-    if isinstance(value, dict):
-        return ", ".join(f"{mode} {_scale(each)}" for mode, each in value.items())
+def _ends(scale: Ends | None) -> str:
+    return "not finite" if scale is None else " to ".join(_plain(end) or "not finite" for end in scale)
+
+
+def _arrays(record: Record) -> str | None:
+    if isinstance(record.npy, Mapping):
+        return ", ".join(f"{mode} {each}" for mode, each in record.npy.items())
+    return _plain(record.npy, "SHA-256 ")
+
+
+def _plain(value: Json, before: str = "") -> str | None:
+    """As people read it: a text itself, a number with six digits, texts with commas, anything else as JSON."""
     if value is None:
-        return "not finite"
-    return f"{_plain(value[0])} to {_plain(value[1])}" if isinstance(value, list) and len(value) == 2 else _plain(value)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
+        return None
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return before + ", ".join(value)
     if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value)
+        return f"{before}{value:.6g}"
+    return before + (value if isinstance(value, str) else json.dumps(value))
+
+
+# In the order people ask. What is None is not said.
+ROWS: dict[str, Callable[[Record], str | None]] = {
+    "mode": lambda record: _plain(record.mode),
+    "style": lambda record: record.style,
+    "target": _target,
+    "score": lambda record: _plain(record.target and record.target.score),
+    "output": lambda record: _plain(record.target and record.target.output),
+    "rank": _rank,
+    "scale": _scale,
+    "colormap": lambda record: record.colormap,
+    "alpha": lambda record: _plain(record.alpha),
+    "clip": lambda record: _plain(record.clip, "percentile "),
+    "estimator": lambda record: record.estimator,
+    "signature": lambda record: record.signature,
+    "preprocess": lambda record: record.preprocess,
+    "image": lambda record: _plain(record.image, "SHA-256 "),
+    "model": lambda record: _plain(record.model, "fingerprint "),
+    "npy": _arrays,
+    "digest": lambda record: _plain(record.digest, "SHA-256 "),
+    "version": lambda record: _plain(record.version, "gradviz "),
+    "options": lambda record: as_arguments(record.options),
+}

@@ -15,7 +15,7 @@ from gradviz_cli.errors import GradvizError
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process.protocol import Loaded
 
 EVERY = 0.2  # seconds between two states of the progress line
@@ -68,8 +68,8 @@ class Voice(Observer):
         if self._progress:
             with self._guard:
                 self._progress.show(report)
-        end = b"\n" if result.status == "pending" else self._print_end
-        if end and result.status in ("pending", "written"):
+        end = b"\n" if result.status is Status.PENDING else self._print_end
+        if end and result.status in (Status.PENDING, Status.WRITTEN):
             print_paths((self._plan.out / name for name in result.outputs), end)
 
     def warning(self, message: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gradviz_cli.draw.styles import Picture, Scale
+from gradviz_cli.draw.look import Picture, Scale
 from gradviz_cli.errors import UsageError
 
 NARROWEST, LONGEST = (
@@ -82,12 +82,14 @@ _SPELT |= {
 @functools.lru_cache(maxsize=16)
 def _font(size: int) -> ImageFont.FreeTypeFont:
     try:
-        return ImageFont.load_default(size)
+        font = ImageFont.load_default(size)
     except ImportError as error:
         raise UsageError(
             "--style panel: this Pillow was built without FreeType and cannot draw text",
             "install Pillow's own wheel (pip install --force-reinstall pillow), or choose another style",
         ) from error
+    assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is
+    return font
 
 
 def _stamp(character: str) -> tuple[tuple[int, int], bytes]:
@@ -250,7 +252,7 @@ class _Sheet:
         self.draw = ImageDraw.Draw(self.image)
         self.layout = layout
 
-    def text(self, x: int, y: int, text: str, size: int, ink=_INK, anchor: str = "la") -> None:
+    def text(self, x: int, y: int, text: str, size: int, ink: tuple[int, int, int] = _INK, anchor: str = "la") -> None:
         self.draw.text((x, y), text, font=_font(size), fill=ink, anchor=anchor)
 
     def framed(self, x: int, y: int, image: Image.Image) -> None:
@@ -274,7 +276,7 @@ class _Sheet:
         if len(labels) == 1:
             self.text(x, y, _shortened(labels[0], layout.text, layout.width), layout.text, _FAINT)
             return
-        first = 1 if picture.scale[0] < 0 else 0  # where the sign is shown, intensity 0 is never used
+        first = 1 if picture.scale and picture.scale[0] < 0 else 0  # where the sign is shown, intensity 0 is never used
         ramp = np.rint(np.linspace(first, 255, layout.width)).astype(np.uint8)
         self.framed(x, y, Image.fromarray(np.repeat(picture.legend[ramp][None], layout.bar, axis=0)))
         for k, label in enumerate(labels):

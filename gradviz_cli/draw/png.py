@@ -91,6 +91,25 @@ def read_text(path: AnyPath) -> str | None:
         os.close(fd)
 
 
+def begins_like_png(path: AnyPath) -> bool:
+    """Whether the first bytes are those of a PNG; no more of the file is read.
+
+    Raises
+    ------
+    ImageError
+        It cannot be opened, is no regular file, or is empty.
+    """
+    fd, size = _open_regular(path)
+    try:
+        if size == 0:
+            raise ImageError("empty", "the file is empty")
+        return os.pread(fd, len(_PNG), 0) == _PNG
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
+
+
 def _find_text(fd: int, size: int) -> str | None:
     if os.pread(fd, 8, 0) != _PNG or os.pread(fd, 12, max(0, size - 12)) != _IEND:
         return None

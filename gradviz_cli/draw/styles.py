@@ -25,90 +25,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradviz_cli.draw import panel
 from gradviz_cli.draw.colormaps import COLORMAPS, DIVERGING, ZERO
+from gradviz_cli.draw.look import DEFAULT_LOOK, Look, Picture, Scale
 from gradviz_cli.errors import UsageError
-
-Scale = tuple[float, float]
-# ------------------------------------------------------------------------------------------------ look and picture
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the user may choose about a picture.
-
-    Parameters
-    ----------
-    colormap : str
-        A key of COLORMAPS. A style that cannot use it keeps its own (`colormap_for`).
-    clip : float
-        Percentile of the field's absolute values at which the scale ends, above 0 and up to 100.
-    alpha : float
-        Weight of the map in an overlay, from 0 (only the source image) to 1 (only the map).
-
-    Raises
-    ------
-    UsageError
-        A value is out of range; names the option.
-    """
-
-    colormap: str = "inferno"
-    clip: float = 99.0
-    alpha: float = 0.5
-
-    def __post_init__(self):
-        if self.colormap not in COLORMAPS:
-            raise UsageError(f"--colormap: there is no {self.colormap!r}", f"choose one of {', '.join(COLORMAPS)}")
-        if not 0 < self.clip <= 100:
-            raise UsageError(f"--clip: {self.clip:g} is not a percentile", "give a number above 0 and up to 100")
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"--alpha: {self.alpha:g} is no weight", "give a number from 0 to 1")
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A drawn attribution.
-
-    Attributes
-    ----------
-    pixels : uint8 [h, w] or [h, w, 3]
-        The intensities themselves, to be shown through `palette`; or colours.
-    scale : (float, float) or None
-        The attribution, per model-input unit, that intensity 0 and intensity 255 stand for. Both are equal where the
-        attribution is flat: that one value, everywhere. None where it is not finite and nothing was measured.
-    legend : uint8 [256, 3]
-        The colour of each intensity, for a colour bar. For an overlay: on a mid-gray source.
-    """
-
-    pixels: np.ndarray
-    scale: Scale | None
-    legend: np.ndarray
-
-    @property
-    def palette(self) -> np.ndarray | None:
-        """uint8 [256, 3], what a paletted PNG of `pixels` needs; None where `pixels` are colours."""
-        return self.legend if self.pixels.ndim == 2 else None
-
+from gradviz_cli.plan.results import Status
 
 # ------------------------------------------------------------------------------------- from attribution to a field
 
 
-def degenerate(attribution: np.ndarray) -> str | None:
-    """Why an attribution cannot be read as a picture: "nonfinite" (a NaN or infinity anywhere), "zero", or None."""
+def degenerate(attribution: np.ndarray) -> Status | None:
+    """Why an attribution cannot be read as a picture: NONFINITE (a NaN or infinity anywhere), ZERO, or None."""
     low, high = attribution.min(), attribution.max()  # a NaN anywhere is the extreme
     if not (np.isfinite(low) and np.isfinite(high)):
-        return "nonfinite"
-    return "zero" if low == high == 0 else None
-
-
-def _checked(attribution: np.ndarray) -> np.ndarray:
-    attribution = np.asarray(attribution, dtype=np.float32)
-    if attribution.ndim != 3 or attribution.size == 0:
-        raise ValueError(f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}")
-    return attribution
+        return Status.NONFINITE
+    return Status.ZERO if low == high == 0 else None
 
 
 def _by_channel(attribution: np.ndarray) -> np.ndarray:
-    return np.moveaxis(_checked(attribution), -1, 0)
+    return np.moveaxis(attribution, -1, 0)
 
 
 def _strongest(attribution: np.ndarray) -> np.ndarray:
@@ -125,12 +60,13 @@ def _sum(attribution: np.ndarray) -> np.ndarray:
 
 def _channels(attribution: np.ndarray) -> np.ndarray:
     """The attribution itself; a single channel is shown in all three, [h, w, 1 or 3] -> [h, w, 3]."""
-    attribution = _checked(attribution)
-    insist_on_channels(["rgb"], attribution.shape[-1])
     return attribution if attribution.shape[-1] == 3 else np.repeat(attribution, 3, axis=-1)
 
 
 # ------------------------------------------------------------------------------------------ from a field to pixels
+
+Paint = Callable[[np.ndarray, "np.ndarray | None", str, float], tuple[np.ndarray, np.ndarray]]
+"""(intensities, image or None, colormap, alpha) -> pixels, legend"""
 
 
 def _finite(field: np.ndarray) -> bool:
@@ -163,11 +99,15 @@ def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.nd
     return out.astype(np.uint8)
 
 
-def _paletted(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+def _paletted(
+    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
     return intensities, COLORMAPS[colormap]
 
 
-def _true_colour(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+def _true_colour(
+    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
     return intensities, COLORMAPS["gray"]  # the bar is that of one channel
 
 
@@ -191,7 +131,9 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return ((77 * red + 150 * green + 29 * blue) >> 8).astype(np.uint8)
 
 
-def _over_image(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float):
+def _over_image(
+    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
+) -> tuple[np.ndarray, np.ndarray]:
     if image is None or image.shape != (*intensities.shape, 3):
         shape = None if image is None else list(image.shape)
         raise ValueError(f"an overlay of {list(intensities.shape)} needs the source image of that size, not {shape}")
@@ -205,20 +147,26 @@ def _over_image(intensities: np.ndarray, image: np.ndarray | None, colormap: str
 
 @dataclass(frozen=True)
 class Style:
-    """How an attribution becomes pixels.
+    """How one attribution becomes pixels.
 
     Attributes
     ----------
-    reduce : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
-        What is measured at each pixel, and what has to be resized when the picture has another size.
     summary : str
         What is measured and what the sign means, for the help.
+    measure : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
+        What is measured at each pixel, and what has to be resized when the picture has another size.
     paint : (intensities, image or None, colormap, alpha) -> pixels, legend
         The last step of `colour`.
     centred : bool
         Whether zero is at intensity 128 (the sign is shown) or at 0 (magnitude).
     own_colormap : str or None
         The colormap where the look names none that fits; None where the style has no choice.
+    only_colormap : str or None
+        The colormap that it always has, so that asking for it is not refused.
+    channels : tuple of int
+        Of attributions that it can draw; empty where it can draw any.
+    uses_alpha : bool
+        Whether the look's alpha changes the picture.
     needs_image : bool
         Whether `colour` needs the source image.
     paletted : bool
@@ -227,12 +175,31 @@ class Style:
 
     name: str
     summary: str
-    reduce: Callable[[np.ndarray], np.ndarray]
-    paint: Callable[..., tuple[np.ndarray, np.ndarray]]
+    measure: Callable[[np.ndarray], np.ndarray]
+    paint: Paint
     centred: bool = False
     own_colormap: str | None = None
+    only_colormap: str | None = None
+    channels: tuple[int, ...] = ()
+    uses_alpha: bool = False
     needs_image: bool = False
     paletted: bool = True
+
+    def reduce(self, attribution: np.ndarray) -> np.ndarray:
+        """What the style measures of an attribution [h, w, c], at the same size.
+
+        Raises
+        ------
+        UsageError
+            It cannot draw so many channels (`channels`).
+        ValueError
+            This is no attribution.
+        """
+        attribution = np.asarray(attribution, dtype=np.float32)
+        if attribution.ndim != 3 or attribution.size == 0:
+            raise ValueError(f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}")
+        check_channels([self.name], attribution.shape[-1])
+        return self.measure(attribution)
 
     def colormap_for(self, look: Look) -> str | None:
         """The colormap this style draws with under `look`; None where it has no choice.
@@ -279,7 +246,7 @@ class Style:
         self,
         field: np.ndarray,
         image: np.ndarray | None = None,
-        look: Look = Look(),
+        look: Look = DEFAULT_LOOK,
         scale: Scale | None = None,
     ) -> Picture:
         """Draw `field`.
@@ -307,6 +274,27 @@ class Style:
         return Picture(pixels, scale, legend)
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """Every mode of one target on one picture, beside the source image.
+
+    Attributes
+    ----------
+    maps : Style
+        How each map on it is drawn.
+    size_of : (height, width) -> (height, width)
+        The size at which a picture of that size is shown on it.
+    compose : (image, columns, lines, notes, shared) -> uint8 [H, W, 3]
+        Puts image and maps together, with their captions and numbers: see `panel.panel`.
+    """
+
+    name: str
+    summary: str
+    maps: Style
+    size_of: Callable[[int, int], tuple[int, int]]
+    compose: Callable[..., np.ndarray]
+
+
 STYLES: dict[str, Style] = {
     style.name: style
     for style in (
@@ -317,7 +305,13 @@ STYLES: dict[str, Style] = {
             _paletted,
             own_colormap="inferno",
         ),
-        Style("gray", "the same in gray, black = none, white = strong", _strongest, _paletted),
+        Style(
+            "gray",
+            "the same in gray, black = none, white = strong",
+            _strongest,
+            _paletted,
+            only_colormap="gray",
+        ),
         Style(
             "signed",
             "sum over channels, warm = positive (more raises the score), cool = negative, neutral = zero",
@@ -332,6 +326,7 @@ STYLES: dict[str, Style] = {
             _channels,
             _true_colour,
             centred=True,
+            channels=(3, 1),
             paletted=False,
         ),
         Style(
@@ -340,42 +335,75 @@ STYLES: dict[str, Style] = {
             _strongest,
             _over_image,
             own_colormap="inferno",
+            uses_alpha=True,
             needs_image=True,
             paletted=False,
         ),
     )
 }
-"""Name -> style; the choices of --style (with `panel`, which is made of these)."""
-NEEDS_IMAGE: frozenset[str] = frozenset(name for name, style in STYLES.items() if style.needs_image)
-"""The styles that need the pixels of the source image."""
-PANEL = "heatmap"
-"""The style of the maps in a panel."""
+"""Name -> how one map is drawn."""
+SHEETS: dict[str, Sheet] = {
+    sheet.name: sheet
+    for sheet in (
+        Sheet(
+            "panel",
+            "the input and the heatmap of every mode side by side",
+            STYLES["heatmap"],
+            panel.size_in_panel,
+            panel.panel,
+        ),
+    )
+}
+"""Name -> how every mode of a target is put on one picture; with those of STYLES, the choices of --style."""
 
 
-def insist_on_channels(styles: Iterable[str], channels: int) -> None:
+def names() -> list[str]:
+    """The choices of --style."""
+    return [*STYLES, *SHEETS]
+
+
+def maps_of(name: str) -> Style:
+    """The style that draws the maps: the one of this name, or that of the sheet of this name."""
+    return SHEETS[name].maps if name in SHEETS else STYLES[name]
+
+
+def needs_image(name: str) -> bool:
+    """Whether a picture shows the source image itself."""
+    return name in SHEETS or STYLES[name].needs_image
+
+
+def check_channels(styles: Iterable[str], channels: int) -> None:
     """Refuse a style that cannot draw an attribution of so many channels.
 
     Raises
     ------
     UsageError
-        `rgb` is asked for, and there are neither three channels nor one.
+        Names the style and those that can.
     """
-    if "rgb" in styles and channels not in (1, 3):
-        raise UsageError(
-            f"--style rgb: the model input has {channels} channels, not 3 (or 1)",
-            "choose --style heatmap, gray or signed",
-        )
+    for name in styles:
+        able = maps_of(name).channels
+        if able and channels not in able:
+            wanted = " (or ".join(map(str, able)) + ")" * (len(able) - 1)
+            others = [other for other in STYLES if not STYLES[other].channels]
+            raise UsageError(
+                f"--style {name}: the model input has {channels} channels, not {wanted}",
+                f"choose --style {', '.join(others[:-1])} or {others[-1]}",
+            )
 
 
-def insist_on_use(styles: Iterable[str], look: Look, given: Iterable[str]) -> None:
-    """Refuse what of `look` was `given` though none of the styles (or `panel`) uses it.
+def check_use(styles: Iterable[str], look: Look, given: Iterable[str]) -> None:
+    """Refuse what of `look` was `given` though none of the styles uses it.
 
     Raises
     ------
     UsageError
         An option would change nothing; names it and the styles that it is for.
     """
-    uses = {"colormap": _shown_in(look), "alpha": {"overlay"}}
+    every = {name: maps_of(name) for name in names()}
+    uses = {
+        "colormap": {n for n, s in every.items() if look.colormap in (s.colormap_for(look), s.only_colormap)},
+        "alpha": {n for n, s in every.items() if s.uses_alpha},
+    }
     for option in uses.keys() & set(given):
         if not uses[option] & set(styles):
             value = getattr(look, option)
@@ -383,14 +411,3 @@ def insist_on_use(styles: Iterable[str], look: Look, given: Iterable[str]) -> No
                 f"--{option} {value if option == 'colormap' else f'{value:g}'}: --style {', '.join(styles)} cannot use it",
                 f"leave it out, or add --style {' or '.join(sorted(uses[option]))}",
             )
-
-
-def _shown_in(look: Look) -> set[str]:
-    """The styles that draw with the look's colormap."""
-    found = {name for name, style in STYLES.items() if look.colormap in (style.colormap_for(look), name)}
-    return found | ({"panel"} if PANEL in found else set())
-
-
-def reduce(attribution: np.ndarray, style: str) -> np.ndarray:
-    """What `style` measures of an attribution [h, w, c], at the same size: see `Style.reduce`."""
-    return STYLES[style].reduce(attribution)

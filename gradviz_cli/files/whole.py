@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 from gradviz_cli.errors import OutputError
@@ -93,6 +96,56 @@ def discard(staged: Staged) -> None:
     with suppress(OSError):
         os.unlink(staged.temporary)
     _unpublished.discard(staged)
+
+
+class StagedFiles:
+    """Files below a folder that are published together: staged, with their hashes. After an error none of them is left.
+
+    Attributes
+    ----------
+    hashes : dict
+        Path -> SHA-256, in the order of `staged`.
+    """
+
+    def __init__(self, root: Path):
+        self._root = root
+        self.staged: list[Staged] = []
+        self.hashes: dict[Path, str] = {}
+
+    def add(self, path: Path, data: bytes) -> None:
+        """Stage a file, and make the folders that it needs below the root."""
+        try:
+            staged = stage(path, data)
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            _make_folders(path.parent, self._root)
+            staged = stage(path, data)
+        self.staged.append(staged)
+        self.hashes[path] = hashlib.sha256(data).hexdigest()
+
+    def __enter__(self) -> StagedFiles:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for staged in self.staged:
+                discard(staged)
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Make a folder below the root; the root itself is there, or was taken away and must not come back empty."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for folder in reversed(missing):
+        with writing(folder):
+            with suppress(FileExistsError):  # another thread was faster
+                folder.mkdir()
+            sync_folder(folder.parent)
 
 
 def discard_all() -> None:

@@ -33,12 +33,12 @@ class Digests:
     def _of_kind(self, output: Output) -> str:
         plan = self._plan
         drawing, model = asdict(plan.drawing), asdict(plan.model)
-        together = output.style == "panel" or plan.drawing.scale == "shared"
+        together = output.mode is None or plan.drawing.scale == "shared"
         if not together:
             drawing.update(modes=output.mode, targets=output.target.spec)
         drawing.update(styles=output.style, target=output.target.spec)
         del model["path"], drawing["raw"]
-        labels = plan.labels if output.style == "panel" else ()
+        labels = plan.labels if output.mode is None else ()  # a sheet is captioned
         facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

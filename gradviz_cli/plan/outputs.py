@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
 from gradviz_cli.plan.targets import Target
 
 
 @dataclass(frozen=True)
 class Output:
-    """One picture to be."""
+    """One picture to be. `mode` is None where it is a sheet, which shows every mode of its target."""
 
     path: Path
     mode: str | None
@@ -20,37 +20,40 @@ class Output:
     style: str
 
     def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
-        """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a panel."""
+        """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a sheet."""
         target = f".{self.target.name}" if self.target.name else ""
         name = self.path.name.removesuffix(".png")
-        name = name.removesuffix("" if self.style == "heatmap" else f".{self.style}").removesuffix(target)
+        name = name.removesuffix("" if self.style == DEFAULT_STYLE else f".{self.style}").removesuffix(target)
         if self.mode is None:
             return {mode: self.path.with_name(f"{name}.{mode}{target}.npy") for mode in modes}
         return {self.mode: self.path.with_name(f"{name}{target}.npy")}
 
 
-def outputs(plan: Plan, job: Job) -> tuple[Output, ...]:
-    """Every picture that a job is to have, in the order modes, targets, styles."""
+def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]:
+    """Every picture that a job is to have: maps in the order modes, targets, styles, then sheets.
+
+    `sheets` are the styles that show every mode of a target on one picture; all others draw one map.
+    """
     drawing, found = plan.drawing, []
-    maps = [style for style in drawing.styles if style != "panel"]
     for mode in drawing.modes:
         for target in drawing.targets:
-            for style in maps:
-                parts = [job.rel, mode, target.name, "" if style == "heatmap" else style, "png"]
-                found.append(Output(plan.out / ".".join(filter(None, parts)), mode, target, style))
-    if "panel" in drawing.styles:
-        for target in drawing.targets:
-            parts = [job.rel, target.name, "panel", "png"]
-            found.append(Output(plan.out / ".".join(filter(None, parts)), None, target, "panel"))
+            found += [_output(plan, job, mode, target, style) for style in drawing.styles if style not in sheets]
+    for target in drawing.targets:
+        found += [_output(plan, job, None, target, style) for style in drawing.styles if style in sheets]
     return tuple(found)
 
 
-def stems(plan: Plan) -> Callable[[str], Iterable[str]] | None:
+def _output(plan: Plan, job: Job, mode: str | None, target: Target, style: str) -> Output:
+    parts = [job.rel, mode, target.name, "" if style == DEFAULT_STYLE else style, "png"]
+    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style)
+
+
+def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]] | None:
     """What the outputs of an image are named by, where two images of one folder may share it; else None.
 
-    A panel has no mode in its name: `cat.3` and the panel of class 3 of `cat` would both be `cat.3.panel.png`.
+    A sheet has no mode in its name: `cat.3` and the panel of class 3 of `cat` would both be `cat.3.panel.png`.
     """
     parts = {target.name for target in plan.drawing.targets}
-    if "panel" not in plan.drawing.styles or parts == {""}:
+    if set(sheets).isdisjoint(plan.drawing.styles) or parts == {""}:
         return None
     return lambda rel: {".".join(filter(None, [rel, part])) for part in parts | {""}}

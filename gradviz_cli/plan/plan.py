@@ -8,15 +8,18 @@ from pathlib import Path
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.rules import DEFAULT_MODE
+
+DEFAULT_STYLE = "heatmap"  # the one that has no part in the name of a file
 
 
 @dataclass(frozen=True)
 class Drawing:
     """Everything that decides which pictures are drawn of an attribution, and how."""
 
-    modes: tuple[str, ...] = ("guided",)
+    modes: tuple[str, ...] = (DEFAULT_MODE,)
     targets: tuple[Target, ...] = (Target(rank=0),)
-    styles: tuple[str, ...] = ("heatmap",)
+    styles: tuple[str, ...] = (DEFAULT_STYLE,)
     colormap: str = "inferno"
     clip: float = 99.0
     alpha: float = 0.5

@@ -5,9 +5,51 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
+from enum import Enum
 from typing import Any
 
 from gradviz_cli.errors import ExitCode, gravest
+
+
+class Status(str, Enum):
+    """How one image went: the words of the manifest, what each means, whether it counts as failed, and why it does.
+
+    A member is its word: it compares, hashes, prints and is written to JSON as that text.
+    """
+
+    meaning: str
+    failed: bool
+    why: str
+
+    def __new__(cls, word: str, meaning: str = "", failed: bool = False, why: str = "") -> Status:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.meaning, member.failed, member.why = meaning, failed, why
+        return member
+
+    __str__ = str.__str__
+
+    @classmethod
+    def of(cls, word: object) -> Status | None:
+        """The status of this word, which may come from anywhere."""
+        return next((status for status in cls if status.value == word), None)
+
+    WRITTEN = "written", "its pictures were drawn and are on the disk"
+    CURRENT = "current", "its pictures were there already, with the digests that they would have"
+    PENDING = "pending", "a run would draw its pictures; said by --dry-run alone"
+    FAILED = "failed", "it could not be read, explained or written; the error says why", True
+    ZERO = (
+        "zero",
+        "a map without any attribution, which is not drawn",
+        True,
+        "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
+    )
+    NONFINITE = (
+        "nonfinite",
+        "a map that cannot be drawn as it holds NaN or infinity",
+        True,
+        "the attribution holds NaN or infinity: the model overflows on this image; check --preprocess",
+    )
 
 
 @dataclass(frozen=True)
@@ -15,7 +57,7 @@ class TargetResult:
     """A class that was explained: its index and label, its place among the classes (0 is the best), the score that was
     differentiated, and the same class in the model's own output. None where it is unknown or not finite."""
 
-    index: int
+    index: int | None
     label: str | None
     rank: int | None
     score: float | None
@@ -27,7 +69,7 @@ class Result:
     """How one image went; a line of the manifest."""
 
     image: str
-    status: str
+    status: Status
     outputs: tuple[str, ...] = ()
     targets: tuple[TargetResult, ...] = ()
     error: dict[str, str] | None = None
@@ -35,9 +77,12 @@ class Result:
     seconds: float = 0.0
     hashes: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "status", Status(self.status))  # its word is as good
+
     @property
     def failed(self) -> bool:
-        return self.status in ("failed", "zero", "nonfinite")
+        return self.status.failed
 
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
@@ -58,7 +103,7 @@ def _absolute(path: str) -> str:
 class Report:
     """Counts of a run; yields the exit code."""
 
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[Status, int] = field(default_factory=dict)
     fatal: set[ExitCode] = field(default_factory=set)
     untried: bool = False  # --fail-fast left images out
 
@@ -67,7 +112,7 @@ class Report:
 
     @property
     def failed(self) -> int:
-        return sum(self.counts.get(status, 0) for status in ("failed", "zero", "nonfinite"))
+        return sum(count for status, count in self.counts.items() if status.failed)
 
     @property
     def total(self) -> int:

@@ -21,7 +21,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from gradviz_cli.process.sandbox.enter import Sandbox
-from gradviz_cli.rules import RULES
+from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 # Bounds of what a message may hold. A graph has no more nodes than this, and no honest text is longer.
 LONGEST_TEXT = 20_000
@@ -61,7 +61,7 @@ class Load:
     """
 
     options: ModelOptions
-    modes: tuple[str, ...] = ("guided",)
+    modes: tuple[str, ...] = (DEFAULT_MODE,)
     targets: int = 1
     require_sandbox: bool = False
     verify: bool = False

@@ -18,6 +18,7 @@ from gradviz_cli.process.protocol import (
     SignatureInfo,
     TensorInfo,
 )
+from gradviz_cli.rules import PLAIN
 from gradviz_cli.worker import model
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.cam import cam_layers
@@ -106,7 +107,7 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
-        facts = model.facts(prepared, model.build(prepared, ("backprop",)).classes)
+        facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
     except ModelUnusable as error:
         raise _Cut(told, error) from error
     assert told.chosen is not None  # `_narrowed` has set it

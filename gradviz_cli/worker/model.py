@@ -17,7 +17,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import Facts, ModelOptions
-from gradviz_cli.rules import RULES
+from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.graph.graph import Graph
@@ -268,7 +268,7 @@ class Model:
     """
 
     def __init__(
-        self, options: ModelOptions, modes: Sequence[str] = ("guided",), targets: int = 1, verified: bool = False
+        self, options: ModelOptions, modes: Sequence[str] = (DEFAULT_MODE,), targets: int = 1, verified: bool = False
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything

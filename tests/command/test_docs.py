@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
-from gradviz_cli.draw.styles import STYLES
+from gradviz_cli.draw.styles import names
 from gradviz_cli.errors import ExitCode
 from gradviz_cli.files.toml import tomllib
 from gradviz_cli.rules import RULES
@@ -31,7 +31,7 @@ def test_exit_codes_are_those_of_the_program() -> None:
 
 def test_every_mode_and_style_is_explained() -> None:
     told = set(re.findall(r"^\| `(\w+)` \|", README, re.M))
-    assert set(RULES) | set(STYLES) | {"panel"} <= told
+    assert set(RULES) | set(names()) <= told
 
 
 def test_every_option_named_in_the_readme_exists() -> None:

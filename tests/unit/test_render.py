@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS, DIVERGING
-from gradviz_cli.draw.styles import NEEDS_IMAGE, STYLES, Look, degenerate, reduce
+from gradviz_cli.draw.styles import STYLES, Look, degenerate, needs_image
 from gradviz_cli.errors import ExitCode, UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "render.npz"
@@ -40,6 +40,10 @@ def source(height=24, width=32) -> np.ndarray:
 PLAIN = Look()
 
 
+def reduce(array, style):
+    return STYLES[style].reduce(array)
+
+
 def draw(array, style, look=PLAIN, scale=None, image=None):
     """All steps, at one size."""
     chosen = STYLES[style]
@@ -60,7 +64,7 @@ def read_back(intensities, scale) -> np.ndarray:
 
 def test_the_styles_of_the_contract_and_what_they_say_of_themselves():
     assert list(STYLES) == ["heatmap", "gray", "signed", "rgb", "overlay"]
-    assert set(NEEDS_IMAGE) == {"overlay"}
+    assert {name for name in STYLES if needs_image(name)} == {"overlay"}
     for name, style in STYLES.items():
         picture = draw(attribution(), name)
         assert style.name == name and style.summary

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.rules import RULES
+from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.analysis.entry import LAYOUTS
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
@@ -215,7 +215,7 @@ def _passed(op: tf.Operation, inputs: list[tf.Tensor]) -> list[tf.Tensor]:
     if not outputs or not inputs:
         return []
     try:
-        with obeying(RULES["backprop"], stops_open=True):
+        with obeying(RULES[PLAIN], stops_open=True):
             found = tf.gradients(outputs, inputs, stop_gradients=inputs)
     except (LookupError, TypeError):
         return []

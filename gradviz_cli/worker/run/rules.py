@@ -35,7 +35,8 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
     if mark["kind"] == "stop":
         return [upstreams[0] if _stops_open.get() else None]
     if mark["kind"] == "smooth":
-        return _pass_by_or_through(upstreams[0])
+        # IdentityN(f(x), x): what takes the first way is still multiplied by f'(x), a smooth activation's gate
+        return list(_rule.get().around_gate(upstreams[0], tf.nn.relu))
     downstream = _rule.get().backward(upstreams[0], _gate(op, mark), tf.nn.relu)
     return [downstream if i == mark["source"] else None for i in range(len(op.inputs))]
 
@@ -54,11 +55,3 @@ def _gate(op: tf.Operation, mark: Mapping) -> Callable[[tf.Tensor], tf.Tensor]:
     else:
         is_open = (output > 0) & (output < tf.cast(mark["high"], output.dtype))
     return lambda upstream: tf.where(is_open, upstream, tf.zeros_like(upstream))
-
-
-def _pass_by_or_through(upstream: tf.Tensor) -> list[tf.Tensor | None]:
-    """IdentityN(f(x), x): what takes the first way is still multiplied by f'(x), which is a smooth activation's gate."""
-    rule = _rule.get()
-    if rule.name == "deconv":
-        return [None, tf.nn.relu(upstream)]
-    return [rule.backward(upstream, lambda g: g, tf.nn.relu), None]

@@ -12,6 +12,7 @@ import pytest
 
 from gradviz_cli.batch.current import check_current, lookup, sha256_of
 from gradviz_cli.draw.png import encode_npy, encode_png
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.digests import Digests
@@ -36,13 +37,13 @@ def written(path: Path, record: object) -> None:
 
 
 def looked(plan: Plan, job: Job, **more):
-    return lookup(plan, job, outputs(plan, job), Digests(plan, "f"), Limits(), **more)
+    return lookup(plan, job, outputs(plan, job, SHEETS), Digests(plan, "f"), Limits(), **more)
 
 
 def make(plan: Plan, job: Job) -> tuple[Output, ...]:
     """Write pictures that are current."""
     digests, image = Digests(plan, "f"), hashlib.sha256(b"an image").hexdigest()
-    pictures = outputs(plan, job)
+    pictures = outputs(plan, job, SHEETS)
     for output in pictures:
         arrays = output.array_paths(plan.drawing.modes) if plan.drawing.raw else {}
         hashes = {}
@@ -125,7 +126,7 @@ def test_what_makes_it_pending(plan: Callable[..., Plan], job: Job, change: str)
     ids=str,
 )
 def test_a_target_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], job: Job, target: object) -> None:
-    (output,) = outputs(plan(), job)
+    (output,) = outputs(plan(), job, SHEETS)
     written(output.path, {"digest": "d", "target": target})
     assert check_current(plan(), output, "d") is None
     written(output.path, {"digest": "d", "target": TARGET})
@@ -136,7 +137,7 @@ def test_a_target_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], j
     "text", ["", "nonsense", "[]", "null", '"d"', '{"digest": 3}', '{"digest": ["d"]}', "[" * 100_000]
 )
 def test_a_text_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], job: Job, text: str) -> None:
-    (output,) = outputs(plan(), job)
+    (output,) = outputs(plan(), job, SHEETS)
     written(output.path, text)
     assert check_current(plan(), output, "d") is None
 
@@ -152,7 +153,7 @@ def test_an_array_needs_its_hash(plan: Callable[..., Plan], job: Job, npy: objec
 
 
 def test_a_file_that_is_no_picture(plan: Callable[..., Plan], job: Job) -> None:
-    (output,) = outputs(plan(), job)
+    (output,) = outputs(plan(), job, SHEETS)
     output.path.parent.mkdir()
     output.path.write_bytes(b"\x89PNG no")
     assert check_current(plan(), output, "d") is None

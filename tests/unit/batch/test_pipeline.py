@@ -16,8 +16,7 @@ from gradviz_cli.batch import pipeline, stages
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.stages import Prepared
-from gradviz_cli.draw.pictures import Drawn
-from gradviz_cli.draw.record import Context, Source
+from gradviz_cli.draw.pictures import Context, Drawn, Source
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, TimeUp, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.images.fit import Geometry

@@ -15,6 +15,7 @@ from gradviz_cli.batch.planning import MODEL_FILE, OPTIONS, model_from, plan_fro
 from gradviz_cli.cli.config import given
 from gradviz_cli.cli.explain import command
 from gradviz_cli.cli.inspect import command as inspect
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
@@ -46,7 +47,7 @@ def typed(model: Path, *argv: str) -> Plan:
 
 def digests(plan: Plan) -> list[str]:
     known = Digests(plan, "f")
-    return [known.of(output, "i") for output in outputs(plan, Job(Path("x"), "x"))]
+    return [known.of(output, "i") for output in outputs(plan, Job(Path("x"), "x"), SHEETS)]
 
 
 @pytest.mark.parametrize(

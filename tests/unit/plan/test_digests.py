@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Drawing, Job, Plan
@@ -18,7 +19,7 @@ PLAN = Plan(ModelOptions("model"), Path("out"), labels=("cat", "dog"))
 
 def digests(plan: Plan, fingerprint: str = "f", image: str = "1" * 64) -> list[str]:
     known = Digests(plan, fingerprint)
-    return [known.of(output, image) for output in outputs(plan, Job(Path("x"), "x"))]
+    return [known.of(output, image) for output in outputs(plan, Job(Path("x"), "x"), SHEETS)]
 
 
 def changed(plan: Plan, drawing: dict | None = None, model: dict | None = None, **more) -> Plan:

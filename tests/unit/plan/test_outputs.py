@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.plan.outputs import outputs, stems
 from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.targets import Target
@@ -19,7 +20,7 @@ def plan(**drawing) -> Plan:
 
 
 def names(rel: str = "a/cat.jpg", **drawing) -> list[str]:
-    return [str(output.path) for output in outputs(plan(**drawing), Job(Path("x"), rel))]
+    return [str(output.path) for output in outputs(plan(**drawing), Job(Path("x"), rel), SHEETS)]
 
 
 @pytest.mark.parametrize(
@@ -57,20 +58,20 @@ def test_names(drawing: dict, expected: list[str]) -> None:
 )
 def test_arrays(drawing: dict, expected: list[dict[str, str]]) -> None:
     asked = plan(**drawing)
-    found = [output.array_paths(asked.drawing.modes) for output in outputs(asked, Job(Path("x"), "cat.jpg"))]
+    found = [output.array_paths(asked.drawing.modes) for output in outputs(asked, Job(Path("x"), "cat.jpg"), SHEETS)]
     assert found == [{mode: Path("out") / f"cat.jpg.{name}" for mode, name in one.items()} for one in expected]
 
 
 def test_an_image_that_is_named_like_a_style() -> None:
     """Only what gradviz has added is taken from the name of an array."""
-    (output,) = outputs(plan(targets=(THREE,)), Job(Path("x"), "odd.3.gray"))
+    (output,) = outputs(plan(targets=(THREE,)), Job(Path("x"), "odd.3.gray"), SHEETS)
     assert output.array_paths(()) == {"guided": Path("out/odd.3.gray.guided.3.npy")}
 
 
 def test_names_that_may_meet() -> None:
-    assert stems(plan(targets=(BEST, THREE))) is None  # a mode stands in between
-    assert stems(plan(styles=("panel",))) is None
-    found = stems(plan(styles=("panel",), targets=(BEST, THREE)))
+    assert stems(plan(targets=(BEST, THREE)), SHEETS) is None  # a mode stands in between
+    assert stems(plan(styles=("panel",)), SHEETS) is None
+    found = stems(plan(styles=("panel",), targets=(BEST, THREE)), SHEETS)
     assert found is not None and set(found("cat")) == {"cat", "cat.3"}
-    only = stems(plan(styles=("panel",), targets=(THREE,)))
+    only = stems(plan(styles=("panel",), targets=(THREE,)), SHEETS)
     assert only is not None and set(only("cat")) == {"cat", "cat.3"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
@@ -54,7 +55,7 @@ def test_there_and_back(plan: Plan) -> None:
     again = from_json(text)
     assert again == plan and isinstance(again.out, Path) and to_json(again) == text
     job = Job(Path("x"), "x")
-    for one, other in zip(outputs(plan, job), outputs(again, job), strict=True):
+    for one, other in zip(outputs(plan, job, SHEETS), outputs(again, job, SHEETS), strict=True):
         assert one == other and Digests(plan, "f").of(one, "i") == Digests(again, "f").of(other, "i")
 
 

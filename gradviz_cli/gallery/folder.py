@@ -1,0 +1,220 @@
+"""The manifest of an output folder and its pictures -> the images that the page shows.
+
+Both may be a stranger's, or damaged: lines that no run writes, names that lead out of the folder and pictures that are
+none of ours are passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeGuard
+
+from gradviz_cli.batch import manifest
+from gradviz_cli.draw.record import Record
+from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.plan.results import Status, TargetResult
+
+MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
+WHERE = "give the folder that `gradviz explain` wrote to"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the manifest, with every field of the right type."""
+
+    image: str  # as it was given
+    source: str  # its full path
+    status: Status
+    outputs: tuple[str, ...]  # PNGs, as names below OUT
+    time: str
+    error: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One PNG that the manifest names, and what it says of itself."""
+
+    suffix: str  # of its name, behind the name of the image: `.guided.top2.png`
+    mode: str | None  # None: a sheet of all modes
+    style: str
+    spec: str  # the target as asked for: `top1`, `top2`, a class index
+    target: TargetResult
+    record: Record
+
+    @property
+    def subject(self) -> tuple[str | None, str | None]:
+        """Which model and which image it is of."""
+        return self.record.model, self.record.image
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One image of the page: a line of the manifest, and the pictures that belong to it."""
+
+    image: str  # as it was given
+    source: str  # its full path
+    name: str  # that its pictures begin with, under OUT
+    status: str  # of its line, or MISSING
+    time: str
+    error: tuple[str, str] | None
+    pictures: tuple[Picture, ...]
+
+
+def images(out: Path) -> Iterator[Shown]:
+    """Each image of the manifest once, by its last line."""
+    last: dict[str, Line] = {}
+    names: dict[str, dict[str, None]] = {}  # image -> all pictures that any line named
+    owner: dict[str, str] = {}  # picture -> the image that it was last written for
+    for line in _lines(out):
+        last[line.source] = line
+        for name in line.outputs:
+            owner[name] = line.source
+            names.setdefault(line.source, {})[name] = None
+    roots = _roots(last.values())
+    for key, line in last.items():
+        name, status = _name(line, roots), line.status.value
+        mine = [each for each in line.outputs if owner[each] == key]
+        older = [each for each in names.get(key, ()) if owner[each] == key and each not in line.outputs]
+        pictures = _pictures(out, name, mine, older)
+        if not pictures and not line.status.failed:
+            if not (mine and os.path.lexists(key)):
+                continue  # pruned, or written anew as another image's
+            status = MISSING
+        yield Shown(line.image, key, name, status, line.time, line.error, pictures)
+
+
+def _lines(out: Path) -> Iterator[Line]:
+    """The manifest's lines that are what a run writes."""
+    book = out / manifest.MANIFEST
+    try:
+        if not stat.S_ISREG(os.stat(book).st_mode):
+            raise UsageError(f"{book}: is not a regular file", WHERE)
+        yield from filter(None, map(_line, manifest.read(out)))
+    except FileNotFoundError as error:
+        raise UsageError(f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE) from error
+    except NotADirectoryError as error:
+        raise UsageError(f"{out}: is not a folder", WHERE) from error
+    except OSError as error:
+        raise UsageError(f"{book}: cannot be read: {error.strerror}", "check its permissions") from error
+
+
+def _line(record: dict) -> Line | None:
+    """One line; None where it is of no image or of no status that a manifest has."""
+    image, status = record.get("image"), Status.of(record.get("status"))
+    if not _is_name(image) or status in (None, Status.PENDING):
+        return None
+    source, outputs, time = (record.get(key) for key in ("source", "outputs", "time"))
+    return Line(
+        image,
+        source if _is_name(source) else os.path.abspath(image),
+        status,
+        tuple(filter(_is_picture, outputs if isinstance(outputs, list) else ())),
+        time if isinstance(time, str) else "",
+        _error(record.get("error")),
+    )
+
+
+def _error(found: object) -> tuple[str, str] | None:
+    return (str(found.get("kind")), str(found.get("message"))) if isinstance(found, dict) else None
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Whether a file can have this name."""
+    try:
+        return isinstance(value, str) and value != "" and b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return False
+
+
+def _is_picture(name: object) -> TypeGuard[str]:
+    """A PNG inside OUT; the manifest is only a text, so its names are not trusted."""
+    return _is_name(name) and name.endswith(".png") and not name.startswith("/") and ".." not in name.split("/")
+
+
+def _pictures(out: Path, name: str, mine: Iterable[str], older: Iterable[str]) -> tuple[Picture, ...]:
+    """Those that the line names, and those of earlier runs that are of the same model and image.
+
+    A run with other modes or styles adds to a folder; after a change of the model or the image only its own count.
+    """
+    found = [picture for each in mine if (picture := _picture(out, name, each))]
+    subjects = {picture.subject for picture in found}
+    if subjects:
+        others = (_picture(out, name, each) for each in older)
+        found += [picture for picture in others if picture and picture.subject in subjects]
+    return tuple(found)
+
+
+def _picture(out: Path, image: str, name: str) -> Picture | None:
+    """What is at this name, if it is a picture of ours and of this image."""
+    suffix = name.removeprefix(image)
+    if not suffix.startswith("."):
+        return None
+    record = Record.read(os.path.join(out, name))
+    if record is None or record.style is None or record.target is None:
+        return None
+    spec = next((part for part in suffix.split(".") if re.fullmatch(r"top\d+|\d+", part)), "top1")
+    mode = record.mode if isinstance(record.mode, str) else None
+    return Picture(suffix, mode, record.style, spec, record.target, record)
+
+
+def _roots(lines: Iterable[Line]) -> list[str]:
+    """The folders that were explained, longest first: an image is its folder and the name of its outputs."""
+    found = {line.image.removesuffix(_relative(line)) for line in lines if line.outputs}
+    return sorted(found, key=lambda root: (-len(root), root))
+
+
+def _relative(line: Line) -> str:
+    return os.path.join(os.path.dirname(line.outputs[0]), os.path.basename(line.image))
+
+
+def _name(line: Line, roots: list[str]) -> str:
+    """The image's name under OUT; for one without outputs, as the others of its folder are named."""
+    if line.outputs:
+        return _relative(line)
+    return next((line.image.removeprefix(root) for root in roots if root and line.image.startswith(root)), line.image)
+
+
+def find_source(out: Path, one: Shown) -> tuple[str | None, str]:
+    """The source image if it is still the one that was explained; else why it cannot be shown.
+
+    A failed image is never loaded: it may be what the limits are for. A folder that was moved together with its
+    images is told by the images' names relative to a folder above it, and by their SHA-256.
+    """
+    if one.status == Status.FAILED:
+        return None, "failed" if os.path.lexists(one.source) else "gone"
+    sha256 = next((picture.record.image for picture in one.pictures), None)
+    if os.path.isfile(one.source):
+        same = _unchanged_since(one.source, one.time) or _is(one.source, sha256)
+        return (one.source, "") if same else (None, "changed")
+    if not os.path.isabs(one.image):
+        here = os.path.abspath(out)
+        for folder in (here, *map(str, Path(here).parents)):
+            moved = os.path.normpath(os.path.join(folder, one.image))
+            if os.path.isfile(moved) and _is(moved, sha256):
+                return moved, ""
+    return None, "gone"
+
+
+def _unchanged_since(path: str, time: str) -> bool:
+    """Whether the file is older than the manifest's line; a copy of the same bytes may be younger."""
+    try:
+        line = datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()  # cut to milliseconds
+        return os.stat(path).st_mtime <= line + 0.001
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def _is(path: str, sha256: object) -> bool:
+    """Whether the file holds these bytes."""
+    try:
+        return hashlib.sha256(read_bytes(path, Limits(max_file_size=2**32))).hexdigest() == sha256
+    except ImageError:
+        return False

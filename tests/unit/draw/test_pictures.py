@@ -1,0 +1,125 @@
+"""One image's attributions -> its files, staged: what is drawn, what is not, and what the result says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gradviz_cli.draw.pictures import Context, Drawn, Source, draw, needs_pixels
+from gradviz_cli.draw.record import Record
+from gradviz_cli.draw.styles import SHEETS
+from gradviz_cli.errors import OutputError
+from gradviz_cli.files import whole
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.model.explainer import Attribution
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import outputs
+from gradviz_cli.plan.plan import Drawing, Job, Plan
+from gradviz_cli.plan.results import Status, TargetResult
+from gradviz_cli.plan.targets import Target
+from gradviz_cli.process.protocol import Facts, InputFacts, ModelOptions
+
+FACTS = Facts(
+    "serving_default", "the only one", InputFacts("x", (None, 2, 3, 1), "float32", "NHWC"), "y", "logits",
+    None, None, 5, (2, 3), 1, "unit", {}, 0, 0, (),
+)  # fmt: skip
+SHA256 = "cd" * 32
+FIELD = np.array([[2, 4, 1], [0, 1, 4]], np.float32)
+# 255 * value / 4, to the nearest whole number, half to even
+INTENSITIES = [[128, 255, 64], [0, 64, 255]]
+
+
+def drawn(out: Path, maps: dict[str, list[np.ndarray]], **drawing) -> Drawn:
+    """An image of 2 x 3, the size of the model input; a map for each mode and target."""
+    wanted = {"modes": tuple(maps), "clip": 100.0, "size": "input", **drawing}
+    plan = Plan(ModelOptions("model"), out, Drawing(**wanted))
+    job = Job(Path("photos/a.png"), "deep/a.png")
+    context = Context(plan, FACTS, Digests(plan, "ab" * 32), Geometry(2, 3, 1))
+    source = Source(job, (2, 3), SHA256, np.full((2, 3, 1), 77, np.uint8), None)
+    targets = tuple(TargetResult(i, f"class-{i}", i, 1.5, 0.5) for i in range(len(plan.drawing.targets)))
+    found = Attribution(targets, {mode: np.stack(each)[..., None] for mode, each in maps.items()})
+    return draw(context, source, found, outputs(plan, job, SHEETS), 0.25)
+
+
+def published(done: Drawn, out: Path) -> dict[str, bytes]:
+    for staged in done.files:
+        whole.publish(staged)
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_a_map_is_drawn_with_what_it_says(tmp_path: Path) -> None:
+    done = drawn(tmp_path, {"guided": [FIELD]})
+    assert not list(tmp_path.rglob("*.png"))  # not yet published
+    files = published(done, tmp_path)
+    assert list(files) == ["deep/a.png.guided.png"]
+    picture = Image.open(io.BytesIO(files["deep/a.png.guided.png"]))
+    assert np.asarray(picture).tolist() == INTENSITIES
+    record = Record.read(tmp_path / "deep/a.png.guided.png")
+    assert record is not None
+    assert (record.scale, record.mode, record.image) == ((0.0, 4.0), "guided", SHA256)
+    assert done.result.status is Status.WRITTEN and done.result.seconds == 0.25
+    assert done.result.hashes == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    assert done.result.digest == record.digest
+
+
+def test_the_array_is_written_once_for_all_styles(tmp_path: Path) -> None:
+    files = published(drawn(tmp_path, {"guided": [FIELD]}, styles=("heatmap", "signed", "panel"), raw=True), tmp_path)
+    assert {name for name in files if name.endswith(".npy")} == {"deep/a.png.guided.npy"}
+    array = np.load(io.BytesIO(files["deep/a.png.guided.npy"]))
+    assert array.dtype == np.float32 and array[..., 0].tolist() == FIELD.tolist()
+    sha256 = hashlib.sha256(files["deep/a.png.guided.npy"]).hexdigest()
+    said = {suffix: Record.read(tmp_path / f"deep/a.png.{suffix}.png").npy for suffix in ("guided", "guided.signed", "panel")}  # fmt: skip
+    assert said == {"guided": sha256, "guided.signed": sha256, "panel": {"guided": sha256}}
+
+
+@pytest.mark.parametrize(("value", "status"), [(0, Status.ZERO), (np.nan, Status.NONFINITE)])
+def test_a_map_that_is_none_fails_the_image_and_leaves_the_others(tmp_path: Path, value: float, status: Status) -> None:
+    maps = {"backprop": [FIELD], "guided": [np.full_like(FIELD, value)]}
+    done = drawn(tmp_path, maps, styles=("heatmap", "panel"), raw=True)
+    files = published(done, tmp_path)
+    assert set(files) == {"deep/a.png.backprop.png", "deep/a.png.backprop.npy"}  # nor a sheet with a hole
+    assert done.result.status is status and done.result.failed
+    assert done.result.error == {"kind": status.value, "message": f"guided, target top1: {status.why}"}
+
+
+def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:
+    maps = {"guided": [np.full_like(FIELD, np.nan)]}
+    done = drawn(tmp_path, maps, allow_empty_map=True, styles=("gray",))
+    files = published(done, tmp_path)
+    assert not np.asarray(Image.open(io.BytesIO(files["deep/a.png.guided.gray.png"]))).any()
+    assert done.result.status is Status.WRITTEN and done.result.error is None
+    assert Record.read(tmp_path / "deep/a.png.guided.gray.png").scale is None
+
+
+@pytest.mark.parametrize(("scale", "ends"), [("each", [4.0, 8.0]), ("shared", [8.0, 8.0])])
+def test_a_scale_of_its_own_or_one_for_all(tmp_path: Path, scale: str, ends: list[float]) -> None:
+    targets = (Target(rank=0), Target(rank=1))
+    published(drawn(tmp_path, {"guided": [FIELD, 2 * FIELD]}, targets=targets, scale=scale), tmp_path)
+    records = [Record.read(tmp_path / f"deep/a.png.guided{part}.png") for part in ("", ".top2")]
+    assert [record.scale[1] for record in records] == ends
+    assert [record.target.label for record in records] == ["class-0", "class-1"]
+
+
+def test_nothing_is_left_of_an_image_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "a.png.guided.gray.png").mkdir(parents=True)
+    with pytest.raises(OutputError, match="it is a folder"):
+        drawn(tmp_path, {"guided": [FIELD]}, styles=("heatmap", "gray"))
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.png.guided.gray.png"]
+
+
+def test_a_folder_that_was_taken_away_does_not_come_back(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="gone"):
+        drawn(tmp_path / "unmounted", {"guided": [FIELD]})
+    assert not (tmp_path / "unmounted").exists()
+
+
+@pytest.mark.parametrize(
+    ("styles", "needed"), [(("heatmap", "rgb"), False), (("gray", "overlay"), True), (("panel",), True)]
+)
+def test_who_needs_the_source_image(styles: tuple[str, ...], needed: bool) -> None:
+    assert needs_pixels(Plan(ModelOptions("m"), Path("out"), Drawing(styles=styles))) is needed
