@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from gradviz_cli.version import __version__
 
 if TYPE_CHECKING:
-    from gradviz_cli.api import Explanation, LoadedModel, explain, load
+    from gradviz_cli.api import Explanation, LoadedModel, explain, load, run
 
-__all__ = ["Explanation", "LoadedModel", "__version__", "explain", "load"]
+__all__ = ["Explanation", "LoadedModel", "__version__", "explain", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,3 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.planning import model_from, plan_from
+from gradviz_cli.batch.run import results
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
-from gradviz_cli.model.labels import read_labels
+from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.results import Result
 from gradviz_cli.plan.targets import Target, parse_targets
-from gradviz_cli.process.protocol import Explain, ModelOptions
+from gradviz_cli.process.protocol import Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 AnImage = str | os.PathLike
+# What may be given more than once on the command line, as it is called where several stand in one place.
+ONE = {"allow_ops": "allow_op", "feeds": "feed"}
+
 Images = np.ndarray | AnImage | Sequence[AnImage]
 
 
@@ -66,19 +75,16 @@ class LoadedModel:
     def __init__(
         self,
         path: str | os.PathLike,
-        labels: str | os.PathLike | None = None,
         batch_size: int = 8,
         timeout: float | None = TIMEOUT,
         **options: Any,
     ):
-        _check_options(options)
-        self._labels = read_labels(Path(labels) if labels else None, Path(path))
+        chosen, self._labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
         self._batch_size = batch_size
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        chosen = ModelOptions(str(path), **options)
         self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout)
         try:
             self._model.load()
@@ -198,8 +204,15 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     path : str or path
         SavedModel folder.
     **options
-        As on the command line: preprocess, activations, score, signature, tag, input, output, input_size, labels,
-        allow_ops, trust_model, timeout (seconds for one image); and batch_size.
+        As on the command line, with `_` for `-`: preprocess, activations, score, signature, tag, input, output,
+        input_size, layout, at, feed, labels, precision, allow_op, trust_model, timeout; and batch_size.
+
+    Raises
+    ------
+    UsageError
+        An option is unknown or its value makes no sense.
+    ModelUnusable, ModelRefused
+        As the command line.
     """
     return LoadedModel(path, **options)
 
@@ -212,11 +225,37 @@ def explain(
         return model.explain(images, mode, target)
 
 
-def _check_options(options: Mapping[str, Any]) -> None:
-    known = {field.name for field in fields(ModelOptions)} - {"path"}
-    for name in options:
-        if name not in known:
-            raise UsageError(f"there is no option {name}", f"the options are {', '.join(sorted(known))}")
+def run(
+    model: str | os.PathLike | Plan,
+    images: AnImage | Sequence[AnImage],
+    out: str | os.PathLike = "heatmaps",
+    observer: Observer | None = None,
+    **options: Any,
+) -> Iterator[Result]:
+    """A whole `gradviz explain`, with lock and manifest; each result comes when its files are written.
+
+    Parameters
+    ----------
+    model : path or Plan
+        A SavedModel folder; or a plan that was made before, which has its own folder and options.
+    images : path or sequence of paths
+        Files and folders.
+    out : path
+        Output folder.
+    observer : Observer, optional
+        Told when the model has been loaded, of each result, and of warnings.
+    **options
+        As on the command line, with `_` for `-`.
+
+    Raises
+    ------
+    UsageError, ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
+        What ends the run; results that came stand.
+    """
+    plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    with closing(results(plan, Inputs(tuple(map(Path, given)), plan.out), observer)) as found:
+        yield from found
 
 
 def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:

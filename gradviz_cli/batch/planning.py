@@ -22,7 +22,7 @@ from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
 from gradviz_cli.plan.targets import Target, parse_targets
-from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.process.protocol import LAYOUTS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 # Choices that stand in no table of their own.
@@ -46,7 +46,7 @@ OF_MODEL: dict[str, values.Read] = {
     "at": values.position,
     "feed": values.feeds,
     "input_size": values.size,
-    "layout": values.text,
+    "layout": values.choice(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
     "allow_op": values.several(values.text),

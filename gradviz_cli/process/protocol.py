@@ -29,6 +29,22 @@ MOST_ITEMS = 500_000
 LARGEST_NUMBER = 2**63
 
 
+# Axes of the model input by name; `flat` layouts have them in one. N is the batch, and is missing where a model takes one image.
+LAYOUTS = {
+    "NHWC": "NHWC",
+    "NCHW": "NCHW",
+    "NWHC": "NWHC",
+    "NCWH": "NCWH",
+    "NHW": "NHW",
+    "NWH": "NWH",
+    "HWC": "HWC",
+    "CHW": "CHW",
+    "HW": "HW",
+    "flat": "NHWC",
+    "flat-NCHW": "NCHW",
+}
+
+
 @dataclass(frozen=True)
 class ModelOptions:
     """Everything that decides which graph is differentiated and how its input is meant."""

@@ -9,22 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.process.protocol import LAYOUTS
 
 CHANNELS = (1, 3, 4)
-# Axes of the model input by name; `flat` layouts have them in one. N is the batch, and is missing where a model takes one image.
-LAYOUTS = {
-    "NHWC": "NHWC",
-    "NCHW": "NCHW",
-    "NWHC": "NWHC",
-    "NCWH": "NCWH",
-    "NHW": "NHW",
-    "NWH": "NWH",
-    "HWC": "HWC",
-    "CHW": "CHW",
-    "HW": "HW",
-    "flat": "NHWC",
-    "flat-NCHW": "NCHW",
-}
 # Where neither the model nor the user settles the size: what most published networks were trained on.
 USUAL_SIZE = (224, 224)
 

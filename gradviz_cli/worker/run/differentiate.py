@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
-from gradviz_cli.worker.analysis.entry import LAYOUTS
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
 from gradviz_cli.worker.run.rules import obeying
