@@ -112,7 +112,7 @@ class Report:
 
     @property
     def failed(self) -> int:
-        return sum(count for status, count in self.counts.items() if status.failed)
+        return sum(self.counts.get(status, 0) for status in Status if status.failed)
 
     @property
     def total(self) -> int:
