@@ -12,7 +12,7 @@ from gradviz_cli.cli import stderr, voice
 from gradviz_cli.cli.voice import Progress, Voice, _clock
 from gradviz_cli.errors import OutputError
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process.protocol import ModelOptions
 
 PLAN = Plan(ModelOptions("model"), Path("out"))
@@ -64,7 +64,7 @@ def as_json():
 
 
 def reported(*counts: int) -> Report:
-    return Report(dict(zip(("written", "failed"), counts, strict=False)))
+    return Report(dict(zip((Status.WRITTEN, Status.FAILED), counts, strict=False)))
 
 
 # ---- lines
