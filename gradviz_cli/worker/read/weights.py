@@ -118,22 +118,25 @@ def restored(meta: MetaGraphDef) -> dict[str, Entry]:
     if restore in top.nodes:
         frames.call(top, top.nodes[restore])
     entries: dict[str, Entry] = {}
+    lists: dict[int, list[str]] = {}
     for frame in frames.alive:  # grows while nested restore functions are entered
         for node in list(frame.nodes.values()):
             if frame.parent is not None:
                 frames.call(frame, node)
             if node.op in ("Assign", "AssignVariableOp"):
-                _note_entry(frames, frame, node, entries)
+                _note_entry(frames, frame, node, entries, lists)
     return entries
 
 
-def _note_entry(frames: Frames, frame: Frame, assign: NodeDef, entries: dict[str, Entry]) -> None:
+def _note_entry(
+    frames: Frames, frame: Frame, assign: NodeDef, entries: dict[str, Entry], lists: dict[int, list[str]]
+) -> None:
     variable, value = _behind(frames, frame, source(assign, 0)), _behind(frames, frame, source(assign, 1))
     if variable is None or value is None or value[1].op != "RestoreV2":
         return
     frame, node, index = value
-    names = _strings(_behind(frames, frame, source(node, 1)))
-    parts = _strings(_behind(frames, frame, source(node, 2)))
+    names = _strings(_behind(frames, frame, source(node, 1)), lists)
+    parts = _strings(_behind(frames, frame, source(node, 2)), lists)
     if index < len(names):
         entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
 
@@ -145,7 +148,11 @@ def _behind(frames: Frames, frame: Frame, text: str) -> Source | None:
         return None
 
 
-def _strings(constant: Source | None) -> list[str]:
+def _strings(constant: Source | None, lists: dict[int, list[str]]) -> list[str]:
+    """The texts of a constant, kept in `lists`: every variable is restored from the same ones."""
     if constant is None or constant[1].op != "Const":
         return []
-    return [value.decode("utf-8", "replace") for value in attribute(constant[1], "value").tensor.string_val]
+    node = constant[1]
+    if id(node) not in lists:
+        lists[id(node)] = [text.decode("utf-8", "replace") for text in attribute(node, "value").tensor.string_val]
+    return lists[id(node)]
