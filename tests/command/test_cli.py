@@ -16,6 +16,7 @@ from PIL import Image
 
 from gradviz_cli import demo
 from gradviz_cli.batch.lock import LOCK
+from gradviz_cli.cli import explain
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +241,12 @@ def test_an_independent_reader_gets_the_documented_numbers(done: Path) -> None:
     expected = 255 * np.minimum((strongest - low) / (high - low), 1)
     assert np.abs(drawn - expected).max() <= 0.51
     assert b"a.png" in (done / "read" / "index.html").read_bytes()
+
+
+@pytest.mark.parametrize(("given", "want"), [(["-v"], 1), (["-vv"], 2), (["--verbose"], 1), ([], 0), (None, 1)])
+def test_how_often_verbose_is_given_counts(monkeypatch, given: list[str] | None, want: int) -> None:
+    """True in the environment, as in a file, is once."""
+    if given is None:
+        monkeypatch.setenv("GRADVIZ_EXPLAIN_VERBOSE", "true")
+    context = explain.command.make_context("explain", ["model", "image", *(given or [])])
+    assert context.params["verbose"] == want

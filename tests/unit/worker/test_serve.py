@@ -68,8 +68,14 @@ def test_load_then_explain(folder: Path):
     check_arrays(arrays, expected_arrays(request, 2, (16, 16, 3)))
 
 
-def test_load_verified(folder: Path):
-    assert isinstance(answered(Server(FULL), Load(options(folder), verify=True))[0], Loaded)
+@pytest.mark.parametrize("asked", [False, True])
+def test_each_step_is_verified_when_asked(folder: Path, monkeypatch, asked: bool):
+    from gradviz_cli.worker import model
+
+    verified = []
+    monkeypatch.setattr(model, "verify", lambda graph, question=None: verified.append(graph))
+    assert isinstance(answered(Server(FULL), Load(options(folder), verify=asked))[0], Loaded)
+    assert len(verified) == (len(model.STEPS) if asked else 0)
 
 
 def test_inspect(folder: Path):
