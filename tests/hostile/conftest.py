@@ -20,7 +20,7 @@ def w(tmp_path_factory) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool(w: World) -> Iterator[Pool]:
     pool = Pool(w.models, w.models.parent / "scratch", LITTLE_MEMORY)
     yield pool
