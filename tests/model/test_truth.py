@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import tempfile
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -60,7 +61,7 @@ SUBJECTS = [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLO
 @pytest.fixture(scope="module", params=SUBJECTS, ids=str)
 def subject(request, pool):
     case = request.param
-    folder = pool.folder / case.name
+    folder = Path(tempfile.mkdtemp(dir=pool.folder)) / case.name
     reference = case.write(folder)
     with pool.serving():
         model = load(folder, preprocess="raw")
