@@ -14,7 +14,7 @@ check: $(VENV)/checking  ## style, form and types
 	$(BIN)/mypy
 
 test: $(VENV)/testing  ## the test suite, under five minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/testing  ## the long campaigns: big networks, mutated models; one by one, as some fill the memory
 	$(BIN)/python -m pytest -m slow

@@ -9,8 +9,9 @@ from pathlib import Path
 import hostile_models as hostile
 import pytest
 from hostile.confinement import World as Attacked
-from hostile.pool import Pool
+from hostile.pool import LITTLE_MEMORY
 from hostile_models import World
+from workers import Pool
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +20,11 @@ def w(tmp_path_factory) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool(w: World) -> Iterator[Pool]:
-    pool = Pool(w.models, w.models.parent / "scratch")
+    pool = Pool(w.models, w.models.parent / "scratch", LITTLE_MEMORY)
     yield pool
-    if pool.child is not None:
-        pool.child.close()
+    pool.close()
 
 
 @pytest.fixture

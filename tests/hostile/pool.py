@@ -9,34 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_models import CASES, ODD_FOLDERS, SIDE, Case, World
+from workers import Pool
 
 from gradviz_cli.errors import ExitCode, GradvizError, ImageError
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Explain, ModelOptions, Row
-from gradviz_cli.process.sandbox.environment import scrubbed_environment
 from gradviz_cli.process.supervisor import Child
 
 WORD = {ExitCode.USAGE: "usage", ExitCode.MODEL_UNUSABLE: "unusable", ExitCode.MODEL_REFUSED: "refused"}
-
-
 # A model that eats memory is to meet its end long before this machine does.
 LITTLE_MEMORY = 3 * 2**30
-
-
-class Pool:
-    """One worker for many models, started anew when a model was its end."""
-
-    def __init__(self, folder: Path, scratch: Path):
-        self.folder, self.scratch = folder, scratch
-        self.child: Child | None = None
-        scratch.mkdir()
-
-    def alive(self) -> Child:
-        if self.child is None or self.child._process.poll() is not None:
-            config = {"read": [str(self.folder)], "scratch": str(self.scratch), "memory_limit": LITTLE_MEMORY}
-            environment = scrubbed_environment(self.scratch)
-            self.child = Child("gradviz_cli.worker", config, environment, str(self.scratch))
-        return self.child
 
 
 class Pooled(RemoteModel):

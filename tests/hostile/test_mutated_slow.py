@@ -22,10 +22,11 @@ import numpy as np
 import pytest
 from commands import gradviz
 from google.protobuf import text_format
-from hostile.pool import Pool, Pooled
+from hostile.pool import LITTLE_MEMORY, Pooled
 from models import CASES
 from PIL import Image
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from workers import Pool
 
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.process.protocol import Explain, Row
@@ -233,14 +234,12 @@ def fates(originals, tmp_path_factory) -> list[Fate]:
     def some(part: int) -> Iterator[Fate]:
         base = tmp_path_factory.getbasetemp() / f"mutants{part}"
         (base / "models").mkdir(parents=True)
-        pool = Pool(base / "models", base / "scratch")
+        pool = Pool(base / "models", base / "scratch", LITTLE_MEMORY)
         for count, number in enumerate(range(part, MUTANTS, 2)):
-            if count % WORKER_LOADS == WORKER_LOADS - 1 and pool.child is not None:
-                pool.child.close()
-                pool.child = None
+            if count % WORKER_LOADS == WORKER_LOADS - 1:
+                pool.close()
             yield fate(originals, pool, number)
-        if pool.child is not None:
-            pool.child.close()
+        pool.close()
 
     with ThreadPoolExecutor(2) as two:
         found = [one for part in two.map(lambda part: list(some(part)), (0, 1)) for one in part]
@@ -314,11 +313,11 @@ def test_a_hundred_through_the_command(originals, tmp_path: Path) -> None:
 def test_the_originals_are_sound(originals, tmp_path: Path) -> None:
     """The damage is to blame, not the models."""
     (tmp_path / "models").mkdir()
-    pool = Pool(tmp_path / "models", tmp_path / "scratch")
+    pool = Pool(tmp_path / "models", tmp_path / "scratch", LITTLE_MEMORY)
     for original in originals:
         shutil.copytree(original.folder, pool.folder / original.folder.name)
         model = Loads(pool, pool.folder / original.folder.name, DEADLINE)
         model.load()
         row = explained(model, original.shape)
         assert np.abs(row.gradients["backprop"]).max() > 0
-    pool.child.close()
+    pool.close()

@@ -18,6 +18,7 @@ from commands import ROOT, gradviz, pixels, records, stored, text
 from models import CASES, images
 from PIL import Image
 from reference import MODES, attribution, difference
+from workers import Pool
 
 from gradviz_cli.batch import budget
 from gradviz_cli.files.reading import Limits
@@ -25,7 +26,6 @@ from gradviz_cli.images.decode import decode, decode_small
 from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Explain, ModelOptions
-from gradviz_cli.process.supervisor import Child
 
 RESIDUAL = next(case for case in CASES if "residual" in str(case))
 
@@ -42,25 +42,20 @@ def network(tmp_path_factory):
 def rows(network):
     """A function: targets, modes, ... -> rows of the network's images, all by one worker."""
     folder, _, pixels = network
-    started: list[RemoteModel] = []
-
-    class Shared(RemoteModel):
-        def _start(self, *arguments) -> Child:
-            return started[0]._worker if len(started) > 1 else super()._start(*arguments)
+    pool = Pool(folder, folder.parent / "scratch")
 
     def explained(targets: list[int], modes: tuple[str, ...], precision: str = "float32", **more) -> list:
         """The same images twice, so that a graph is used more than once; those of the second call."""
         options = ModelOptions(str(folder), preprocess="raw", precision=precision)
-        model = Shared(options, modes, targets=len(targets))
-        started.append(model)
-        model.load()
+        model = RemoteModel(options, modes, targets=len(targets))
+        with pool.serving():
+            model.load()
         request = Explain(tuple(targets), modes, **more)
         list(model.explain(pixels[:3], request))
         return list(model.explain(pixels, request))
 
     yield explained
-    for model in started:
-        model.close()
+    pool.close()
 
 
 def maps(found: list, mode: str, place: int = 0) -> np.ndarray:
