@@ -1,6 +1,6 @@
 """render: what each style measures, its scale, its colours, and what it does with maps that are none.
 
-`python tests/unit/test_render.py --write-golden` draws the golden pictures anew, after a look at what changed.
+`python tests/unit/draw/test_styles.py --write-golden` draws the golden pictures anew, after a look at what changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS, DIVERGING
 from gradviz_cli.draw.styles import STYLES, Look, degenerate, needs_image
 from gradviz_cli.errors import ExitCode, UsageError
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "render.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "render.npz"
 MAGNITUDE = ("heatmap", "gray", "overlay")
 SIGNED = ("signed", "rgb")
 
@@ -559,6 +559,6 @@ def test_golden_pictures():
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write-golden"]:
-        sys.exit("usage: python tests/unit/test_render.py --write-golden")
+        sys.exit("usage: python tests/unit/draw/test_styles.py --write-golden")
     np.savez_compressed(GOLDEN, attribution=attribution(), image=source(), **golden(attribution(), source()))
     print(f"{GOLDEN}: {GOLDEN.stat().st_size} bytes")
