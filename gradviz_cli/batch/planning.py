@@ -1,4 +1,6 @@
-"""Options, by the names that they have on the command line -> the plan of a run. Command and Python plan here alike.
+"""Options, by the names that they have on the command line, validated -> the plan of a run.
+
+Command and Python plan here alike.
 
 From the weakest to the strongest: defaults, what the model's own file says, standing options (of a configuration file
 or of the environment), and what is asked for.

@@ -48,7 +48,7 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
 def _open_regular(path: AnyPath) -> tuple[int, int]:
     """Descriptor and size. Looks before it opens, and again after: the name may change hands in between."""
     try:
-        _require_regular(os.stat(path))
+        _check_regular(os.stat(path))
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except ValueError as error:  # a NUL in the name
         raise ImageError("missing", "no file can have this name") from error
@@ -57,14 +57,14 @@ def _open_regular(path: AnyPath) -> tuple[int, int]:
         raise ImageError("missing" if gone else "unreadable", f"cannot be opened: {error.strerror}") from error
     try:
         status = os.fstat(fd)
-        _require_regular(status)
+        _check_regular(status)
     except BaseException:
         os.close(fd)
         raise
     return fd, status.st_size
 
 
-def _require_regular(status: os.stat_result) -> None:
+def _check_regular(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(status.st_mode), "a device")

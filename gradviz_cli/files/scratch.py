@@ -91,12 +91,12 @@ def _made() -> tuple[str, int]:
                 path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
                 handle = _locked(path)
                 if handle is not None:
-                    _insist_on_room(path, handle)
+                    _check_room(path, handle)
                     return path, handle
     raise _nowhere()
 
 
-def _insist_on_room(path: str, handle: int) -> None:
+def _check_room(path: str, handle: int) -> None:
     """A disk that is full takes a folder's name all the same: OSError, and the folder is gone."""
     probe = os.path.join(path, "room")
     try:

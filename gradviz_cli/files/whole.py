@@ -68,7 +68,7 @@ def stage(path: AnyPath, data: bytes, *, sync: bool = False) -> Staged:
     """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`."""
     with writing(path):
         final = os.fsencode(path)
-        _require_replaceable(final)
+        _check_replaceable(final)
         temporary = os.path.join(os.path.dirname(final), os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
         staged = Staged(temporary, final)
         _unpublished.add(staged)
@@ -165,7 +165,7 @@ def writing(path: AnyPath) -> Iterator[None]:
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
 
 
-def _require_replaceable(final: bytes) -> None:
+def _check_replaceable(final: bytes) -> None:
     """A name that a rename would take from a folder, FIFO, socket or device is refused."""
     try:
         mode = os.lstat(final).st_mode

@@ -93,17 +93,17 @@ def images(out: Path) -> Iterator[Shown]:
 
 def _lines(out: Path) -> Iterator[Line]:
     """The manifest's lines that are what a run writes."""
-    book = out / manifest.MANIFEST
+    lines = out / manifest.MANIFEST
     try:
-        if not stat.S_ISREG(os.stat(book).st_mode):
-            raise UsageError(f"{book}: is not a regular file", WHERE)
+        if not stat.S_ISREG(os.stat(lines).st_mode):
+            raise UsageError(f"{lines}: is not a regular file", WHERE)
         yield from filter(None, map(_line, manifest.read(out)))
     except FileNotFoundError as error:
         raise UsageError(f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE) from error
     except NotADirectoryError as error:
         raise UsageError(f"{out}: is not a folder", WHERE) from error
     except OSError as error:
-        raise UsageError(f"{book}: cannot be read: {error.strerror}", "check its permissions") from error
+        raise UsageError(f"{lines}: cannot be read: {error.strerror}", "check its permissions") from error
 
 
 def _line(record: dict) -> Line | None:

@@ -68,7 +68,7 @@ class Inputs:
         seen = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
         twice = set(seen[1:][seen[1:] == seen[:-1]].tolist())
         if twice:
-            self._insist_on_difference(twice, names)
+            self._check_difference(twice, names)
 
     def why_none(self) -> str:
         """Why there may be no image."""
@@ -78,7 +78,7 @@ class Inputs:
             return "no image was found"
         return f"no image was found: {printable(inside)} is not searched, as it is --out {printable(self.out)} or lies in it"
 
-    def _insist_on_difference(self, twice: set[int], names: Callable[[str], Iterable[str]]) -> None:
+    def _check_difference(self, twice: set[int], names: Callable[[str], Iterable[str]]) -> None:
         """Hashes can collide; names decide."""
         first: dict[str, Path] = {}
         for job in self._all():

@@ -43,7 +43,7 @@ def of_model(model: Path) -> str:
     return whole.hexdigest()
 
 
-def insist_on_plain(file: Path) -> None:
+def check_plain(file: Path) -> None:
     """Raise ModelUnusable for a file that is missing or special, without opening it."""
     try:
         mode = file.stat().st_mode
@@ -60,7 +60,7 @@ def _files(model: Path) -> list[str]:
         path = model / part
         if path.is_dir():
             if part != "variables":
-                _insist_on_inside(path, model)
+                _check_inside(path, model)
             found.extend(os.path.relpath(file, model) for file in islice(_walk(path), MAX_FILES))
             if len(found) >= MAX_FILES:
                 raise ModelRefused(
@@ -71,7 +71,7 @@ def _files(model: Path) -> list[str]:
     return sorted(found, key=os.fsencode)
 
 
-def _insist_on_inside(path: Path, model: Path) -> None:
+def _check_inside(path: Path, model: Path) -> None:
     """A single file may be a link, as in a download cache; a whole folder elsewhere, such as /, may hold anything."""
     if not path.resolve().is_relative_to(model.resolve()):
         raise ModelRefused(f"{path} is a link to a folder outside the model", "put a copy of it there: cp -rL")

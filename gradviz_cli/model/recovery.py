@@ -1,4 +1,4 @@
-"""What to do with a batch that a worker did not survive: whose fault it was is found out by asking again, in parts.
+"""Retry after a lost worker: whose fault a batch was is found out by asking again, in parts.
 
 Pure: it knows neither processes nor arrays, only `ask(batch) -> rows, or why there are none`.
 """

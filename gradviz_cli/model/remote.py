@@ -241,7 +241,7 @@ def _located(path: str) -> tuple[str, list[Path]]:
         graphs = [folder / name for name in fingerprint.GRAPHS if os.path.lexists(folder / name)]
         weights = sorted((folder / "variables").glob("variables.*"))
         for file in graphs:
-            fingerprint.insist_on_plain(file)
+            fingerprint.check_plain(file)
         return str(folder), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         reason = getattr(error, "strerror", None) or error

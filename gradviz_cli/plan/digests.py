@@ -1,4 +1,4 @@
-"""Digests of outputs: a picture whose digest is unchanged is not made again."""
+"""Digests of outputs, the keys of what is cached in OUT: a picture whose digest is unchanged is not made again."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
     Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
 
 `to_wire` makes a message a JSON header for `process.wire`; `from_wire` makes a header a message again. A child may have
-been taken over by the file that it reads, so `from_wire` is the one place where what it says is checked: every value has
+been taken over by the file that it reads, so `from_wire` is the one place where what it says is validated: every value has
 the type of its field, texts and lists have bounds, and nothing is missing or left over.
 """
 

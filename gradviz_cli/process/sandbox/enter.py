@@ -1,6 +1,6 @@
 """What the worker gives up before it imports anything large.
 
-A SavedModel is a program. `policy.py` decides which of its operations may run; this room limits what they
+A SavedModel is a program. `policy.py` decides which of its operations may run; what is here limits what they
 could do if that decision, or TensorFlow itself, were wrong. Four layers, each independent of the others:
 
 * Landlock (Linux 5.13): files can be read only where Python, TensorFlow and the model are, written only in a
