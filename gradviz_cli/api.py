@@ -117,7 +117,7 @@ class LoadedModel:
             Pixels 0..255 in RGB order at `input_shape`, which `preprocess` then brings to the model's range (with
             `raw` they are taken as they are); or image files, decoded and resized as the command does.
         mode : str
-            backprop, deconv or guided.
+            A key of `gradviz_cli.rules.RULES`: backprop, deconv, guided.
         target : str or int
             top1, top2, ... (the class of that rank), a class index, or a label.
 

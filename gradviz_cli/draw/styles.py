@@ -12,8 +12,8 @@ Every intensity is linear in the attribution, so one formula reads any picture b
 
 in units of attribution per model-input unit. Values beyond the scale are drawn at its ends.
 
-`heatmap`, `gray` and `overlay` show magnitude: 0 is no attribution. `signed` and `rgb` show direction: 128 is exactly
-zero, 255 the positive end, 1 the negative end of equal size (0 is never used).
+A style shows magnitude, and 0 is no attribution; or it is `centred` and shows direction: 128 is exactly zero, 255 the
+positive end, 1 the negative end of equal size (0 is never used).
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def _strongest(attribution: np.ndarray) -> np.ndarray:
 
 def _sum(attribution: np.ndarray) -> np.ndarray:
     """Sum over channels, [h, w, c] -> [h, w]."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and drawn as such
-        return functools.reduce(np.add, _by_channel(attribution))
+    return functools.reduce(np.add, _by_channel(attribution))
 
 
 def _channels(attribution: np.ndarray) -> np.ndarray:
@@ -152,7 +151,7 @@ class Style:
     Attributes
     ----------
     summary : str
-        What is measured and what the sign means, for the help.
+        What is measured and what the sign means, for the gallery page.
     measure : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
         What is measured at each pixel, and what has to be resized when the picture has another size.
     paint : (intensities, image or None, colormap, alpha) -> pixels, legend
@@ -199,7 +198,8 @@ class Style:
         if attribution.ndim != 3 or attribution.size == 0:
             raise ValueError(f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}")
         check_channels([self.name], attribution.shape[-1])
-        return self.measure(attribution)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and drawn as such
+            return self.measure(attribution)
 
     def colormap_for(self, look: Look) -> str | None:
         """The colormap this style draws with under `look`; None where it has no choice.
@@ -307,7 +307,7 @@ STYLES: dict[str, Style] = {
         ),
         Style(
             "gray",
-            "the same in gray, black = none, white = strong",
+            "absolute maximum over channels in gray, black = none, white = strong",
             _strongest,
             _paletted,
             only_colormap="gray",

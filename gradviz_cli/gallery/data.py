@@ -171,7 +171,9 @@ def _ordered(found: set[str], known: Iterable[str]) -> list[str]:
 
 def _rule(mode: str) -> dict[str, str]:
     rule = RULES.get(mode)
-    return {"summary": rule.summary, "source": rule.source} if rule else {"summary": "", "source": ""}
+    if rule is None:
+        return {"summary": "", "source": "", "caution": ""}
+    return {"summary": rule.summary, "source": rule.source, "caution": rule.caution}
 
 
 def _style(style: str) -> dict[str, str]:

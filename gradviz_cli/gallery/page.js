@@ -771,10 +771,8 @@
     const section = (title, ...content) => make("section", {}, make("h2", {}, title), ...content);
     const parts = [];
     if (modes.length || styles.length) parts.push(section("How to read the maps", pairs([...modes, ...styles])));
-    if (data.modes.some((mode) => mode.name !== "backprop")) {
-      parts[0].append(
-        make("p", {}, "deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper layers and the target (Adebayo 2018, arXiv:1810.03292; Nie 2018, 1805.07039; Sixt 2020, 1912.09818)."),
-      );
+    for (const caution of new Set(data.modes.map((mode) => mode.caution).filter(Boolean))) {
+      parts[0].append(make("p", {}, caution));
     }
     for (const { pictures, facts } of data.runs) {
       const known = Object.keys(NAMES).filter((key) => key in facts);

@@ -23,7 +23,7 @@ Check = Callable[[Graph, Question | None], None]
 
 @dataclass(frozen=True)
 class Step(Generic[Asked]):
-    """One pass of the pipeline, and why it is there in one line."""
+    """One pass, and why it is there in one line."""
 
     name: str
     function: Callable[[Graph, Asked], Graph]
