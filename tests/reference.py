@@ -1,4 +1,4 @@
-"""The truth that gradviz is held against: the three rules as eager custom gradients.
+"""The truth that gradviz is held against: the rules as eager custom gradients.
 
 Nothing here comes from gradviz or is used by it. A ReLU is a Python function with its own gradient; a Keras
 model is rebuilt with that function in place of each ReLU; a `tf.GradientTape` does the rest, op by op.
@@ -13,8 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
+from worked import WORKED
 
-MODES = ("backprop", "deconv", "guided")
+MODES = tuple(WORKED)
 
 # Called with the tensor that enters a ReLU and its cap (or None), once for each ReLU of an eager pass.
 Watch = Callable[[tf.Tensor, "float | None"], None]
@@ -44,23 +45,17 @@ class Truth:
 def rule(mode: str, cap: float | None = None, watch: Watch | None = None) -> Callable:
     """The ReLU min(max(x, 0), cap) with the gradient of `mode`.
 
-    The gate is open strictly between 0 and the cap. backprop: upstream * gate (Simonyan 2013, arXiv
-    1312.6034); deconv: max(upstream, 0), the gate is not read (Zeiler & Fergus 2013, 1311.2901); guided:
-    max(upstream, 0) * gate (Springenberg 2014, 1412.6806).
+    The gate is open strictly between 0 and the cap. The equations are those of the papers, in tests/cases/worked.py.
     """
+    equation = WORKED[mode].equation
 
     @tf.custom_gradient
     def relu(x):
         top = x.dtype.max if cap is None else cap
 
         def downstream(upstream):
-            if mode == "backprop":
-                return tf.where((x > 0) & (x < top), upstream, 0)
-            if mode == "deconv":
-                return tf.where(upstream > 0, upstream, 0)
-            if mode == "guided":
-                return tf.where((x > 0) & (x < top) & (upstream > 0), upstream, 0)
-            raise ValueError(mode)
+            gate, positive = (tf.cast(each, upstream.dtype) for each in ((x > 0) & (x < top), upstream > 0))
+            return equation(upstream, gate, positive)
 
         if watch and tf.executing_eagerly():
             watch(x, cap)

@@ -17,6 +17,9 @@ from PIL import Image
 from gradviz_cli import demo
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.cli import explain
+from gradviz_cli.draw.styles import SHEETS, STYLES, names
+from gradviz_cli.plan.plan import DEFAULT_STYLE
+from gradviz_cli.rules import RULES
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def test_the_others_are_written_and_the_corrupt_one_is_named(done: Path) -> None
 def test_names_follow_the_contract(done: Path) -> None:
     expected = {".gradviz.lock", "manifest.jsonl"}
     for name in ("a.jpg", "a.png", "deep/b.png"):
-        for mode in ("backprop", "deconv", "guided"):
+        for mode in RULES:
             for target in ("", ".top2", ".3"):
                 expected |= {f"{name}.{mode}{target}.png", f"{name}.{mode}{target}.npy"}
     assert files(done / "out") == expected
@@ -137,13 +140,13 @@ def test_a_dry_run_writes_nothing(done: Path) -> None:
 
 
 def test_every_style_is_written(done: Path) -> None:
-    styles = ("heatmap", "gray", "signed", "rgb", "overlay", "panel")
-    arguments = [part for style in styles for part in ("--style", style)]
+    arguments = [part for style in names() for part in ("--style", style)]
     run = gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "styles", *arguments, cwd=done)
     assert (run.returncode, run.stderr) == (0, "")
-    names = {name for name in files(done / "styles") if name.endswith(".png")}
-    assert names == {f"a.jpg.guided{'' if s == 'heatmap' else '.' + s}.png" for s in styles[:-1]} | {"a.jpg.panel.png"}
-    assert all(len(np.unique(pixels(done / "styles" / name).reshape(-1, 3), axis=0)) > 20 for name in names)
+    found = {name for name in files(done / "styles") if name.endswith(".png")}
+    maps = {f"a.jpg.guided{'' if style == DEFAULT_STYLE else '.' + style}.png" for style in STYLES}
+    assert found == maps | {f"a.jpg.{sheet}.png" for sheet in SHEETS}
+    assert all(len(np.unique(pixels(done / "styles" / name).reshape(-1, 3), axis=0)) > 20 for name in found)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,7 @@ def test_demo_writes_all_modes_and_says_where_to_look(tmp_path: Path) -> None:
     assert run.stdout.splitlines() == [f"Look at the pictures in {tmp_path / 'heatmaps'}"]
     count = len(list(demo.IMAGES.iterdir()))
     assert 8 <= count <= 12
-    assert len(list((tmp_path / "heatmaps").glob("*.png"))) == count * 3 * 2
+    assert len(list((tmp_path / "heatmaps").glob("*.png"))) == count * len(RULES) * 2
 
 
 def test_an_independent_reader_gets_the_documented_numbers(done: Path) -> None:

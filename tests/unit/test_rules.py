@@ -1,4 +1,4 @@
-"""The three rules on the worked example, in NumPy; what the place of the gate says of a rule; a fourth rule."""
+"""Every rule on its worked example, in NumPy; what the place of the gate says of a rule; one rule more."""
 
 from __future__ import annotations
 
@@ -10,59 +10,70 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from worked import CAPPED_FEATURES, FEATURES, SLOPES, UPSTREAM, UPSTREAM_OF_SMOOTH, WORKED, missing_rows
 
+from gradviz_cli.draw.styles import SHEETS, STYLES
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES, Rule
 
 PACKAGE = Path(__file__).parents[2] / "gradviz_cli"
-FEATURES = np.array([[1, -1, 5], [2, -5, -7], [-3, 2, 4]])
-UPSTREAM = np.array([[-2, 3, -1], [6, -3, 1], [2, -1, 3]])
-# Worked by hand: where the features are positive the ReLU is open.
-DOWNSTREAM = {
-    "backprop": [[-2, 0, -1], [6, 0, 0], [0, -1, 3]],
-    "deconv": [[0, 3, 0], [6, 0, 1], [2, 0, 3]],
-    "guided": [[0, 0, 0], [6, 0, 0], [0, 0, 3]],
-}
-# A smooth activation with f' = 2, -1 and 0.5 (a SiLU falls, too), upstream 3, 3 and -4.
-SLOPES, UPSTREAM_OF_SMOOTH = np.array([2.0, -1.0, 0.5]), np.array([3.0, 3.0, -4.0])
-SMOOTH = {"backprop": [6, -3, -2], "deconv": [3, 3, 0], "guided": [6, -3, 0]}
 
 
 def positive(gradient):
     return np.maximum(gradient, 0)
 
 
-@pytest.mark.parametrize("mode", DOWNSTREAM)
+def test_every_rule_has_its_worked_example() -> None:
+    assert WORKED.keys() == RULES.keys(), missing_rows(RULES)
+
+
+@pytest.mark.parametrize("mode", WORKED)
+def test_a_row_agrees_with_itself(mode: str) -> None:
+    """The numbers worked by hand are those of the equation beside them."""
+    row = WORKED[mode]
+    np.testing.assert_array_equal(row.equation(UPSTREAM, FEATURES > 0, UPSTREAM > 0), row.downstream)
+    np.testing.assert_array_equal(row.equation(-UPSTREAM, FEATURES > 0, UPSTREAM < 0), row.turned)
+    gate = (CAPPED_FEATURES > 0) & (CAPPED_FEATURES < 4)
+    np.testing.assert_array_equal(row.equation(UPSTREAM, gate, UPSTREAM > 0), row.capped)
+    np.testing.assert_array_equal(row.equation(UPSTREAM_OF_SMOOTH, SLOPES, UPSTREAM_OF_SMOOTH > 0), row.smooth)
+
+
+@pytest.mark.parametrize("mode", WORKED)
 def test_the_worked_example(mode: str) -> None:
-    found = RULES[mode].backward(UPSTREAM, lambda g: np.where(FEATURES > 0, g, 0), positive)
-    np.testing.assert_array_equal(found, DOWNSTREAM[mode])
+    for upstream, want in ((UPSTREAM, WORKED[mode].downstream), (-UPSTREAM, WORKED[mode].turned)):
+        found = RULES[mode].backward(upstream, lambda g: np.where(FEATURES > 0, g, 0), positive)
+        np.testing.assert_array_equal(found, want)
 
 
-@pytest.mark.parametrize("mode", DOWNSTREAM)
+@pytest.mark.parametrize("mode", WORKED)
 def test_an_input_of_zero_is_closed(mode: str) -> None:
+    """Only a rule that does not read the gate lets the 5 pass."""
     found = RULES[mode].backward(np.array([5.0]), lambda g: np.where(np.array([0.0]) > 0, g, 0), positive)
-    assert found.tolist() == ([5.0] if mode == "deconv" else [0.0])
+    assert found.tolist() == [WORKED[mode].equation(5.0, 0.0, 1.0)]
+    assert mode not in ("backprop", "deconv", "guided") or found.tolist() == [5.0 if mode == "deconv" else 0.0]
 
 
-@pytest.mark.parametrize("mode", SMOOTH)
+@pytest.mark.parametrize("mode", WORKED)
 def test_a_smooth_activation_by_the_same_line(mode: str) -> None:
     found = RULES[mode].backward(UPSTREAM_OF_SMOOTH, lambda g: g * SLOPES, positive)
-    np.testing.assert_array_equal(found, SMOOTH[mode])
+    np.testing.assert_array_equal(found, WORKED[mode].smooth)
 
 
-@pytest.mark.parametrize("mode", SMOOTH)
+@pytest.mark.parametrize("mode", WORKED)
 def test_a_graph_that_has_the_gate_itself_gets_the_same(mode: str) -> None:
     """What goes through is multiplied by f' there; what goes past is not."""
     through, by = RULES[mode].around_gate(UPSTREAM_OF_SMOOTH, positive)
     assert (through is None) != (by is None)
     found = by if through is None else through * SLOPES
-    np.testing.assert_array_equal(found, SMOOTH[mode])
+    np.testing.assert_array_equal(found, WORKED[mode].smooth)
 
 
-@pytest.mark.parametrize(("mode", "needed"), [("backprop", True), ("deconv", False), ("guided", True)])
-def test_who_reads_the_forward_pass(mode: str, needed: bool) -> None:
-    asked = []
+@pytest.mark.parametrize("mode", WORKED)
+def test_who_reads_the_forward_pass(mode: str) -> None:
+    needed = WORKED[mode].equation(1.0, 0.0, 1.0) != WORKED[mode].equation(1.0, 1.0, 1.0)
+    asked: list[float] = []
     RULES[mode].backward(1.0, lambda g: asked.append(g) or g, lambda g: max(g, 0.0))
     assert bool(asked) == RULES[mode].needs_forward == needed
+    assert mode not in ("backprop", "deconv", "guided") or needed == (mode != "deconv")
 
 
 def test_only_the_plain_gradient_changes_nothing() -> None:
@@ -73,14 +84,14 @@ def test_the_default_is_a_rule() -> None:
     assert DEFAULT_MODE in RULES
 
 
-@pytest.mark.parametrize("mode", ["backprop", "deconv", "guided"])
+@pytest.mark.parametrize("mode", RULES)
 def test_every_rule_says_what_it_does_and_where_it_is_from(mode: str) -> None:
     rule = RULES[mode]
     assert rule.name == mode and rule.summary
     assert re.search(r"\d{4}, arXiv:\d{4}\.\d{4,5}, section", rule.source)
 
 
-def test_a_fourth_rule_is_one_line() -> None:
+def test_one_rule_more_is_one_line() -> None:
     """Only negative gradients, through an open ReLU."""
     rule = Rule("negative", lambda upstream, gate, positive: gate(-positive(-upstream)), "its summary", "nowhere")
     found = rule.backward(UPSTREAM, lambda g: np.where(FEATURES > 0, g, 0), positive)
@@ -106,24 +117,28 @@ def test_a_line_that_no_smooth_activation_could_follow_is_refused(line, words: s
 
 def test_no_rule_is_named_in_code_elsewhere() -> None:
     """As a value, that is: help, messages and docstrings name them for people. Training has its own twin of guided."""
-    quoted = re.compile("|".join(f"[\"']{name}[\"']" for name in RULES))
+    names = "|".join(map(re.escape, RULES))
+    quoted = {".py": re.compile(rf"([\"'])({names})\1"), ".js": re.compile(rf"([\"'`])({names})\1")}
+    quoted[".html"] = quoted[".js"]
     naming = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        for line in path.read_text().splitlines()
-        if quoted.search(line) and not line.lstrip().startswith((">>>", "..."))
+        f"{path.relative_to(PACKAGE).as_posix()}:{number}: {line.strip()}"
+        for path in PACKAGE.rglob("*")
+        if path.suffix in quoted
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if quoted[path.suffix].search(line) and not (path.suffix == ".py" and line.lstrip().startswith((">>>", "...")))
     }
-    assert naming <= {"rules.py", "demo/training/train.py"}
-    assert "rules.py" in naming  # else the expression finds nothing
+    assert {path.suffix for path in PACKAGE.rglob("*")} >= quoted.keys()
+    assert any(place.startswith("rules.py:") for place in naming)  # else the expression finds nothing
+    assert not [place for place in naming if not place.startswith(("rules.py:", "demo/training/train.py:"))]
 
 
 CHOICES = """
 from gradviz_cli import rules
 from gradviz_cli.draw import styles
 from dataclasses import replace
-rules.RULES["fourth"] = replace(rules.RULES["guided"], name="fourth")
-styles.STYLES["sixth"] = replace(styles.STYLES["gray"], name="sixth")
-styles.SHEETS["poster"] = replace(styles.SHEETS["panel"], name="poster")
+rules.RULES["one-more"] = replace(rules.RULES["guided"], name="one-more")
+styles.STYLES["style-more"] = replace(styles.STYLES["gray"], name="style-more")
+styles.SHEETS["sheet-more"] = replace(styles.SHEETS["panel"], name="sheet-more")
 from gradviz_cli.cli.explain import command
 for option in ("modes", "styles"):
     print(*next(p for p in command.params if p.name == option).type.choices)
@@ -133,6 +148,6 @@ for option in ("modes", "styles"):
 def test_an_entry_of_the_table_is_a_choice_of_the_command() -> None:
     done = subprocess.run([sys.executable, "-c", CHOICES], capture_output=True, text=True, check=True)
     assert [line.split() for line in done.stdout.splitlines()] == [
-        ["backprop", "deconv", "guided", "fourth", "all"],
-        ["heatmap", "gray", "signed", "rgb", "overlay", "sixth", "panel", "poster"],
+        [*RULES, "one-more", "all"],
+        [*STYLES, "style-more", *SHEETS, "sheet-more"],
     ]

@@ -127,7 +127,7 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"mode": "fancy"}, "--mode: 'fancy' is none of backprop, deconv, guided, all"),
+        ({"mode": "fancy"}, f"--mode: 'fancy' is none of {', '.join(RULES)}, all"),
         ({"modes": "guided"}, "there is no option modes; the options are "),
         ({"style": ["heatmap", "x"]}, "--style: 'x' is none of "),
         ({"target": "unicorn"}, "--target unicorn: no such label"),

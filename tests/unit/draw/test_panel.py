@@ -40,12 +40,12 @@ def field(height=224, width=224) -> np.ndarray:
 
 
 def column(style="heatmap", size=(224, 224), mode="guided", lines=("tabby", "score 0.93"), times=1.0, scale=None):
-    values = field(*size) * np.float32(times)
-    if style in ("heatmap", "gray", "overlay"):
+    values, chosen = field(*size) * np.float32(times), STYLES[style]
+    if not chosen.centred:
         values = np.abs(values)
-    if style == "rgb":
+    if chosen.reduce(np.ones((1, 1, *(chosen.channels or (3,))[:1]), np.float32)).ndim == 3:
         values = np.repeat(values[..., None], 3, axis=-1)
-    return Column(mode, STYLES[style].colour(values, source(*size), Look(), scale), lines)
+    return Column(mode, chosen.colour(values, source(*size), Look(), scale), lines)
 
 
 def coloured(picture) -> np.ndarray:
@@ -108,11 +108,12 @@ def test_size_in_panel(size, shown):
 
 
 def test_all_pictures_stand_side_by_side_in_order():
-    columns = [column(style, mode=style) for style in STYLES]
-    sheet = panel(source(), columns, per_row=5)
+    tops = {style: (0.0, 1e-3 * place) for place, style in enumerate(STYLES, start=1)}  # no two look the same
+    columns = [column(style, mode=style, scale=STYLES[style].share([top])) for style, top in tops.items()]
+    sheet = panel(source(), columns, per_row=len(columns))
     assert sheet.dtype == np.uint8 and sheet.ndim == 3 and sheet.shape[2] == 3
     found = [places(sheet, part) for part in (source(), *(coloured(c.picture) for c in columns))]
-    assert [len(spots) for spots in found] == [1] * 6
+    assert [len(spots) for spots in found] == [1] * (len(STYLES) + 1)
     (rows, lefts) = zip(*(spots[0] for spots in found), strict=True)
     assert len(set(rows)) == 1
     steps = np.diff(lefts)
@@ -189,7 +190,7 @@ def test_the_bar_runs_through_the_colours_of_its_map(style, words):
     sheet = panel(source(), [one])
     y, x = places(sheet, coloured(one.picture))[0]
     under = sheet[y + 224 : y + 270, x : x + 224]
-    first = 1 if style in ("signed", "rgb") else 0
+    first = 1 if STYLES[style].centred else 0
     ramp = one.picture.legend[np.rint(np.linspace(first, 255, 224)).astype(int)]
     thick = [(row == ramp).all() for row in under]
     assert sum(thick) >= 8

@@ -287,3 +287,25 @@ def test_every_option_that_a_picture_repeats_is_one_of_the_command() -> None:
 
     known = {name for parameter in command.params for name in parameter.opts}
     assert {f"--{name}" for name in OPTIONS} <= known
+
+
+# Fields of ModelOptions and Drawing that no picture repeats, and why.
+NOT_REPEATED = {
+    "path": "MODEL is an argument, no option, and a picture may travel: what it says of the model is its fingerprint",
+    "raw": "changes no pixel: an array is written beside the picture, which says the array's SHA-256",
+}
+
+
+def option_of(field: str) -> str | None:
+    """`--no-scores` is the field `scores`, `--mode` the field `modes`."""
+    name = field.replace("_", "-")
+    return next((each for each in (name, f"no-{name}", name.removesuffix("s")) if each in OPTIONS), None)
+
+
+def test_every_field_that_could_change_a_picture_is_repeated_or_left_out_for_a_reason() -> None:
+    asked = [each.name for kind in (ModelOptions, Drawing) for each in fields(kind)]
+    repeated = {name: option_of(name) for name in asked}
+    forgotten = {name for name, option in repeated.items() if option is None} - NOT_REPEATED.keys()
+    assert not forgotten, f"neither in record.OPTIONS nor in NOT_REPEATED: {sorted(forgotten)}"
+    assert {name for name, option in repeated.items() if option is None} == NOT_REPEATED.keys()
+    assert sorted(filter(None, repeated.values())) == sorted(OPTIONS)

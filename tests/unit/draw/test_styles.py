@@ -19,8 +19,11 @@ from gradviz_cli.draw.styles import STYLES, Look, degenerate, needs_image
 from gradviz_cli.errors import ExitCode, UsageError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "render.npz"
+CONTRACT = ("heatmap", "gray", "signed", "rgb", "overlay")  # the names that users have, in this order
 MAGNITUDE = ("heatmap", "gray", "overlay")
 SIGNED = ("signed", "rgb")
+# Those whose pixels are the intensities.
+PALETTED = [name for name, style in STYLES.items() if style.paletted]
 
 
 def attribution(height=24, width=32, channels=3) -> np.ndarray:
@@ -63,8 +66,10 @@ def read_back(intensities, scale) -> np.ndarray:
 
 
 def test_the_styles_of_the_contract_and_what_they_say_of_themselves():
-    assert list(STYLES) == ["heatmap", "gray", "signed", "rgb", "overlay"]
-    assert {name for name in STYLES if needs_image(name)} == {"overlay"}
+    assert tuple(name for name in STYLES if name in CONTRACT) == CONTRACT
+    assert {name for name in CONTRACT if needs_image(name)} == {"overlay"}
+    assert {name for name in CONTRACT if STYLES[name].centred} == set(SIGNED) == set(CONTRACT) - set(MAGNITUDE)
+    assert {name for name in CONTRACT if STYLES[name].paletted} == {"heatmap", "gray", "signed"}
     for name, style in STYLES.items():
         picture = draw(attribution(), name)
         assert style.name == name and style.summary
@@ -115,7 +120,7 @@ def test_the_scale_ends_at_the_nearest_rank_percentile(style, clip):
     expected = next(v for k, v in enumerate(ordered, 1) if k * 1000 >= len(ordered) * round(clip * 10))
     low, high = STYLES[style].limits(field, Look(clip=clip))
     assert high == expected
-    assert low == (0 if style in MAGNITUDE else pytest.approx(-expected * 128 / 127))
+    assert low == (pytest.approx(-expected * 128 / 127) if STYLES[style].centred else 0)
 
 
 def test_the_rank_is_not_pushed_up_by_rounding():
@@ -126,20 +131,20 @@ def test_the_rank_is_not_pushed_up_by_rounding():
     )  # 250 * 64.4 / 100 = 161.00000000000003
 
 
-@pytest.mark.parametrize("style", ["heatmap", "gray", "signed", "rgb"])
+@pytest.mark.parametrize("style", [*PALETTED, "rgb"])
 def test_the_intensity_is_what_the_documentation_says(style):
     field = reduce(attribution(), style).astype(np.float64)
     picture = draw(attribution(), style)
     top = picture.scale[1]
-    if style in MAGNITUDE:
-        exact = 255 * np.minimum(field / top, 1)
-    else:
+    if STYLES[style].centred:
         exact = 128 + 127 * np.clip(field / top, -1, 1)
+    else:
+        exact = 255 * np.minimum(field / top, 1)
     assert np.abs(picture.pixels - exact).max() <= 0.5 + 1e-4  # 1e-4: float32 beside a tie
     assert picture.pixels.max() == 255
 
 
-@pytest.mark.parametrize("style", ["heatmap", "gray", "signed", "rgb"])
+@pytest.mark.parametrize("style", [*PALETTED, "rgb"])
 def test_every_picture_can_be_read_back_to_half_a_step(style):
     field = reduce(attribution(), style).astype(np.float64)
     picture = draw(attribution(), style, Look(clip=90))
@@ -171,13 +176,14 @@ def test_halves_are_rounded_alike_on_both_sides_of_zero():
     np.testing.assert_array_equal(there + back, 256)
 
 
-@pytest.mark.parametrize("style", ["heatmap", "gray", "signed"])
+@pytest.mark.parametrize("style", PALETTED)
 def test_more_attribution_is_never_drawn_as_less(style):
     ramp = np.linspace(-2, 2, 4001, dtype=np.float32).reshape(1, -1)
-    intensity = STYLES[style].colour(ramp, scale=(0.0, 1.0) if style != "signed" else (-128 / 127, 1.0)).pixels[0]
+    centred = STYLES[style].centred
+    intensity = STYLES[style].colour(ramp, scale=(-128 / 127, 1.0) if centred else (0.0, 1.0)).pixels[0]
     assert (np.diff(intensity.astype(int)) >= 0).all()
-    assert intensity[0] == (1 if style == "signed" else 0) and intensity[-1] == 255
-    assert len(np.unique(intensity)) == (255 if style == "signed" else 256)
+    assert intensity[0] == (1 if centred else 0) and intensity[-1] == 255
+    assert len(np.unique(intensity)) == (255 if centred else 256)
 
 
 def test_the_size_of_the_picture_does_not_change_the_scale():
@@ -246,7 +252,7 @@ def test_one_value_that_is_not_finite_leaves_no_picture(style, bad, no_warning):
     array = attribution()
     array[1, 2, 0] = bad
     empty = draw(np.zeros_like(array), style)
-    for scale in (None, (0.0, 1.0) if style in MAGNITUDE else (-128 / 127, 1.0)):
+    for scale in (None, (-128 / 127, 1.0) if STYLES[style].centred else (0.0, 1.0)):
         picture = draw(array, style, scale=scale)
         assert picture.scale is None
         np.testing.assert_array_equal(picture.pixels, empty.pixels)
@@ -424,7 +430,7 @@ def test_colormaps_have_words_and_cannot_be_changed():
 
 def test_a_style_takes_the_colormap_that_fits_it_and_no_other():
     viridis, diverging = Look(colormap="viridis"), Look(colormap="blue-black-orange")
-    chosen = {style: [STYLES[style].colormap_for(look) for look in (viridis, diverging)] for style in STYLES}
+    chosen = {style: [STYLES[style].colormap_for(look) for look in (viridis, diverging)] for style in CONTRACT}
     assert chosen == {
         "heatmap": ["viridis", "inferno"],
         "overlay": ["viridis", "inferno"],
@@ -513,7 +519,7 @@ def test_drawing_changes_neither_the_attribution_nor_the_image(style):
 # ---------------------------------------------------------------------------------------------- files and golden pictures
 
 
-@pytest.mark.parametrize("style", ["heatmap", "gray", "signed"])
+@pytest.mark.parametrize("style", PALETTED)
 def test_another_reader_gets_the_numbers_out_of_the_file(style, tmp_path):
     """Written as a paletted PNG, read with Pillow alone: the index is the intensity, the colour that of the map."""
     picture = draw(attribution(), style)
@@ -549,12 +555,17 @@ def golden(array: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def test_golden_pictures():
-    """The attribution and the image are kept with the pictures, so that only render can change them."""
+    """The attribution and the image are kept with the pictures, so that only render can change them.
+
+    What was drawn when they were kept is drawn still, to the byte; a style that came later is kept with the next.
+    """
     with np.load(GOLDEN) as kept:
         drawn = golden(kept["attribution"], kept["image"])
-        assert {*drawn, "attribution", "image"} == set(kept.files)
-        for name, array in drawn.items():
-            np.testing.assert_array_equal(array, kept[name], err_msg=name)
+        names = set(kept.files) - {"attribution", "image"}
+        assert names >= {f"{style}.{look}{part}" for style in CONTRACT for look in LOOKS for part in ("", ".scale")}
+        assert names <= drawn.keys(), f"no longer drawn: {sorted(names - drawn.keys())}"
+        for name in names:
+            np.testing.assert_array_equal(drawn[name], kept[name], err_msg=name)
 
 
 if __name__ == "__main__":

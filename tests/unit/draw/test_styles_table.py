@@ -24,6 +24,8 @@ ATTRIBUTION = np.array(
 ALL = Look(clip=100)  # the scale ends at the largest value
 IMAGE = np.zeros((2, 3, 3), np.uint8)
 
+CONTRACT = ["heatmap", "gray", "signed", "rgb", "overlay", "panel"]  # the names that users have, in this order
+# What each style measures, by hand: a new style adds a row.
 FIELDS = {
     "heatmap": [[2, 4, 1], [0, 1, 4]],
     "gray": [[2, 4, 1], [0, 1, 4]],
@@ -52,15 +54,22 @@ SCALES = {
 }
 
 
+def test_every_style_has_a_row_of_what_it_measures() -> None:
+    missing, needless = sorted(STYLES.keys() - FIELDS.keys()), sorted(FIELDS.keys() - STYLES.keys())
+    assert FIELDS.keys() == STYLES.keys(), f"FIELDS of this file lacks a row for {missing}, has one for {needless}"
+
+
 @pytest.mark.parametrize("name", FIELDS)
 def test_what_a_style_measures(name: str) -> None:
-    np.testing.assert_array_equal(STYLES[name].reduce(ATTRIBUTION), FIELDS[name])
+    np.testing.assert_allclose(STYLES[name].reduce(ATTRIBUTION), FIELDS[name], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", SCALES)
+@pytest.mark.parametrize("name", FIELDS)
 def test_where_its_scale_ends(name: str) -> None:
     style = STYLES[name]
-    assert style.limits(style.reduce(ATTRIBUTION), ALL) == pytest.approx(SCALES[name])
+    top = np.abs(FIELDS[name]).max()
+    expected = SCALES.get(name, (-top * 128 / 127 if style.centred else 0, top))
+    assert style.limits(style.reduce(ATTRIBUTION), ALL) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", INTENSITIES)
@@ -108,7 +117,8 @@ def test_what_is_no_map(value: float, status: Status | None) -> None:
 
 
 def test_names_are_unique_and_all_choices() -> None:
-    assert names() == ["heatmap", "gray", "signed", "rgb", "overlay", "panel"]
+    assert names() == [*STYLES, *SHEETS]
+    assert [name for name in names() if name in CONTRACT] == CONTRACT
     assert not STYLES.keys() & SHEETS.keys()
 
 
@@ -120,24 +130,26 @@ def test_every_style_says_what_it_shows(name: str) -> None:
 
 
 def test_what_an_entry_says_of_itself() -> None:
-    assert {name for name in names() if needs_image(name)} == {"overlay", "panel"}
-    assert {name for name in names() if maps_of(name).uses_alpha} == {"overlay"}
-    assert {name for name in names() if maps_of(name).channels} == {"rgb"}
-    assert {name for name in names() if maps_of(name).own_colormap is None} == {"gray", "rgb"}
+    assert {name for name in CONTRACT if needs_image(name)} == {"overlay", "panel"}
+    assert {name for name in CONTRACT if maps_of(name).uses_alpha} == {"overlay"}
+    assert {name for name in CONTRACT if maps_of(name).channels} == {"rgb"}
+    assert {name for name in CONTRACT if maps_of(name).own_colormap is None} == {"gray", "rgb"}
+    assert {name for name in CONTRACT if maps_of(name).centred} == {"signed", "rgb"}
+    assert {name for name in CONTRACT if not maps_of(name).paletted} == {"rgb", "overlay"}
     assert maps_of("panel") is STYLES["heatmap"] and maps_of("gray") is STYLES["gray"]
 
 
 def test_a_new_style_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that draws the mean, in one colour that can be chosen; and a sheet of such maps."""
-    mean = replace(STYLES["heatmap"], name="mean", measure=lambda a: a.mean(-1), own_colormap="magma", channels=(2,))
-    sheet = replace(SHEETS["panel"], name="means", maps=mean)
-    monkeypatch.setitem(styles.STYLES, "mean", mean)
-    monkeypatch.setitem(styles.SHEETS, "means", sheet)
-    assert names()[-3:] == ["mean", "panel", "means"]
+    mean = replace(STYLES["heatmap"], name="the-mean", measure=lambda a: a.mean(-1), own_colormap="magma", channels=(2,))
+    sheet = replace(SHEETS["panel"], name="the-means", maps=mean)
+    monkeypatch.setitem(styles.STYLES, "the-mean", mean)
+    monkeypatch.setitem(styles.SHEETS, "the-means", sheet)
+    assert names() == [*STYLES, *SHEETS] and list(STYLES)[-1] == "the-mean" and list(SHEETS)[-1] == "the-means"
     assert mean.reduce(np.array([[[1, 3]]], np.float32)).tolist() == [[2]]
-    assert needs_image("means") and not needs_image("mean")
-    check_use(["means"], Look(colormap="viridis"), {"colormap"})
-    for name in ("mean", "means"):
+    assert needs_image("the-means") and not needs_image("the-mean")
+    check_use(["the-means"], Look(colormap="viridis"), {"colormap"})
+    for name in ("the-mean", "the-means"):
         with pytest.raises(UsageError, match=f"--style {name}: the model input has 3 channels, not 2"):
             check_channels([name], 3)
 
@@ -159,24 +171,31 @@ def test_a_sheet_shows_the_image_and_every_mode_at_its_own_size() -> None:
 
 @pytest.mark.parametrize("channels", [2, 4])
 def test_channels_that_a_style_cannot_draw(channels: int) -> None:
-    check_channels(["heatmap", "gray", "signed", "overlay", "panel"], channels)
+    able = [name for name in STYLES if not STYLES[name].channels]
+    assert [name for name in able if name in CONTRACT] == ["heatmap", "gray", "signed", "overlay"]
+    check_channels([*able, "panel"], channels)
     with pytest.raises(UsageError) as caught:
         check_channels(["heatmap", "rgb"], channels)
     assert caught.value.message == f"--style rgb: the model input has {channels} channels, not 3 (or 1)"
-    assert caught.value.remedy == "choose --style heatmap, gray, signed or overlay"
+    assert caught.value.remedy == f"choose --style {', '.join(able[:-1])} or {able[-1]}"
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channels_that_every_style_can_draw(channels: int) -> None:
-    check_channels(names(), channels)
+    check_channels([name for name in names() if channels in (maps_of(name).channels or (channels,))], channels)
+    check_channels(CONTRACT, channels)
 
 
 @pytest.mark.parametrize("colormap", COLORMAPS)
 def test_a_colormap_fits_the_styles_of_its_kind(colormap: str) -> None:
     """Sequential ones the magnitudes, diverging ones the sign; gray is always what `gray` has."""
     look = Look(colormap=colormap)
-    fitting = {"signed"} if colormap in DIVERGING else {"heatmap", "overlay", "panel"}
-    fitting |= {"gray"} if colormap == "gray" else set()
+    styled = {name: maps_of(name) for name in names()}
+    diverging = colormap in DIVERGING
+    fitting = {name for name, style in styled.items() if style.own_colormap and style.centred == diverging}
+    fitting |= {name for name, style in styled.items() if style.only_colormap == colormap}
+    gray = {"gray"} if colormap == "gray" else set()
+    assert fitting & set(CONTRACT) == gray | ({"signed"} if diverging else {"heatmap", "overlay", "panel"})
     for name in names():
         if name in fitting:
             check_use([name], look, {"colormap"})
@@ -188,12 +207,14 @@ def test_a_colormap_fits_the_styles_of_its_kind(colormap: str) -> None:
 
 
 def test_alpha_is_for_an_overlay() -> None:
-    check_use(["overlay"], Look(alpha=0.25), {"alpha"})
+    blended = sorted(name for name in names() if maps_of(name).uses_alpha)
+    assert [name for name in blended if name in CONTRACT] == ["overlay"]
+    for name in blended:
+        check_use([name], Look(alpha=0.25), {"alpha"})
     with pytest.raises(UsageError) as caught:
         check_use(["heatmap", "panel"], Look(alpha=0.25), {"alpha", "clip"})
-    assert (
-        str(caught.value) == "--alpha 0.25: --style heatmap, panel cannot use it; leave it out, or add --style overlay"
-    )
+    assert caught.value.message == "--alpha 0.25: --style heatmap, panel cannot use it"
+    assert caught.value.remedy == f"leave it out, or add --style {' or '.join(blended)}"
 
 
 def test_the_look_of_a_plan() -> None:

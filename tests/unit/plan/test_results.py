@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from gradviz_cli.errors import ExitCode, gravest
+from gradviz_cli.errors import GRAVITY, ExitCode, gravest
 from gradviz_cli.plan.results import Report, Result, TargetResult, now
 
 # From the gravest to the lightest; signals exclude each other.
@@ -24,6 +24,11 @@ def test_of_two_codes_the_graver_is_returned(graver: int, lighter: int) -> None:
 @pytest.mark.parametrize("signal", [129, 130, 143])
 def test_a_signal_is_the_gravest(signal: int) -> None:
     assert gravest({ExitCode(code) for code in (*ORDER, signal)}) == signal
+
+
+def test_every_code_has_its_gravity() -> None:
+    assert set(GRAVITY) == set(ExitCode), set(GRAVITY) ^ set(ExitCode)
+    assert len(GRAVITY) == len(ExitCode)  # each once
 
 
 def test_nothing_is_success() -> None:

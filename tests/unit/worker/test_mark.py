@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from graphs import Calls, computed, const, fed, function, node, pixels, question, traced, written
+from worked import WORKED
 
 from gradviz_cli.rules import RULES
 from gradviz_cli.worker.graph.verify import verify
@@ -42,10 +43,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("mode", WORKED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_marked_activation_obeys_the_rule(kind, mode):
-    """backprop: g [x open]; deconv: max(g, 0); guided: max(g, 0) [x open]."""
     activation, gate = KINDS[kind]
     upstream = np.sign(pixels(seed=5)).astype(np.float32)
     graph = traced(lambda image: activation(image) * upstream)
@@ -53,8 +53,7 @@ def test_a_marked_activation_obeys_the_rule(kind, mode):
     verify(after, question())
     image = 4 * pixels()
     np.testing.assert_array_equal(computed(after, image)[0], computed(graph, image)[0])
-    positive = np.maximum(upstream, 0)
-    want = {"backprop": upstream * gate(image), "deconv": positive, "guided": positive * gate(image)}[mode]
+    want = WORKED[mode].equation(upstream, gate(image), upstream > 0)
     np.testing.assert_array_equal(gradient(after, image, mode), want)
 
 
@@ -70,7 +69,7 @@ def test_smooth_activations_obey_only_when_asked():
     assert marks(mark(graph, question(activations="all")).nodes) == {"relu": "relu", "elu": "smooth"}
 
 
-@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("mode", WORKED)
 def test_a_smooth_activation_obeys_by_its_derivative(mode):
     upstream = np.sign(pixels(seed=5)).astype(np.float32)
     graph = traced(lambda image: tf.nn.elu(image, "elu") * upstream)
@@ -79,8 +78,7 @@ def test_a_smooth_activation_obeys_by_its_derivative(mode):
     image = pixels()
     np.testing.assert_array_equal(computed(after, image)[0], computed(graph, image)[0])
     slope = np.where(image > 0, 1, np.exp(image))
-    positive = np.maximum(upstream, 0)
-    want = {"backprop": upstream * slope, "deconv": positive, "guided": positive * slope}[mode]
+    want = WORKED[mode].equation(upstream, slope, upstream > 0)
     np.testing.assert_allclose(gradient(after, image, mode), want, rtol=1e-5)
 
 
