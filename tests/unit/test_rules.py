@@ -16,6 +16,7 @@ from gradviz_cli.draw.styles import SHEETS, STYLES
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES, Rule
 
 PACKAGE = Path(__file__).parents[2] / "gradviz_cli"
+PUBLISHED = ("backprop", "deconv", "guided")
 
 
 def positive(gradient):
@@ -49,7 +50,7 @@ def test_an_input_of_zero_is_closed(mode: str) -> None:
     """Only a rule that does not read the gate lets the 5 pass."""
     found = RULES[mode].backward(np.array([5.0]), lambda g: np.where(np.array([0.0]) > 0, g, 0), positive)
     assert found.tolist() == [WORKED[mode].equation(5.0, 0.0, 1.0)]
-    assert mode not in ("backprop", "deconv", "guided") or found.tolist() == [5.0 if mode == "deconv" else 0.0]
+    assert mode not in PUBLISHED or found.tolist() == [5.0 if mode == "deconv" else 0.0]
 
 
 @pytest.mark.parametrize("mode", WORKED)
@@ -73,7 +74,7 @@ def test_who_reads_the_forward_pass(mode: str) -> None:
     asked: list[float] = []
     RULES[mode].backward(1.0, lambda g: asked.append(g) or g, lambda g: max(g, 0.0))
     assert bool(asked) == RULES[mode].needs_forward == needed
-    assert mode not in ("backprop", "deconv", "guided") or needed == (mode != "deconv")
+    assert mode not in PUBLISHED or needed == (mode != "deconv")
 
 
 def test_only_the_plain_gradient_changes_nothing() -> None:
@@ -88,7 +89,9 @@ def test_the_default_is_a_rule() -> None:
 def test_every_rule_says_what_it_does_and_where_it_is_from(mode: str) -> None:
     rule = RULES[mode]
     assert rule.name == mode and rule.summary
-    assert re.search(r"\d{4}, arXiv:\d{4}\.\d{4,5}, section", rule.source)
+    assert len(rule.source) > 20  # a paper, or what a rule of one's own is derived from
+    if mode in PUBLISHED:
+        assert re.search(r"\d{4}, arXiv:\d{4}\.\d{4,5}, section", rule.source)
 
 
 def test_one_rule_more_is_one_line() -> None:

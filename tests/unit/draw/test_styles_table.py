@@ -141,7 +141,9 @@ def test_what_an_entry_says_of_itself() -> None:
 
 def test_a_new_style_is_an_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that draws the mean, in one colour that can be chosen; and a sheet of such maps."""
-    mean = replace(STYLES["heatmap"], name="the-mean", measure=lambda a: a.mean(-1), own_colormap="magma", channels=(2,))
+    mean = replace(
+        STYLES["heatmap"], name="the-mean", measure=lambda a: a.mean(-1), own_colormap="magma", channels=(2,)
+    )
     sheet = replace(SHEETS["panel"], name="the-means", maps=mean)
     monkeypatch.setitem(styles.STYLES, "the-mean", mean)
     monkeypatch.setitem(styles.SHEETS, "the-means", sheet)
