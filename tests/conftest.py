@@ -32,5 +32,18 @@ def models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pool(tmp_path_factory):
+    """A worker for the models of many tests, and for runs of the command (`workers.Pool`)."""
+    from workers import Pool
+
+    from gradviz_cli import demo
+
+    folder = tmp_path_factory.getbasetemp()
+    pool = Pool(folder, tmp_path_factory.mktemp("pool") / "scratch", also=[demo.MODEL])
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="session")
 def model(models: Path) -> Path:
     return models / "tiny"

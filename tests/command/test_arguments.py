@@ -19,6 +19,7 @@ from commands import (
     temporaries,
 )
 from PIL import Image
+from workers import Pool
 
 from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.cli import main
@@ -181,18 +182,20 @@ def test_a_first_image_that_fails_does_not_speak_for_those_that_were_not_tried(m
     assert gradviz(*arguments, "a.png", cwd=tmp_path).returncode == 4
 
 
-def test_what_a_run_trusts_is_in_the_manifest(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_what_a_run_trusts_is_in_the_manifest(pool: Pool, model: Path, photos: Path, tmp_path: Path) -> None:
     arguments = ["explain", model, photos / "000" / "00000.png", "-o", "out", "--trust-model", "--allow-op", "ReadFile"]
-    assert gradviz(*arguments, cwd=tmp_path).returncode == 0
+    assert pool.gradviz(*arguments, cwd=tmp_path).returncode == 0
     (record,) = records(tmp_path / "out")
     assert record["trust_model"] is True and record["allow_ops"] == ["ReadFile"]
 
 
-def test_a_torn_line_of_a_killed_run_is_tolerated(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+def test_a_torn_line_of_a_killed_run_is_tolerated(
+    pool: Pool, model: Path, photos: Path, done: Path, tmp_path: Path
+) -> None:
     out = shutil.copytree(done, tmp_path / "out")
     with open(out / MANIFEST, "ab") as manifest:
         manifest.write(b'{"image": "torn')
-    assert gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path).returncode == 0
+    assert pool.gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path).returncode == 0
     parts = (out / MANIFEST).read_text().splitlines()
     assert parts[40] == '{"image": "torn' and len(parts) == 81
     assert all(json.loads(line) for line in parts[:40] + parts[41:])

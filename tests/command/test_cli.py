@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from commands import ROOT, files, gradviz, picture, pixels, records, text
 from PIL import Image
+from workers import Pool
 
 from gradviz_cli import demo
 from gradviz_cli.batch.lock import LOCK
@@ -109,16 +110,16 @@ def test_nothing_to_do_needs_no_tensorflow_and_says_nothing(done: Path) -> None:
     assert "poisoned tensorflow" in forced.stderr
 
 
-def test_whatever_changes_a_pixel_is_redone(done: Path) -> None:
+def test_whatever_changes_a_pixel_is_redone(pool: Pool, done: Path) -> None:
     arguments = ["explain", demo.MODEL, "photos/a.jpg", "-o", "out3", "--dry-run"]
-    assert gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "out3", cwd=done).returncode == 0
-    assert gradviz(*arguments, cwd=done).stdout == ""
+    assert pool.gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "out3", cwd=done).returncode == 0
+    assert pool.gradviz(*arguments, cwd=done).stdout == ""
     for change in (["--clip", "95"], ["--preprocess", "unit"], ["--size", "input"], ["--force"], ["--raw"]):
-        assert gradviz(*arguments, *change, cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
+        assert pool.gradviz(*arguments, *change, cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
     shutil.copytree(demo.MODEL, done / "other")
     (done / "other" / "assets.extra" / "labels.txt").write_text("a\n")
     arguments[1] = done / "other"
-    assert gradviz(*arguments, cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
+    assert pool.gradviz(*arguments, cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
 
 
 def test_a_dry_run_writes_nothing(done: Path) -> None:
@@ -139,9 +140,9 @@ def test_a_dry_run_writes_nothing(done: Path) -> None:
     assert not (done / "never").exists()
 
 
-def test_every_style_is_written(done: Path) -> None:
+def test_every_style_is_written(pool: Pool, done: Path) -> None:
     arguments = [part for style in names() for part in ("--style", style)]
-    run = gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "styles", *arguments, cwd=done)
+    run = pool.gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "styles", *arguments, cwd=done)
     assert (run.returncode, run.stderr) == (0, "")
     found = {name for name in files(done / "styles") if name.endswith(".png")}
     maps = {f"a.jpg.guided{'' if style == DEFAULT_STYLE else '.' + style}.png" for style in STYLES}
@@ -172,8 +173,8 @@ def test_usage_errors_name_what_is_wrong(done: Path, arguments: list[str], named
     assert not (done / "unused").exists()
 
 
-def test_too_many_classes_asked_for(done: Path) -> None:
-    run = gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "classes", "-t", "999", cwd=done)
+def test_too_many_classes_asked_for(pool: Pool, done: Path) -> None:
+    run = pool.gradviz("explain", demo.MODEL, "photos/a.jpg", "-o", "classes", "-t", "999", cwd=done)
     assert run.returncode == 2
     assert "--target 999" in run.stderr
 
@@ -230,9 +231,9 @@ def test_demo_writes_all_modes_and_says_where_to_look(tmp_path: Path) -> None:
     assert len(list((tmp_path / "heatmaps").glob("*.png"))) == count * len(RULES) * 2
 
 
-def test_an_independent_reader_gets_the_documented_numbers(done: Path) -> None:
+def test_an_independent_reader_gets_the_documented_numbers(pool: Pool, done: Path) -> None:
     """index = round(255 * |x| / scale), read with Pillow and NumPy alone."""
-    run = gradviz(
+    run = pool.gradviz(
         "explain", demo.MODEL, "photos/a.png", "-o", "read", "--size", "input", "--raw", "--gallery", cwd=done
     )
     assert (run.returncode, run.stderr) == (0, "")

@@ -17,6 +17,7 @@ import tensorflow as tf
 import tiny
 from commands import files, gradviz, picture, pixels, text
 from PIL import Image
+from workers import Pool
 
 from gradviz_cli import demo
 
@@ -26,8 +27,14 @@ def photo(tmp_path: Path) -> Path:
     return picture(tmp_path / "a.png", 3, (90, 150))
 
 
-def explain(*arguments, cwd: Path, model: Path = demo.MODEL, **more):
-    return gradviz("explain", model, "a.png", *arguments, cwd=cwd, **more)
+@pytest.fixture
+def explain(pool: Pool, photo: Path):
+    """A function: options -> the outcome of a run over `photo`."""
+
+    def run(*arguments: str, model: Path = demo.MODEL, env: dict[str, str] | None = None):
+        return pool.gradviz("explain", model, "a.png", *arguments, cwd=photo.parent, env=env)
+
+    return run
 
 
 def test_colormap_list_needs_no_other_argument(tmp_path: Path) -> None:
@@ -63,26 +70,26 @@ def test_colormap_list_shows_the_colours_on_a_terminal(tmp_path: Path) -> None:
         ("--style heatmap --alpha 0.3", "add --style overlay"),
     ],
 )
-def test_a_look_that_no_chosen_style_has_is_refused(photo: Path, arguments: str, named: str) -> None:
-    run = explain(*arguments.split(), "-o", "out", cwd=photo.parent)
+def test_a_look_that_no_chosen_style_has_is_refused(photo: Path, explain, arguments: str, named: str) -> None:
+    run = explain(*arguments.split(), "-o", "out")
     assert run.returncode == 2
     assert named in run.stderr and len(run.stderr.splitlines()) == 1
     assert not (photo.parent / "out").exists()
 
 
-def test_a_standing_preference_need_not_fit_every_run(photo: Path) -> None:
+def test_a_standing_preference_need_not_fit_every_run(photo: Path, explain) -> None:
     env = {"GRADVIZ_EXPLAIN_COLORMAP": "magma"}
-    run = explain("--style", "gray", "--style", "heatmap", "-o", "out", cwd=photo.parent, env=env)
+    run = explain("--style", "gray", "--style", "heatmap", "-o", "out", env=env)
     assert (run.returncode, run.stderr) == (0, "")
     assert "colormap" not in text(photo.parent / "out/a.png.guided.gray.png")
     assert text(photo.parent / "out/a.png.guided.png")["colormap"] == "magma"
-    assert explain("--style", "gray", "-o", "out", cwd=photo.parent, env=env).returncode == 0
+    assert explain("--style", "gray", "-o", "out", env=env).returncode == 0
 
 
-def test_rgb_of_a_model_with_four_channels_is_refused_once_the_model_is_known(photo: Path) -> None:
+def test_rgb_of_a_model_with_four_channels_is_refused_once_the_model_is_known(photo: Path, explain) -> None:
     model = tiny.write(photo.parent / "model", trap=tiny.hangs, channels=4)
     Image.new("RGB", (20, 20), "white").save(photo)  # a gradient call would hang
-    run = explain("--style", "rgb", "-o", "out", cwd=photo.parent, model=model)
+    run = explain("--style", "rgb", "-o", "out", model=model)
     assert run.returncode == 2
     assert "--style rgb" in run.stderr and "4 channels" in run.stderr
     assert not [name for name in files(photo.parent / "out") if name.endswith(".png")]
@@ -96,17 +103,17 @@ LOOKS = {
 
 
 @pytest.mark.parametrize("name", LOOKS)
-def test_a_picture_tells_how_to_draw_it_again(photo: Path, name: str) -> None:
-    assert explain(*LOOKS[name].split(), "-o", "out", cwd=photo.parent).returncode == 0
+def test_a_picture_tells_how_to_draw_it_again(photo: Path, explain, name: str) -> None:
+    assert explain(*LOOKS[name].split(), "-o", "out").returncode == 0
     shown = gradviz("show", f"out/{name}", cwd=photo.parent).stdout
     options = next(line for line in shown.splitlines() if line.split()[0] == "options").split(maxsplit=1)[1]
-    assert explain(*shlex.split(options), "-o", "again", cwd=photo.parent).returncode == 0
+    assert explain(*shlex.split(options), "-o", "again").returncode == 0
     np.testing.assert_array_equal(pixels(photo.parent / "again" / name), pixels(photo.parent / "out" / name))
 
 
-def test_panels_have_a_scale_and_an_array_for_each_mode(photo: Path) -> None:
+def test_panels_have_a_scale_and_an_array_for_each_mode(photo: Path, explain) -> None:
     look = ["-m", "all", "-t", "top2", "--style", "panel", "--raw", "--scale", "shared", "-o", "out"]
-    assert explain(*look, cwd=photo.parent).returncode == 0
+    assert explain(*look).returncode == 0
     out, modes = photo.parent / "out", ("backprop", "deconv", "guided")
     records = [text(out / f"a.png{target}.panel.png") for target in ("", ".top2")]
     scales = {tuple(scale) for record in records for scale in record["scale"].values()}
@@ -115,16 +122,16 @@ def test_panels_have_a_scale_and_an_array_for_each_mode(photo: Path) -> None:
     assert {name for name in files(out) if name.endswith(".npy")} == arrays
     found = {mode: hashlib.sha256((out / f"a.png.{mode}.top2.npy").read_bytes()).hexdigest() for mode in modes}
     assert records[1]["npy"] == found
-    assert explain(*look, "--dry-run", cwd=photo.parent).stdout == ""
+    assert explain(*look, "--dry-run").stdout == ""
     (out / "a.png.deconv.top2.npy").unlink()
-    assert explain(*look, "--dry-run", cwd=photo.parent).stdout != ""
+    assert explain(*look, "--dry-run").stdout != ""
 
 
-def test_a_panel_at_input_size_shows_what_the_model_saw(photo: Path) -> None:
+def test_a_panel_at_input_size_shows_what_the_model_saw(photo: Path, explain) -> None:
     half = np.zeros((90, 180, 3), np.uint8)
     half[:, 45:135] = picture_like(photo)
     Image.fromarray(half).save(photo)
-    run = explain("--style", "panel", "--fit", "crop", "--size", "input", "-o", "out", cwd=photo.parent)
+    run = explain("--style", "panel", "--fit", "crop", "--size", "input", "-o", "out")
     assert run.returncode == 0
     shown = pixels(photo.parent / "out/a.png.panel.png")
     left = shown[shown.shape[0] // 3, : shown.shape[1] // 2]  # a row through the source image
@@ -135,9 +142,9 @@ def picture_like(photo: Path) -> np.ndarray:
     return np.asarray(Image.fromarray(pixels(photo)).resize((90, 90))) | 1
 
 
-def test_a_panel_of_a_score_that_is_no_number(photo: Path) -> None:
+def test_a_panel_of_a_score_that_is_no_number(photo: Path, explain) -> None:
     model = tiny.write(photo.parent / "model", trap=lambda images: tf.constant(np.nan))
-    run = explain("--style", "panel", "--allow-empty-map", "-o", "out", cwd=photo.parent, model=model)
+    run = explain("--style", "panel", "--allow-empty-map", "-o", "out", model=model)
     assert (run.returncode, run.stderr) == (0, "")
     assert text(photo.parent / "out/a.png.panel.png")["target"]["score"] is None
 
@@ -165,8 +172,8 @@ def unfiltered(raw: bytes, height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("style", "zero", "steps"), [("gray", 0, 255), ("signed", 128, 127)])
-def test_a_reader_of_the_file_formats_alone_gets_the_attribution_back(photo, style, zero, steps) -> None:
-    run = explain("--style", style, "--raw", "--size", "input", "--clip", "100", "-o", "out", cwd=photo.parent)
+def test_a_reader_of_the_file_formats_alone_gets_the_attribution_back(photo, explain, style, zero, steps) -> None:
+    run = explain("--style", style, "--raw", "--size", "input", "--clip", "100", "-o", "out")
     assert run.returncode == 0
     parts = chunks((photo.parent / f"out/a.png.guided.{style}.png").read_bytes())
     width, height, depth, kind = struct.unpack_from(">IIBB", parts[b"IHDR"])

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import tiny
 from commands import command, content, environment, gradviz, picture, records
+from workers import Pool
 
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import MANIFEST
@@ -393,30 +394,30 @@ def test_stdout_that_is_closed_or_full(out: Out) -> None:
 # ---- together with the other commands
 
 
-def test_after_it_the_gallery_and_the_next_run_work(tmp_path: Path) -> None:
+def test_after_it_the_gallery_and_the_next_run_work(pool: Pool, tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "model")
     for i, name in enumerate(("a.png", "b.png", "sub/c.png")):
         picture(tmp_path / "photos" / name, i)
     explain = ("explain", model, "photos", "-o", "maps", "--raw", "--style", "heatmap", "--style", "panel")
-    assert gradviz(*explain, cwd=tmp_path).returncode == 0
+    assert pool.gradviz(*explain, cwd=tmp_path).returncode == 0
     before = content(tmp_path / "maps")
     shutil.move(tmp_path / "photos" / "sub", tmp_path / "sub")
     gone = {f"sub/c.png.{kind}" for kind in ("guided.png", "guided.npy", "panel.png")}
-    listed = gradviz("prune", "maps", "-n", cwd=tmp_path)
+    listed = pool.gradviz("prune", "maps", "-n", cwd=tmp_path)
     assert (listed.returncode, set(listed.stdout.splitlines())) == (0, {f"maps/{name}" for name in gone})
-    pruned = gradviz("prune", "maps", cwd=tmp_path)
+    pruned = pool.gradviz("prune", "maps", cwd=tmp_path)
     assert (pruned.returncode, pruned.stdout, pruned.stderr) == (0, "", "")
     assert content(tmp_path / "maps") == {name: data for name, data in before.items() if name not in gone}
-    page = gradviz("gallery", "maps", cwd=tmp_path)
+    page = pool.gradviz("gallery", "maps", cwd=tmp_path)
     assert (page.returncode, page.stderr) == (0, "")
     assert (
         "a.png" in (tmp_path / "maps" / "index.html").read_text()
         and "c.png" not in (tmp_path / "maps" / "index.html").read_text()
     )
-    again = gradviz(*explain, "-v", cwd=tmp_path)
+    again = pool.gradviz(*explain, "-v", cwd=tmp_path)
     assert again.returncode == 0 and "2 current in" in again.stderr
     shutil.move(tmp_path / "sub", tmp_path / "photos" / "sub")  # the image is back
-    assert gradviz(*explain, cwd=tmp_path).returncode == 0
+    assert pool.gradviz(*explain, cwd=tmp_path).returncode == 0
     assert content(tmp_path / "maps") == before
     assert [record["status"] for record in records(tmp_path / "maps")] == ["written"] * 3 + ["current"] * 2 + [
         "current"

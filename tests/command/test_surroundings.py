@@ -21,6 +21,7 @@ from commands import (
     lines,
     records,
 )
+from workers import Pool
 
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.files import scratch
@@ -197,10 +198,10 @@ def test_progress_on_a_terminal(model: Path, photos: Path, done: Path, tmp_path:
         assert (code, len(screen(sent)), " images, " in sent) == (3, 1, False)
 
 
-def test_json_on_stderr(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+def test_json_on_stderr(pool: Pool, model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     out = shutil.copytree(done, tmp_path / "out")
     (tmp_path / "bad.png").write_bytes(b"broken")
-    run = gradviz(
+    run = pool.gradviz(
         "explain",
         model,
         photos,
@@ -224,7 +225,7 @@ def test_json_on_stderr(model: Path, photos: Path, done: Path, tmp_path: Path) -
     assert [event["kind"] for event in by_event["image"] if event["level"] == "error"] == ["format"]
     assert by_event["progress"][-1]["done"] == by_event["progress"][-1]["total"] == 41
     assert by_event["summary"][0]["counts"] == {"current": 40, "failed": 1}
-    quiet = gradviz("explain", model, photos, "bad.png", "-o", out, "--log-format=json", cwd=tmp_path)
+    quiet = pool.gradviz("explain", model, photos, "bad.png", "-o", out, "--log-format=json", cwd=tmp_path)
     assert [event["event"] for event in lines(quiet.stderr)] == ["image"]
 
 

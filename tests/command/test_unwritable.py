@@ -18,11 +18,14 @@ from commands import (
     temporaries,
     until,
 )
+from workers import Pool
 
 from gradviz_cli.batch.manifest import MANIFEST
 
 
-def test_a_name_that_is_taken_costs_that_image_only(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+def test_a_name_that_is_taken_costs_that_image_only(
+    pool: Pool, model: Path, photos: Path, done: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     (out / "000" / "00000.png.guided.png").mkdir(parents=True)
     os.mkfifo(out / "000" / "00001.png.guided.png")
@@ -30,7 +33,7 @@ def test_a_name_that_is_taken_costs_that_image_only(model: Path, photos: Path, d
     elsewhere.write_bytes(b"mine")
     (out / "000" / "00002.png.guided.png").symlink_to(elsewhere)
     (out / "001").write_bytes(b"a file where a folder is needed")
-    run = gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path)
+    run = pool.gradviz("explain", model, photos, "-o", out, "--raw", cwd=tmp_path)
     assert run.returncode == 3, run.stderr
     kinds = failures(out)
     assert kinds == dict.fromkeys(["00000.png", "00001.png", *(f"000{i}.png" for i in range(10, 20))], "output")

@@ -39,10 +39,9 @@ def network(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def rows(network):
+def rows(network, pool: Pool):
     """A function: targets, modes, ... -> rows of the network's images, all by one worker."""
     folder, _, pixels = network
-    pool = Pool(folder, folder.parent / "scratch")
 
     def explained(targets: list[int], modes: tuple[str, ...], precision: str = "float32", **more) -> list:
         """The same images twice, so that a graph is used more than once; those of the second call."""
@@ -54,8 +53,7 @@ def rows(network):
         list(model.explain(pixels[:3], request))
         return list(model.explain(pixels, request))
 
-    yield explained
-    pool.close()
+    return explained
 
 
 def maps(found: list, mode: str, place: int = 0) -> np.ndarray:
@@ -97,12 +95,12 @@ def test_deconv_without_scores_is_deconv(network, rows) -> None:
     assert all(row.rank.tolist() == [-1, -1] and np.isnan(row.score).all() for row in found)
 
 
-def test_no_scores_are_null_in_what_is_written(tmp_path: Path) -> None:
+def test_no_scores_are_null_in_what_is_written(pool: Pool, tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "model")
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / "a.png")
     arguments = ["explain", model, "a.png", "-m", "deconv", "-t", "2"]
     for more in ((), ("--no-scores",)):
-        run = gradviz(*arguments, *more, "-o", f"out{len(more)}", cwd=tmp_path)
+        run = pool.gradviz(*arguments, *more, "-o", f"out{len(more)}", cwd=tmp_path)
         assert (run.returncode, run.stderr) == (0, "")
     name = "a.png.deconv.2.png"
     pictures = [stored(tmp_path / out / name) for out in ("out0", "out1")]
@@ -111,8 +109,8 @@ def test_no_scores_are_null_in_what_is_written(tmp_path: Path) -> None:
     assert isinstance(with_["score"], float) and with_["rank"] is not None
     assert (without["index"], without["score"], without["rank"]) == (2, None, None)
     assert text(tmp_path / "out1" / name)["target"]["score"] is None
-    assert gradviz("show", tmp_path / "out1" / name, cwd=tmp_path).returncode == 0
-    assert gradviz("gallery", "out1", cwd=tmp_path).returncode == 0
+    assert pool.gradviz("show", tmp_path / "out1" / name, cwd=tmp_path).returncode == 0
+    assert pool.gradviz("gallery", "out1", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -168,13 +166,13 @@ def test_what_is_no_jpeg_or_small_already_is_decoded_in_full() -> None:
         assert size == (part.height, part.width)
 
 
-def test_fast_decode_draws_pictures_of_full_size(tmp_path: Path) -> None:
+def test_fast_decode_draws_pictures_of_full_size(pool: Pool, tmp_path: Path) -> None:
     model = tiny.write(tmp_path / "model")
     (tmp_path / "a.jpg").write_bytes(photograph((640, 480)))
-    run = gradviz("explain", model, "a.jpg", "--fast-decode", "--style", "heatmap", "-o", "fast", cwd=tmp_path)
+    run = pool.gradviz("explain", model, "a.jpg", "--fast-decode", "--style", "heatmap", "-o", "fast", cwd=tmp_path)
     assert (run.returncode, run.stderr) == (0, "")
     assert pixels(tmp_path / "fast" / "a.jpg.guided.png").shape == (480, 640, 3)
-    again = gradviz("explain", model, "a.jpg", "-o", "fast", "--print", cwd=tmp_path)  # other pixels: not current
+    again = pool.gradviz("explain", model, "a.jpg", "-o", "fast", "--print", cwd=tmp_path)  # other pixels: not current
     assert again.stdout == "fast/a.jpg.guided.png\n"
 
 

@@ -9,7 +9,6 @@ import functools
 import itertools
 import subprocess
 import sys
-import tempfile
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,22 +51,13 @@ class Subject:
         return found
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("truth")
-    (folder / "models").mkdir()
-    pool = Pool(folder / "models", folder / "scratch")
-    yield pool
-    pool.close()
-
-
 SUBJECTS = [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)]
 
 
 @pytest.fixture(scope="module", params=SUBJECTS, ids=str)
-def subject(request, pool):
+def subject(request, pool: Pool, tmp_path_factory):
     case = request.param
-    folder = Path(tempfile.mkdtemp(dir=pool.folder)) / case.name
+    folder = tmp_path_factory.mktemp("truth") / "model"
     reference = case.write(folder)
     with pool.serving():
         model = load(folder, preprocess="raw")
@@ -135,10 +125,10 @@ def test_what_is_not_patched_is_said_once(subject):
 # --- models without a ReLU, other scores --------------------------------------------------------------------
 
 
-def test_without_relu_backprop_is_true_and_the_rest_refused(tmp_path):
+def test_without_relu_backprop_is_true_and_the_rest_refused(pool: Pool, tmp_path):
     reference = NO_RELU.write(tmp_path / "model")
     batch = images(reference, NO_RELU.shape)
-    with load(tmp_path / "model", preprocess="raw") as model:
+    with pool.serving(), load(tmp_path / "model", preprocess="raw") as model:
         got = model.explain(batch, mode="backprop")
         assert difference(got.attribution, attribution(reference("backprop"), batch).attribution) < 1e-4
         for place, mode in enumerate(mode for mode in MODES if mode != PLAIN):
@@ -148,10 +138,10 @@ def test_without_relu_backprop_is_true_and_the_rest_refused(tmp_path):
             assert refusal.value.code == ExitCode.MODEL_UNUSABLE
 
 
-def test_score_output_is_behind_the_softmax(tmp_path):
+def test_score_output_is_behind_the_softmax(pool: Pool, tmp_path):
     reference = CASES[0].write(tmp_path / "model")
     batch = images(reference, CASES[0].shape)
-    with load(tmp_path / "model", preprocess="raw", score="output") as model:
+    with pool.serving(), load(tmp_path / "model", preprocess="raw", score="output") as model:
         for mode in MODES:
             got = model.explain(batch, mode=mode)
             logits_of = reference(mode)
@@ -186,14 +176,14 @@ class Smooth(tf.Module):
         return np.tanh(hidden.reshape(len(x), 64) @ a) @ b
 
 
-def test_backprop_agrees_with_finite_differences(tmp_path):
+def test_backprop_agrees_with_finite_differences(pool: Pool, tmp_path):
     net, step, target = Smooth(), 1e-4, 1
     tf.saved_model.save(net, str(tmp_path / "model"), signatures=net.serve)
     image = np.random.default_rng(6).normal(size=(1, 6, 6, 3)).astype(np.float32)
     nudges = step * np.eye(image.size).reshape(-1, 6, 6, 3)
     up, down = net.by_hand(image + nudges), net.by_hand(image - nudges)
     want = ((up - down)[:, target] / (2 * step)).reshape(image.shape)
-    with load(tmp_path / "model", preprocess="raw") as model:
+    with pool.serving(), load(tmp_path / "model", preprocess="raw") as model:
         got = model.explain(image, mode="backprop", target=target)
     assert difference(got.attribution, want) < 1e-5
     np.testing.assert_allclose(got.scores, net.by_hand(image)[:, target], rtol=1e-5)
