@@ -55,22 +55,23 @@ def _current(
 ) -> Result | None:
     existing: list[Record] = []
     paths: dict[Path, None] = {}  # in order, each once
-    for output in outputs:
-        found = check_current(plan, output, digests.of(output, sha256))
+    expected = [digests.of(output, sha256) for output in outputs]
+    for output, digest in zip(outputs, expected, strict=True):
+        found = check_current(plan, output, digest)
         if found is None:
             return None
         existing.append(found)
         paths.update(dict.fromkeys([output.path, *arrays(plan, output).values()]))
     names = {str(path.relative_to(plan.out)): path for path in paths}
-    hashes = {name: digest for name, path in names.items() if rehash and (digest := sha256_of(path))}
+    hashes = {name: hashed for name, path in names.items() if rehash and (hashed := sha256_of(path))}
     targets = tuple(dict.fromkeys(found.target for found in existing if found.target))
-    digest = joint_digest([digests.of(output, sha256) for output in outputs])
-    return Result(str(job.path), Status.CURRENT, tuple(names), targets, None, digest, hashes=hashes)
+    joint = joint_digest(expected)
+    return Result(str(job.path), Status.CURRENT, tuple(names), targets, None, joint, hashes=hashes)
 
 
 def check_current(plan: Plan, output: Output, digest: str) -> Record | None:
     """What the existing picture says, when it (and with --raw its array) is what would be written again; else None."""
-    record = Record.read(output.path)
+    record = Record.read(output.path, ("target", "digest", "npy"))
     if record is None or record.digest != digest or not record.has_whole_target:
         return None
     hashes = record.npy if output.mode is None else {output.mode: record.npy}

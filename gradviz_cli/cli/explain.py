@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from gradviz_cli import gallery as page
 from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
@@ -167,6 +166,8 @@ def command(
         with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
             report = run(plan, Inputs(paths, out, listed, shard), voice)
     if gallery and not plan.dry_run and not report.fatal:
+        from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
+
         page.write(out)
     return report.exit_code(plan.allow_empty)
 

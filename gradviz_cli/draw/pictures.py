@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gradviz_cli.draw import panel, styles
+from gradviz_cli.draw import styles
 from gradviz_cli.draw.look import Look, Picture, Scale, look_of
 from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.record import describe
@@ -160,6 +160,8 @@ def _sheet(
     context: Context, source: Source, found: Attribution, output: Output, place: int, drawable: Maps
 ) -> tuple[np.ndarray, dict[str, Scale | None]]:
     """Input and every mode of one target on one picture; the scale of each mode."""
+    from gradviz_cli.draw.panel import Column
+
     sheet, look, drawing = styles.SHEETS[output.style], context.look, context.plan.drawing
     style, shared, at_input = sheet.maps, drawing.scale == "shared", drawing.size == "input"
     image = _as_rgb(source.fitted) if at_input else source.pixels
@@ -171,7 +173,7 @@ def _sheet(
         field = style.reduce(drawable[mode, place])
         scale = common or style.limits(field, look)
         shown = field if at_input else unfit(field, context.geometry, sheet.size_of(*source.size))
-        columns.append(panel.Column(mode, style.colour(shown, None, look, scale), _captions(found, place)))
+        columns.append(Column(mode, style.colour(shown, None, look, scale), _captions(found, place)))
     notes = (f"The bars end at percentile {look.clip:g}.",)
     name = Path(source.job.rel).name
     pixels = sheet.compose(image, columns, lines=(name,), notes=notes, shared=shared)

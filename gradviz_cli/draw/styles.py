@@ -22,10 +22,10 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gradviz_cli.draw import panel
 from gradviz_cli.draw.colormaps import COLORMAPS, DIVERGING, ZERO
 from gradviz_cli.draw.look import DEFAULT_LOOK, Look, Picture, Scale
 from gradviz_cli.errors import UsageError
@@ -342,6 +342,20 @@ STYLES: dict[str, Style] = {
     )
 }
 """Name -> how one map is drawn."""
+
+
+def _size_in_panel(height: int, width: int) -> tuple[int, int]:
+    from gradviz_cli.draw import panel  # it draws with Pillow, which a run with nothing to do does without
+
+    return panel.size_in_panel(height, width)
+
+
+def _panel(*given: Any, **named: Any) -> np.ndarray:
+    from gradviz_cli.draw import panel
+
+    return panel.panel(*given, **named)
+
+
 SHEETS: dict[str, Sheet] = {
     sheet.name: sheet
     for sheet in (
@@ -349,8 +363,8 @@ SHEETS: dict[str, Sheet] = {
             "panel",
             "the input and the heatmap of every mode side by side",
             STYLES["heatmap"],
-            panel.size_in_panel,
-            panel.panel,
+            _size_in_panel,
+            _panel,
         ),
     )
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from PIL import Image
+
+if TYPE_CHECKING:  # a run with nothing to do does without Pillow
+    from PIL import Image
 
 PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
 
@@ -79,13 +81,15 @@ def fit(image: Image.Image, geometry: Geometry) -> np.ndarray:
     numpy.ndarray
         uint8 [h, w, channels]; a fourth channel is 255.
     """
+    from PIL.Image import Resampling
+
     seen, shown = spread(geometry, (image.height, image.width))
     part = image
     if (seen.height, seen.width) != (image.height, image.width):
         # cut first: given the box, `resize` would let the pixels around it in
         part = image.crop((seen.left, seen.top, seen.left + seen.width, seen.top + seen.height))
     if (seen.height, seen.width) != (shown.height, shown.width):
-        part = part.resize((shown.width, shown.height), Image.Resampling.BILINEAR)
+        part = part.resize((shown.width, shown.height), Resampling.BILINEAR)
     part = part.convert(_MODES[geometry.channels])
     pixels = np.full((geometry.height, geometry.width, geometry.channels), PADDING, np.uint8)
     pixels[..., 3:] = 255
@@ -125,13 +129,14 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
 
 def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     """float32 [h, w] -> [height, width], each axis by the filter that suits its direction."""
+    from PIL import Image
+
+    def filter_for(before: int, after: int) -> Image.Resampling:
+        return Image.Resampling.BICUBIC if after > before else Image.Resampling.BOX
+
     image = Image.fromarray(np.ascontiguousarray(plane))
     if width != image.width:
-        image = image.resize((width, image.height), _filter(image.width, width))
+        image = image.resize((width, image.height), filter_for(image.width, width))
     if height != image.height:
-        image = image.resize((width, height), _filter(image.height, height))
+        image = image.resize((width, height), filter_for(image.height, height))
     return np.clip(np.asarray(image), plane.min(), plane.max())
-
-
-def _filter(before: int, after: int) -> Image.Resampling:
-    return Image.Resampling.BICUBIC if after > before else Image.Resampling.BOX

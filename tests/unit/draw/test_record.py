@@ -136,6 +136,17 @@ def test_every_field_has_its_reader_in_the_order_of_the_text() -> None:
 # ---- read back
 
 
+def test_only_what_is_wanted_is_read() -> None:
+    """A run that looks for what is current reads three fields of thousands of pictures; they are those of the whole."""
+    text = json.dumps({
+        "mode": "guided", "digest": "ab", "later": [1], "target": {"index": 3, "label": "tabby", "hue": 2}, "alpha": "x"
+    })  # fmt: skip
+    whole, part = Record.from_json(text), Record.from_json(text, only=("target", "digest", "npy"))
+    assert (part.target, part.digest, part.npy) == (whole.target, "ab", None)
+    assert (part.mode, part.alpha, dict(part.more)) == (None, None, {"target": {"hue": 2}})
+    assert not part.has_whole_target and not whole.has_whole_target
+
+
 def test_what_is_written_is_read_as_it_was() -> None:
     found = read(SAID)
     assert found.target == TARGET and found.scale == (0.0, 0.25) and found.options["mode"] == ("guided",)
