@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from gradviz_cli.batch.budget import default_batch
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.batch.planning import model_from, plan_from
+from gradviz_cli.batch.planning import model_from, plan_from, read_option
 from gradviz_cli.batch.run import results
 from gradviz_cli.draw.styles import degenerate
-from gradviz_cli.errors import GradvizWarning, ImageError, UsageError
+from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.listing import Inputs
@@ -25,6 +26,7 @@ from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
@@ -75,12 +77,13 @@ class LoadedModel:
     def __init__(
         self,
         path: str | os.PathLike,
-        batch_size: int = 8,
+        batch_size: int | str = 8,
         timeout: float | None = TIMEOUT,
         **options: Any,
     ):
         chosen, self._labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
-        self._batch_size = batch_size
+        self._batch_size: int | None = read_option("batch_size", batch_size)  # None: to suit the model
+        timeout = read_option("timeout", timeout)
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
         self._closed = False
@@ -128,17 +131,26 @@ class LoadedModel:
         ImageError
             An image cannot be read or explained, or its attribution is zero or not finite.
         """
-        if mode not in RULES:
+        if not isinstance(mode, str) or mode not in RULES:
             raise UsageError(f"mode {mode!r} is none of {', '.join(RULES)}", "choose one of these")
         if self._closed:
             raise UsageError("the model is closed", "load it again")
         request = Explain((_one_target(target, self._labels).code,), (mode,))
+        try:
+            return self._explained(images, mode, request)
+        except (GradvizError, ImageError):
+            if self._closed:  # by another thread: neither the model nor the image is to blame
+                raise UsageError("the model was closed while it explained", "close it afterwards") from None
+            raise
+
+    def _explained(self, images: Images, mode: str, request: Explain) -> Explanation:
         fitted = self._fitted(images)
         self._used = tuple(dict.fromkeys((*self._used, mode)))
         self._warn((mode,))
         found: list[Attribution] = []
-        for start in range(0, len(fitted), self._batch_size):
-            for one in self._model.explain(fitted[start : start + self._batch_size], request):
+        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores())
+        for start in range(0, len(fitted), size):
+            for one in self._model.explain(fitted[start : start + size], request):
                 found.append(_checked(one, mode, len(found)))
         return self._explanation(found, mode)
 
@@ -159,7 +171,7 @@ class LoadedModel:
         if isinstance(given, str | os.PathLike):
             return [self._read(given)]
         if not isinstance(given, np.ndarray):
-            return [self._read(path) for path in given]
+            return [self._read(path) for path in _paths(given)]
         pixels = given[None] if given.ndim == 3 else given
         if pixels.shape[1:] != self.input_shape:
             height, width, channels = self.input_shape
@@ -243,7 +255,8 @@ def run(
     out : path
         Output folder.
     observer : Observer, optional
-        Told when the model has been loaded, of each result, and of warnings.
+        Told when the model has been loaded, of each result, of warnings and of the end. Without one, warnings are
+        Python's (GradvizWarning).
     **options
         As on the command line, with `_` for `-`.
 
@@ -253,9 +266,40 @@ def run(
         What ends the run; results that came stand.
     """
     plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
-    given = [images] if isinstance(images, str | os.PathLike) else images
-    with closing(results(plan, Inputs(tuple(map(Path, given)), plan.out), observer)) as found:
-        yield from found
+    warner = _Warner(plan.drawing.modes)
+    with closing(results(plan, Inputs(tuple(map(Path, _paths(images))), plan.out), observer or warner)) as found:
+        for result in found:
+            warner.warn()
+            yield result
+    warner.warn()
+
+
+class _Warner(Observer):
+    """Keeps what should be known until it can be said in the caller's thread."""
+
+    def __init__(self, modes: Sequence[str]):
+        self._modes = modes
+        self._unsaid: list[str] = []
+
+    def loaded(self, model: Explainer) -> None:
+        self._unsaid += model.warnings(self._modes)
+
+    def warning(self, message: str) -> None:
+        self._unsaid.append(message)
+
+    def warn(self) -> None:
+        while self._unsaid:
+            warnings.warn(self._unsaid.pop(0), GradvizWarning, stacklevel=3)
+
+
+def _paths(images: object) -> list[str | os.PathLike]:
+    """One path or several."""
+    several = images if isinstance(images, Iterable) and not isinstance(images, str | bytes) else [images]
+    paths = list(several)
+    for one in paths:
+        if not isinstance(one, str | os.PathLike):
+            raise UsageError(f"images: a {type(one).__name__} is no path", "give paths of images or folders")
+    return paths
 
 
 def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:

@@ -147,6 +147,9 @@ def model_from(
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
     folder = _path("MODEL", model)
+    strange = next((name for name in options if name not in OF_MODEL and name != "labels"), None)
+    if strange is not None:
+        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, 'labels'))}")
     settled = _settled(folder, standing, _read(options))
     return _model_options(folder, settled), read_labels(settled.get("labels"), folder)
 
@@ -169,6 +172,11 @@ def _read(options: Mapping[str, object], where: str = "") -> Settled:
             except ValueError as error:
                 raise UsageError(f"{where}{_typed(name)}: {error}", "see `gradviz explain --help-all`") from None
     return found
+
+
+def read_option(name: str, value: object) -> Any:
+    """The canonical value of one option; UsageError where it makes no sense."""
+    return _read({name: value}).get(name)
 
 
 def _typed(name: str) -> str:

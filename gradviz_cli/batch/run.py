@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,15 +34,10 @@ def run(plan: Plan, inputs: Inputs, observer: Observer | None = None) -> Report:
 
     A signal ends it within two seconds and is raised (KeyboardInterrupt and the like); OUT is in order then.
     """
-    observer, report, start = observer or Observer(), Report(), time.monotonic()
-    try:
-        with closing(results(plan, inputs, observer, report)) as found:
-            for _ in found:
-                pass
-    except GradvizError as error:
-        report.fatal.add(error.code)
-        observer.failure(error)
-    observer.ended(report, time.monotonic() - start)
+    report = Report()
+    with suppress(GradvizError), closing(results(plan, inputs, observer, report)) as found:
+        for _ in found:
+            pass
     return report
 
 
@@ -57,9 +52,23 @@ def results(
     Raises
     ------
     UsageError, ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
-        What ends the run; results that were yielded stand.
+        What ends the run; results that were yielded stand. The observer has been told of it.
     """
-    observer, report = observer or Observer(), report if report is not None else Report()
+    observer, report, start = observer or Observer(), report if report is not None else Report(), time.monotonic()
+    try:
+        yield from _results(plan, inputs, observer, report)
+    except GradvizError as error:
+        report.fatal.add(error.code)
+        observer.failure(error)
+        observer.ended(report, time.monotonic() - start)
+        raise
+    except GeneratorExit:
+        observer.ended(report, time.monotonic() - start)
+        raise
+    observer.ended(report, time.monotonic() - start)
+
+
+def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> Generator[Result, None, None]:
     end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
     inputs.check(stems(plan, SHEETS), end)
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))

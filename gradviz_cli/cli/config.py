@@ -57,6 +57,10 @@ def _value(option: click.Option, key: str, value: Any, where: str) -> Any:
     if not all(isinstance(one, str | int | float) for one in values) or isinstance(value, list) > option.multiple:
         lists = ", or a list of these" if option.multiple else ""
         raise UsageError(f"{where}: {key} cannot be {value!r}", f"give text, a number, true or false{lists}")
+    if option.is_flag and not option.count and isinstance(value, int | float):
+        if value not in (0, 1):
+            raise UsageError(f"{where}: {key} cannot be {value!r}", "give true or false")
+        return bool(value)
     return values if option.multiple else value
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradviz_cli import api
 from gradviz_cli.batch import pipeline
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.run import results, run
-from gradviz_cli.errors import GradvizError, Locked, ModelUnusable, TimeUp, UsageError
+from gradviz_cli.errors import GradvizError, GradvizWarning, Locked, ModelUnusable, TimeUp, UsageError
 from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.plan.plan import Plan
@@ -303,3 +304,38 @@ def test_a_bug_is_no_result(plan, images, explainers, monkeypatch) -> None:
     with pytest.raises(ZeroDivisionError):
         run(plan(), Inputs((images("good"),), plan().out))
     assert explainers[0].closed
+
+
+def test_who_takes_results_one_by_one_is_told_of_the_end_too(plan, images, explainers, fake, monkeypatch) -> None:
+    folder, notes = images("good", "good"), Notes()
+    assert len(list(results(plan(), Inputs((folder,), plan().out), notes))) == 2
+    assert notes.heard[-1] == "ended" and "failure" not in notes.heard
+    stopped = Notes()
+    with closing(results(plan(force=True), Inputs((folder,), plan().out), stopped)) as found:
+        next(found)
+    assert stopped.heard[-1] == "ended" and "failure" not in stopped.heard
+    monkeypatch.setattr(fake, "unloadable", True)
+    broken = Notes()
+    with pytest.raises(ModelUnusable):
+        list(results(plan(force=True), Inputs((folder,), plan().out), broken))
+    assert broken.heard[-2:] == ["failure", "ended"]
+    assert len(broken.said) == 1 and "the model is broken" in broken.said[0]
+
+
+def test_from_python_warnings_are_pythons(plan, images, explainers) -> None:
+    folder = images("good")
+    with pytest.warns(GradvizWarning, match="be warned") as said:
+        assert [one.status for one in api.run(plan(), folder)] == ["written"]
+    assert len(said) == 1
+    with pytest.warns(GradvizWarning, match="no image"):
+        assert list(api.run(plan(), [])) == []
+    notes = Notes()
+    assert len(list(api.run(plan(force=True), folder, observer=notes))) == 1  # told once, and not as a warning as well
+    assert notes.heard[-1] == "ended"
+
+
+@pytest.mark.parametrize("given", [None, b"a.png", [3], [None]], ids=repr)
+def test_images_are_paths(plan, explainers, given) -> None:
+    with pytest.raises(UsageError, match="images: a .* is no path"):
+        list(api.run(plan(), given))
+    assert explainers == []

@@ -62,6 +62,12 @@ def test_the_environment_may_name_the_file(here: Path) -> None:
     assert run(env={"GRADVIZ_PAINT_CONFIG": "a.toml"})["batch_size"] == 5
 
 
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("1", True), ("0", False), ("'yes'", True)])
+def test_a_flag_is_true_or_false(here: Path, said: str, meant: bool) -> None:
+    Path("a.toml").write_text(f"raw = {said}")
+    assert run("--config", "a.toml")["raw"] is meant
+
+
 @pytest.mark.parametrize("text", ["backprop deconv", '["backprop", "deconv"]', "  backprop\tdeconv "])
 def test_a_variable_may_hold_several(here: Path, text: str) -> None:
     assert run(env={"GRADVIZ_PAINT_MODE": text})["modes"] == ("backprop", "deconv")
@@ -81,6 +87,8 @@ def test_a_blank_within_a_value_needs_a_list(here: Path) -> None:
         ("batch-size = [1, 2]", "batch-size cannot be"),
         ("[mode]\na = 1", "mode cannot be"),
         ("mode = [[1]]", "mode cannot be"),
+        ("raw = 2", "raw cannot be 2"),
+        ("raw = 0.5", "raw cannot be 0.5"),
         ("batch-size = ", "a.toml: "),
         ("\udcff", "a.toml: "),
     ],

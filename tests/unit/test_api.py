@@ -1,0 +1,107 @@
+"""The Python door refuses what makes no sense before a model is read, and blames no image for what a caller did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradviz_cli import api
+from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.process.protocol import Facts, InputFacts
+
+
+class FakeExplainer:
+    """Loads at once; the attribution of an image is the image."""
+
+    facts = Facts(
+        "serving_default", "the only one", InputFacts("x", (None, 2, 2, 3), "float32"), "y:0", "z:0", None, None, 5,
+        (2, 2), 3, "raw", {"Relu": (1, 1)}, 0, 0, (),
+    )  # fmt: skip
+    made: list[FakeExplainer]
+
+    def __init__(self, *given: object, **named: object):
+        self.named, self.sizes = named, []
+        self.made.append(self)
+
+    def load(self) -> None:
+        pass
+
+    def warnings(self, modes: object) -> tuple[str, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+    def explain(self, fitted, request):
+        self.sizes.append(len(fitted))
+        yield from (ImageError("model", "it says no") for _ in fitted)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeExplainer]:
+    monkeypatch.setattr(FakeExplainer, "made", [], raising=False)
+    monkeypatch.setattr(api, "Explainer", FakeExplainer)
+    return FakeExplainer.made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "saved_model.pb").write_bytes(b"a graph")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"batch_size": 0}, "--batch-size"),
+        ({"batch_size": -1}, "--batch-size"),
+        ({"batch_size": 2.5}, "--batch-size"),
+        ({"timeout": 0}, "--timeout"),
+        ({"timeout": "x"}, "--timeout"),
+        ({"timeout": float("nan")}, "--timeout"),
+        ({"mode": "all"}, "no option mode"),
+        ({"jobs": 3}, "no option jobs"),
+        ({"allow": "x"}, "no option allow"),
+    ],
+    ids=repr,
+)
+def test_options_are_checked_before_the_model(made, folder: Path, options: dict, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        api.load(folder, **options)
+    assert made == []
+
+
+def test_a_batch_is_as_asked_or_suits_the_model(made, folder: Path) -> None:
+    for given, most in ((3, 3), ("auto", 10)):
+        with api.load(folder, batch_size=given, timeout=None) as model, pytest.raises(ImageError, match="it says no"):
+            model.explain(np.zeros((10, 2, 2, 3)))
+        assert made[-1].sizes == [most]
+        assert made[-1].named["timeout"] is None
+
+
+@pytest.mark.parametrize("images", [None, b"a.png", 3.5, [np.zeros((2, 2, 3))], [None]], ids=repr)
+def test_images_are_paths_or_one_array(made, folder: Path, images: object) -> None:
+    with api.load(folder) as model, pytest.raises(UsageError, match="images: a .* is no path"):
+        model.explain(images)
+
+
+@pytest.mark.parametrize("mode", [["guided"], None, "all", "Guided"], ids=repr)
+def test_a_mode_is_one_of_the_rules(made, folder: Path, mode: object) -> None:
+    with api.load(folder) as model, pytest.raises(UsageError, match="is none of backprop, deconv, guided"):
+        model.explain(np.zeros((2, 2, 3)), mode)
+
+
+def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monkeypatch) -> None:
+    model = api.load(folder)
+
+    def taken_away(fitted, request):
+        model.close()
+        raise ImageError("memory", "the decoder was killed, most likely because memory ran out")
+
+    monkeypatch.setattr(made[0], "explain", taken_away, raising=False)
+    with pytest.raises(UsageError, match="the model was closed while it explained"):
+        model.explain(np.zeros((2, 2, 3)))
+    with pytest.raises(UsageError, match="the model is closed"):
+        model.explain(np.zeros((2, 2, 3)))
