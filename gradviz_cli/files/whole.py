@@ -25,7 +25,7 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: choose another folder with --out",
     errno.EACCES: "give write permission on the folder, or choose another with --out",
     errno.EPERM: "give write permission on the folder, or choose another with --out",
-    errno.ENOENT: "there is no such folder, or it is gone (removed, unmounted): choose another with --out",
+    errno.ENOENT: "the folder is gone, or there never was one: choose another with --out",
     errno.ENAMETOOLONG: "give the image a shorter name",
 }
 
