@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ os.environ["TMPDIR"] = os.path.join(_home.name, "tmp")
 os.mkdir(os.environ["TMPDIR"])
 os.chmod(_home.name, 0o755)  # some become another user, who has to come through
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# What is started in the background, or by nohup, ignores these, and so would the runs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
