@@ -27,6 +27,8 @@ MAX_NODES = 400_000
 # A longer chain of operations that only hand on goes in a circle.
 MAX_LINKS = 1_000
 ARGUMENT = "_Arg"
+# What a loop or branch hands to each function that it names: its inputs from this one on.
+FIRST_ARGUMENT = {"While": 0, "StatelessWhile": 0, "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 # The graph version that TensorFlow 2.16 writes; every later one reads it.
 PRODUCER = 1882
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import activations
-from gradviz_cli.worker.analysis.activations import Activation, Mark
+from gradviz_cli.worker.analysis.activations import Activation
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, node_of, split
 from gradviz_cli.worker.graph.question import Question
 
@@ -35,10 +36,10 @@ def _marked_all(nodes: Mapping[str, NodeDef], chosen: Iterable[Activation]) -> d
     """A copy of the nodes with these activations marked, and the stops."""
     marked = dict(nodes)
     for activation in chosen:
-        for one in activation.marks:
-            marked[one.node] = _marked(marked[one.node], one)
-    for activation in chosen:
-        if activation.exit:
+        if activation.op:
+            name = split(activation.exit)[0]
+            marked[name] = _marked(marked[name], activation.op.lower())
+        else:
             _wrap(marked, activation)
     for name, node in marked.items():
         if node.op in ("StopGradient", "PreventGradient"):
@@ -46,22 +47,21 @@ def _marked_all(nodes: Mapping[str, NodeDef], chosen: Iterable[Activation]) -> d
     return marked
 
 
-def _marked(node: NodeDef, one: Mark) -> NodeDef:
+def _marked(node: NodeDef, kind: str, **details: object) -> NodeDef:
     copy = copied(node)
     copy.attr["_gradient_op_type"].s = GRADIENT.encode()
-    details = {"kind": one.kind, "source": one.source, "low": one.low, "high": one.high}
-    copy.attr[ATTRIBUTE].s = json.dumps(details).encode()
+    copy.attr[ATTRIBUTE].s = json.dumps({"kind": kind, **details}).encode()
     return copy
 
 
 def _open_stop(node: NodeDef) -> NodeDef:
     identity = NodeDef(name=node.name, op="Identity", input=node.input)
     identity.attr["T"].CopyFrom(attribute(node, "T"))
-    return _marked(identity, Mark(node.name, "stop"))
+    return _marked(identity, "stop")
 
 
 def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
-    """Put a marked IdentityN(exit, entry) behind a smooth activation, so that a rule may pass it by or through.
+    """Put a marked IdentityN(exit, entry) behind an activation, so that a rule may pass all of it by.
 
     It takes the name of what it stands behind, so that all who read that, by node or by name, read it.
     """
@@ -71,4 +71,16 @@ def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
     wrapper = NodeDef(name=name, op="IdentityN", input=[f"{inner.name}:0", activation.entry])
     wrapper.attr["T"].list.type.extend([dtype, dtype])
     nodes[inner.name] = inner
-    nodes[name] = _marked(wrapper, Mark(name, "smooth"))
+    if activation.is_relu:
+        nodes[name] = _marked(wrapper, "gate", low=activation.form.low, high=_caps(activation))
+    else:
+        nodes[name] = _marked(wrapper, "smooth")
+
+
+def _caps(activation: Activation) -> float | list[object] | None:
+    """Where a ReLU closes again: one number, one for each channel (nested as its axes are), or nowhere."""
+    if activation.caps is not None:
+        caps: list[object] = activation.caps.tolist()
+        return caps
+    high = activation.form.high
+    return None if high is None or math.isinf(high) else high

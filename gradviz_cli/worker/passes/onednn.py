@@ -15,6 +15,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.graph.graph import (
     ARGUMENT,
+    FIRST_ARGUMENT,
     Graph,
     ancestors,
     attribute,
@@ -29,8 +30,6 @@ from gradviz_cli.worker.graph.graph import (
 from gradviz_cli.worker.graph.question import Question
 
 FEWEST_CHANNELS = 16
-# What a node hands to each function that it names: its inputs from this one on.
-FIRST_ARGUMENT = {"While": 0, "StatelessWhile": 0, "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 
 Shapes = Mapping[str, tf.TensorShape]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -31,27 +31,35 @@ def obeying(rule: Rule, stops_open: bool = False) -> Iterator[None]:
 # several modes share one forward pass.
 @tf.RegisterGradient(GRADIENT)
 def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]:
-    mark = json.loads(op.get_attr(ATTRIBUTE))
+    mark, upstream = json.loads(op.get_attr(ATTRIBUTE)), upstreams[0]
     if mark["kind"] == "stop":
-        return [upstreams[0] if _stops_open.get() else None]
+        return [upstream if _stops_open.get() else None]
+    if mark["kind"] in _OPERATIONS:
+        grad = _OPERATIONS[mark["kind"]]
+        return [_rule.get().backward(upstream, lambda g: grad(gradients=g, features=op.outputs[0]), tf.nn.relu)]
+    # IdentityN(exit, entry): what takes the first way passes the operations between, what takes the second none of them
     if mark["kind"] == "smooth":
-        # IdentityN(f(x), x): what takes the first way is still multiplied by f'(x), a smooth activation's gate
-        return list(_rule.get().around_gate(upstreams[0], tf.nn.relu))
-    downstream = _rule.get().backward(upstreams[0], _gate(op, mark), tf.nn.relu)
-    return [downstream if i == mark["source"] else None for i in range(len(op.inputs))]
+        through, by = _rule.get().around_gate(upstream, tf.nn.relu)  # the gate is f'(x), which is on the first way
+        return [through, None if by is None else _shaped_like(by, op.inputs[1])]
+    downstream = _rule.get().backward(upstream, lambda g: _gated(g, op.inputs[1], mark), tf.nn.relu)
+    return [None, _shaped_like(downstream, op.inputs[1])]
 
 
-def _gate(op: tf.Operation, mark: Mapping) -> Callable[[tf.Tensor], tf.Tensor]:
-    """g -> g where the activation was open, by the activation's kind."""
-    output, kind = op.outputs[0], mark["kind"]
-    if kind == "relu":
-        return lambda upstream: tf.raw_ops.ReluGrad(gradients=upstream, features=output)
-    if kind == "relu6":
-        return lambda upstream: tf.raw_ops.Relu6Grad(gradients=upstream, features=output)
-    if kind == "floor":
-        is_open = output > 0
-    elif kind == "cap":
-        is_open = op.inputs[mark["source"]] < tf.cast(mark["high"], output.dtype)
-    else:
-        is_open = (output > 0) & (output < tf.cast(mark["high"], output.dtype))
-    return lambda upstream: tf.where(is_open, upstream, tf.zeros_like(upstream))
+_OPERATIONS = {"relu": tf.raw_ops.ReluGrad, "relu6": tf.raw_ops.Relu6Grad}
+
+
+def _gated(upstream: tf.Tensor, entry: tf.Tensor, mark: Mapping) -> tf.Tensor:
+    """The gradient where a ReLU was open: strictly between 0 and its cap, if it has one."""
+    is_open = entry > tf.cast(mark["low"], entry.dtype)
+    if mark["high"] is not None:
+        is_open &= entry < tf.constant(mark["high"], entry.dtype)
+    return tf.where(is_open, upstream, tf.zeros_like(upstream))
+
+
+def _shaped_like(gradient: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    """A gradient summed over the axes along which its tensor was broadcast."""
+    ranks = gradient.shape.rank, tensor.shape.rank
+    if None not in ranks and gradient.shape.as_list() == tensor.shape.as_list():
+        return gradient
+    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(tensor), s1=tf.shape(gradient))
+    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(tensor))

@@ -13,6 +13,11 @@ F = tf.float32
 ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
 
 
+def mixed(x):
+    """What is no image any more: a ReLU straight behind the image might be its cleaning."""
+    return tf.nn.avg_pool2d(x, 2, 1, "SAME")
+
+
 def erf_gelu(x):
     return 0.5 * x * (1 + tf.math.erf(x / np.float32(np.sqrt(2))))
 
@@ -52,7 +57,7 @@ SPELLED = {
 @pytest.mark.parametrize("name", SPELLED)
 def test_each_spelling_is_found_once(name):
     build, kind = SPELLED[name]
-    found = find_all(traced(build), question(activations="all"))
+    found = find_all(traced(lambda x: build(mixed(x))), question(activations="all"))
     assert found.counts == {kind: (1, 1)}, found
     assert found.gates == 0
 
@@ -66,14 +71,14 @@ def test_each_spelling_is_found_once(name):
     ],
 )
 def test_a_learnt_slope_is_a_prelu(build):
-    assert find_all(traced(build, ALPHA), question()).counts == {"PRelu": (1, 0)}
+    assert find_all(traced(lambda x, alpha: build(mixed(x), alpha), ALPHA), question()).counts == {"PRelu": (1, 0)}
 
 
 @pytest.mark.parametrize(
     "build", [lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0)]
 )
 def test_a_gate_is_no_activation(build):
-    found = find_all(traced(build), question())
+    found = find_all(traced(lambda x: build(mixed(x))), question())
     assert (found.counts, found.gates) == ({}, 1)
 
 
@@ -94,7 +99,7 @@ def test_what_only_looks_like_one_is_none(name):
 
 
 def test_smooth_ones_are_counted_and_left():
-    found = find_all(traced(lambda x: tf.nn.elu(tf.nn.relu(x))), question())
+    found = find_all(traced(lambda x: tf.nn.elu(mixed(tf.nn.relu(x)))), question())
     assert found.counts == {"Relu": (1, 1), "Elu": (1, 0)}
     assert (found.patched, found.left) == (1, {"Elu": 1})
 
@@ -118,3 +123,13 @@ def test_functions_on_the_path_count():
 
 def test_nothing_found_is_nothing_patched():
     assert (Found("relu").patched, Found("relu").left) == (0, {})
+
+
+def test_a_corner_that_others_read_too_is_an_activation_by_itself():
+    """relu(relu6(x)) beside a way from relu6(x) alone: the rule acts on both, on what comes to each."""
+
+    def build(x):
+        capped = tf.nn.relu6(mixed(x))
+        return tf.nn.relu(capped) + tf.nn.avg_pool2d(capped, 2, 1, "SAME")
+
+    assert dict(find_all(traced(build), question()).counts) == {"Relu6": (1, 1), "Relu": (1, 1)}

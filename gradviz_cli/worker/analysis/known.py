@@ -1,0 +1,93 @@
+"""What a tensor holds that does not depend on the image, as far as it is small and can be read off the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute
+from gradviz_cli.worker.graph.graph import data_inputs, literal, split
+
+Array = np.ndarray
+
+MAX_NUMBERS = 1 << 20  # larger ones are weights, and no part of an activation
+MAX_DEPTH = 20
+
+
+class Known:
+    """Tensor -> its value as float64 or bool, None where that is not known. Each is worked out once.
+
+    Parameters
+    ----------
+    given : callable
+        Node -> its value, where it is a weight, or the argument of a function whose caller knows it; else None.
+    """
+
+    def __init__(self, nodes: Mapping[str, NodeDef], given: Callable[[str], Array | None] = lambda name: None):
+        self._nodes, self._given = nodes, given
+        self._found: dict[str, Array | None] = {}
+        self.learnt: set[str] = set()  # tensors that are, or are computed of, what was given
+
+    def __call__(self, tensor: str, depth: int = 0) -> Array | None:
+        if tensor not in self._found:
+            self._found[tensor] = None  # while it is looked for: a loop has no value
+            self._found[tensor] = _as_numbers(self._value(tensor, depth))
+        return self._found[tensor]
+
+    def _value(self, tensor: str, depth: int) -> Array | None:
+        name, index = split(tensor)
+        node = self._nodes.get(name)
+        given = self._given(name)
+        if given is not None:
+            self.learnt.add(tensor)
+            return given
+        if node is None or index or depth > MAX_DEPTH:
+            return None
+        if node.op == "Const":
+            sizes = [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]
+            return literal(node) if np.prod(sizes, dtype=float) <= MAX_NUMBERS else None
+        if node.op in ("ZerosLike", "OnesLike"):
+            return np.float64(node.op == "OnesLike")
+        inputs = [self(text, depth + 1) for text in data_inputs(node)]
+        if self.learnt.intersection(node.input):
+            self.learnt.add(tensor)
+        return _moved(node, inputs) if node.op not in ELEMENTWISE else self._computed(node, inputs)
+
+    def _computed(self, node: NodeDef, inputs: list[Array | None]) -> Array | None:
+        values = [value for value in inputs if value is not None]
+        if len(values) < len(inputs):
+            return None
+        with np.errstate(all="ignore"):
+            try:
+                return compute(node, values)
+            except (ValueError, TypeError):
+                return None
+
+
+def _moved(node: NodeDef, inputs: list[Array | None]) -> Array | None:
+    """The value of what only shapes another."""
+    if node.op == "Fill":
+        value = inputs[1]
+        return value.reshape(()) if value is not None and value.size == 1 else None
+    source = inputs[0] if inputs else None
+    if source is None or node.op not in ("BroadcastTo", "Tile", "Reshape", "ExpandDims", "Squeeze"):
+        return None
+    if source.size == 1:  # the same number everywhere, in whatever shape
+        return source.reshape(())
+    shape = inputs[1] if len(inputs) > 1 else None
+    if node.op == "Reshape" and shape is not None:
+        return source.reshape(shape.astype(int))
+    if node.op == "ExpandDims" and shape is not None:
+        return np.expand_dims(source, int(shape))
+    return None
+
+
+def _as_numbers(value: Array | None) -> Array | None:
+    if value is None:
+        return None
+    value = np.asarray(value)
+    if value.dtype == bool:
+        return value
+    return value.astype(np.float64) if value.dtype.kind in "fiu" or value.dtype.name == "bfloat16" else None
