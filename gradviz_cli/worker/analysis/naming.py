@@ -7,7 +7,7 @@ of a ReLU. What has corners is tested exactly; what is smooth is compared with t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -274,12 +274,20 @@ def _smooth(x: Array, y: Array) -> Form:
     return found
 
 
-def of_channels(forms: Sequence[Form]) -> Form:
-    """One form for a function that may differ from channel to channel: a family, where all belong to it."""
-    first = forms[0]
-    if all(form == first for form in forms):
+def of_channels(forms: Iterable[Form]) -> Form:
+    """One form for a function that may differ from channel to channel: a family, where all belong to it.
+
+    One channel without a name is enough: the others are not asked any more.
+    """
+    seen: list[Form] = []
+    for form in forms:
+        if form == OTHER:
+            return OTHER
+        seen.append(form)
+    first = seen[0]
+    if all(form == first for form in seen):
         return first
-    names = {form.name for form in forms}
+    names = {form.name for form in seen}
     if len(names) == 1:
         return Form(first.name, first.low, None if first.name in RELUS else first.high)
     if "LeakyRelu" in names and names <= {"LeakyRelu", "Relu", "identity", "absolute value"}:

@@ -163,21 +163,20 @@ class _Search:
                 todo.extend(text for text in self.sources.get(tensor, ()) if not self._off_path(text))
         return frozenset(seen)
 
-    def _candidates(self) -> list[Region]:
-        """Every region, outermost exits first, of one exit the largest first."""
-        found = []
-        for exit_ in self.parents:
-            for entry in self._entries(exit_)[1:]:
-                region = self._between(entry, exit_)
-                found.append(Region(self._form(entry, region), entry, exit_, region))
-        return sorted(found, key=lambda one: (-self.rank[split(one.exit)[0]], -len(one.nodes)))
+    def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
+        """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first."""
+        found = [
+            (entry, exit_, self._between(entry, exit_)) for exit_ in self.parents for entry in self._entries(exit_)[1:]
+        ]
+        return sorted(found, key=lambda one: (-self.rank[split(one[1])[0]], -len(one[2])))
 
     def found(self) -> list[Region]:
         taken: set[str] = set()
         chosen: list[Region] = []
-        for region in self._candidates():
-            if region.nodes & taken:
+        for entry, exit_, inside in self._candidates():
+            if inside & taken:
                 continue
+            region = Region(self._form(entry, inside), entry, exit_, inside)
             role = self._role(region)
             if role is None:
                 continue
@@ -360,7 +359,7 @@ class _Search:
             some = np.unique(np.linspace(0, size - 1, min(size, MAX_CHANNELS)).astype(int))
             x = naming.points(_samples(constants))
             y = self._table(entry, rows, whole, some, x)
-            form = naming.of_channels([naming.name_of(x, y[:, column]) for column in range(y.shape[1])])
+            form = naming.of_channels(naming.name_of(x, column) for column in y.T)
             right = form.name not in RELUS or size <= len(some) or self._holds(form, entry, rows, whole)
         except (
             ValueError,
