@@ -79,16 +79,18 @@ class LoadedModel:
         path: str | os.PathLike,
         batch_size: int | str = 8,
         timeout: float | None = TIMEOUT,
+        proof: str = "auto",
         **options: Any,
     ):
         chosen, self._labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
         self._batch_size: int | None = read_option("batch_size", batch_size)  # None: to suit the model
         timeout = read_option("timeout", timeout)
+        prove = read_option("proof", proof) != "never"
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout)
+        self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout, prove=prove)
         try:
             self._model.load()
             self._warn((PLAIN,))
@@ -217,7 +219,7 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
         SavedModel folder.
     **options
         As on the command line, with `_` for `-`: preprocess, activations, score, signature, tag, input, output,
-        input_size, layout, at, feed, labels, precision, allow_op, trust_model, timeout; and batch_size.
+        input_size, layout, at, feed, labels, precision, allow_op, trust_model, proof, timeout; and batch_size.
 
     Raises
     ------

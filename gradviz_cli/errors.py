@@ -76,6 +76,10 @@ class ModelUnusable(GradvizError):
     cut_at: str | None = None  # the operation that no gradient passes, where that is what is wrong
 
 
+class ProofFailed(ModelUnusable):
+    """What gradviz computes of a model is not what TensorFlow computes of it."""
+
+
 class ModelRefused(GradvizError):
     code = ExitCode.MODEL_REFUSED
 

@@ -31,6 +31,7 @@ class Manifest:
 
     def __init__(self, out: Path, more: Mapping[str, Any] | None = None):
         self._path, self._more = out / MANIFEST, dict(more or {})
+        self._noted: dict[str, Any] = {}
         self.behind = False
         with writing(self._path):
             self._handle = os.open(
@@ -49,9 +50,17 @@ class Manifest:
             They cannot be written; then none of them is.
         """
         time_ = now()
-        lines = [json.dumps({**result.record(time_), **self._more}) + "\n" for result in results]
+        records = [{**result.record(time_), **self._more} for result in results]
+        if records:
+            noted, self._noted = self._noted, {}
+            records[0].update(noted)
+        lines = [json.dumps(record) + "\n" for record in records]
         with writing(self._path):
             self._append("".join(lines).encode())
+
+    def note(self, fields: Mapping[str, Any]) -> None:
+        """Let the next line have these fields too."""
+        self._noted = dict(fields)
 
     @contextmanager
     def publishing(self) -> Iterator[Callable[..., None]]:
@@ -81,11 +90,13 @@ class Manifest:
             raise
 
 
-def read(out: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a manifest in order; a torn one is passed over."""
+def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:
+    """The lines of a manifest in order, those alone that hold a text; a torn one is passed over."""
     try:
         with open(out / MANIFEST, encoding="utf-8", errors="replace") as file:
             for line in file:
+                if holding not in line:
+                    continue
                 try:
                     record = json.loads(line)
                 except (ValueError, RecursionError):

@@ -36,6 +36,7 @@ from typing import Protocol, TypeVar
 from gradviz_cli.batch.budget import Budget
 from gradviz_cli.batch.flow import Stage, drained, in_order
 from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Published, Publisher
 from gradviz_cli.batch.stages import (
     BATCHES_AHEAD,
@@ -136,11 +137,13 @@ def pipeline(
         timeout=plan.timeout,
         require_sandbox=plan.require_sandbox,
         verify=plan.verify,
+        prove=plan.proof != "never",
     )
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
-    differentiator = Differentiator(plan, explainer, decoding, loaded)
+    proofs = Proofs(plan, digests.fingerprint, manifest)
+    differentiator = Differentiator(plan, explainer, decoding, proofs, loaded)
     publisher = Publisher(plan.out, manifest, plan.fail_fast)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, rehash)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, threads)

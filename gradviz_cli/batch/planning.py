@@ -36,6 +36,7 @@ ACTIVATIONS = ("relu", "all")
 PRECISIONS = ("float32", "bfloat16")
 SCALES = ("each", "shared")
 SIZES = ("image", "input")
+PROOFS = ("auto", "always", "never")
 
 # Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
 OF_MODEL: dict[str, values.Read] = {
@@ -83,6 +84,7 @@ OF_RUN: dict[str, values.Read] = {
     "require_sandbox": values.flag,
     "lock_wait": values.seconds(),
     "allow_empty": values.flag,
+    "proof": values.choice(PROOFS),
     "verify": values.flag,  # on the command line -vv
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}

@@ -136,5 +136,9 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
 def _safeguards(plan: Plan) -> dict[str, Any]:
     """What the manifest keeps of a run with fewer of them."""
     model = plan.model
-    trusted = {"trust_model": True} if model.trust_model else {}
-    return {**trusted, "allow_ops": list(model.allow_ops)} if model.allow_ops else trusted
+    fewer: dict[str, Any] = {"proof": "never"} if plan.proof == "never" else {}
+    if model.trust_model:
+        fewer["trust_model"] = True
+    if model.allow_ops:
+        fewer["allow_ops"] = list(model.allow_ops)
+    return fewer

@@ -16,6 +16,7 @@ import numpy as np
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.flow import Stage, known
+from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw import pictures, styles
 from gradviz_cli.draw.pictures import Context, Drawn, Source
@@ -116,8 +117,16 @@ class Differentiator(Stage):
         Called once with the model when the model has been loaded; never when every output is current.
     """
 
-    def __init__(self, plan: Plan, explainer: Explainer, decoding: Decoding, loaded: Callable[[Explainer], None]):
+    def __init__(
+        self,
+        plan: Plan,
+        explainer: Explainer,
+        decoding: Decoding,
+        proofs: Proofs,
+        loaded: Callable[[Explainer], None],
+    ):
         super().__init__("differentiate", 1)
+        self._proofs = proofs
         self._plan, self._explainer, self._decoding, self._loaded = plan, explainer, decoding, loaded
         drawing = plan.drawing
         self._request = Explain(tuple(target.code for target in drawing.targets), drawing.modes, drawing.scores)
@@ -167,7 +176,10 @@ class Differentiator(Stage):
             super().close()
 
     def _load(self) -> Facts:
-        facts = self._explainer.load().facts
+        before = self._proofs.before()
+        facts = self._explainer.load(before).facts
+        if before is None:
+            self._proofs.keep(facts.proof)
         styles.check_channels(self._plan.drawing.styles, facts.channels)
         self._loaded(self._explainer)
         return facts

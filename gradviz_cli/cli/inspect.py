@@ -20,7 +20,7 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.process.protocol import Explain, ModelOptions
+from gradviz_cli.process.protocol import Explain, ModelOptions, Witness
 from gradviz_cli.rules import PLAIN
 
 
@@ -34,12 +34,16 @@ from gradviz_cli.rules import PLAIN
 @model_options
 @click.option("-v", "--verbose", is_flag=True, help="Also every layer that could carry a class activation map.")
 @click.pass_context
-def command(context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, **_: Any) -> int:
+def command(
+    context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, proof: str, **_: Any
+) -> int:
     """Show what MODEL, a SavedModel folder, offers and what gradviz would patch. No image is needed."""
     asked, standing = given(context)
+    for options in (asked, standing):
+        options.pop("proof", None)
     chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
-        told, problem = _ask(chosen, image, labels)
+        told, problem = _ask(chosen, image, labels, proof != "never")
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
@@ -47,8 +51,8 @@ def command(context: click.Context, model: Path, as_json: bool, image: Path | No
     return problem
 
 
-def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> tuple[dict[str, Any], int]:
-    with Explainer(options, (PLAIN,), labels=labels) as model:
+def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: bool) -> tuple[dict[str, Any], int]:
+    with Explainer(options, (PLAIN,), labels=labels, prove=prove) as model:
         found = model.inspect()
         told = {**asdict(found), "fingerprint": fingerprint.of_model(Path(options.path))}
         code = ExitCode.OK
@@ -57,7 +61,7 @@ def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...]) -> 
         elif found.problem:
             code = ExitCode.MODEL_UNUSABLE
         if image is not None and code is ExitCode.OK:
-            model.load()
+            model.load(found.proof)
             told["preprocess_probe"] = _probe(model, image)
         return told, int(code)
 
@@ -105,6 +109,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
     lines.append(f"patched     {', '.join(counts) or 'nothing: there is no ReLU'}{gates}")
     lines.append(f"gradient    {_gradient(told)}")
     lines.append(f"refused ops {', '.join(one['op'] for one in told['refused_ops']) or 'none'}")
+    lines.append(f"proof       {_proof(told['proof'])}")
     layers = told["cam_layers"]
     if layers:
         shown = layers if verbose else layers[-1:]
@@ -123,6 +128,12 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         )
     lines.append(f"fingerprint {told['fingerprint']}")
     return lines
+
+
+def _proof(proof: dict[str, Any] | None) -> str:
+    if proof is None:
+        return "not tried"
+    return "; ".join(str(Witness(**one)) for one in proof["witnesses"])
 
 
 def _dims(shape: list[int | None] | None) -> str:

@@ -102,6 +102,13 @@ def model_options(function: Callable) -> Callable:
                 "--allow-op", "allow_ops", multiple=True, metavar="NAME", help="Let one op outside the allowed set run."
             ),
             click.option("--trust-model", is_flag=True, help="Let every op run."),
+            click.option(
+                "--proof",
+                type=click.Choice(planning.PROOFS),
+                default="auto",
+                show_default=True,
+                help="Prove on drawn images that the numbers are the model's; auto: before the first picture.",
+            ),
         )
     ):
         function = option(function)

@@ -127,6 +127,7 @@ def _description(loaded: Loaded) -> list[str]:
         f"activations that obey the rule: {counts}" + (f"; {facts.gates} gates left" if facts.gates else ""),
         f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
         f"sandbox {loaded.sandbox.level}; {seconds}",
+        f"proof: {'; '.join(map(str, facts.proof.witnesses)) if facts.proof else 'not asked for'}",
     ]
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")

@@ -20,7 +20,7 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
-from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Row
+from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Proof, Row
 
 TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
 
@@ -71,15 +71,16 @@ class Explainer:
         timeout: float | None = TIMEOUT,
         require_sandbox: bool = False,
         verify: bool = False,
+        prove: bool = False,
     ):
         self._labels, self._fit = labels, fit
-        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify)
+        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
 
-    def load(self) -> Loaded:
-        """Start the worker and load the model; raises as `RemoteModel.load`."""
-        self._loaded = self._model.load()
+    def load(self, proof: Proof | None = None) -> Loaded:
+        """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before."""
+        self._loaded = self._model.load(proof)
         return self._loaded
 
     def inspect(self) -> Inspection:

@@ -29,6 +29,7 @@ from gradviz_cli.process.protocol import (
     Load,
     Loaded,
     ModelOptions,
+    Proof,
     Row,
     check_arrays,
     expected_arrays,
@@ -63,6 +64,8 @@ class RemoteModel:
         Seconds for one request of `explain`; loading is given five times as long and more. None: no end.
     verify : bool
         Let the worker verify the graph after each step of the compiler, to find out which one is at fault.
+    prove : bool
+        Let it prove the model before the first image, unless `load` is told what was found before.
     """
 
     def __init__(
@@ -73,8 +76,9 @@ class RemoteModel:
         require_sandbox: bool = False,
         targets: int = 1,
         verify: bool = False,
+        prove: bool = False,
     ):
-        self._load = Load(options, tuple(modes), targets, require_sandbox, verify)
+        self._load = Load(options, tuple(modes), targets, require_sandbox, verify, prove)
         self._timeout = timeout
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()
@@ -88,16 +92,17 @@ class RemoteModel:
     def path(self) -> str:
         return self._load.options.path
 
-    def load(self) -> Loaded:
-        """Start the worker and load the model.
+    def load(self, proof: Proof | None = None) -> Loaded:
+        """Start the worker and load the model, which was proved before if `proof` is given.
 
         Raises
         ------
         ModelUnusable, ModelRefused, UsageError
             As the worker says; or it died or hung while it loaded; or there is no sandbox though it was required.
         """
-        answer = self._begin(self._load, Loaded)
+        answer = self._begin(replace(self._load, proof=proof or self._load.proof), Loaded)
         facts = answer.facts
+        self._load = replace(self._load, proof=facts.proof)  # a worker that takes its place need not prove it again
         if min(*facts.size, facts.channels) < 1 or facts.channels not in CHANNELS or facts.preprocess not in PREPROCESS:
             raise self._unusable(self._worker.nonsense("values that gradviz does not know"))
         height, width = facts.size
@@ -109,7 +114,7 @@ class RemoteModel:
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
-        return self._begin(Inspect(self._load.options, self._load.require_sandbox), Inspected).told
+        return self._begin(Inspect(self._load.options, self._load.require_sandbox, self._load.prove), Inspected).told
 
     @property
     def _worker(self) -> Child:

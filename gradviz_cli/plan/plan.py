@@ -46,6 +46,8 @@ class Plan:
         No image at all is success.
     verify : bool
         Verify the graph after each step of the compiler.
+    proof : str
+        Whether the model is proved before its first picture: `auto` (unless it was before), `always`, `never`.
     """
 
     model: ModelOptions
@@ -65,6 +67,7 @@ class Plan:
     lock_wait: float = 0.0
     allow_empty: bool = False
     verify: bool = False
+    proof: str = "auto"
 
     @property
     def limits(self) -> Limits:

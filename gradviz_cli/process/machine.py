@@ -14,6 +14,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def processor() -> str:
+    """What kind of processor it is, as far as that decides how numbers are rounded; empty where nothing says so."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
 # A model that takes all memory is to cost one image and not the machine.
 MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
 

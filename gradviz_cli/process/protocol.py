@@ -66,6 +66,57 @@ class ModelOptions:
     trust_model: bool = False
 
 
+# -- the proof of a model
+
+
+@dataclass(frozen=True)
+class Witness:
+    """One check of a proof: how far two numbers that must agree are apart, at most how far they may be.
+
+    Attributes
+    ----------
+    name : str
+        forward, class, marks, independence or slope; `worker.proof.witnesses` says what each compares.
+    value, limit : float or None
+        None where it could not be asked, or no number says how far off it is.
+    said : str
+        Why that is.
+    failed : bool
+        Whether it speaks against the model.
+    """
+
+    name: str
+    value: float | None = None
+    limit: float | None = None
+    said: str = ""
+    failed: bool = False
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.name}: {self.said}"
+        return f"{self.name} {self.value:.0e} (at most {self.limit:.0e})"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found when a model was proved, and how it is run since.
+
+    Attributes
+    ----------
+    without : tuple of str
+        Steps that were left out, as the graph differs from the model with them.
+    alone : bool
+        Images are run one by one, as their numbers depend on their neighbours.
+    warnings : tuple of str
+        What has to be known of each picture.
+    """
+
+    witnesses: tuple[Witness, ...]
+    without: tuple[str, ...] = ()
+    alone: bool = False
+    warnings: tuple[str, ...] = ()
+
+
 # -- requests to a worker
 
 
@@ -73,7 +124,8 @@ class ModelOptions:
 class Load:
     """Load a model and build its gradients for these modes and so many targets at once.
 
-    With `verify`, the graph is verified after each step.
+    With `verify`, the graph is verified after each step. With `prove`, the model is proved first, unless it was before:
+    `proof` is what was found then.
     """
 
     options: ModelOptions
@@ -81,14 +133,17 @@ class Load:
     targets: int = 1
     require_sandbox: bool = False
     verify: bool = False
+    prove: bool = False
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what a model offers and what would be patched."""
+    """Say what a model offers and what would be patched; with `prove`, whether it holds."""
 
     options: ModelOptions
     require_sandbox: bool = False
+    prove: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +183,8 @@ class Facts:
         Type -> (reachable, patched), between the image and the score.
     custom_gradients : int
         Gradients of the model's own that are replaced by the derivative of the forward pass.
+    proof : Proof or None
+        None where it was not asked for.
     """
 
     signature: str
@@ -145,6 +202,7 @@ class Facts:
     gates: int
     custom_gradients: int
     warnings: tuple[str, ...]
+    proof: Proof | None = None
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what these modes leave as it is."""
@@ -247,6 +305,7 @@ class Inspection:
     refused_ops: tuple[RefusedOp, ...] = ()
     warnings: tuple[str, ...] = ()
     problem: str | None = None
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -373,6 +432,11 @@ def from_wire(header: Any, *kinds: type[Any], longest: int = LONGEST_TEXT) -> An
     if not isinstance(name, str) or name not in known:
         raise NotUnderstood(f"no {' or '.join(known)}")
     return _value(known[name], {key: value for key, value in header.items() if key != "type"}, name, longest)
+
+
+def from_json(kind: type[Any], given: Any) -> Any:
+    """A value of `kind` as it was kept in a file, which anyone may have written; NotUnderstood where it is none."""
+    return _value(kind, given, kind.__name__, LONGEST_TEXT)
 
 
 @cache

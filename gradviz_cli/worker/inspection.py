@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from gradviz_cli.errors import GradvizError, ModelUnusable
+from gradviz_cli.errors import GradvizError, ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import (
     Chosen,
     Count,
@@ -28,8 +28,8 @@ from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.run.parallel import Calls
 
 
-def inspect(options: ModelOptions) -> Inspection:
-    """The contract's `inspect --json`, but for the fingerprint.
+def inspect(options: ModelOptions, proving: bool = False) -> Inspection:
+    """The contract's `inspect --json`, but for the fingerprint; with `proving` whether the model holds.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def inspect(options: ModelOptions) -> Inspection:
     try:
         asked = model.ask(opened, options)
         told = _narrowed(told, asked)
-        return _differentiated(told, asked)
+        return _differentiated(told, asked, proving)
     except _Cut as cut:
         gradient = GradientFacts(False, cut.error.cut_at)
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
@@ -93,7 +93,7 @@ def _narrowed(told: Inspection, asked: Asked) -> Inspection:
     )
 
 
-def _differentiated(told: Inspection, asked: Asked) -> Inspection:
+def _differentiated(told: Inspection, asked: Asked, proving: bool) -> Inspection:
     """What only building the gradient tells."""
     options, graph, question = asked.options, asked.graph, asked.question
     if told.refused_ops and not options.trust_model:
@@ -107,7 +107,12 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
-        facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
+        differentiator, proof = (
+            model.build_proved(prepared, (PLAIN,)) if proving else (model.build(prepared, (PLAIN,)), None)
+        )
+        facts = model.facts(prepared, differentiator.classes, proof)
+    except ProofFailed as error:
+        return replace(told, gradient=GradientFacts(True), problem=str(error))
     except ModelUnusable as error:
         raise _Cut(told, error) from error
     assert told.chosen is not None  # `_narrowed` has set it
@@ -119,4 +124,4 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
-    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings)
+    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings, proof=proof)

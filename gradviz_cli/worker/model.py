@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.process.protocol import Facts, ModelOptions
+from gradviz_cli.process.protocol import Facts, ModelOptions, Proof
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
@@ -34,6 +34,7 @@ from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.start import start
+from gradviz_cli.worker.proof.prove import Subject, prove, proved
 from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
 from gradviz_cli.worker.read.savedmodel import Saved
@@ -99,9 +100,11 @@ class Prepared:
     found : activations.Found
         What lies between the image and the score.
     preprocess : str
-        The pixel range that the model expects.
+        The pixel range that the model expects; `guessed` where nobody says so.
     warnings : tuple of str
         Everything that had to be assumed.
+    meta, read
+        What was read: the meta graph, and variable -> value as the checkpoint has it.
     """
 
     options: ModelOptions
@@ -110,7 +113,10 @@ class Prepared:
     problem: Problem
     found: activations.Found
     preprocess: str
+    guessed: bool
     warnings: tuple[str, ...]
+    meta: MetaGraphDef
+    read: Mapping[str, tf.Tensor]
 
 
 def open_folder(options: ModelOptions) -> Opened:
@@ -173,7 +179,8 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         )
     assumed = (*asked.opened.saved.warnings, size_warning, range_warning, unfed_warning(question, options))
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
-    return Prepared(options, graph, question, problem, found, preprocess, warnings)
+    guessed, meta = range_warning is not None, asked.opened.meta
+    return Prepared(options, graph, question, problem, found, preprocess, guessed, warnings, meta, read)
 
 
 def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
@@ -187,6 +194,7 @@ def build(
     targets: int = 1,
     values: Mapping[str, np.ndarray | tf.Tensor] | None = None,
     check: Check | None = None,
+    proof: Proof | None = None,
 ) -> Differentiator:
     """The gradients of a prepared model.
 
@@ -196,6 +204,8 @@ def build(
         What they are built for ahead of the first image: the modes, and so many targets at once.
     values : mapping, optional
         Variable -> value in place of the one that was loaded, of the same shape.
+    proof : Proof, optional
+        What was found when the model was proved.
 
     Raises
     ------
@@ -205,14 +215,54 @@ def build(
         There is no such variable, or it has another shape.
     """
     check_patched(prepared.options.path, prepared.found, modes)
-    graph, question = prepared.graph, prepared.question
     if values:
-        graph = run_steps(_with_values(graph, values), question, LOADING_STEPS, check)
-    graph = run_steps(graph, question, BUILDING_STEPS, check)
-    with doing("building the gradient", graph):
-        differentiator = Differentiator(graph, prepared.problem)
+        graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
+        prepared = replace(prepared, graph=graph)
+    without = proof.without if proof else ()
+    differentiator = _differentiator(prepared, without, proved(prepared.problem, proof), check)
+    with doing("building the gradient"):
         differentiator.prepare(modes, targets)
     return differentiator
+
+
+def build_proved(
+    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None
+) -> tuple[Differentiator, Proof]:
+    """The same, and what was found when the model was proved now.
+
+    Raises
+    ------
+    ModelUnusable
+        As `build`; ProofFailed where what gradviz computes of the model is not what TensorFlow computes.
+    """
+    check_patched(prepared.options.path, prepared.found, modes)
+    subject = Subject(
+        prepared.meta,
+        prepared.options,
+        prepared.graph,
+        prepared.question,
+        prepared.problem,
+        prepared.read,
+        prepared.preprocess,
+        prepared.guessed,
+    )
+    with doing("proving the model"):
+        differentiator, proof = prove(
+            subject, lambda without, problem: _differentiator(prepared, without, problem, check)
+        )
+    with doing("building the gradient"):
+        differentiator.prepare(modes, targets)
+    return differentiator, proof
+
+
+def _differentiator(
+    prepared: Prepared, without: Sequence[str], problem: Problem, check: Check | None
+) -> Differentiator:
+    """Of the rewritten graph, but for the steps that are left out."""
+    steps = [step for step in BUILDING_STEPS if step.name not in without]
+    graph = run_steps(prepared.graph, prepared.question, steps, check)
+    with doing("building the gradient", graph):
+        return Differentiator(graph, problem)
 
 
 def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
@@ -238,7 +288,7 @@ def check_patched(path: str, found: activations.Found, modes: Sequence[str]) -> 
     )
 
 
-def facts(prepared: Prepared, classes: int | None) -> Facts:
+def facts(prepared: Prepared, classes: int | None, proof: Proof | None = None) -> Facts:
     """What the command has to know; `classes` is the Differentiator's."""
     question, graph, entry = prepared.question, prepared.graph, prepared.problem.entry
     return Facts(
@@ -256,27 +306,43 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         activations=prepared.found.counts,
         gates=prepared.found.gates,
         custom_gradients=graph.custom_gradients,
-        warnings=prepared.warnings,
+        warnings=(*prepared.warnings, *(proof.warnings if proof else ())),
+        proof=proof,
     )
 
 
 class Model:
     """A loaded model, as the worker holds it. Built once; `explain` may be called any number of times.
 
-    `modes` and `targets`, so many at once, are what its gradients are built for ahead of the first image.
-    With `verified`, the graph is verified after each step.
+    Parameters
+    ----------
+    modes, targets
+        What its gradients are built for ahead of the first image: the modes, and so many targets at once.
+    verified : bool
+        The graph is verified after each step.
+    proving : bool
+        The model is proved first, unless it was before: then `proof` is what was found.
     """
 
     def __init__(
-        self, options: ModelOptions, modes: Sequence[str] = (DEFAULT_MODE,), targets: int = 1, verified: bool = False
+        self,
+        options: ModelOptions,
+        modes: Sequence[str] = (DEFAULT_MODE,),
+        targets: int = 1,
+        verified: bool = False,
+        proving: bool = False,
+        proof: Proof | None = None,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = prepare(options, check)
-        self._differentiator = build(prepared, modes, targets, check=check)
+        if proving and proof is None:
+            self._differentiator, proof = build_proved(prepared, modes, targets, check)
+        else:
+            self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
         self._path, self._found = options.path, prepared.found
-        self._step = prepared.problem.entry.batch or 1
-        self.facts = facts(prepared, self._differentiator.classes)
+        self._step = proved(prepared.problem, proof).entry.batch or 1
+        self.facts = facts(prepared, self._differentiator.classes, proof)
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True

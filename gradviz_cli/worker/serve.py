@@ -94,14 +94,16 @@ class Server:
 
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
-        self._model = Model(request.options, request.modes, request.targets, request.verify)
+        self._model = Model(
+            request.options, request.modes, request.targets, request.verify, request.prove, request.proof
+        )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
     def _inspect(self, request: Inspect) -> Inspected:
         with _imports():
             from gradviz_cli.worker.inspection import inspect
 
-        return Inspected(inspect(request.options))
+        return Inspected(inspect(request.options, request.prove))
 
     def _explain(self, request: Explain, images: np.ndarray) -> tuple[Explained, Arrays]:
         if self._model is None:

@@ -191,17 +191,25 @@ class _Search:
         return any(text in self.known.learnt for tensor in region.nodes for text in self.sources[tensor])
 
     def _trimmed(self, region: Region) -> Region:
-        """Without what only hands a number on, before and behind."""
+        """Without what only hands a number on, before and behind (also a bias of zeros, as untrained layers have it)."""
         entry, exit_, nodes = region.entry, region.exit, set(region.nodes)
-        while len(nodes) > 1 and self.nodes[split(exit_)[0]].op in SAME:
+        while len(nodes) > 1 and (source := self._handed_on(exit_)):
             nodes.discard(exit_)
-            (exit_,) = data_inputs(self.nodes[split(exit_)[0]])
+            exit_ = source
         while len(first := [tensor for tensor in nodes if entry in self.sources[tensor]]) == 1 < len(nodes):
-            if self.nodes[split(first[0])[0]].op not in SAME:
+            if not self._handed_on(first[0]):
                 break
             nodes.discard(first[0])
             entry = first[0]
         return replace(region, entry=entry, exit=exit_, nodes=frozenset(nodes))
+
+    def _handed_on(self, tensor: str) -> str | None:
+        """The tensor that this one is, if it is the same numbers."""
+        live = [text for text in self.sources[tensor] if not self._off_path(text)]
+        if len(live) != 1:
+            return None
+        same = self.nodes[split(tensor)[0]].op in SAME or self._form(live[0], frozenset([tensor])).name == "identity"
+        return live[0] if same else None
 
     # -- what a region is
 

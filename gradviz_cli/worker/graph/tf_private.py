@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
@@ -17,6 +18,10 @@ from tensorflow.python.eager import context
 # function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
 from tensorflow.python.framework import op_def_registry
 
+# The gradients that TensorFlow itself registers, by the name of the operation: without them nothing could be held
+# against a mark.
+from tensorflow.python.framework.ops import gradient_registry
+
 
 def op_def(op: str) -> OpDef | None:
     """The definition of a registered operation, None when this TensorFlow knows none of that name."""
@@ -31,6 +36,11 @@ def default(op: str, attribute: str) -> AttrValue | None:
         if declared.name == attribute and declared.HasField("default_value"):
             return declared.default_value
     return None
+
+
+def own_gradient(op: str) -> Callable:
+    """TensorFlow's own gradient of an operation: a function of the operation and the gradients of its outputs."""
+    return gradient_registry.lookup(op)
 
 
 def make_known(function: FunctionDef) -> None:

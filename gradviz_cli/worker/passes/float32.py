@@ -30,7 +30,7 @@ def float32(graph: Graph, question: Question | None = None) -> Graph:
         *graph.nodes.values(),
         *(node for function in graph.functions.values() for node in function.nodes.values()),
     ]
-    narrow = [node for node in everything if any(map(_has_half, node.attr.values()))]
+    narrow = [node for node in everything if any(map(has_half, node.attr.values()))]
     if not narrow or any(node.op in BYTEWISE for node in narrow):
         return graph
     return replace(
@@ -40,12 +40,13 @@ def float32(graph: Graph, question: Question | None = None) -> Graph:
     )
 
 
-def _has_half(value: AttrValue) -> bool:
+def has_half(value: AttrValue) -> bool:
+    """Whether an attribute names half precision."""
     return bool(
         value.type in HALVES
         or value.tensor.dtype in HALVES
         or HALVES.intersection(value.list.type)
-        or any(map(_has_half, value.func.attr.values()))
+        or any(map(has_half, value.func.attr.values()))
     )
 
 
@@ -54,7 +55,7 @@ def _widened(nodes: Mapping[str, NodeDef]) -> dict[str, NodeDef]:
 
 
 def _widened_node(node: NodeDef) -> NodeDef:
-    if not any(map(_has_half, node.attr.values())):
+    if not any(map(has_half, node.attr.values())):
         return node
     copy = copied(node)
     for value in copy.attr.values():

@@ -36,9 +36,9 @@ class Differentiator:
 
     def __init__(self, graph: Graph, problem: Problem):
         self._problem = problem
-        self._graph, self._captured = _captured(graph)
+        self.graph, self._captured = _captured(graph)
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
-        self._graph_def = self._graph.graph_def()
+        self._graph_def = self.graph.graph_def()
         for function in self._graph_def.library.function:
             make_known(function)
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
@@ -126,33 +126,32 @@ class Differentiator:
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
         problem = self._problem
-        mapped = {problem.fed: images}
-        mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
-        captured = tf.compat.v1.get_default_graph().capture
-        mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
-        mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        graph = self._graph
-        wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
-        found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name=SCOPE)
-        wrt = images if graph.wrt == problem.fed else found[2]
+        score, output, wrt = self.imported(images)
         alone = "N" not in LAYOUTS[problem.entry.layout]
-        scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])
+        scores, outputs = (positions(tensor, alone, problem) for tensor in (score, output))
         won = winners(scores, problem.everywhere)
         self.classes = scores.shape[2]
         choose = given_class if form.batch else chosen_class
         columns = [choose(scores, outputs, won, want[place]) for place in range(form.targets)]
         seeds = [won * tf.one_hot(column[0], tf.shape(scores)[2], dtype=won.dtype)[:, None, :] for column in columns]
-        gradients = [self._gradient(scores, wrt, seed, mode) for mode in form.modes for seed in seeds]
+        gradients = [self.gradient(scores, wrt, seed, mode) for mode in form.modes for seed in seeds]
         index, rank, score, output = (tf.stack(column) for column in zip(*columns, strict=True))
         return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients])]
 
-    def _constant(self, name: str, images: tf.Tensor) -> tf.Tensor:
-        value = tf.constant(self._problem.constants[name])
-        if name in self._problem.repeated and "N" in LAYOUTS[self._problem.entry.layout]:
-            return tf.repeat(value, tf.shape(images)[0], axis=0)
-        return value
+    def imported(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Score, output and `wrt` of the graph, inside the function that is being built, for images as `entry` lays them."""
+        problem, graph = self._problem, self.graph
+        mapped = {problem.fed: images}
+        captured = tf.compat.v1.get_default_graph().capture
+        mapped.update({f"{name}:0": captured(value) for name, value in self._captured.items()})
+        mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
+        mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
+        wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
+        found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name=SCOPE)
+        return found[0], found[1], images if graph.wrt == problem.fed else found[2]
 
-    def _gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
+    def gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
+        """Of seed * scores with respect to `wrt`, under the rule of a mode; ModelUnusable where none reaches it."""
         # A StopGradient beside another way (a straight-through estimator) shapes the gradient; one across the only
         # way steered the training of what lies before it.
         for stops_open in (False, True):
@@ -160,10 +159,16 @@ class Differentiator:
                 gradient = self._differentiated(scores, wrt, seed)
             if gradient is not None:
                 return tf.convert_to_tensor(gradient)
-        cut = first_cut(scores, wrt) or split(self._graph.wrt)[0]
+        cut = first_cut(scores, wrt) or split(self.graph.wrt)[0]
         error = ModelUnusable(f"no gradient reaches the image: it is cut at {cut}", OTHER_ENDS)
         error.cut_at = cut
         raise error
+
+    def _constant(self, name: str, images: tf.Tensor) -> tf.Tensor:
+        value = tf.constant(self._problem.constants[name])
+        if name in self._problem.repeated and "N" in LAYOUTS[self._problem.entry.layout]:
+            return tf.repeat(value, tf.shape(images)[0], axis=0)
+        return value
 
     def _differentiated(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
         try:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.rules import Rule
+from gradviz_cli.worker.graph.tf_private import own_gradient
 from gradviz_cli.worker.passes.mark import ATTRIBUTE, GRADIENT
 
 _rule: ContextVar[Rule] = ContextVar("rule")
 _stops_open: ContextVar[bool] = ContextVar("stops_open", default=False)
+_unmarked: ContextVar[bool] = ContextVar("unmarked", default=False)
 
 
 @contextmanager
@@ -27,6 +30,16 @@ def obeying(rule: Rule, stops_open: bool = False) -> Iterator[None]:
         _stops_open.reset(tokens[1])
 
 
+@contextmanager
+def unmarked() -> Iterator[None]:
+    """Gradients built inside are TensorFlow's own, as if no activation were marked; stops stay what they are."""
+    token = _unmarked.set(True)
+    try:
+        yield
+    finally:
+        _unmarked.reset(token)
+
+
 # A name can be registered once in a process, so the rule is looked up when a gradient is built. That also lets
 # several modes share one forward pass.
 @tf.RegisterGradient(GRADIENT)
@@ -34,6 +47,8 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
     mark, upstream = json.loads(op.get_attr(ATTRIBUTE)), upstreams[0]
     if mark["kind"] == "stop":
         return [upstream if _stops_open.get() else None]
+    if _unmarked.get():
+        return [upstream, None] if op.type == "IdentityN" else own_gradient(op.type)(op, *upstreams)
     if mark["kind"] in _OPERATIONS:
         grad = _OPERATIONS[mark["kind"]]
         return [_rule.get().backward(upstream, lambda g: grad(gradients=g, features=op.outputs[0]), tf.nn.relu)]
@@ -43,6 +58,25 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
         return [through, None if by is None else _shaped_like(by, op.inputs[1])]
     downstream = _rule.get().backward(upstream, lambda g: _gated(g, op.inputs[1], mark), tf.nn.relu)
     return [None, _shaped_like(downstream, op.inputs[1])]
+
+
+def is_replaced(node: NodeDef) -> bool:
+    """Whether a node's mark puts a gradient of ours in the place of TensorFlow's own, even where no rule acts."""
+    if ATTRIBUTE not in node.attr:
+        return False
+    kind = json.loads(node.attr[ATTRIBUTE].s)["kind"]
+    return kind == "gate" or kind in _OPERATIONS and kind != node.op.lower()
+
+
+def is_substitute(node: NodeDef) -> bool:
+    """Whether a node passes a gradient on that is not the derivative of what it computes."""
+    return ATTRIBUTE in node.attr and json.loads(node.attr[ATTRIBUTE].s)["kind"] not in ("gate", "smooth", *_OPERATIONS)
+
+
+def corners(node: NodeDef) -> tuple[float, ...]:
+    """Values of its entry at which a marked activation has no single gradient."""
+    mark = json.loads(node.attr[ATTRIBUTE].s)
+    return tuple(mark[end] for end in ("low", "high") if isinstance(mark.get(end), int | float))
 
 
 _OPERATIONS = {"relu": tf.raw_ops.ReluGrad, "relu6": tf.raw_ops.Relu6Grad}

@@ -1,0 +1,72 @@
+"""Proofs that OUT's manifest remembers, so that a model is proved once and not in every run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from gradviz_cli.batch import manifest
+from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.plan.plan import Plan
+from gradviz_cli.process import machine
+from gradviz_cli.process.protocol import NotUnderstood, Proof, from_json
+from gradviz_cli.version import __version__
+
+# Of the packages that compute; TensorFlow comes under several names.
+PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-nightly", "numpy")
+FIELD = "proof"
+
+
+class Proofs:
+    """Those of one run: of this model with these options, on a machine and with programs like these.
+
+    A proof stands in the line of the first image that was explained behind it.
+    """
+
+    def __init__(self, plan: Plan, fingerprint: str, manifest: Manifest):
+        self._plan, self._manifest = plan, manifest
+        self._fingerprint = fingerprint
+
+    def before(self) -> Proof | None:
+        """What an earlier run found, if the model need not be proved again."""
+        if self._plan.proof != "auto":
+            return None
+        key, found = self._key(), None
+        for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
+            found = _proof(line.get(FIELD), key) or found
+        return found
+
+    def keep(self, proof: Proof | None) -> None:
+        """Let the next line hold what was found now."""
+        if proof is not None:
+            self._manifest.note({FIELD: {"key": self._key(), "found": asdict(proof)}})
+
+    def _key(self) -> str:
+        """A hash over all that a proof is true of."""
+        options = asdict(self._plan.model)
+        del options["path"]
+        versions = [__version__, *map(_version, PACKAGES), machine.processor()]
+        facts = json.dumps([self._fingerprint, options, versions], sort_keys=True)
+        return hashlib.sha256(facts.encode()).hexdigest()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _proof(said: Any, key: str) -> Proof | None:
+    """A proof, if this is one: a manifest may have been written by anyone."""
+    if not isinstance(said, Mapping) or said.get("key") != key:
+        return None
+    try:
+        proof: Proof = from_json(Proof, said.get("found"))
+    except NotUnderstood:
+        return None
+    return proof

@@ -1,0 +1,44 @@
+"""Drawn images that a model is proved on: the same for everyone, strictly inside the range that it expects."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradviz_cli.worker.analysis.entry import Entry
+
+Array = np.ndarray
+
+# Range of pixels behind each --preprocess, but for the outermost values: a clamp at the end of the range has no one slope.
+RANGES = {
+    "raw": (0.0, 255.0),
+    "unit": (0.0, 1.0),
+    "signed": (-1.0, 1.0),
+    "caffe": (-103.0, 131.0),
+    "torch": (-1.8, 2.2),
+}
+MARGIN = 0.04  # of the range, at each end
+BLOBS = 9
+
+
+def scenes(entry: Entry, preprocess: str, count: int, seed: int) -> Array:
+    """float32 [count, h, w, c]: smooth blobs, an edge and some noise each, in the range of `preprocess`."""
+    random = np.random.default_rng(seed)
+    low, high = RANGES[preprocess]
+    drawn = np.stack([_scene(random, *entry.size, entry.channels) for _ in range(count)])
+    pixels = low + (MARGIN + (1 - 2 * MARGIN) * drawn) * (high - low)
+    whole = entry.whole or entry.encoding != "pixels"
+    return (np.rint(pixels) if whole else pixels).astype(np.float32)
+
+
+def _scene(random: np.random.Generator, height: int, width: int, channels: int) -> Array:
+    """[h, w, c] in 0..1."""
+    down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
+    scene = random.normal(0, 0.1, (height, width, channels))
+    for _ in range(BLOBS):
+        y, x, size = random.uniform(0, 1), random.uniform(0, 1), random.uniform(0.05, 0.4)
+        blob = np.exp(-((down - y) ** 2 + (across - x) ** 2) / (2 * size**2))
+        scene += blob[..., None] * random.normal(size=channels)
+    top, left = random.integers(0, max(1, height // 2)), random.integers(0, max(1, width // 2))
+    scene[top : top + height // 3 + 1, left : left + width // 3 + 1] += random.normal(size=channels)
+    least = scene.min()
+    return (scene - least) / max(float(np.ptp(scene)), 1e-9)

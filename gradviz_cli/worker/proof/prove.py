@@ -1,0 +1,296 @@
+"""The proof of one model: the witnesses are asked in turn, and what they say decides how the model is run, or whether.
+
+What only makes a graph faster is left out where the graph is right without it; what is wrong with all of it is refused.
+Numbers that depend on the other images, or on chance, and a gradient that is no slope, are warned of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+from gradviz_cli.errors import GradvizError, ProofFailed
+from gradviz_cli.process.protocol import LAYOUTS, ModelOptions, Proof, Witness
+from gradviz_cli.worker.analysis.activations import value_path
+from gradviz_cli.worker.graph.graph import Graph, split
+from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.words import described
+from gradviz_cli.worker.proof import witnesses
+from gradviz_cli.worker.proof.original import NotRun, Original, original
+from gradviz_cli.worker.proof.probes import RANGES, scenes
+from gradviz_cli.worker.proof.witnesses import Measure, Measured, Slope
+from gradviz_cli.worker.read import weights
+from gradviz_cli.worker.run.differentiate import Differentiator
+from gradviz_cli.worker.run.rules import is_substitute
+from gradviz_cli.worker.run.targets import Problem
+
+Array = np.ndarray
+
+SEED = 20_260
+MAX_WEIGHTS = 2**30  # bytes; a second copy of more is not worth the memory
+# Steps that only make a graph faster are left out one by one, then together.
+OPTIONAL = ("batch_norm", "constants")
+FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL), OPTIONAL)
+# What is flat between its steps: a gradient that passes it is a substitute.
+STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "FloorMod", "TruncateDiv", "ArgMax"})
+# Steps to leave out, how the graph is differentiated -> its gradients.
+Build = Callable[[tuple[str, ...], Problem], Differentiator]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is proved.
+
+    Attributes
+    ----------
+    graph, question, problem
+        What it was settled to be, before it is rewritten for the gradient.
+    read : dict
+        Variable -> its value as the checkpoint has it.
+    preprocess : str
+        The range of pixels that it expects; `guessed` where nobody says so.
+    thorough : bool
+        Ask the slope also where every gradient is TensorFlow's own.
+    """
+
+    meta: MetaGraphDef
+    options: ModelOptions
+    graph: Graph
+    question: Question
+    problem: Problem
+    read: Mapping[str, tf.Tensor]
+    preprocess: str
+    guessed: bool
+    thorough: bool = False
+
+    @property
+    def batched(self) -> bool:
+        """The model takes several images at once, or at least has an axis for them."""
+        return "N" in LAYOUTS[self.problem.entry.layout]
+
+    @property
+    def dtype(self) -> tf.DType:
+        """In which its rewritten graph takes images."""
+        return tf.dtypes.as_dtype(self.graph.node(self.problem.fed).attr["dtype"].type)
+
+
+@dataclass(frozen=True, eq=False)
+class _Theirs:
+    """The output of TensorFlow's own run, or why there is none."""
+
+    output: Array | None
+    halves: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """A way to rewrite the graph, and what the witnesses say of it."""
+
+    without: tuple[str, ...]
+    differentiator: Differentiator
+    measure: Measure
+    measured: Measured
+    found: tuple[Witness, ...]
+
+    @property
+    def wrong(self) -> Witness | None:
+        """The first witness against it."""
+        return next((one for one in self.found if one.failed), None)
+
+
+def prove(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
+    """What a model is differentiated with from now on, and what was found.
+
+    Raises
+    ------
+    ProofFailed
+        What gradviz computes of it is not what TensorFlow computes.
+    """
+    problem, entry = subject.problem, subject.problem.entry
+    count = (entry.batch or 2) if subject.batched else 1
+    images = scenes(entry, subject.preprocess, count, SEED)
+    with _as_it_stands():
+        trial, given_up = _settled(subject, build, images)
+        beside = _independence(subject, trial, images)
+        sloping = _slope(subject, trial, images[: entry.batch or 1])
+        random = _is_random(trial, images) if beside.failed or sloping.failed else False
+    alone = beside.failed and not random and entry.batch is None
+    said = (given_up, _dependent(beside, random, alone), None if random else _no_slope(sloping))
+    proof = Proof((*trial.found, beside, sloping), trial.without, alone, tuple(text for text in said if text))
+    return build(proof.without, proved(problem, proof)) if alone else trial.differentiator, proof
+
+
+def proved(problem: Problem, proof: Proof | None) -> Problem:
+    """How a model is differentiated once it is proved."""
+    if proof is None or not proof.alone:
+        return problem
+    return replace(problem, entry=replace(problem.entry, batch=1))
+
+
+@contextmanager
+def _as_it_stands() -> Iterator[None]:
+    """Graphs built inside run as they are written: TensorFlow does not rewrite them, which takes long for a few images."""
+    options = tf.config.optimizer
+    options.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        options.set_experimental_options({"disable_meta_optimizer": False})
+
+
+def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str | None]:
+    """The first way to rewrite the graph that holds, and a warning where it is not the usual one."""
+    theirs = _theirs(subject, images)
+    against: list[Witness] = []
+    for without in FALLBACKS:
+        trial = _tried(subject, build, images, theirs, without)
+        if trial.wrong is None or _is_random(trial, images):
+            steps = " and ".join(trial.without)
+            return (
+                trial,
+                f"{steps} is left out, as the graph differs from the model with it: {against[0]}" if steps else None,
+            )
+        against.append(trial.wrong)
+    raise ProofFailed(
+        f"the proof fails: what gradviz computes is not what TensorFlow computes of this model: {against[0]}",
+        "use another --output or --input, or explain it all the same with --proof never",
+    )
+
+
+def _tried(subject: Subject, build: Build, images: Array, theirs: _Theirs, without: tuple[str, ...]) -> _Trial:
+    differentiator = build(without, subject.problem)
+    measure = Measure(differentiator, subject.problem, subject.dtype)
+    measured = measure(images)
+    if theirs.output is None:
+        exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
+    else:
+        exact = (
+            witnesses.forward(measured, theirs.output, theirs.halves),
+            witnesses.best_class(measured, theirs.output, subject.batched),
+        )
+    return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measured)))
+
+
+def _is_random(trial: _Trial, images: Array) -> bool:
+    """The same images give other numbers each time: nothing can be held against those."""
+    again = trial.measure(images).scores
+    return witnesses.distance(again, trial.measured.scores) > witnesses.INDEPENDENCE
+
+
+# -- TensorFlow's own run
+
+
+def _theirs(subject: Subject, images: Array) -> _Theirs:
+    size = sum(value.dtype.size * value.shape.num_elements() for value in subject.read.values())
+    if size > MAX_WEIGHTS:
+        return _Theirs(None, why=f"its weights take {size >> 20} MiB, and a second copy is not made")
+    try:
+        fed = _fed(subject, images)
+        part = original(
+            subject.meta,
+            subject.question.output.name,
+            {name: tensor.dtype for name, tensor in fed.items()},
+            subject.options.allow_ops,
+            subject.options.trust_model,
+        )
+        run = part.function(_values(subject, part))
+        return _Theirs(run(*(fed[name] for name in part.fed)).numpy(), part.halves)
+    except NotRun as error:
+        return _Theirs(None, why=str(error))
+    except (GradvizError, MemoryError):
+        return _Theirs(None, why="TensorFlow has not the weights or the memory for it")
+    except Exception as error:  # whatever TensorFlow throws at a graph that it cannot run as it is
+        return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
+
+
+def _fed(subject: Subject, images: Array) -> dict[str, tf.Tensor]:
+    """Tensor of the meta graph -> what it is given: the images, and the other inputs."""
+    problem, question = subject.problem, subject.question
+    entry = problem.entry
+    fed = {question.image.name: tf.cast(entry.to_model(images, subject.dtype), question.image.dtype)}
+    for tensor in (*question.others, *question.unfed):
+        name = subject.graph.feeds[tensor.name]
+        value = tf.constant(problem.constants[name], tensor.dtype)
+        fed[tensor.name] = tf.repeat(value, len(images), axis=0) if name in problem.repeated else value
+    return fed
+
+
+def _values(subject: Subject, part: Original) -> Mapping[str, tf.Tensor]:
+    """The values of its variables; those that a flat graph does without are read now."""
+    missing = [name for name in part.variables if name not in subject.read]
+    if not missing:
+        return subject.read
+    more = weights.load(Path(subject.options.path), missing, weights.restored(subject.meta))
+    return {**subject.read, **more}
+
+
+# -- what is warned of
+
+
+def _given_up(without: tuple[str, ...], against: Witness) -> str | None:
+    if not without:
+        return None
+    return f"the step {' and '.join(without)} is left out, as with it the graph is not the model: {against}"
+
+
+def _dependent(beside: Witness, random: bool, alone: bool) -> str | None:
+    if random:
+        return (
+            "the model is random (a dropout, noise or augmentation was left on): the same image gives another map each "
+            "time; export it for inference, or explain a tensor before that with --output NAME"
+        )
+    if not beside.failed:
+        return None
+    done = "so images are run one by one" if alone else "whatever --batch-size is"
+    return (
+        f"the numbers of an image depend on the images beside it, {done} ({beside}; batch statistics left on?); "
+        "export the model for inference"
+    )
+
+
+def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
+    if len(images) < 2:
+        return Witness("independence", said="the model takes one image at a time")
+    entry = subject.problem.entry
+    others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1) if entry.batch else images[:0]
+    return witnesses.independence(trial.measured, trial.measure.scores(np.concatenate([images[:1], others])))
+
+
+def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
+    entry = subject.problem.entry
+    if not subject.thorough and not _is_suspect(subject, trial.differentiator.graph):
+        return Witness("slope", said="every gradient on the way is TensorFlow's own")
+    if subject.guessed:
+        return Witness("slope", said="the range of pixels is a guess; settle it with --preprocess")
+    if entry.encoding != "pixels" or trial.measured.scores.shape[1] > 1 or len(images) > 1:
+        return Witness("slope", said="the scores are a map, a batch or of encoded images")
+    gradient = np.asarray(entry.from_model(trial.measure.gradient(images)), np.float64)
+    if gradient.shape != images.shape or not np.isfinite(gradient).all() or not gradient.any():
+        return Witness("slope", said=f"the gradient is {list(gradient.shape[1:])}, zero or not finite")
+    low, high = RANGES[subject.preprocess]
+    return Slope(images, gradient, int(trial.measured.index[0]), high - low, entry.whole).judged(trial.measure)
+
+
+def _is_suspect(subject: Subject, graph: Graph) -> bool:
+    """Whether some gradient on the way is not the derivative that TensorFlow has for an operation."""
+    path = value_path(graph.nodes, [split(subject.problem.fed)[0]], [graph.score])
+    inside = (node for function in graph.functions.values() for node in function.nodes.values())
+    nodes = [*(graph.nodes[name] for name in path), *inside]
+    replaced = any(node.op in STAIRCASES or is_substitute(node) for node in nodes)
+    return replaced or subject.problem.entry.whole or graph.wrt != subject.problem.fed
+
+
+def _no_slope(sloping: Witness) -> str | None:
+    if not sloping.failed:
+        return None
+    return (
+        f"the gradient is not the slope of the score ({sloping}): the model replaces gradients, or is a staircase; "
+        "maps show what its own gradients say"
+    )

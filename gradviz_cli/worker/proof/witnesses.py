@@ -1,0 +1,316 @@
+"""What is measured to prove a graph: each witness is a distance between two numbers that must agree, and its limit.
+
+    forward       the rewritten graph's output     against  TensorFlow's own run of the signature
+    class         the output at the class explained  against  the output's largest value; its first axis against the images
+    marks         the gradient of the marked graph   against  TensorFlow's own gradient of it, both without any rule
+    independence  the scores of an image alone     against  those beside others
+    slope         the gradient along itself          against  the change of the score over a small step that way; asked
+                  where a gradient is not TensorFlow's own (a gradient of the model's own, whole pixels, a staircase)
+
+The limits were found on some 300 models; the worst that any right one showed stands beside each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.process.protocol import LAYOUTS, Witness
+from gradviz_cli.rules import PLAIN, RULES
+from gradviz_cli.worker.run.differentiate import Differentiator
+from gradviz_cli.worker.run.rules import corners, is_replaced, obeying, unmarked
+from gradviz_cli.worker.run.targets import Problem, chosen_class, positions, winners
+
+Array = np.ndarray
+
+FORWARD = 1e-4  # 7e-7
+FORWARD_OF_HALVES = 2e-2  # every step of the original is rounded to 8 or 11 bits
+CLASS = 1e-6
+MARKS = 1e-6  # 0
+INDEPENDENCE = 1e-4  # 4e-6
+SLOPE = 0.25  # 0.09
+# Steps along the gradient, in parts of the pixels' range, the likeliest first: small beside what a picture holds, large
+# beside rounding. Where all of them show another slope, two neighbours have to agree on it to be believed.
+STEPS = (1e-3, 1e-4, 1e-2, 1e-5, 5e-2)
+WHOLE_STEPS = (4 / 255, 2 / 255, 10 / 255, 25 / 255, 60 / 255)
+AGREE = 0.15
+# Of the scores: what rounding changes of them, many times over.
+NOISE = 6e-5
+# Logarithms of probabilities that differ by less than this all say the same.
+FLAT = 3e-2
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What the rewritten graph gives for some images.
+
+    Attributes
+    ----------
+    output : array
+        The model's own output, as it stands in the graph.
+    index : int [n]
+        The class that would be explained.
+    scores : [n, p, k]
+        All scores.
+    marks : float
+        How far the gradients of marked activations are from TensorFlow's, at the worst of them.
+    """
+
+    output: Array
+    index: Array
+    scores: Array
+    marks: Array
+
+
+class Measure:
+    """A rewritten graph, run on probes."""
+
+    def __init__(self, differentiator: Differentiator, problem: Problem, dtype: tf.DType):
+        self._differentiator, self._problem, self._dtype = differentiator, problem, dtype
+        self._alone = "N" not in LAYOUTS[problem.entry.layout]
+        spec = problem.entry.spec(dtype)
+        self._forward = tf.function(self._run, autograph=False, input_signature=[spec])
+        self._backward = tf.function(self._gradient, autograph=False, input_signature=[spec])
+
+    def __call__(self, images: Array) -> Measured:
+        """As many images as a fixed batch holds; any number where there is none."""
+        return Measured(*(tensor.numpy() for tensor in self._forward(self._laid(images))))
+
+    def scores(self, images: Array) -> Array:
+        """All scores [n, p, k] for any number of images, in as many calls as a fixed batch needs."""
+        size = self._problem.entry.batch or len(images)
+        parts = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            parts.append(self(padded).scores[: len(part)])
+        return np.concatenate(parts)
+
+    def gradient(self, images: Array) -> Array:
+        """Of the score that would be explained, under the plain rule, as the graph lays an image.
+
+        Raises ModelUnusable where none reaches it.
+        """
+        found: Array = self._backward(self._laid(images)).numpy()
+        return found
+
+    def _laid(self, images: Array) -> tf.Tensor:
+        return self._problem.entry.to_model(images, self._dtype)
+
+    def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
+        score, output, _ = self._differentiator.imported(images)
+        scores = positions(score, self._alone, self._problem)
+        return [output, self._index(scores, output), scores, _marks(output.graph, scores)]
+
+    def _gradient(self, images: tf.Tensor) -> tf.Tensor:
+        score, output, wrt = self._differentiator.imported(images)
+        scores = positions(score, self._alone, self._problem)
+        best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
+        seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
+        return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
+
+    def _index(self, scores: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        won, outputs = winners(scores, self._problem.everywhere), positions(output, self._alone, self._problem)
+        return chosen_class(scores, outputs, won, tf.constant(-1))[0]
+
+
+def _marks(graph: tf.Graph, scores: tf.Tensor) -> tf.Tensor:
+    """Relative L2 distance of the gradients of all activations whose mark replaces TensorFlow's own.
+
+    Each is asked by itself, so that what lies behind one that is closed is seen too, and of those that are spelled alike
+    one; corners, where any gradient is right, are left out.
+    """
+    found = [op for op in graph.get_operations() if is_replaced(op.node_def)]
+    marked = list({_spelling(op): op for op in found}.values())
+    exits, entries = [op.outputs[0] for op in marked], [op.inputs[-1] for op in marked]
+    if not marked:
+        return tf.zeros([])
+    with obeying(RULES[PLAIN]):
+        ours = tf.gradients(exits, entries, stop_gradients=entries)
+        with unmarked():
+            theirs = tf.gradients(exits, entries, stop_gradients=entries)
+    away = _joined([_away(op, entry) for op, entry in zip(marked, entries, strict=True)])
+    one, other = (_joined([_dense(*pair) for pair in zip(each, entries, strict=True)]) for each in (ours, theirs))
+    off, size = tf.norm((one - other) * away), tf.norm(other * away)
+    return tf.where(size > 0, off / tf.maximum(size, 1e-30), off)
+
+
+def _spelling(marked: tf.Operation) -> str:
+    """What a marked activation computes of its entry, and its mark: alike for two that cannot have different gradients."""
+    entry, todo = marked.inputs[-1], [marked.outputs[0]]
+    places: dict[str, str] = {entry.name: "entry"}
+    spelled: list[str] = []
+    while todo:
+        tensor = todo.pop()
+        if tensor.name in places:
+            spelled.append(places[tensor.name])
+            continue
+        places[tensor.name] = f"%{len(places)}"
+        node = NodeDef(op=tensor.op.type, attr=tensor.op.node_def.attr)
+        known = node.op not in ("Placeholder", "_Arg")  # a weight, which differs from any other
+        spelled.append(f"{tensor.value_index} {node if known else tensor.name}")
+        todo.extend(tensor.op.inputs)
+    return "\n".join(spelled)
+
+
+def _joined(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat([tf.cast(tf.reshape(tensor, [-1]), tf.float32) for tensor in tensors], 0)
+
+
+def _dense(gradient: tf.Tensor | None, entry: tf.Tensor) -> tf.Tensor:
+    return tf.zeros_like(entry) if gradient is None else gradient
+
+
+def _away(op: tf.Operation, entry: tf.Tensor) -> tf.Tensor:
+    """1 where a marked activation's entry is at none of its corners, else 0."""
+    places = [entry != tf.constant(corner, entry.dtype) for corner in corners(op.node_def)]
+    return tf.reduce_all(tf.stack(places), 0) if len(places) > 1 else places[0] if places else tf.ones_like(entry)
+
+
+def distance(one: Array, other: Array) -> float:
+    """Relative L2 distance of two arrays; infinite where their shapes differ. What is NaN in both is equal."""
+    if one.shape != other.shape:
+        return float("inf")
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    same = (np.isnan(a) & np.isnan(b)) | (a == b)  # infinities too
+    a, b = np.where(same, 0, a), np.where(same & ~np.isfinite(b), 0, b)
+    off, size = float(np.linalg.norm(np.where(same, 0, a - b))), float(np.linalg.norm(b))
+    return off / size if size else off
+
+
+def forward(measured: Measured, theirs: Array, halves: bool) -> Witness:
+    """Whether the rewritten graph has the output of the model, `theirs`."""
+    ours, limit = measured.output, FORWARD_OF_HALVES if halves else FORWARD
+    if not np.issubdtype(theirs.dtype, np.floating):
+        return _not_run("forward", "the output is a decision")
+    off = distance(ours, theirs)
+    if not halves and ours.shape == theirs.shape and _are_probabilities(theirs):
+        off = max(off, _logarithms(ours, theirs))
+    return _judged("forward", off, limit)
+
+
+def _are_probabilities(values: Array) -> bool:
+    if values.ndim < 2 or values.shape[-1] < 2 or not np.isfinite(values).all() or values.min() < 0:
+        return False
+    return bool(np.allclose(values.sum(-1), 1, atol=1e-3))
+
+
+def _logarithms(ours: Array, theirs: Array) -> float:
+    """Distance of the logarithms of probabilities, less their mean: those of an untrained model are all nearly equal."""
+    seen = (ours > 1e-20) & (theirs > 1e-20)
+    a, b = (np.log(np.where(seen, values.astype(np.float64), 1)) for values in (ours, theirs))
+    count = np.maximum(seen.sum(-1, keepdims=True), 1)
+    a, b = (np.where(seen, values - values.sum(-1, keepdims=True) / count, 0) for values in (a, b))
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(b), FLAT * np.sqrt(b.size)))
+
+
+def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
+    """Whether the class that is explained is the one that the model's own output has at its largest value.
+
+    Parameters
+    ----------
+    theirs : array
+        The output of TensorFlow's own run.
+    batched : bool
+        Its first axis should be that of the images.
+    """
+    count = len(measured.index)
+    if measured.scores.shape[1] > 1:
+        return _not_run("class", "the scores are a map or a sequence")
+    if batched and theirs.shape[:1] != (count,):
+        said = f"the output is {list(theirs.shape)} for {count} images"
+        return Witness("class", said=said, failed=True)
+    flat = theirs.reshape(count, -1).astype(np.float64)
+    if not np.issubdtype(theirs.dtype, np.floating):
+        if flat.shape[1] > 1 or measured.scores.shape[2] == 1:
+            return _not_run("class", "the output is a decision, and no single class")
+        return _judged("class", float(np.abs(flat[:, 0] - measured.index).max()), CLASS)
+    if flat.shape[1] == 1 or flat.shape[1] != measured.scores.shape[2]:
+        return _not_run("class", f"{flat.shape[1]} outputs stand for {measured.scores.shape[2]} scores")
+    if not np.isfinite(flat).all():
+        return _not_run("class", "the output is not finite")
+    chosen = flat[np.arange(count), measured.index]
+    size = np.maximum(np.abs(flat).max(1), 1e-30)
+    return _judged("class", float(((flat.max(1) - chosen) / size).max()), CLASS)
+
+
+def marks(measured: Measured) -> Witness:
+    """Whether the marked graph has the gradient of the unmarked one as long as no rule acts."""
+    return _judged("marks", float(measured.marks), MARKS)
+
+
+def independence(measured: Measured, beside: Array) -> Witness:
+    """Whether the scores of the first image depend on the others of a call: `beside` has them with other neighbours, or
+    alone."""
+    return _judged("independence", distance(beside[:1], measured.scores[:1]), INDEPENDENCE)
+
+
+@dataclass(frozen=True, eq=False)
+class Slope:
+    """Whether the gradient is the slope of the score, along itself.
+
+    Attributes
+    ----------
+    image, gradient : [1, h, w, c]
+    index : int
+        The class.
+    span : float
+        The range of pixels, of which the steps are parts.
+    whole : bool
+        The model takes whole pixels, so steps are whole.
+    """
+
+    image: Array
+    gradient: Array
+    index: int
+    span: float
+    whole: bool
+
+    def judged(self, measure: Measure) -> Witness:
+        """A gradient that is the slope at any step is believed: along itself no other one is, but by accident."""
+        seen: dict[float, tuple[float, float]] = {}
+        for step in WHOLE_STEPS if self.whole else STEPS:
+            found = self._off(step, measure)
+            if found and found[0] <= SLOPE / 2:
+                return _judged("slope", found[0], SLOPE)
+            if found:
+                seen[step] = found
+        inward = [seen[step] for step in sorted(seen)]
+        good = [
+            max(one, other)
+            for (one, first), (other, second) in zip(inward, inward[1:], strict=False)
+            if abs(first - second) <= AGREE * max(abs(first), abs(second))
+        ]
+        return _judged("slope", min(good), SLOPE) if good else _not_run("slope", "no two steps agree")
+
+    def _move(self, step: float) -> Array:
+        length = np.linalg.norm(self.gradient)
+        move = self.gradient / length * np.sqrt(self.gradient.size) * step * self.span
+        if self.whole:  # as far as it can be gone in both directions
+            room = np.floor(np.minimum(self.image, 255 - self.image))
+            move = np.clip(np.rint(move), -room, room)
+        return move.astype(np.float32)
+
+    def _off(self, step: float, measure: Measure) -> tuple[float, float] | None:
+        """(distance from what the gradient says, slope) of a step, where it shows more than rounding."""
+        move = self._move(step)
+        scores = measure.scores(np.concatenate([self.image + move, self.image - move]))
+        up, down = scores[:, 0, self.index].astype(np.float64)
+        change, expected = (up - down) / 2, float((self.gradient * move).sum())
+        if max(abs(change), abs(expected)) <= NOISE * max(abs(up), abs(down)):
+            return None
+        return float(2 * abs(change - expected) / (abs(change) + abs(expected))), float(change / step)
+
+
+def _judged(name: str, off: float, limit: float) -> Witness:
+    if not np.isfinite(off):
+        return Witness(name, None, limit, "shapes or numbers differ altogether", failed=True)
+    return Witness(name, float(off), limit, failed=bool(off > limit))
+
+
+def _not_run(name: str, why: str) -> Witness:
+    return Witness(name, said=why)
