@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import GradvizError, ProofFailed
 from gradviz_cli.process.protocol import LAYOUTS, ModelOptions, Proof, Witness
 from gradviz_cli.worker.analysis.activations import value_path
-from gradviz_cli.worker.graph.graph import Graph, split
+from gradviz_cli.worker.graph.graph import Graph, maker_name, split
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.proof import witnesses
@@ -39,6 +40,8 @@ OPTIONAL = ("batch_norm", "constants")
 FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL), OPTIONAL)
 # What is flat between its steps: a gradient that passes it is a substitute.
 STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "FloorMod", "TruncateDiv", "ArgMax"})
+# What a StopGradient may read and change nothing by: the mean within a variance, the maximum within a softmax.
+STOPPED = frozenset({"Mean", "Max"})
 # Steps to leave out, how the graph is differentiated -> its gradients.
 Build = Callable[[tuple[str, ...], Problem], Differentiator]
 
@@ -281,10 +284,16 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
 def _is_suspect(subject: Subject, graph: Graph) -> bool:
     """Whether some gradient on the way is not the derivative that TensorFlow has for an operation."""
     path = value_path(graph.nodes, [split(subject.problem.fed)[0]], [graph.score])
-    inside = (node for function in graph.functions.values() for node in function.nodes.values())
-    nodes = [*(graph.nodes[name] for name in path), *inside]
-    replaced = any(node.op in STAIRCASES or is_substitute(node) for node in nodes)
-    return replaced or subject.problem.entry.whole or graph.wrt != subject.problem.fed
+    on_path = {name: graph.nodes[name] for name in path}
+    parts = [on_path, *(function.nodes for function in graph.functions.values())]
+    return any(_replaced(nodes) for nodes in parts) or subject.problem.entry.whole or graph.wrt != subject.problem.fed
+
+
+def _replaced(nodes: Mapping[str, NodeDef]) -> bool:
+    return any(
+        node.op in STAIRCASES or is_substitute(node) and nodes.get(maker_name(node.input[0]), node).op not in STOPPED
+        for node in nodes.values()
+    )
 
 
 def _no_slope(sloping: Witness) -> str | None:
