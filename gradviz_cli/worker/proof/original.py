@@ -49,7 +49,7 @@ class Original:
     variables: Mapping[str, bool]
     halves: bool
 
-    def function(self, values: Mapping[str, tf.Tensor]) -> tf.types.experimental.GenericFunction:
+    def run(self, values: Mapping[str, tf.Tensor], fed: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What it computes of the tensors that are fed; `values` are those of the variables, as the checkpoint has them.
 
         Nothing of the model's own restoring is run: variables of ours stand for its own.
@@ -61,7 +61,7 @@ class Original:
         for function in self.graph_def.library.function:
             make_known(function)
 
-        def run(*tensors: tf.Tensor) -> tf.Tensor:
+        def imported(*tensors: tf.Tensor) -> tf.Tensor:
             graph = tf.compat.v1.get_default_graph()
             mapped = dict(zip(self.fed, tensors, strict=True))
             for name, one in held.items():
@@ -69,7 +69,10 @@ class Original:
             (found,) = tf.graph_util.import_graph_def(self.graph_def, mapped, return_elements=[self.output], name="")
             return found
 
-        return tf.function(run, autograph=False)
+        # A tf.function would order its operations by control inputs, which TensorFlow 1's loops do not survive.
+        given = [fed[name] for name in self.fed]
+        specs = [tf.TensorSpec.from_tensor(tensor) for tensor in given]
+        return tf.compat.v1.wrap_function(imported, specs)(*given)
 
 
 def original(

@@ -99,7 +99,7 @@ class _Trial:
     without: tuple[str, ...]
     differentiator: Differentiator
     measure: Measure
-    measured: Measured
+    measured: Measured | None
     found: tuple[Witness, ...]
 
     @property
@@ -155,11 +155,7 @@ def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str
     for without in FALLBACKS:
         trial = _tried(subject, build, images, theirs, without)
         if trial.wrong is None or _is_random(trial, images):
-            steps = " and ".join(trial.without)
-            return (
-                trial,
-                f"{steps} is left out, as the graph differs from the model with it: {against[0]}" if steps else None,
-            )
+            return trial, _given_up(without, against[0]) if against else None
         against.append(trial.wrong)
     raise ProofFailed(
         f"the proof fails: what gradviz computes is not what TensorFlow computes of this model: {against[0]}",
@@ -170,7 +166,16 @@ def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str
 def _tried(subject: Subject, build: Build, images: Array, theirs: _Theirs, without: tuple[str, ...]) -> _Trial:
     differentiator = build(without, subject.problem)
     measure = Measure(differentiator, subject.problem, subject.dtype)
-    measured = measure(images)
+    try:
+        measured = measure(images)
+    except tf.errors.ResourceExhaustedError:
+        raise
+    except (
+        tf.errors.OpError
+    ) as error:  # as it may on an image: a reason to refuse only if TensorFlow's own run does not
+        said = f"the model fails on drawn images ({described(error)})"
+        failed = theirs.output is not None
+        return _Trial(without, differentiator, measure, None, (Witness("forward", said=said, failed=failed),))
     if theirs.output is None:
         exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
     else:
@@ -178,11 +183,13 @@ def _tried(subject: Subject, build: Build, images: Array, theirs: _Theirs, witho
             witnesses.forward(measured, theirs.output, theirs.halves),
             witnesses.best_class(measured, theirs.output, subject.batched),
         )
-    return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measured)))
+    return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))
 
 
 def _is_random(trial: _Trial, images: Array) -> bool:
     """The same images give other numbers each time: nothing can be held against those."""
+    if trial.measured is None:
+        return False
     again = trial.measure(images).scores
     return witnesses.distance(again, trial.measured.scores) > witnesses.INDEPENDENCE
 
@@ -203,8 +210,9 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
             subject.options.allow_ops,
             subject.options.trust_model,
         )
-        run = part.function(_values(subject, part))
-        return _Theirs(run(*(fed[name] for name in part.fed)).numpy(), part.halves)
+        output = part.run(_values(subject, part), fed)
+        narrow = output.dtype in (tf.bfloat16, tf.float16)  # no numbers that NumPy counts among the floating ones
+        return _Theirs((tf.cast(output, tf.float32) if narrow else output).numpy(), part.halves)
     except NotRun as error:
         return _Theirs(None, why=str(error))
     except (GradvizError, MemoryError):
@@ -237,9 +245,7 @@ def _values(subject: Subject, part: Original) -> Mapping[str, tf.Tensor]:
 # -- what is warned of
 
 
-def _given_up(without: tuple[str, ...], against: Witness) -> str | None:
-    if not without:
-        return None
+def _given_up(without: tuple[str, ...], against: Witness) -> str:
     return f"the step {' and '.join(without)} is left out, as with it the graph is not the model: {against}"
 
 
@@ -261,6 +267,8 @@ def _dependent(beside: Witness, random: bool, alone: bool) -> str | None:
 def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
     if len(images) < 2:
         return Witness("independence", said="the model takes one image at a time")
+    if trial.measured is None:
+        return Witness("independence", said="the model fails on drawn images")
     entry = subject.problem.entry
     others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1) if entry.batch else images[:0]
     return witnesses.independence(trial.measured, trial.measure.scores(np.concatenate([images[:1], others])))
@@ -268,6 +276,8 @@ def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
 
 def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
     entry = subject.problem.entry
+    if trial.measured is None:
+        return Witness("slope", said="the model fails on drawn images")
     if not subject.thorough and not _is_suspect(subject, trial.differentiator.graph):
         return Witness("slope", said="every gradient on the way is TensorFlow's own")
     if subject.guessed:

@@ -75,6 +75,7 @@ class Measure:
         spec = problem.entry.spec(dtype)
         self._forward = tf.function(self._run, autograph=False, input_signature=[spec])
         self._backward = tf.function(self._gradient, autograph=False, input_signature=[spec])
+        self._own = tf.function(self._own_gradient, autograph=False, input_signature=[spec])
 
     def __call__(self, images: Array) -> Measured:
         """As many images as a fixed batch holds; any number where there is none."""
@@ -98,6 +99,17 @@ class Measure:
         found: Array = self._backward(self._laid(images)).numpy()
         return found
 
+    def own_gradient(self, images: Array) -> Array:
+        """The same as TensorFlow has it, as if nothing were marked."""
+        found: Array = self._own(self._laid(images)).numpy()
+        return found
+
+    @property
+    def marks_functions(self) -> bool:
+        """Whether functions of loops and branches hold marks in the place of TensorFlow's gradients."""
+        functions = self._differentiator.graph.functions.values()
+        return any(is_replaced(node) for function in functions for node in function.nodes.values())
+
     def _laid(self, images: Array) -> tf.Tensor:
         return self._problem.entry.to_model(images, self._dtype)
 
@@ -112,6 +124,10 @@ class Measure:
         best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
         seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
         return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
+
+    def _own_gradient(self, images: tf.Tensor) -> tf.Tensor:
+        with unmarked():
+            return self._gradient(images)
 
     def _index(self, scores: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         won, outputs = winners(scores, self._problem.everywhere), positions(output, self._alone, self._problem)
@@ -224,6 +240,8 @@ def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
     if batched and theirs.shape[:1] != (count,):
         said = f"the output is {list(theirs.shape)} for {count} images"
         return Witness("class", said=said, failed=True)
+    if theirs.dtype.kind not in "fiu":
+        return _not_run("class", "the output is a label")
     flat = theirs.reshape(count, -1).astype(np.float64)
     if not np.issubdtype(theirs.dtype, np.floating):
         if flat.shape[1] > 1 or measured.scores.shape[2] == 1:
@@ -238,9 +256,12 @@ def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
     return _judged("class", float(((flat.max(1) - chosen) / size).max()), CLASS)
 
 
-def marks(measured: Measured) -> Witness:
+def marks(measure: Measure, measured: Measured, images: Array) -> Witness:
     """Whether the marked graph has the gradient of the unmarked one as long as no rule acts."""
-    return _judged("marks", float(measured.marks), MARKS)
+    off = float(measured.marks)
+    if measure.marks_functions:  # of these nothing but the whole gradient can be seen
+        off = max(off, distance(measure.gradient(images), measure.own_gradient(images)))
+    return _judged("marks", off, MARKS)
 
 
 def independence(measured: Measured, beside: Array) -> Witness:
@@ -288,8 +309,9 @@ class Slope:
         return _judged("slope", min(good), SLOPE) if good else _not_run("slope", "no two steps agree")
 
     def _move(self, step: float) -> Array:
-        length = np.linalg.norm(self.gradient)
-        move = self.gradient / length * np.sqrt(self.gradient.size) * step * self.span
+        """Along the gradient, so far that the pixels change by `step` in the mean; whole pixels by no more than that."""
+        size = np.abs(self.gradient).max() if self.whole else np.sqrt(np.mean(self.gradient**2))
+        move = self.gradient / size * step * self.span
         if self.whole:  # as far as it can be gone in both directions
             room = np.floor(np.minimum(self.image, 255 - self.image))
             move = np.clip(np.rint(move), -room, room)

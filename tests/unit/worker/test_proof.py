@@ -1,0 +1,416 @@
+"""A model is proved: what is right passes, and a sabotage of each step of the preparation is seen by a witness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import const, node
+from tensorflow.core.framework.types_pb2 import DT_FLOAT
+
+from gradviz_cli.errors import ProofFailed
+from gradviz_cli.process.protocol import ModelOptions, Proof, Witness
+from gradviz_cli.worker import model
+from gradviz_cli.worker.graph.graph import Graph, copied, split
+from gradviz_cli.worker.graph.steps import Step
+from gradviz_cli.worker.model import Model
+from gradviz_cli.worker.proof import original, probes, prove, witnesses
+
+v1 = tf.compat.v1
+SIDE = 8
+IMAGE = tf.TensorSpec([None, SIDE, SIDE, 3], name="image")
+
+
+class Weights:
+    """Variables of reproducible noise."""
+
+    def __init__(self):
+        self.random, self.all = np.random.default_rng(3), []
+
+    def __call__(self, *shape: int, around: float = 0.0) -> tf.Variable:
+        size = 1 / np.sqrt(np.prod(shape[:-1]) or 1)
+        self.all.append(tf.Variable((around + self.random.normal(0, size, shape)).astype(np.float32)))
+        return self.all[-1]
+
+
+def save(folder: Path, build: Callable, spec: tf.TensorSpec = IMAGE) -> str:
+    """`build(weights)` gives the function that is served."""
+    module, held = tf.Module(), Weights()
+    serve = build(held)
+    module.held = held.all
+    function = tf.function(lambda image: {"scores": serve(image)}, autograph=False)
+    tf.saved_model.save(module, str(folder), signatures=function.get_concrete_function(spec))
+    return str(folder)
+
+
+def network(held: Weights, activation: Callable = tf.nn.relu, last: Callable = tf.nn.softmax) -> Callable:
+    """Convolution, batch norm, activation, a strided point, dense."""
+    kernel, point, dense = held(3, 3, 3, 8), held(1, 1, 8, 8), held(8, 5)
+    scale, shift, mean, variance = held(8, around=1), held(8), held(8), held(8, around=2)
+
+    def serve(image: tf.Tensor) -> tf.Tensor:
+        x = tf.nn.conv2d(image, kernel, 1, "SAME")
+        x = tf.nn.batch_normalization(x, mean, variance, shift, scale, 1e-3)
+        x = tf.nn.conv2d(activation(x), point, 2, "SAME")
+        return last(tf.reduce_mean(x, [1, 2]) @ dense * 4)
+
+    return serve
+
+
+def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Model:
+    options = {"preprocess": "unit", **options}
+    return Model(ModelOptions(path, **options), modes, verified=True, proving=True)
+
+
+def witness(found: Model, name: str) -> Witness:
+    (one,) = [one for one in found.facts.proof.witnesses if one.name == name]
+    return one
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> str:
+    return save(tmp_path_factory.mktemp("proof") / "plain", network)
+
+
+def test_a_right_model_is_proved(plain):
+    found = proved(plain)
+    proof = found.facts.proof
+    assert (proof.without, proof.alone, proof.warnings) == ((), False, ()) and found.facts.warnings == ()
+    assert 0 <= witness(found, "forward").value < 1e-5 and witness(found, "class").value == 0
+    assert witness(found, "independence").value < 1e-5
+    assert not any(one.failed for one in proof.witnesses)
+    assert witness(found, "slope").said == "every gradient on the way is TensorFlow's own"
+
+
+def test_what_was_proved_before_is_not_proved_again(plain, monkeypatch):
+    before = Proof((Witness("forward", 0.0, 1e-4),), without=("batch_norm",), alone=True, warnings=("mind that",))
+    monkeypatch.setattr(model, "prove", lambda *_: pytest.fail("proved again"))
+    found = Model(ModelOptions(plain, preprocess="unit"), proving=True, proof=before)
+    assert found.facts.proof == before and found.facts.warnings == ("mind that",)
+    assert found._differentiator._problem.entry.batch == 1, "one by one"
+
+
+def test_without_a_proof_nothing_is_said_of_one(plain):
+    assert Model(ModelOptions(plain, preprocess="unit")).facts.proof is None
+
+
+# -- a sabotage of each step
+
+
+def damaged(step: str, damage: Callable[[Graph], Graph], monkeypatch) -> None:
+    """Let a step leave a graph that is wrong."""
+    for name in ("READING_STEPS", "ASKING_STEPS", "LOADING_STEPS", "BUILDING_STEPS"):
+        steps = [
+            Step(one.name, lambda graph, asked, one=one: damage(one.function(graph, asked)), one.why)
+            if one.name == step
+            else one
+            for one in getattr(model, name)
+        ]
+        monkeypatch.setattr(model, name, tuple(steps))
+
+
+def rewrite(change: Callable) -> Callable[[Graph], Graph]:
+    """Nodes and function nodes changed one by one: `change(node)` gives another one, or None."""
+
+    def changed(nodes):
+        return {name: change(one) or one for name, one in nodes.items()}
+
+    def damage(graph: Graph) -> Graph:
+        functions = {name: replace(one, nodes=changed(one.nodes)) for name, one in graph.functions.items()}
+        return replace(graph, nodes=changed(graph.nodes), functions=functions)
+
+    return damage
+
+
+def scaled_values(graph: Graph) -> Graph:
+    return replace(graph, values={name: value * 1.01 for name, value in graph.values.items()})
+
+
+def negated(graph: Graph) -> Graph:
+    minus = node("minus", "Neg", graph.score, T=tf.float32)
+    return replace(graph, nodes={**graph.nodes, "minus": minus}, outputs=("minus:0", *graph.outputs[1:]))
+
+
+def half_kernels(one):
+    """Constants that were widened lose a tenth."""
+    if one.op != "Const" or one.attr["dtype"].type != DT_FLOAT or not one.attr["value"].tensor.tensor_shape.dim:
+        return None
+    return const(one.name, 0.9 * tf.make_ndarray(one.attr["value"].tensor))
+
+
+@pytest.mark.parametrize("step", ["batch_norm", "constants"])
+def test_a_step_that_only_makes_it_faster_is_left_out(step, plain, monkeypatch):
+    damaged(step, scaled_values, monkeypatch)
+    found = proved(plain)
+    assert found.facts.proof.without == (step,)
+    (said,) = found.facts.warnings
+    assert said.startswith(f"the step {step} is left out") and "forward" in said
+    monkeypatch.undo()
+    images = probes.scenes(found._differentiator._problem.entry, "unit", 2, 1)
+    right = Model(ModelOptions(plain, preprocess="unit"), ("backprop",)).explain(images, [1], ["backprop"])
+    got = found.explain(images, [1], ["backprop"])
+    np.testing.assert_allclose(got.gradients[0], right.gradients[0], rtol=1e-4, atol=1e-7)
+
+
+def test_both_are_left_out_where_both_are_wrong(plain, monkeypatch):
+    damaged("batch_norm", scaled_values, monkeypatch)
+    damaged("constants", scaled_values, monkeypatch)
+    assert proved(plain).facts.proof.without == ("batch_norm", "constants")
+
+
+@pytest.mark.parametrize("step", ["values", "strided_points", "mark", "start"])
+def test_numbers_that_a_step_gets_wrong_are_refused(step, plain, monkeypatch):
+    damaged(step, scaled_values, monkeypatch)
+    with pytest.raises(ProofFailed, match="the proof fails: .* forward .*at most 1e-04.*--proof never"):
+        proved(plain)
+
+
+def test_a_score_that_is_not_the_outputs_is_refused(plain, monkeypatch):
+    damaged("logits", negated, monkeypatch)
+    with pytest.raises(ProofFailed, match="class"):
+        proved(plain)
+
+
+def test_constants_widened_wrongly_are_refused(tmp_path, monkeypatch):
+    def halved(held: Weights) -> Callable:
+        kernel, dense = (tf.constant(held(*shape).numpy(), tf.float16) for shape in ((3, 3, 3, 8), (8, 5)))
+
+        def serve(image: tf.Tensor) -> tf.Tensor:
+            x = tf.nn.relu(tf.nn.conv2d(tf.cast(image, tf.float16), kernel, 1, "SAME"))
+            return tf.cast(tf.reduce_mean(x, [1, 2]) @ dense, tf.float32)
+
+        return serve
+
+    path = save(tmp_path / "half", halved)
+    found = proved(path)
+    assert witness(found, "forward").limit == witnesses.FORWARD_OF_HALVES and not found.facts.warnings
+    damaged("float32", rewrite(half_kernels), monkeypatch)
+    with pytest.raises(ProofFailed, match="forward"):
+        proved(path)
+
+
+def loop(held: Weights) -> Callable:
+    kernel, dense = held(3, 3, 3, 3), held(3, 5)
+
+    def serve(image: tf.Tensor) -> tf.Tensor:
+        def body(i, x):
+            return i + 1, tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + 0.1)
+
+        return tf.reduce_mean(tf.while_loop(lambda i, x: i < 3, body, [0, image])[1], [1, 2]) @ dense
+
+    return serve
+
+
+def test_a_loop_that_was_rewritten_wrongly_is_refused(tmp_path, monkeypatch):
+    """As TensorFlow 1 writes it, so that `functionalize` has something to do."""
+    folder = tmp_path / "loop"
+    v1.disable_control_flow_v2()
+    try:
+        path = save(folder, loop)
+    finally:
+        v1.enable_control_flow_v2()
+
+    def longer(one):
+        if one.op != "Const" or one.attr["dtype"].type != tf.int32.as_datatype_enum:
+            return None
+        value = tf.make_ndarray(one.attr["value"].tensor)
+        return const(one.name, 2, np.int32) if value.shape == () and value == 3 else None
+
+    assert witness(proved(path), "forward").value < 1e-5
+    damaged("functionalize", rewrite(longer), monkeypatch)
+    with pytest.raises(ProofFailed, match="forward"):
+        proved(path)
+
+
+def test_a_mark_of_another_function_is_refused(tmp_path, monkeypatch):
+    """An activation that is open up to 0.3 is marked as one that is open up to 0.1."""
+    path = save(tmp_path / "capped", lambda held: network(held, lambda x: tf.minimum(tf.nn.relu(x), 0.3)))
+    assert witness(proved(path), "marks").value == 0
+
+    def narrower(one):
+        if "_gradviz" not in one.attr:
+            return None
+        copy = copied(one)
+        copy.attr["_gradviz"].s = one.attr["_gradviz"].s.replace(b'"high": 0.30000001192092896', b'"high": 0.1')
+        assert copy.attr["_gradviz"].s != one.attr["_gradviz"].s
+        return copy
+
+    damaged("mark", rewrite(narrower), monkeypatch)
+    with pytest.raises(ProofFailed, match="marks"):
+        proved(path)
+
+
+def test_a_mark_inside_a_loop_is_seen_too(tmp_path, monkeypatch):
+    def capped(held: Weights) -> Callable:
+        kernel, dense = held(3, 3, 3, 3), held(3, 5)
+
+        def serve(image: tf.Tensor) -> tf.Tensor:
+            def body(i, x):
+                return i + 1, tf.minimum(tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "SAME") + 0.1), 0.5)
+
+            return tf.reduce_mean(tf.while_loop(lambda i, x: i < 2, body, [0, image])[1], [1, 2]) @ dense
+
+        return serve
+
+    path = save(tmp_path / "loop", capped)
+    assert witness(proved(path), "marks").value == 0
+
+    def narrower(one):
+        if "_gradviz" not in one.attr:
+            return None
+        copy = copied(one)
+        copy.attr["_gradviz"].s = one.attr["_gradviz"].s.replace(b'"high": 0.5', b'"high": 0.1')
+        return copy
+
+    damaged("mark", rewrite(narrower), monkeypatch)
+    with pytest.raises(ProofFailed, match="marks"):
+        proved(path)
+
+
+WHOLE = tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="image")
+
+
+def test_an_image_that_is_taken_the_other_way_round_is_warned_of(tmp_path, monkeypatch):
+    """Of whole pixels: the gradient starts at a mirrored copy."""
+
+    def whole(held: Weights) -> Callable:
+        serve = network(held)
+        return lambda image: serve(tf.cast(image, tf.float32) / 255)
+
+    path = save(tmp_path / "whole", whole, WHOLE)
+    assert witness(proved(path, preprocess="auto"), "slope").value < witnesses.SLOPE
+
+    def mirrored(graph: Graph) -> Graph:
+        image = graph.wrt
+        axis = const("axis", [2], np.int32)
+        nodes = {
+            "axis": axis,
+            "there": node("there", "ReverseV2", image, "axis:0", T=tf.float32, Tidx=tf.int32),
+            "back": node("back", "ReverseV2", "there:0", "axis:0", T=tf.float32, Tidx=tf.int32),
+        }
+        moved = {}
+        for name, one in graph.nodes.items():
+            moved[name] = copied(one, inputs=["back:0" if text == image else text for text in one.input])
+        return replace(graph, nodes={**moved, **nodes}, outputs=(*graph.outputs[:2], "there:0"))
+
+    damaged("start", mirrored, monkeypatch)
+    found = proved(path, preprocess="auto")
+    assert witness(found, "slope").failed
+    assert any("the gradient is not the slope of the score" in said for said in found.facts.warnings)
+
+
+# -- what depends on more than the image
+
+
+def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
+    def mixing(held: Weights) -> Callable:
+        serve = network(held)
+        return lambda image: serve(image - tf.reduce_mean(image, 0, keepdims=True) * 0.5)
+
+    found = proved(save(tmp_path / "mixed", mixing))
+    (said,) = found.facts.warnings
+    assert found.facts.proof.alone and "images are run one by one" in said
+    images = probes.scenes(found._differentiator._problem.entry, "unit", 3, 1)
+    together = found.explain(images, [0], ["backprop"]).gradients[0][0]
+    alone = [found.explain(images[i : i + 1], [0], ["backprop"]).gradients[0][0, 0] for i in range(3)]
+    np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_a_model_that_draws_lots_is_warned_of(tmp_path):
+    def dropping(held: Weights) -> Callable:
+        return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
+
+    found = proved(save(tmp_path / "random", dropping))
+    (said,) = found.facts.warnings
+    assert "the model is random" in said and not found.facts.proof.alone
+
+
+# -- what cannot be asked
+
+
+def test_what_TensorFlow_cannot_be_asked_is_said(plain):
+    found = proved(plain, output="scores", input="image")
+    assert witness(found, "forward").value is not None
+    inside = proved(plain, output="Conv2D:0[..., 1]")
+    assert "TensorFlow cannot be asked" in witness(inside, "forward").said
+
+
+def test_a_second_copy_of_many_weights_is_not_made(plain, monkeypatch):
+    monkeypatch.setattr(prove, "MAX_WEIGHTS", 100)
+    assert "a second copy is not made" in witness(proved(plain), "forward").said
+
+
+def test_an_operation_that_may_not_run_is_not_run_for_the_proof(tmp_path):
+    """It stands where a flat graph leaves it out: something that is only waited for."""
+
+    def writing(held: Weights) -> Callable:
+        serve = network(held)
+
+        def waiting(image: tf.Tensor) -> tf.Tensor:
+            with tf.control_dependencies([tf.io.write_file(str(tmp_path / "written"), "x")]):
+                return serve(tf.identity(image))
+
+        return waiting
+
+    found = proved(save(tmp_path / "writes", writing))
+    assert "WriteFile" in witness(found, "forward").said
+    assert not (tmp_path / "written").exists()
+
+
+def test_a_model_that_fails_on_drawn_images_is_not_refused(tmp_path):
+    def dark_only(held: Weights) -> Callable:
+        serve = network(held)
+
+        def choosy(image: tf.Tensor) -> tf.Tensor:
+            bright = tf.cast(tf.reduce_max(image) > 0.5, tf.int32)
+            return serve(image) + tf.stop_gradient(tf.gather(tf.zeros([1]), bright + bright))
+
+        return choosy
+
+    found = proved(save(tmp_path / "fails", dark_only))
+    assert "fails on drawn images" in witness(found, "forward").said and not witness(found, "forward").failed
+
+
+# -- the distances themselves
+
+
+def test_distance():
+    one = np.array([3.0, 4.0])
+    assert witnesses.distance(one, one) == 0
+    assert witnesses.distance(np.array([3.0, 4.5]), one) == pytest.approx(0.1)
+    assert witnesses.distance(one, one[None]) == np.inf
+    assert witnesses.distance(np.array([np.nan, 1]), np.array([np.nan, 1])) == 0
+    assert not witnesses.distance(np.array([np.nan, 1]), np.array([0.0, 1])) < 1
+
+
+def test_probabilities_that_are_nearly_equal_are_compared_by_their_logarithms():
+    """Untrained: a thousandth of difference in logits is 1e-6 of a probability, and would pass."""
+    logits = np.random.default_rng(0).normal(0, 1e-3, (2, 1000))
+    p, q = (np.exp(z) / np.exp(z).sum(-1, keepdims=True) for z in (logits, 0.5 * logits))
+    assert witnesses.distance(p, q) < 1e-3
+    measured = witnesses.Measured(p, np.zeros(2, int), p[:, None], np.zeros(()))
+    assert witnesses.forward(measured, q, False).failed
+
+
+def test_probes_keep_away_from_the_ends_of_the_range(plain):
+    entry = proved(plain)._differentiator._problem.entry
+    for name, (low, high) in probes.RANGES.items():
+        drawn = probes.scenes(entry, name, 2, 5)
+        assert drawn.shape == (2, SIDE, SIDE, 3) and low < drawn.min() < drawn.max() < high
+    np.testing.assert_array_equal(probes.scenes(entry, "unit", 2, 5), probes.scenes(entry, "unit", 2, 5))
+    whole = probes.scenes(replace(entry, whole=True), "raw", 1, 5)
+    np.testing.assert_array_equal(whole, np.rint(whole))
+
+
+def test_an_output_inside_the_graph_is_no_output_of_TensorFlows(plain):
+    meta = model.open_folder(ModelOptions(plain)).meta
+    with pytest.raises(original.NotRun, match="lies inside the graph"):
+        original.original(meta, "nowhere:0", {})
+    (name,) = meta.signature_def["serving_default"].outputs
+    tensor = meta.signature_def["serving_default"].outputs[name].name
+    part = original.original(meta, tensor, {})
+    assert split(part.output)[0] in {one.name for one in part.graph_def.node}
