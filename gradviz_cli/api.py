@@ -85,7 +85,7 @@ class LoadedModel:
         chosen, self._labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
         self._batch_size: int | None = read_option("batch_size", batch_size)  # None: to suit the model
         timeout = read_option("timeout", timeout)
-        prove = read_option("proof", proof) != "never"
+        prove = read_option("proof", proof)
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
         self._closed = False

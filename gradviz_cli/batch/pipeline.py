@@ -137,7 +137,7 @@ def pipeline(
         timeout=plan.timeout,
         require_sandbox=plan.require_sandbox,
         verify=plan.verify,
-        prove=plan.proof != "never",
+        prove=plan.proof,
     )
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)

@@ -24,7 +24,7 @@ from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
 from gradviz_cli.plan.targets import Target, parse_targets
-from gradviz_cli.process.protocol import LAYOUTS, ModelOptions
+from gradviz_cli.process.protocol import LAYOUTS, PROOFS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 # Choices that stand in no table of their own.
@@ -36,7 +36,6 @@ ACTIVATIONS = ("relu", "all")
 PRECISIONS = ("float32", "bfloat16")
 SCALES = ("each", "shared")
 SIZES = ("image", "input")
-PROOFS = ("auto", "always", "never")
 
 # Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
 OF_MODEL: dict[str, values.Read] = {

@@ -43,7 +43,7 @@ def command(
         options.pop("proof", None)
     chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
-        told, problem = _ask(chosen, image, labels, proof != "never")
+        told, problem = _ask(chosen, image, labels, proof)
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
@@ -51,7 +51,7 @@ def command(
     return problem
 
 
-def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: bool) -> tuple[dict[str, Any], int]:
+def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: str) -> tuple[dict[str, Any], int]:
     with Explainer(options, (PLAIN,), labels=labels, prove=prove) as model:
         found = model.inspect()
         told = {**asdict(found), "fingerprint": fingerprint.of_model(Path(options.path))}
@@ -107,6 +107,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
     gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
     lines.append(f"patched     {', '.join(counts) or 'nothing: there is no ReLU'}{gates}")
+    lines += [f"  {line}" for line in _found(told["found"], verbose)]
     lines.append(f"gradient    {_gradient(told)}")
     lines.append(f"refused ops {', '.join(one['op'] for one in told['refused_ops']) or 'none'}")
     lines.append(f"proof       {_proof(told['proof'])}")
@@ -128,6 +129,22 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         )
     lines.append(f"fingerprint {told['fingerprint']}")
     return lines
+
+
+def _found(found: list[dict[str, Any]], verbose: bool) -> list[str]:
+    """Each activation, or without -v one of each kind: where it is, and the values by which it was recognised."""
+    kinds = {(one["type"], tuple(one["values"]), one["patched"]): one for one in reversed(found)}
+    return [_activation(one) for one in (found if verbose else reversed(kinds.values()))]
+
+
+def _activation(one: dict[str, Any]) -> str:
+    place = f"{one['entry']} -> {one['exit']}" + (f" in {one['function']}" if one["function"] else "")
+    said = f"f({_numbers(one['at'])}) = {_numbers(one['values'])}" if one["values"] else "of values that are not known"
+    return f"{one['type']}{'' if one['patched'] else ' (plain gradient)'}: {said}, {place}"
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _proof(proof: dict[str, Any] | None) -> str:

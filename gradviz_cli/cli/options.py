@@ -14,6 +14,7 @@ from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.cli.types import Feed, NamedPath, Position, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
+from gradviz_cli.process.protocol import PROOFS
 
 
 class Command(click.Command):
@@ -104,7 +105,7 @@ def model_options(function: Callable) -> Callable:
             click.option("--trust-model", is_flag=True, help="Let every op run."),
             click.option(
                 "--proof",
-                type=click.Choice(planning.PROOFS),
+                type=click.Choice(PROOFS),
                 default="auto",
                 show_default=True,
                 help="Prove on drawn images that the numbers are the model's; auto: before the first picture.",

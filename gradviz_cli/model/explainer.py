@@ -71,7 +71,7 @@ class Explainer:
         timeout: float | None = TIMEOUT,
         require_sandbox: bool = False,
         verify: bool = False,
-        prove: bool = False,
+        prove: str = "never",
     ):
         self._labels, self._fit = labels, fit
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)

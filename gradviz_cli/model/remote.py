@@ -64,8 +64,8 @@ class RemoteModel:
         Seconds for one request of `explain`; loading is given five times as long and more. None: no end.
     verify : bool
         Let the worker verify the graph after each step of the compiler, to find out which one is at fault.
-    prove : bool
-        Let it prove the model before the first image, unless `load` is told what was found before.
+    prove : str
+        One of PROOFS: let it prove the model before the first image, unless `load` is told what was found before.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class RemoteModel:
         require_sandbox: bool = False,
         targets: int = 1,
         verify: bool = False,
-        prove: bool = False,
+        prove: str = "never",
     ):
         self._load = Load(options, tuple(modes), targets, require_sandbox, verify, prove)
         self._timeout = timeout

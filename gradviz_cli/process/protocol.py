@@ -68,6 +68,9 @@ class ModelOptions:
 
 # -- the proof of a model
 
+# Whether a model is proved: unless it was before; each time, and by witnesses that mostly have nothing to say; not at all.
+PROOFS = ("auto", "always", "never")
+
 
 @dataclass(frozen=True)
 class Witness:
@@ -124,8 +127,8 @@ class Proof:
 class Load:
     """Load a model and build its gradients for these modes and so many targets at once.
 
-    With `verify`, the graph is verified after each step. With `prove`, the model is proved first, unless it was before:
-    `proof` is what was found then.
+    With `verify`, the graph is verified after each step. `prove` is one of PROOFS; `proof` what was found when the model
+    was proved before, if it was.
     """
 
     options: ModelOptions
@@ -133,17 +136,17 @@ class Load:
     targets: int = 1
     require_sandbox: bool = False
     verify: bool = False
-    prove: bool = False
+    prove: str = "never"
     proof: Proof | None = None
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Say what a model offers and what would be patched; with `prove`, whether it holds."""
+    """Say what a model offers and what would be patched, and unless `prove` is `never` whether it holds."""
 
     options: ModelOptions
     require_sandbox: bool = False
-    prove: bool = False
+    prove: str = "never"
 
 
 @dataclass(frozen=True)
@@ -266,6 +269,20 @@ class Count:
 
 
 @dataclass(frozen=True)
+class FoundActivation:
+    """One activation: its type, the tensors before and behind it, the function of a loop or branch that it stands in (or
+    none), whether it obeys the rule, and its values at `at`, by which it was recognised."""
+
+    type: str
+    entry: str
+    exit: str
+    function: str | None
+    patched: bool
+    at: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class GradientFacts:
     """Whether a gradient reaches the image (None: not tried), and the op that stops it."""
 
@@ -300,6 +317,7 @@ class Inspection:
     chosen: Chosen | None = None
     activations: dict[str, Count] = field(default_factory=dict)
     gates_left: int = 0
+    found: tuple[FoundActivation, ...] = ()
     gradient: GradientFacts = GradientFacts()
     cam_layers: tuple[CamLayer, ...] = ()
     refused_ops: tuple[RefusedOp, ...] = ()

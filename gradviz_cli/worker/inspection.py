@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
@@ -11,6 +13,7 @@ from gradviz_cli.errors import GradvizError, ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import (
     Chosen,
     Count,
+    FoundActivation,
     GradientFacts,
     Inspection,
     ModelOptions,
@@ -21,15 +24,17 @@ from gradviz_cli.process.protocol import (
 from gradviz_cli.rules import PLAIN
 from gradviz_cli.worker import model
 from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.activations import Activation, Found
 from gradviz_cli.worker.analysis.cam import cam_layers
+from gradviz_cli.worker.analysis.regions import SHOWN
 from gradviz_cli.worker.graph.steps import doing
 from gradviz_cli.worker.model import Asked
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.run.parallel import Calls
 
 
-def inspect(options: ModelOptions, proving: bool = False) -> Inspection:
-    """The contract's `inspect --json`, but for the fingerprint; with `proving` whether the model holds.
+def inspect(options: ModelOptions, prove: str = "never") -> Inspection:
+    """The contract's `inspect --json`, but for the fingerprint; unless `prove` is `never` whether the model holds.
 
     Raises
     ------
@@ -46,7 +51,7 @@ def inspect(options: ModelOptions, proving: bool = False) -> Inspection:
     try:
         asked = model.ask(opened, options)
         told = _narrowed(told, asked)
-        return _differentiated(told, asked, proving)
+        return _differentiated(told, asked, prove)
     except _Cut as cut:
         gradient = GradientFacts(False, cut.error.cut_at)
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
@@ -88,12 +93,34 @@ def _narrowed(told: Inspection, asked: Asked) -> Inspection:
             question.bypassed,
         ),
         refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()),
-        activations={name: Count(*counts) for name, counts in sorted(found.counts.items())},
-        gates_left=found.gates,
+        **_activations(found),
     )
 
 
-def _differentiated(told: Inspection, asked: Asked, proving: bool) -> Inspection:
+def _activations(found: Found) -> dict[str, Any]:
+    """What was found between image and score: counted, and one by one."""
+    inside = [(name, one) for name, several in sorted(found.inside.items()) for one in several]
+    places: list[tuple[str | None, Activation]] = [*((None, one) for one in found.top), *inside]
+    listed = (
+        FoundActivation(
+            one.name,
+            one.entry,
+            one.exit,
+            function,
+            found.obeys(one),
+            tuple(map(float, SHOWN)) if one.values else (),
+            tuple(value if math.isfinite(value) else math.copysign(1e30, value) for value in one.values),
+        )
+        for function, one in places
+    )
+    return {
+        "activations": {name: Count(*counts) for name, counts in sorted(found.counts.items())},
+        "gates_left": found.gates,
+        "found": tuple(listed),
+    }
+
+
+def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
     """What only building the gradient tells."""
     options, graph, question = asked.options, asked.graph, asked.question
     if told.refused_ops and not options.trust_model:
@@ -107,9 +134,11 @@ def _differentiated(told: Inspection, asked: Asked, proving: bool) -> Inspection
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
-        differentiator, proof = (
-            model.build_proved(prepared, (PLAIN,)) if proving else (model.build(prepared, (PLAIN,)), None)
-        )
+        proof = None
+        if prove == "never":
+            differentiator = model.build(prepared, (PLAIN,))
+        else:
+            differentiator, proof = model.build_proved(prepared, (PLAIN,), thorough=prove == "always")
         facts = model.facts(prepared, differentiator.classes, proof)
     except ProofFailed as error:
         return replace(told, gradient=GradientFacts(True), problem=str(error))
@@ -124,4 +153,5 @@ def _differentiated(told: Inspection, asked: Asked, proving: bool) -> Inspection
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
+    told = replace(told, **_activations(prepared.found))  # with the weights more is known of them
     return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings, proof=proof)

@@ -34,7 +34,7 @@ from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.start import start
-from gradviz_cli.worker.proof.prove import Subject, prove, proved
+from gradviz_cli.worker.proof.prove import Subject, proof_of, proved
 from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
 from gradviz_cli.worker.read.savedmodel import Saved
@@ -226,9 +226,9 @@ def build(
 
 
 def build_proved(
-    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None
+    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None, thorough: bool = False
 ) -> tuple[Differentiator, Proof]:
-    """The same, and what was found when the model was proved now.
+    """The same, and what was found when the model was proved now; `thorough` asks witnesses that mostly say nothing too.
 
     Raises
     ------
@@ -245,9 +245,10 @@ def build_proved(
         prepared.read,
         prepared.preprocess,
         prepared.guessed,
+        thorough,
     )
     with doing("proving the model"):
-        differentiator, proof = prove(
+        differentiator, proof = proof_of(
             subject, lambda without, problem: _differentiator(prepared, without, problem, check)
         )
     with doing("building the gradient"):
@@ -320,8 +321,8 @@ class Model:
         What its gradients are built for ahead of the first image: the modes, and so many targets at once.
     verified : bool
         The graph is verified after each step.
-    proving : bool
-        The model is proved first, unless it was before: then `proof` is what was found.
+    prove : str
+        One of PROOFS: the model is proved first, unless it was before; then `proof` is what was found.
     """
 
     def __init__(
@@ -330,14 +331,14 @@ class Model:
         modes: Sequence[str] = (DEFAULT_MODE,),
         targets: int = 1,
         verified: bool = False,
-        proving: bool = False,
+        prove: str = "never",
         proof: Proof | None = None,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = prepare(options, check)
-        if proving and proof is None:
-            self._differentiator, proof = build_proved(prepared, modes, targets, check)
+        if prove != "never" and proof is None:
+            self._differentiator, proof = build_proved(prepared, modes, targets, check, prove == "always")
         else:
             self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
         self._path, self._found = options.path, prepared.found

@@ -40,6 +40,8 @@ class Activation:
         `Relu` or `Relu6` where it is that one operation, else empty.
     caps : array or None
         The caps of a ReLU that has one for each channel.
+    values : tuple of float
+        What it is at `regions.SHOWN`; empty where that is not known.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Activation:
     form: Form
     op: str = ""
     caps: np.ndarray | None = field(default=None, compare=False)
+    values: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def is_relu(self) -> bool:
@@ -141,7 +144,7 @@ def _activation(nodes: Mapping[str, NodeDef], region: Region) -> Activation:
         name = last.removesuffix("V2")
     elif name == "LeakyRelu" and (region.learnt or "Relu" in ops):
         name = "PRelu"
-    return Activation(name, region.entry, region.exit, region.form, last if alone else "", region.caps)
+    return Activation(name, region.entry, region.exit, region.form, last if alone else "", region.caps, region.values)
 
 
 # -- which nodes carry values of the image ------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ MAX_DEPTH = 60
 # So many channels are tabulated in full; the others of a ReLU are looked at on a few points.
 MAX_CHANNELS = 16
 FEW = np.array([-300.0, -3.0, -0.5, -1e-3, 0.0, 1e-3, 0.5, 3.0, 300.0])
+# Where a region's values are shown.
+SHOWN = np.array([-3.0, -1.0, 0.0, 1.0, 3.0, 7.0])
 # With a corner, or the step of a comparison: what makes a join of two ways more than arithmetic.
 CORNERED = frozenset(
     {
@@ -81,7 +83,8 @@ class Region:
 
     `role` is empty for an activation; else why it is none: `guard` (keeps a statistic in range), `pixels` (cleans the
     image), `gate` (a smooth factor), `composite` (corners without a name). `caps` are those of a capped ReLU that has one
-    for each channel, shaped to broadcast. `learnt`: it has a parameter that is a weight.
+    for each channel, shaped to broadcast. `learnt`: it has a parameter that is a weight. `values`: what its first channel
+    is at SHOWN.
     """
 
     form: Form
@@ -91,6 +94,7 @@ class Region:
     role: str = ""
     caps: Array | None = field(default=None, compare=False)
     learnt: bool = False
+    values: tuple[float, ...] = field(default=(), compare=False)
 
 
 def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Iterable[str] = ()) -> list[Region]:
@@ -182,10 +186,21 @@ class _Search:
                 continue
             taken |= region.nodes
             if role != "spent":
-                chosen.append(
-                    self._trimmed(replace(region, role=role, caps=self._caps(region), learnt=self._is_learnt(region)))
-                )
+                known = replace(region, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
+                chosen.append(self._trimmed(replace(known, values=self._values(region))))
         return chosen[::-1]
+
+    def _values(self, region: Region) -> tuple[float, ...]:
+        """What tells a person that it is what it is said to be; nothing where an operand is not known."""
+        if region.nodes & self.opaque:
+            return ()
+        rows = self._rows(region.nodes)
+        try:
+            whole = np.broadcast_shapes(*[value.shape for value in self._constants(rows)])
+            column = self._table(region.entry, rows, whole, np.zeros(1, int), SHOWN)[:, 0]
+        except (ValueError, TypeError):
+            return ()
+        return tuple(map(float, column))
 
     def _is_learnt(self, region: Region) -> bool:
         return any(text in self.known.learnt for tensor in region.nodes for text in self.sources[tensor])

@@ -108,7 +108,7 @@ class _Trial:
         return next((one for one in self.found if one.failed), None)
 
 
-def prove(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
+def proof_of(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
     """What a model is differentiated with from now on, and what was found.
 
     Raises

@@ -63,7 +63,7 @@ def network(held: Weights, activation: Callable = tf.nn.relu, last: Callable = t
 
 def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Model:
     options = {"preprocess": "unit", **options}
-    return Model(ModelOptions(path, **options), modes, verified=True, proving=True)
+    return Model(ModelOptions(path, **options), modes, verified=True, prove="auto")
 
 
 def witness(found: Model, name: str) -> Witness:
@@ -88,8 +88,8 @@ def test_a_right_model_is_proved(plain):
 
 def test_what_was_proved_before_is_not_proved_again(plain, monkeypatch):
     before = Proof((Witness("forward", 0.0, 1e-4),), without=("batch_norm",), alone=True, warnings=("mind that",))
-    monkeypatch.setattr(model, "prove", lambda *_: pytest.fail("proved again"))
-    found = Model(ModelOptions(plain, preprocess="unit"), proving=True, proof=before)
+    monkeypatch.setattr(model, "proof_of", lambda *_: pytest.fail("proved again"))
+    found = Model(ModelOptions(plain, preprocess="unit"), prove="auto", proof=before)
     assert found.facts.proof == before and found.facts.warnings == ("mind that",)
     assert found._differentiator._problem.entry.batch == 1, "one by one"
 
