@@ -54,6 +54,7 @@ class Pool:
         words = [os.fspath(argument) for argument in arguments]
         with self.serving(), pytest.MonkeyPatch.context() as patch:
             patch.chdir(cwd)
+            patch.setenv("GRADVIZ_EXPLAIN_PROOF", "never")  # what it takes is asked elsewhere
             for name, value in (env or {}).items():
                 patch.setenv(name, value)
             with redirect_stdout(stdout), redirect_stderr(stderr):

@@ -65,7 +65,7 @@ class FakeExplainer:
         (),
     )
 
-    def load(self) -> Loaded:
+    def load(self, proof=None) -> Loaded:
         self.loads += 1
         self.threads.add(threading.current_thread().name)
         if self.unloadable:

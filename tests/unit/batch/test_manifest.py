@@ -31,6 +31,17 @@ def test_a_line_for_each_result_with_what_holds_for_all(tmp_path: Path) -> None:
     assert list(lines(tmp_path)[0])[-1] == "trust_model"
 
 
+def test_a_note_stands_in_the_next_line_alone(tmp_path: Path) -> None:
+    kept = Manifest(tmp_path, {"trust_model": True})
+    kept.note({"proof": {"key": "k"}})
+    kept.add()
+    kept.add(Result("a", "written"), Result("b", "written"))
+    kept.add(Result("c", "written"))
+    kept.close()
+    assert [line.get("proof") for line in lines(tmp_path)] == [{"key": "k"}, None, None]
+    assert [line["image"] for line in manifest.read(tmp_path, holding='"key": "k"')] == ["a"]
+
+
 def test_it_is_appended_to(tmp_path: Path) -> None:
     for name in "ab":
         kept = Manifest(tmp_path)

@@ -79,6 +79,7 @@ def digests(plan: Plan) -> list[str]:
         ("--colormap magma --scale shared --size input --fit pad --precision bfloat16", {
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
+        ("--proof always", {"proof": "always"}),
         ("-o elsewhere", {"out": "elsewhere"}),
     ],
     ids=str,

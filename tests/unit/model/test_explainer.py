@@ -34,7 +34,7 @@ class Worker:
         self.seen: list[np.ndarray] = []
         self.closed = False
 
-    def load(self) -> Loaded:
+    def load(self, proof=None) -> Loaded:
         return Loaded(self.known, 1.0, 2.0, self.sandbox)
 
     def explain(self, images, request):

@@ -69,7 +69,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"max_file_size":100000000,"max_pixels":50000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
         '"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model","precision":"float32",'
         '"preprocess":"auto","score":"logit","signature":null,"tag":null,"trust_model":false},"out":"out",'
-        '"require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
+        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
     )
 
 
