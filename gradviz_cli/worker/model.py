@@ -34,6 +34,7 @@ from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.start import start
+from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.prove import Subject, proof_of, proved
 from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
@@ -64,6 +65,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
+    Step("whole_vectors", whole_vectors, "what is left over of vectors is rounded otherwise: an image beside others too"),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *BUILDING_STEPS)
 

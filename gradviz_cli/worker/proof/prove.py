@@ -165,7 +165,10 @@ def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str
 
 def _tried(subject: Subject, build: Build, images: Array, theirs: _Theirs, without: tuple[str, ...]) -> _Trial:
     differentiator = build(without, subject.problem)
-    measure = Measure(differentiator, subject.problem, subject.dtype)
+    # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
+    whole = subject.problem.entry.whole and not subject.dtype.is_floating
+    problem = replace(subject.problem, entry=replace(subject.problem.entry, whole=whole))
+    measure = Measure(differentiator, problem, subject.dtype)
     try:
         measured = measure(images)
     except tf.errors.ResourceExhaustedError:
@@ -288,7 +291,7 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
     if gradient.shape != images.shape or not np.isfinite(gradient).all() or not gradient.any():
         return Witness("slope", said=f"the gradient is {list(gradient.shape[1:])}, zero or not finite")
     low, high = RANGES[subject.preprocess]
-    return Slope(images, gradient, int(trial.measured.index[0]), high - low, entry.whole).judged(trial.measure)
+    return Slope(images, gradient, int(trial.measured.index[0]), high - low, trial.measure.whole).judged(trial.measure)
 
 
 def _is_suspect(subject: Subject, graph: Graph) -> bool:

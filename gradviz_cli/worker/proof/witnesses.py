@@ -105,6 +105,11 @@ class Measure:
         return found
 
     @property
+    def whole(self) -> bool:
+        """Only whole pixels can be fed."""
+        return self._problem.entry.whole
+
+    @property
     def marks_functions(self) -> bool:
         """Whether functions of loops and branches hold marks in the place of TensorFlow's gradients."""
         functions = self._differentiator.graph.functions.values()
