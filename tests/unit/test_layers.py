@@ -26,7 +26,7 @@ COMMAND = [
     "demo",
     "cli",
 ]
-WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker"]
+WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker/proof", "worker"]
 # What the worker shares with the command.
 GROUND = ["errors", "rules", "version", "files", "process"]
 HEAVY = {"tensorflow", "keras", "google"}
