@@ -19,6 +19,7 @@ from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
@@ -160,8 +161,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
         found = activations.find_all(graph, question)
-        preprocess, range_warning = find_preprocess(graph, question, options)
         others = other_inputs(graph, question, options)
+        check_start(graph, question, entry, others)
+        preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
             fed=question.fed(graph),
             entry=entry,

@@ -29,6 +29,7 @@ from gradviz_cli.worker.graph.question import Tensor, describe, names
 
 F = tf.float32
 OPTIONS = ModelOptions("model")
+ENTRY = Entry("NHWC", (6, 6), 3, 2)
 
 # --- policy -----------------------------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ def test_the_range_that_the_first_steps_expect(build, want):
     def net(image):
         return tf.nn.conv2d(build(image), np.ones((1, 1, 3, 2), "f"), 1, "SAME")
 
-    assert recognised_range(traced(net), question()) == want
+    assert recognised_range(traced(net), question(), ENTRY) == want
 
 
 def test_a_normalization_layer_holds_its_range_in_weights():
@@ -123,22 +124,22 @@ def test_a_normalization_layer_holds_its_range_in_weights():
         return tf.nn.conv2d(scaled, np.ones((1, 1, 3, 2), "f"), 1, "SAME")
 
     weights = {"mean": 255 * MEAN, "variance": (255 * DEVIATION) ** 2}
-    assert recognised_range(traced(net, weights), question()) == "raw"
+    assert recognised_range(traced(net, weights), question(), ENTRY) == "raw"
 
 
 def test_the_range_is_asked_for_found_or_assumed():
     graph = traced(lambda image: tf.nn.relu(image / 255.0))
-    assert find_preprocess(graph, question(), ModelOptions("m", preprocess="caffe")) == ("caffe", None)
-    assert find_preprocess(graph, question(), OPTIONS) == ("raw", None)
-    silent, warning = find_preprocess(traced(tf.nn.relu), question(), OPTIONS)
+    assert find_preprocess(graph, question(), ModelOptions("m", preprocess="caffe"), ENTRY) == ("caffe", None)
+    assert find_preprocess(graph, question(), OPTIONS, ENTRY) == ("raw", None)
+    silent, warning = find_preprocess(traced(tf.nn.relu), question(), OPTIONS, ENTRY)
     assert silent == "unit" and "--preprocess" in warning
 
 
 def test_whole_pixels_are_raw():
     graph = traced(lambda image: tf.nn.relu(image))
-    assert find_preprocess(graph, question(tf.uint8), OPTIONS) == ("raw", None)
+    assert find_preprocess(graph, question(tf.uint8), OPTIONS, ENTRY) == ("raw", None)
     with pytest.raises(UsageError, match="takes uint8"):
-        find_preprocess(graph, question(tf.uint8), ModelOptions("m", preprocess="unit"))
+        find_preprocess(graph, question(tf.uint8), ModelOptions("m", preprocess="unit"), ENTRY)
 
 
 # --- how the image enters ---------------------------------------------------------------------------------------------
