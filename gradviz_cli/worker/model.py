@@ -162,7 +162,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         entry, size_warning = find_entry(graph, question, options)
         found = activations.find_all(graph, question)
         others = other_inputs(graph, question, options)
-        check_start(graph, question, entry, others)
+        start_warning = check_start(graph, question, entry, others)
         preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
             fed=question.fed(graph),
@@ -173,7 +173,13 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             at=options.at,
             everywhere=question.channel is not None,
         )
-    assumed = (*asked.opened.saved.warnings, size_warning, range_warning, unfed_warning(question, options))
+    assumed = (
+        *asked.opened.saved.warnings,
+        size_warning,
+        start_warning,
+        range_warning,
+        unfed_warning(question, options),
+    )
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     return Prepared(options, graph, question, problem, found, preprocess, warnings)
 

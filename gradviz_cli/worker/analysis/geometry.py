@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -22,35 +22,41 @@ PROBES = 9
 ROUNDING = 1e-4
 
 
-def check_start(graph: Graph, question: Question, entry: Entry, constants: Mapping[str, Array]) -> None:
-    """Refuse a start that is not the image, each pixel and channel in its place and brighter where the image is.
+def check_start(graph: Graph, question: Question, entry: Entry, constants: Mapping[str, Array]) -> str | None:
+    """Whether the start is the image, each pixel and channel in its place and higher where the image is brighter.
 
     What lies between is only known by what it does, so it is run: on pictures of noise in which each number grows from 0
     to 255, at steps of its own. The start must have the same shape, stay where the picture stays, never fall, and be
-    higher at the end.
+    higher at the end. An encoded image is allowed another view than the decoded one, with a warning: the first numbers
+    are what the network sees.
 
     Raises
     ------
     ModelUnusable
+        The start is not the image, or has another shape.
     """
-    fed = question.fed(graph)
-    if graph.wrt == fed:
-        return
-    key, kind = question.image.key, question.image.dtype.name
-    remedy = f"explain from there with --input {graph.wrt.removesuffix(':0')}"
+    if graph.wrt == question.fed(graph):
+        return None
+    start, image = graph.wrt, f"{question.image.dtype.name} input {question.image.key}"
+    remedy = f"explain from there with --input {start.removesuffix(':0')}"
     try:
-        run = measure(graph, fed, [graph.wrt], entry, constants)
-        seen = [_seen(run, picture, entry) for picture in probes((*entry.size, entry.channels))]
-        pictures, values = (np.stack(column) for column in zip(*seen, strict=True))
+        pictures, values = _run(graph, question, entry, constants)
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        message = f"what makes numbers of the {kind} input {key} fails for a picture of {_size(entry)}"
-        raise ModelUnusable(f"{message} ({described(error)})", remedy) from error
-    if not same_pixels(pictures, values):
-        raise ModelUnusable(
-            f"no gradient reaches the {kind} input {key}, and {graph.wrt}, the first numbers behind it that have one, "
-            f"are not its pixels one by one: they are moved, cut off, padded, mixed or turned around",
-            remedy,
+        size = f"{entry.size[0]}x{entry.size[1]}"
+        raise ModelUnusable(f"the {image} fails for a picture of {size} ({described(error)})", remedy) from error
+    if same_pixels(pictures, values):
+        return None
+    if entry.encoding != "pixels" and pictures.shape == values.shape:
+        return (
+            f"the map is of {start}, where the pixels of the decoded image are moved, cut off, mixed or turned around: "
+            f"it does not lie upon the image; settle it with --input {start.removesuffix(':0')}"
         )
+    shapes = f"{list(values.shape[1:])} for a picture of {list(pictures.shape[1:])}"
+    other = shapes if pictures.shape != values.shape else "moved, mixed or turned around"
+    raise ModelUnusable(
+        f"no gradient reaches the {image}, and the first numbers behind it, {start}, are not its pixels: {other}",
+        remedy,
+    )
 
 
 def probes(shape: tuple[int, int, int], seed: int = 0) -> Array:
@@ -72,13 +78,11 @@ def same_pixels(pictures: Array, values: Array) -> bool:
     return bool(np.all(rise >= -rounding) and np.all(stays) and np.all(values[-1] - values[0] > rounding))
 
 
-def _seen(run: Callable[[Array], tuple[Array, list[Array]]], picture: Array, entry: Entry) -> tuple[Array, Array]:
-    """A picture as it is fed, and what the start makes of it; of encoded ones as the gradient is laid out."""
-    given, (found,) = run(picture)
+def _run(graph: Graph, question: Question, entry: Entry, constants: Mapping[str, Array]) -> tuple[Array, Array]:
+    """The probes as they are fed, and the start for each; of encoded ones the pictures, and what a map would be of."""
+    run = measure(graph, question.fed(graph), [graph.wrt], entry, constants)
+    pictures = probes((*entry.size, entry.channels))
+    fed, found = zip(*(run(picture) for picture in pictures), strict=True)
     if entry.encoding == "pixels":
-        return given, found
-    return picture, entry.from_model(found)[0]
-
-
-def _size(entry: Entry) -> str:
-    return f"{entry.size[0]}x{entry.size[1]}"
+        return np.stack(fed), np.stack([values for (values,) in found])
+    return pictures, np.stack([entry.from_model(values)[0] for (values,) in found])

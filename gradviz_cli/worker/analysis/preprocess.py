@@ -15,6 +15,7 @@ from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
 from gradviz_cli.worker.graph.graph import (
     Graph,
+    ancestors,
     attribute,
     data_inputs,
     descendants,
@@ -77,7 +78,8 @@ def recognised_range(
             seen = {name: _through(run, one, place) for name, one in ranges.items()}
         except (tf.errors.OpError, ValueError, TypeError, KeyError):  # of that size, or at all
             continue
-        return _only(filter(None, (_meant(seen, step) for step in range(len(steps)))))
+        meant = {step: _meant(seen, number) for number, step in enumerate(steps)}
+        return _only(_last(graph, {step: name for step, name in meant.items() if name}))
     return None
 
 
@@ -138,6 +140,13 @@ def _sample(values: Array) -> Array:
 def _meant(seen: Mapping[str, tuple[Array, list[Array]]], step: int) -> str | None:
     """The one preset that a step brings into a normal form; None where that are several, as for the image itself."""
     return _only(name for name, (given, found) in seen.items() if _brought(given, found[step]))
+
+
+def _last(graph: Graph, meant: Mapping[str, str]) -> Iterable[str]:
+    """What the steps say that no other one which says something reads: half of (x - mean) / deviation says nothing."""
+    before = {step: ancestors(graph.nodes, [step]) for step in meant}
+    read = {step for step in meant for other in meant if other != step and split(step)[0] in before[other]}
+    return [name for step, name in meant.items() if step not in read]
 
 
 def _brought(given: Array, values: Array) -> bool:
