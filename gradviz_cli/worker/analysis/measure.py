@@ -32,15 +32,15 @@ def measure(
     """
     part = graph.pruned(tensors)
     dtype = tf.dtypes.as_dtype(attribute(graph.node(fed), "dtype").type)
-    feeds = {f"{name}:0": constants[name] for name in part.nodes if name in constants}
-    feeds.update({f"{name}:0": part.values[variable].numpy() for name, variable in part.weights.items()})
+    beside = {f"{name}:0": constants[name] for name in part.nodes if name in constants}
+    beside.update({f"{name}:0": part.values[variable].numpy() for name, variable in part.weights.items()})
     with tf.Graph().as_default() as built:
         tf.graph_util.import_graph_def(part.graph_def(), name="")
-    session = v1.Session(graph=built, config=QUICK)
+    run = v1.Session(graph=built, config=QUICK).make_callable(list(tensors), [fed, *beside])
 
     def of_picture(picture: Array) -> tuple[Array, list[Array]]:
         images = np.repeat(picture[None].astype(np.float32), entry.batch or 1, axis=0)
         given = entry.to_model(images, dtype).numpy()
-        return given, session.run(list(tensors), {**feeds, fed: given})
+        return given, run(given, *beside.values())
 
     return of_picture

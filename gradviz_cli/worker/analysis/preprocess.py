@@ -17,25 +17,25 @@ from gradviz_cli.worker.graph.graph import (
     Graph,
     ancestors,
     attribute,
+    consumers,
     data_inputs,
-    descendants,
     functions_called,
-    sources_in_order,
+    placeholder,
     split,
-    topological,
 )
+from gradviz_cli.worker.graph.match import RENAMING_OPS
 from gradviz_cli.worker.graph.question import Question
 
 Array = np.ndarray
 
 # Many more steps than this from the image to the first layer are no preprocessing.
 MAX_STEPS = 60
-# The side of the pictures that are measured where the model takes any size.
+# The side of the pictures that are measured, where the first steps take any size.
 SIDE = 32
 # Gray pictures: a map that is affine on these is so on all.
-GRAYS = (0.0, 1.0, 64.0, 192.0, 255.0)
+GRAYS = (0.0, 1.0, 64.0, 255.0)
 # Places of a tensor that are looked at; every channel is among them.
-SAMPLE = 600
+SAMPLE = 200
 BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *BATCH_NORMS, *BRANCHES})
@@ -71,9 +71,9 @@ def recognised_range(
     steps = _first_steps(graph, question)
     if not steps:
         return None
-    for place in _sizes(question, entry):
+    for sized, place in _places(graph, question, entry):
         try:
-            run = measure(graph, fed, steps, place, constants or {})
+            run = measure(sized, fed, steps, place, constants or {})
             ranges = {name: one for name, one in RANGES.items() if len(one[0]) in (1, place.channels)}
             seen = {name: _through(run, one, place) for name, one in ranges.items()}
         except (tf.errors.OpError, ValueError, TypeError, KeyError):  # of that size, or at all
@@ -84,40 +84,56 @@ def recognised_range(
 
 
 def _first_steps(graph: Graph, question: Question) -> list[str]:
-    """The float tensors that the image becomes, one after the other, before anything sums, mixes or branches."""
+    """The float tensors that the image becomes, one after the other, before anything sums, mixes or loops."""
     image = split(question.fed(graph))[0]
-    path = _on_pixels(graph, image) & question.path(graph)
-    nodes = {name: graph.nodes[name] for name in path}
-    reached, steps = {image}, list[str]()
-    for name in topological(sources_in_order(nodes)):
-        node = graph.nodes[name]
-        if len(steps) >= MAX_STEPS or node.op not in LIGHT or not _is_step(graph, node, path, reached):
-            continue
-        reached.add(name)
-        if node.op not in ("StopGradient", "Identity"):
-            steps.append(f"{name}:0")
-    return steps
+    readers, beside = consumers(graph.nodes), _Beside(graph, image)
+    reached, todo = {image: None}, [image]
+    while todo and len(reached) < MAX_STEPS:
+        for name in readers.get(todo.pop(0), ()):
+            node = graph.nodes[name]
+            inputs = [split(text)[0] for text in data_inputs(node)]
+            if name not in reached and _is_light(graph, node) and all(one in reached or beside(one) for one in inputs):
+                reached[name] = None
+                todo.append(name)
+    return [f"{name}:0" for name in reached if graph.nodes[name].op not in ("Placeholder", *RENAMING_OPS)]
 
 
-def _on_pixels(graph: Graph, image: str) -> set[str]:
-    """The nodes that depend on what the image shows, and not on its size alone."""
-    nodes = {name: node for name, node in graph.nodes.items() if node.op not in SIZES}
-    return descendants(nodes, [image])
-
-
-def _is_step(graph: Graph, node: NodeDef, path: set[str], reached: set[str]) -> bool:
-    """It computes with the image, and with nothing that was computed of it in another way."""
-    read = {split(text)[0] for text in data_inputs(node)} & path
-    training = node.op in BATCH_NORMS and attribute(node, "is_training").b
+def _is_light(graph: Graph, node: NodeDef) -> bool:
+    """It gives for each pixel what it makes of that one, or of its neighbours where all are alike."""
+    if node.op not in LIGHT or node.op in BATCH_NORMS and attribute(node, "is_training").b:
+        return False
     called = functions_called([node], graph.functions)
-    loops = any(inner.op in LOOPS for name in called for inner in graph.functions[name].nodes.values())
-    return bool(read) and read <= reached and not training and not loops
+    return not any(inner.op in LOOPS for name in called for inner in graph.functions[name].nodes.values())
 
 
-def _sizes(question: Question, entry: Entry) -> Iterable[Entry]:
-    """Small pictures where the model takes any size: these are cheap; and those that it will be given."""
-    small = replace(entry, size=(min(SIDE, entry.size[0]), min(SIDE, entry.size[1])))
-    return (small, entry) if question.image.shape is None or -1 in question.image.shape[1:] else (entry,)
+class _Beside:
+    """Whether a node depends on nothing that the image shows: on weights and constants, or on its size."""
+
+    def __init__(self, graph: Graph, image: str):
+        self._nodes, self._image = graph.nodes, image
+        self._free: set[str] = set()
+
+    def __call__(self, name: str) -> bool:
+        todo, seen = [name], set[str]()
+        while todo:
+            one = todo.pop()
+            if one == self._image:
+                return False
+            if one not in seen and one not in self._free and self._nodes[one].op not in SIZES:
+                seen.add(one)
+                todo.extend(split(text)[0] for text in data_inputs(self._nodes[one]))
+        self._free |= seen
+        return True
+
+
+def _places(graph: Graph, question: Question, entry: Entry) -> Iterable[tuple[Graph, Entry]]:
+    """Small pictures, which are cheap, and those that the model will be given where it takes no others."""
+    if max(entry.size) > SIDE and not entry.layout.startswith("flat"):
+        image = split(question.fed(graph))[0]
+        dtype = attribute(graph.nodes[image], "dtype").type
+        nodes = {**graph.nodes, image: placeholder(image, dtype)}
+        yield replace(graph, nodes=nodes), replace(entry, size=(min(SIDE, entry.size[0]), min(SIDE, entry.size[1])))
+    yield graph, entry
 
 
 def _through(run: Callable, into: tuple[Array, Array], entry: Entry) -> tuple[Array, list[Array]]:
