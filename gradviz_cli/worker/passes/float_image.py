@@ -70,6 +70,8 @@ ARITHMETIC: dict[str, Callable[..., Span]] = {
     "Maximum": _corners(max),
     "Minimum": _corners(min),
     "ClipByValue": lambda x, low, high: _corners(min)(_corners(max)(x, low), high),
+    "ZerosLike": lambda _: (0.0, 0.0),
+    "OnesLike": lambda _: (1.0, 1.0),
     "Neg": lambda span: (-span[1], -span[0]),
     "Abs": _abs,
     "Square": _square,

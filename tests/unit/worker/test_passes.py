@@ -283,6 +283,7 @@ def test_what_computes_with_whole_numbers_stays(build):
     assert float_image(graph, WHOLE) is graph
 
 
+WIDER = [[0, 0], [0, 0], [6, 0], [0, 0]]
 RISING = np.arange(3, dtype=np.float32) + 1
 
 
@@ -318,6 +319,7 @@ RISING = np.arange(3, dtype=np.float32) + 1
         ),
         (lambda x: tf.bitcast(tf.minimum(x, tf.constant(127, tf.uint8)), tf.int8), lambda x: tf.minimum(x, 127.0)),
         (lambda x: tf.gather_nd(x, [[1], [0]]), lambda x: x[::-1]),
+        (lambda x: tf.concat([tf.zeros_like(x), tf.tile(x, [1, 1, 2, 1])[:, :, :6]], 2), lambda x: tf.pad(x, WIDER)),
     ],
 )
 def test_computing_with_whole_pixels_has_the_gradient_of_floats(whole_numbers, floats):
