@@ -148,6 +148,8 @@ def _through(run: Callable, into: tuple[Array, Array], entry: Entry) -> tuple[Ar
 
 def _sample(values: Array) -> Array:
     flat = values.reshape(-1).astype(np.float64)
+    if not flat.size:
+        raise ValueError("a small picture is cut off altogether")
     if flat.size <= SAMPLE:
         return flat
     return flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)]

@@ -165,6 +165,7 @@ def batch_normed(x, mean, deviation, training=False):
             Entry("NHWC", (224, 224), 3),
             lambda x: tf.image.resize(x[:, :100, 40:90], (9, 9)) / 255.0,
         ),
+        ((None, 90, 90, 3), Entry("NHWC", (90, 90), 3), lambda x: x[:, 40:, 40:] / 255.0),
         ((None, 40, 50, 3), Entry("NHWC", (40, 50), 3), lambda x: tf.ensure_shape(x, [None, 40, 50, 3]) / 255.0),
         ((None, 40, 50, 3), Entry("NHWC", (40, 50), 3), lambda x: tf.reshape(x, [-1, 40, 50, 3]) / 255.0),
     ],
