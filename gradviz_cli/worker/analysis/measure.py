@@ -39,7 +39,7 @@ def measure(
     run = v1.Session(graph=built, config=QUICK).make_callable(list(tensors), [fed, *beside])
 
     def of_picture(picture: Array) -> tuple[Array, list[Array]]:
-        images = np.repeat(picture[None].astype(np.float32), entry.batch or 1, axis=0)
+        images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)
         given = entry.to_model(images, dtype).numpy()
         return given, run(given, *beside.values())
 

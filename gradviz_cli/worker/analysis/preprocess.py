@@ -139,20 +139,20 @@ def _places(graph: Graph, question: Question, entry: Entry) -> Iterable[tuple[Gr
 def _through(run: Callable, into: tuple[Array, Array], entry: Entry) -> tuple[Array, list[Array]]:
     """Grays brought into a range [grays, places], and what each step makes of them."""
     factor, summand = into
-    black = np.zeros((*entry.size, entry.channels))
-    found = [run(black + gray * factor + summand) for gray in GRAYS]
+    black = np.zeros((*entry.size, entry.channels), np.float32)
+    found = [run(black + np.float32(gray * factor + summand)) for gray in GRAYS]
     given = np.stack([_sample(fed) for fed, _ in found])
     steps = zip(*(values for _, values in found), strict=True)
     return given, [np.stack([_sample(one) for one in column]) for column in steps]
 
 
 def _sample(values: Array) -> Array:
-    flat = values.reshape(-1).astype(np.float64)
+    flat = values.reshape(-1)
     if not flat.size:
         raise ValueError("a small picture is cut off altogether")
-    if flat.size <= SAMPLE:
-        return flat
-    return flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)]
+    if flat.size > SAMPLE:
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)]
+    return flat.astype(np.float64)
 
 
 def _meant(seen: Mapping[str, tuple[Array, list[Array]]], step: int) -> str | None:
