@@ -19,6 +19,7 @@ from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
@@ -65,7 +66,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
-    Step("whole_vectors", whole_vectors, "what is left over of vectors is rounded otherwise: an image beside others too"),
+    Step("whole_vectors", whole_vectors, "what is left over of a vector is rounded otherwise, beside other images too"),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *BUILDING_STEPS)
 
@@ -168,8 +169,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
         found = activations.find_all(graph, question)
-        preprocess, range_warning = find_preprocess(graph, question, options)
         others = other_inputs(graph, question, options)
+        start_warning = check_start(graph, question, entry, others)
+        preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
             fed=question.fed(graph),
             entry=entry,
@@ -179,7 +181,13 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             at=options.at,
             everywhere=question.channel is not None,
         )
-    assumed = (*asked.opened.saved.warnings, size_warning, range_warning, unfed_warning(question, options))
+    assumed = (
+        *asked.opened.saved.warnings,
+        size_warning,
+        start_warning,
+        range_warning,
+        unfed_warning(question, options),
+    )
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     guessed, meta = range_warning is not None, asked.opened.meta
     return Prepared(options, graph, question, problem, found, preprocess, guessed, warnings, meta, read)

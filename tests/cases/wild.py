@@ -1383,6 +1383,51 @@ def int32_input(folder):
     return plain(score=truth(before=centred), pixels=whole_pixels(), options=WHOLE)
 
 
+def whole_row(name: str, before: Callable, floats: Callable, shape=SHAPE, dtype=tf.uint8) -> None:
+    """A row whose graph computes with whole numbers before it makes floats of them; `floats` says the same of floats."""
+
+    def build(folder):
+        scaled = lambda x: centred(before(x))
+        over(tf.TensorSpec([None, *shape], dtype, "image"), scaled)(folder)
+        score = truth(before=lambda x: centred(floats(x)))
+        return plain(score=score, pixels=whole_pixels(shape), options=WHOLE)
+
+    row("input", name)(build)
+
+
+EDGES = [[0, 0], [1, 1], [1, 1], [0, 0]]
+whole_row(
+    "uint8 clipped and flipped",
+    lambda x: tf.image.flip_left_right(tf.clip_by_value(x, 16, 235)),
+    lambda x: tf.clip_by_value(x, 16.0, 235.0)[:, :, ::-1],
+)
+whole_row(
+    "uint8 padded with 255, BGR",
+    lambda x: tf.pad(tf.gather(x, [2, 1, 0], axis=-1), EDGES, constant_values=255),
+    lambda x: tf.pad(x[..., ::-1], EDGES, constant_values=255.0),
+    (SIDE - 2, SIDE - 2, 3),
+)
+whole_row(
+    "int32 less 128, above 0, cropped",
+    lambda x: tf.maximum(x - 128, 0)[:, 1:-1, 2:-2],
+    lambda x: tf.maximum(x - 128, 0)[:, 1:-1, 2:-2],
+    (SIDE + 2, SIDE + 4, 3),
+    tf.int32,
+)
+
+
+@row("input", "uint8 halved: the gradient of the halves")
+def uint8_halved(folder):
+    over(tf.TensorSpec([None, *SHAPE], tf.uint8, "image"), lambda x: centred(x // 2))(folder)
+    return plain(score=truth(before=centred), pixels=whole_pixels(), options=WHOLE, wrt=lambda x: x // 2)
+
+
+@row("input", "uint8 halved and turned upside down")
+def uint8_turned(folder):
+    over(tf.TensorSpec([None, *SHAPE], tf.uint8, "image"), lambda x: centred(tf.reverse(x // 2, [1])))(folder)
+    return Refusal(ModelUnusable, ("uint8 input image", "are not its pixels", "--input Cast"), WHOLE)
+
+
 STRINGS = tf.TensorSpec([None], tf.string, "image_bytes")
 
 
@@ -1431,6 +1476,12 @@ def strings_resized(folder):
 
     decoding(decode)(folder)
     return encoded()
+
+
+@row("input", "strings: flipped before they are floats, warned of")
+def strings_flipped(folder):
+    decoding(lambda text: as_float(tf.reverse(tf.io.decode_jpeg(text, channels=3), [1])))(folder)
+    return encoded(wrt=lambda x: x[:, :, ::-1], warnings=("does not lie upon the image",))
 
 
 @row("input", "strings: web-safe base64 of a JPEG")
@@ -2212,6 +2263,14 @@ def unit_pixels():
     return whole_pixels() / 255
 
 
+def signed_pixels():
+    return whole_pixels() / 127.5 - 1
+
+
+def of_signed(x):
+    return ((x + 1) / 2 - MEAN / 255) / (DEVIATION / 255)
+
+
 MEAN, DEVIATION = np.float32([123.68, 116.78, 103.94]), np.float32([58.4, 57.1, 57.4])
 ranged("x / 255", lambda x: x / 255, "raw")
 ranged("x * (1/255)", lambda x: x * np.float32(1 / 255), "raw")
@@ -2226,6 +2285,8 @@ ranged(
     lambda x: tf.concat([x[..., 2:] - MEAN[2], x[..., 1:2] - MEAN[1], x[..., :1] - MEAN[0]], -1),
     "raw",
 )
+ranged("(x + 1) / 2, then (x - mean) / deviation: -1..1", of_signed, "signed", signed_pixels)
+ranged("x / 3: a rescaling that says nothing", lambda x: x / 3, "unit", unit_pixels, ("--preprocess",))
 ranged("x / 255 of split channels", lambda x: tf.stack([x[..., i] / 255 for i in range(3)], -1), "raw")
 ranged("nothing: 0..1 and one warning", tf.identity, "unit", unit_pixels, ("--preprocess",))
 ranged("nothing but a resize", lambda x: tf.image.resize(x, (SIDE, SIDE)), "unit", unit_pixels, ("--preprocess",))

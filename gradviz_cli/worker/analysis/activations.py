@@ -109,8 +109,8 @@ class Found:
 
 
 def find_all(graph: Graph, question: Question) -> Found:
-    """Every activation between the image and the score, in loops and branches too."""
-    image = question.fed(graph)
+    """Every activation between the image, where its gradient starts, and the score, in loops and branches too."""
+    image = graph.wrt
     path = value_path(graph.nodes, [split(image)[0]], [graph.score])
     known = Known(graph.nodes, _weights(graph))
     top, gates = _sorted_out(graph.nodes, regions.find(graph.nodes, path, known, [image]))

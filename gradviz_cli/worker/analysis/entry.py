@@ -14,6 +14,9 @@ from gradviz_cli.process.protocol import LAYOUTS
 CHANNELS = (1, 3, 4)
 # Where neither the model nor the user settles the size: what most published networks were trained on.
 USUAL_SIZE = (224, 224)
+# Lengths of rows that are pictures beyond doubt: MNIST's and CIFAR's. Others may be any features.
+FLAT_PICTURES = frozenset({28 * 28, 32 * 32 * 3})
+SETTLE_SIZE = "settle it with --input-size HxW"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def find(
             "name another with --input, or give --layout",
         )
     if layout.startswith("flat"):
-        return _flat(key, shape, layout, asked), None
+        return _flat(key, shape, layout, asked)
     axes = LAYOUTS[layout]
     if len(shape) != len(axes):
         raise UsageError(
@@ -166,13 +169,11 @@ def _size(key: str, found: tuple[int, int], asked: tuple[int, int] | None) -> tu
     if min(found) > 0:
         return found, None
     height, width = (known if known > 0 else usual for known, usual in zip(found, USUAL_SIZE, strict=True))
-    warning = (
-        f"the model leaves the size of its input {key} open, {height}x{width} is taken; settle it with --input-size HxW"
-    )
+    warning = f"the model leaves the size of its input {key} open, {height}x{width} is taken; {SETTLE_SIZE}"
     return (height, width), warning
 
 
-def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] | None) -> Entry:
+def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] | None) -> tuple[Entry, str | None]:
     """[N, H*W*C]: a square of one or three channels, unless --input-size says which rectangle."""
     if len(shape) != 2:
         raise UsageError(f"--layout {layout}: the input {key} has shape {_text(shape)}", "a flat layout has two axes")
@@ -185,11 +186,13 @@ def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] 
             raise UsageError(
                 f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
             )
-        return Entry(layout, asked, channels, batch)
+        return Entry(layout, asked, channels, batch), None
     for channels in (1, 3, 4):
         side = math.isqrt(max(0, length) // channels)
         if side >= 4 and side * side * channels == length:
-            return Entry(layout, (side, side), channels, batch)
+            taken = f"{length} numbers, which are taken for a picture of {side}x{side} with {channels} channel(s)"
+            warning = None if length in FLAT_PICTURES else f"the input {key} holds {taken}; {SETTLE_SIZE}"
+            return Entry(layout, (side, side), channels, batch), warning
     raise ModelUnusable(
         f"the input {key} has shape {_text(shape)}: {length} numbers are no square picture",
         "give --input-size HxW, or another --input",

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
-from gradviz_cli.worker.analysis import entry
+from gradviz_cli.worker.analysis import entry as entries
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.preprocess import recognised_range
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, split
@@ -64,8 +64,13 @@ def first_numbers(graph: Graph, question: Question) -> str:
 def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple[Entry, str | None]:
     """How pictures enter, and a warning where something was assumed."""
     image = question.image
+    if image.dtype.is_integer and image.dtype.max < 255:
+        raise ModelUnusable(
+            f"the input {image.key} takes {image.dtype.name}, which does not hold the pixels 0..255",
+            "name the float tensor behind it with --input NAME",
+        )
     if image.dtype != tf.string:
-        place, warning = entry.find(image.key, image.shape, options.layout, options.input_size)
+        place, warning = entries.find(image.key, image.shape, options.layout, options.input_size)
         return replace(place, whole=image.dtype.is_integer), warning
     ops = set(graph.pruned([graph.wrt]).ops())
     _check_images(image.key, ops)
@@ -73,7 +78,7 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
     height, width, channels = _last_three(decoded.shape)
     size, warning = options.input_size or (height, width), None
     if min(size) < 1:
-        size = entry.USUAL_SIZE
+        size = entries.USUAL_SIZE
         warning = f"the model decodes images of any size, {size[0]}x{size[1]} is taken; settle it with --input-size HxW"
     encoding = "base64" if "DecodeBase64" in ops else "bytes"
     channels = channels if channels in (1, 3) else 3
@@ -101,7 +106,13 @@ def _check_images(key: str, ops: set[str]) -> None:
         raise ModelUnusable(f"the string input {key} is not decoded as an image in the graph", remedy)
 
 
-def find_preprocess(graph: Graph, question: Question, options: ModelOptions) -> tuple[str, str | None]:
+def find_preprocess(
+    graph: Graph,
+    question: Question,
+    options: ModelOptions,
+    entry: Entry,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> tuple[str, str | None]:
     """The pixel range that the model expects, and a warning where it had to be assumed."""
     image = question.image
     whole = image.dtype.is_integer or image.dtype == tf.string
@@ -114,7 +125,7 @@ def find_preprocess(graph: Graph, question: Question, options: ModelOptions) -> 
         return options.preprocess, None
     if whole:
         return "raw", None
-    recognised = recognised_range(graph, question)
+    recognised = recognised_range(graph, question, entry, constants)
     if recognised:
         return recognised, None
     return "unit", (
@@ -161,8 +172,8 @@ def repeated(graph: Graph, question: Question, constants: Mapping[str, np.ndarra
 
 
 def unfed_warning(question: Question, options: ModelOptions) -> str | None:
-    """The float inputs that nobody gave a value."""
+    """The inputs that nobody gave a value; a single truth says whether the model is trained, which it is not."""
     given = dict(options.feeds)
     missing = [tensor for tensor in question.others if not any(name in given for name in names(tensor))]
-    floats = [tensor.key for tensor in missing if tensor.dtype.is_floating]
-    return f"the inputs {', '.join(floats)} are fed with 0; settle it with --feed NAME=VALUE" if floats else None
+    keys = [tensor.key for tensor in missing if tensor.dtype != tf.bool or tensor.shape != ()]
+    return f"the inputs {', '.join(keys)} are fed with 0; settle it with --feed NAME=VALUE" if keys else None

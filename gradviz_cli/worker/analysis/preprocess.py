@@ -1,122 +1,218 @@
-"""Which pixel range a graph expects, where its own first steps say so."""
+"""Which pixel range a graph expects, where what its first steps compute says so."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, consumers, source, split
-from gradviz_cli.worker.graph.match import SHAPE_OPS, constant
+from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE
+from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.analysis.measure import measure
+from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
+from gradviz_cli.worker.graph.graph import (
+    Graph,
+    ancestors,
+    attribute,
+    consumers,
+    data_inputs,
+    functions_called,
+    placeholder,
+    split,
+)
+from gradviz_cli.worker.graph.match import RENAMING_OPS
 from gradviz_cli.worker.graph.question import Question
 
-# Many more ways than this from the image to the first layer are no preprocessing.
-MAX_STEPS = 200
-# Numbers that an image is scaled or shifted by: one, or one for each channel.
-MAX_CHANNELS = 16
-SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank"})
-MOVING_OPS = frozenset(
-    ["Cast", "Transpose", "ResizeBilinear", "ResizeBicubic", "ResizeArea", "ResizeNearestNeighbor", "Pad", "MirrorPad"]
-    + ["StridedSlice", "ReverseV2", "Split", "SplitV", "Unpack", "Pack", "ConcatV2", "GatherV2"]
-)
+Array = np.ndarray
+
+# Many more steps than this from the image to the first layer are no preprocessing.
+MAX_STEPS = 60
+# The side of the pictures that are measured, where the first steps take any size.
+SIDE = 32
+# Gray pictures: a map that is affine on these is so on all.
+GRAYS = (0.0, 1.0, 64.0, 255.0)
+# Places of a tensor that are looked at; every channel is among them.
+SAMPLE = 200
+BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
+LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *BATCH_NORMS, *BRANCHES})
+# Whether they end is not known before they do.
+LOOPS = frozenset({"While", "StatelessWhile"})
+
+IMAGENET_MEAN, IMAGENET_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
+# Choice of --preprocess -> what a gray of 0..255 is then, in each channel or in all: (factor, summand).
+RANGES: dict[str, tuple[Array, Array]] = {
+    "raw": (np.ones(1), np.zeros(1)),
+    "unit": (np.ones(1) / 255, np.zeros(1)),
+    "signed": (np.ones(1) / 127.5, -np.ones(1)),
+    "caffe": (np.ones(3), -CAFFE_MEAN),
+    "torch": (1 / (255 * IMAGENET_DEVIATION), -IMAGENET_MEAN / IMAGENET_DEVIATION),
+}
+# Black and white where the mean of photographs was subtracted, whose channels lie around 115.
+CENTRE, AROUND = 115.0, 20.0
+# Where black lies if white is 1.
+STARTS = {"unit": 0.0, "signed": -1.0}
 
 
-@dataclass(frozen=True)
-class _Start:
-    """The graph around the image: who reads whom, what lies on the way to the score, and the small weights."""
+def recognised_range(
+    graph: Graph, question: Question, entry: Entry, constants: Mapping[str, Array] | None = None
+) -> str | None:
+    """The choice of --preprocess that the graph's own first steps were written for, or None.
 
-    graph: Graph
-    path: set[str]
-    readers: Mapping[str, list[str]]
-    weights: Mapping[str, np.ndarray]
-
-
-def recognised_range(graph: Graph, question: Question) -> str | None:
-    """The range that the graph's own first steps expect, or None when it does not rescale.
-
-    Follows the image through multiplications and additions of constants (Rescaling, Normalization, `x / 127.5 - 1`)
-    and asks which range of pixels these steps bring near to zero mean and unit size.
+    Gray pictures in the range of each preset go through these steps. A preset is meant where it alone is changed, by an
+    affine map, into what networks are trained on (`normal_form`). That the steps are affine says nothing yet: (x + 1) / 2 is
+    written for -1..1, and x / 2 for nobody knows what.
     """
-    start = _Start(graph, question.path(graph), consumers(graph.nodes), _small_weights(graph))
-    ends = list(_affine_ends(start, split(question.fed(graph))[0]))
-    if not ends or not all(steps for _, _, steps in ends):
+    fed = question.fed(graph)
+    steps = _first_steps(graph, question)
+    if not steps:
         return None
-    scales = np.concatenate([np.broadcast_to(scale, 3) for scale, _, _ in ends])
-    offsets = np.concatenate([np.broadcast_to(offset, 3) for _, offset, _ in ends])
-    for name, high in (("raw", 255.0), ("unit", 1.0)):
-        low_end, high_end = np.min(offsets), np.max(scales * high + offsets)
-        if 0.45 <= high_end - low_end <= 12 and low_end >= -6:
-            return name
-    centred = np.all(np.abs(offsets + 115) < 20) and np.allclose(scales, 1)
-    return "raw" if centred else None
+    for sized, place in _places(graph, question, entry):
+        try:
+            run = measure(sized, fed, steps, place, constants or {})
+            ranges = {name: one for name, one in RANGES.items() if len(one[0]) in (1, place.channels)}
+            seen = {name: _through(run, one, place) for name, one in ranges.items()}
+        except (tf.errors.OpError, ValueError, TypeError, KeyError):  # of that size, or at all
+            continue
+        meant = {step: _meant(seen, number) for number, step in enumerate(steps)}
+        return _only(_last(graph, {step: name for step, name in meant.items() if name}))
+    return None
 
 
-def _small_weights(graph: Graph) -> dict[str, np.ndarray]:
-    values = {name: graph.values[variable] for name, variable in graph.weights.items()}
-    return {
-        name: value.numpy()
-        for name, value in values.items()
-        if value.dtype.is_floating and value.shape.num_elements() <= MAX_CHANNELS
-    }
+def _first_steps(graph: Graph, question: Question) -> list[str]:
+    """The float tensors that the image becomes, one after the other, before anything sums, mixes or loops."""
+    image = split(question.fed(graph))[0]
+    readers, beside = consumers(graph.nodes), _Beside(graph, image)
+    reached, todo = {image: None}, [image]
+    while todo and len(reached) < MAX_STEPS:
+        for name in readers.get(todo.pop(0), ()):
+            node = graph.nodes[name]
+            inputs = [split(text)[0] for text in data_inputs(node)]
+            if name not in reached and _is_light(graph, node) and all(one in reached or beside(one) for one in inputs):
+                reached[name] = None
+                todo.append(name)
+    return [f"{name}:0" for name in reached if graph.nodes[name].op not in ("Placeholder", *RENAMING_OPS)]
 
 
-Factor = float | np.ndarray  # for all channels, or one each
+def _is_light(graph: Graph, node: NodeDef) -> bool:
+    """It gives for each pixel what it makes of that one, or of its neighbours where all are alike."""
+    if node.op not in LIGHT or node.op in BATCH_NORMS and attribute(node, "is_training").b:
+        return False
+    called = functions_called([node], graph.functions)
+    return not any(inner.op in LOOPS for name in called for inner in graph.functions[name].nodes.values())
 
 
-def _affine_ends(start: _Start, image: str) -> Iterator[tuple[Factor, Factor, int]]:
-    """(scale, offset, number of steps) where the leading steps end, once for each way that the pixels go."""
-    nodes = start.graph.nodes
-    todo: list[tuple[str, Factor, Factor, int]] = [(image, 1.0, 0.0, 0)]
-    seen: set[str] = set()
-    while todo and len(seen) < MAX_STEPS:
-        name, scale, offset, steps = todo.pop()
-        ahead = {reader for reader in start.readers.get(name, ()) if reader in start.path} - seen
-        for node in (nodes[reader] for reader in ahead if nodes[reader].op not in SIZES):
-            step = ("Mul", 1.0) if _hands_on(node) else _affine(start, node)
-            if step is None:
-                yield scale, offset, steps
-                continue
-            kind, value = step
-            seen.add(node.name)
-            more = steps + (not _hands_on(node))
-            scaled = (scale * value, offset * value) if kind == "Mul" else (scale, offset + value)
-            todo.append((node.name, *scaled, more))
+class _Beside:
+    """Whether a node depends on nothing that the image shows: on weights and constants, or on its size."""
+
+    def __init__(self, graph: Graph, image: str):
+        self._nodes, self._image = graph.nodes, image
+        self._free: set[str] = set()
+
+    def __call__(self, name: str) -> bool:
+        todo, seen = [name], set[str]()
+        while todo:
+            one = todo.pop()
+            if one == self._image:
+                return False
+            if one not in seen and one not in self._free and self._nodes[one].op not in SIZES:
+                seen.add(one)
+                todo.extend(split(text)[0] for text in data_inputs(self._nodes[one]))
+        self._free |= seen
+        return True
 
 
-def _hands_on(node: NodeDef) -> bool:
-    """Moves pixels about without changing their range."""
-    return node.op in SHAPE_OPS or node.op in MOVING_OPS
+def _places(graph: Graph, question: Question, entry: Entry) -> Iterable[tuple[Graph, Entry]]:
+    """Small pictures, which are cheap, and those that the model will be given where it takes no others."""
+    if max(entry.size) > SIDE and not entry.layout.startswith("flat"):
+        image = split(question.fed(graph))[0]
+        dtype = attribute(graph.nodes[image], "dtype").type
+        nodes = {**graph.nodes, image: placeholder(image, dtype)}
+        yield replace(graph, nodes=nodes), replace(entry, size=(min(SIDE, entry.size[0]), min(SIDE, entry.size[1])))
+    yield graph, entry
 
 
-def _affine(start: _Start, node: NodeDef) -> tuple[str, Factor] | None:
-    """("Mul" or "Add", by what) of a node that scales or shifts what it reads."""
-    if node.op not in ("Mul", "RealDiv", "Div", "Sub", "Add", "AddV2", "BiasAdd") or len(node.input) != 2:
+def _through(run: Callable, into: tuple[Array, Array], entry: Entry) -> tuple[Array, list[Array]]:
+    """Grays brought into a range [grays, places], and what each step makes of them."""
+    factor, summand = into
+    black = np.zeros((*entry.size, entry.channels), np.float32)
+    found = [run(black + np.float32(gray * factor + summand)) for gray in GRAYS]
+    given = np.stack([_sample(fed) for fed, _ in found])
+    steps = zip(*(values for _, values in found), strict=True)
+    return given, [np.stack([_sample(one) for one in column]) for column in steps]
+
+
+def _sample(values: Array) -> Array:
+    flat = values.reshape(-1)
+    if not flat.size:
+        raise ValueError("a small picture is cut off altogether")
+    if flat.size > SAMPLE:
+        flat = flat[np.random.default_rng(0).integers(0, flat.size, SAMPLE)]
+    return flat.astype(np.float64)
+
+
+def _meant(seen: Mapping[str, tuple[Array, list[Array]]], step: int) -> str | None:
+    """The one preset that a step brings into a normal form; None where that are several, as for the image itself."""
+    return _only(name for name, (given, found) in seen.items() if _brought(given, found[step]))
+
+
+def _last(graph: Graph, meant: Mapping[str, str]) -> Iterable[str]:
+    """What the steps say that no other one which says something reads: half of (x - mean) / deviation says nothing."""
+    before = {step: ancestors(graph.nodes, [step]) for step in meant}
+    read = {step for step in meant for other in meant if other != step and split(step)[0] in before[other]}
+    return [name for step, name in meant.items() if step not in read]
+
+
+def _brought(given: Array, values: Array) -> bool:
+    """Into a normal form, and not only left in the one that it had."""
+    form = _form(values)
+    return form is not None and form != _form(given)
+
+
+def _form(values: Array) -> str | None:
+    """The normal form of grays [grays, places], None where there is none or the grays do not become what lies between."""
+    ends = _affine(values)
+    return None if ends is None else normal_form(*ends)
+
+
+def _affine(values: Array) -> tuple[Array, Array] | None:
+    """What black and white become, once for each different place, where grays become what lies between.
+
+    Places that stay the same are a border that was added; a step that has only these has no range.
+    """
+    grays = np.array(GRAYS)[:, None] / 255
+    low, high = values[0], values[-1]
+    live = np.abs(high - low) > 1e-6 * (1 + np.abs(low))
+    between = low + grays * (high - low)
+    off = np.abs(values - between) > 1e-3 * np.abs(high - low)
+    if not np.any(live) or np.any(off[:, live]) or not np.all(np.isfinite(values)):
         return None
-    first, second = (_known(start, text) for text in node.input)
-    if (first is None) == (second is None):
-        return None
-    value = first if second is None else second
-    if value is None or value.dtype.kind not in "fiu" or value.size not in (1, 3) and value.size > MAX_CHANNELS:
-        return None
-    value = value.astype(np.float64).reshape(-1)
-    if node.op in ("RealDiv", "Div"):
-        return None if second is None else ("Mul", 1 / np.where(value == 0, 1, value))
-    if node.op == "Sub":
-        return ("Add", -value) if second is not None else None
-    return ("Mul" if node.op == "Mul" else "Add", value)
+    ends = np.unique(np.round(np.stack([low[live], high[live]], axis=1), 5), axis=0)
+    return ends[:, 0], ends[:, 1]
 
 
-def _known(start: _Start, tensor: str) -> np.ndarray | None:
-    """A constant or a small weight, seen through reshapes and the square root of a Normalization layer."""
-    node = start.graph.node(tensor)
-    if node.op == "Maximum":
-        one, other = (_known(start, source(node, index)) for index in (0, 1))
-        return None if one is None or other is None else np.maximum(one, other)
-    if node.op in ("Sqrt", "Rsqrt", "Reshape", "Cast", "Identity"):
-        value = _known(start, source(node, 0))
-        if value is None or node.op not in ("Sqrt", "Rsqrt"):
-            return value
-        return np.sqrt(value) if node.op == "Sqrt" else 1 / np.sqrt(value)
-    return start.weights.get(node.name, constant(start.graph.nodes, tensor))
+def normal_form(low: Array, high: Array) -> str | None:
+    """What networks are trained on and black and white may be: 0..1, -1..1, less the mean, ImageNet's deviations."""
+    if np.all(np.abs(high - low - 255) < 3):
+        return "centred" if np.all(np.abs(low + CENTRE) < AROUND) else None
+    if np.all(np.abs(high - 1) < 0.02):
+        return next((name for name, start in STARTS.items() if np.all(np.abs(low - start) < 0.02)), None)
+    deviation = 1 / (high - low)
+    channels = _near(-low * deviation, IMAGENET_MEAN) & _near(deviation, IMAGENET_DEVIATION)
+    return "imagenet" if np.all(channels.any(axis=1)) and np.all(channels.any(axis=0)) else None
+
+
+def _near(values: Array, wanted: Array) -> Array:
+    """[values, wanted]: within a tenth."""
+    near: Array = np.abs(values[:, None] - wanted) < 0.1 * wanted
+    return near
+
+
+def _only(names: Iterable[str]) -> str | None:
+    """The one name, however often it comes."""
+    different = set(names)
+    return different.pop() if len(different) == 1 else None

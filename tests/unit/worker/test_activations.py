@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -109,16 +111,33 @@ def test_those_off_the_path_do_not_count():
     assert find_all(graph, question()).counts == {"Relu": (1, 1)}
 
 
+ENDS = ("if:0", "if:0", "image:0")
+
+
 def test_functions_on_the_path_count():
     body = function("f", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
     idle = function("g", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
     attributes = {"Tcond": tf.bool, "Tin": [F], "Tout": [F], "then_branch": Calls("f"), "else_branch": Calls("f")}
     call = node("if", "StatelessIf", "yes:0", "image:0", **attributes)
     functions = {"f": body, "g": idle}
-    graph = written(fed(), const("yes", True, bool), call, functions=functions, feeds={"image:0": "image"})
+    graph = written(
+        fed(), const("yes", True, bool), call, outputs=ENDS, functions=functions, feeds={"image:0": "image"}
+    )
     found = find_all(graph, question())
     assert found.counts == {"Relu": (1, 1)}
     assert [one.name for one in found.obeying("f")] == ["Relu"] and found.obeying() == found.obeying("g") == []
+
+
+def test_what_lies_before_the_start_of_the_gradient_obeys_no_rule():
+    """A ReLU of whole numbers, behind which the gradient starts."""
+
+    def build(x):
+        whole = tf.nn.relu(tf.cast(x, tf.int32) - 100) // 2
+        return tf.nn.relu(mixed(tf.cast(whole, F, name="numbers")))
+
+    graph = traced(build, dtype=tf.uint8)
+    begun = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    assert find_all(begun, question(tf.uint8)).counts == {"Relu": (1, 1)}
 
 
 def test_nothing_found_is_nothing_patched():

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import Calls, fed, function, node, question, traced, written
+from graphs import Calls, const, fed, function, node, question, traced, written
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
+from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import entry, policy
 from gradviz_cli.worker.analysis.cam import cam_layers
@@ -23,12 +24,13 @@ from gradviz_cli.worker.analysis.image import (
     repeated,
     unfed_warning,
 )
-from gradviz_cli.worker.analysis.preprocess import recognised_range
+from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
 from gradviz_cli.worker.analysis.scores import decided_from, find_probability
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 
 F = tf.float32
 OPTIONS = ModelOptions("model")
+ENTRY = Entry("NHWC", (6, 6), 3, 2)
 
 # --- policy -----------------------------------------------------------------------------------------------------------
 
@@ -93,6 +95,8 @@ def test_a_tensor_larger_than_memory_is_refused(monkeypatch):
 
 # --- pixel range ------------------------------------------------------------------------------------------------------
 
+CUT = Calls("cut")
+CAFFE = np.float32([103.939, 116.779, 123.68])
 MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 
 
@@ -101,20 +105,106 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
     [
         (lambda x: x / 255.0, "raw"),
         (lambda x: x / 127.5 - 1.0, "raw"),
+        (lambda x: x / 128.0 - 1.0, "raw"),
         (lambda x: x * (1 / 255) - MEAN, "raw"),
         (lambda x: (x / 255.0 - MEAN) / DEVIATION, "raw"),
         (lambda x: (x - MEAN) / DEVIATION, "unit"),
         (lambda x: x * 2.0 - 1.0, "unit"),
-        (lambda x: x[..., ::-1] - np.float32([103.939, 116.779, 123.68]), "raw"),
+        (lambda x: x[..., ::-1] - CAFFE, "raw"),
+        (lambda x: x[..., ::-1] * 255.0 - CAFFE, "unit"),
+        (lambda x: (x + 1.0) / 2.0, "signed"),
+        (lambda x: ((x + 1.0) / 2.0 - MEAN) / DEVIATION, "signed"),
+        (lambda x: ((x + CAFFE) / 255.0)[..., ::-1], "caffe"),
+        (lambda x: x * DEVIATION + MEAN, "torch"),
+        # what moves, cuts, pads and clips says nothing, and hides nothing
+        (lambda x: x[:, 1:5, 1:4] / 255.0, "raw"),
+        (lambda x: tf.image.resize(x, [3, 4], "bicubic") / 255.0, "raw"),
+        (lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=114.0) / 255.0, "raw"),
+        (lambda x: tf.image.resize_with_pad(x, 8, 12) / 255.0, "raw"),
+        (lambda x: tf.clip_by_value(x, 0.0, 255.0) / 255.0, "raw"),
+        (lambda x: tf.clip_by_value(x, 0.0, 1.0), None),
+        (lambda x: tf.stack([x[..., i] / 255.0 for i in (2, 1, 0)], -1), "raw"),
+        # a rescaling that leads nowhere, in several ways, or by what the picture holds
         (lambda x: x, None),
+        (lambda x: x[..., ::-1], None),
         (lambda x: x * 1e-4, None),
+        (lambda x: x / 2.0, None),
+        (lambda x: x * 255.0, None),
+        (lambda x: tf.square(x), None),
+        (lambda x: x / tf.reduce_max(x), None),
+        (lambda x: tf.image.per_image_standardization(x), None),
+        (lambda x: tf.concat([x / 255.0, (x + 1.0) / 2.0], 1), None),
+        # what a batch norm has learnt
+        (lambda x: batch_normed(x, 255 * MEAN, 255 * DEVIATION), "raw"),
+        (lambda x: batch_normed(x, MEAN, DEVIATION), "unit"),
+        (lambda x: batch_normed(x, 70 * MEAN, 90 * DEVIATION), None),
+        (lambda x: batch_normed(x / 255.0, 2 * MEAN, 5 * DEVIATION), "raw"),
+        (lambda x: batch_normed(x, [], [], training=True), None),
     ],
 )
 def test_the_range_that_the_first_steps_expect(build, want):
     def net(image):
         return tf.nn.conv2d(build(image), np.ones((1, 1, 3, 2), "f"), 1, "SAME")
 
-    assert recognised_range(traced(net), question()) == want
+    assert recognised_range(traced(net), question(), ENTRY) == want
+
+
+def batch_normed(x, mean, deviation, training=False):
+    given = {"mean": np.float32(mean), "variance": np.float32(deviation) ** 2, "epsilon": 1e-3, "is_training": training}
+    return tf.raw_ops.FusedBatchNormV3(x=x, scale=np.ones(3, "f"), offset=np.zeros(3, "f"), **given).y
+
+
+@pytest.mark.parametrize(
+    ("shape", "entry", "build"),
+    [
+        ((None, 3, 40, 50), Entry("NCHW", (40, 50), 3), lambda x: tf.transpose(x / 255.0, [0, 2, 3, 1])),
+        ((None, 4800), Entry("flat", (40, 40), 3), lambda x: tf.reshape(x, [-1, 40, 40, 3]) / 255.0),
+        ((40, 50, 3), Entry("HWC", (40, 50), 3, 1), lambda x: x[None] / 255.0),
+        (
+            (None, None, None, 3),
+            Entry("NHWC", (224, 224), 3),
+            lambda x: tf.image.resize(x[:, :100, 40:90], (9, 9)) / 255.0,
+        ),
+        ((None, 90, 90, 3), Entry("NHWC", (90, 90), 3), lambda x: x[:, 40:, 40:] / 255.0),
+        ((None, 40, 50, 3), Entry("NHWC", (40, 50), 3), lambda x: tf.ensure_shape(x, [None, 40, 50, 3]) / 255.0),
+        ((None, 40, 50, 3), Entry("NHWC", (40, 50), 3), lambda x: tf.reshape(x, [-1, 40, 50, 3]) / 255.0),
+    ],
+)
+def test_the_range_of_any_layout(shape, entry, build):
+    """Where the first steps allow it small pictures are measured, else those that will be fed."""
+
+    def net(image):
+        return tf.nn.conv2d(build(image), np.ones((1, 1, 3, 2), "f"), 1, "SAME")
+
+    asked = question(shape=tuple(-1 if size is None else size for size in shape))
+    assert recognised_range(traced(net, shape=shape), asked, entry) == "raw"
+
+
+def test_a_crop_that_asks_for_the_size_hides_no_range():
+    """Keras 2 cuts out the middle in a branch on the size."""
+    branch = function("cut", node("x255", "Identity", "x:0", T=F), results=["x255:0"], types={"x": F})
+    graph = written(
+        fed(),
+        node("size", "Size", "image:0", T=F, out_type=tf.int32),
+        const("least", 9, np.int32),
+        node("large", "Greater", "size:0", "least:0", T=tf.int32),
+        node("crop", "If", "large:0", "image:0", Tcond=tf.bool, Tin=[F], Tout=[F], then_branch=CUT, else_branch=CUT),
+        const("high", 255.0),
+        node("scaled", "RealDiv", "crop:0", "high:0", T=F),
+        node("score", "Mean", "scaled:0", "axes:0", T=F, Tidx=tf.int32),
+        const("axes", [1, 2], np.int32),
+        outputs=("score:0", "score:0", "image:0"),
+        functions={"cut": branch},
+        feeds={"image:0": "image"},
+    )
+    assert recognised_range(graph, question(), ENTRY) == "raw"
+
+
+@pytest.mark.parametrize("name", sorted(RANGES))
+def test_the_ranges_are_those_of_the_command(name):
+    factor, summand = RANGES[name]
+    grays = np.float32([0, 9, 255]).reshape(3, 1, 1, 1) * np.ones((1, 2, 2, 3), np.float32)
+    np.testing.assert_allclose(PREPROCESS[name].to_model(grays), grays * factor + summand, rtol=1e-4, atol=1e-4)
 
 
 def test_a_normalization_layer_holds_its_range_in_weights():
@@ -123,22 +213,22 @@ def test_a_normalization_layer_holds_its_range_in_weights():
         return tf.nn.conv2d(scaled, np.ones((1, 1, 3, 2), "f"), 1, "SAME")
 
     weights = {"mean": 255 * MEAN, "variance": (255 * DEVIATION) ** 2}
-    assert recognised_range(traced(net, weights), question()) == "raw"
+    assert recognised_range(traced(net, weights), question(), ENTRY) == "raw"
 
 
 def test_the_range_is_asked_for_found_or_assumed():
     graph = traced(lambda image: tf.nn.relu(image / 255.0))
-    assert find_preprocess(graph, question(), ModelOptions("m", preprocess="caffe")) == ("caffe", None)
-    assert find_preprocess(graph, question(), OPTIONS) == ("raw", None)
-    silent, warning = find_preprocess(traced(tf.nn.relu), question(), OPTIONS)
+    assert find_preprocess(graph, question(), ModelOptions("m", preprocess="caffe"), ENTRY) == ("caffe", None)
+    assert find_preprocess(graph, question(), OPTIONS, ENTRY) == ("raw", None)
+    silent, warning = find_preprocess(traced(tf.nn.relu), question(), OPTIONS, ENTRY)
     assert silent == "unit" and "--preprocess" in warning
 
 
 def test_whole_pixels_are_raw():
     graph = traced(lambda image: tf.nn.relu(image))
-    assert find_preprocess(graph, question(tf.uint8), OPTIONS) == ("raw", None)
+    assert find_preprocess(graph, question(tf.uint8), OPTIONS, ENTRY) == ("raw", None)
     with pytest.raises(UsageError, match="takes uint8"):
-        find_preprocess(graph, question(tf.uint8), ModelOptions("m", preprocess="unit"))
+        find_preprocess(graph, question(tf.uint8), ModelOptions("m", preprocess="unit"), ENTRY)
 
 
 # --- how the image enters ---------------------------------------------------------------------------------------------
@@ -160,6 +250,17 @@ def test_whole_pixels_are_raw():
 )
 def test_the_entry_that_a_shape_means(shape, want):
     assert entry.find("image", shape, None, None) == (want, None)
+
+
+def test_a_row_of_numbers_is_taken_for_a_picture_with_a_warning():
+    found, warning = entry.find("code", (-1, 100), None, None)
+    assert found == Entry("flat", (10, 10), 1) and "10x10" in warning and "--input-size" in warning
+    assert entry.find("code", (-1, 100), None, (10, 10)) == (found, None)
+
+
+def test_whole_numbers_that_hold_no_pixels_are_refused():
+    with pytest.raises(ModelUnusable, match="takes int8, which does not hold the pixels"):
+        find_entry(traced(lambda image: tf.cast(image, F), dtype=tf.int8), question(tf.int8), OPTIONS)
 
 
 def test_an_open_size_is_assumed_with_a_warning():
@@ -256,6 +357,15 @@ def test_zero_is_said():
     asked = question(others=(RATE, MASK))
     assert "rate, mask are fed with 0" in unfed_warning(asked, OPTIONS)
     assert unfed_warning(asked, ModelOptions("m", feeds=(("rate", "1"), ("mask:0", "1")))) is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "said"),
+    [(tf.int64, (-1, 1), True), (tf.bool, (-1,), True), (tf.string, (), True), (tf.bool, (), False)],
+)
+def test_zero_is_said_of_all_but_a_training_flag(dtype, shape, said):
+    beside = Tensor("beside", "beside:0", dtype, shape)
+    assert bool(unfed_warning(question(others=(beside,)), OPTIONS)) is said
 
 
 def test_a_placeholder_of_no_signature_has_to_be_given_unless_it_is_a_truth():

@@ -105,11 +105,16 @@ def test_what_is_off_the_path_is_not_marked():
     assert not marks(mark(graph, question()).nodes)
 
 
+ENDS = ("if:0", "if:0", "image:0")
+
+
 def test_functions_on_the_path_are_marked():
     body = function("f", node("relu", "Relu", "x:0", T=F), results=["relu:0"], types={"x": F})
     attributes = {"Tcond": tf.bool, "Tin": [F], "Tout": [F], "then_branch": Calls("f"), "else_branch": Calls("f")}
     call = node("if", "StatelessIf", "yes:0", "image:0", **attributes)
-    graph = written(fed(), const("yes", True, bool), call, functions={"f": body}, feeds={"image:0": "image"})
+    graph = written(
+        fed(), const("yes", True, bool), call, outputs=ENDS, functions={"f": body}, feeds={"image:0": "image"}
+    )
     after = mark(graph, question())
     verify(after, question())
     assert marks(after.functions["f"].nodes) == {"relu": "relu"}

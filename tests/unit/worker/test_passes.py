@@ -263,8 +263,15 @@ def test_whole_pixels_become_floats(build):
 @pytest.mark.parametrize(
     "build",
     [
-        lambda x: tf.cast(x + 1, F),
+        lambda x: tf.cast(x + 1, F),  # 255 + 1 is 0
+        lambda x: tf.cast(x - 1, F),
+        lambda x: tf.cast(tf.cast(x, tf.int32) * 65_806, F),  # beyond what floats hold exactly
         lambda x: tf.cast(tf.cast(x, tf.int32) // 2, F),
+        lambda x: tf.cast(tf.bitwise.right_shift(x, tf.constant(1, tf.uint8)), F),
+        lambda x: tf.cast(tf.bitcast(x, tf.int8), F),
+        lambda x: tf.cast(tf.bitwise.invert(tf.cast(x, tf.int32)), F),
+        lambda x: tf.cast(tf.cast(x, tf.int32) + tf.reduce_max(tf.cast(x, tf.int32)), F),
+        lambda x: tf.cast(x > 128, F),
         lambda x: tf.cast(tf.concat([x, x * 2], -1), F),
         lambda x: tf.cast(tf.shape(x), F),
         lambda x: tf.cast(tf.cast(x, tf.int8), F),
@@ -274,6 +281,71 @@ def test_whole_pixels_become_floats(build):
 def test_what_computes_with_whole_numbers_stays(build):
     graph = whole(build)
     assert float_image(graph, WHOLE) is graph
+
+
+WIDER = [[0, 0], [0, 0], [6, 0], [0, 0]]
+RISING = np.arange(3, dtype=np.float32) + 1
+
+
+@pytest.mark.parametrize(
+    ("whole_numbers", "floats"),
+    [
+        (lambda x: tf.reverse(tf.maximum(x, tf.constant(9, tf.uint8)), [2]), lambda x: tf.maximum(x, 9.0)[:, :, ::-1]),
+        (lambda x: tf.clip_by_value(x, 16, 235), lambda x: tf.clip_by_value(x, 16.0, 235.0)),
+        (lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]]), lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]])),
+        (
+            lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=255),
+            lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=255.0),
+        ),
+        (
+            lambda x: tf.pad(x, [[0, 0], [2, 1], [1, 1], [0, 0]], "SYMMETRIC"),
+            lambda x: tf.pad(x, [[0, 0], [2, 1], [1, 1], [0, 0]], "SYMMETRIC"),
+        ),
+        (lambda x: 255 - x, lambda x: 255 - x),
+        (tf.bitwise.invert, lambda x: 255 - x),
+        (lambda x: tf.abs(tf.cast(x, tf.int32) - 100), lambda x: tf.abs(x - 100)),
+        (lambda x: tf.cast(tf.cast(x, tf.int32) - 128, tf.int8)[..., ::-1], lambda x: x[..., ::-1] - 128),
+        (lambda x: tf.cast(x, tf.int16) * [1, 2, 3], lambda x: x * RISING),
+        (
+            lambda x: tf.math.squared_difference(tf.cast(x, tf.int32), tf.constant([7, 8, 9])),
+            lambda x: (x - 6 - RISING) ** 2,
+        ),
+        (lambda x: tf.where(x > 200, tf.constant(200, tf.uint8), x), lambda x: tf.where(x > 200, 200.0, x)),
+        (lambda x: tf.saturate_cast(tf.cast(x, tf.int32) + 20, tf.uint8), lambda x: tf.minimum(x + 20, 255)),
+        (lambda x: tf.roll(tf.stop_gradient(x), 2, 1), lambda x: tf.roll(x, 2, 1)),
+        (
+            lambda x: tf.concat([x, tf.fill(SHAPE, tf.constant(7, tf.uint8))], 1),
+            lambda x: tf.pad(x, [[0, 0], [0, 6], [0, 0], [0, 0]]),
+        ),
+        (lambda x: tf.bitcast(tf.minimum(x, tf.constant(127, tf.uint8)), tf.int8), lambda x: tf.minimum(x, 127.0)),
+        (lambda x: tf.gather_nd(x, [[1], [0]]), lambda x: x[::-1]),
+        (lambda x: tf.concat([tf.zeros_like(x), tf.tile(x, [1, 1, 2, 1])[:, :, :6]], 2), lambda x: tf.pad(x, WIDER)),
+    ],
+)
+def test_computing_with_whole_pixels_has_the_gradient_of_floats(whole_numbers, floats):
+    """In the image's own geometry, and with the same numbers."""
+    graph = whole(lambda x: tf.cast(whole_numbers(x), F))
+    after = float_image(graph, WHOLE)
+    verify(after, WHOLE)
+    (score, *_), (want, *_) = computed(after, BYTES.astype(np.float32)), computed(graph, BYTES)
+    np.testing.assert_array_equal(score, want)
+    weights = normal(*want.shape)
+    with tf.Graph().as_default() as made:
+        tf.graph_util.import_graph_def(after.graph_def(), name="")
+        image = made.get_tensor_by_name("image:0")
+        gradient = tf.convert_to_tensor(tf.gradients(made.get_tensor_by_name(after.score) * weights, image)[0])
+        with tf.compat.v1.Session(graph=made) as session:
+            found = session.run(gradient, {image: BYTES.astype(np.float32)})
+    x = tf.constant(BYTES.astype(np.float32))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = floats(x) * weights
+    np.testing.assert_allclose(found, tape.gradient(value, x), rtol=1e-6)
+
+
+def test_a_constant_of_the_model_is_not_changed():
+    graph = whole(lambda x: tf.cast(tf.maximum(x, tf.constant(9, tf.uint8, name="nine")), F))
+    assert float_image(graph, WHOLE).nodes["nine"] is graph.nodes["nine"]
 
 
 def test_a_float_image_stays():

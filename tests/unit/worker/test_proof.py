@@ -12,7 +12,7 @@ import tensorflow as tf
 from graphs import const, node
 from tensorflow.core.framework.types_pb2 import DT_FLOAT
 
-from gradviz_cli.errors import ProofFailed
+from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import ModelOptions, Proof, Witness
 from gradviz_cli.worker import model
 from gradviz_cli.worker.graph.graph import Graph, copied, split
@@ -274,7 +274,7 @@ def test_a_mark_inside_a_loop_is_seen_too(tmp_path, monkeypatch):
 WHOLE = tf.TensorSpec([None, SIDE, SIDE, 3], tf.uint8, name="image")
 
 
-def test_an_image_that_is_taken_the_other_way_round_is_warned_of(tmp_path, monkeypatch):
+def test_an_image_that_is_taken_the_other_way_round_is_refused(tmp_path, monkeypatch):
     """Of whole pixels: the gradient starts at a mirrored copy."""
 
     def whole(held: Weights) -> Callable:
@@ -298,9 +298,20 @@ def test_an_image_that_is_taken_the_other_way_round_is_warned_of(tmp_path, monke
         return replace(graph, nodes={**moved, **nodes}, outputs=(*graph.outputs[:2], "there:0"))
 
     damaged("start", mirrored, monkeypatch)
-    found = proved(path, preprocess="auto")
-    assert witness(found, "slope").failed
-    assert any("the gradient is not the slope of the score" in said for said in found.facts.warnings)
+    with pytest.raises(ModelUnusable, match="are not its pixels"):
+        proved(path, preprocess="auto")
+
+
+def test_a_gradient_that_is_no_slope_is_warned_of(tmp_path):
+    """Written with a StopGradient, so that it points the other way."""
+
+    def reversed_(held: Weights) -> Callable:
+        return network(held, lambda x: tf.stop_gradient(2 * tf.nn.relu(x)) - tf.nn.relu(x), tf.identity)
+
+    found = proved(save(tmp_path / "reversed", reversed_))
+    assert witness(found, "slope").failed and witness(found, "slope").value > 1.5
+    (said,) = found.facts.warnings
+    assert "the gradient is not the slope of the score" in said
 
 
 # -- what depends on more than the image

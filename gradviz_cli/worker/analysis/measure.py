@@ -1,0 +1,46 @@
+"""What a graph makes of a picture: the first steps of a model, run on pictures of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.graph.graph import Graph, attribute
+
+Array = np.ndarray
+
+v1 = tf.compat.v1
+# A few runs on small pictures: to optimise the graph would take longer.
+QUICK = v1.ConfigProto()
+QUICK.graph_options.rewrite_options.disable_meta_optimizer = True
+
+
+def measure(
+    graph: Graph, fed: str, tensors: Sequence[str], entry: Entry, constants: Mapping[str, Array]
+) -> Callable[[Array], tuple[Array, list[Array]]]:
+    """A function of one picture, float32 [h, w, c]: what is fed for it, and what the tensors hold then.
+
+    The policy must have judged the graph. A fixed batch is filled with the same picture, a batch as long as wanted is 1.
+
+    Parameters
+    ----------
+    constants : mapping
+        Placeholder -> value of the other inputs.
+    """
+    part = graph.pruned(tensors)
+    dtype = tf.dtypes.as_dtype(attribute(graph.node(fed), "dtype").type)
+    beside = {f"{name}:0": constants[name] for name in part.nodes if name in constants}
+    beside.update({f"{name}:0": part.values[variable].numpy() for name, variable in part.weights.items()})
+    with tf.Graph().as_default() as built:
+        tf.graph_util.import_graph_def(part.graph_def(), name="")
+    run = v1.Session(graph=built, config=QUICK).make_callable(list(tensors), [fed, *beside])
+
+    def of_picture(picture: Array) -> tuple[Array, list[Array]]:
+        images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)
+        given = entry.to_model(images, dtype).numpy()
+        return given, run(given, *beside.values())
+
+    return of_picture
