@@ -51,6 +51,7 @@ CORNERED = frozenset(
 )
 # What hands a number on as it is.
 SAME = frozenset({"Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics"})
+STOPS = frozenset({"StopGradient", "PreventGradient"})
 # What moves pixels about, or rescales them: behind it the image is still an image.
 MOVERS = frozenset(
     {
@@ -245,7 +246,7 @@ class _Search:
             return None  # x + relu(x): a shortcut around a ReLU
         if name == "Exponential" and self._is_normalised(region.exit):
             return None
-        if self._is_shared(region):
+        if self._is_shared(region) or self._is_stopped(region):
             return None
         if name in ACTIVATIONS:
             return ""
@@ -256,6 +257,29 @@ class _Search:
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")
             else None
         )
+
+    def _is_stopped(self, region: Region) -> bool:
+        """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means
+        it; unless what it stops has none, such as a mask."""
+        stops = [
+            data_inputs(node)[0]
+            for tensor in self._trimmed(region).nodes
+            if (node := self.nodes[split(tensor)[0]]).op in STOPS and not self._off_path(data_inputs(node)[0])
+        ]
+        return any(not self._is_flat(region.entry, stopped) for stopped in stops)
+
+    def _is_flat(self, entry: str, tensor: str) -> bool:
+        """A step function: it takes two or three values."""
+        inside = self._between(entry, tensor)
+        if not inside or inside & self.opaque:
+            return False
+        rows = self._rows(inside)
+        try:
+            whole = np.broadcast_shapes(*[value.shape for value in self._constants(rows)])
+            column = self._table(entry, rows, whole, np.zeros(1, int), FEW)
+        except (ValueError, TypeError):
+            return False
+        return len(np.unique(column)) <= 3
 
     def _is_shared(self, region: Region) -> bool:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""

@@ -67,7 +67,7 @@ def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
     """
     name = split(activation.exit)[0]
     inner = copied(node_of(nodes, activation.exit), f"{name}/gradviz")
-    dtype = attribute(inner, "T").type
+    dtype = attribute(inner, "DstT" if inner.op == "Cast" else "T").type
     wrapper = NodeDef(name=name, op="IdentityN", input=[f"{inner.name}:0", activation.entry])
     wrapper.attr["T"].list.type.extend([dtype, dtype])
     nodes[inner.name] = inner

@@ -152,3 +152,16 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
         return tf.nn.relu(capped) + tf.nn.avg_pool2d(capped, 2, 1, "SAME")
 
     assert dict(find_all(traced(build), question()).counts) == {"Relu6": (1, 1), "Relu": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("build", "counts"),
+    [
+        (lambda x: tf.stop_gradient(2 * tf.nn.relu(x)) - tf.nn.relu(x), {"Relu": (2, 2)}),  # each by itself
+        (lambda x: x + tf.stop_gradient(tf.maximum(x, 0) - x), {"Maximum": (1, 1)}),  # the one that is stopped
+        (lambda x: x * tf.stop_gradient(tf.cast(x > 0, tf.float32)), {"Relu": (1, 1)}),  # a mask has no gradient anyway
+        (lambda x: tf.nn.relu(tf.stop_gradient(x)), {"Relu": (1, 1)}),
+    ],
+)
+def test_a_stop_within_gives_another_gradient_than_the_values(build, counts):
+    assert find_all(traced(lambda x: build(mixed(x))), question()).counts == counts
