@@ -285,6 +285,9 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
         return Witness("slope", said="every gradient on the way is TensorFlow's own")
     if subject.guessed:
         return Witness("slope", said="the range of pixels is a guess; settle it with --preprocess")
+    graph = trial.differentiator.graph
+    if graph.wrt != subject.problem.fed:
+        return Witness("slope", said=f"the gradient is that of {graph.wrt}, which the image becomes")
     if entry.encoding != "pixels" or trial.measured.scores.shape[1] > 1 or len(images) > 1:
         return Witness("slope", said="the scores are a map, a batch or of encoded images")
     gradient = np.asarray(entry.from_model(trial.measure.gradient(images)), np.float64)
@@ -299,7 +302,7 @@ def _is_suspect(subject: Subject, graph: Graph) -> bool:
     path = value_path(graph.nodes, [split(subject.problem.fed)[0]], [graph.score])
     on_path = {name: graph.nodes[name] for name in path}
     parts = [on_path, *(function.nodes for function in graph.functions.values())]
-    return any(_replaced(nodes) for nodes in parts) or subject.problem.entry.whole or graph.wrt != subject.problem.fed
+    return any(_replaced(nodes) for nodes in parts) or subject.problem.entry.whole
 
 
 def _replaced(nodes: Mapping[str, NodeDef]) -> bool:
