@@ -415,6 +415,36 @@ def functions_called(nodes: Iterable[NodeDef], functions: Mapping[str, Function]
     return seen
 
 
+def own_names(graph: Graph) -> Graph:
+    """The graph with names for its functions that no other in this process has.
+
+    TensorFlow keeps the functions of all graphs under one roof, and makes up names from theirs when it differentiates a
+    loop: two gradients built from the same graph would meet there.
+    """
+    if not graph.functions:
+        return graph
+    mark = unique_mark()
+    functions = {}
+    for name, function in graph.functions.items():
+        signature = OpDef()
+        signature.CopyFrom(function.signature)
+        signature.name = name + mark
+        functions[signature.name] = replace(function, signature=signature, nodes=_calling(function.nodes, mark))
+    return replace(graph, nodes=_calling(graph.nodes, mark), functions=functions)
+
+
+def _calling(nodes: Mapping[str, NodeDef], mark: str) -> dict[str, NodeDef]:
+    """The nodes, calling functions whose names end in this mark now."""
+    calling = dict(nodes)
+    for name, node in nodes.items():
+        if called_by(node):
+            calling[name] = copied(node)
+            for value in calling[name].attr.values():
+                for function in functions_in(value):
+                    function.name += mark
+    return calling
+
+
 _marks = itertools.count()
 
 

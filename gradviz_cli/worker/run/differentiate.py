@@ -13,7 +13,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
-from gradviz_cli.worker.graph.graph import Graph, attribute, literal, placeholder, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
 from gradviz_cli.worker.run.rules import obeying
 from gradviz_cli.worker.run.targets import (
@@ -38,9 +38,6 @@ class Differentiator:
         self._problem = problem
         self._graph, self._captured = _captured(graph)
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
-        self._graph_def = self._graph.graph_def()
-        for function in self._graph_def.library.function:
-            make_known(function)
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
         self._functions: dict[Form, Callable] = {}
         self._building = Lock()
@@ -131,9 +128,12 @@ class Differentiator:
         captured = tf.compat.v1.get_default_graph().capture
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        graph = self._graph
+        graph = own_names(self._graph)
         wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
-        found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name=SCOPE)
+        built = graph.graph_def()
+        for function in built.library.function:
+            make_known(function)
+        found = tf.graph_util.import_graph_def(built, mapped, return_elements=wanted, name=SCOPE)
         wrt = images if graph.wrt == problem.fed else found[2]
         alone = "N" not in LAYOUTS[problem.entry.layout]
         scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])

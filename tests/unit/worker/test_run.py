@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import pixels, question, traced
+from graphs import Calls as Name
+from graphs import const, function, node, pixels, question, traced
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.graph.graph import Graph, copied
 from gradviz_cli.worker.passes.mark import mark
+from gradviz_cli.rules import RULES
 from gradviz_cli.worker.run import targets
 from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, first_cut
 from gradviz_cli.worker.run.parallel import Calls
@@ -222,10 +227,70 @@ def test_a_stop_across_the_only_way_is_opened():
 def test_large_constants_are_taken_out_of_the_graph():
     large = np.random.default_rng(2).normal(size=(108, LARGE_CONSTANT // 108)).astype(np.float32)
     one = differentiator(lambda image: tf.linalg.matmul(tf.reshape(image, [-1, 108]), large), {})
-    assert one._graph_def.ByteSize() < LARGE_CONSTANT
+    assert one._graph.graph_def().ByteSize() < LARGE_CONSTANT
     np.testing.assert_allclose(
         one.explain(pixels(), [5], ["backprop"]).gradients[0][0, 0].ravel(), large[:, 5], rtol=1e-6
     )
+
+
+def looped() -> Graph:
+    """Three times y <- relu(y) - y / 4, then a matrix."""
+    types = {"i": tf.int32, "most": tf.int32, "y": F}  # TensorFlow expects the second there
+    less = node("less", "Less", "i:0", "three:0", T=tf.int32)
+    body = [
+        *(const("one", 1, np.int32), node("next", "AddV2", "i:0", "one:0", T=tf.int32), const("quarter", 0.25)),
+        *(node("relu", "Relu", "y:0", T=F), node("part", "Mul", "y:0", "quarter:0", T=F)),
+        node("less", "Sub", "relu:0", "part:0", T=F),
+    ]
+    functions = {
+        "cond": function("cond", const("three", 3, np.int32), less, results=["less:0"], types=types),
+        "body": function("body", *body, results=["next:0", "most:0", "less:0"], types=types),
+    }
+    functions["cond"].signature.output_arg[0].type = tf.bool.as_datatype_enum
+    for place in (0, 1):
+        functions["body"].signature.output_arg[place].type = tf.int32.as_datatype_enum
+    called = {"cond": Name("cond"), "body": Name("body"), "T": [tf.int32, tf.int32, F]}
+    graph = traced(linear, WEIGHTS)
+    loop = [
+        *(const("zero", 0, np.int32), const("most", 3, np.int32)),
+        node("loop", "StatelessWhile", "zero:0", "most:0", "image:0", **called),
+    ]
+    nodes = {one.name: one for one in (*graph.nodes.values(), *loop)}
+    flat = next(name for name, one in nodes.items() if one.op == "Reshape")
+    nodes[flat] = copied(nodes[flat], inputs=["loop:2", nodes[flat].input[1]])
+    return mark(replace(graph, nodes=nodes, functions=functions), question())
+
+
+def through_loop(mode: str, image: np.ndarray, upstream: np.ndarray) -> np.ndarray:
+    """What the rule makes of `upstream` on its way back through the loop, by hand."""
+    states = [image]
+    for _ in range(2):
+        states.append(np.maximum(states[-1], 0) - states[-1] / 4)
+    for state in reversed(states):
+        gates = {"backprop": state > 0, "deconv": upstream > 0, "guided": (state > 0) & (upstream > 0)}
+        upstream = upstream * gates[mode] - upstream / 4
+    return upstream
+
+
+def test_gradients_through_one_loop_are_built_again_and_again_and_at_once():
+    graph, image = looped(), pixels()
+    asked = [*(((mode,), [1]) for mode in RULES), (tuple(RULES), [2, 0]), (("guided", "deconv"), [-1])]
+    with ThreadPoolExecutor(4) as pool:
+        for one in (Differentiator(graph, PROBLEM), Differentiator(graph, PROBLEM)):
+            answers = pool.map(lambda ask, one=one: one.explain(image, ask[1], ask[0]), asked)
+            for (modes, _), found in zip(asked, answers, strict=True):
+                assert_through_loop(found, modes, image)
+    one = Differentiator(graph, PROBLEM)
+    for scores in (True, False, True):
+        assert_through_loop(one.explain(image, [1], ["deconv"], scores), ["deconv"], image)
+
+
+def assert_through_loop(found: Explained, modes: Sequence[str], image: np.ndarray) -> None:
+    for mode, maps in zip(modes, found.gradients, strict=True):
+        for target, n in np.ndindex(*found.index.T.shape):
+            upstream = WEIGHTS["matrix"][:, found.index[n, target]].reshape(6, 6, 3)
+            want = through_loop(mode, image[n], upstream)
+            np.testing.assert_allclose(maps[target, n], want, rtol=1e-5, atol=1e-6)
 
 
 def test_other_inputs_are_repeated_for_each_image():
