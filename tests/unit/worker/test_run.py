@@ -13,10 +13,10 @@ from graphs import Calls as Name
 from graphs import const, function, node, pixels, question, traced
 
 from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.rules import RULES
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph.graph import Graph, copied
 from gradviz_cli.worker.passes.mark import mark
-from gradviz_cli.rules import RULES
 from gradviz_cli.worker.run import targets
 from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, first_cut
 from gradviz_cli.worker.run.parallel import Calls
@@ -317,3 +317,27 @@ def test_images_are_shared_out_in_order():
     parts = calls.over(images, lambda part: part * 2, step=2)
     np.testing.assert_array_equal(np.concatenate(parts), images * 2)
     assert all(len(part) % 2 == 0 for part in parts[:-1])
+
+
+WIDE = {
+    "zeros": (lambda x: tf.maximum(x, tf.zeros([4])), 9.0),
+    "zeros of a higher rank": (lambda x: tf.maximum(x, tf.zeros([1, 1, 1, 1, 4])), 9.0),
+    "caps": (lambda x: tf.minimum(tf.nn.relu(x), tf.constant([0.5, 1.0, 0.2, 0.8])), [0.5, 1.0, 0.2, 0.8]),
+}
+
+
+@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("name", WIDE)
+def test_a_relu_that_widens_its_input_sums_what_comes_back(name, mode):
+    wide, caps = WIDE[name]
+    matrix = np.random.default_rng(1).normal(size=(144, 4)).astype(np.float32)
+    one = differentiator(
+        lambda image, matrix: tf.linalg.matmul(tf.reshape(wide(image[..., :1]), [-1, 144]), matrix), {"matrix": matrix}
+    )
+    image = pixels()
+    upstream = np.tile(matrix[:, 2].reshape(6, 6, 4), [2, 1, 1, 1])
+    is_open = (image[..., :1] > 0) & (image[..., :1] < np.asarray(caps))
+    gates = {"backprop": is_open, "deconv": upstream > 0, "guided": is_open & (upstream > 0)}
+    found = one.explain(image, [2], [mode]).gradients[0][0]
+    np.testing.assert_allclose(found[..., :1], (upstream * gates[mode]).sum(-1, keepdims=True), rtol=1e-5, atol=1e-6)
+    assert not found[..., 1:].any()
