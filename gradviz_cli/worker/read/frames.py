@@ -50,6 +50,8 @@ class Frame:
         Values of attributes that the function leaves open.
     results : list of str
         The tensors that it gives.
+    function : str
+        Its name; empty at the top level.
     """
 
     nodes: dict[str, NodeDef]
@@ -61,6 +63,7 @@ class Frame:
     results: Sequence[str] = ()
     children: dict[str, Frame] = field(default_factory=dict)
     depth: int = 0
+    function: str = ""
 
 
 Source = tuple[Frame, NodeDef, int]  # a node in a frame, and which of its outputs
@@ -77,19 +80,22 @@ class Frames:
     feeds : collection of str
         Tensors of the top level where a walk ends.
     custom_gradients : set of str
-        Nodes that wrap a gradient of the model's own.
+        Nodes, as they are written, with a gradient of the model's own.
+    through_wrappers : bool
+        Whether such nodes are looked through: in a gradient function, which nobody differentiates.
     """
 
     library: Mapping[str, FunctionDef]
     feeds: Mapping[str, int] = field(default_factory=dict)
     custom_gradients: set[str] = field(default_factory=set)
+    through_wrappers: bool = False
     alive: list[Frame] = field(default_factory=list)  # keeps id() of frames unique
     _resolved: dict[tuple[int, str], Source] = field(default_factory=dict)
     _indexed: dict[str, tuple[dict[str, NodeDef], dict[str, int]]] = field(default_factory=dict)
 
-    def top(self, nodes: dict[str, NodeDef]) -> Frame:
+    def top(self, nodes: dict[str, NodeDef], function: str = "") -> Frame:
         """The frame of the top level, or of a function that is written on its own."""
-        frame = Frame(nodes)
+        frame = Frame(nodes, function=function)
         self.alive.append(frame)
         return frame
 
@@ -137,8 +143,8 @@ class Frames:
                 )
             return child, child.results[index]
         if node.op == "IdentityN":
-            if "_gradient_op_type" in node.attr:
-                self.custom_gradients.add(joined(frame.prefix, node.name))
+            if "_gradient_op_type" in node.attr and not self.through_wrappers:
+                return None
             return frame, source(node, index)
         if node.op == "Print":
             return frame, source(node, 0)
@@ -187,7 +193,8 @@ class Frames:
             self._indexed[name] = {inner.name: inner for inner in function.node_def}, places
         nodes, arguments = self._indexed[name]
         prefix = joined(frame.prefix, _readable(node.name))
-        child = Frame(nodes, arguments, frame, inputs, prefix, attributes, results_of(function), depth=frame.depth + 1)
+        results, depth = results_of(function), frame.depth + 1
+        child = Frame(nodes, arguments, frame, inputs, prefix, attributes, results, depth=depth, function=name)
         self.alive.append(child)
         return child
 

@@ -15,7 +15,7 @@ from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
-from gradviz_cli.worker.run.rules import obeying
+from gradviz_cli.worker.run.rules import calling, obeying
 from gradviz_cli.worker.run.targets import (
     SCOPE,
     Explained,
@@ -122,13 +122,17 @@ class Differentiator:
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
+        graph = own_names(self._graph)
+        with calling(graph.functions):
+            return self._built(graph, images, want, form)
+
+    def _built(self, graph: Graph, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
         problem = self._problem
         mapped = {problem.fed: images}
         mapped.update({f"{name}:0": tf.identity(value) for name, value in self._captured.items()})
         captured = tf.compat.v1.get_default_graph().capture
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        graph = own_names(self._graph)
         wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
         built = graph.graph_def()
         for function in built.library.function:
