@@ -25,6 +25,7 @@ from gradviz_cli.worker.graph.graph import (
 
 FUNCTION = "_gradviz_own"  # the gradient function; missing where there is none to be used
 PLACES = "_gradviz_places"  # for each result of that function the input whose gradient it is
+SHAPES = "_gradviz_shapes"  # and the shape of that gradient
 WIDTH = "_gradviz_wrapped"  # how many inputs are not captured
 REPLACED = "_gradviz_replaced"  # on a node whose own gradient was left for the derivative, which may differ
 

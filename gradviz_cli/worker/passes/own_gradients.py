@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.framework.types_pb2 import DT_RESOURCE
 
 from gradviz_cli.worker.analysis import policy, regions
@@ -40,10 +41,12 @@ from gradviz_cli.worker.graph.match import origin
 from gradviz_cli.worker.graph.tf_private import op_def
 from gradviz_cli.worker.graph.wrappers import (
     REPLACED,
+    SHAPES,
     WIDTH,
     function_of,
     is_wrapper,
     places_of,
+    reached,
 )
 from gradviz_cli.worker.graph.wrappers import (
     own_gradients as gradients_of,
@@ -72,8 +75,8 @@ def own_gradients(graph: Graph, allow: Iterable[str] = (), trust: bool = False) 
         settled, moved = _settled(nodes, judge, top=scope is None)
         kept += sum(map(is_wrapper, settled.values()))
         if scope is None:
-            graph = replace(graph, nodes=settled)
             outputs = tuple(_found(moved, tensor) for tensor in outputs)
+            graph = replace(graph, nodes=_in_order(settled, outputs))
         else:
             results = tuple(_found(moved, tensor) for tensor in functions[scope].results)
             functions[scope] = replace(functions[scope], nodes=settled, results=results)
@@ -108,6 +111,22 @@ def _settled(nodes: Mapping[str, NodeDef], judge: _Judge, top: bool) -> tuple[di
     return settled, moved
 
 
+def _in_order(nodes: Mapping[str, NodeDef], outputs: Iterable[str]) -> dict[str, NodeDef]:
+    """The nodes in the order in which `inline` writes them where there are no wrappers.
+
+    TensorFlow adds gradients up in the order of nodes, and so another order is another last bit.
+    """
+    ordered: dict[str, NodeDef] = {}
+    for output in outputs:
+        todo = [maker_name(output)]
+        while todo:
+            name = todo.pop()
+            if name not in ordered:
+                ordered[name] = nodes[name]
+                todo.extend(maker_name(text) for text in nodes[name].input if maker_name(text) not in ordered)
+    return {**ordered, **nodes}
+
+
 def _found(moved: Mapping[str, str], tensor: str) -> str:
     while moved.get(tensor, tensor) != tensor:
         tensor = moved[tensor]
@@ -136,14 +155,13 @@ class _Judge:
     trust: bool
     compared: dict[bytes, bool] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
-    built: tf.Graph | None = None
 
     def verdict(self, nodes: Mapping[str, NodeDef], node: NodeDef, top: bool) -> str:
         function = function_of(node)
         if function is None or self.refused(node):
             return SAME if _is_activation(nodes, node) else LOST
         part = _part(nodes, node, {**self.graph.weights, **self.graph.handles} if top else {})
-        return SAME if part is not None and self._is_derivative(nodes, node, part, top) else USED
+        return SAME if part is not None and self._is_derivative(node, part) else USED
 
     def refused(self, node: NodeDef) -> str:
         """An operation of the gradient function that may not run; empty where there is none."""
@@ -156,31 +174,22 @@ class _Judge:
             self.refusals[name] = next(iter(policy.refused_ops(alone, self.allow)), "")
         return self.refusals[name]
 
-    def _is_derivative(self, nodes: Mapping[str, NodeDef], node: NodeDef, part: _Part, top: bool) -> bool:
+    def _is_derivative(self, node: NodeDef, part: _Part) -> bool:
         """Whether the own gradient is the derivative of what is wrapped, for random numbers.
 
         Nothing of the model's is given to TensorFlow that the policy has not judged.
         """
         functions = self.graph.functions
         with suppress(Exception):  # whatever a strange part throws: then its own gradient is used, which is right too
-            if not part.is_elementwise():
+            key = part.text(functions[function_of(node) or ""]) if part.is_elementwise() else None
+            if key is None or key not in self.compared:
                 policy.judge(Graph(part.nodes, functions).pruned(part.ends), self.allow, self.trust)
-                return _agree(part, functions, [self._shape(text, top) for text in part.arguments])
-            key = part.text(functions[function_of(node) or ""])
-            if key not in self.compared:
-                policy.judge(Graph(part.nodes, functions).pruned(part.ends), self.allow, self.trust)
-                self.compared[key] = _agree(part, functions, [tf.TensorShape([FEWEST_SAMPLES])] * len(part.arguments))
+                same = _agree(part, functions)
+                if key is None:
+                    return same
+                self.compared[key] = same
             return self.compared[key]
         return False
-
-    def _shape(self, tensor: str, top: bool) -> tf.TensorShape:
-        """As TensorFlow infers it from the graph as it was."""
-        if self.built is None:
-            policy.judge(self.graph, self.allow, self.trust)
-            self.built = tf.Graph()
-            with self.built.as_default():
-                tf.graph_util.import_graph_def(self.graph.graph_def(), name="")
-        return self.built.get_tensor_by_name(tensor).shape if top else tf.TensorShape(None)
 
 
 def _is_activation(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
@@ -237,6 +246,11 @@ class _Part:
         small = (node.op != "Const" or not attribute(node, "value").tensor.tensor_shape.dim for node in inner)
         return all(node.op in ELEMENTWISE | {"Const"} for node in inner) and all(small)
 
+    def shapes(self) -> dict[str, list[int]]:
+        """Shapes for the arguments that the gradient function fits."""
+        told = dict(zip(reached(self.wrapper), self.wrapper.attr[SHAPES].list.shape, strict=True))
+        return {text: _filled(told[text], self.is_elementwise()) for text in self.arguments}
+
     def text(self, function: Function) -> bytes:
         """Two parts with one text compute alike, and so do their gradient functions."""
         ends = [*self.results, *self.captured]
@@ -247,7 +261,7 @@ class _Part:
                 _text(
                     function.nodes, function.results, {f"{one}:0": f"given {place}" for place, one in enumerate(inner)}
                 ),
-                str(places_of(self.wrapper)).encode(),
+                str((places_of(self.wrapper), list(self.shapes().values()))).encode(),
             )
         )
 
@@ -272,7 +286,9 @@ def _text(nodes: Mapping[str, NodeDef], ends: Sequence[str], names: Mapping[str,
 def _part(nodes: Mapping[str, NodeDef], node: NodeDef, variables: Mapping[str, str]) -> _Part | None:
     """None where it is nothing that could be compared."""
     inputs = data_inputs(node)
-    places = [place for place in places_of(node) if split(inputs[place])[0] not in variables]
+    # No gradient of the image passes constants and weights.
+    fixed = {split(text)[0] for text in inputs if nodes[split(text)[0]].op == "Const"} | variables.keys()
+    places = [place for place in places_of(node) if split(inputs[place])[0] not in fixed]
     width = node.attr[WIDTH].i
     if not places:
         return None
@@ -296,13 +312,11 @@ def _hinders(node: NodeDef) -> bool:
 # -- compared ------------------------------------------------------------------------------------------------------------
 
 
-def _agree(part: _Part, functions: Mapping[str, Function], shapes: Sequence[tf.TensorShape]) -> bool:
+def _agree(part: _Part, functions: Mapping[str, Function]) -> bool:
     """Whether the function gives what TensorFlow derives, for numbers of many sizes."""
     random = np.random.default_rng(0)
     types = dict(zip(data_inputs(part.wrapper), attribute(part.wrapper, "T").list.type, strict=True))
-    given = {
-        text: _numbers(random, _filled(shape), types[text]) for text, shape in zip(part.arguments, shapes, strict=True)
-    }
+    given = {text: _numbers(random, shape, types[text]) for text, shape in part.shapes().items()}
     weights = _weights(part, random)
     own, derived = tf.function(lambda: _both(part, functions, given, weights, random), autograph=False)()
     return all(_close(one.numpy(), other.numpy()) for one, other in zip(own, derived, strict=True))
@@ -355,13 +369,16 @@ def _both(
     return [own[data_inputs(part.wrapper).index(text)] for text in part.arguments], derived
 
 
-def _filled(shape: tf.TensorShape) -> list[int]:
-    """A shape with numbers where it was open; ValueError where nothing is known of it."""
-    known = int(np.prod([size for size in shape.as_list() if size is not None], dtype=float))
+def _filled(shape: TensorShapeProto, flat: bool) -> list[int]:
+    """A shape with numbers where it is open; ValueError where its rank is. Many samples along one axis, if `flat`."""
+    sizes = tf.TensorShape(shape).as_list()
+    if flat:
+        return [FEWEST_SAMPLES, *[1] * len(sizes)][: len(sizes)]
+    known = int(np.prod([size for size in sizes if size is not None], dtype=float))
     if known > MAX_NUMBERS:
         raise ValueError("too large to be tried out")
     few = 2 if known >= FEWEST_SAMPLES else 16
-    return [few if size is None else size for size in shape.as_list()]
+    return [few if size is None else size for size in sizes]
 
 
 def _numbers(random: np.random.Generator, shape: Sequence[int], dtype: int, spread: float = 1.5) -> np.ndarray:

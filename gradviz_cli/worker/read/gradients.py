@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedConcreteFunction, SavedObjectGraph
 
@@ -25,11 +26,14 @@ Capture = tuple[str, str]  # a tensor `node:index`, behind the name of the funct
 
 @dataclass(frozen=True)
 class OwnGradient:
-    """One gradient function: its name, what it captured, and the inputs of its wrapper that its results belong to."""
+    """One gradient function: its name, what it captured, the inputs of its wrapper that its results belong to, and how
+    many the wrapper has without what was captured.
+    """
 
     function: str
     captures: tuple[Capture, ...]
     places: tuple[int, ...]
+    shapes: tuple[TensorShapeProto, ...]
     width: int
 
 
@@ -57,10 +61,11 @@ def _gradient(
 ) -> OwnGradient | None:
     captures = [_capture(objects, one, sources) for one in saved.bound_inputs]
     known = [one for one in captures if one is not None]
-    places = _places(saved)
-    if len(known) < len(captures) or places is None or len(places) != len(function.signature.output_arg):
+    results = _results(saved)
+    if len(known) < len(captures) or results is None or len(results) != len(function.signature.output_arg):
         return None
-    return OwnGradient(function.signature.name, tuple(known), places, len(function.signature.input_arg) - len(captures))
+    width = len(function.signature.input_arg) - len(captures)
+    return OwnGradient(function.signature.name, tuple(known), tuple(results), tuple(results.values()), width)
 
 
 def _capture(objects: SavedObjectGraph, node_id: int, sources: Callable[[int], str | None]) -> Capture | None:
@@ -71,13 +76,13 @@ def _capture(objects: SavedObjectGraph, node_id: int, sources: Callable[[int], s
     return (TOP, source) if source else None
 
 
-def _places(saved: SavedConcreteFunction) -> tuple[int, ...] | None:
-    """For each result the input of the wrapper whose gradient it is; None where that is not said."""
+def _results(saved: SavedConcreteFunction) -> dict[int, TensorShapeProto] | None:
+    """For each result the input of the wrapper whose gradient it is, and its shape; None where that is not said."""
     kind = saved.output_signature.WhichOneof("kind")
     if kind not in ("list_value", "tuple_value"):
         return None
     values = getattr(saved.output_signature, kind).values
-    kinds = [value.WhichOneof("kind") for value in values]
-    if set(kinds) - {"none_value", "tensor_spec_value"}:
+    if {value.WhichOneof("kind") for value in values} - {"none_value", "tensor_spec_value"}:
         return None
-    return tuple(place for place, one in enumerate(kinds) if one == "tensor_spec_value")
+    given = {place: value for place, value in enumerate(values) if value.WhichOneof("kind") == "tensor_spec_value"}
+    return {place: value.tensor_spec_value.shape for place, value in given.items()}

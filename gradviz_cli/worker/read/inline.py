@@ -34,7 +34,7 @@ from gradviz_cli.worker.graph.graph import (
     topological,
     unique_mark,
 )
-from gradviz_cli.worker.graph.wrappers import FUNCTION, PLACES, REPLACED, WIDTH
+from gradviz_cli.worker.graph.wrappers import FUNCTION, PLACES, REPLACED, SHAPES, WIDTH
 from gradviz_cli.worker.read.frames import MAX_DEPTH, Frame, Frames, Source, joined, results_of
 from gradviz_cli.worker.read.gradients import Capture, OwnGradient, own_gradients
 
@@ -47,6 +47,8 @@ REF_TWINS = {
     "RefExit": "Exit",
     "RefNextIteration": "NextIteration",
 }
+# Who gives one of these a gradient of its own wrote a rule for it, and the rule is ours to choose.
+ACTIVATIONS = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign"})
 # Marks that steer a runtime or a gradient we do not use; contradictory shapes come from converters.
 DROPPED_ATTRIBUTES = (
     "_output_shapes",
@@ -240,13 +242,16 @@ class _Writer:
     def _write_own(self, copy: NodeDef, node: NodeDef, own: OwnGradient | None) -> None:
         """Say in a node what is known of the gradient of its own."""
         if node.op != "IdentityN":
-            copy.attr[REPLACED].s = b""
+            if node.op not in ACTIVATIONS:
+                copy.attr[REPLACED].s = b""
             return
         copy.attr[WIDTH].i = len(data_inputs(node))
         if own is not None:
             copy.attr[FUNCTION].func.name = own.function + self.mark
             copy.attr[PLACES].list.SetInParent()
             copy.attr[PLACES].list.i.extend(own.places)
+            copy.attr[SHAPES].list.SetInParent()
+            copy.attr[SHAPES].list.shape.extend(own.shapes)
             captured = self.frames.library[own.function].signature.input_arg[own.width :]
             copy.attr["T"].list.type.extend(argument.type for argument in captured)
 
