@@ -160,8 +160,8 @@ class Facts:
             remedy = "(--activations all lets them obey the rule too)"
             said.append(f"not patched: {named}; they pass the plain gradient {remedy}")
         if self.passed_by:
-            where = "inside what the model has a gradient of its own for, which counts there"
-            said.append(f"not patched: {self.passed_by} activations {where} (--mode backprop patches none)")
+            where = "inside what the model has a gradient of its own for; there that one counts"
+            said.append(f"not patched: activations ({self.passed_by}) {where} (--mode backprop patches none)")
         return tuple(said)
 
 

@@ -27,7 +27,10 @@ def lost_warning(graph: Graph, question: Question) -> str | None:
     if refused:
         why = f"it needs op {refused}, which gradviz does not let run; if you trust the model's source: --allow-op {refused}"
     else:
-        why = "the file holds no function for it; export with SaveOptions(experimental_custom_gradients=True)"
+        why = (
+            "the file holds no function for it that can be used there; export the model again with "
+            "tf.saved_model.SaveOptions(experimental_custom_gradients=True), or explain a tensor before it with --output"
+        )
     return f"{what} replaced by the derivative of the forward pass, which may differ ({name}:0): {why}"
 
 

@@ -49,6 +49,8 @@ REF_TWINS = {
 }
 # Who gives one of these a gradient of its own wrote a rule for it, and the rule is ours to choose.
 ACTIVATIONS = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign"})
+# TensorFlow's own gradient of that name: a rounding of TensorFlow 1 was told to hand the gradient on like this.
+PASS = b"Identity"
 # Marks that steer a runtime or a gradient we do not use; contradictory shapes come from converters.
 DROPPED_ATTRIBUTES = (
     "_output_shapes",
@@ -157,7 +159,8 @@ class _Writer:
         pins = [pin for pin in (self._pin(frame, text) for text in node.input) if pin is not None]
         copy = self._copy(frame, node, name)
         if "_gradient_op_type" in node.attr:
-            self.frames.custom_gradients.add(name)
+            if "_gradient_op_type" not in copy.attr:
+                self.frames.custom_gradients.add(name)
             self._write_own(copy, node, own[0] if own else None)
         # Loops make cycles, so a node may be named here before it is written.
         copy.input.extend(self._tensor_name(link) for link in sources)
@@ -203,7 +206,7 @@ class _Writer:
             copy.attr["T"].CopyFrom(attribute(node, "dtype"))
             return copy
         for key, value in node.attr.items():
-            if key in DROPPED_ATTRIBUTES:
+            if key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
                 continue
             if value.placeholder:
                 if value.placeholder not in frame.attributes:
@@ -242,7 +245,7 @@ class _Writer:
     def _write_own(self, copy: NodeDef, node: NodeDef, own: OwnGradient | None) -> None:
         """Say in a node what is known of the gradient of its own."""
         if node.op != "IdentityN":
-            if node.op not in ACTIVATIONS:
+            if "_gradient_op_type" not in copy.attr and node.op not in ACTIVATIONS:
                 copy.attr[REPLACED].s = b""
             return
         copy.attr[WIDTH].i = len(data_inputs(node))
@@ -307,6 +310,12 @@ class _Writer:
             candidate = f"{name}_{self.taken[name]}"
         self.taken[candidate] = 0
         return candidate
+
+
+def _passes_all(node: NodeDef, key: str) -> bool:
+    """Whether this attribute gives an operation of one input the gradient of an Identity."""
+    told = key == "_gradient_op_type" and node.attr[key].s == PASS and node.op not in ACTIVATIONS
+    return told and len(data_inputs(node)) == 1
 
 
 def _shape_of(node: NodeDef) -> TensorShapeProto | None:
