@@ -214,7 +214,7 @@ class _Writer:
                 value = frame.attributes[value.placeholder]
             copy.attr[key].CopyFrom(value)
             for function in functions_in(copy.attr[key]):
-                self._keep_function(function.name)
+                self._keep_function(function.name, (frame, node))
                 function.name += self.mark
         return copy
 
@@ -229,18 +229,16 @@ class _Writer:
             return None
         with suppress(ModelUnusable, ModelRefused):  # then the model is none the worse: see `passes.own_gradients`
             captured = [self._captured(frame, capture) for capture in own.captures]
-            self._keep_function(own.function, gradient=True)
+            self._keep_function(own.function)
             if own.function + self.mark in self.functions:
                 return own, captured
         return None
 
-    def _captured(self, frame: Frame | None, capture: Capture) -> Source:
-        function, tensor = capture
-        while frame is not None and frame.function != function:
-            frame = frame.parent
-        if frame is None:
-            raise ModelUnusable(f"{tensor} of {function} is captured out of reach", "export the model again")
-        return self.frames.resolve(frame, tensor)
+    def _captured(self, frame: Frame, capture: Capture) -> Source:
+        found = self.frames.outer(frame, *capture)
+        if found is None:
+            raise ModelUnusable(f"{capture[1]} is captured out of reach of {frame.prefix}", "export the model again")
+        return found
 
     def _write_own(self, copy: NodeDef, node: NodeDef, own: OwnGradient | None) -> None:
         """Say in a node what is known of the gradient of its own."""
@@ -258,8 +256,8 @@ class _Writer:
             captured = self.frames.library[own.function].signature.input_arg[own.width :]
             copy.attr["T"].list.type.extend(argument.type for argument in captured)
 
-    def _keep_function(self, name: str, gradient: bool = False) -> None:
-        """Take the function of a loop or branch, or of a gradient, along, its own calls inlined."""
+    def _keep_function(self, name: str, caller: tuple[Frame, NodeDef] | None = None) -> None:
+        """Take the function of a loop or branch (the `caller`), or of a gradient, along, its own calls inlined."""
         if name in self.opened:
             return
         if len(self.opened) > MAX_DEPTH + len(self.gradients):
@@ -270,7 +268,7 @@ class _Writer:
             raise ModelUnusable(f"the graph calls a function {name} that the file lacks", "export the model again")
         self.opened.add(name)
         function = self.frames.library[name]
-        through = gradient or self.frames.through_wrappers
+        through = caller is None or self.frames.through_wrappers
         counted = set() if through else self.frames.custom_gradients
         frames = Frames(self.frames.library, custom_gradients=counted, through_wrappers=through)
         inner = _Writer(frames, self.mark, self.gradients, functions=self.functions, opened=self.opened)
@@ -278,11 +276,11 @@ class _Writer:
         for argument in function.signature.input_arg:
             nodes[argument.name] = NodeDef(name=argument.name, op=ARGUMENT)
             nodes[argument.name].attr["T"].type = argument.type
-        frame = frames.top(nodes, name)
+        frame = frames.top(nodes, name, caller)
         for argument in function.signature.input_arg:  # keep their names, whatever is read first
             inner.emit((frame, nodes[argument.name], 0))
         results = tuple(inner.emit(frames.resolve(frame, text)) for text in results_of(function))
-        if gradient:
+        if caller is None:
             _check_order(inner.nodes)  # here, where it costs no more than this gradient
         attributes = {key: value for key, value in function.attr.items() if key not in DROPPED_ATTRIBUTES}
         signature = OpDef()
