@@ -19,6 +19,8 @@ RANDOM = np.random.default_rng(5)
 FIRST, SECOND = (tf.Variable(RANDOM.normal(size=(3, 3, size, 4)).astype("f")) for size in (3, 4))
 FACTOR = tf.Variable(0.7)
 IMAGE = RANDOM.normal(size=(1, 7, 7, 3)).astype(np.float32)
+WORDS = ("holds no function", "holds no function", "--allow-op PyFunc")
+POINT = np.ones((1, 1, 4, 4), "f")
 own = tf.custom_gradient
 
 
@@ -144,6 +146,9 @@ SAVED = {"recomputed": tf.recompute_grad(lambda x: tf.nn.relu(tf.nn.conv2d(x, SE
 # No function of the gradient can be used, so that another gradient than the model's is shown.
 LOST = {
     "out of a loop's reach": lambda x: again(x, lambda y: y + own(lambda z: (steps(z), lambda g: g * tf.exp(x)))(y)),
+    "a kernel that kills": own(
+        lambda x: (2 * x, lambda g: tf.nn.conv2d_transpose(g, POINT, tf.shape(x) * [1, 2, 2, 1], 2))
+    ),
     "not allowed": own(lambda x: (2 * x, lambda g: tf.numpy_function(lambda one: one, [g], tf.float32))),
 }
 
@@ -240,9 +245,7 @@ def test_what_is_the_derivative_is_left_to_it_and_obeys(name, folder):
     assert not model.facts.warnings_for(["backprop"])
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("out of a loop's reach", "holds no function"), ("not allowed", "--allow-op PyFunc")]
-)
+@pytest.mark.parametrize(("name", "words"), list(zip(LOST, WORDS, strict=True)))
 def test_what_cannot_be_used_is_said(name, words, folder):
     model = opened(folder, PLACES[name])
     (warning,) = model.facts.warnings_for(["backprop"])

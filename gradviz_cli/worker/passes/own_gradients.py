@@ -158,10 +158,13 @@ class _Judge:
 
     def verdict(self, nodes: Mapping[str, NodeDef], node: NodeDef, top: bool) -> str:
         function = function_of(node)
-        if function is None or self.refused(node):
+        if function is None or self.refused(node) or any(map(_kills, self._nodes(function))):
             return SAME if _is_activation(nodes, node) else LOST
         part = _part(nodes, node, {**self.graph.weights, **self.graph.handles} if top else {})
-        return SAME if part is not None and self._is_derivative(node, part) else USED
+        same = self._is_derivative(node, part) if part is not None else None
+        if same is None:
+            same = _is_activation(nodes, node)
+        return SAME if same else USED
 
     def refused(self, node: NodeDef) -> str:
         """An operation of the gradient function that may not run; empty where there is none."""
@@ -169,18 +172,27 @@ class _Judge:
         if name is None or self.trust:
             return ""
         if name not in self.refusals:
-            called = {name, *functions_called(self.graph.functions[name].nodes.values(), self.graph.functions)}
-            alone = Graph({}, {one: self.graph.functions[one] for one in called})
+            alone = Graph({str(place): one for place, one in enumerate(self._nodes(name)) if one.op != ARGUMENT})
             self.refusals[name] = next(iter(policy.refused_ops(alone, self.allow)), "")
         return self.refusals[name]
 
-    def _is_derivative(self, node: NodeDef, part: _Part) -> bool:
-        """Whether the own gradient is the derivative of what is wrapped, for random numbers.
+    def _nodes(self, name: str) -> list[NodeDef]:
+        """Those of a function and of all that it calls."""
+        functions = self.graph.functions
+        called = [name, *functions_called(functions[name].nodes.values(), functions)]
+        return [node for one in called for node in functions[one].nodes.values()]
+
+    def _is_derivative(self, node: NodeDef, part: _Part) -> bool | None:
+        """Whether the own gradient is the derivative of what is wrapped, for random numbers; None where neither is known.
 
         Nothing of the model's is given to TensorFlow that the policy has not judged.
         """
         functions = self.graph.functions
-        with suppress(Exception):  # whatever a strange part throws: then its own gradient is used, which is right too
+        if any(
+            _hinders(one) for one in self._nodes(function_of(node) or "") if one.op not in (ARGUMENT, "ReadVariableOp")
+        ):
+            return None  # loops too: whether they end is not known before they do
+        with suppress(Exception):  # whatever a strange part throws
             key = part.text(functions[function_of(node) or ""]) if part.is_elementwise() else None
             if key is None or key not in self.compared:
                 policy.judge(Graph(part.nodes, functions).pruned(part.ends), self.allow, self.trust)
@@ -189,7 +201,12 @@ class _Judge:
                     return same
                 self.compared[key] = same
             return self.compared[key]
-        return False
+        return None
+
+
+def _kills(node: NodeDef) -> bool:
+    """Might be the kernel of oneDNN that corrupts the heap (`passes.onednn`), written down where no pass reaches it."""
+    return node.op == "Conv2DBackpropInput" and max(attribute(node, "strides").list.i, default=1) > 1
 
 
 def _is_activation(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
