@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import naming
@@ -193,11 +194,11 @@ class _Search:
     def _trimmed(self, region: Region) -> Region:
         """Without what only hands a number on, before and behind."""
         entry, exit_, nodes = region.entry, region.exit, set(region.nodes)
-        while len(nodes) > 1 and self.nodes[split(exit_)[0]].op in SAME:
+        while len(nodes) > 1 and _hands_on(self.nodes[split(exit_)[0]]):
             nodes.discard(exit_)
             (exit_,) = data_inputs(self.nodes[split(exit_)[0]])
         while len(first := [tensor for tensor in nodes if entry in self.sources[tensor]]) == 1 < len(nodes):
-            if self.nodes[split(first[0])[0]].op not in SAME:
+            if not _hands_on(self.nodes[split(first[0])[0]]):
                 break
             nodes.discard(first[0])
             entry = first[0]
@@ -395,6 +396,13 @@ class _Search:
                 ]
                 have[tensor] = compute(node, inputs)
         return np.broadcast_to(have[rows[-1]], (len(x), len(columns)))
+
+
+def _hands_on(node: NodeDef) -> bool:
+    """Whether a number comes out as it went in, but for the precision of its type."""
+    if node.op != "Cast":
+        return node.op in SAME
+    return all(tf.dtypes.as_dtype(attribute(node, name).type).is_floating for name in ("SrcT", "DstT"))
 
 
 def _outputs(node: NodeDef) -> int:
