@@ -133,3 +133,10 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
         return tf.nn.relu(capped) + tf.nn.avg_pool2d(capped, 2, 1, "SAME")
 
     assert dict(find_all(traced(build), question()).counts) == {"Relu6": (1, 1), "Relu": (1, 1)}
+
+
+@pytest.mark.parametrize("write", [tf.nn.relu, lambda x: tf.maximum(x, 0.0)])
+def test_a_cast_to_another_precision_is_no_part_of_an_activation(write):
+    graph = traced(lambda image: tf.reduce_sum(tf.cast(write(image * 2.0 + tf.reverse(image, [1])), tf.float64)))
+    (one,) = find_all(graph, question()).top
+    assert graph.node(one.exit).op in ("Relu", "Maximum")
