@@ -123,6 +123,8 @@ MIDDLES = {
     "several": lambda x: tf.add(*two(x, 2 * x)),
     "several, one is read": lambda x: two(x, 2 * x)[1],
     "one argument without": lambda x: one_of_two(x, 1.5 * x),
+    "a sum, one argument without": lambda x: own(lambda a, b: (a + b, lambda g: (None, g)))(tf.cos(x), tf.sin(x)),
+    "a sum, the other without": lambda x: own(lambda a, b: (a + b, lambda g: (g, None)))(tf.cos(x), tf.sin(x)),
     "own gradient of an own gradient": outer,
     "nested": around,
     "a function called twice": twice,

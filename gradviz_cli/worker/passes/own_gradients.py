@@ -311,6 +311,7 @@ def _part(nodes: Mapping[str, NodeDef], node: NodeDef, variables: Mapping[str, s
         return None
     arguments = tuple(dict.fromkeys(inputs[place] for place in places))
     results, captured = tuple(inputs[: places[0]]), tuple(inputs[width:])
+    # An argument to which the own gradient gives nothing is not cut off: behind it comes the image, and that hinders.
     behind = _behind(nodes, inputs, arguments)
     part = {name: nodes[name] for name in {split(text)[0] for text in behind}}
     free = [one for name, one in part.items() if name not in variables]
