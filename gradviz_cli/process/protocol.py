@@ -188,6 +188,8 @@ class Facts:
         Gradients of the model's own that are replaced by the derivative of the forward pass.
     proof : Proof or None
         None where it was not asked for.
+    passed_by : int
+        Activations that would obey, inside what a gradient of the model's own stands for.
     """
 
     signature: str
@@ -205,16 +207,23 @@ class Facts:
     gates: int
     custom_gradients: int
     warnings: tuple[str, ...]
+    passed_by: int = 0
     proof: Proof | None = None
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what these modes leave as it is."""
-        left = {name: seen - done for name, (seen, done) in self.activations.items() if seen > done}
-        if not left or not any(RULES[mode].changes_gradient for mode in modes):
+        if not any(RULES[mode].changes_gradient for mode in modes):
             return self.warnings
-        named = ", ".join(f"{count} {name}" for name, count in left.items())
-        remedy = "(--activations all lets them obey the rule too)"
-        return (*self.warnings, f"not patched: {named}; they pass the plain gradient {remedy}")
+        said = list(self.warnings)
+        left = {name: seen - done for name, (seen, done) in self.activations.items() if seen > done}
+        if left:
+            named = ", ".join(f"{count} {name}" for name, count in left.items())
+            remedy = "(--activations all lets them obey the rule too)"
+            said.append(f"not patched: {named}; they pass the plain gradient {remedy}")
+        if self.passed_by:
+            where = "inside what the model has a gradient of its own for; there that one counts"
+            said.append(f"not patched: activations ({self.passed_by}) {where} (--mode backprop patches none)")
+        return tuple(said)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
@@ -34,6 +35,7 @@ from gradviz_cli.worker.passes.functionalize import functionalize
 from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
+from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.prove import Subject, proof_of, proved
@@ -45,11 +47,28 @@ from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
 
-# Before it is settled which tensors are asked for: the names and types that it is settled by.
-READING_STEPS: tuple[Step[None], ...] = (
-    Step("functionalize", functionalize, "inside a function only loops and branches of TensorFlow 2 have a gradient"),
-    Step("float32", float32, "in half precision small gradients vanish, and no rounding of them is the right one"),
-)
+
+def reading_steps(allow: Sequence[str] = (), trust: bool = False) -> tuple[Step[None], ...]:
+    """Before it is settled which tensors are asked for: the names and types that it is settled by.
+
+    Of the model's own gradients only those are kept that may run: `allow` and `trust` are for the policy.
+    """
+
+    def settled_gradients(graph: Graph, question: None) -> Graph:
+        return own_gradients(graph, allow, trust)
+
+    return (
+        Step(
+            "functionalize", functionalize, "inside a function only loops and branches of TensorFlow 2 have a gradient"
+        ),
+        Step("float32", float32, "in half precision small gradients vanish, and no rounding of them is the right one"),
+        Step(
+            "own_gradients", settled_gradients, "a gradient of the model's own counts, where it is no mere derivative"
+        ),
+    )
+
+
+READING_STEPS = reading_steps()
 # Once it is settled, before the policy has judged the graph: nothing is given to TensorFlow here.
 ASKING_STEPS: tuple[Step[Question], ...] = (
     Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
@@ -144,7 +163,8 @@ def ask(opened: Opened, options: ModelOptions, check: Check | None = None) -> As
         The choice is not clear; the score does not depend on the image; the graph contradicts itself.
     """
     with doing("reading the graph"):
-        graph, question = settle(opened.meta, options, lambda whole: run_steps(whole, None, READING_STEPS, check))
+        steps = reading_steps(options.allow_ops, options.trust_model)
+        graph, question = settle(opened.meta, options, lambda whole: run_steps(whole, None, steps, check))
     graph = run_steps(graph, question, ASKING_STEPS, check)
     with doing("following the image to the score", graph):
         check_loops(graph, question)
@@ -183,6 +203,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         )
     assumed = (
         *asked.opened.saved.warnings,
+        lost_warning(graph, question),
         size_warning,
         start_warning,
         range_warning,
@@ -317,6 +338,7 @@ def facts(prepared: Prepared, classes: int | None, proof: Proof | None = None) -
         activations=prepared.found.counts,
         gates=prepared.found.gates,
         custom_gradients=graph.custom_gradients,
+        passed_by=passed_by(graph, question, prepared.found),
         warnings=(*prepared.warnings, *(proof.warnings if proof else ())),
         proof=proof,
     )

@@ -17,6 +17,7 @@ from gradviz_cli.worker.analysis.naming import RELUS, Form
 from gradviz_cli.worker.analysis.regions import Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
 from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.wrappers import as_gradients_pass
 
 # These read the shape of a tensor and none of its values: no gradient passes them.
 OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
@@ -152,6 +153,7 @@ def _activation(nodes: Mapping[str, NodeDef], region: Region) -> Activation:
 
 def value_path(nodes: Mapping[str, NodeDef], sources: Iterable[str], ends: Iterable[str]) -> set[str]:
     """The nodes between, not counting ways that only sizes take."""
+    nodes = as_gradients_pass(nodes)
     readers: dict[str, list[str]] = {}
     for name, node in nodes.items():
         for text in _value_inputs(node):

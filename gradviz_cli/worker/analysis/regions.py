@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import naming
@@ -224,7 +225,7 @@ class _Search:
         live = [text for text in self.sources[tensor] if not self._off_path(text)]
         if len(live) != 1:
             return None
-        same = self.nodes[split(tensor)[0]].op in SAME or self._form(live[0], frozenset([tensor])).name == "identity"
+        same = _hands_on(self.nodes[split(tensor)[0]]) or self._form(live[0], frozenset([tensor])).name == "identity"
         return live[0] if same else None
 
     # -- what a region is
@@ -442,6 +443,13 @@ class _Search:
                 ]
                 have[tensor] = compute(node, inputs)
         return np.broadcast_to(have[rows[-1]], (len(x), len(columns)))
+
+
+def _hands_on(node: NodeDef) -> bool:
+    """Whether a number comes out as it went in, but for the precision of its type."""
+    if node.op != "Cast":
+        return node.op in SAME
+    return all(tf.dtypes.as_dtype(attribute(node, name).type).is_floating for name in ("SrcT", "DstT"))
 
 
 def _outputs(node: NodeDef) -> int:

@@ -38,7 +38,7 @@ def default(op: str, attribute: str) -> AttrValue | None:
     return None
 
 
-def own_gradient(op: str) -> Callable:
+def native_gradient(op: str) -> Callable:
     """TensorFlow's own gradient of an operation: a function of the operation and the gradients of its outputs."""
     return gradient_registry.lookup(op)
 

@@ -18,6 +18,7 @@ from gradviz_cli.worker.graph.graph import (
     attribute,
     consumers,
     copied,
+    data_inputs,
     literal,
     placeholder,
     source,
@@ -25,7 +26,7 @@ from gradviz_cli.worker.graph.graph import (
 )
 from gradviz_cli.worker.graph.question import Question
 
-KERNELS = frozenset({"Conv2D", "DepthwiseConv2dNative", "MatMul"})
+KERNELS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}  # and the rank of what they give
 NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 
 
@@ -41,14 +42,17 @@ class _Affine:
 
 def batch_norm(graph: Graph, question: Question) -> Graph:
     """The graph with each batch norm, and what else scales or shifts channels, in the kernel and bias before it."""
+    read = [*graph.outputs, *(text for node in graph.nodes.values() for text in data_inputs(node))]
+    # Nothing may come behind an output of the graph, nor may a node go whose other outputs are read.
     kept = {split(tensor)[0] for tensor in graph.outputs}
+    several = {split(tensor)[0] for tensor in read if split(tensor)[1] > 0}
     nodes, weights, values = dict(graph.nodes), dict(graph.weights), dict(graph.values)
     readers = consumers(graph.nodes)
     for name, node in graph.nodes.items():
         kernel = _known(graph, source(node, 1)) if node.op in KERNELS and _channels_last(node) else None
         if kernel is None or kernel.dtype != np.float32:
             continue
-        affine = _follow(graph, readers, kept, name, kernel)
+        affine = _follow(graph, readers, kept, several, name, kernel)
         if not affine.scaled:
             continue
         new_weights = {"kernel": _scaled(node.op, kernel, affine.scale), "bias": affine.shift.astype(np.float32)}
@@ -78,7 +82,9 @@ def _known(graph: Graph, tensor: str) -> np.ndarray | None:
     return literal(node) if node.op == "Const" else None
 
 
-def _follow(graph: Graph, readers: Mapping[str, list[str]], kept: set[str], name: str, kernel: np.ndarray) -> _Affine:
+def _follow(
+    graph: Graph, readers: Mapping[str, list[str]], kept: set[str], several: set[str], name: str, kernel: np.ndarray
+) -> _Affine:
     """What the nodes behind a kernel, each the only reader of the last, do to its channels."""
     channels = kernel.shape[-1] * (kernel.shape[-2] if graph.nodes[name].op == "DepthwiseConv2dNative" else 1)
     scale, shift, scaled, last = np.ones(channels), np.zeros(channels), False, name
@@ -87,8 +93,8 @@ def _follow(graph: Graph, readers: Mapping[str, list[str]], kept: set[str], name
         if len(following) != 1:
             break
         (reader,) = following
-        step = _step(graph, graph.nodes[reader], f"{last}:0", channels)
-        if step is None:
+        step = _step(graph, graph.nodes[reader], f"{last}:0", channels, KERNELS[graph.nodes[name].op])
+        if step is None or reader in several:
             break
         factor, addend = step
         scale, shift = scale * factor, shift * factor + addend
@@ -97,8 +103,8 @@ def _follow(graph: Graph, readers: Mapping[str, list[str]], kept: set[str], name
     return _Affine(scale, shift, last, scaled)
 
 
-def _step(graph: Graph, node: NodeDef, tensor: str, channels: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """(factor, addend) per channel of one node that reads `tensor`; None when it is anything else."""
+def _step(graph: Graph, node: NodeDef, tensor: str, channels: int, rank: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(factor, addend) per channel of one node that reads `tensor`, of this rank; None when it is anything else."""
     if node.op in NORMS:
         return _batch_norm(graph, node, tensor)
     if node.op not in ("BiasAdd", "Add", "AddV2", "Sub", "Mul") or len(node.input) != 2:
@@ -109,7 +115,7 @@ def _step(graph: Graph, node: NodeDef, tensor: str, channels: int) -> tuple[np.n
         return None
     first = node.input[0] == tensor
     value = _known(graph, node.input[1 if first else 0])
-    if value is None or value.dtype != np.float32 or not _per_channel(value.shape, channels):
+    if value is None or value.dtype != np.float32 or not _per_channel(value.shape, channels, rank):
         return None
     value = np.broadcast_to(value.reshape(-1).astype(np.float64), [channels])
     if node.op == "Mul":
@@ -119,9 +125,10 @@ def _step(graph: Graph, node: NodeDef, tensor: str, channels: int) -> tuple[np.n
     return np.ones(channels), value
 
 
-def _per_channel(shape: tuple[int, ...], channels: int) -> bool:
-    """A scalar, or [channels] behind axes of length 1."""
-    return int(np.prod(shape)) == 1 or (shape[-1] == channels and int(np.prod(shape)) == channels)
+def _per_channel(shape: tuple[int, ...], channels: int, rank: int) -> bool:
+    """One number, or [channels], behind axes of length 1: as many at most as leave a tensor of this rank its shape."""
+    size = int(np.prod(shape))
+    return len(shape) <= rank and (size == 1 or (shape[-1] == channels and size == channels))
 
 
 def _batch_norm(graph: Graph, node: NodeDef, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -13,6 +13,7 @@ from gradviz_cli.worker.analysis import activations
 from gradviz_cli.worker.analysis.activations import Activation
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, node_of, split
 from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.wrappers import function_of
 
 # The name under which `run.rules` registers what happens at a marked node, and the attribute with the details.
 GRADIENT = "GradvizActivation"
@@ -44,6 +45,8 @@ def _marked_all(nodes: Mapping[str, NodeDef], chosen: Iterable[Activation]) -> d
     for name, node in marked.items():
         if node.op in ("StopGradient", "PreventGradient"):
             marked[name] = _open_stop(node)
+        elif function_of(node):
+            marked[name] = _marked(node, "own")
     return marked
 
 

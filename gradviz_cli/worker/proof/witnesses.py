@@ -119,16 +119,16 @@ class Measure:
         return self._problem.entry.to_model(images, self._dtype)
 
     def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
-        score, output, _ = self._differentiator.imported(images)
-        scores = positions(score, self._alone, self._problem)
-        return [output, self._index(scores, output), scores, _marks(output.graph, scores)]
+        with self._differentiator.imported(images) as (score, output, _):
+            scores = positions(score, self._alone, self._problem)
+            return [output, self._index(scores, output), scores, _marks(output.graph, scores)]
 
     def _gradient(self, images: tf.Tensor) -> tf.Tensor:
-        score, output, wrt = self._differentiator.imported(images)
-        scores = positions(score, self._alone, self._problem)
-        best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
-        seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
-        return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
+        with self._differentiator.imported(images) as (score, output, wrt):
+            scores = positions(score, self._alone, self._problem)
+            best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
+            seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
+            return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
 
     def _own_gradient(self, images: tf.Tensor) -> tf.Tensor:
         with unmarked():

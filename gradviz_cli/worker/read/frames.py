@@ -16,6 +16,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
 from gradviz_cli.worker.graph.graph import (
+    FIRST_ARGUMENT,
     MAX_NODES,
     attribute,
     data_inputs,
@@ -50,6 +51,10 @@ class Frame:
         Values of attributes that the function leaves open.
     results : list of str
         The tensors that it gives.
+    function : str
+        Its name; empty at the top level.
+    caller : (Frame, NodeDef) or None
+        The loop or branch that names a function which is written on its own.
     """
 
     nodes: dict[str, NodeDef]
@@ -61,6 +66,8 @@ class Frame:
     results: Sequence[str] = ()
     children: dict[str, Frame] = field(default_factory=dict)
     depth: int = 0
+    function: str = ""
+    caller: tuple[Frame, NodeDef] | None = None
 
 
 Source = tuple[Frame, NodeDef, int]  # a node in a frame, and which of its outputs
@@ -77,19 +84,22 @@ class Frames:
     feeds : collection of str
         Tensors of the top level where a walk ends.
     custom_gradients : set of str
-        Nodes that wrap a gradient of the model's own.
+        Nodes, as they are written, with a gradient of the model's own.
+    through_wrappers : bool
+        Whether such nodes are looked through: in a gradient function, which nobody differentiates.
     """
 
     library: Mapping[str, FunctionDef]
     feeds: Mapping[str, int] = field(default_factory=dict)
     custom_gradients: set[str] = field(default_factory=set)
+    through_wrappers: bool = False
     alive: list[Frame] = field(default_factory=list)  # keeps id() of frames unique
     _resolved: dict[tuple[int, str], Source] = field(default_factory=dict)
     _indexed: dict[str, tuple[dict[str, NodeDef], dict[str, int]]] = field(default_factory=dict)
 
-    def top(self, nodes: dict[str, NodeDef]) -> Frame:
+    def top(self, nodes: dict[str, NodeDef], function: str = "", caller: tuple[Frame, NodeDef] | None = None) -> Frame:
         """The frame of the top level, or of a function that is written on its own."""
-        frame = Frame(nodes)
+        frame = Frame(nodes, function=function, caller=caller)
         self.alive.append(frame)
         return frame
 
@@ -137,8 +147,8 @@ class Frames:
                 )
             return child, child.results[index]
         if node.op == "IdentityN":
-            if "_gradient_op_type" in node.attr:
-                self.custom_gradients.add(joined(frame.prefix, node.name))
+            if "_gradient_op_type" in node.attr and not self.through_wrappers:
+                return None
             return frame, source(node, index)
         if node.op == "Print":
             return frame, source(node, 0)
@@ -187,7 +197,8 @@ class Frames:
             self._indexed[name] = {inner.name: inner for inner in function.node_def}, places
         nodes, arguments = self._indexed[name]
         prefix = joined(frame.prefix, _readable(node.name))
-        child = Frame(nodes, arguments, frame, inputs, prefix, attributes, results_of(function), depth=frame.depth + 1)
+        results, depth = results_of(function), frame.depth + 1
+        child = Frame(nodes, arguments, frame, inputs, prefix, attributes, results, depth=depth, function=name)
         self.alive.append(child)
         return child
 
@@ -216,6 +227,48 @@ class Frames:
         if node.op not in self.library:
             raise ModelRefused(f"op {node.op} of node {node.name} is not known to this TensorFlow", "export without it")
         return [(output.name, width(output, node)) for output in self.library[node.op].signature.output_arg]
+
+    # -- tensors of functions around ------------------------------------------------------------------------------
+
+    def outer(self, frame: Frame, function: str, tensor: str) -> Source | None:
+        """A tensor of this function or of one around it, as this frame reaches it; None where it does not."""
+        while frame.function != function and frame.parent is not None:
+            frame = frame.parent
+        here = tensor if frame.function == function else self._handed_in(frame, function, tensor)
+        return None if here is None else self.resolve(frame, here)
+
+    def _handed_in(self, frame: Frame, function: str, tensor: str) -> str | None:
+        """The argument of a frame that brings a tensor of a function around it."""
+        if frame.caller is not None:
+            around, node = frame.caller
+            given = data_inputs(node)[FIRST_ARGUMENT.get(node.op, 0) :]
+            names = [argument.name for argument in self.library[frame.function].signature.input_arg]
+        elif frame.parent is not None:
+            around, node, given, names = frame.parent, None, list(frame.inputs), list(frame.arguments)
+        else:
+            return None
+        wanted = tensor if around.function == function else self._handed_in(around, function, tensor)
+        if wanted is None:
+            return None
+        for name, text in zip(names, given, strict=False):
+            if self._place(around, text) == self._place(around, wanted) and self._stays(frame, node, name, names):
+                return name
+        return None
+
+    def _place(self, frame: Frame, text: str) -> tuple[str, int]:
+        """Name and output of a tensor in its own frame."""
+        name = text.split(":", 1)[0]
+        node = frame.nodes.get(name)
+        return name, 0 if node is None or name in frame.arguments else self.index(frame, node, text)
+
+    def _stays(self, frame: Frame, node: NodeDef | None, name: str, names: list[str]) -> bool:
+        """Whether a loop hands an argument on to its next round as it got it; others have but one round."""
+        if node is None or node.op not in ("While", "StatelessWhile"):
+            return True
+        results = results_of(self.library[frame.function])
+        if len(results) != len(names):
+            return True  # the condition, which hands nothing on
+        return self.resolve(frame, results[names.index(name)])[1].name == name
 
     # -- constants and dead branches -------------------------------------------------------------------------------
 

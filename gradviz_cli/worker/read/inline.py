@@ -1,12 +1,14 @@
 """Meta graph -> one graph of what the explained tensors need (pure functions on protocol buffers).
 
 Function calls are inlined, branches with a constant predicate are resolved, weights become placeholders that
-remember their variable, and control inputs, devices, custom-gradient wrappers and compiler marks are dropped. Nothing is run.
+remember their variable, and control inputs, devices and compiler marks are dropped. A wrapper with a gradient of the
+model's own stays, with its gradient function where the file holds it (`graph.wrappers`). Nothing is run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -32,7 +34,9 @@ from gradviz_cli.worker.graph.graph import (
     topological,
     unique_mark,
 )
+from gradviz_cli.worker.graph.wrappers import FUNCTION, PLACES, REPLACED, SHAPES, WIDTH
 from gradviz_cli.worker.read.frames import MAX_DEPTH, Frame, Frames, Source, joined, results_of
+from gradviz_cli.worker.read.gradients import Capture, OwnGradient, own_gradients
 
 VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
 REF_TWINS = {
@@ -43,6 +47,10 @@ REF_TWINS = {
     "RefExit": "Exit",
     "RefNextIteration": "NextIteration",
 }
+# Who gives one of these a gradient of its own wrote a rule for it, and the rule is ours to choose.
+ACTIVATIONS = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign"})
+# TensorFlow's own gradient of that name: a rounding of TensorFlow 1 was told to hand the gradient on like this.
+PASS = b"Identity"
 # Marks that steer a runtime or a gradient we do not use; contradictory shapes come from converters.
 DROPPED_ATTRIBUTES = (
     "_output_shapes",
@@ -73,7 +81,7 @@ def inline(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, int] 
         More nodes or deeper calls than any real model has.
     """
     frames = Frames({function.signature.name: function for function in meta.graph_def.library.function}, feeds or {})
-    writer = _Writer(frames, unique_mark())
+    writer = _Writer(frames, unique_mark(), own_gradients(meta))
     top = frames.top({node.name: node for node in meta.graph_def.node})
     outputs = tuple(writer.emit(frames.resolve(top, tensor)) for tensor in tensors)
     for nodes in (writer.nodes, *(function.nodes for function in writer.functions.values())):
@@ -103,6 +111,7 @@ class _Writer:
 
     frames: Frames
     mark: str
+    gradients: Mapping[str, OwnGradient] = field(default_factory=dict)
     names: dict[tuple[int, str], str] = field(default_factory=dict)
     taken: dict[str, int] = field(default_factory=dict)  # name -> highest number given to it
     nodes: dict[str, NodeDef] = field(default_factory=dict)
@@ -145,8 +154,14 @@ class _Writer:
                 self.nodes[name] = placeholder(name, attribute(handle, "dtype").type, _shape_of(handle))
                 return []
         sources = [self.frames.resolve(frame, text) for text in data_inputs(node)]
+        own = self._own_gradient(frame, node)
+        sources += own[1] if own else []
         pins = [pin for pin in (self._pin(frame, text) for text in node.input) if pin is not None]
         copy = self._copy(frame, node, name)
+        if "_gradient_op_type" in node.attr:
+            if "_gradient_op_type" not in copy.attr:
+                self.frames.custom_gradients.add(name)
+            self._write_own(copy, node, own[0] if own else None)
         # Loops make cycles, so a node may be named here before it is written.
         copy.input.extend(self._tensor_name(link) for link in sources)
         copy.input.extend("^" + split(self._tensor_name(pin))[0] for pin in pins)
@@ -190,10 +205,8 @@ class _Writer:
             copy.op = "Identity"
             copy.attr["T"].CopyFrom(attribute(node, "dtype"))
             return copy
-        if "_gradient_op_type" in node.attr:
-            self.frames.custom_gradients.add(name)
         for key, value in node.attr.items():
-            if key in DROPPED_ATTRIBUTES:
+            if key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
                 continue
             if value.placeholder:
                 if value.placeholder not in frame.attributes:
@@ -201,15 +214,53 @@ class _Writer:
                 value = frame.attributes[value.placeholder]
             copy.attr[key].CopyFrom(value)
             for function in functions_in(copy.attr[key]):
-                self._keep_function(function.name)
+                self._keep_function(function.name, (frame, node))
                 function.name += self.mark
         return copy
 
-    def _keep_function(self, name: str) -> None:
-        """Take the function of a loop or branch along, its own calls inlined."""
+    def _own_gradient(self, frame: Frame, node: NodeDef) -> tuple[OwnGradient, list[Source]] | None:
+        """The gradient function of a wrapper, and what it captured; None where the file does not hold all of it."""
+        own = (
+            self.gradients.get(node.attr["_gradient_op_type"].s.decode("utf-8", "replace"))
+            if "_gradient_op_type" in node.attr
+            else None
+        )
+        if own is None or node.op != "IdentityN" or own.width != len(data_inputs(node)):
+            return None
+        with suppress(ModelUnusable, ModelRefused):  # then the model is none the worse: see `passes.own_gradients`
+            captured = [self._captured(frame, capture) for capture in own.captures]
+            self._keep_function(own.function)
+            if own.function + self.mark in self.functions:
+                return own, captured
+        return None
+
+    def _captured(self, frame: Frame, capture: Capture) -> Source:
+        found = self.frames.outer(frame, *capture)
+        if found is None:
+            raise ModelUnusable(f"{capture[1]} is captured out of reach of {frame.prefix}", "export the model again")
+        return found
+
+    def _write_own(self, copy: NodeDef, node: NodeDef, own: OwnGradient | None) -> None:
+        """Say in a node what is known of the gradient of its own."""
+        if node.op != "IdentityN":
+            if "_gradient_op_type" not in copy.attr and node.op not in ACTIVATIONS:
+                copy.attr[REPLACED].s = b""
+            return
+        copy.attr[WIDTH].i = len(data_inputs(node))
+        if own is not None:
+            copy.attr[FUNCTION].func.name = own.function + self.mark
+            copy.attr[PLACES].list.SetInParent()
+            copy.attr[PLACES].list.i.extend(own.places)
+            copy.attr[SHAPES].list.SetInParent()
+            copy.attr[SHAPES].list.shape.extend(own.shapes)
+            captured = self.frames.library[own.function].signature.input_arg[own.width :]
+            copy.attr["T"].list.type.extend(argument.type for argument in captured)
+
+    def _keep_function(self, name: str, caller: tuple[Frame, NodeDef] | None = None) -> None:
+        """Take the function of a loop or branch (the `caller`), or of a gradient, along, its own calls inlined."""
         if name in self.opened:
             return
-        if len(self.opened) > MAX_DEPTH:
+        if len(self.opened) > MAX_DEPTH + len(self.gradients):
             raise ModelRefused(
                 f"the model has more than {MAX_DEPTH} loop and branch functions", "export the model again"
             )
@@ -217,16 +268,20 @@ class _Writer:
             raise ModelUnusable(f"the graph calls a function {name} that the file lacks", "export the model again")
         self.opened.add(name)
         function = self.frames.library[name]
-        frames = Frames(self.frames.library, custom_gradients=self.frames.custom_gradients)
-        inner = _Writer(frames, self.mark, functions=self.functions, opened=self.opened)
+        through = caller is None or self.frames.through_wrappers
+        counted = set() if through else self.frames.custom_gradients
+        frames = Frames(self.frames.library, custom_gradients=counted, through_wrappers=through)
+        inner = _Writer(frames, self.mark, self.gradients, functions=self.functions, opened=self.opened)
         nodes = {node.name: node for node in function.node_def}
         for argument in function.signature.input_arg:
             nodes[argument.name] = NodeDef(name=argument.name, op=ARGUMENT)
             nodes[argument.name].attr["T"].type = argument.type
-        frame = frames.top(nodes)
+        frame = frames.top(nodes, name, caller)
         for argument in function.signature.input_arg:  # keep their names, whatever is read first
             inner.emit((frame, nodes[argument.name], 0))
         results = tuple(inner.emit(frames.resolve(frame, text)) for text in results_of(function))
+        if caller is None:
+            _check_order(inner.nodes)  # here, where it costs no more than this gradient
         attributes = {key: value for key, value in function.attr.items() if key not in DROPPED_ATTRIBUTES}
         signature = OpDef()
         signature.CopyFrom(function.signature)
@@ -253,6 +308,12 @@ class _Writer:
             candidate = f"{name}_{self.taken[name]}"
         self.taken[candidate] = 0
         return candidate
+
+
+def _passes_all(node: NodeDef, key: str) -> bool:
+    """Whether this attribute gives an operation of one input the gradient of an Identity."""
+    told = key == "_gradient_op_type" and node.attr[key].s == PASS and node.op not in ACTIVATIONS
+    return told and len(data_inputs(node)) == 1
 
 
 def _shape_of(node: NodeDef) -> TensorShapeProto | None:

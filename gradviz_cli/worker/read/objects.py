@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -36,6 +37,19 @@ def with_signatures(meta: MetaGraphDef) -> MetaGraphDef:
             if name in library and len(sources) == len(captured):
                 _add_signature(copy, f"{path or 'function'}{number or ''}", library[name], sources)
     return copy
+
+
+def bound_sources(meta: MetaGraphDef) -> Callable[[int], str | None]:
+    """For a node of the object graph: the top-level tensor that a captured variable or constant is, None for others."""
+    objects = meta.object_graph_def
+    known: list[tuple[dict[int, str], dict[str, str]]] = []  # looked up only where something is captured
+
+    def source(node_id: int) -> str | None:
+        if not known:
+            known.append((_paths(objects), {entry.key: name for name, entry in restored(meta).items()}))
+        return _source(objects, node_id, *known[0])
+
+    return source
 
 
 def _paths(objects: SavedObjectGraph) -> dict[int, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
 
@@ -15,7 +16,7 @@ from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
-from gradviz_cli.worker.run.rules import obeying
+from gradviz_cli.worker.run.rules import calling, obeying
 from gradviz_cli.worker.run.targets import (
     SCOPE,
     Explained,
@@ -122,8 +123,13 @@ class Differentiator:
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
+        with self.imported(images) as found:
+            return self._built(*found, want, form)
+
+    def _built(
+        self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, want: tf.Tensor, form: Form
+    ) -> list[tf.Tensor]:
         problem = self._problem
-        score, output, wrt = self.imported(images)
         alone = "N" not in LAYOUTS[problem.entry.layout]
         scores, outputs = (positions(tensor, alone, problem) for tensor in (score, output))
         won = winners(scores, problem.everywhere)
@@ -135,8 +141,12 @@ class Differentiator:
         index, rank, score, output = (tf.stack(column) for column in zip(*columns, strict=True))
         return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients])]
 
-    def imported(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Score, output and `wrt` of the graph, inside the function that is being built, for images as `entry` lays them."""
+    @contextmanager
+    def imported(self, images: tf.Tensor) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Score, output and `wrt` of the graph, inside the function that is being built, for images as `entry` lays them.
+
+        Gradients are to be built inside of it.
+        """
         problem, graph = self._problem, own_names(self.graph)
         built = graph.graph_def()
         for function in built.library.function:
@@ -148,7 +158,8 @@ class Differentiator:
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
         wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
         found = tf.graph_util.import_graph_def(built, mapped, return_elements=wanted, name=SCOPE)
-        return found[0], found[1], images if graph.wrt == problem.fed else found[2]
+        with calling(graph.functions):
+            yield found[0], found[1], images if graph.wrt == problem.fed else found[2]
 
     def gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
         """Of seed * scores with respect to `wrt`, under the rule of a mode; ModelUnusable where none reaches it."""

@@ -11,12 +11,15 @@ import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.rules import Rule
-from gradviz_cli.worker.graph.tf_private import own_gradient
+from gradviz_cli.worker.graph.graph import Function
+from gradviz_cli.worker.graph.tf_private import native_gradient
+from gradviz_cli.worker.graph.wrappers import own_gradients
 from gradviz_cli.worker.passes.mark import ATTRIBUTE, GRADIENT
 
 _rule: ContextVar[Rule] = ContextVar("rule")
 _stops_open: ContextVar[bool] = ContextVar("stops_open", default=False)
 _unmarked: ContextVar[bool] = ContextVar("unmarked", default=False)
+_functions: ContextVar[Mapping[str, Function]] = ContextVar("functions")
 
 
 @contextmanager
@@ -40,6 +43,16 @@ def unmarked() -> Iterator[None]:
         _unmarked.reset(token)
 
 
+@contextmanager
+def calling(functions: Mapping[str, Function]) -> Iterator[None]:
+    """Gradients built inside find the gradient functions of the model's own here."""
+    token = _functions.set(functions)
+    try:
+        yield
+    finally:
+        _functions.reset(token)
+
+
 # A name can be registered once in a process, so the rule is looked up when a gradient is built. That also lets
 # several modes share one forward pass.
 @tf.RegisterGradient(GRADIENT)
@@ -47,8 +60,10 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
     mark, upstream = json.loads(op.get_attr(ATTRIBUTE)), upstreams[0]
     if mark["kind"] == "stop":
         return [upstream if _stops_open.get() else None]
+    if mark["kind"] == "own":
+        return own_gradients(_functions.get(), op.node_def, op.inputs, upstreams)
     if _unmarked.get():
-        return [upstream, None] if op.type == "IdentityN" else own_gradient(op.type)(op, *upstreams)
+        return [upstream, None] if op.type == "IdentityN" else native_gradient(op.type)(op, *upstreams)
     if mark["kind"] in _OPERATIONS:
         grad = _OPERATIONS[mark["kind"]]
         return [_rule.get().backward(upstream, lambda g: grad(gradients=g, features=op.outputs[0]), tf.nn.relu)]

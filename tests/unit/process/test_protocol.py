@@ -251,3 +251,10 @@ def test_a_rank_that_was_not_asked_for_is_one_below_0() -> None:
     given = arrays()
     given[1][:] = -1
     assert rows(REQUEST, given)[0].rank.tolist() == [-1, -1]
+
+
+def test_activations_that_an_own_gradient_passes_by_are_said_where_a_rule_acts():
+    facts = replace(FACTS, activations={"Relu": (2, 2)}, passed_by=3)
+    assert facts.warnings_for(["backprop"]) == FACTS.warnings
+    *before, said = facts.warnings_for(["deconv"])
+    assert tuple(before) == FACTS.warnings and "activations (3)" in said and "--mode backprop" in said

@@ -165,3 +165,10 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
 )
 def test_a_stop_within_gives_another_gradient_than_the_values(build, counts):
     assert find_all(traced(lambda x: build(mixed(x))), question()).counts == counts
+
+
+@pytest.mark.parametrize("write", [tf.nn.relu, lambda x: tf.maximum(x, 0.0)])
+def test_a_cast_to_another_precision_is_no_part_of_an_activation(write):
+    graph = traced(lambda image: tf.reduce_sum(tf.cast(write(image * 2.0 + tf.reverse(image, [1])), tf.float64)))
+    (one,) = find_all(graph, question()).top
+    assert graph.node(one.exit).op in ("Relu", "Maximum")

@@ -11,6 +11,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import ModelRefused, ModelUnusable
 from gradviz_cli.worker.graph.graph import Function, GraphError
 from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.read.frames import Frames
 from gradviz_cli.worker.read.inline import inline
 
@@ -170,7 +171,9 @@ def test_marks_of_runtimes_and_control_inputs_are_dropped():
 def test_a_gradient_of_the_models_own_is_counted():
     wrapped = node("wrap", "IdentityN", "image", T=[F], _gradient_op_type="CustomGradient-1")
     graph = inlined(meta(fed(), wrapped, node("r", "Relu", "wrap", T=F)), "r:0")
-    assert graph.custom_gradients == 1 and ops(graph) == ["Placeholder", "Relu"]
+    assert graph.custom_gradients == 1 and ops(graph) == ["IdentityN", "Placeholder", "Relu"]
+    settled = own_gradients(graph)
+    assert settled.custom_gradients == 1 and ops(settled) == ["Identity", "Placeholder", "Relu"]
 
 
 def test_what_lies_before_a_feed_is_dropped():

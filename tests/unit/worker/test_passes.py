@@ -112,6 +112,51 @@ def test_what_scales_channels_goes_into_the_kernel(kind, behind):
     assert not {"Mul", "Sub", "AddV2"} & set(ops(after))
 
 
+RANKS = {"conv": 4, "depthwise": 4, "dense": 2}
+
+
+@pytest.mark.parametrize("op", [tf.multiply, tf.add, tf.subtract, lambda y, a: a - y])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (1, 1, 1), (1,) * 5, (6,), (1, 6), (1, 1, 6), (1, 1, 1, 1, 6)])
+@pytest.mark.parametrize("kind", RANKS)
+def test_shapes_stay_as_the_constants_make_them(kind, shape, op):
+    def build(image, kernel, a):
+        if kind == "dense":
+            return op(tf.linalg.matmul(tf.reshape(image, [-1, 3]), kernel) * 2.0, a)
+        if kind == "depthwise":
+            return op(tf.nn.depthwise_conv2d(image, kernel, [1, 1, 1, 1], "SAME") * 2.0, a)
+        return op(tf.nn.conv2d(image, kernel, 1, "SAME") * 2.0, a)
+
+    kernel = {"conv": normal(3, 3, 3, 6), "depthwise": normal(3, 3, 3, 2), "dense": normal(3, 6)}[kind]
+    after = passed(batch_norm, traced(build, {"kernel": kernel, "a": normal(*shape)}))  # compares shapes too
+    assert ("Mul" in ops(after)) == (op is tf.multiply and len(shape) > RANKS[kind])
+
+
+@pytest.mark.parametrize("shape", [(6, 1, 1), (6, 1), (6, 6, 1), (6, 6, 6), (2, 1, 1, 6), (2, 1, 1, 1)])
+def test_a_constant_that_is_not_one_a_channel_stays(shape):
+    def build(image, kernel, a):
+        return tf.nn.conv2d(image, kernel, 1, "SAME") * a
+
+    assert "Mul" in ops(passed(batch_norm, traced(build, {"kernel": normal(3, 3, 3, 6), "a": normal(*shape)})))
+
+
+def test_a_constant_that_widens_the_one_channel_stays():
+    graph = traced(
+        lambda image, kernel, a: tf.nn.conv2d(image, kernel, 1, "SAME") * a,
+        {"kernel": normal(3, 3, 3, 1), "a": normal(5)},
+    )
+    assert "Mul" in ops(passed(batch_norm, graph))
+
+
+def test_a_batch_norm_whose_other_outputs_are_read_stays():
+    def build(image, kernel, **norm):
+        y = tf.raw_ops.FusedBatchNormV3(x=tf.nn.conv2d(image, kernel, 1, "SAME"), is_training=False, **norm)
+        return y.batch_mean
+
+    after = batch_norm(traced(build, KERNEL | NORM), question())
+    verify(after, question())
+    assert "FusedBatchNormV3" in ops(after)
+
+
 def test_a_bias_alone_is_left_as_it_is():
     graph = traced(
         lambda image, kernel, b: tf.nn.bias_add(tf.nn.conv2d(image, kernel, 1, "SAME"), b), {**KERNEL, "b": normal(4)}

@@ -103,14 +103,20 @@ def test_without_a_proof_nothing_is_said_of_one(plain):
 
 def damaged(step: str, damage: Callable[[Graph], Graph], monkeypatch) -> None:
     """Let a step leave a graph that is wrong."""
-    for name in ("READING_STEPS", "ASKING_STEPS", "LOADING_STEPS", "BUILDING_STEPS"):
-        steps = [
+    assert step in [one.name for one in model.STEPS]
+
+    def wrong(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        return tuple(
             Step(one.name, lambda graph, asked, one=one: damage(one.function(graph, asked)), one.why)
             if one.name == step
             else one
-            for one in getattr(model, name)
-        ]
-        monkeypatch.setattr(model, name, tuple(steps))
+            for one in steps
+        )
+
+    for name in ("ASKING_STEPS", "LOADING_STEPS", "BUILDING_STEPS"):
+        monkeypatch.setattr(model, name, wrong(getattr(model, name)))
+    reading = model.reading_steps
+    monkeypatch.setattr(model, "reading_steps", lambda *given: wrong(reading(*given)))
 
 
 def rewrite(change: Callable) -> Callable[[Graph], Graph]:

@@ -317,3 +317,27 @@ def test_images_are_shared_out_in_order():
     parts = calls.over(images, lambda part: part * 2, step=2)
     np.testing.assert_array_equal(np.concatenate(parts), images * 2)
     assert all(len(part) % 2 == 0 for part in parts[:-1])
+
+
+WIDE = {
+    "zeros": (lambda x: tf.maximum(x, tf.zeros([4])), 9.0),
+    "zeros of a higher rank": (lambda x: tf.maximum(x, tf.zeros([1, 1, 1, 1, 4])), 9.0),
+    "caps": (lambda x: tf.minimum(tf.nn.relu(x), tf.constant([0.5, 1.0, 0.2, 0.8])), [0.5, 1.0, 0.2, 0.8]),
+}
+
+
+@pytest.mark.parametrize("mode", RULES)
+@pytest.mark.parametrize("name", WIDE)
+def test_a_relu_that_widens_its_input_sums_what_comes_back(name, mode):
+    wide, caps = WIDE[name]
+    matrix, mix = np.random.default_rng(1).normal(size=(144, 4)).astype(np.float32), np.float32([[0.5], [-1], [2]])
+    one = differentiator(
+        lambda image, matrix, mix: tf.linalg.matmul(tf.reshape(wide(tf.matmul(image, mix)), [-1, 144]), matrix),
+        {"matrix": matrix, "mix": mix},
+    )
+    image = pixels()
+    narrow, upstream = image @ mix, np.tile(matrix[:, 2].reshape(6, 6, 4), [2, 1, 1, 1])
+    is_open = (narrow > 0) & (narrow < np.asarray(caps))
+    gates = {"backprop": is_open, "deconv": upstream > 0, "guided": is_open & (upstream > 0)}
+    want = (upstream * gates[mode]).sum(-1, keepdims=True) * mix[:, 0]
+    np.testing.assert_allclose(one.explain(image, [2], [mode]).gradients[0][0], want, rtol=1e-4, atol=1e-5)
