@@ -22,6 +22,8 @@ from gradviz_cli.rules import PLAIN
 from gradviz_cli.worker import model
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.cam import cam_layers
+from gradviz_cli.worker.graph.graph import Graph
+from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import doing
 from gradviz_cli.worker.model import Asked
 from gradviz_cli.worker.read import signatures
@@ -45,7 +47,11 @@ def inspect(options: ModelOptions) -> Inspection:
     )
     try:
         asked = model.ask(opened, options)
-        told = _narrowed(told, asked)
+        graph, question = asked.graph, asked.question
+        with doing("looking for activations", graph):
+            told = _narrowed(told, graph, question, activations.find_all(graph, question))
+        refused = policy.refused_ops(graph, options.allow_ops)
+        told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
         return _differentiated(told, asked)
     except _Cut as cut:
         gradient = GradientFacts(False, cut.error.cut_at)
@@ -71,26 +77,20 @@ def _tensors(infos: Mapping) -> dict[str, TensorInfo]:
     return {tensor.key: TensorInfo(tensor.name, tensor.dtype.name, tensor.open_shape) for tensor in found}
 
 
-def _narrowed(told: Inspection, asked: Asked) -> Inspection:
-    """What follows from the graph alone."""
-    graph, question = asked.graph, asked.question
-    with doing("looking for activations", graph):
-        found = activations.find_all(graph, question)
-    refused = policy.refused_ops(graph, asked.options.allow_ops)
-    return replace(
-        told,
-        chosen=Chosen(
-            question.signature,
-            question.why,
-            question.image.facts,
-            question.output.key,
-            graph.score,
-            question.bypassed,
-        ),
-        refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()),
-        activations={name: Count(*counts) for name, counts in sorted(found.counts.items())},
-        gates_left=found.gates,
+def _narrowed(told: Inspection, graph: Graph, question: Question, found: activations.Found) -> Inspection:
+    """What is explained, and what lies between it and the image."""
+    head = question.head
+    chosen = Chosen(
+        question.signature,
+        question.why,
+        question.image.facts,
+        question.output.key,
+        graph.score,
+        head.bypassed if head else None,
+        bypassed_as=head.name if head else None,
     )
+    counts = {name: Count(*counts) for name, counts in sorted(found.counts.items())}
+    return replace(told, chosen=chosen, activations=counts, gates_left=found.gates)
 
 
 def _differentiated(told: Inspection, asked: Asked) -> Inspection:
@@ -107,6 +107,7 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
+        told = _narrowed(told, prepared.graph, prepared.question, prepared.found)
         facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
     except ModelUnusable as error:
         raise _Cut(told, error) from error

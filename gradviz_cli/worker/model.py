@@ -19,6 +19,7 @@ from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import Facts, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
@@ -49,13 +50,16 @@ READING_STEPS: tuple[Step[None], ...] = (
 )
 # Once it is settled, before the policy has judged the graph: nothing is given to TensorFlow here.
 ASKING_STEPS: tuple[Step[Question], ...] = (
-    Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
     Step("float_image", float_image, "a Cast of whole pixels would cut the gradient"),
 )
 # With the weights.
 LOADING_STEPS: tuple[Step[Question], ...] = (
     Step("values", values, "weights stored in half precision are read as float32"),
     Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
+)
+# With the head that was found.
+SCORING_STEPS: tuple[Step[Question], ...] = (
+    Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
 )
 # For the gradient, again for other weights.
 BUILDING_STEPS: tuple[Step[Question], ...] = (
@@ -64,7 +68,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
 )
-STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *BUILDING_STEPS)
+STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -159,9 +163,11 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
+        others = other_inputs(graph, question, options)
+    graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
+    with doing("looking at the image's way to the score", graph):
         found = activations.find_all(graph, question)
         preprocess, range_warning = find_preprocess(graph, question, options)
-        others = other_inputs(graph, question, options)
         problem = Problem(
             fed=question.fed(graph),
             entry=entry,
@@ -171,9 +177,29 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             at=options.at,
             everywhere=question.channel is not None,
         )
-    assumed = (*asked.opened.saved.warnings, size_warning, range_warning, unfed_warning(question, options))
+    assumed = (
+        *asked.opened.saved.warnings,
+        size_warning,
+        range_warning,
+        unfed_warning(question, options),
+        score_warning,
+    )
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     return Prepared(options, graph, question, problem, found, preprocess, warnings)
+
+
+def _scored(
+    graph: Graph, question: Question, options: ModelOptions, setting: Setting, check: Check | None
+) -> tuple[Graph, Question, str | None]:
+    """The graph with its score before the softmax or sigmoid that ends it, and a warning of one that has to stay."""
+    if options.score == "output" or question.channel is not None:
+        return graph, question, None
+    with doing("looking at the score", graph):
+        question = replace(question, head=find_head(graph, question, setting))
+    graph = run_steps(graph, question, SCORING_STEPS, check)
+    with doing("looking at the score", graph):
+        warning = None if options.output else hidden_probability(graph, question, setting)
+    return graph, question, warning
 
 
 def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
@@ -247,7 +273,8 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         input=replace(question.image.facts, layout=entry.layout, encoding=entry.encoding),
         output=question.output.key,
         score=graph.score,
-        bypassed=question.bypassed,
+        bypassed=question.head.bypassed if question.head else None,
+        bypassed_as=question.head.name if question.head else None,
         channel=question.channel,
         classes=classes,
         size=entry.size,

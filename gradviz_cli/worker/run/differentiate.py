@@ -45,6 +45,7 @@ class Differentiator:
         self._functions: dict[Form, Callable] = {}
         self._building = Lock()
         self._largest = 0
+        self._size = problem.entry.batch  # images that a call takes, None for any number
         self.classes: int | None = None  # known once a function is built
 
     def explain(
@@ -69,7 +70,7 @@ class Differentiator:
         """
         for target in targets:
             self._check_target(target)
-        size = self._problem.entry.batch
+        size = self._size
         if not scores:
             # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
             size = size or max(len(images), self._largest)
@@ -101,6 +102,7 @@ class Differentiator:
                 value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
             ]
             columns, gradients = found[:4], found[4:]
+            _check_rows(self._graph.score, len(columns[0][0]), len(fed))
             gradients = [np.asarray(entry.from_model(gradient), np.float32)[: len(chunk)] for gradient in gradients]
             count = len(targets)
             stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
@@ -135,8 +137,10 @@ class Differentiator:
         wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
         found = tf.graph_util.import_graph_def(self._graph_def, mapped, return_elements=wanted, name=SCOPE)
         wrt = images if graph.wrt == problem.fed else found[2]
-        alone = "N" not in LAYOUTS[problem.entry.layout]
-        scores, outputs = (positions(tensor, alone, problem) for tensor in found[:2])
+        count = (form.batch or problem.entry.batch) if "N" in LAYOUTS[problem.entry.layout] else 0
+        scores, outputs = (positions(tensor, count, problem) for tensor in found[:2])
+        if count is None and scores.shape[0] == 1:
+            self._size = 1  # all that the model says of several images at once is one row
         won = winners(scores, problem.everywhere)
         self.classes = scores.shape[2]
         choose = given_class if form.batch else chosen_class
@@ -172,6 +176,14 @@ class Differentiator:
             raise ModelUnusable(
                 f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS
             ) from error
+
+
+def _check_rows(score: str, rows: int, images: int) -> None:
+    """One row of scores for each image, or none of them is known to be an image's own."""
+    if rows != images:
+        raise ModelUnusable(
+            f"the first axis of {score} is {rows} for {images} images", "choose another tensor with --output NAME"
+        )
 
 
 OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it with --input NAME"
