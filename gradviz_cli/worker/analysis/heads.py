@@ -19,7 +19,7 @@ from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, sigmoid, softplus
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.known import Known
+from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.scores import class_axis
 from gradviz_cli.worker.analysis.tail import (
     LAYERS,
@@ -35,6 +35,7 @@ from gradviz_cli.worker.analysis.tail import (
     tail_of,
 )
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, source, split
+from gradviz_cli.worker.graph.match import SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Head, Question, static_tensors
 
 Array = np.ndarray
@@ -104,7 +105,8 @@ def find_head(graph: Graph, question: Question, setting: Setting) -> Head | None
 
 def hidden_probability(graph: Graph, question: Question, setting: Setting) -> str | None:
     """A warning where the score depends on the image through nothing but probabilities."""
-    if not ops_before(graph, graph.score, LAYERS - MIXING) & EXPONENTIAL:
+    mixed = graph.node(through(graph.nodes, graph.score, SHAPE_OPS)).op in MIXING
+    if not ops_before(graph, graph.score, LAYERS - MIXING if mixed else LAYERS) & EXPONENTIAL:
         return None
     tail = tail_of(graph, question.fed(graph), graph.score)
     behind = _Behind(tail, question, setting).found() if tail else None
@@ -397,5 +399,5 @@ class _Behind:
 
 
 def _weight(graph: Graph, name: str) -> Array | None:
-    variable = graph.weights.get(name, "")
-    return graph.values[variable].numpy() if variable in graph.values else None
+    value = graph.values.get(graph.weights.get(name, ""))
+    return value.numpy() if value is not None and value.shape.num_elements() <= MAX_NUMBERS else None

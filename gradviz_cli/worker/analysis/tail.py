@@ -11,6 +11,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.types_pb2 import DT_DOUBLE, DT_FLOAT
 
 from gradviz_cli.worker.graph.graph import (
+    Circle,
     Graph,
     attribute,
     called_by,
@@ -117,7 +118,10 @@ def tail_of(graph: Graph, fed: str, end: str) -> Tail | None:
         todo.extend(inputs[name])
         if len(inputs) > MAX_NODES:
             return None
-    order = topological({name: [split(text)[0] for text in texts] for name, texts in inputs.items()})
+    try:
+        order = topological({name: [split(text)[0] for text in texts] for name, texts in inputs.items()})
+    except Circle:  # a loop that is no function
+        return None
     return Tail(graph, end, inputs, {name: place for place, name in enumerate(order)}) if inputs else None
 
 
