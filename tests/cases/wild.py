@@ -1709,6 +1709,18 @@ ends(
 ends("the best score alone", lambda x: tf.reduce_max(tf.nn.softmax(x), axis=-1))
 
 
+@row("score", "a softmax in the branch that another input chooses")
+def softmax_in_a_branch(folder):
+    held = holding()
+
+    def compute(image, raw):
+        x = small(image, held)
+        return {"scores": tf.cond(raw, lambda: x, lambda: tf.nn.softmax(x))}
+
+    save(folder, serving(compute, IMAGE, tf.TensorSpec([], tf.bool, "raw")), held)
+    return plain()
+
+
 @row("score", "a batch of one, squeezed: classes [K]")
 def squeezed(folder):
     held = holding()

@@ -43,13 +43,22 @@ Array = np.ndarray
 # Operations that are the function by definition: where nothing but these ends a model, no value has to be computed.
 BY_NAME = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
 # Without one of these no tail computes a softmax or a sigmoid.
-EXPONENTIAL = frozenset(
-    {*BY_NAME, "Exp", "Expm1", "Tanh", "Softplus", "Pow", "If", "StatelessIf", "Case", "StatelessCase"}
-)
+BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
+EXPONENTIAL = frozenset({*BY_NAME, *BRANCHES, "Exp", "Expm1", "Tanh", "Softplus", "Pow"})
 # Where a softmax or sigmoid that is spelled out can end.
-SPELLED_ENDS = frozenset(
-    {"RealDiv", "Div", "DivNoNan", "Reciprocal", "Inv", "Exp", "Mul", "Sub", "Add", "AddV2", "Pow"}
-)
+SPELLED_ENDS = BRANCHES | {
+    "RealDiv",
+    "Div",
+    "DivNoNan",
+    "Reciprocal",
+    "Inv",
+    "Exp",
+    "Mul",
+    "Sub",
+    "Add",
+    "AddV2",
+    "Pow",
+}
 MAX_TRIES = 14
 # Functions that fall where their argument rises.
 FALLING = frozenset({"Neg", "Reciprocal", "Inv", "Rsqrt"})
@@ -158,7 +167,7 @@ class _Way:
         if node.op in PICKS or _between_floats(node):
             return self._copied(tensor, node, inputs)
         self.left_out.append(node.name)
-        if node.op in BY_NAME:
+        if node.op in BY_NAME or node.op in BRANCHES and len(inputs) == 1:
             return self.of(inputs[0])
         if len(inputs) > 1 or node.op not in ELEMENTWISE:
             before = list(self._tail.back(tensor))

@@ -23,7 +23,8 @@ DECISIONS = {
     "Greater": 0,
     "GreaterEqual": 0,
     "Cast": 0,
-    **dict.fromkeys(SHAPE_OPS, 0),
+    **dict.fromkeys(("ClipByValue", "Maximum", "Minimum", "Add", "AddV2", "Sub", "Mul"), 0),
+    **dict.fromkeys(("BroadcastTo", "Tile", "StridedSlice", "Slice", "EnsureShape", *SHAPE_OPS), 0),
 }
 # Those among them that read the scores themselves: the best classes, or a single one above a threshold.
 DECIDING = frozenset({"ArgMax", "TopK", "TopKV2", "Greater", "GreaterEqual"})

@@ -138,8 +138,8 @@ SCOPE = "model"
 
 
 def named(tensor: tf.Tensor) -> str:
-    """The name that a tensor has in the model's graph."""
-    return tensor.name.removeprefix(f"{SCOPE}/")
+    """The name that a tensor has in the model's graph, or that of which it is a copy."""
+    return tensor.name.removeprefix(f"{SCOPE}/").replace("/gradviz_logit", "")
 
 
 def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:

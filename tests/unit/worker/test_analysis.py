@@ -289,6 +289,8 @@ def scores(x):
         (lambda x: tf.gather(tf.constant([5, 6, 7]), tf.argmax(scores(x), -1)), "scores:0"),
         (lambda x: tf.as_string(tf.math.top_k(scores(x), 2)[1]), "scores:0"),
         (lambda x: tf.cast(scores(x) > 0.5, tf.int32), "scores:0"),
+        (lambda x: tf.clip_by_value(tf.broadcast_to(tf.argmax(scores(x), -1), [2]), 0, 4), "scores:0"),
+        (lambda x: (tf.argmax(scores(x), -1) + 1)[:1], "scores:0"),
         (lambda x: tf.shape(scores(x)), None),
     ],
 )

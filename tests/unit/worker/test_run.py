@@ -151,6 +151,26 @@ def differentiator(build=linear, weights=WEIGHTS, problem: Problem = PROBLEM) ->
     return Differentiator(mark(graph, question()), problem)
 
 
+def open_batch(build) -> Differentiator:
+    graph = traced(build, WEIGHTS, shape=(None, 6, 6, 3))
+    return Differentiator(mark(graph, question(shape=(-1, 6, 6, 3))), PROBLEM)
+
+
+def test_one_row_for_all_images_is_asked_for_one_image_at_a_time():
+    one = open_batch(lambda image, matrix: tf.reduce_mean(linear(image, matrix), 0, keepdims=True))
+    one.prepare(["backprop"])
+    found = one.explain(pixels(), [1], ["backprop"])
+    wanted = np.broadcast_to(WEIGHTS["matrix"][:, 1].reshape(6, 6, 3), (2, 6, 6, 3))
+    np.testing.assert_allclose(found.gradients[0][0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found.score[:, 0], (pixels().reshape(2, 108) @ WEIGHTS["matrix"])[:, 1], rtol=1e-4)
+
+
+def test_rows_that_are_no_images_are_refused():
+    several = open_batch(lambda image, matrix: tf.reshape(linear(image, matrix), [-1, 2]))
+    with pytest.raises(ModelUnusable, match="the first axis of .* is 4 for 2 images"):
+        several.explain(pixels(), [1], ["backprop"])
+
+
 def test_the_gradient_of_a_linear_score_is_its_weights():
     found = differentiator().explain(pixels(), [2, -1], ["backprop"])
     scores = pixels().reshape(2, 108) @ WEIGHTS["matrix"]
