@@ -35,7 +35,7 @@ from gradviz_cli.worker.analysis.tail import (
     tail_of,
 )
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, source, split
-from gradviz_cli.worker.graph.match import SHAPE_OPS, through
+from gradviz_cli.worker.graph.match import RENAMING_OPS, SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Head, Question, static_tensors
 
 Array = np.ndarray
@@ -102,9 +102,7 @@ def find_head(graph: Graph, question: Question, setting: Setting) -> Head | None
     """
     if not ops_before(graph, graph.output) & EXPONENTIAL:
         return None
-    end = graph.output
-    while renamed(graph.node(end)):
-        end = source(graph.node(end), 0)
+    end = through(graph.nodes, graph.output, RENAMING_OPS)
     if graph.node(end).op in BY_NAME:
         logits = source(graph.node(end), 0)
         return Head(split(end)[0], BY_NAME[graph.node(end).op], logits, logits)
@@ -125,8 +123,8 @@ def hidden_probability(graph: Graph, question: Question, setting: Setting) -> st
     score = f"the output {question.output.key}" if graph.score == graph.output else graph.score
     return (
         f"the score is {score}, a probability, whose gradient vanishes where the model is sure: "
-        f"its softmax or sigmoid is {' and '.join(done) or 'not the last step'}, so that no single logit stands for it; explain {' or '.join(logits[:2])} "
-        f"with --output, or settle it with --score output"
+        f"its softmax or sigmoid is {' and '.join(done) or 'not the last step'}, so that no single logit stands for it; "
+        f"explain {' or '.join(logits[:2])} with --output, or settle it with --score output"
     )
 
 

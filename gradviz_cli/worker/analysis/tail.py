@@ -31,6 +31,7 @@ LAYERS = frozenset(
     + ["BatchMatMulV2", "BatchMatMulV3", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "MaxPool", "AvgPool"]
     + ["While", "StatelessWhile", "TensorListStack", "Exit"]
 )
+LOOPS = frozenset({"While", "StatelessWhile", "Enter"})
 # Ops that rearrange or pick numbers -> the inputs that hold them.
 PICKS: dict[str, slice] = {
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Transpose", "ReverseV2", "EnsureShape"), slice(1)),
@@ -161,6 +162,8 @@ class Computed:
         nodes[name] = placeholder(name, dtype)
         wanted = [f"{name}:0" if one == given else one for one in wanted]
         part = Graph(nodes, graph.functions, graph.weights, graph.handles, values=graph.values).pruned(wanted)
+        if part.ops().keys() & LOOPS:
+            raise ValueError("whether a loop ends is not known before it does")
         if double and not any(map(called_by, part.nodes.values())):
             part = Graph(
                 {one: _doubled(node) for one, node in part.nodes.items()}, weights=part.weights, values=part.values
