@@ -94,7 +94,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
                 lines.append(f"  {name}  {part[:-1]:6}  {key}  {tensor['dtype']} {_dims(tensor['shape'])}")
     chosen = told["chosen"]
     if chosen:
-        before = f", the input of {chosen['bypassed']}" if chosen["bypassed"] else ""
+        before = f", before {chosen['bypassed']} ({chosen['bypassed_as']} by its values)" if chosen["bypassed"] else ""
         lines += [
             f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}",
             f"score       {chosen['score_tensor']}{before}",

@@ -120,7 +120,7 @@ class Voice(Observer):
 def _description(loaded: Loaded) -> list[str]:
     facts = loaded.facts
     counts = ", ".join(f"{done} of {seen} {name}" for name, (seen, done) in facts.activations.items()) or "none"
-    before = f", before {facts.bypassed}" if facts.bypassed else ""
+    before = f", before {facts.bypassed} ({facts.bypassed_as})" if facts.bypassed else ""
     seconds = f"TensorFlow {loaded.import_seconds:.1f} s, model {loaded.model_seconds:.1f} s"
     lines = [
         f"signature {facts.signature}: {facts.input.name} -> {facts.output}, score {facts.score}{before}",

@@ -180,6 +180,8 @@ class Facts:
     ----------
     score, bypassed : str
         The tensor that is differentiated, and the softmax or sigmoid behind it that is left out.
+    bypassed_as : str or None
+        The function that the output was seen to compute of the score: `softmax, times 100`.
     size : (height, width)
         To which images are brought.
     activations : dict
@@ -209,6 +211,7 @@ class Facts:
     warnings: tuple[str, ...]
     passed_by: int = 0
     proof: Proof | None = None
+    bypassed_as: str | None = None
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what these modes leave as it is."""
@@ -255,7 +258,7 @@ class SignatureInfo:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What would be explained; the last four are None where no gradient could be built."""
+    """What would be explained; size to classes are None where no gradient could be built, `bypassed_as` as in `Facts`."""
 
     signature: str
     why: str
@@ -267,6 +270,7 @@ class Chosen:
     channels: int | None = None
     preprocess: str | None = None
     classes: int | None = None
+    bypassed_as: str | None = None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.activations import Activation, Found
 from gradviz_cli.worker.analysis.cam import cam_layers
 from gradviz_cli.worker.analysis.regions import SHOWN
+from gradviz_cli.worker.graph.graph import Graph
+from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import doing
 from gradviz_cli.worker.model import Asked
 from gradviz_cli.worker.read import signatures
@@ -50,7 +52,11 @@ def inspect(options: ModelOptions, prove: str = "never") -> Inspection:
     )
     try:
         asked = model.ask(opened, options)
-        told = _narrowed(told, asked)
+        graph, question = asked.graph, asked.question
+        with doing("looking for activations", graph):
+            told = _narrowed(told, graph, question, activations.find_all(graph, question))
+        refused = policy.refused_ops(graph, options.allow_ops)
+        told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
         return _differentiated(told, asked, prove)
     except _Cut as cut:
         gradient = GradientFacts(False, cut.error.cut_at)
@@ -76,25 +82,19 @@ def _tensors(infos: Mapping) -> dict[str, TensorInfo]:
     return {tensor.key: TensorInfo(tensor.name, tensor.dtype.name, tensor.open_shape) for tensor in found}
 
 
-def _narrowed(told: Inspection, asked: Asked) -> Inspection:
-    """What follows from the graph alone."""
-    graph, question = asked.graph, asked.question
-    with doing("looking for activations", graph):
-        found = activations.find_all(graph, question)
-    refused = policy.refused_ops(graph, asked.options.allow_ops)
-    return replace(
-        told,
-        chosen=Chosen(
-            question.signature,
-            question.why,
-            question.image.facts,
-            question.output.key,
-            graph.score,
-            question.bypassed,
-        ),
-        refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()),
-        **_activations(found),
+def _narrowed(told: Inspection, graph: Graph, question: Question, found: activations.Found) -> Inspection:
+    """What is explained, and what lies between it and the image."""
+    head = question.head
+    chosen = Chosen(
+        question.signature,
+        question.why,
+        question.image.facts,
+        question.output.key,
+        graph.score,
+        head.bypassed if head else None,
+        bypassed_as=head.name if head else None,
     )
+    return replace(told, chosen=chosen, **_activations(found))
 
 
 def _activations(found: Found) -> dict[str, Any]:
@@ -134,6 +134,7 @@ def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
+        told = _narrowed(told, prepared.graph, prepared.question, prepared.found)
         proof = None
         if prove == "never":
             differentiator = model.build(prepared, (PLAIN,))
@@ -153,5 +154,4 @@ def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
-    told = replace(told, **_activations(prepared.found))  # with the weights more is known of them
     return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings, proof=proof)

@@ -20,6 +20,7 @@ from gradviz_cli.process.protocol import Facts, ModelOptions, Proof
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.geometry import check_start
+from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.graph.graph import Graph
@@ -71,13 +72,16 @@ def reading_steps(allow: Sequence[str] = (), trust: bool = False) -> tuple[Step[
 READING_STEPS = reading_steps()
 # Once it is settled, before the policy has judged the graph: nothing is given to TensorFlow here.
 ASKING_STEPS: tuple[Step[Question], ...] = (
-    Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
     Step("float_image", float_image, "a Cast of whole pixels would cut the gradient"),
 )
 # With the weights.
 LOADING_STEPS: tuple[Step[Question], ...] = (
     Step("values", values, "weights stored in half precision are read as float32"),
     Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
+)
+# With the head that was found.
+SCORING_STEPS: tuple[Step[Question], ...] = (
+    Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
 )
 # For the gradient, again for other weights.
 BUILDING_STEPS: tuple[Step[Question], ...] = (
@@ -87,7 +91,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
     Step("whole_vectors", whole_vectors, "what is left over of a vector is rounded otherwise, beside other images too"),
 )
-STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *BUILDING_STEPS)
+STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -188,8 +192,10 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
-        found = activations.find_all(graph, question)
         others = other_inputs(graph, question, options)
+    graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
+    with doing("looking at the image's way to the score", graph):
+        found = activations.find_all(graph, question)
         start_warning = check_start(graph, question, entry, others)
         preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
@@ -208,10 +214,25 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         start_warning,
         range_warning,
         unfed_warning(question, options),
+        score_warning,
     )
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     guessed, meta = range_warning is not None, asked.opened.meta
     return Prepared(options, graph, question, problem, found, preprocess, guessed, warnings, meta, read)
+
+
+def _scored(
+    graph: Graph, question: Question, options: ModelOptions, setting: Setting, check: Check | None
+) -> tuple[Graph, Question, str | None]:
+    """The graph with its score before the softmax or sigmoid that ends it, and a warning of one that has to stay."""
+    if options.score == "output" or question.channel is not None:
+        return graph, question, None
+    with doing("looking at the score", graph):
+        question = replace(question, head=find_head(graph, question, setting))
+    graph = run_steps(graph, question, SCORING_STEPS, check)
+    with doing("looking at the score", graph):
+        warning = None if options.output else hidden_probability(graph, question, setting)
+    return graph, question, warning
 
 
 def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
@@ -249,11 +270,8 @@ def build(
     if values:
         graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
         prepared = replace(prepared, graph=graph)
-    without = proof.without if proof else ()
-    differentiator = _differentiator(prepared, without, proved(prepared.problem, proof), check)
-    with doing("building the gradient"):
-        differentiator.prepare(modes, targets)
-    return differentiator
+    problem = proved(prepared.problem, proof)
+    return _differentiator(prepared, proof.without if proof else (), problem, check, modes, targets)
 
 
 def build_proved(
@@ -278,23 +296,29 @@ def build_proved(
         prepared.guessed,
         thorough,
     )
+
+    def ready(without: Sequence[str], problem: Problem) -> Differentiator:
+        return _differentiator(prepared, without, problem, check, modes, targets)
+
     with doing("proving the model"):
-        differentiator, proof = proof_of(
-            subject, lambda without, problem: _differentiator(prepared, without, problem, check)
-        )
-    with doing("building the gradient"):
-        differentiator.prepare(modes, targets)
-    return differentiator, proof
+        return proof_of(subject, ready)
 
 
 def _differentiator(
-    prepared: Prepared, without: Sequence[str], problem: Problem, check: Check | None
+    prepared: Prepared,
+    without: Sequence[str],
+    problem: Problem,
+    check: Check | None,
+    modes: Sequence[str],
+    targets: int,
 ) -> Differentiator:
-    """Of the rewritten graph, but for the steps that are left out."""
+    """Of the rewritten graph, but for the steps that are left out, with its gradients built."""
     steps = [step for step in BUILDING_STEPS if step.name not in without]
     graph = run_steps(prepared.graph, prepared.question, steps, check)
     with doing("building the gradient", graph):
-        return Differentiator(graph, problem)
+        differentiator = Differentiator(graph, problem)
+        differentiator.prepare(modes, targets)
+    return differentiator
 
 
 def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
@@ -329,7 +353,8 @@ def facts(prepared: Prepared, classes: int | None, proof: Proof | None = None) -
         input=replace(question.image.facts, layout=entry.layout, encoding=entry.encoding),
         output=question.output.key,
         score=graph.score,
-        bypassed=question.bypassed,
+        bypassed=question.head.bypassed if question.head else None,
+        bypassed_as=question.head.name if question.head else None,
         channel=question.channel,
         classes=classes,
         size=entry.size,

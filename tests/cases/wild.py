@@ -1703,7 +1703,19 @@ def through_reshape(x):
     return tf.identity(tf.squeeze(deep, axis=1))
 
 
-PROBABLE = {"output": "scores"}
+def both_sides(x):
+    p = tf.sigmoid(x)
+    return tf.concat([1 - p, p], axis=1)
+
+
+def clipped(x):
+    return tf.clip_by_value(tf.nn.softmax(x), 1e-7, 1 - 1e-7)
+
+
+def two_heads(x):
+    return tf.reduce_mean(tf.stack([tf.nn.softmax(x), tf.nn.softmax(0.5 * x[:, ::-1])]), axis=0)
+
+
 ends("softmax", tf.nn.softmax)
 ends("softmax spelled out: Max, Sub, Exp, Sum, RealDiv", spelled_softmax)
 ends("softmax spelled out without Max, two Exp", bare_softmax)
@@ -1730,6 +1742,43 @@ ONE = weights(classes=1)
 ends("single sigmoid [N, 1]", tf.sigmoid, lambda x: x[:, 0], ONE)
 ends("single sigmoid [N]", lambda x: tf.sigmoid(x)[:, 0], lambda x: x[:, 0], ONE)
 ends("regression [N, 1]", tf.identity, lambda x: x[:, 0], ONE)
+ends("softmax in percent", lambda x: 100 * tf.nn.softmax(x))
+ends("softmax as exp(x - logsumexp)", lambda x: tf.exp(x - tf.reduce_logsumexp(x, axis=1, keepdims=True)))
+ends("sigmoid as a tanh", lambda x: 0.5 * (1 + tf.tanh(x / 2)))
+ends("[1 - p, p] of a sigmoid", both_sides, lambda x: best(tf.concat([-x, x], 1)), ONE)
+ends("a softmax that is clipped", clipped, lambda x: best(clipped(x)), warnings=("softmax or sigmoid is clipped",))
+ends(
+    "a softmax that is clipped, --score output", clipped, lambda x: best(clipped(x)), options={**RAW, "score": "output"}
+)
+ends("a mean of two softmaxes", two_heads, lambda x: best(two_heads(x)), warnings=("softmax or sigmoid is averaged",))
+ends("x - exp(x)", lambda x: x - tf.exp(x), lambda x: best(x - tf.exp(x)), activations=None)
+ends("classes [N, K, 1]", lambda x: tf.nn.softmax(x)[:, :, None])
+ends(
+    "top_k: scores and classes",
+    lambda x: dict(zip(("scores", "classes"), tf.math.top_k(tf.nn.softmax(x), 2), strict=True)),
+)
+ends("the best score alone", lambda x: tf.reduce_max(tf.nn.softmax(x), axis=-1))
+
+
+@row("score", "a softmax in the branch that another input chooses")
+def softmax_in_a_branch(folder):
+    held = holding()
+
+    def compute(image, raw):
+        x = small(image, held)
+        return {"scores": tf.cond(raw, lambda: x, lambda: tf.nn.softmax(x))}
+
+    save(folder, serving(compute, IMAGE, tf.TensorSpec([], tf.bool, "raw")), held)
+    return plain()
+
+
+@row("score", "a batch of one, squeezed: classes [K]")
+def squeezed(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": tf.squeeze(tf.nn.softmax(small(image, held)))}, ALONE), held)
+    return plain()
+
+
 ends("ArgMax alone (int64)", lambda x: tf.argmax(tf.nn.softmax(x), axis=1))
 ends("top_k: indices alone", lambda x: tf.math.top_k(x, 2).indices)
 ends(

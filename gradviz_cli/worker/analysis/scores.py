@@ -1,16 +1,13 @@
-"""What a score stands behind: the logits below a softmax or sigmoid, what an ArgMax read."""
+"""Which scores an output stands for: what an ArgMax or a top-k read, and which of their axes holds the classes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from tensorflow.core.framework.node_def_pb2 import NodeDef
+from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.worker.graph.graph import Graph, source, split, walk
+from gradviz_cli.worker.graph.match import SHAPE_OPS, constant, through
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, source, split, walk
-from gradviz_cli.worker.graph.match import RENAMING_OPS, SHAPE_OPS, sigmoid_of, softmax_of
-
-# Ops that pick or order classes; the image's own path is not seen through these.
-PICKING_OPS = SHAPE_OPS | {"StridedSlice", "Slice", "Transpose", "GatherV2"}
 # What turns scores into a decision, and which input holds the scores (or the decision so far).
 DECISIONS = {
     "ArgMax": 0,
@@ -26,12 +23,13 @@ DECISIONS = {
     "Greater": 0,
     "GreaterEqual": 0,
     "Cast": 0,
-    **dict.fromkeys(SHAPE_OPS, 0),
+    **dict.fromkeys(("ClipByValue", "Maximum", "Minimum", "Add", "AddV2", "Sub", "Mul"), 0),
+    **dict.fromkeys(("BroadcastTo", "Tile", "StridedSlice", "Slice", "EnsureShape", *SHAPE_OPS), 0),
 }
 # Those among them that read the scores themselves: the best classes, or a single one above a threshold.
 DECIDING = frozenset({"ArgMax", "TopK", "TopKV2", "Greater", "GreaterEqual"})
-_FLOAT, _DOUBLE, _HALF, _BFLOAT16 = 1, 2, 19, 14
-_FLOATS = frozenset({_FLOAT, _DOUBLE, _HALF, _BFLOAT16})
+# What a ranking of scores is seen through: a larger score stays the larger one.
+RISING = SHAPE_OPS | {"Softmax", "LogSoftmax", "Sigmoid", "Log", "Exp", "Cast", "StridedSlice", "Slice"}
 
 
 def decided_from(graph: Graph, output: str) -> str | None:
@@ -46,41 +44,69 @@ def decided_from(graph: Graph, output: str) -> str | None:
     return source(node, DECISIONS[node.op]) if node.op in DECIDING else None
 
 
-@dataclass(frozen=True)
-class Probability:
-    """An output that ends in a softmax or sigmoid.
+def ranked_from(graph: Graph, output: str) -> str | None:
+    """The scores whose best an output lists: the values of a top-k or a sort, a gather by their places, the largest of
+    all. Their order says nothing of classes. None for an output that lists all classes in their own order.
 
-    Attributes
-    ----------
-    node : str
-        The softmax or sigmoid; where it is spelled out, the last of its operations.
-    logits : str
-        The tensor that it takes.
-    after : tuple of str
-        The nodes behind it that reshape or pick classes, from the output down.
+    Raises
+    ------
+    ModelUnusable
+        The worst come first: which score is meant is not clear.
     """
-
-    node: str
-    logits: str
-    after: tuple[str, ...]
-
-
-def find_probability(graph: Graph, output: str) -> Probability | None:
-    """The softmax or sigmoid that an output ends in; None for an output that is no probability."""
-
-    def onward(name: str) -> str | None:
-        node = graph.node(name)
-        return split(source(node, 0))[0] if _transparent(node) else None
-
-    *after, name = walk(split(output)[0], onward)
-    logits = softmax_of(graph.nodes, name) or sigmoid_of(graph.nodes, name)
-    if logits is None:
-        return None
-    kept = (link for link in after if graph.nodes[link].op not in (*RENAMING_OPS, "Log"))
-    return Probability(name, logits, tuple(kept))
+    last = through(graph.nodes, output, RISING)
+    node = graph.node(last)
+    if node.op == "Neg":
+        _check_unsorted(graph, output, source(node, 0))
+    if node.op in ("TopK", "TopKV2") and split(last)[1] == 0:
+        return source(node, 0)
+    if node.op in ("Gather", "GatherV2", "GatherNd"):
+        scores = decided_from(graph, source(node, 1))
+        alike = scores is not None and through(graph.nodes, source(node, 0), RISING) == through(
+            graph.nodes, scores, RISING
+        )
+        return scores if alike else None
+    if node.op == "Max" and _of_a_vector(graph, source(node, 0)):
+        axis = constant(graph.nodes, source(node, 1))
+        return source(node, 0) if axis is not None and axis.ravel().tolist() in ([-1], [1]) else None
+    return None
 
 
-def _transparent(node: NodeDef) -> bool:
-    if node.op == "Cast":
-        return attribute(node, "SrcT").type in _FLOATS and attribute(node, "DstT").type in _FLOATS
-    return node.op in PICKING_OPS or node.op == "Log"
+def _check_unsorted(graph: Graph, output: str, negative: str) -> None:
+    node = graph.node(through(graph.nodes, negative, RISING))
+    if node.op in ("TopK", "TopKV2"):
+        scores = through(graph.nodes, source(node, 0), ("Neg",))
+        raise ModelUnusable(
+            f"the output {output} is sorted: its places are ranks and no classes",
+            f"explain what it is sorted from with --output {scores}",
+        )
+
+
+def _of_a_vector(graph: Graph, tensor: str) -> bool:
+    """[N, K] for certain: behind a dense layer."""
+    node = graph.node(through(graph.nodes, tensor, RISING - SHAPE_OPS | {"Identity"}))
+    if node.op in ("BiasAdd", "Add", "AddV2"):
+        node = graph.node(source(node, 0))
+    return node.op == "MatMul"
+
+
+def class_axis(shape: Sequence[int | None], image: tuple[int, int]) -> int:
+    """The axis of scores [N, ...] that holds the classes: the only one that is longer than 1; else the last, or the
+    second where scores lie as exports from PyTorch have them."""
+    inner = shape[1:]
+    longer = [axis for axis, size in enumerate(inner, 1) if size != 1]
+    if len(longer) == 1 and inner[longer[0] - 1] is not None:
+        return longer[0]
+    return 1 if len(inner) == 3 and classes_first(inner, image) else len(shape) - 1
+
+
+def classes_first(shape: Sequence[int | None], image: tuple[int, int]) -> bool:
+    """Whether scores of this shape (without the batch) are [K, H, W], as exports from PyTorch have them.
+
+    They are when the last two axes have the proportions of the image and the first two have not.
+    """
+    known = [size for size in shape if size is not None]
+    if len(known) < len(shape):
+        return False
+    first, middle, last = known
+    like_image = [abs(h * image[1] - w * image[0]) <= max(image) for h, w in ((first, middle), (middle, last))]
+    return like_image == [False, True]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.process.protocol import InputFacts
 from gradviz_cli.worker.graph.graph import Graph, ancestors, descendants, split
@@ -43,6 +44,31 @@ def describe(tensor: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class Head:
+    """The end of a model that the score is taken from before.
+
+    Attributes
+    ----------
+    bypassed : str
+        The softmax or sigmoid; where it is spelled out, the last of its operations.
+    name : str
+        The function that it was seen to compute: `softmax, times 100`.
+    logits : str
+        The tensor that it takes.
+    score : str
+        The logits as the model lays out its output: `logits`, or what `nodes` make of it.
+    nodes : tuple of NodeDef
+        Copies of what reshapes and picks classes behind the softmax, for the logits.
+    """
+
+    bypassed: str
+    name: str
+    logits: str
+    score: str
+    nodes: tuple[NodeDef, ...] = ()
+
+
+@dataclass(frozen=True)
 class Question:
     """One question to a SavedModel, as it was settled. The tensors that answer it are the graph's: `outputs`, `feeds`.
 
@@ -54,8 +80,8 @@ class Question:
         What is fed and what is explained, as the signature (or the user) names them.
     channel : int or None
         The channel of a hidden layer that is explained.
-    bypassed : str or None
-        The softmax or sigmoid that the score is taken from before; None where the output itself is the score.
+    head : Head or None
+        What the score is taken from before; None where the output itself is the score, or it is not looked for yet.
     others : tuple of Tensor
         The other inputs that the score needs.
     unfed : tuple of Tensor
@@ -70,7 +96,7 @@ class Question:
     image: Tensor
     output: Tensor
     channel: int | None = None
-    bypassed: str | None = None
+    head: Head | None = None
     others: tuple[Tensor, ...] = ()
     unfed: tuple[Tensor, ...] = ()
     activations: str = "relu"

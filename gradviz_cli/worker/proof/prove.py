@@ -116,18 +116,22 @@ def proof_of(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
     ProofFailed
         What gradviz computes of it is not what TensorFlow computes.
     """
-    problem, entry = subject.problem, subject.problem.entry
+    usual = build((), subject.problem)
+    entry = replace(
+        subject.problem.entry, batch=usual.size
+    )  # one, where the model says one row of any number of images
+    subject = replace(subject, problem=replace(subject.problem, entry=entry))
     count = (entry.batch or 2) if subject.batched else 1
     images = scenes(entry, subject.preprocess, count, SEED)
+    trial, given_up = _settled(subject, usual, build, images)
     with _as_it_stands():
-        trial, given_up = _settled(subject, build, images)
         beside = _independence(subject, trial, images)
         sloping = _slope(subject, trial, images[: entry.batch or 1])
         random = _is_random(trial, images) if beside.failed or sloping.failed else False
     alone = beside.failed and not random and entry.batch is None
     said = (given_up, _dependent(beside, random, alone), None if random else _no_slope(sloping))
     proof = Proof((*trial.found, beside, sloping), trial.without, alone, tuple(text for text in said if text))
-    return build(proof.without, proved(problem, proof)) if alone else trial.differentiator, proof
+    return build(proof.without, proved(subject.problem, proof)) if alone else trial.differentiator, proof
 
 
 def proved(problem: Problem, proof: Proof | None) -> Problem:
@@ -148,14 +152,17 @@ def _as_it_stands() -> Iterator[None]:
         options.set_experimental_options({"disable_meta_optimizer": False})
 
 
-def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str | None]:
+def _settled(subject: Subject, usual: Differentiator, build: Build, images: Array) -> tuple[_Trial, str | None]:
     """The first way to rewrite the graph that holds, and a warning where it is not the usual one."""
-    theirs = _theirs(subject, images)
+    with _as_it_stands():
+        theirs = _theirs(subject, images)
     against: list[Witness] = []
     for without in FALLBACKS:
-        trial = _tried(subject, build, images, theirs, without)
-        if trial.wrong is None or _is_random(trial, images):
-            return trial, _given_up(without, against[0]) if against else None
+        differentiator = build(without, subject.problem) if without else usual
+        with _as_it_stands():
+            trial = _tried(subject, differentiator, images, theirs, without)
+            if trial.wrong is None or _is_random(trial, images):
+                return trial, _given_up(without, against[0]) if against else None
         against.append(trial.wrong)
     raise ProofFailed(
         f"the proof fails: what gradviz computes is not what TensorFlow computes of this model: {against[0]}",
@@ -163,8 +170,9 @@ def _settled(subject: Subject, build: Build, images: Array) -> tuple[_Trial, str
     )
 
 
-def _tried(subject: Subject, build: Build, images: Array, theirs: _Theirs, without: tuple[str, ...]) -> _Trial:
-    differentiator = build(without, subject.problem)
+def _tried(
+    subject: Subject, differentiator: Differentiator, images: Array, theirs: _Theirs, without: tuple[str, ...]
+) -> _Trial:
     # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
     whole = subject.problem.entry.whole and not subject.dtype.is_floating
     problem = replace(subject.problem, entry=replace(subject.problem.entry, whole=whole))

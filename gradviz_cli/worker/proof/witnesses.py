@@ -71,7 +71,7 @@ class Measure:
 
     def __init__(self, differentiator: Differentiator, problem: Problem, dtype: tf.DType):
         self._differentiator, self._problem, self._dtype = differentiator, problem, dtype
-        self._alone = "N" not in LAYOUTS[problem.entry.layout]
+        self._count = problem.entry.batch if "N" in LAYOUTS[problem.entry.layout] else 0
         spec = problem.entry.spec(dtype)
         self._forward = tf.function(self._run, autograph=False, input_signature=[spec])
         self._backward = tf.function(self._gradient, autograph=False, input_signature=[spec])
@@ -120,12 +120,12 @@ class Measure:
 
     def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
         with self._differentiator.imported(images) as (score, output, _):
-            scores = positions(score, self._alone, self._problem)
+            scores = positions(score, self._count, self._problem)
             return [output, self._index(scores, output), scores, _marks(output.graph, scores)]
 
     def _gradient(self, images: tf.Tensor) -> tf.Tensor:
         with self._differentiator.imported(images) as (score, output, wrt):
-            scores = positions(score, self._alone, self._problem)
+            scores = positions(score, self._count, self._problem)
             best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
             seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
             return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
@@ -135,7 +135,7 @@ class Measure:
             return self._gradient(images)
 
     def _index(self, scores: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-        won, outputs = winners(scores, self._problem.everywhere), positions(output, self._alone, self._problem)
+        won, outputs = winners(scores, self._problem.everywhere), positions(output, self._count, self._problem)
         return chosen_class(scores, outputs, won, tf.constant(-1))[0]
 
 

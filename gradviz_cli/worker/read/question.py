@@ -11,7 +11,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import policy
-from gradviz_cli.worker.analysis.scores import decided_from, find_probability
+from gradviz_cli.worker.analysis.scores import decided_from, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
@@ -43,12 +43,12 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
             f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
         )
     score = _score(graph, output)
+    if score != graph.outputs[0]:
+        output = replace(output, shape=None)  # the signature says nothing of the scores
     graph = graph.pruned([score])
     if image.name not in graph.feeds:
         message = f"the score {score} does not depend on the input {image.key}"
         raise ModelUnusable(message, "choose another with --output")
-    as_it_is = options.score == "output" or channel is not None
-    probability = None if as_it_is else find_probability(graph, score)
     unfed = _unfed_placeholders(graph)
     question = Question(
         signature,
@@ -56,7 +56,6 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
         image,
         output,
         channel,
-        bypassed=probability.node if probability else None,
         others=tuple(tensor for tensor in inputs if tensor.name in graph.feeds and tensor.name != image.name),
         unfed=unfed,
         activations=options.activations,
@@ -130,9 +129,9 @@ def _any_input(graph: Graph, options: ModelOptions) -> tuple[Graph, Tensor]:
 
 
 def _score(graph: Graph, output: Tensor) -> str:
-    """The output, or the scores that an output which is no number was decided from."""
+    """The output, or the scores that a ranking, or an output which is no number, was decided from."""
     if output.dtype.is_floating:
-        return graph.outputs[0]
+        return ranked_from(graph, graph.outputs[0]) or graph.outputs[0]
     decided = decided_from(graph, graph.outputs[0])
     if decided is None:
         raise ModelUnusable(

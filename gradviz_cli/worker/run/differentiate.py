@@ -43,6 +43,9 @@ class Differentiator:
         self._functions: dict[Form, Callable] = {}
         self._building = Lock()
         self._largest = 0
+        self.size = (
+            problem.entry.batch
+        )  # images that a call takes, None for any number; settled once a function is built
         self.classes: int | None = None  # known once a function is built
 
     def explain(
@@ -67,7 +70,7 @@ class Differentiator:
         """
         for target in targets:
             self._check_target(target)
-        size = self._problem.entry.batch
+        size = self.size
         if not scores:
             # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
             size = size or max(len(images), self._largest)
@@ -99,6 +102,7 @@ class Differentiator:
                 value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
             ]
             columns, gradients = found[:4], found[4:]
+            _check_rows(self.graph.score, len(columns[0][0]), len(fed))
             gradients = [np.asarray(entry.from_model(gradient), np.float32)[: len(chunk)] for gradient in gradients]
             count = len(targets)
             stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
@@ -130,8 +134,10 @@ class Differentiator:
         self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, want: tf.Tensor, form: Form
     ) -> list[tf.Tensor]:
         problem = self._problem
-        alone = "N" not in LAYOUTS[problem.entry.layout]
-        scores, outputs = (positions(tensor, alone, problem) for tensor in (score, output))
+        count = (form.batch or problem.entry.batch) if "N" in LAYOUTS[problem.entry.layout] else 0
+        scores, outputs = (positions(tensor, count, problem) for tensor in (score, output))
+        if count is None and scores.shape[0] == 1:
+            self.size = 1  # all that the model says of several images at once is one row
         won = winners(scores, problem.everywhere)
         self.classes = scores.shape[2]
         choose = given_class if form.batch else chosen_class
@@ -188,6 +194,14 @@ class Differentiator:
             raise ModelUnusable(
                 f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS
             ) from error
+
+
+def _check_rows(score: str, rows: int, images: int) -> None:
+    """One row of scores for each image, or none of them is known to be an image's own."""
+    if rows != images:
+        raise ModelUnusable(
+            f"the first axis of {score} is {rows} for {images} images", "choose another tensor with --output NAME"
+        )
 
 
 OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it with --input NAME"

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.analysis.scores import class_axis
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,14 @@ def joined(parts: Sequence[Explained]) -> Explained:
     )
 
 
-def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
+def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tensor:
     """Scores as [N, P, K]: K classes at each of P positions; one position unless the output is a map or a sequence.
 
     Parameters
     ----------
-    alone : bool
-        The model takes one image without a batch axis, and so has none in its output.
+    count : int or None
+        The number of images that the scores are of, None where it is open, 0 for a model that takes one image without
+        a batch axis, and so has none in its output.
     """
     if tensor.shape.rank is None and problem.shape is not None:
         tensor = tf.ensure_shape(tensor, [None if size < 0 else size for size in problem.shape])
@@ -101,18 +103,34 @@ def positions(tensor: tf.Tensor, alone: bool, problem: Problem) -> tf.Tensor:
         raise ModelUnusable(f"the rank of {named(tensor)} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:
         tensor = tf.cast(tensor, tf.float32)
-    if alone:
-        tensor = tensor[None]
+    tensor = _batched(tensor, count)
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
-    if tensor.shape.rank == 4 and classes_first(tensor.shape[1:].as_list(), problem.entry.size):
-        tensor = tf.transpose(tensor, (0, 2, 3, 1))
+    axis = class_axis(tensor.shape.as_list(), problem.entry.size)
+    tensor = tensor if axis == tensor.shape.rank - 1 else _moved_last(tensor, axis)
     if problem.at:
         tensor = _at(tensor, problem.at)
     classes = tensor.shape[-1] if tensor.shape[-1] is not None else tf.shape(tensor)[-1]
-    count = tensor.shape[1:-1].num_elements()
-    rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if count is not None else tf.shape(tensor)[0]
-    return tf.reshape(tensor, [rows, count if count is not None else -1, classes])
+    inner = tensor.shape[1:-1].num_elements()
+    rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if inner is not None else tf.shape(tensor)[0]
+    return tf.reshape(tensor, [rows, inner if inner is not None else -1, classes])
+
+
+def _batched(tensor: tf.Tensor, count: int | None) -> tf.Tensor:
+    """The same with a batch axis: a model of one image may have dropped it."""
+    first = tensor.shape[0] if tensor.shape.rank else 0
+    if count == 0 or first != count and (count == 1 or first == 0):
+        return tensor[None]
+    if first not in (count, None, 1 if count is None else count):
+        number = "whatever the number of images" if count is None else f"for {count} images"
+        raise ModelUnusable(
+            f"the first axis of {named(tensor)} is {first}, {number}", "choose another tensor with --output NAME"
+        )
+    return tensor
+
+
+def _moved_last(tensor: tf.Tensor, axis: int) -> tf.Tensor:
+    return tf.transpose(tensor, [*(one for one in range(tensor.shape.rank) if one != axis), axis])
 
 
 # The scope that the graph is imported in.
@@ -120,21 +138,8 @@ SCOPE = "model"
 
 
 def named(tensor: tf.Tensor) -> str:
-    """The name that a tensor has in the model's graph."""
-    return tensor.name.removeprefix(f"{SCOPE}/")
-
-
-def classes_first(shape: Sequence[int | None], image: tuple[int, int]) -> bool:
-    """Whether scores of this shape (without the batch) are [K, H, W], as exports from PyTorch have them.
-
-    They are when the last two axes have the proportions of the image and the first two have not.
-    """
-    known = [size for size in shape if size is not None]
-    if len(known) < len(shape):
-        return False
-    first, middle, last = known
-    like_image = [abs(h * image[1] - w * image[0]) <= max(image) for h, w in ((first, middle), (middle, last))]
-    return like_image == [False, True]
+    """The name that a tensor has in the model's graph, or that of which it is a copy."""
+    return tensor.name.removeprefix(f"{SCOPE}/").replace("/gradviz_logit", "")
 
 
 def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:

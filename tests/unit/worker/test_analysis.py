@@ -25,7 +25,7 @@ from gradviz_cli.worker.analysis.image import (
     unfed_warning,
 )
 from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
-from gradviz_cli.worker.analysis.scores import decided_from, find_probability
+from gradviz_cli.worker.analysis.scores import class_axis, decided_from, ranked_from
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 
 F = tf.float32
@@ -399,6 +399,8 @@ def scores(x):
         (lambda x: tf.gather(tf.constant([5, 6, 7]), tf.argmax(scores(x), -1)), "scores:0"),
         (lambda x: tf.as_string(tf.math.top_k(scores(x), 2)[1]), "scores:0"),
         (lambda x: tf.cast(scores(x) > 0.5, tf.int32), "scores:0"),
+        (lambda x: tf.clip_by_value(tf.broadcast_to(tf.argmax(scores(x), -1), [2]), 0, 4), "scores:0"),
+        (lambda x: (tf.argmax(scores(x), -1) + 1)[:1], "scores:0"),
         (lambda x: tf.shape(scores(x)), None),
     ],
 )
@@ -407,11 +409,56 @@ def test_a_decision_comes_from_scores(build, want):
     assert decided_from(graph, graph.score) == want
 
 
-def test_a_probability_knows_what_lies_behind_it():
-    graph = traced(lambda x: tf.identity(tf.reshape(tf.nn.softmax(scores(x), name="soft"), [-1], name="flat")))
-    found = find_probability(graph, graph.score)
-    assert (found.node, found.logits, found.after) == ("soft", "scores:0", ("flat",))
-    assert find_probability(traced(scores), "scores:0") is None
+def dense(x):
+    return tf.matmul(tf.reduce_sum(x, [1, 2]), tf.eye(3), name="dense")
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: tf.math.top_k(tf.nn.softmax(scores(x), name="soft"), 2)[0], "soft:0"),
+        (lambda x: tf.sort(scores(x), direction="DESCENDING"), "scores:0"),
+        (lambda x: tf.nn.softmax(tf.math.top_k(scores(x), 2)[0])[:, 0], "scores:0"),
+        (
+            lambda x: (lambda s: tf.gather(tf.nn.softmax(s), tf.math.top_k(s, 2)[1], batch_dims=1))(scores(x)),
+            "scores:0",
+        ),
+        (lambda x: tf.reduce_max(tf.nn.softmax(dense(x), name="soft"), -1), "soft:0"),
+        (lambda x: tf.reduce_max(x, -1), None),
+        (lambda x: tf.gather(scores(x), [1, 0], axis=1), None),
+        (lambda x: tf.gather(tf.identity(x), tf.math.top_k(scores(x), 1)[1], batch_dims=1), None),
+    ],
+)
+def test_a_ranking_comes_from_scores(build, want):
+    graph = traced(build)
+    assert ranked_from(graph, graph.score) == want
+
+
+def test_the_worst_first_is_refused():
+    graph = traced(lambda x: tf.sort(scores(x)))
+    with pytest.raises(ModelUnusable, match="sorted: its places are ranks .*--output scores:0"):
+        ranked_from(graph, graph.score)
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"),
+    [
+        ((2, 5), 1),
+        ((2, 5, 1), 1),
+        ((2, 1, 5), 2),
+        ((2, 5, 1, 1), 1),
+        ((2, 1, 5, 1), 2),
+        ((2, 1, 1, 1), 3),
+        ((2, 7, 5), 2),
+        ((None, None, 1), 2),
+        ((2, 8, 8, 1), 3),
+        ((2, 8, 8, 5), 3),
+        ((2, 5, 8, 8), 1),
+        ((2, None, None, 1), 3),
+    ],
+)
+def test_the_only_longer_axis_holds_the_classes(shape, want):
+    assert class_axis(shape, (32, 32)) == want
 
 
 # --- class activation maps --------------------------------------------------------------------------------------------

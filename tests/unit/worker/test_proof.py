@@ -113,7 +113,7 @@ def damaged(step: str, damage: Callable[[Graph], Graph], monkeypatch) -> None:
             for one in steps
         )
 
-    for name in ("ASKING_STEPS", "LOADING_STEPS", "BUILDING_STEPS"):
+    for name in ("ASKING_STEPS", "LOADING_STEPS", "SCORING_STEPS", "BUILDING_STEPS"):
         monkeypatch.setattr(model, name, wrong(getattr(model, name)))
     reading = model.reading_steps
     monkeypatch.setattr(model, "reading_steps", lambda *given: wrong(reading(*given)))

@@ -313,7 +313,7 @@ def asked(folder: Path, **options):
 
 def test_the_question_of_a_model(folder: Path):
     graph, settled = asked(folder)
-    assert (settled.image.key, settled.output.key, settled.bypassed) == ("image", "scores", None)
+    assert (settled.image.key, settled.output.key, settled.head) == ("image", "scores", None)
     assert graph.outputs == (graph.score, graph.score, settled.fed(graph))
     assert {split.split("/")[-1] for split in settled.path(graph)} >= {"Relu", "Conv2D"}
 

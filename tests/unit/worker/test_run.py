@@ -38,44 +38,61 @@ PROBLEM = Problem("image:0", ENTRY)
         ((2, 4, 4, 5), (2, 16, 5)),
         ((2, 12, 4, 4), (2, 16, 12)),
         ((2, 1, 1, 5), (2, 1, 5)),
+        ((2, 2, 1, 1), (2, 1, 2)),
+        ((2, 5, 1), (2, 1, 5)),
     ],
 )
 def test_scores_are_positions_and_classes(shape, want):
-    assert targets.positions(tf.zeros(shape), False, PROBLEM).shape == want
+    assert targets.positions(tf.zeros(shape), 2, PROBLEM).shape == want
+
+
+@pytest.mark.parametrize(
+    ("shape", "want"), [((5,), (1, 1, 5)), ((), (1, 1, 1)), ((1,), (1, 1, 1)), ((7, 5), (1, 7, 5)), ((1, 5), (1, 1, 5))]
+)
+def test_a_model_of_one_image_may_have_dropped_the_batch(shape, want):
+    assert targets.positions(tf.zeros(shape), 1, PROBLEM).shape == want
+
+
+@pytest.mark.parametrize(("shape", "count"), [((3, 5), 2), ((5,), 4), ((7, 5), None)])
+def test_another_first_axis_is_refused(shape, count):
+    with tf.Graph().as_default():
+        scores = tf.compat.v1.placeholder(F, shape, name="model/scores")
+        with pytest.raises(ModelUnusable, match=f"the first axis of scores:0 is {shape[0]}, .*--output"):
+            targets.positions(scores, count, PROBLEM)
 
 
 def test_classes_before_the_axes_of_the_image_are_moved_behind():
     scores = np.arange(2 * 12 * 4 * 4, dtype=np.float32).reshape(2, 12, 4, 4)
-    found = targets.positions(tf.constant(scores), False, PROBLEM)
+    found = targets.positions(tf.constant(scores), 2, PROBLEM)
     np.testing.assert_array_equal(found, scores.transpose(0, 2, 3, 1).reshape(2, 16, 12))
 
 
 def test_a_model_that_takes_one_image_has_no_batch_axis():
-    assert targets.positions(tf.zeros([5]), True, PROBLEM).shape == (1, 1, 5)
+    assert targets.positions(tf.zeros([5]), 0, PROBLEM).shape == (1, 1, 5)
 
 
 def test_a_position_can_be_asked_for():
     scores = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
     problem = replace(PROBLEM, at=(1, 2), entry=Entry("NHWC", (30, 40), 3))
-    np.testing.assert_array_equal(targets.positions(tf.constant(scores), False, problem), scores[:, 1:2, 2])
+    np.testing.assert_array_equal(targets.positions(tf.constant(scores), 2, problem), scores[:, 1:2, 2])
 
 
 @pytest.mark.parametrize("at", [(1,), (3, 0), (0, 4)])
 def test_a_position_outside_is_refused(at):
     with pytest.raises(UsageError, match="--at"):
-        targets.positions(tf.zeros([2, 3, 4, 5]), False, replace(PROBLEM, at=at, entry=Entry("NHWC", (30, 40), 3)))
+        targets.positions(tf.zeros([2, 3, 4, 5]), 2, replace(PROBLEM, at=at, entry=Entry("NHWC", (30, 40), 3)))
 
 
 def test_whole_numbers_are_scores_too():
-    assert targets.positions(tf.zeros([2, 5], tf.int32), False, PROBLEM).dtype == F
+    assert targets.positions(tf.zeros([2, 5], tf.int32), 2, PROBLEM).dtype == F
 
 
 def test_an_open_rank_is_filled_in_or_refused():
     with tf.Graph().as_default():
         scores = tf.compat.v1.placeholder(F, None, name="model/scores")
         with pytest.raises(ModelUnusable, match="the rank of scores:0 is open"):
-            targets.positions(scores, False, PROBLEM)
-        assert targets.positions(scores, False, replace(PROBLEM, shape=(-1, 5))).shape[-1] == 5
+            targets.positions(scores, None, PROBLEM)
+        assert targets.positions(scores, None, replace(PROBLEM, shape=(-1, 5))).shape[-1] == 5
 
 
 def test_a_class_counts_where_it_wins():
@@ -137,6 +154,26 @@ def linear(image, matrix):
 def differentiator(build=linear, weights=WEIGHTS, problem: Problem = PROBLEM) -> Differentiator:
     graph = traced(build, weights, shape=(problem.entry.batch, 6, 6, 3))
     return Differentiator(mark(graph, question()), problem)
+
+
+def open_batch(build) -> Differentiator:
+    graph = traced(build, WEIGHTS, shape=(None, 6, 6, 3))
+    return Differentiator(mark(graph, question(shape=(-1, 6, 6, 3))), PROBLEM)
+
+
+def test_one_row_for_all_images_is_asked_for_one_image_at_a_time():
+    one = open_batch(lambda image, matrix: tf.reduce_mean(linear(image, matrix), 0, keepdims=True))
+    one.prepare(["backprop"])
+    found = one.explain(pixels(), [1], ["backprop"])
+    wanted = np.broadcast_to(WEIGHTS["matrix"][:, 1].reshape(6, 6, 3), (2, 6, 6, 3))
+    np.testing.assert_allclose(found.gradients[0][0], wanted, rtol=1e-5)
+    np.testing.assert_allclose(found.score[:, 0], (pixels().reshape(2, 108) @ WEIGHTS["matrix"])[:, 1], rtol=1e-4)
+
+
+def test_rows_that_are_no_images_are_refused():
+    several = open_batch(lambda image, matrix: tf.reshape(linear(image, matrix), [-1, 2]))
+    with pytest.raises(ModelUnusable, match="the first axis of .* is 4 for 2 images"):
+        several.explain(pixels(), [1], ["backprop"])
 
 
 def test_the_gradient_of_a_linear_score_is_its_weights():

@@ -1,0 +1,178 @@
+"""The end of a model by value: which ends are a softmax or sigmoid, what their logits are, and what is said of the others.
+
+The truth is what NumPy says of the logits z = sum over the image's places; an end counts as found only if the score is that.
+"""
+
+# ruff: noqa: E731 - a formula is clearer as one line, with a name, than as a function of two
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graphs import SHAPE, computed, pixels, question, traced
+
+from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
+from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.passes.logits import logits
+
+SETTING = Setting((6, 6), False)
+soft = tf.nn.softmax
+same = lambda z: z
+IMAGE = pixels()
+LOGITS = IMAGE.sum((1, 2))
+
+
+def z(x):
+    """Logits [N, 3]; the last op before them is a layer's."""
+    return tf.matmul(tf.reduce_sum(x, [1, 2]), tf.eye(3), name="z")
+
+
+def powers(x):
+    return tf.exp(x - tf.reduce_max(x, -1, keepdims=True))
+
+
+def shares(x):
+    return x / tf.reduce_sum(x, -1, keepdims=True)
+
+
+def sigmoid_of_the_first(x):
+    return tf.sigmoid(x[:, :1])
+
+
+def found(build, setting=SETTING, shape=SHAPE):
+    graph = traced(lambda x: build(z(x)), shape=shape)
+    return graph, find_head(graph, question(), setting)
+
+
+@pytest.mark.parametrize(
+    ("build", "want", "name"),
+    [
+        (soft, same, "softmax"),
+        (tf.nn.log_softmax, same, "log softmax"),
+        (tf.sigmoid, same, "sigmoid"),
+        (lambda x: soft(x) * 100, same, "softmax, times 100"),
+        (lambda x: 2 * soft(x) - 1, same, "softmax, times 2, plus -1"),
+        (lambda x: tf.math.log(soft(x)), same, "log softmax"),
+        (lambda x: shares(powers(x)), same, "softmax"),
+        (lambda x: shares(tf.exp(x)), same, "softmax"),
+        (lambda x: tf.exp(x - tf.reduce_logsumexp(x, -1, keepdims=True)), same, "softmax"),
+        (lambda x: tf.exp(tf.nn.log_softmax(x)), same, "softmax"),
+        (lambda x: x - tf.reduce_logsumexp(x, -1, keepdims=True), same, "log softmax"),
+        (lambda x: soft(x / 3), lambda z: z / 3, "softmax"),
+        (lambda x: 1 / (1 + tf.exp(-x)), same, "sigmoid"),
+        (lambda x: tf.raw_ops.Reciprocal(x=1 + tf.exp(-x)), same, "sigmoid"),
+        (lambda x: tf.exp(x) / (1 + tf.exp(x)), same, "sigmoid"),
+        (lambda x: 0.5 * (1 + tf.tanh(x / 2)), same, "sigmoid"),
+        (lambda x: tf.exp(-tf.nn.softplus(-x)), same, "sigmoid"),
+        (lambda x: -tf.nn.softplus(-x), same, "log sigmoid"),
+        (lambda x: 1 - tf.sigmoid(x), lambda z: -z, "sigmoid"),
+    ],
+)
+def test_an_end_is_known_by_its_values(build, want, name):
+    graph, head = found(build)
+    assert head.name == name
+    score, output, _ = computed(logits(graph, question(head=head)), IMAGE)
+    np.testing.assert_allclose(score, want(LOGITS), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(output, computed(graph, IMAGE)[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: soft(x)[:, 1:], lambda z: z[:, 1:]),
+        (lambda x: tf.gather(soft(x), [2, 0], axis=1), lambda z: z[:, [2, 0]]),
+        (lambda x: (lambda p: tf.stack([p[:, 2], p[:, 1]], 1))(soft(x)), lambda z: z[:, [2, 1]]),
+        (lambda x: tf.concat(tf.split(100 * soft(x), 3, 1)[::-1], 1), lambda z: z[:, ::-1]),
+        (lambda x: tf.nn.softmax(x[:, :, None, None], axis=1), lambda z: z[:, :, None, None]),
+        (lambda x: tf.reshape(shares(powers(x)), [tf.shape(x)[0], 1, 3]), lambda z: z[:, None]),
+        (lambda x: tf.cast(soft(tf.cast(x, tf.float64)), tf.float32)[..., 0], lambda z: z[:, 0]),
+        (lambda x: tf.reshape(tf.sigmoid(x), [-1]), lambda z: z.ravel()),
+        (lambda x: (lambda p: tf.concat([1 - p, p], 1))(sigmoid_of_the_first(x)), lambda z: z[:, :1] * [-1, 1]),
+        (lambda x: (lambda p: tf.stack([p, 1 - p], 1))(sigmoid_of_the_first(x)[:, 0]), lambda z: z[:, :1] * [1, -1]),
+    ],
+)
+def test_the_logits_are_laid_out_as_the_output(build, want):
+    graph, head = found(build)
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-6)
+
+
+def test_one_image_without_a_batch():
+    _, head = found(lambda x: shares(tf.exp(x[0]))[None] * 100, Setting((6, 6), False), (1, 6, 6, 3))
+    assert head.name == "softmax, times 100"
+
+
+NO_PROBABILITY = [
+    same,
+    lambda x: x - tf.exp(x),
+    lambda x: x * tf.sigmoid(x),
+    tf.exp,
+    tf.tanh,
+    lambda x: tf.math.l2_normalize(tf.nn.silu(x), -1),
+    lambda x: tf.reduce_sum(soft(x) * x, 1, keepdims=True),
+    lambda x: tf.matmul(tf.sigmoid(x), tf.constant([[1.0, -1], [2, 1], [0, 3]])),
+]
+
+
+@pytest.mark.parametrize("build", NO_PROBABILITY)
+def test_what_is_no_probability_is_left_and_not_spoken_of(build):
+    graph, head = found(build)
+    assert head is None and hidden_probability(graph, question(), SETTING) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "done"),
+    [
+        (lambda x: tf.clip_by_value(soft(x), 1e-7, 1 - 1e-7), "clipped"),
+        (lambda x: tf.clip_by_value(1 / (1 + tf.exp(-x)), 1e-7, 1 - 1e-7), "clipped"),
+        (lambda x: (soft(x) + soft(x * 0.75)) / 2, "divided and added up"),
+        (lambda x: shares(soft(x) * [1.0, 0, 1]), "divided and multiplied"),
+        (lambda x: 1 - soft(x), "subtracted"),
+        (lambda x: 1 - shares(powers(x)), "subtracted"),
+        (lambda x: soft(x) * sigmoid_of_the_first(x), "multiplied"),
+        (lambda x: tf.matmul(soft(x), tf.constant([[1.0, 0], [1, 0], [0, 1]])), "multiplied"),
+        (lambda x: tf.math.log(soft(x) + 1e-6), "taken the logarithm of"),
+        (lambda x: tf.concat([tf.zeros_like(x[:, :1]), soft(x)], 1), "not the last step"),
+        (lambda x: tf.reshape(soft(tf.stack([x, 2 * x], 1)), [-1, 6]), "not the last step"),
+        (lambda x: tf.transpose(soft(tf.transpose(x))), "not the last step"),
+    ],
+)
+def test_a_probability_that_no_logit_stands_for_is_said(build, done):
+    graph, head = found(build)
+    assert head is None
+    said = hidden_probability(graph, question(), SETTING)
+    assert f"softmax or sigmoid is {done}" in said and "--score output" in said and "\n" not in said
+    named = said.split("explain ")[1].split(" with --output")[0].split(" or ")
+    assert all(name.split(":")[0] in graph.nodes and name.endswith(":0") for name in named)
+
+
+def test_the_logits_that_are_offered():
+    graph, _ = found(lambda x: tf.clip_by_value(soft(x), 0.01, 0.99))
+    assert "explain z:0 with --output" in hidden_probability(graph, question(), SETTING)
+
+
+def test_a_softmax_of_a_softmax_is_bypassed_and_said():
+    graph, head = found(lambda x: soft(soft(x)))
+    moved = logits(graph, question(head=head))
+    assert "the score is Softmax:0, a probability" in hidden_probability(moved, question(head=head), SETTING)
+
+
+def test_an_output_that_turns_out_to_be_sorted_is_refused():
+    def sorted_by_steps(x):
+        a, b, c = tf.unstack(soft(x), axis=1)
+        low, high = tf.minimum(a, b), tf.maximum(a, b)
+        return tf.stack([tf.maximum(high, c), tf.maximum(low, tf.minimum(high, c)), tf.minimum(low, c)], 1)
+
+    with pytest.raises(ModelUnusable, match="is sorted: its places are ranks"):
+        found(sorted_by_steps)
+
+
+def test_another_softmax_of_maps_is_none():
+    """Over the width of a map [N, H, W, K] the classes are not compared with each other."""
+    graph = traced(lambda x: tf.nn.softmax(x, axis=2))
+    assert find_head(graph, question(), SETTING) is None
+    graph = traced(lambda x: tf.transpose(shares(powers(x)), [0, 3, 1, 2]))
+    assert find_head(graph, question(), SETTING).name == "softmax"
