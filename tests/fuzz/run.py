@@ -20,6 +20,8 @@ from grammar import program  # noqa: E402
 from judge import Verdict, judged, minimised  # noqa: E402
 
 FAULTS = ("wrong", "crashed", "miscounted", "unwritten")
+# Why a model of the grammar may be refused, in words of the message: nothing yet.
+REASONS: tuple[str, ...] = ()
 
 
 def verdict(seed: int) -> Verdict:

@@ -121,6 +121,29 @@ def test_functions_on_the_path_count():
     assert [one.name for one in found.obeying("f")] == ["Relu"] and found.obeying() == found.obeying("g") == []
 
 
+def test_a_cap_is_known_where_a_branch_is_handed_its_variable():
+    """min(relu(x), caps), where the branch gets the variable itself and reads it."""
+    nodes = [
+        node("caps", "ReadVariableOp", "handle:0", dtype=F),
+        node("relu", "Relu", "x:0", T=F),
+        node("capped", "Minimum", "relu:0", "caps:0", T=F),
+    ]
+    body = function("f", *nodes, results=["capped:0"], types={"x": F, "handle": tf.resource})
+    attributes = {"Tcond": tf.bool, "Tin": [F, tf.resource], "Tout": [F]}
+    branches = {"then_branch": Calls("f"), "else_branch": Calls("f")}
+    call = node("if", "StatelessIf", "yes:0", "image:0", "variable:0", **attributes, **branches)
+    graph = written(
+        *(fed(), fed("variable", tf.resource, ()), const("yes", True, bool), call),
+        functions={"f": body},
+        feeds={"image:0": "image"},
+        handles={"variable": "caps"},
+        values={"caps": tf.constant([1.0, 2.0, 3.0])},
+    )
+    (found,) = find_all(graph, question()).obeying("f")
+    assert (found.name, found.entry, found.exit) == ("CappedRelu", "x:0", "capped:0")
+    np.testing.assert_array_equal(found.caps, [1, 2, 3])
+
+
 def test_nothing_found_is_nothing_patched():
     assert (Found("relu").patched, Found("relu").left) == (0, {})
 

@@ -1,0 +1,35 @@
+"""Random models from fixed seeds: each equal to the oracle, or refused for a reason that is known.
+
+`python tests/fuzz/run.py --count 500 --seed 5000 --minimise` tries others, and says what is wrong in the fewest words.
+"""
+
+from __future__ import annotations
+
+import pytest
+from run import FAULTS, REASONS, verdict
+
+QUICK, MANY = 60, 2000
+# A test is some of the seeds: workers share out tests, and a failure names its seed.
+CHUNK, LARGE = 5, 50
+
+
+def faults(seeds: range) -> list[str]:
+    """What is wrong, a line for each."""
+    said = []
+    for seed in seeds:
+        found = verdict(seed)
+        known = found.kind == "refused" and any(reason in found.detail for reason in REASONS)
+        if found.kind in FAULTS or (found.kind == "refused" and not known):
+            said.append(f"seed {seed} is {found.kind}: {found.detail}")
+    return said
+
+
+@pytest.mark.parametrize("first", range(0, QUICK, CHUNK))
+def test_quick(first):
+    assert not faults(range(first, first + CHUNK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(QUICK, MANY, LARGE))
+def test_many(first):
+    assert not faults(range(first, min(first + LARGE, MANY)))
