@@ -293,7 +293,7 @@ def weights_of(step: Any, shape: tuple[int, ...], dtype: str) -> dict[str, np.nd
         return rounded(draw.normal(mean, deviation / np.sqrt(fan), size), dtype)
 
     match step:
-        case Conv(filters=f, size=k):
+        case Conv(size=k):
             groups = groups_of(step, c)
             fan = k * k * c // groups
             found = {"kernel": normal(k, k, c // groups, filters_of(step, c), fan=fan)}
@@ -325,9 +325,15 @@ def weights_of(step: Any, shape: tuple[int, ...], dtype: str) -> dict[str, np.nd
         case Attention(width=d):
             return {name: normal(c, d, fan=c) for name in ("query", "key", "value")} | {"out": normal(d, c, fan=d)}
         case Standardise():
-            return {"mean": rounded(draw.uniform(0.2, 0.7, c), dtype), "deviation": rounded(draw.uniform(0.2, 0.5, c), dtype)}
+            return {
+                "mean": rounded(draw.uniform(0.2, 0.7, c), dtype),
+                "deviation": rounded(draw.uniform(0.2, 0.5, c), dtype),
+            }
         case Head():
-            return {"matrix": normal(c, step.classes, fan=c, deviation=2.0), "bias": normal(step.classes, deviation=0.3)}
+            return {
+                "matrix": normal(c, step.classes, fan=c, deviation=2.0),
+                "bias": normal(step.classes, deviation=0.3),
+            }
     raise TypeError(step)
 
 
@@ -368,7 +374,7 @@ def weighted(draw: random.Random, table: dict[str, int]) -> str:
 def program(seed: int) -> Program:
     """The program of a seed."""
     draw = random.Random(seed)
-    writer = weighted(draw, {"module": 5, "tf1": 4, "keras3": 2, "keras2": 2})
+    writer = weighted(draw, {"module": 5, "tf1": 6, "keras3": 2, "keras2": 1})
     dtype = weighted(draw, {"float32": 16, "float64": 2, "float16": 1, "bfloat16": 1})
     if writer.startswith("keras") and dtype in HALVES:
         dtype = f"mixed_{dtype}"
@@ -377,7 +383,7 @@ def program(seed: int) -> Program:
     made = _with_front(draw, made)
     made = _with_batch(draw, made)
     grown = _Growing(draw, made)
-    made = replace(made, steps=grown.steps(draw.randint(1, 4)), head=grown.head())
+    made = replace(made, steps=grown.steps(draw.randint(1, 3)), head=grown.head())
     if writer == "tf1":
         made = replace(made, weights=weighted(draw, {"variable": 3, "resource": 3, "constant": 2}))
     elif writer == "module":
@@ -467,7 +473,9 @@ class _Growing:
     def weighing(self) -> list[Any]:
         """One step with weights, of any kind."""
         draw = self.draw
-        kind = draw.choice(("conv", "conv", "strided", "valid", "dilated", "grouped", "depthwise", "separable", "transposed"))
+        kind = draw.choice(
+            ("conv", "conv", "strided", "valid", "dilated", "grouped", "depthwise", "separable", "transposed")
+        )
         f = draw.choice((4, 6, 8))
         match kind:
             case "strided":
@@ -508,7 +516,11 @@ class _Growing:
             case "resize":
                 return [Pool("average"), Resize(2, draw.choice(("nearest", "bilinear"))), self.conv(6), self.act()]
             case "pad":
-                return [Pad(draw.choice((1, 2)), draw.choice(("CONSTANT", "REFLECT"))), Conv(self.seed(), 6, 3, 2, "VALID"), self.act()]
+                return [
+                    Pad(draw.choice((1, 2)), draw.choice(("CONSTANT", "REFLECT"))),
+                    Conv(self.seed(), 6, 3, 2, "VALID"),
+                    self.act(),
+                ]
             case "turned":
                 return [self.conv(6), Turned(self.seed(), self.act())]
             case "squeeze":

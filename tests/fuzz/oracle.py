@@ -177,13 +177,9 @@ FUNCTIONS = {
     "soft shrink": Function(
         lambda x, p: np.sign(x) * np.maximum(np.abs(x) - p, 0), lambda x, p: (np.abs(x) > p) * 1.0, around
     ),
-    "hard shrink": Function(
-        lambda x, p: np.where(np.abs(x) > p, x, 0.0), lambda x, p: (np.abs(x) > p) * 1.0, around
-    ),
+    "hard shrink": Function(lambda x, p: np.where(np.abs(x) > p, x, 0.0), lambda x, p: (np.abs(x) > p) * 1.0, around),
     "tanh shrink": Function(lambda x, p: x - np.tanh(x), lambda x, p: np.tanh(x) ** 2),
-    "squareplus": Function(
-        lambda x, p: (x + np.sqrt(x * x + 4)) / 2, lambda x, p: 0.5 * (1 + x / np.sqrt(x * x + 4))
-    ),
+    "squareplus": Function(lambda x, p: (x + np.sqrt(x * x + 4)) / 2, lambda x, p: 0.5 * (1 + x / np.sqrt(x * x + 4))),
     "sparse plus": Function(
         lambda x, p: np.where(x <= -1, 0.0, np.where(x < 1, 0.25 * (x + 1) ** 2, x)),
         lambda x, p: np.where(x <= -1, 0.0, np.where(x < 1, 0.5 * (x + 1), 1.0)),
@@ -275,16 +271,17 @@ class Windows:
         return x[:, top : top + self.height, left : left + self.width]
 
     def places(self) -> list[tuple[int, int, tuple[slice, ...]]]:
-        """Row and column in the window -> where it stands in the padded image for all windows."""
+        """Row and column in the window, and where that stands in the padded image for all windows."""
+
+        def along(start: int, count: int) -> slice:
+            return slice(start, start + self.stride * (count - 1) + 1, self.stride)
+
         rows, columns = self.out
-        found = []
-        for i in range(self.k):
-            for j in range(self.k):
-                a, b = i * self.dilation, j * self.dilation
-                down, across = slice(a, a + self.stride * rows, self.stride), slice(b, b + self.stride * columns, self.stride)
-                where = (slice(None), slice(down.start, a + self.stride * (rows - 1) + 1, self.stride))
-                found.append((i, j, (*where, slice(b, b + self.stride * (columns - 1) + 1, self.stride))))
-        return found
+        return [
+            (i, j, (slice(None), along(i * self.dilation, rows), along(j * self.dilation, columns)))
+            for i in range(self.k)
+            for j in range(self.k)
+        ]
 
 
 def _apply(windows: Windows, kernel: Array, depthwise: bool, x: Array) -> Array:
@@ -579,7 +576,7 @@ class Evaluation:
                 return self._attention(step, x)
             case g.Loop(body, count):
                 return self.run(body * count, x)
-            case g.Cond(yes, no):
+            case g.Cond():
                 return self._cond(step, x)
             case g.Mapped(body) | g.Nested(body):
                 return self.run(body, x)

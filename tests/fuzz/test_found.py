@@ -19,7 +19,9 @@ SMALL = g.Program("module", (), (CONV, g.Act(14, "relu"), CONV_2), g.Head(15, "l
 
 FOUND = {
     "caps that are a variable, read in the body of a map_fn": replace(SMALL, steps=(CONV, g.Mapped((CONV_2, CAPPED)))),
-    "caps that are a variable, read in a branch": replace(SMALL, steps=(CONV, g.Cond((CAPPED,), (g.Conv(12),))), batch=1),
+    "caps that are a variable, read in a branch": replace(
+        SMALL, steps=(CONV, g.Cond((CAPPED,), (g.Conv(12),))), batch=1
+    ),
 }
 PENDING = {
     "logits [N, K, 1]: the axis of length 1 is taken for the classes": replace(SMALL, head=g.Head(15, "trailing")),

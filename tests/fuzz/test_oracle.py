@@ -29,6 +29,7 @@ STEPS = [
 
 def slope(step, x: np.ndarray, upstream: np.ndarray, along: np.ndarray, h: float = 1e-6) -> float:
     """Of sum(step(x) * upstream), from its values alone."""
+
     def value(at: float) -> float:
         margin = oracle.Margin(np.full(len(x), np.inf))
         y = oracle.Evaluation("float64", margin).step(step, oracle.Var(x + at * along))

@@ -415,7 +415,6 @@ class Layers:
     program: g.Program
     k: ModuleType
     written: Any = field(init=False)
-    set_later: list[tuple[Any, list[np.ndarray]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.written = _layer_class(self.k)
@@ -449,7 +448,9 @@ class Layers:
                 if groups > 1:
                     return self.by_hand(lambda one: self.emitter.step(step, one), x)
                 f = g.filters_of(step, x.shape[-1])
-                layer = k.Conv2D(f, s, step.stride, padding.lower(), dilation_rate=step.dilation, use_bias=step.bias, **of)
+                layer = k.Conv2D(
+                    f, s, step.stride, padding.lower(), dilation_rate=step.dilation, use_bias=step.bias, **of
+                )
                 return self.layer(layer, x, *w.values())
             case g.Depthwise(size=s, stride=stride):
                 layer = k.DepthwiseConv2D(s, stride, "same", depth_multiplier=step.multiplier, **of)
