@@ -466,6 +466,8 @@ class _Growing:
     def body(self, filters: int = 0) -> tuple[Any, ...]:
         """Steps that keep height and width, and the channels too where `filters` is 0."""
         found = [self.conv(filters), *self.norm(), self.act()]
+        if not filters and self.draw.random() < 0.25:  # nothing but arithmetic between the shortcut and the activation
+            found = [Norm(self.seed(), self.draw.choice(("spelled", "affine"))), self.act()]
         if self.draw.random() < 0.4:
             found += [self.conv(), *self.norm()]
         return tuple(found)

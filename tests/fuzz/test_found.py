@@ -22,6 +22,16 @@ FOUND = {
     "caps that are a variable, read in a branch": replace(
         SMALL, steps=(CONV, g.Cond((CAPPED,), (g.Conv(12),))), batch=1
     ),
+    "a shortcut around a batch norm as arithmetic and a ReLU": replace(
+        SMALL, steps=(CONV, g.Residual((g.Norm(16, "affine"), g.Act(14, "relu"))))
+    ),
+    "two spelled ReLUs of one tensor, added up": replace(
+        SMALL,
+        steps=(
+            CONV,
+            g.Branches(((g.Norm(16, "affine"), g.Act(14, "where")), (g.Norm(17, "affine"), g.Act(18, "clip"))), "add"),
+        ),
+    ),
 }
 PENDING = {
     "logits [N, K, 1]: the axis of length 1 is taken for the classes": replace(SMALL, head=g.Head(15, "trailing")),

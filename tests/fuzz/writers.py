@@ -530,8 +530,8 @@ class Layers:
         if kind in ("softmax", "sigmoid", "one", "segmentation"):
             return self.k.layers.Activation("sigmoid" if kind in ("sigmoid", "one") else "softmax", dtype=wide)(logits)
         names = list(HEADS[kind](tf.zeros((1, *logits.shape[1:]))))
-        parts = [self.written(lambda x, n=n: HEADS[kind](x)[n], dtype=wide, name=n)(logits) for n in names]
-        return parts if len(parts) > 1 else parts[0]
+        parts = {n: self.written(lambda x, n=n: HEADS[kind](x)[n], dtype=wide, name=n)(logits) for n in names}
+        return parts if len(parts) > 1 else parts["scores"]
 
     def model(self):
         program = self.program

@@ -148,6 +148,29 @@ def test_nothing_found_is_nothing_patched():
     assert (Found("relu").patched, Found("relu").left) == (0, {})
 
 
+SHORTCUTS = {
+    "around a ReLU behind a batch norm": (lambda x, a, b: x + tf.nn.relu(a * x + b), {"Relu": (1, 1)}),
+    "around a spelled ReLU": (lambda x, a, b: x - tf.maximum(a * x + b, 0.0), {"Maximum": (1, 1)}),
+    "around an ELU": (lambda x, a, b: tf.nn.elu(a * x + b) + x, {"Elu": (1, 0)}),
+    "around two": (lambda x, a, b: x + tf.nn.relu(b + a * tf.nn.relu(x)), {"Relu": (2, 2)}),
+    "of one number for all channels": (lambda x, a, b: x + tf.nn.relu(2.0 * x + 1.0), {"Relu": (1, 1)}),
+    "two ReLUs side by side": (
+        lambda x, a, b: tf.nn.relu(x * a) + tf.nn.relu6(x * b + 1.0),
+        {"Relu": (1, 1), "Relu6": (1, 1)},
+    ),
+    "a formula": (lambda x, a, b: 0.3 * x + tf.maximum(x - 1.0, 0.0), {"Composite": (1, 0)}),
+    "a product": (lambda x, a, b: x * tf.maximum(a * x + b, 0.0), {"Composite": (1, 0)}),
+}
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_shortcut_is_no_activation(name):
+    """What it goes round is one, as it would be by itself."""
+    build, counts = SHORTCUTS[name]
+    weights = {"a": np.float32([1.5, -0.7, 0.4]), "b": np.float32([0.3, 0.2, -0.6])}
+    assert find_all(traced(lambda x, a, b: build(mixed(x), a, b), weights), question()).counts == counts
+
+
 def test_a_corner_that_others_read_too_is_an_activation_by_itself():
     """relu(relu6(x)) beside a way from relu6(x) alone: the rule acts on both, on what comes to each."""
 
