@@ -48,7 +48,12 @@ def main() -> int:
             print(f"{seed} {program(seed).writer}: {result.kind}: {result.detail}", flush=True)
     print(f"\n{sum(map(len, found.values()))} programs in {time.monotonic() - began:.0f} s")
     for kind, rows in sorted(found.items()):
-        print(f"{kind}: {len(rows)}", *([] if kind == "equal" else [seed for seed, _ in rows]))
+        if kind not in ("refused", "warned"):
+            print(f"{kind}: {len(rows)}", *([] if kind == "equal" else [seed for seed, _ in rows]))
+            continue
+        for reason in sorted({detail for _, detail in rows}):
+            seeds = [seed for seed, detail in rows if detail == reason]
+            print(f"{kind}: {len(seeds)}", *seeds, f"({reason})")
     if asked.minimise:
         for kind in FAULTS[:-1]:
             for seed, _ in found[kind]:
