@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from spelled import SPELLINGS
+from fuzz.spelled import SPELLINGS
 
 WRITERS = ("module", "tf1", "keras3", "keras2")
 HALVES = ("float16", "bfloat16")

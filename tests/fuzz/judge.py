@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import grammar as g
 import numpy as np
-import oracle
+from fuzz import grammar as g
+from fuzz import oracle
+from fuzz.spelled import SPELLINGS
+from fuzz.writers import write
 from reference import difference
-from spelled import SPELLINGS
-from writers import write
 
 from gradviz_cli.errors import GradvizError, ModelUnusable
 from gradviz_cli.process.protocol import ModelOptions

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import grammar as g
 import numpy as np
-from spelled import SPELLINGS
+from fuzz import grammar as g
+from fuzz.spelled import SPELLINGS
 from worked import WORKED
 
 Array = np.ndarray

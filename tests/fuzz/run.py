@@ -14,12 +14,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "cases"), str(TESTS / "fuzz")]
+sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "cases")]
 
-from grammar import program  # noqa: E402
-from judge import Verdict, judged, minimised  # noqa: E402
+from fuzz.grammar import program  # noqa: E402
+from fuzz.judge import Verdict, judged, minimised  # noqa: E402
 
-FAULTS = ("wrong", "crashed", "miscounted", "unwritten")
+FAULTS = ("wrong", "crashed", "miscounted", "warned", "unwritten")
 # Why a model of the grammar may be refused, in words of the message: nothing yet.
 REASONS: tuple[str, ...] = ()
 

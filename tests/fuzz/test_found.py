@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import grammar as g
-import judge
 import pytest
+from fuzz import grammar as g
+from fuzz import judge
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
 from gradviz_cli.rules import RULES

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import grammar as g
 import numpy as np
-import oracle
 import pytest
-from spelled import SPELLINGS
+from fuzz import grammar as g
+from fuzz import oracle
+from fuzz.spelled import SPELLINGS
 from worked import CAPPED_FEATURES, FEATURES, UPSTREAM, WORKED
 
 SHAPE = (2, 5, 6, 4)

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import grammar as g
 import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from spelled import SPELLINGS
+from fuzz import grammar as g
+from fuzz.spelled import SPELLINGS
 from wild import old_graph, save
 
 v1 = tf.compat.v1
