@@ -177,10 +177,12 @@ def _value_inputs(node: NodeDef) -> list[str]:
 
 
 def _weights(graph: Graph) -> Callable[[str], np.ndarray | None]:
-    """Placeholder -> the value of its weight, where that is small enough to be part of an activation."""
+    """Placeholder -> the value of its weight, or of the variable that it stands for, where that is small enough to be
+    part of an activation."""
+    variables = {**graph.handles, **graph.weights}
 
     def value(name: str) -> np.ndarray | None:
-        weight = graph.values.get(graph.weights.get(name, ""))
+        weight = graph.values.get(variables.get(name, ""))
         if weight is None or not weight.dtype.is_floating or weight.shape.num_elements() > MAX_NUMBERS:
             return None
         return weight.numpy()

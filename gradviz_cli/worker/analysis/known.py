@@ -67,7 +67,9 @@ class Known:
 
 
 def _moved(node: NodeDef, inputs: list[Array | None]) -> Array | None:
-    """The value of what only shapes another."""
+    """The value of what only shapes another, or reads a variable that a loop or branch was handed."""
+    if node.op == "ReadVariableOp":
+        return inputs[0]
     if node.op == "Fill":
         value = inputs[1]
         return value.reshape(()) if value is not None and value.size == 1 else None

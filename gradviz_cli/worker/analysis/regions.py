@@ -50,6 +50,8 @@ CORNERED = frozenset(
         "Cast",
     }
 )
+# Ways that are added up.
+SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
 # What hands a number on as it is.
 SAME = frozenset({"Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics"})
 STOPS = frozenset({"StopGradient", "PreventGradient"})
@@ -252,7 +254,7 @@ class _Search:
         if name in ACTIVATIONS:
             return ""
         if cornered and name not in ("Relu", "scaled Relu") and self._is_join(region):
-            return "composite"
+            return None if self._is_shortcut(region, ops) else "composite"
         return (
             "spent"
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")
@@ -296,6 +298,13 @@ class _Search:
         """Its exit brings two ways from its entry together, and no smaller region of this exit does."""
         live = {text for text in self.sources[region.exit] if not self._off_path(text)}
         return len(live) > 1 and self.parents[region.exit] == region.entry
+
+    def _is_shortcut(self, region: Region, ops: set[str]) -> bool:
+        """A sum of what is an activation by itself and another way round it: a ReLU that is written as one, or weights of
+        each channel between (a batch norm as arithmetic). No formula of an activation has these."""
+        if self.nodes[split(region.exit)[0]].op not in SUMS or region.nodes & self.opaque:
+            return False
+        return bool(ops & {"Relu", "Relu6"}) or any(map(_differs, self._constants(self._rows(region.nodes))))
 
     def _users(self, tensor: str) -> list[str]:
         """Nodes on the path that read a tensor, seen through what hands it on."""
@@ -450,6 +459,11 @@ def _hands_on(node: NodeDef) -> bool:
     if node.op != "Cast":
         return node.op in SAME
     return all(tf.dtypes.as_dtype(attribute(node, name).type).is_floating for name in ("SrcT", "DstT"))
+
+
+def _differs(value: Array) -> bool:
+    """It holds more than one number."""
+    return bool(value.size > 1 and (value != value.flat[0]).any())
 
 
 def _outputs(node: NodeDef) -> int:

@@ -140,8 +140,55 @@ def test_what_lies_before_the_start_of_the_gradient_obeys_no_rule():
     assert find_all(begun, question(tf.uint8)).counts == {"Relu": (1, 1)}
 
 
+def test_a_cap_is_known_where_a_branch_is_handed_its_variable():
+    """min(relu(x), caps), where the branch gets the variable itself and reads it."""
+    nodes = [
+        node("caps", "ReadVariableOp", "handle:0", dtype=F),
+        node("relu", "Relu", "x:0", T=F),
+        node("capped", "Minimum", "relu:0", "caps:0", T=F),
+    ]
+    body = function("f", *nodes, results=["capped:0"], types={"x": F, "handle": tf.resource})
+    attributes = {"Tcond": tf.bool, "Tin": [F, tf.resource], "Tout": [F]}
+    branches = {"then_branch": Calls("f"), "else_branch": Calls("f")}
+    call = node("if", "StatelessIf", "yes:0", "image:0", "variable:0", **attributes, **branches)
+    graph = written(
+        *(fed(), fed("variable", tf.resource, ()), const("yes", True, bool), call),
+        outputs=("if:0", "if:0", "image:0"),
+        functions={"f": body},
+        feeds={"image:0": "image"},
+        handles={"variable": "caps"},
+        values={"caps": tf.constant([1.0, 2.0, 3.0])},
+    )
+    (found,) = find_all(graph, question()).obeying("f")
+    assert (found.name, found.entry, found.exit) == ("CappedRelu", "x:0", "capped:0")
+    np.testing.assert_array_equal(found.caps, [1, 2, 3])
+
+
 def test_nothing_found_is_nothing_patched():
     assert (Found("relu").patched, Found("relu").left) == (0, {})
+
+
+SHORTCUTS = {
+    "around a ReLU behind a batch norm": (lambda x, a, b: x + tf.nn.relu(a * x + b), {"Relu": (1, 1)}),
+    "around a spelled ReLU": (lambda x, a, b: x - tf.maximum(a * x + b, 0.0), {"Maximum": (1, 1)}),
+    "around an ELU": (lambda x, a, b: tf.nn.elu(a * x + b) + x, {"Elu": (1, 0)}),
+    "around two": (lambda x, a, b: x + tf.nn.relu(b + a * tf.nn.relu(x)), {"Relu": (2, 2)}),
+    "of one number for all channels": (lambda x, a, b: x + tf.nn.relu(2.0 * x + 1.0), {"Relu": (1, 1)}),
+    "two ReLUs side by side": (
+        lambda x, a, b: tf.nn.relu(x * a) + tf.nn.relu6(x * b + 1.0),
+        {"Relu": (1, 1), "Relu6": (1, 1)},
+    ),
+    "a formula": (lambda x, a, b: 0.3 * x + tf.maximum(x - 1.0, 0.0), {"Composite": (1, 0)}),
+    "a product": (lambda x, a, b: x * tf.maximum(a * x + b, 0.0), {"Composite": (1, 0)}),
+}
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_a_shortcut_is_no_activation(name):
+    """What it goes round is one, as it would be by itself."""
+    build, counts = SHORTCUTS[name]
+    weights = {"a": np.float32([1.5, -0.7, 0.4]), "b": np.float32([0.3, 0.2, -0.6])}
+    assert find_all(traced(lambda x, a, b: build(mixed(x), a, b), weights), question()).counts == counts
 
 
 def test_a_corner_that_others_read_too_is_an_activation_by_itself():
