@@ -362,7 +362,17 @@ def rounded(value: np.ndarray, dtype: str) -> np.ndarray:
 
 # A plain CNN comes often; what is odd comes once in a while, in each kind of program.
 HEADS = {
-    **{"softmax": 6, "logits": 3, "log_softmax": 1, "sigmoid": 2, "one": 2, "squeezed": 1, "spelled": 2, "argmax": 1},
+    **{
+        "softmax": 6,
+        "logits": 3,
+        "log_softmax": 1,
+        "sigmoid": 2,
+        "one": 2,
+        "squeezed": 1,
+        "spelled": 2,
+        "argmax": 1,
+        "trailing": 1,
+    },
     **{"two": 1, "percent": 1, "averaged": 1, "segmentation": 2, "temperature": 1, "nchw": 1},
 }
 

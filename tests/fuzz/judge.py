@@ -35,25 +35,25 @@ class Verdict:
     detail: str = ""
 
 
-def judged(program: g.Program) -> Verdict:
-    """Write and explain a program."""
+def judged(program: g.Program, prove: str = "auto") -> Verdict:
+    """Write and explain a program, which gradviz has to prove first: a proof that fails is a fault of its own."""
     drawn = clear_images(program)
     if drawn is None:
         return Verdict("unclear", "no image is clear of corners")
     with tempfile.TemporaryDirectory() as folder:
         write(program, Path(folder) / "model")
-        return _explained(program, drawn, ModelOptions(str(Path(folder) / "model"), **options(program)))
+        return _explained(program, drawn, ModelOptions(str(Path(folder) / "model"), **options(program)), prove)
 
 
 def options(program: g.Program) -> dict[str, Any]:
     return {"preprocess": "raw", **({"output": "scores"} if program.head.kind == "two" else {})}
 
 
-def _explained(program: g.Program, pixels: np.ndarray, chosen: ModelOptions) -> Verdict:
+def _explained(program: g.Program, pixels: np.ndarray, chosen: ModelOptions, prove: str) -> Verdict:
     patched, left, gates = counts(program)
     modes = oracle.MODES if patched else ("backprop",)
     try:
-        model = Model(chosen, modes, verified=True)
+        model = Model(chosen, modes, verified=True, prove=prove)
         found = model.explain(pixels.astype(np.float32), [-1], list(modes))
     except GradvizError as error:
         return Verdict("refused", f"{type(error).__name__}: {error}".replace(chosen.path, "MODEL"))

@@ -32,12 +32,12 @@ FOUND = {
             g.Branches(((g.Norm(16, "affine"), g.Act(14, "where")), (g.Norm(17, "affine"), g.Act(18, "clip"))), "add"),
         ),
     ),
+    "logits [N, K, 1]: the axis of length 1 is taken for the classes": replace(SMALL, head=g.Head(15, "trailing")),
 }
 PENDING = {
     "a dilated convolution in float64: TensorFlow has no kernel for its gradient": replace(
         SMALL, steps=(CONV, g.Act(14, "relu"), g.Conv(16, 4, dilation=2)), dtype="float64", image="float64"
     ),
-    "logits [N, K, 1]: the axis of length 1 is taken for the classes": replace(SMALL, head=g.Head(15, "trailing")),
 }
 
 
@@ -97,7 +97,7 @@ def test_sabotage_is_found(name, monkeypatch):
     sabotage, program, kind = SABOTAGE[name]
     assert judge.judged(program) == judge.Verdict("equal")
     sabotage(monkeypatch)
-    assert judge.judged(program).kind == kind
+    assert judge.judged(program, prove="never").kind == kind  # a proof might see it, or do without what is at fault
 
 
 def test_a_program_is_made_small():
