@@ -179,7 +179,7 @@ class Differentiator(Stage):
         before = self._proofs.before()
         facts = self._explainer.load(before).facts
         if before is None:
-            self._proofs.keep(facts.proof)
+            self._proofs.keep(self._explainer.proof)
         styles.check_channels(self._plan.drawing.styles, facts.channels)
         self._loaded(self._explainer)
         return facts

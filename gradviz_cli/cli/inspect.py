@@ -14,7 +14,7 @@ from gradviz_cli.cli.config import given
 from gradviz_cli.cli.options import Command, model_options
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
-from gradviz_cli.errors import ExitCode, ImageError, UsageError
+from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.preprocess import PREPROCESS
@@ -54,15 +54,22 @@ def command(
 def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: str) -> tuple[dict[str, Any], int]:
     with Explainer(options, (PLAIN,), labels=labels, prove=prove) as model:
         found = model.inspect()
-        told = {**asdict(found), "fingerprint": fingerprint.of_model(Path(options.path))}
+        told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": fingerprint.of_model(Path(options.path))}
         code = ExitCode.OK
         if found.refused_ops and not options.trust_model:
             code = ExitCode.MODEL_REFUSED
         elif found.problem:
             code = ExitCode.MODEL_UNUSABLE
-        if image is not None and code is ExitCode.OK:
-            model.load(found.proof)
-            told["preprocess_probe"] = _probe(model, image)
+        if code is ExitCode.OK and (image is not None or prove != "never"):
+            try:
+                model.load()
+            except ProofFailed as error:
+                return {**told, "problem": str(error)}, int(error.code)
+            if model.proof is not None:
+                told["proof"] = asdict(model.proof)
+                told["warnings"] = [*told["warnings"], *model.proof.warnings]
+            if image is not None:
+                told["preprocess_probe"] = _probe(model, image)
         return told, int(code)
 
 

@@ -16,7 +16,7 @@ from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
-from gradviz_cli.process.protocol import Loaded
+from gradviz_cli.process.protocol import Loaded, Proof
 
 EVERY = 0.2  # seconds between two states of the progress line
 EVERY_EVENT = 5.0  # between two progress events in JSON
@@ -52,7 +52,7 @@ class Voice(Observer):
         """Warnings, and with -v what was found in the model."""
         for message in model.warnings(self._plan.drawing.modes):
             self._warn(message, model=self._plan.model.path)
-        for line in _description(model.loaded):
+        for line in _description(model.loaded, model.proof):
             self._detail(line)
 
     def result(self, result: Result, report: Report) -> None:
@@ -117,7 +117,7 @@ class Voice(Observer):
         self._clear()
 
 
-def _description(loaded: Loaded) -> list[str]:
+def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
     facts = loaded.facts
     counts = ", ".join(f"{done} of {seen} {name}" for name, (seen, done) in facts.activations.items()) or "none"
     before = f", before {facts.bypassed} ({facts.bypassed_as})" if facts.bypassed else ""
@@ -127,7 +127,7 @@ def _description(loaded: Loaded) -> list[str]:
         f"activations that obey the rule: {counts}" + (f"; {facts.gates} gates left" if facts.gates else ""),
         f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
         f"sandbox {loaded.sandbox.level}; {seconds}",
-        f"proof: {'; '.join(map(str, facts.proof.witnesses)) if facts.proof else 'not asked for'}",
+        f"proof: {'; '.join(map(str, proof.witnesses)) if proof else 'not asked for'}",
     ]
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")

@@ -88,6 +88,11 @@ class Explainer:
         return self._model.inspect()
 
     @property
+    def proof(self) -> Proof | None:
+        """What was found when the model was proved, by now or before; None where that was not asked for."""
+        return self._model.proof
+
+    @property
     def loaded(self) -> Loaded:
         """What `load` gave."""
         assert self._loaded is not None, "load the model first"
@@ -104,7 +109,9 @@ class Explainer:
 
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
-        named = [f"{self._model.path}: {warning}" for warning in self.facts.warnings_for(modes)]
+        proof = self.proof
+        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()))
+        named = [f"{self._model.path}: {warning}" for warning in said]
         confined = self.loaded.sandbox
         if confined.level != "full":
             missing = "; ".join(confined.missing)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnusable, UsageError
+from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import PREPROCESS
@@ -30,7 +30,10 @@ from gradviz_cli.process.protocol import (
     Loaded,
     ModelOptions,
     Proof,
+    Prove,
+    Proved,
     Row,
+    Witness,
     check_arrays,
     expected_arrays,
     rows,
@@ -43,6 +46,7 @@ Answer = TypeVar("Answer", Loaded, Inspected)
 
 # A model that loads is not timed by the image: TensorFlow has to start, and a large file on a slow disk takes its time.
 LOAD_TIMEOUT = 60.0
+PROOF_TIMEOUT = 5.0  # beside that of three images: graphs are built for it
 SLOW_DISK = 20 * 2**20  # bytes a second
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
@@ -78,7 +82,8 @@ class RemoteModel:
         verify: bool = False,
         prove: str = "never",
     ):
-        self._load = Load(options, tuple(modes), targets, require_sandbox, verify, prove)
+        self._load = Load(options, tuple(modes), targets, require_sandbox, verify)
+        self._prove = prove
         self._timeout = timeout
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()
@@ -100,9 +105,9 @@ class RemoteModel:
         ModelUnusable, ModelRefused, UsageError
             As the worker says; or it died or hung while it loaded; or there is no sandbox though it was required.
         """
-        answer = self._begin(replace(self._load, proof=proof or self._load.proof), Loaded)
+        self._load = replace(self._load, proof=proof or self._load.proof)
+        answer = self._begin(self._load, Loaded)
         facts = answer.facts
-        self._load = replace(self._load, proof=facts.proof)  # a worker that takes its place need not prove it again
         if min(*facts.size, facts.channels) < 1 or facts.channels not in CHANNELS or facts.preprocess not in PREPROCESS:
             raise self._unusable(self._worker.nonsense("values that gradviz does not know"))
         height, width = facts.size
@@ -110,11 +115,38 @@ class RemoteModel:
             message = f"the model's input is {height}x{width} pixels, which no picture needs"
             raise ModelRefused(message, "settle it with --input-size HxW")
         self._shape = (height, width, facts.channels)
+        if self._prove != "never" and self.proof is None:
+            self._load = replace(
+                self._load, proof=self._proved()
+            )  # nor need a worker that takes its place prove it again
         return answer
+
+    @property
+    def proof(self) -> Proof | None:
+        """What was found when the model was proved; None where that was not asked for."""
+        return self._load.proof
+
+    def _proved(self) -> Proof:
+        """Let the worker prove the model. One that is lost over it is replaced: images will show what is wrong."""
+        limit = None if self._timeout is None else PROOF_TIMEOUT + 3 * self._timeout
+        try:
+            answer, _ = self._worker.request(Prove(self._prove == "always"), Proved, timeout=limit)
+        except ChildLost as lost:
+            if self._closed:
+                raise self._unusable(lost) from lost
+            self._worker.close()
+            self._child = None
+            self._begin(self._load, Loaded)
+            return _unproved(lost.message)
+        if isinstance(answer, Failure):  # what else goes wrong over it proves nothing
+            if answer.kind == ProofFailed.__name__:
+                raise _as_exception(answer, self.path)
+            return _unproved(answer.message)
+        return answer.proof
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
-        return self._begin(Inspect(self._load.options, self._load.require_sandbox, self._load.prove), Inspected).told
+        return self._begin(Inspect(self._load.options, self._load.require_sandbox), Inspected).told
 
     @property
     def _worker(self) -> Child:
@@ -236,6 +268,10 @@ class RemoteModel:
             self._scratch.close()
 
 
+def _unproved(why: str) -> Proof:
+    return Proof((Witness("forward", said=f"the model cannot be proved ({shortened(why)})"),))
+
+
 def _located(path: str) -> tuple[str, list[Path]]:
     """The model's real folder, and the real files that its worker may read: the graph and the weights.
 
@@ -291,7 +327,7 @@ def _as_exception(failure: Failure, path: str) -> Exception:
     """What the worker says went wrong, as the exception that it was there."""
     if failure.kind == "Bug":
         return RuntimeError(f"in the worker: {shortened(failure.message)}")
-    known: dict[str, type[GradvizError]] = {each.__name__: each for each in (UsageError, ModelRefused)}
+    known: dict[str, type[GradvizError]] = {each.__name__: each for each in (UsageError, ModelRefused, ProofFailed)}
     kind = known.get(failure.kind, ModelUnusable)
     message = shortened(failure.message)
     if kind is not UsageError and path not in message:

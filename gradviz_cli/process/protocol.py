@@ -1,7 +1,7 @@
 """What the command and its child processes say to each other: one type for each request and each answer.
 
     command                                        child
-    Load, Inspect        -> worker  ->             Loaded, Inspected, Failure
+    Load, Prove, Inspect -> worker  ->             Loaded, Proved, Inspected, Failure
     Explain + images     -> worker  ->             Explained + arrays, Failure
     Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
 
@@ -127,8 +127,7 @@ class Proof:
 class Load:
     """Load a model and build its gradients for these modes and so many targets at once.
 
-    With `verify`, the graph is verified after each step. `prove` is one of PROOFS; `proof` what was found when the model
-    was proved before, if it was.
+    With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
     """
 
     options: ModelOptions
@@ -136,17 +135,22 @@ class Load:
     targets: int = 1
     require_sandbox: bool = False
     verify: bool = False
-    prove: str = "never"
     proof: Proof | None = None
 
 
 @dataclass(frozen=True)
+class Prove:
+    """Prove the model that was loaded, before the first image; `thorough` asks witnesses that mostly say nothing too."""
+
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
 class Inspect:
-    """Say what a model offers and what would be patched, and unless `prove` is `never` whether it holds."""
+    """Say what a model offers and what would be patched."""
 
     options: ModelOptions
     require_sandbox: bool = False
-    prove: str = "never"
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,6 @@ class Facts:
         Type -> (reachable, patched), between the image and the score.
     custom_gradients : int
         Gradients of the model's own that are replaced by the derivative of the forward pass.
-    proof : Proof or None
-        None where it was not asked for.
     passed_by : int
         Activations that would obey, inside what a gradient of the model's own stands for.
     """
@@ -210,7 +212,6 @@ class Facts:
     custom_gradients: int
     warnings: tuple[str, ...]
     passed_by: int = 0
-    proof: Proof | None = None
     bypassed_as: str | None = None
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
@@ -237,6 +238,13 @@ class Loaded:
     import_seconds: float
     model_seconds: float
     sandbox: Sandbox
+
+
+@dataclass(frozen=True)
+class Proved:
+    """Answer to `Prove`."""
+
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -336,7 +344,6 @@ class Inspection:
     refused_ops: tuple[RefusedOp, ...] = ()
     warnings: tuple[str, ...] = ()
     problem: str | None = None
-    proof: Proof | None = None
 
 
 @dataclass(frozen=True)

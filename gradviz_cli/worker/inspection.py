@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
-from gradviz_cli.errors import GradvizError, ModelUnusable, ProofFailed
+from gradviz_cli.errors import GradvizError, ModelUnusable
 from gradviz_cli.process.protocol import (
     Chosen,
     Count,
@@ -35,8 +35,8 @@ from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.run.parallel import Calls
 
 
-def inspect(options: ModelOptions, prove: str = "never") -> Inspection:
-    """The contract's `inspect --json`, but for the fingerprint; unless `prove` is `never` whether the model holds.
+def inspect(options: ModelOptions) -> Inspection:
+    """The contract's `inspect --json`, but for the fingerprint.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def inspect(options: ModelOptions, prove: str = "never") -> Inspection:
             told = _narrowed(told, graph, question, activations.find_all(graph, question))
         refused = policy.refused_ops(graph, options.allow_ops)
         told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
-        return _differentiated(told, asked, prove)
+        return _differentiated(told, asked)
     except _Cut as cut:
         gradient = GradientFacts(False, cut.error.cut_at)
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
@@ -120,7 +120,7 @@ def _activations(found: Found) -> dict[str, Any]:
     }
 
 
-def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
+def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     """What only building the gradient tells."""
     options, graph, question = asked.options, asked.graph, asked.question
     if told.refused_ops and not options.trust_model:
@@ -135,14 +135,7 @@ def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
         told = _narrowed(told, prepared.graph, prepared.question, prepared.found)
-        proof = None
-        if prove == "never":
-            differentiator = model.build(prepared, (PLAIN,))
-        else:
-            differentiator, proof = model.build_proved(prepared, (PLAIN,), thorough=prove == "always")
-        facts = model.facts(prepared, differentiator.classes, proof)
-    except ProofFailed as error:
-        return replace(told, gradient=GradientFacts(True), problem=str(error))
+        facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
     except ModelUnusable as error:
         raise _Cut(told, error) from error
     assert told.chosen is not None  # `_narrowed` has set it
@@ -154,4 +147,4 @@ def _differentiated(told: Inspection, asked: Asked, prove: str) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
-    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings, proof=proof)
+    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings)

@@ -274,17 +274,21 @@ def build(
     return _differentiator(prepared, proof.without if proof else (), problem, check, modes, targets)
 
 
-def build_proved(
-    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None, thorough: bool = False
+def prove(
+    prepared: Prepared,
+    usual: Differentiator,
+    modes: Sequence[str],
+    targets: int = 1,
+    check: Check | None = None,
+    thorough: bool = False,
 ) -> tuple[Differentiator, Proof]:
-    """The same, and what was found when the model was proved now; `thorough` asks witnesses that mostly say nothing too.
+    """Prove what `build` gave for these modes and targets: the gradients to take from now on, and what was found.
 
     Raises
     ------
-    ModelUnusable
-        As `build`; ProofFailed where what gradviz computes of the model is not what TensorFlow computes.
+    ProofFailed
+        What gradviz computes of the model is not what TensorFlow computes.
     """
-    check_patched(prepared.options.path, prepared.found, modes)
     subject = Subject(
         prepared.meta,
         prepared.options,
@@ -297,11 +301,11 @@ def build_proved(
         thorough,
     )
 
-    def ready(without: Sequence[str], problem: Problem) -> Differentiator:
-        return _differentiator(prepared, without, problem, check, modes, targets)
+    def build_without(steps: Sequence[str], problem: Problem) -> Differentiator:
+        return _differentiator(prepared, steps, problem, check, modes, targets)
 
     with doing("proving the model"):
-        return proof_of(subject, ready)
+        return proof_of(subject, usual, build_without)
 
 
 def _differentiator(
@@ -344,7 +348,7 @@ def check_patched(path: str, found: activations.Found, modes: Sequence[str]) -> 
     )
 
 
-def facts(prepared: Prepared, classes: int | None, proof: Proof | None = None) -> Facts:
+def facts(prepared: Prepared, classes: int | None) -> Facts:
     """What the command has to know; `classes` is the Differentiator's."""
     question, graph, entry = prepared.question, prepared.graph, prepared.problem.entry
     return Facts(
@@ -364,8 +368,7 @@ def facts(prepared: Prepared, classes: int | None, proof: Proof | None = None) -
         gates=prepared.found.gates,
         custom_gradients=graph.custom_gradients,
         passed_by=passed_by(graph, question, prepared.found),
-        warnings=(*prepared.warnings, *(proof.warnings if proof else ())),
-        proof=proof,
+        warnings=prepared.warnings,
     )
 
 
@@ -378,8 +381,8 @@ class Model:
         What its gradients are built for ahead of the first image: the modes, and so many targets at once.
     verified : bool
         The graph is verified after each step.
-    prove : str
-        One of PROOFS: the model is proved first, unless it was before; then `proof` is what was found.
+    proof : Proof
+        What was found when the model was proved before, if it was.
     """
 
     def __init__(
@@ -388,24 +391,35 @@ class Model:
         modes: Sequence[str] = (DEFAULT_MODE,),
         targets: int = 1,
         verified: bool = False,
-        prove: str = "never",
         proof: Proof | None = None,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = prepare(options, check)
-        if prove != "never" and proof is None:
-            self._differentiator, proof = build_proved(prepared, modes, targets, check, prove == "always")
-        else:
-            self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
-        self._path, self._found = options.path, prepared.found
-        self._step = proved(prepared.problem, proof).entry.batch or 1
-        self.facts = facts(prepared, self._differentiator.classes, proof)
+        self._asked = modes, targets, check
+        self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
+        self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
+        self._use(build(prepared, modes, targets, check=check, proof=proof), proof)
+        self.facts = facts(prepared, self._differentiator.classes)
+
+    def _use(self, differentiator: Differentiator, proof: Proof | None) -> None:
+        self._differentiator = differentiator
+        self._step = proved(self._problem, proof).entry.batch or 1
+
+    def prove(self, thorough: bool = False) -> Proof:
+        """Prove the model, before the first image. Raises ProofFailed, as `prove` above."""
+        assert self._prepared is not None, "a model is proved once, before it explains"
+        modes, targets, check = self._asked
+        found, proof = prove(self._prepared, self._differentiator, modes, targets, check, thorough)
+        self._prepared = None
+        self._use(found, proof)
+        return proof
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
     ) -> Explained:
         """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
+        self._prepared = None
         check_patched(self._path, self._found, modes)
 
         def explained(part: np.ndarray) -> Explained:

@@ -20,6 +20,8 @@ from gradviz_cli.process.protocol import (
     Inspected,
     Load,
     Loaded,
+    Prove,
+    Proved,
     from_wire,
     to_wire,
 )
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-Answer = Loaded | Inspected | Explained | Failure
+Answer = Loaded | Proved | Inspected | Explained | Failure
 
 
 def serve(source: int, sink: int, confined: Sandbox) -> None:
@@ -56,7 +58,9 @@ class Server:
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
-        request: Load | Inspect | Explain = from_wire(header, Load, Inspect, Explain, longest=wire.MAX_HEADER)
+        request: Load | Prove | Inspect | Explain = from_wire(
+            header, Load, Prove, Inspect, Explain, longest=wire.MAX_HEADER
+        )
         answer: Answer
         results: Arrays = ()
         try:
@@ -72,9 +76,13 @@ class Server:
             answer = _unforeseen(error, request)
         return to_wire(answer), results
 
-    def _do(self, request: Load | Inspect | Explain, arrays: Arrays) -> tuple[Loaded | Inspected | Explained, Arrays]:
+    def _do(
+        self, request: Load | Prove | Inspect | Explain, arrays: Arrays
+    ) -> tuple[Loaded | Proved | Inspected | Explained, Arrays]:
         if isinstance(request, Explain):
             return self._explain(request, arrays[0])
+        if isinstance(request, Prove):
+            return self._prove(request), ()
         if request.require_sandbox:
             self._check_sandbox()
         return (self._load(request) if isinstance(request, Load) else self._inspect(request)), ()
@@ -94,16 +102,19 @@ class Server:
 
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
-        self._model = Model(
-            request.options, request.modes, request.targets, request.verify, request.prove, request.proof
-        )
+        self._model = Model(request.options, request.modes, request.targets, request.verify, request.proof)
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
+
+    def _prove(self, request: Prove) -> Proved:
+        if self._model is None:
+            raise RuntimeError("asked to prove before a model was loaded")
+        return Proved(self._model.prove(request.thorough))
 
     def _inspect(self, request: Inspect) -> Inspected:
         with _imports():
             from gradviz_cli.worker.inspection import inspect
 
-        return Inspected(inspect(request.options, request.prove))
+        return Inspected(inspect(request.options))
 
     def _explain(self, request: Explain, images: np.ndarray) -> tuple[Explained, Arrays]:
         if self._model is None:
@@ -125,7 +136,7 @@ def _imports() -> Iterator[None]:
         ) from error
 
 
-def _unforeseen(error: Exception, request: Load | Inspect | Explain) -> Failure:
+def _unforeseen(error: Exception, request: Load | Prove | Inspect | Explain) -> Failure:
     """While a model explains, whatever TensorFlow throws at a strange image. What loading raises is foreseen, and a name
     that does not exist is a mistake of ours whatever we do."""
     lines = tuple(traceback.format_exc().splitlines())

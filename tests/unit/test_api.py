@@ -15,6 +15,8 @@ from gradviz_cli.process.protocol import Facts, InputFacts
 class FakeExplainer:
     """Loads at once; the attribution of an image is the image."""
 
+    proof = None
+
     facts = Facts(
         "serving_default", "the only one", InputFacts("x", (None, 2, 2, 3), "float32"), "y:0", "z:0", None, None, 5,
         (2, 2), 3, "raw", {"Relu": (1, 1)}, 0, 0, (),

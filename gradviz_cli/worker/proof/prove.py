@@ -108,7 +108,7 @@ class _Trial:
         return next((one for one in self.found if one.failed), None)
 
 
-def proof_of(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
+def proof_of(subject: Subject, usual: Differentiator, build: Build) -> tuple[Differentiator, Proof]:
     """What a model is differentiated with from now on, and what was found.
 
     Raises
@@ -116,10 +116,8 @@ def proof_of(subject: Subject, build: Build) -> tuple[Differentiator, Proof]:
     ProofFailed
         What gradviz computes of it is not what TensorFlow computes.
     """
-    usual = build((), subject.problem)
-    entry = replace(
-        subject.problem.entry, batch=usual.size
-    )  # one, where the model says one row of any number of images
+    # Of a model that says one row of any number of images a call takes one.
+    entry = replace(subject.problem.entry, batch=usual.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
     count = (entry.batch or 2) if subject.batched else 1
     images = scenes(entry, subject.preprocess, count, SEED)

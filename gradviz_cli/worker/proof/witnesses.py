@@ -208,6 +208,8 @@ def forward(measured: Measured, theirs: Array, halves: bool) -> Witness:
     ours, limit = measured.output, FORWARD_OF_HALVES if halves else FORWARD
     if not np.issubdtype(theirs.dtype, np.floating):
         return _not_run("forward", "the output is a decision")
+    if halves and not np.isfinite(theirs).all():
+        return _not_run("forward", "the model overflows in half precision, which is not used here")
     off = distance(ours, theirs)
     if not halves and ours.shape == theirs.shape and _are_probabilities(theirs):
         off = max(off, _logarithms(ours, theirs))

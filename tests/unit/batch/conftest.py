@@ -35,6 +35,8 @@ class FakeExplainer:
         The numbers of the images of each call.
     """
 
+    proof = None
+
     unloadable = False
     seconds = 0.0  # that one gradient call takes
 

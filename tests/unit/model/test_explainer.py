@@ -29,6 +29,8 @@ def facts(preprocess: str = "unit", channels: int = 3, **more) -> Facts:
 class Worker:
     """The score of class k is (k + 1) times the sum of the first channel; its gradient lies in that channel."""
 
+    proof = None
+
     def __init__(self, known: Facts, sandbox: Sandbox):
         self.path, self.known, self.sandbox = "birds", known, sandbox
         self.seen: list[np.ndarray] = []

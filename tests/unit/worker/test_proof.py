@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -61,13 +62,21 @@ def network(held: Weights, activation: Callable = tf.nn.relu, last: Callable = t
     return serve
 
 
-def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Model:
+class Shown(NamedTuple):
+    """A model that was proved, and what was found."""
+
+    model: Model
+    proof: Proof
+
+
+def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Shown:
     options = {"preprocess": "unit", **options}
-    return Model(ModelOptions(path, **options), modes, verified=True, prove="auto")
+    found = Model(ModelOptions(path, **options), modes, verified=True)
+    return Shown(found, found.prove())
 
 
-def witness(found: Model, name: str) -> Witness:
-    (one,) = [one for one in found.facts.proof.witnesses if one.name == name]
+def witness(found: Shown, name: str) -> Witness:
+    (one,) = [one for one in found.proof.witnesses if one.name == name]
     return one
 
 
@@ -78,24 +87,19 @@ def plain(tmp_path_factory) -> str:
 
 def test_a_right_model_is_proved(plain):
     found = proved(plain)
-    proof = found.facts.proof
-    assert (proof.without, proof.alone, proof.warnings) == ((), False, ()) and found.facts.warnings == ()
+    proof = found.proof
+    assert (proof.without, proof.alone, proof.warnings) == ((), False, ()) and found.proof.warnings == ()
     assert 0 <= witness(found, "forward").value < 1e-5 and witness(found, "class").value == 0
     assert witness(found, "independence").value < 1e-5
     assert not any(one.failed for one in proof.witnesses)
     assert witness(found, "slope").said == "every gradient on the way is TensorFlow's own"
 
 
-def test_what_was_proved_before_is_not_proved_again(plain, monkeypatch):
-    before = Proof((Witness("forward", 0.0, 1e-4),), without=("batch_norm",), alone=True, warnings=("mind that",))
-    monkeypatch.setattr(model, "proof_of", lambda *_: pytest.fail("proved again"))
-    found = Model(ModelOptions(plain, preprocess="unit"), prove="auto", proof=before)
-    assert found.facts.proof == before and found.facts.warnings == ("mind that",)
+def test_what_was_found_before_is_acted_on(plain):
+    before = Proof((Witness("forward", 0.0, 1e-4),), without=("batch_norm",), alone=True)
+    found = Model(ModelOptions(plain, preprocess="unit"), proof=before)
     assert found._differentiator._problem.entry.batch == 1, "one by one"
-
-
-def test_without_a_proof_nothing_is_said_of_one(plain):
-    assert Model(ModelOptions(plain, preprocess="unit")).facts.proof is None
+    assert any(one.op == "Rsqrt" or "batchnorm" in name for name, one in found._differentiator.graph.nodes.items())
 
 
 # -- a sabotage of each step
@@ -152,20 +156,20 @@ def half_kernels(one):
 def test_a_step_that_only_makes_it_faster_is_left_out(step, plain, monkeypatch):
     damaged(step, scaled_values, monkeypatch)
     found = proved(plain)
-    assert found.facts.proof.without == (step,)
-    (said,) = found.facts.warnings
+    assert found.proof.without == (step,)
+    (said,) = found.proof.warnings
     assert said.startswith(f"the step {step} is left out") and "forward" in said
     monkeypatch.undo()
-    images = probes.scenes(found._differentiator._problem.entry, "unit", 2, 1)
+    images = probes.scenes(found.model._differentiator._problem.entry, "unit", 2, 1)
     right = Model(ModelOptions(plain, preprocess="unit"), ("backprop",)).explain(images, [1], ["backprop"])
-    got = found.explain(images, [1], ["backprop"])
+    got = found.model.explain(images, [1], ["backprop"])
     np.testing.assert_allclose(got.gradients[0], right.gradients[0], rtol=1e-4, atol=1e-7)
 
 
 def test_both_are_left_out_where_both_are_wrong(plain, monkeypatch):
     damaged("batch_norm", scaled_values, monkeypatch)
     damaged("constants", scaled_values, monkeypatch)
-    assert proved(plain).facts.proof.without == ("batch_norm", "constants")
+    assert proved(plain).proof.without == ("batch_norm", "constants")
 
 
 @pytest.mark.parametrize("step", ["values", "strided_points", "mark", "start"])
@@ -193,7 +197,7 @@ def test_constants_widened_wrongly_are_refused(tmp_path, monkeypatch):
 
     path = save(tmp_path / "half", halved)
     found = proved(path)
-    assert witness(found, "forward").limit == witnesses.FORWARD_OF_HALVES and not found.facts.warnings
+    assert witness(found, "forward").limit == witnesses.FORWARD_OF_HALVES and not found.proof.warnings
     damaged("float32", rewrite(half_kernels), monkeypatch)
     with pytest.raises(ProofFailed, match="forward"):
         proved(path)
@@ -316,7 +320,7 @@ def test_a_gradient_that_is_no_slope_is_warned_of(tmp_path):
 
     found = proved(save(tmp_path / "reversed", reversed_))
     assert witness(found, "slope").failed and witness(found, "slope").value > 1.5
-    (said,) = found.facts.warnings
+    (said,) = found.proof.warnings
     assert "the gradient is not the slope of the score" in said
 
 
@@ -329,11 +333,11 @@ def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
         return lambda image: serve(image - tf.reduce_mean(image, 0, keepdims=True) * 0.5)
 
     found = proved(save(tmp_path / "mixed", mixing))
-    (said,) = found.facts.warnings
-    assert found.facts.proof.alone and "images are run one by one" in said
-    images = probes.scenes(found._differentiator._problem.entry, "unit", 3, 1)
-    together = found.explain(images, [0], ["backprop"]).gradients[0][0]
-    alone = [found.explain(images[i : i + 1], [0], ["backprop"]).gradients[0][0, 0] for i in range(3)]
+    (said,) = found.proof.warnings
+    assert found.proof.alone and "images are run one by one" in said
+    images = probes.scenes(found.model._differentiator._problem.entry, "unit", 3, 1)
+    together = found.model.explain(images, [0], ["backprop"]).gradients[0][0]
+    alone = [found.model.explain(images[i : i + 1], [0], ["backprop"]).gradients[0][0, 0] for i in range(3)]
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
@@ -342,8 +346,8 @@ def test_a_model_that_draws_lots_is_warned_of(tmp_path):
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
 
     found = proved(save(tmp_path / "random", dropping))
-    (said,) = found.facts.warnings
-    assert "the model is random" in said and not found.facts.proof.alone
+    (said,) = found.proof.warnings
+    assert "the model is random" in said and not found.proof.alone
 
 
 # -- what cannot be asked
@@ -414,7 +418,7 @@ def test_probabilities_that_are_nearly_equal_are_compared_by_their_logarithms():
 
 
 def test_probes_keep_away_from_the_ends_of_the_range(plain):
-    entry = proved(plain)._differentiator._problem.entry
+    entry = proved(plain).model._differentiator._problem.entry
     for name, (low, high) in probes.RANGES.items():
         drawn = probes.scenes(entry, name, 2, 5)
         assert drawn.shape == (2, SIDE, SIDE, 3) and low < drawn.min() < drawn.max() < high
