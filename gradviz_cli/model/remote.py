@@ -20,6 +20,7 @@ from gradviz_cli.model import fingerprint, peek
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
+    MAX_INPUT_PIXELS,
     Explain,
     Explained,
     Failure,
@@ -50,8 +51,6 @@ PROOF_TIMEOUT = 5.0  # beside that of three images: graphs are built for it
 SLOW_DISK = 20 * 2**20  # bytes a second
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
-# A larger input is no picture but an attempt to exhaust what reads it. 67 million pixels are 8192 x 8192.
-MAX_INPUT_PIXELS = 2**26
 CHANNELS = (1, 3, 4)
 # More files than this are granted by their folders: a command line has an end.
 MAX_GRANTS = 200

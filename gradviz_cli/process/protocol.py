@@ -29,6 +29,8 @@ MOST_ITEMS = 500_000
 LARGEST_NUMBER = 2**63
 
 
+# A larger input is no picture but an attempt to exhaust what reads it. 67 million pixels are 8192 x 8192.
+MAX_INPUT_PIXELS = 2**26
 # Axes of the model input by name; `flat` layouts have them in one. N is the batch, and is missing where a model takes one image.
 LAYOUTS = {
     "NHWC": "NHWC",

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.process.protocol import Facts, ModelOptions, Proof
+from gradviz_cli.errors import ModelRefused, ModelUnusable
+from gradviz_cli.process.protocol import MAX_INPUT_PIXELS, Facts, ModelOptions, Proof
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.geometry import check_start
@@ -192,6 +192,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
+        _check_room(entry.size)
         others = other_inputs(graph, question, options)
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
@@ -219,6 +220,14 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     guessed, meta = range_warning is not None, asked.opened.meta
     return Prepared(options, graph, question, problem, found, preprocess, guessed, warnings, meta, read)
+
+
+def _check_room(size: tuple[int, int]) -> None:
+    """Before drawn images of that size are made."""
+    height, width = size
+    if height * width > MAX_INPUT_PIXELS:
+        message = f"the model's input is {height}x{width} pixels, which no picture needs"
+        raise ModelRefused(message, "settle it with --input-size HxW")
 
 
 def _scored(

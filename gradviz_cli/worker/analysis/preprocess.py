@@ -14,6 +14,7 @@ from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
 from gradviz_cli.worker.graph.graph import (
+    LOOPS,
     Graph,
     ancestors,
     attribute,
@@ -39,8 +40,6 @@ SAMPLE = 200
 BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *BATCH_NORMS, *BRANCHES})
-# Whether they end is not known before they do.
-LOOPS = frozenset({"While", "StatelessWhile"})
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -69,7 +68,7 @@ def recognised_range(
     """
     fed = question.fed(graph)
     steps = _first_steps(graph, question)
-    if not steps:
+    if not steps or graph.pruned(steps).ops().keys() & LOOPS:
         return None
     for sized, place in _places(graph, question, entry):
         try:

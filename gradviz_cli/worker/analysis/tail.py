@@ -11,6 +11,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.types_pb2 import DT_DOUBLE, DT_FLOAT
 
 from gradviz_cli.worker.graph.graph import (
+    LOOPS,
     Circle,
     Graph,
     attribute,
@@ -31,7 +32,6 @@ LAYERS = frozenset(
     + ["BatchMatMulV2", "BatchMatMulV3", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "MaxPool", "AvgPool"]
     + ["While", "StatelessWhile", "TensorListStack", "Exit"]
 )
-LOOPS = frozenset({"While", "StatelessWhile", "Enter"})
 # Ops that rearrange or pick numbers -> the inputs that hold them.
 PICKS: dict[str, slice] = {
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims", "Transpose", "ReverseV2", "EnsureShape"), slice(1)),

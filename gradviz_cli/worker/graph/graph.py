@@ -29,6 +29,8 @@ MAX_LINKS = 1_000
 ARGUMENT = "_Arg"
 # What a loop or branch hands to each function that it names: its inputs from this one on.
 FIRST_ARGUMENT = {"While": 0, "StatelessWhile": 0, "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
+# Whether these end is not known before they do. An image has a deadline that fits; what is run ahead of one leaves them out.
+LOOPS = frozenset({"Enter", "NextIteration", "Switch", "Merge", "While", "StatelessWhile"})
 # The graph version that TensorFlow 2.16 writes; every later one reads it.
 PRODUCER = 1882
 

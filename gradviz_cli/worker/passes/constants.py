@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from gradviz_cli.worker.graph.graph import Graph, descendants, placeholder, split
+from gradviz_cli.worker.graph.graph import LOOPS, Graph, descendants, placeholder, split
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.tf_private import op_def
 
-# Whether they end is not known before they do; an image has a deadline that fits, loading has none so short.
-LOOPS = frozenset({"Enter", "NextIteration", "Switch", "Merge", "While", "StatelessWhile"})
 MAX_FOLDED = 2**24  # numbers; what is larger is cheaper to compute than to keep
 
 
