@@ -86,6 +86,8 @@ class Question:
         The other inputs that the score needs.
     unfed : tuple of Tensor
         Placeholders that the score needs and no signature names.
+    ranked : bool
+        The output lists the best of what is explained, in their order.
     activations : str
         Which activations obey the rule: `relu` or `all`.
     warnings : tuple of str
@@ -99,6 +101,7 @@ class Question:
     head: Head | None = None
     others: tuple[Tensor, ...] = ()
     unfed: tuple[Tensor, ...] = ()
+    ranked: bool = False
     activations: str = "relu"
     warnings: tuple[str, ...] = ()
 

@@ -88,7 +88,7 @@ class _Theirs:
     """The output of TensorFlow's own run, or why there is none."""
 
     output: Array | None
-    halves: bool = False
+    wobble: float | None = None  # of a model of half precision: how far it moves with the last bits of the image
     why: str = ""
 
 
@@ -189,8 +189,10 @@ def _tried(
         exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
     else:
         exact = (
-            witnesses.forward(measured, theirs.output, theirs.halves),
-            witnesses.best_class(measured, theirs.output, subject.batched),
+            witnesses.forward(measured, theirs.output, theirs.wobble, subject.question.ranked),
+            Witness("class", said="the output lists the best of the scores")
+            if subject.question.ranked
+            else witnesses.best_class(measured, theirs.output, subject.batched),
         )
     return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))
 
@@ -219,15 +221,25 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
             subject.options.allow_ops,
             subject.options.trust_model,
         )
-        output = part.run(_values(subject, part), fed)
-        narrow = output.dtype in (tf.bfloat16, tf.float16)  # no numbers that NumPy counts among the floating ones
-        return _Theirs((tf.cast(output, tf.float32) if narrow else output).numpy(), part.halves)
+        values = _values(subject, part)
+        output = part.run(values, fed)
+        found = _numbers(output)
+        if not part.halves:
+            return _Theirs(found)
+        again = _numbers(part.run(values, _fed(subject, images * np.float32(1 + 2**-9))))
+        return _Theirs(found, witnesses.distance(again, found) if found.dtype.kind == "f" else 0.0)
     except NotRun as error:
         return _Theirs(None, why=str(error))
     except (GradvizError, MemoryError):
         return _Theirs(None, why="TensorFlow has not the weights or the memory for it")
     except Exception as error:  # whatever TensorFlow throws at a graph that it cannot run as it is
         return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
+
+
+def _numbers(output: tf.Tensor) -> Array:
+    """As NumPy knows them: bfloat16 is none of its floating types."""
+    numbers: Array = (tf.cast(output, tf.float32) if output.dtype in (tf.bfloat16, tf.float16) else output).numpy()
+    return numbers
 
 
 def _fed(subject: Subject, images: Array) -> dict[str, tf.Tensor]:
@@ -291,24 +303,38 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
         return Witness("slope", said="every gradient on the way is TensorFlow's own")
     if subject.guessed:
         return Witness("slope", said="the range of pixels is a guess; settle it with --preprocess")
-    graph = trial.differentiator.graph
-    if graph.wrt != subject.problem.fed:
-        return Witness("slope", said=f"the gradient is that of {graph.wrt}, which the image becomes")
     if entry.encoding != "pixels" or trial.measured.scores.shape[1] > 1 or len(images) > 1:
         return Witness("slope", said="the scores are a map, a batch or of encoded images")
     gradient = np.asarray(entry.from_model(trial.measure.gradient(images)), np.float64)
     if gradient.shape != images.shape or not np.isfinite(gradient).all() or not gradient.any():
         return Witness("slope", said=f"the gradient is {list(gradient.shape[1:])}, zero or not finite")
     low, high = RANGES[subject.preprocess]
-    return Slope(images, gradient, int(trial.measured.index[0]), high - low, trial.measure.whole).judged(trial.measure)
+    slope = Slope(
+        images,
+        gradient,
+        int(trial.measured.index[0]),
+        high - low,
+        trial.measure.whole,
+        _is_staircase(subject, trial.differentiator.graph),
+    )
+    of_image = trial.differentiator.graph.wrt == subject.problem.fed
+    return slope.judged(trial.measure) if of_image else slope.turned(trial.measure)
 
 
 def _is_suspect(subject: Subject, graph: Graph) -> bool:
     """Whether some gradient on the way is not the derivative that TensorFlow has for an operation."""
+    return any(map(_replaced, _on_the_way(subject, graph))) or subject.problem.entry.whole
+
+
+def _is_staircase(subject: Subject, graph: Graph) -> bool:
+    return any(node.op in STAIRCASES for nodes in _on_the_way(subject, graph) for node in nodes.values())
+
+
+def _on_the_way(subject: Subject, graph: Graph) -> list[Mapping[str, NodeDef]]:
+    """The nodes between image and score, those of each function by themselves."""
     path = value_path(graph.nodes, [split(subject.problem.fed)[0]], [graph.score])
     on_path = {name: graph.nodes[name] for name in path}
-    parts = [on_path, *(function.nodes for function in graph.functions.values())]
-    return any(_replaced(nodes) for nodes in parts) or subject.problem.entry.whole
+    return [on_path, *(function.nodes for function in graph.functions.values())]
 
 
 def _replaced(nodes: Mapping[str, NodeDef]) -> bool:

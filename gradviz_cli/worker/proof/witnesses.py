@@ -12,6 +12,7 @@ The limits were found on some 300 models; the worst that any right one showed st
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,14 +31,25 @@ Array = np.ndarray
 FORWARD = 1e-4  # 7e-7
 FORWARD_OF_HALVES = 2e-2  # every step of the original is rounded to 8 or 11 bits
 CLASS = 1e-6
+ACCIDENT = math.log(1e6)  # orders that numbers may have, where one is no accident
 MARKS = 1e-6  # 0
 INDEPENDENCE = 1e-4  # 4e-6
 SLOPE = 0.25  # 0.09
 # Steps along the gradient, in parts of the pixels' range, the likeliest first: small beside what a picture holds, large
 # beside rounding. Where all of them show another slope, two neighbours have to agree on it to be believed.
 STEPS = (1e-3, 1e-4, 1e-2, 1e-5, 5e-2)
+COARSE_STEPS = (1e-2, 5e-2, 2e-2)  # of a staircase, which is flat to small ones
 WHOLE_STEPS = (4 / 255, 2 / 255, 10 / 255, 25 / 255, 60 / 255)
 AGREE = 0.15
+# Ways in which a gradient may lie otherwise than the image, and how much better one has to fit.
+TURNS: dict[str, tuple[int, ...]] = {
+    "as it is": (),
+    "turned left to right": (2,),
+    "turned upside down": (1,),
+    "turned by half": (1, 2),
+    "with its channels reversed": (3,),
+}
+FITS_BETTER = 1.5
 # Of the scores: what rounding changes of them, many times over.
 NOISE = 6e-5
 # Logarithms of probabilities that differ by less than this all say the same.
@@ -203,14 +215,27 @@ def distance(one: Array, other: Array) -> float:
     return off / size if size else off
 
 
-def forward(measured: Measured, theirs: Array, halves: bool) -> Witness:
-    """Whether the rewritten graph has the output of the model, `theirs`."""
-    ours, limit = measured.output, FORWARD_OF_HALVES if halves else FORWARD
+def forward(measured: Measured, theirs: Array, wobble: float | None = None, ranked: bool = False) -> Witness:
+    """Whether the rewritten graph has the output of the model, `theirs`.
+
+    Parameters
+    ----------
+    wobble : float, optional
+        For a model of half precision: how far its output moves with the last bits of the image.
+    ranked : bool
+        It lists the best of the scores.
+    """
+    ours, halves = measured.output, wobble is not None
+    limit = FORWARD if wobble is None else max(FORWARD_OF_HALVES, 3 * wobble)
     if not np.issubdtype(theirs.dtype, np.floating):
         return _not_run("forward", "the output is a decision")
     if halves and not np.isfinite(theirs).all():
         return _not_run("forward", "the model overflows in half precision, which is not used here")
     off = distance(ours, theirs)
+    if ranked:
+        off = distance(-np.sort(-ours, axis=-1)[..., : theirs.shape[-1]], theirs.reshape(*ours.shape[:-1], -1))
+        if not off <= limit:  # they may have been made percent, or the like, on the way
+            return _not_run("forward", "the output lists the best of the scores")
     if not halves and ours.shape == theirs.shape and _are_probabilities(theirs):
         off = max(off, _logarithms(ours, theirs))
     return _judged("forward", off, limit)
@@ -242,11 +267,16 @@ def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
         Its first axis should be that of the images.
     """
     count = len(measured.index)
-    if measured.scores.shape[1] > 1:
-        return _not_run("class", "the scores are a map or a sequence")
+    if batched and count == 1 and theirs.shape[:1] != (1,):
+        theirs = theirs[None]  # squeezed
     if batched and theirs.shape[:1] != (count,):
         said = f"the output is {list(theirs.shape)} for {count} images"
         return Witness("class", said=said, failed=True)
+    if measured.scores.shape[1] > 1:
+        if max(theirs.shape[batched:], default=0) == math.prod(theirs.shape[batched:]):
+            said = f"the output is {list(theirs.shape)}: its one axis holds classes, and no positions"
+            return Witness("class", said=said, failed=True)
+        return _not_run("class", "the scores are a map or a sequence")
     if theirs.dtype.kind not in "fiu":
         return _not_run("class", "the output is a label")
     flat = theirs.reshape(count, -1).astype(np.float64)
@@ -258,6 +288,8 @@ def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
         return _not_run("class", f"{flat.shape[1]} outputs stand for {measured.scores.shape[2]} scores")
     if not np.isfinite(flat).all():
         return _not_run("class", "the output is not finite")
+    if (np.diff(flat) < 0).all() and count * math.lgamma(flat.shape[1] + 1) > ACCIDENT:
+        return Witness("class", said="the output is sorted: a place in it is a rank, and no class", failed=True)
     chosen = flat[np.arange(count), measured.index]
     size = np.maximum(np.abs(flat).max(1), 1e-30)
     return _judged("class", float(((flat.max(1) - chosen) / size).max()), CLASS)
@@ -290,6 +322,8 @@ class Slope:
         The range of pixels, of which the steps are parts.
     whole : bool
         The model takes whole pixels, so steps are whole.
+    coarse : bool
+        The score is a staircase.
     """
 
     image: Array
@@ -297,11 +331,17 @@ class Slope:
     index: int
     span: float
     whole: bool
+    coarse: bool
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The likeliest first."""
+        return WHOLE_STEPS if self.whole else COARSE_STEPS if self.coarse else STEPS
 
     def judged(self, measure: Measure) -> Witness:
         """A gradient that is the slope at any step is believed: along itself no other one is, but by accident."""
         seen: dict[float, tuple[float, float]] = {}
-        for step in WHOLE_STEPS if self.whole else STEPS:
+        for step in self.steps:
             found = self._off(step, measure)
             if found and found[0] <= SLOPE / 2:
                 return _judged("slope", found[0], SLOPE)
@@ -314,6 +354,24 @@ class Slope:
             if abs(first - second) <= AGREE * max(abs(first), abs(second))
         ]
         return _judged("slope", min(good), SLOPE) if good else _not_run("slope", "no two steps agree")
+
+    def turned(self, measure: Measure) -> Witness:
+        """Of a gradient that is another tensor's than the image's, larger or smaller: whether it would fit better turned
+        round, or with its channels the other way round."""
+        step = self.steps[0]
+        rises = {}
+        for name, axes in TURNS.items():
+            move = np.flip(self._move(step), axes)
+            if self.whole:
+                room = np.floor(np.minimum(self.image, 255 - self.image))
+                move = np.clip(move, -room, room)
+            up, down = measure.scores(np.concatenate([self.image + move, self.image - move]))[:, 0, self.index]
+            rises[name] = float(up - down)
+        best = max(rises, key=lambda name: rises[name])
+        off = max(rises.values()) / max(rises["as it is"], 1e-30)
+        if best == "as it is" or off <= FITS_BETTER:
+            return Witness("slope", said="of what the image becomes; it lies as the image does")
+        return Witness("slope", said=f"the gradient fits the image better {best}", failed=True)
 
     def _move(self, step: float) -> Array:
         """Along the gradient, so far that the pixels change by `step` in the mean; whole pixels by no more than that."""

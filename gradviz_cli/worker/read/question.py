@@ -43,6 +43,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
             f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
         )
     score = _score(graph, output)
+    ranked = output.dtype.is_floating and score != graph.outputs[0]
     if score != graph.outputs[0]:
         output = replace(output, shape=None)  # the signature says nothing of the scores
     graph = graph.pruned([score])
@@ -58,6 +59,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
         channel,
         others=tuple(tensor for tensor in inputs if tensor.name in graph.feeds and tensor.name != image.name),
         unfed=unfed,
+        ranked=ranked,
         activations=options.activations,
     )
     outputs_now = (score, score, question.fed(graph))
