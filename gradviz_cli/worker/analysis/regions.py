@@ -249,7 +249,7 @@ class _Search:
             return None  # x + relu(x): a shortcut around a ReLU
         if name == "Exponential" and self._is_normalised(region.exit):
             return None
-        if self._is_shared(region) or self._is_stopped(region):
+        if self._is_shared(region) or self._is_stopped(region) or (name in ACTIVATIONS and self._is_chain(region)):
             return None
         if name in ACTIVATIONS:
             return ""
@@ -260,6 +260,19 @@ class _Search:
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")
             else None
         )
+
+    def _is_chain(self, region: Region) -> bool:
+        """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""
+        between = self._entries(region.exit)[1:]
+        for cut in between[: between.index(region.entry)]:
+            parts = [
+                self._form(entry, self._between(entry, exit_)).name
+                for entry, exit_ in ((region.entry, cut), (cut, region.exit))
+            ]
+            named = sum(name in ACTIVATIONS for name in parts)
+            if named == 2 or named == 1 and "affine" in parts:
+                return True
+        return False
 
     def _is_stopped(self, region: Region) -> bool:
         """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.framework.tensor_pb2 import TensorProto
@@ -30,7 +31,7 @@ def float32(graph: Graph, question: Question | None = None) -> Graph:
         *graph.nodes.values(),
         *(node for function in graph.functions.values() for node in function.nodes.values()),
     ]
-    narrow = [node for node in everything if any(map(has_half, node.attr.values()))]
+    narrow = [node for node in everything if any(map(_has_half, node.attr.values()))]
     if not narrow or any(node.op in BYTEWISE for node in narrow):
         return graph
     return replace(
@@ -40,13 +41,12 @@ def float32(graph: Graph, question: Question | None = None) -> Graph:
     )
 
 
-def has_half(value: AttrValue) -> bool:
-    """Whether an attribute names half precision."""
+def _has_half(value: AttrValue) -> bool:
     return bool(
         value.type in HALVES
         or value.tensor.dtype in HALVES
         or HALVES.intersection(value.list.type)
-        or any(map(has_half, value.func.attr.values()))
+        or any(map(_has_half, value.func.attr.values()))
     )
 
 
@@ -55,12 +55,25 @@ def _widened(nodes: Mapping[str, NodeDef]) -> dict[str, NodeDef]:
 
 
 def _widened_node(node: NodeDef) -> NodeDef:
-    if not any(map(has_half, node.attr.values())):
+    if not any(map(_has_half, node.attr.values())):
         return node
     copy = copied(node)
     for value in copy.attr.values():
         _widen(value)
     return copy
+
+
+def widen(graph: GraphDef) -> None:
+    """The same for a graph that still calls functions; in place, and not where numbers are read byte by byte."""
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    if any(node.op in BYTEWISE for node in nodes):
+        return
+    for node in nodes:
+        for value in node.attr.values():
+            _widen(value)
+    for function in graph.library.function:
+        for argument in (*function.signature.input_arg, *function.signature.output_arg):
+            argument.type = DT_FLOAT if argument.type in HALVES else argument.type
 
 
 def _widen(value: AttrValue) -> None:

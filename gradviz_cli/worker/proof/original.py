@@ -1,4 +1,7 @@
-"""A signature as TensorFlow itself runs it: its functions are called, nothing is inlined, folded or marked."""
+"""A signature as TensorFlow itself runs it: its functions are called, nothing is inlined, folded or marked.
+
+Only half precision is widened to float32 here too: two right programs of it differ by a hundredth and more.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.worker.analysis.policy import allowed_ops
 from gradviz_cli.worker.graph.graph import ancestors, copied, functions_in, placeholder, split, unique_mark
 from gradviz_cli.worker.graph.tf_private import make_known
-from gradviz_cli.worker.passes.float32 import has_half
+from gradviz_cli.worker.passes.float32 import HALVES, widen
 from gradviz_cli.worker.read.frames import CALLS
 from gradviz_cli.worker.read.inline import REF_TWINS, VARIABLES
 
@@ -39,23 +42,21 @@ class Original:
         The tensors that it is given, in order.
     variables : dict
         Nodes that stand for a variable -> whether it is a handle (else the variable itself, as in TensorFlow 1).
-    halves : bool
-        Some of it is computed in half precision.
     """
 
     graph_def: GraphDef
     output: str
     fed: tuple[str, ...]
     variables: Mapping[str, bool]
-    halves: bool
 
     def run(self, values: Mapping[str, tf.Tensor], fed: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What it computes of the tensors that are fed; `values` are those of the variables, as the checkpoint has them.
 
         Nothing of the model's own restoring is run: variables of ours stand for its own.
         """
+        wide = {name: _wide(values[name]) for name in self.variables}
         held = {
-            name: tf.Variable(values[name], trainable=False) if is_handle else values[name]
+            name: tf.Variable(wide[name], trainable=False) if is_handle else wide[name]
             for name, is_handle in self.variables.items()
         }
         for function in self.graph_def.library.function:
@@ -70,9 +71,13 @@ class Original:
             return found
 
         # A tf.function would order its operations by control inputs, which TensorFlow 1's loops do not survive.
-        given = [fed[name] for name in self.fed]
+        given = [_wide(fed[name]) for name in self.fed]
         specs = [tf.TensorSpec.from_tensor(tensor) for tensor in given]
         return tf.compat.v1.wrap_function(imported, specs)(*given)
+
+
+def _wide(tensor: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tensor, tf.float32) if tensor.dtype.as_datatype_enum in HALVES else tensor
 
 
 def original(
@@ -99,12 +104,12 @@ def original(
         _judge(kept, called, allow)
     built = GraphDef(versions=meta.graph_def.versions)
     _write(built, kept, called)
+    widen(built)
     return Original(
         built,
         output,
         tuple(tensor for tensor in fed if split(tensor)[0] in needed),
         {node.name: node.op == "VarHandleOp" for node in kept if node.op in (*VARIABLES, "VarHandleOp")},
-        any(has_half(value) for node in _all_nodes(kept, called) for value in node.attr.values()),
     )
 
 

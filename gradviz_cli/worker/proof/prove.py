@@ -88,7 +88,6 @@ class _Theirs:
     """The output of TensorFlow's own run, or why there is none."""
 
     output: Array | None
-    wobble: float | None = None  # of a model of half precision: how far it moves with the last bits of the image
     why: str = ""
 
 
@@ -189,7 +188,7 @@ def _tried(
         exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
     else:
         exact = (
-            witnesses.forward(measured, theirs.output, theirs.wobble, subject.question.ranked),
+            witnesses.forward(measured, theirs.output, subject.question.ranked),
             Witness("class", said="the output lists the best of the scores")
             if subject.question.ranked
             else witnesses.best_class(measured, theirs.output, subject.batched),
@@ -221,13 +220,7 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
             subject.options.allow_ops,
             subject.options.trust_model,
         )
-        values = _values(subject, part)
-        output = part.run(values, fed)
-        found = _numbers(output)
-        if not part.halves:
-            return _Theirs(found)
-        again = _numbers(part.run(values, _fed(subject, images * np.float32(1 + 2**-9))))
-        return _Theirs(found, witnesses.distance(again, found) if found.dtype.kind == "f" else 0.0)
+        return _Theirs(part.run(_values(subject, part), fed).numpy())
     except NotRun as error:
         return _Theirs(None, why=str(error))
     except (GradvizError, MemoryError):
@@ -236,17 +229,12 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
         return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
 
 
-def _numbers(output: tf.Tensor) -> Array:
-    """As NumPy knows them: bfloat16 is none of its floating types."""
-    numbers: Array = (tf.cast(output, tf.float32) if output.dtype in (tf.bfloat16, tf.float16) else output).numpy()
-    return numbers
-
-
 def _fed(subject: Subject, images: Array) -> dict[str, tf.Tensor]:
     """Tensor of the meta graph -> what it is given: the images, and the other inputs."""
     problem, question = subject.problem, subject.question
     entry = problem.entry
-    fed = {question.image.name: tf.cast(entry.to_model(images, subject.dtype), question.image.dtype)}
+    dtype = subject.dtype if question.image.dtype.is_floating else question.image.dtype  # no half precision
+    fed = {question.image.name: tf.cast(entry.to_model(images, subject.dtype), dtype)}
     for tensor in (*question.others, *question.unfed):
         name = subject.graph.feeds[tensor.name]
         value = tf.constant(problem.constants[name], tensor.dtype)

@@ -29,7 +29,6 @@ from gradviz_cli.worker.run.targets import Problem, chosen_class, positions, win
 Array = np.ndarray
 
 FORWARD = 1e-4  # 7e-7
-FORWARD_OF_HALVES = 2e-2  # every step of the original is rounded to 8 or 11 bits
 CLASS = 1e-6
 ACCIDENT = math.log(1e6)  # orders that numbers may have, where one is no accident
 MARKS = 1e-6  # 0
@@ -199,9 +198,9 @@ def _dense(gradient: tf.Tensor | None, entry: tf.Tensor) -> tf.Tensor:
 
 
 def _away(op: tf.Operation, entry: tf.Tensor) -> tf.Tensor:
-    """1 where a marked activation's entry is at none of its corners, else 0."""
+    """1 where a marked activation's entry is finite and at none of its corners, else 0."""
     places = [entry != tf.constant(corner, entry.dtype) for corner in corners(op.node_def)]
-    return tf.reduce_all(tf.stack(places), 0) if len(places) > 1 else places[0] if places else tf.ones_like(entry)
+    return tf.reduce_all(tf.stack([tf.math.is_finite(entry), *places]), 0)
 
 
 def distance(one: Array, other: Array) -> float:
@@ -215,30 +214,25 @@ def distance(one: Array, other: Array) -> float:
     return off / size if size else off
 
 
-def forward(measured: Measured, theirs: Array, wobble: float | None = None, ranked: bool = False) -> Witness:
+def forward(measured: Measured, theirs: Array, ranked: bool = False) -> Witness:
     """Whether the rewritten graph has the output of the model, `theirs`.
 
     Parameters
     ----------
-    wobble : float, optional
-        For a model of half precision: how far its output moves with the last bits of the image.
     ranked : bool
         It lists the best of the scores.
     """
-    ours, halves = measured.output, wobble is not None
-    limit = FORWARD if wobble is None else max(FORWARD_OF_HALVES, 3 * wobble)
+    ours = measured.output
     if not np.issubdtype(theirs.dtype, np.floating):
         return _not_run("forward", "the output is a decision")
-    if halves and not np.isfinite(theirs).all():
-        return _not_run("forward", "the model overflows in half precision, which is not used here")
     off = distance(ours, theirs)
     if ranked:
         off = distance(-np.sort(-ours, axis=-1)[..., : theirs.shape[-1]], theirs.reshape(*ours.shape[:-1], -1))
-        if not off <= limit:  # they may have been made percent, or the like, on the way
+        if not off <= FORWARD:  # they may have been made percent, or the like, on the way
             return _not_run("forward", "the output lists the best of the scores")
-    if not halves and ours.shape == theirs.shape and _are_probabilities(theirs):
+    if ours.shape == theirs.shape and _are_probabilities(theirs):
         off = max(off, _logarithms(ours, theirs))
-    return _judged("forward", off, limit)
+    return _judged("forward", off, FORWARD)
 
 
 def _are_probabilities(values: Array) -> bool:

@@ -202,7 +202,7 @@ def test_constants_widened_wrongly_are_refused(tmp_path, monkeypatch):
 
     path = save(tmp_path / "half", halved)
     found = proved(path)
-    assert witness(found, "forward").limit == witnesses.FORWARD_OF_HALVES and not found.proof.warnings
+    assert witness(found, "forward").value < 1e-5 and not found.proof.warnings
     damaged("float32", rewrite(half_kernels), monkeypatch)
     with pytest.raises(ProofFailed, match="forward"):
         proved(path)
