@@ -17,8 +17,11 @@ from gradviz_cli.process.protocol import NotUnderstood, Proof, from_json
 from gradviz_cli.version import __version__
 
 # Of the packages that compute; TensorFlow comes under several names.
-PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-nightly", "numpy")
-FIELD = "proof"
+PACKAGES = (
+    *("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-macos", "tensorflow-rocm", "tensorflow-intel"),
+    *("intel-tensorflow", "numpy"),
+)
+FIELD = "proved"
 
 
 class Proofs:
@@ -42,14 +45,14 @@ class Proofs:
 
     def keep(self, proof: Proof | None) -> None:
         """Let the next line hold what was found now."""
-        if proof is not None:
+        if proof is not None and proof.complete:
             self._manifest.note({FIELD: {"key": self._key(), "found": asdict(proof)}})
 
     def _key(self) -> str:
         """A hash over all that a proof is true of."""
         options = asdict(self._plan.model)
         del options["path"]
-        versions = [__version__, *map(_version, PACKAGES), machine.processor()]
+        versions = [__version__, *map(_version, PACKAGES), machine.processor(), machine.gpus()]
         facts = json.dumps([self._fingerprint, options, versions], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 
@@ -69,4 +72,4 @@ def _proof(said: Any, key: str) -> Proof | None:
         proof: Proof = from_json(Proof, said.get("found"))
     except NotUnderstood:
         return None
-    return proof
+    return proof if proof.complete else None

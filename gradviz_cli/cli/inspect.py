@@ -16,7 +16,7 @@ from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import plain, printable
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
@@ -32,7 +32,12 @@ from gradviz_cli.rules import PLAIN
 @click.option("--image", type=NamedPath(), help="Show what the model says of an image under each --preprocess.")
 @click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
 @model_options
-@click.option("-v", "--verbose", is_flag=True, help="Also every layer that could carry a class activation map.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Also every check, activation and layer that could carry a class activation map.",
+)
 @click.pass_context
 def command(
     context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, proof: str, **_: Any
@@ -47,7 +52,7 @@ def command(
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
-        click.echo("\n".join(_lines(told, verbose)))
+        click.echo("\n".join(map(plain, _lines(told, verbose))))
     return problem
 
 
@@ -117,7 +122,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
     lines += [f"  {line}" for line in _found(told["found"], verbose)]
     lines.append(f"gradient    {_gradient(told)}")
     lines.append(f"refused ops {', '.join(one['op'] for one in told['refused_ops']) or 'none'}")
-    lines.append(f"proof       {_proof(told['proof'])}")
+    lines += _proof(told["proof"], verbose)
     layers = told["cam_layers"]
     if layers:
         shown = layers if verbose else layers[-1:]
@@ -154,10 +159,14 @@ def _numbers(values: list[float]) -> str:
     return ", ".join(f"{value:.3g}" for value in values)
 
 
-def _proof(proof: dict[str, Any] | None) -> str:
+def _proof(proof: dict[str, Any] | None, verbose: bool) -> list[str]:
     if proof is None:
-        return "not tried"
-    return "; ".join(str(Witness(**one)) for one in proof["witnesses"])
+        return ["proof       not tried"]
+    found = [Witness(**one) for one in proof["witnesses"]]
+    asked = [one for one in found if one.value is not None or one.failed]
+    held = f"proof       {sum(not one.failed for one in asked)} of {len(asked)} checks hold"
+    told = [one for one in found if verbose or one.failed or one.name == "forward" and one.value is None]
+    return [held, *(f"  {one}" for one in told)]
 
 
 def _dims(shape: list[int | None] | None) -> str:

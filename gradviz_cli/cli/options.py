@@ -108,7 +108,7 @@ def model_options(function: Callable) -> Callable:
                 type=click.Choice(PROOFS),
                 default="auto",
                 show_default=True,
-                help="Prove on drawn images that the numbers are the model's; auto: before the first picture.",
+                help="Check on generated images that gradviz computes what the model does; auto: once a model and OUT.",
             ),
         )
     ):

@@ -91,12 +91,14 @@ class Voice(Observer):
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 
     def _warn(self, message: str, **more: Any) -> None:
+        message = plain(message)
         if not self._quiet:
             self._line("warning", "warning", f"gradviz: warning: {message}", message=message, **more)
 
     def _detail(self, message: str) -> None:
         """What only -v wants to know."""
         if self._verbose:
+            message = plain(message)
             self._line("info", "detail", message, message=message)
 
     def _line(self, level: str, event: str, text: str, **fields: Any) -> None:

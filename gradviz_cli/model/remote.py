@@ -140,6 +140,8 @@ class RemoteModel:
         if isinstance(answer, Failure):  # what else goes wrong over it proves nothing
             if answer.kind == ProofFailed.__name__:
                 raise _as_exception(answer, self.path)
+            if answer.kind == "Bug":
+                raise _as_exception(answer, self.path)
             return _unproved(answer.message)
         return answer.proof
 
@@ -268,7 +270,9 @@ class RemoteModel:
 
 
 def _unproved(why: str) -> Proof:
-    return Proof((Witness("forward", said=f"the model cannot be proved ({shortened(why)})"),))
+    reason = shortened(plain(why))
+    warning = f"the model could not be proved ({reason}), so its maps may be wrong; settle it with --proof never"
+    return Proof((Witness("forward", said=f"not run ({reason})"),), warnings=(warning,))
 
 
 def _located(path: str) -> tuple[str, list[Path]]:

@@ -23,6 +23,12 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
+def gpus() -> list[str]:
+    """The devices of GPUs that there are, and which of them may be seen."""
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
+    return [*sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")), seen]
+
+
 # A model that takes all memory is to cost one image and not the machine.
 MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
 

@@ -72,6 +72,9 @@ class ModelOptions:
 
 # Whether a model is proved: unless it was before; each time, and by witnesses that mostly have nothing to say; not at all.
 PROOFS = ("auto", "always", "never")
+# What is asked, and the steps that may be left out of a graph: those that only make it faster.
+WITNESSES = ("forward", "class", "marks", "independence", "slope")
+OPTIONAL_STEPS = ("batch_norm", "constants")
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,14 @@ class Witness:
     said: str = ""
     failed: bool = False
 
+    def __post_init__(self) -> None:
+        if self.name not in WITNESSES or (self.value is not None and self.limit is None):
+            raise NotUnderstood(f"{self.name[:20]!r} is no witness, or says no limit")
+
     def __str__(self) -> str:
-        if self.value is None:
+        if self.value is None or self.limit is None:
             return f"{self.name}: {self.said}"
-        return f"{self.name} {self.value:.0e} (at most {self.limit:.0e})"
+        return f"{self.name} off by {self.value:.1g} (limit {self.limit:.1g})"
 
 
 @dataclass(frozen=True)
@@ -120,6 +127,17 @@ class Proof:
     without: tuple[str, ...] = ()
     alone: bool = False
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not set(self.without) <= set(OPTIONAL_STEPS):
+            raise NotUnderstood("a step that may not be left out")
+        if any(one.failed for one in self.witnesses) and not self.warnings:
+            raise NotUnderstood("what speaks against a model is warned of")
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was asked that can be: else the proof itself failed, and is tried again another time."""
+        return {one.name for one in self.witnesses} == set(WITNESSES)
 
 
 # -- requests to a worker

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -21,7 +20,7 @@ from gradviz_cli.process.protocol import (
     SignatureInfo,
     TensorInfo,
 )
-from gradviz_cli.rules import PLAIN
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN
 from gradviz_cli.worker import model
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.activations import Activation, Found
@@ -63,6 +62,9 @@ def inspect(options: ModelOptions) -> Inspection:
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
     except GradvizError as error:
         return replace(told, problem=str(error))
+
+
+LARGEST = 1e18  # of a value that is shown
 
 
 class _Cut(Exception):
@@ -109,7 +111,7 @@ def _activations(found: Found) -> dict[str, Any]:
             function,
             found.obeys(one),
             tuple(map(float, SHOWN)) if one.values else (),
-            tuple(value if math.isfinite(value) else math.copysign(1e30, value) for value in one.values),
+            tuple(min(max(value, -LARGEST), LARGEST) for value in one.values),
         )
         for function, one in places
     )
@@ -147,4 +149,4 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
-    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings)
+    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings_for((DEFAULT_MODE,)))

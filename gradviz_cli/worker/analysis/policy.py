@@ -20,7 +20,7 @@ import json
 import math
 import resource
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 
@@ -91,7 +91,7 @@ def _check_size(graph: Graph) -> None:
     if longest > MAX_NAME:
         raise ModelRefused(f"a name in the graph has {longest} characters", remedy)
     try:
-        count = _written_out(graph)
+        count = written_out(graph.nodes.values(), {name: one.nodes.values() for name, one in graph.functions.items()})
     except Circle as error:
         raise ModelRefused(f"the function {error.name} calls itself", "export the model without recursion") from error
     if count > MAX_NODES:
@@ -125,13 +125,13 @@ def _check_room(graph: Graph) -> None:
                 )
 
 
-def _written_out(graph: Graph) -> int:
-    """Operations when each call of a loop or branch is written out, as TensorFlow does before it runs them."""
-    calls = {name: _calls(function.nodes.values()) for name, function in graph.functions.items()}
+def written_out(nodes: Collection[NodeDef], functions: Mapping[str, Collection[NodeDef]]) -> int:
+    """Operations when each call of a function is written out, as TensorFlow does before it runs them."""
+    calls = {name: _calls(inner) for name, inner in functions.items()}
     sizes: dict[str, int] = {}
     for name in topological({name: list(called) for name, called in calls.items()}):  # what is called comes first
-        sizes[name] = len(graph.functions[name].nodes) + _total(calls[name], sizes)
-    return len(graph.nodes) + _total(_calls(graph.nodes.values()), sizes)
+        sizes[name] = len(functions[name]) + _total(calls[name], sizes)
+    return len(nodes) + _total(_calls(nodes), sizes)
 
 
 def _calls(nodes: Iterable[NodeDef]) -> Counter[str]:

@@ -8,6 +8,7 @@ that may not run, the derivative stands in, and the node says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -347,6 +348,8 @@ def _weights(part: _Part, random: np.random.Generator) -> dict[str, tf.Variable]
         for name, node in part.nodes.items()
         if node.op == "Placeholder" and "shape" in node.attr
     }
+    if sum(math.prod(dim.size for dim in node.attr["shape"].shape.dim) for node in read.values()) > MAX_NUMBERS:
+        raise ValueError("so many numbers are not made up")
     made = {
         variable: tf.Variable(
             _numbers(

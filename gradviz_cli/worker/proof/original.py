@@ -5,7 +5,7 @@ Only half precision is widened to float32 here too: two right programs of it dif
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -15,9 +15,9 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.worker.analysis.policy import allowed_ops
-from gradviz_cli.worker.graph.graph import ancestors, copied, functions_in, placeholder, split, unique_mark
-from gradviz_cli.worker.graph.tf_private import make_known
+from gradviz_cli.worker.analysis.policy import allowed_ops, written_out
+from gradviz_cli.worker.graph.graph import MAX_NODES, ancestors, copied, functions_in, placeholder, split, unique_mark
+from gradviz_cli.worker.graph.tf_private import make_known, op_def
 from gradviz_cli.worker.passes.float32 import HALVES, widen
 from gradviz_cli.worker.read.frames import CALLS
 from gradviz_cli.worker.read.inline import REF_TWINS, VARIABLES
@@ -26,6 +26,7 @@ from gradviz_cli.worker.read.inline import REF_TWINS, VARIABLES
 OURS = frozenset({*CALLS, "VarHandleOp", "ReadVariableOp", "NoOp", "PlaceholderWithDefault"})
 # Marks of a compiler whose kernels round otherwise; places and shapes, which converters get wrong.
 DROPPED = ("_class", "_output_shapes", "_XlaMustCompile")
+OURS_TO_SAY = "_gradviz"  # what begins like this is no one else's to say
 
 
 class NotRun(Exception):
@@ -99,7 +100,12 @@ def original(
         nodes[name] = placeholder(name, dtype.as_datatype_enum)
     needed = ancestors(nodes, [output])
     kept = [_plain(node) for name, node in nodes.items() if name in needed]
-    called = _called(kept, {function.signature.name: function for function in meta.graph_def.library.function})
+    called = {
+        name: _plain_function(function)
+        for name, function in _called(
+            kept, {one.signature.name: one for one in meta.graph_def.library.function}
+        ).items()
+    }
     if not trust:
         _judge(kept, called, allow)
     built = GraphDef(versions=meta.graph_def.versions)
@@ -118,8 +124,26 @@ def _plain(node: NodeDef) -> NodeDef:
     copy = copied(node)
     copy.device = ""
     copy.op = REF_TWINS.get(node.op, node.op)
-    for name in DROPPED:
-        copy.attr.pop(name, None)
+    for name in [name for name in copy.attr if name in DROPPED or name.startswith(OURS_TO_SAY)]:
+        del copy.attr[name]
+    if _only_acts(copy):
+        return NodeDef(name=node.name, op="NoOp", input=[text for text in node.input if text.startswith("^")])
+    return copy
+
+
+def _only_acts(node: NodeDef) -> bool:
+    """An operation without results that may not run, such as Assert or the update of a mean: no number depends on it."""
+    definition = op_def(node.op)
+    return definition is not None and not definition.output_arg and node.op not in (*allowed_ops(), *OURS)
+
+
+def _plain_function(function: FunctionDef) -> FunctionDef:
+    copy = FunctionDef()
+    copy.CopyFrom(function)
+    for dropped in DROPPED:
+        copy.attr.pop(dropped, None)
+    del copy.node_def[:]
+    copy.node_def.extend(map(_plain, function.node_def))
     return copy
 
 
@@ -143,12 +167,14 @@ def _functions_of(node: NodeDef) -> list[str]:
     return [node.op, *(function.name for value in node.attr.values() for function in functions_in(value))]
 
 
-def _judge(nodes: Iterable[NodeDef], functions: Mapping[str, FunctionDef], allow: Iterable[str]) -> None:
+def _judge(nodes: Sequence[NodeDef], functions: Mapping[str, FunctionDef], allow: Iterable[str]) -> None:
     """All of it runs here, also what a flat graph leaves out: branches that are never taken, what is only waited for."""
     allowed = {*allowed_ops(), *OURS, *VARIABLES, *functions, *allow}
     for node in _all_nodes(nodes, functions):
         if node.op not in allowed:
-            raise NotRun(f"it would run the operation {node.op} (node {node.name}), which gradviz does not let run")
+            raise NotRun(f"it needs the operation {node.op} (node {node.name}), which may not run")
+    if written_out(nodes, {name: function.node_def for name, function in functions.items()}) > MAX_NODES:
+        raise NotRun(f"with all its calls it holds more than {MAX_NODES} operations")
 
 
 def _write(built: GraphDef, nodes: Iterable[NodeDef], functions: Mapping[str, FunctionDef]) -> None:
@@ -160,10 +186,8 @@ def _write(built: GraphDef, nodes: Iterable[NodeDef], functions: Mapping[str, Fu
         copy = built.library.function.add()
         copy.CopyFrom(function)
         copy.signature.name = names[name]
-        for dropped in DROPPED:
-            copy.attr.pop(dropped, None)
         del copy.node_def[:]
-        copy.node_def.extend(_renamed(_plain(node), names) for node in function.node_def)
+        copy.node_def.extend(_renamed(node, names) for node in function.node_def)
 
 
 def _renamed(node: NodeDef, names: Mapping[str, str]) -> NodeDef:

@@ -17,7 +17,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import GradvizError, ProofFailed
-from gradviz_cli.process.protocol import LAYOUTS, ModelOptions, Proof, Witness
+from gradviz_cli.process.protocol import LAYOUTS, OPTIONAL_STEPS, ModelOptions, Proof, Witness
 from gradviz_cli.worker.analysis.activations import value_path
 from gradviz_cli.worker.graph.graph import Graph, maker_name, split
 from gradviz_cli.worker.graph.question import Question
@@ -36,8 +36,7 @@ Array = np.ndarray
 SEED = 20_260
 MAX_WEIGHTS = 2**30  # bytes; a second copy of more is not worth the memory
 # Steps that only make a graph faster are left out one by one, then together.
-OPTIONAL = ("batch_norm", "constants")
-FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL), OPTIONAL)
+FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL_STEPS), OPTIONAL_STEPS)
 # What is flat between its steps: a gradient that passes it is a substitute.
 STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "FloorMod", "TruncateDiv", "ArgMax"})
 # What a StopGradient may read and change nothing by: the mean within a variance, the maximum within a softmax.
@@ -162,8 +161,8 @@ def _settled(subject: Subject, usual: Differentiator, build: Build, images: Arra
                 return trial, _given_up(without, against[0]) if against else None
         against.append(trial.wrong)
     raise ProofFailed(
-        f"the proof fails: what gradviz computes is not what TensorFlow computes of this model: {against[0]}",
-        "use another --output or --input, or explain it all the same with --proof never",
+        f"the proof fails: gradviz does not compute what TensorFlow computes of this model: {against[0]}",
+        "try another --output or --input; --proof never explains it all the same",
     )
 
 
@@ -181,9 +180,10 @@ def _tried(
     except (
         tf.errors.OpError
     ) as error:  # as it may on an image: a reason to refuse only if TensorFlow's own run does not
-        said = f"the model fails on drawn images ({described(error)})"
+        said = f"the model fails on generated images ({described(error)})"
         failed = theirs.output is not None
-        return _Trial(without, differentiator, measure, None, (Witness("forward", said=said, failed=failed),))
+        found = (Witness("forward", said=said, failed=failed), Witness("class", said=said), Witness("marks", said=said))
+        return _Trial(without, differentiator, measure, None, found)
     if theirs.output is None:
         exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
     else:
@@ -211,20 +211,18 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
     size = sum(value.dtype.size * value.shape.num_elements() for value in subject.read.values())
     if size > MAX_WEIGHTS:
         return _Theirs(None, why=f"its weights take {size >> 20} MiB, and a second copy is not made")
+    fed = _fed(subject, images)
+    types = {name: tensor.dtype for name, tensor in fed.items()}
     try:
-        fed = _fed(subject, images)
-        part = original(
-            subject.meta,
-            subject.question.output.name,
-            {name: tensor.dtype for name, tensor in fed.items()},
-            subject.options.allow_ops,
-            subject.options.trust_model,
-        )
-        return _Theirs(part.run(_values(subject, part), fed).numpy())
-    except NotRun as error:
+        options = subject.options
+        part = original(subject.meta, subject.question.output.name, types, options.allow_ops, options.trust_model)
+        values = _values(subject, part)
+    except (NotRun, GradvizError) as error:
         return _Theirs(None, why=str(error))
-    except (GradvizError, MemoryError):
-        return _Theirs(None, why="TensorFlow has not the weights or the memory for it")
+    try:
+        return _Theirs(part.run(values, fed).numpy())
+    except MemoryError:
+        return _Theirs(None, why="there is no memory for it")
     except Exception as error:  # whatever TensorFlow throws at a graph that it cannot run as it is
         return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
 
@@ -255,20 +253,20 @@ def _values(subject: Subject, part: Original) -> Mapping[str, tf.Tensor]:
 
 
 def _given_up(without: tuple[str, ...], against: Witness) -> str:
-    return f"the step {' and '.join(without)} is left out, as with it the graph is not the model: {against}"
+    return f"the step {' and '.join(without)} changes the numbers ({against}) and is left out: slower, and right"
 
 
 def _dependent(beside: Witness, random: bool, alone: bool) -> str | None:
     if random:
         return (
-            "the model is random (a dropout, noise or augmentation was left on): the same image gives another map each "
-            "time; export it for inference, or explain a tensor before that with --output NAME"
+            "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
+            "export it for inference, or explain a tensor before that with --output NAME"
         )
     if not beside.failed:
         return None
     done = "so images are run one by one" if alone else "whatever --batch-size is"
     return (
-        f"the numbers of an image depend on the images beside it, {done} ({beside}; batch statistics left on?); "
+        f"the scores of an image change with its neighbours (batch norm in training mode?), {done} ({beside}); "
         "export the model for inference"
     )
 
@@ -277,7 +275,7 @@ def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
     if len(images) < 2:
         return Witness("independence", said="the model takes one image at a time")
     if trial.measured is None:
-        return Witness("independence", said="the model fails on drawn images")
+        return Witness("independence", said="the model fails on generated images")
     entry = subject.problem.entry
     others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1) if entry.batch else images[:0]
     return witnesses.independence(trial.measured, trial.measure.scores(np.concatenate([images[:1], others])))
@@ -286,11 +284,11 @@ def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
 def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
     entry = subject.problem.entry
     if trial.measured is None:
-        return Witness("slope", said="the model fails on drawn images")
+        return Witness("slope", said="the model fails on generated images")
     if not subject.thorough and not _is_suspect(subject, trial.differentiator.graph):
-        return Witness("slope", said="every gradient on the way is TensorFlow's own")
+        return Witness("slope", said="not needed, as every gradient on the way is TensorFlow's own")
     if subject.guessed:
-        return Witness("slope", said="the range of pixels is a guess; settle it with --preprocess")
+        return Witness("slope", said="not run, as the pixel range is a guess; settle it with --preprocess")
     if entry.encoding != "pixels" or trial.measured.scores.shape[1] > 1 or len(images) > 1:
         return Witness("slope", said="the scores are a map, a batch or of encoded images")
     gradient = np.asarray(entry.from_model(trial.measure.gradient(images)), np.float64)
@@ -336,6 +334,6 @@ def _no_slope(sloping: Witness) -> str | None:
     if not sloping.failed:
         return None
     return (
-        f"the gradient is not the slope of the score ({sloping}): the model replaces gradients, or is a staircase; "
-        "maps show what its own gradients say"
+        f"the gradient is not the slope of the score ({sloping}): the model rounds, or has gradients of its own; maps show "
+        "what these say"
     )

@@ -206,8 +206,8 @@ class _Writer:
             copy.attr["T"].CopyFrom(attribute(node, "dtype"))
             return copy
         for key, value in node.attr.items():
-            if key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
-                continue
+            if key.startswith("_gradviz") or key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
+                continue  # what begins with our name is no one else's to say
             if value.placeholder:
                 if value.placeholder not in frame.attributes:
                     raise ModelUnusable(f"{name} leaves its attribute {key} open", "export the model again")

@@ -14,9 +14,10 @@ from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import ModelOptions, Proof, Witness
+from gradviz_cli.process.protocol import WITNESSES, ModelOptions, Proof, Witness
 
-PROOF = Proof((Witness("forward", 1e-7, 1e-4), Witness("slope", said="a guess")), ("batch_norm",), True, ("mind that",))
+SEEN = tuple(Witness(name, 1e-7, 1e-4) for name in WITNESSES)
+PROOF = Proof(SEEN, ("batch_norm",), True, ("mind that",))
 
 
 @pytest.fixture
@@ -76,6 +77,28 @@ def test_another_program_or_machine_has_none(plan: Plan, changed: str, monkeypat
     assert before(plan) is None
 
 
+@pytest.mark.parametrize("step", ["mark", "strided_points", "logits"])
+def test_a_step_that_has_to_be_there_is_not_left_out(plan: Plan, step: str) -> None:
+    """Whoever wrote the line: guided maps would be plain gradients."""
+    kept(plan)
+    file = plan.out / MANIFEST
+    file.write_text(file.read_text().replace('"batch_norm"', f'"{step}"'))
+    assert before(plan) is None
+
+
+def test_a_witness_that_failed_without_a_word_is_not_believed(plan: Plan) -> None:
+    kept(plan, proof=Proof(SEEN))
+    assert before(plan) == Proof(SEEN)
+    file = plan.out / MANIFEST
+    file.write_text(file.read_text().replace('"failed": false', '"failed": true', 1))
+    assert before(plan) is None
+
+
+def test_what_could_not_be_asked_is_asked_again(plan: Plan) -> None:
+    kept(plan, proof=Proof((Witness("forward", said="not run"),), warnings=("could not be proved",)))
+    assert before(plan) is None
+
+
 @pytest.mark.parametrize(
     "found", [None, 3, {}, {"witnesses": 3}, {"witnesses": [], "without": "x", "alone": False, "warnings": []}]
 )
@@ -83,6 +106,6 @@ def test_what_is_no_proof_is_not_believed(plan: Plan, found: object) -> None:
     kept(plan)
     file = plan.out / MANIFEST
     line = json.loads(file.read_text())
-    line["proof"]["found"] = found
+    line["proved"]["found"] = found
     file.write_text(json.dumps(line) + "\n")
     assert before(plan) is None
