@@ -19,6 +19,7 @@ from gradviz_cli.errors import ModelRefused, ModelUnusable
 from gradviz_cli.process.protocol import MAX_INPUT_PIXELS, Facts, ModelOptions, Proof
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis.chance import random_warning
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
@@ -127,6 +128,8 @@ class Prepared:
         What lies between the image and the score.
     preprocess : str
         The pixel range that the model expects; `guessed` where nobody says so.
+    probability : bool
+        The score is a probability that no logit stands for.
     warnings : tuple of str
         Everything that had to be assumed.
     meta, read
@@ -140,6 +143,7 @@ class Prepared:
     found: activations.Found
     preprocess: str
     guessed: bool
+    probability: bool
     warnings: tuple[str, ...]
     meta: MetaGraphDef
     read: Mapping[str, tf.Tensor]
@@ -210,6 +214,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         )
     assumed = (
         *asked.opened.saved.warnings,
+        random_warning(graph),
         lost_warning(graph, question),
         size_warning,
         start_warning,
@@ -219,7 +224,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     )
     warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
     guessed, meta = range_warning is not None, asked.opened.meta
-    return Prepared(options, graph, question, problem, found, preprocess, guessed, warnings, meta, read)
+    return Prepared(
+        options, graph, question, problem, found, preprocess, guessed, score_warning is not None, warnings, meta, read
+    )
 
 
 def _check_room(size: tuple[int, int]) -> None:
@@ -307,6 +314,8 @@ def prove(
         prepared.read,
         prepared.preprocess,
         prepared.guessed,
+        random_warning(prepared.graph) is not None,
+        prepared.probability,
         thorough,
     )
 

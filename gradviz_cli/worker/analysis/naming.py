@@ -220,8 +220,8 @@ def _cubed_gelu(x: Array, _: float) -> Array:
 
 
 def _floor(t: Table) -> float:
-    """Minus the value far below: the alpha of an ELU. One that is nearly 0 is another function's."""
-    return -t.bottom if t.bottom < -1e-3 else math.nan
+    """Minus the value far below: the alpha of an ELU. One that is nearly 0 or huge is another function's."""
+    return -t.bottom if 1e-3 < -t.bottom < 1e3 else math.nan
 
 
 def _sharpness(t: Table) -> float:

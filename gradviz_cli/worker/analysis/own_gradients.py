@@ -40,7 +40,7 @@ def passed_by(graph: Graph, question: Question, found: activations.Found) -> int
     plain = replace(graph, nodes=_without(graph.nodes), functions=functions)
     if not any(function_of(node) for nodes in _scopes(graph) for node in nodes.values()):
         return 0
-    return activations.find_all(plain, question).patched - found.patched
+    return max(0, activations.find_all(plain, question).patched - found.patched)
 
 
 def _scopes(graph: Graph) -> list[Mapping[str, NodeDef]]:

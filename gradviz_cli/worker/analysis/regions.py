@@ -77,6 +77,8 @@ MOVERS = frozenset(
 RESCALERS = frozenset(
     {"Mul", "RealDiv", "Div", "Sub", "Add", "AddV2", "BiasAdd", "Maximum", "Minimum", "ClipByValue", "Neg"}
 )
+REDUCTIONS = frozenset({"Sum", "Mean", "Max", "Min", "Prod", "EuclideanNorm", "SegmentSum", "L2Loss"})
+RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
@@ -239,9 +241,17 @@ class _Search:
         cornered = bool(ops & CORNERED)
         if name in RELUS | {"clip"} and region.entry in self._pixels and not ops & {"Relu", "Relu6"}:
             return "pixels"  # who writes a ReLU means one, also straight behind the image
-        if name in RELUS | {"clip", "absolute value"} and self._is_guard(region.exit):
+        if (
+            name in RELUS | {"clip", "absolute value"}
+            and self._is_statistic(region.entry)
+            and self._is_guard(region.exit)
+        ):
             return "guard"
-        if name == "HardSigmoid" and region.form.slope == 1 and not self._multiplies(region.exit):
+        if (
+            name == "HardSigmoid"
+            and math.isclose(region.form.slope or 0, 1, rel_tol=1e-6)
+            and not self._multiplies(region.exit)
+        ):
             return None  # a cap of a shifted number: the capped ReLU inside stands by itself
         if name in GATES:
             return "gate"
@@ -253,7 +263,7 @@ class _Search:
             return None
         if name in ACTIVATIONS:
             return ""
-        if cornered and name not in ("Relu", "scaled Relu") and self._is_join(region):
+        if cornered and not ops & {"Relu", "Relu6"} and name != "scaled Relu" and self._is_join(region):
             return None if self._is_shortcut(region, ops) else "composite"
         return (
             "spent"
@@ -339,6 +349,23 @@ class _Search:
         """An exponential that is summed, or divided: a softmax, spelled out."""
         users = self._users(tensor)
         return any(self.nodes[user].op in ("Sum", "RealDiv", "Div") for user in users)
+
+    def _is_statistic(self, tensor: str) -> bool:
+        """It is made of sums, means and the like: a variance, a length, a distance."""
+        todo, seen, found = [tensor], set[str](), False
+        while todo:
+            one = todo.pop()
+            if one in seen or self._off_path(one):
+                continue
+            seen.add(one)
+            node = self.nodes[split(one)[0]]
+            if node.op in REDUCTIONS:
+                found = True
+            elif node.op in ELEMENTWISE or node.op in RESHAPING:
+                todo.extend(data_inputs(node))
+            else:
+                return False
+        return found
 
     def _is_guard(self, tensor: str, steps: int = 6) -> bool:
         """All that reads it, perhaps moved or scaled first, is a root, a logarithm, a divisor or a power below 1."""

@@ -16,7 +16,7 @@ RANGES = {
     "caffe": (-103.0, 131.0),
     "torch": (-1.8, 2.2),
 }
-MARGIN = 0.04  # of the range, at each end
+MARGIN, WIDEST_MARGIN = 0.04, 0.25  # of the range, at each end
 BLOBS = 9
 
 
@@ -25,7 +25,9 @@ def scenes(entry: Entry, preprocess: str, count: int, seed: int) -> Array:
     random = np.random.default_rng(seed)
     low, high = RANGES[preprocess]
     drawn = np.stack([_scene(random, *entry.size, entry.channels) for _ in range(count)])
-    pixels = low + (MARGIN + (1 - 2 * MARGIN) * drawn) * (high - low)
+    # No two have the same darkest and brightest pixel: a model may go by those of a batch.
+    ends = random.uniform(MARGIN, WIDEST_MARGIN, (2, count, 1, 1, 1))
+    pixels = low + (ends[0] + (1 - ends.sum(0)) * drawn) * (high - low)
     whole = entry.whole or entry.encoding != "pixels"
     return (np.rint(pixels) if whole else pixels).astype(np.float32)
 

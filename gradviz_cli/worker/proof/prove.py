@@ -57,6 +57,10 @@ class Subject:
         Variable -> its value as the checkpoint has it.
     preprocess : str
         The range of pixels that it expects; `guessed` where nobody says so.
+    random : bool
+        It is known to draw random numbers, and that has been said.
+    probability : bool
+        The score is known to be one, and that has been said.
     thorough : bool
         Ask the slope also where every gradient is TensorFlow's own.
     """
@@ -69,6 +73,8 @@ class Subject:
     read: Mapping[str, tf.Tensor]
     preprocess: str
     guessed: bool
+    random: bool = False
+    probability: bool = False
     thorough: bool = False
 
     @property
@@ -123,10 +129,19 @@ def proof_of(subject: Subject, usual: Differentiator, build: Build) -> tuple[Dif
     with _as_it_stands():
         beside = _independence(subject, trial, images)
         sloping = _slope(subject, trial, images[: entry.batch or 1])
-        random = _is_random(trial, images) if beside.failed or sloping.failed else False
+        strange = trial.wrong is not None or beside.failed or sloping.failed
+        random = strange and _is_random(trial, images)
     alone = beside.failed and not random and entry.batch is None
-    said = (given_up, _dependent(beside, random, alone), None if random else _no_slope(sloping))
-    proof = Proof((*trial.found, beside, sloping), trial.without, alone, tuple(text for text in said if text))
+    said = (
+        given_up,
+        _unnamed(subject, trial),
+        _dependent(subject, beside, random, alone),
+        None if random else _no_slope(sloping),
+    )
+    found = (*trial.found, beside, sloping)
+    if random:  # nothing can be held against numbers that are others each time
+        found = tuple(replace(one, failed=False, value=None, said="the model is random") for one in found)
+    proof = Proof(found, trial.without, alone, tuple(text for text in said if text))
     return build(proof.without, proved(subject.problem, proof)) if alone else trial.differentiator, proof
 
 
@@ -256,11 +271,15 @@ def _given_up(without: tuple[str, ...], against: Witness) -> str:
     return f"the step {' and '.join(without)} changes the numbers ({against}) and is left out: slower, and right"
 
 
-def _dependent(beside: Witness, random: bool, alone: bool) -> str | None:
+def _dependent(subject: Subject, beside: Witness, random: bool, alone: bool) -> str | None:
     if random:
         return (
-            "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
-            "export it for inference, or explain a tensor before that with --output NAME"
+            None
+            if subject.random
+            else (
+                "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
+                "export it for inference, or explain a tensor before that with --output NAME"
+            )
         )
     if not beside.failed:
         return None
@@ -276,9 +295,19 @@ def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
         return Witness("independence", said="the model takes one image at a time")
     if trial.measured is None:
         return Witness("independence", said="the model fails on generated images")
-    entry = subject.problem.entry
-    others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1) if entry.batch else images[:0]
-    return witnesses.independence(trial.measured, trial.measure.scores(np.concatenate([images[:1], others])))
+    entry, measure = subject.problem.entry, trial.measure
+    if entry.batch:  # beside others
+        others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1)
+        return witnesses.independence(
+            trial.measured.scores[:1], measure(np.concatenate([images[:1], others])).scores[:1]
+        )
+    alone = np.concatenate([measure(image[None]).scores for image in images])
+    scores = witnesses.independence(trial.measured.scores, alone)
+    if scores.failed or not any(map(_replaced, _on_the_way(subject, trial.differentiator.graph))):
+        return scores
+    # A gradient of the model's own may mix what the scores keep apart.
+    apart = np.concatenate([measure.gradient(image[None]) for image in images])
+    return witnesses.independence(measure.gradient(images), apart)
 
 
 def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
@@ -328,6 +357,22 @@ def _replaced(nodes: Mapping[str, NodeDef]) -> bool:
         node.op in STAIRCASES or is_substitute(node) and nodes.get(maker_name(node.input[0]), node).op not in STOPPED
         for node in nodes.values()
     )
+
+
+def _unnamed(subject: Subject, trial: _Trial) -> str | None:
+    """Of an output that is not what it is taken for: a list of ranks, a probability that was not found to be one."""
+    if trial.measured is None or subject.question.ranked or trial.measured.scores.shape[1] > 1:
+        return None
+    scores = trial.measured.scores[:, 0]
+    if witnesses.is_sorted(scores):
+        return f"{subject.graph.score} is sorted: a place in it is a rank and no class; another tensor is chosen with --output"
+    unasked = subject.options.score == "logit" and subject.options.output is None and subject.question.head is None
+    if unasked and not subject.probability and witnesses.are_probabilities(scores):
+        return (
+            f"{subject.graph.score} is a probability whose logits were not found, and its gradient fades where the model is "
+            "sure; choose the logits with --output NAME, or keep it with --score output"
+        )
+    return None
 
 
 def _no_slope(sloping: Witness) -> str | None:

@@ -234,12 +234,18 @@ def forward(measured: Measured, theirs: Array, ranked: bool = False) -> Witness:
         off = distance(-np.sort(-ours, axis=-1)[..., : theirs.shape[-1]], theirs.reshape(*ours.shape[:-1], -1))
         if not off <= FORWARD:  # they may have been made percent, or the like, on the way
             return _not_run("forward", "the output lists the best of the scores")
-    if ours.shape == theirs.shape and _are_probabilities(theirs):
+    if ours.shape == theirs.shape and are_probabilities(theirs):
         off = max(off, _logarithms(ours, theirs))
     return _judged("forward", off, FORWARD)
 
 
-def _are_probabilities(values: Array) -> bool:
+def is_sorted(scores: Array) -> bool:
+    """Whether the scores [n, k] of each image fall, and that is no accident."""
+    return bool((np.diff(scores) < 0).all()) and len(scores) * math.lgamma(scores.shape[1] + 1) > ACCIDENT
+
+
+def are_probabilities(values: Array) -> bool:
+    """Whether the numbers along the last axis are none below 0 and add up to 1."""
     if values.ndim < 2 or values.shape[-1] < 2 or not np.isfinite(values).all() or values.min() < 0:
         return False
     return bool(np.allclose(values.sum(-1), 1, atol=1e-3))
@@ -286,8 +292,6 @@ def best_class(measured: Measured, theirs: Array, batched: bool) -> Witness:
         return _not_run("class", f"{flat.shape[1]} outputs stand for {measured.scores.shape[2]} scores")
     if not np.isfinite(flat).all():
         return _not_run("class", "the output is not finite")
-    if (np.diff(flat) < 0).all() and count * math.lgamma(flat.shape[1] + 1) > ACCIDENT:
-        return Witness("class", said="the output is sorted: a place in it is a rank, and no class", failed=True)
     chosen = flat[np.arange(count), measured.index]
     size = np.maximum(np.abs(flat).max(1), 1e-30)
     return _judged("class", float(((flat.max(1) - chosen) / size).max()), CLASS)
@@ -301,10 +305,9 @@ def marks(measure: Measure, measured: Measured, images: Array) -> Witness:
     return _judged("marks", off, MARKS)
 
 
-def independence(measured: Measured, beside: Array) -> Witness:
-    """Whether the scores of the first image depend on the others of a call: `beside` has them with other neighbours, or
-    alone."""
-    return _judged("independence", distance(beside[:1], measured.scores[:1]), INDEPENDENCE)
+def independence(together: Array, apart: Array) -> Witness:
+    """Whether the numbers of an image depend on the others of a call: those beside others, and alone or beside yet others."""
+    return _judged("independence", distance(together, apart), INDEPENDENCE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -219,3 +219,28 @@ def test_a_cast_to_another_precision_is_no_part_of_an_activation(write):
     graph = traced(lambda image: tf.reduce_sum(tf.cast(write(image * 2.0 + tf.reverse(image, [1])), tf.float64)))
     (one,) = find_all(graph, question()).top
     assert graph.node(one.exit).op in ("Relu", "Maximum")
+
+
+def pooled(x: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(x * x, [1, 2], keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "counts", "gates"),
+    [
+        (lambda x: tf.sqrt(tf.nn.relu(x) + 1e-3), {"Relu": (1, 1)}, 0),
+        (lambda x: tf.math.log(1 + tf.nn.relu(x)), {"Relu": (1, 1)}, 0),
+        (lambda x: 1 / (1 + tf.maximum(x, 0)), {"Maximum": (1, 1)}, 0),
+        (lambda x: x * tf.math.rsqrt(tf.maximum(pooled(x), 0) + 1e-3), {}, 0),  # a guard of a statistic
+        (lambda x: x / tf.sqrt(tf.nn.relu(pooled(x)) + 1e-3), {}, 0),
+        (lambda x: tf.minimum(tf.nn.relu(x + 1), 2), {"CappedRelu": (1, 1)}, 0),
+        (lambda x: tf.minimum(tf.nn.relu(x + 0.4), 0.8), {"CappedRelu": (1, 1)}, 0),
+        (lambda x: x * tf.minimum(tf.nn.relu(x + 1), 2), {}, 1),
+        (lambda x: x * tf.nn.relu(x), {"Relu": (1, 1)}, 0),
+        (lambda x: tf.nn.relu(x) * tf.sigmoid(x), {"Relu": (1, 1)}, 0),
+        (lambda x: x * tf.minimum(tf.math.rsqrt(pooled(x)), 1e12), {}, 0),
+    ],
+)
+def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
+    found = find_all(traced(lambda x: build(mixed(x))), question())
+    assert (dict(found.counts), found.gates) == (counts, gates)
