@@ -60,6 +60,8 @@ def _explained(program: g.Program, pixels: np.ndarray, chosen: ModelOptions, pro
         return Verdict("refused", f"{type(error).__name__}: {error}".replace(chosen.path, "MODEL"))
     except Exception as error:  # whatever it is, it is a fault of gradviz
         return Verdict("crashed", f"{type(error).__name__}: {error}"[:300])
+    if not np.isfinite(found.score).all() and proof and not proof.witnesses[0].failed:
+        return Verdict("unclear", "the model overflows in float32, as TensorFlow's own run does")
     if not patched and not _refuses_rules(chosen):
         return Verdict("wrong", "guided without a ReLU is not refused")
     facts = model.facts

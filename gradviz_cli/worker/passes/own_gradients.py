@@ -214,7 +214,8 @@ def _is_activation(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
     """Whether what is wrapped is an activation that is known by its values."""
     width = node.attr[WIDTH].i
     result, *others = data_inputs(node)[:width]
-    floats = [text for text in others if attribute(node, "T").list.type[1 + others.index(text)] == tf.float32]
+    types = attribute(node, "T").list.type[1:]
+    floats = [text for text, kind in zip(others, types, strict=False) if tf.dtypes.as_dtype(kind).is_floating]
     for argument in floats:
         path = descendants(nodes, [split(argument)[0]]) & {
             split(one)[0] for one in _behind(nodes, [result], [argument])

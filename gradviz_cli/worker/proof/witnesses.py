@@ -32,7 +32,7 @@ FORWARD = 1e-4  # 7e-7
 CLASS = 1e-6
 ACCIDENT = math.log(1e6)  # orders that numbers may have, where one is no accident
 MARKS = 1e-6  # 0
-INDEPENDENCE = 1e-4  # 4e-6
+INDEPENDENCE = 1e-3  # 1e-4, of a score that is nearly 0 beside the numbers it is the sum of
 SLOPE = 0.25  # 0.09
 # Steps along the gradient, in parts of the pixels' range, the likeliest first: small beside what a picture holds, large
 # beside rounding. Where all of them show another slope, two neighbours have to agree on it to be believed.
@@ -169,7 +169,7 @@ def _marks(graph: tf.Graph, scores: tf.Tensor) -> tf.Tensor:
             theirs = tf.gradients(exits, entries, stop_gradients=entries)
     away = _joined([_away(op, entry) for op, entry in zip(marked, entries, strict=True)])
     one, other = (_joined([_dense(*pair) for pair in zip(each, entries, strict=True)]) for each in (ours, theirs))
-    off, size = tf.norm((one - other) * away), tf.norm(other * away)
+    off, size = (tf.norm(tf.where(away > 0, each, 0.0)) for each in (one - other, other))
     return tf.where(size > 0, off / tf.maximum(size, 1e-30), off)
 
 
