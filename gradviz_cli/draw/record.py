@@ -349,6 +349,7 @@ OPTIONS: dict[str, Callable[[Plan, Output], Option | None]] = {
     "no-scores": lambda plan, output: not plan.drawing.scores or None,
     "allow-op": lambda plan, output: tuple(plan.model.allow_ops) or None,
     "trust-model": lambda plan, output: plan.model.trust_model or None,
+    "proof": lambda plan, output: "never" if plan.proof == "never" else None,
     "allow-empty-map": lambda plan, output: plan.drawing.allow_empty_map or None,
     "colormap": lambda plan, output: maps_of(output.style).colormap_for(look_of(plan.drawing)),
     "alpha": _alpha,

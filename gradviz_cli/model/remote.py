@@ -47,7 +47,7 @@ Answer = TypeVar("Answer", Loaded, Inspected)
 
 # A model that loads is not timed by the image: TensorFlow has to start, and a large file on a slow disk takes its time.
 LOAD_TIMEOUT = 60.0
-PROOF_TIMEOUT = 5.0  # beside that of three images: graphs are built for it
+PROOF_TIMEOUT = 20.0  # and a part of that of an image: one that never ends is to be told by the image soon
 SLOW_DISK = 20 * 2**20  # bytes a second
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
@@ -127,7 +127,10 @@ class RemoteModel:
 
     def _proved(self) -> Proof:
         """Let the worker prove the model. One that is lost over it is replaced: images will show what is wrong."""
-        limit = None if self._timeout is None else PROOF_TIMEOUT + 3 * self._timeout
+        _, files = _located(self.path)
+        limit = None
+        if self._timeout is not None:
+            limit = PROOF_TIMEOUT + self._timeout / 6 + sum(map(_size, files)) / SLOW_DISK
         try:
             answer, _ = self._worker.request(Prove(self._prove == "always"), Proved, timeout=limit)
         except ChildLost as lost:

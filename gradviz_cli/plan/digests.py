@@ -40,6 +40,8 @@ class Digests:
         del model["path"], drawing["raw"]
         labels = plan.labels if output.mode is None else ()  # a sheet is captioned
         facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
+        if plan.proof == "never":  # a proof may have left steps out, or have images run one by one
+            facts.append("unproved")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

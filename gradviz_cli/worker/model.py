@@ -94,6 +94,8 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
+# Activations that are not continuous, or whose values have no name.
+JUMPING = frozenset({"Threshold", "HardShrink", "Composite"})
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
     "none": "use --mode backprop",
@@ -316,6 +318,7 @@ def prove(
         prepared.guessed,
         random_warning(prepared.graph) is not None,
         prepared.probability,
+        bool(JUMPING.intersection(prepared.found.counts)),
         thorough,
     )
 

@@ -280,6 +280,8 @@ class _Search:
                 for entry, exit_ in ((region.entry, cut), (cut, region.exit))
             ]
             named = sum(name in ACTIVATIONS for name in parts)
+            if RELUS.issuperset(parts):  # a ReLU and its cap are one
+                continue
             if named == 2 or named == 1 and "affine" in parts:
                 return True
         return False

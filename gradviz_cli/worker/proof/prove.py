@@ -38,7 +38,7 @@ MAX_WEIGHTS = 2**30  # bytes; a second copy of more is not worth the memory
 # Steps that only make a graph faster are left out one by one, then together.
 FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL_STEPS), OPTIONAL_STEPS)
 # What is flat between its steps: a gradient that passes it is a substitute.
-STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "Sign", "FloorDiv", "FloorMod", "TruncateDiv", "ArgMax"})
+STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "FloorDiv", "FloorMod", "TruncateDiv"})
 # What a StopGradient may read and change nothing by: the mean within a variance, the maximum within a softmax.
 STOPPED = frozenset({"Mean", "Max"})
 # Steps to leave out, how the graph is differentiated -> its gradients.
@@ -61,6 +61,8 @@ class Subject:
         It is known to draw random numbers, and that has been said.
     probability : bool
         The score is known to be one, and that has been said.
+    jumps : bool
+        Some activation is not continuous: a step across a jump has no slope.
     thorough : bool
         Ask the slope also where every gradient is TensorFlow's own.
     """
@@ -75,6 +77,7 @@ class Subject:
     guessed: bool
     random: bool = False
     probability: bool = False
+    jumps: bool = False
     thorough: bool = False
 
     @property
@@ -315,6 +318,8 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
         return Witness("slope", said="the model fails on generated images")
     if not subject.thorough and not _is_suspect(subject, trial.differentiator.graph):
         return Witness("slope", said="not needed, as every gradient on the way is TensorFlow's own")
+    if subject.jumps:
+        return Witness("slope", said="not run, as an activation jumps")
     if subject.guessed:
         return Witness("slope", said="not run, as the pixel range is a guess; settle it with --preprocess")
     if entry.encoding != "pixels" or trial.measured.scores.shape[1] > 1 or len(images) > 1:
@@ -353,7 +358,9 @@ def _on_the_way(subject: Subject, graph: Graph) -> list[Mapping[str, NodeDef]]:
 
 def _replaced(nodes: Mapping[str, NodeDef]) -> bool:
     return any(
-        node.op in STAIRCASES or is_substitute(node) and nodes.get(maker_name(node.input[0]), node).op not in STOPPED
+        node.op in STAIRCASES | {"Sign"}
+        or is_substitute(node)
+        and nodes.get(maker_name(node.input[0]), node).op not in STOPPED
         for node in nodes.values()
     )
 

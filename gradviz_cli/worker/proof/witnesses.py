@@ -37,7 +37,7 @@ SLOPE = 0.25  # 0.09
 # Steps along the gradient, in parts of the pixels' range, the likeliest first: small beside what a picture holds, large
 # beside rounding. Where all of them show another slope, two neighbours have to agree on it to be believed.
 STEPS = (1e-3, 1e-4, 1e-2, 1e-5, 5e-2)
-COARSE_STEPS = (1e-2, 5e-2, 2e-2)  # of a staircase, which is flat to small ones
+COARSE_STEPS = (1e-2, 3e-2, 3e-3)  # of a staircase, which is flat to small ones
 WHOLE_STEPS = (4 / 255, 2 / 255, 10 / 255, 25 / 255, 60 / 255)
 AGREE = 0.15
 # Ways in which a gradient may lie otherwise than the image, and how much better one has to fit.
