@@ -35,7 +35,7 @@ MARKS = 1e-6  # 0
 INDEPENDENCE = 1e-3  # 1e-4, of a score that is nearly 0 beside the numbers it is the sum of
 SLOPE = 0.25  # 0.09
 # Steps along the gradient, in parts of the pixels' range, the likeliest first: small beside what a picture holds, large
-# beside rounding. Where all of them show another slope, two neighbours have to agree on it to be believed.
+# beside rounding. Where all of them show another slope, the two smallest have to agree on it to be believed.
 STEPS = (1e-3, 1e-4, 1e-2, 1e-5, 5e-2)
 COARSE_STEPS = (1e-2, 3e-2, 3e-3)  # of a staircase, which is flat to small ones
 WHOLE_STEPS = (4 / 255, 2 / 255, 10 / 255, 25 / 255, 60 / 255)
@@ -348,13 +348,10 @@ class Slope:
                 return _judged("slope", found[0], SLOPE)
             if found:
                 seen[step] = found
-        inward = [seen[step] for step in sorted(seen)]
-        good = [
-            max(one, other)
-            for (one, first), (other, second) in zip(inward, inward[1:], strict=False)
-            if abs(first - second) <= AGREE * max(abs(first), abs(second))
-        ]
-        return _judged("slope", min(good), SLOPE) if good else _not_run("slope", "no two steps agree")
+        near = [seen[step] for step in sorted(seen)][:2]  # the smallest: larger ones cross more corners
+        if len(near) < 2 or abs(near[0][1] - near[1][1]) > AGREE * max(abs(near[0][1]), abs(near[1][1])):
+            return _not_run("slope", "no two steps agree")
+        return _judged("slope", max(near[0][0], near[1][0]), SLOPE)
 
     def turned(self, measure: Measure) -> Witness:
         """Of a gradient that is another tensor's than the image's, larger or smaller: whether it would fit better turned
