@@ -348,7 +348,8 @@ class Slope:
                 return _judged("slope", found[0], SLOPE)
             if found:
                 seen[step] = found
-        near = [seen[step] for step in sorted(seen)][:2]  # the smallest: larger ones cross more corners
+        inward = [seen[step] for step in sorted(seen)]
+        near = inward[-2:] if self.coarse else inward[:2]  # larger ones cross more corners, and more steps of a staircase
         if len(near) < 2 or abs(near[0][1] - near[1][1]) > AGREE * max(abs(near[0][1]), abs(near[1][1])):
             return _not_run("slope", "no two steps agree")
         return _judged("slope", max(near[0][0], near[1][0]), SLOPE)
