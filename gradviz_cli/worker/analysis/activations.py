@@ -16,11 +16,10 @@ from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.naming import RELUS, Form
 from gradviz_cli.worker.analysis.regions import Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
+from gradviz_cli.worker.graph.match import OF_SHAPES
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.wrappers import as_gradients_pass
 
-# These read the shape of a tensor and none of its values: no gradient passes them.
-OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 # Of their inputs only the first (of Fill: the second) is a value; the others are sizes.
 SIZED = frozenset({"BroadcastTo", "Reshape", "Tile", "ExpandDims"})
 

@@ -34,7 +34,7 @@ from gradviz_cli.worker.analysis.tail import (
     sizes_to_feed,
     tail_of,
 )
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, source, split
+from gradviz_cli.worker.graph.graph import BRANCHES, Graph, attribute, copied, data_inputs, source, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Head, Question, static_tensors
 
@@ -43,7 +43,6 @@ Array = np.ndarray
 # Operations that are the function by definition: where nothing but these ends a model, no value has to be computed.
 BY_NAME = {"Softmax": "softmax", "LogSoftmax": "log softmax", "Sigmoid": "sigmoid"}
 # Without one of these no tail computes a softmax or a sigmoid.
-BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 EXPONENTIAL = frozenset({*BY_NAME, *BRANCHES, "Exp", "Expm1", "Tanh", "Softplus", "Pow"})
 # Where a softmax or sigmoid that is spelled out can end.
 SPELLED_ENDS = BRANCHES | {

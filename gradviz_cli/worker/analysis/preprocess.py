@@ -14,6 +14,7 @@ from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
 from gradviz_cli.worker.graph.graph import (
+    BRANCHES,
     LOOPS,
     Graph,
     ancestors,
@@ -24,7 +25,7 @@ from gradviz_cli.worker.graph.graph import (
     placeholder,
     split,
 )
-from gradviz_cli.worker.graph.match import RENAMING_OPS
+from gradviz_cli.worker.graph.match import BATCH_NORMS, RENAMING_OPS
 from gradviz_cli.worker.graph.question import Question
 
 Array = np.ndarray
@@ -37,8 +38,6 @@ SIDE = 32
 GRAYS = (0.0, 1.0, 64.0, 255.0)
 # Places of a tensor that are looked at; every channel is among them.
 SAMPLE = 200
-BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
-BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *BATCH_NORMS, *BRANCHES})
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

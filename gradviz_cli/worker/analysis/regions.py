@@ -23,6 +23,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, meanin
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, split
+from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
 
 Array = np.ndarray
 
@@ -53,8 +54,7 @@ CORNERED = frozenset(
 # Ways that are added up.
 SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
 # What hands a number on as it is.
-SAME = frozenset({"Identity", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics"})
-STOPS = frozenset({"StopGradient", "PreventGradient"})
+SAME = RENAMING_OPS | {"CheckNumerics"}
 # What moves pixels about, or rescales them: behind it the image is still an image.
 MOVERS = frozenset(
     {

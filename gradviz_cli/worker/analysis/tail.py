@@ -23,10 +23,8 @@ from gradviz_cli.worker.graph.graph import (
     split,
     topological,
 )
-from gradviz_cli.worker.graph.match import RENAMING_OPS
+from gradviz_cli.worker.graph.match import OF_SHAPES, RENAMING_OPS
 
-# What only the sizes of a tensor are read by.
-SIZES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 LAYERS = frozenset(
     ["Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "BatchMatMul", "Einsum"]
     + ["BatchMatMulV2", "BatchMatMulV3", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "MaxPool", "AvgPool"]
@@ -131,7 +129,7 @@ def _numbers_of(graph: Graph, image: str) -> set[str]:
     readers, todo, seen = consumers(graph.nodes), [image], set[str]()
     while todo:
         name = todo.pop()
-        if name not in seen and graph.nodes[name].op not in SIZES:
+        if name not in seen and graph.nodes[name].op not in OF_SHAPES:
             seen.add(name)
             todo.extend(readers.get(name, ()))
     return seen

@@ -31,6 +31,7 @@ ARGUMENT = "_Arg"
 FIRST_ARGUMENT = {"While": 0, "StatelessWhile": 0, "If": 1, "StatelessIf": 1, "Case": 1, "StatelessCase": 1}
 # Whether these end is not known before they do. An image has a deadline that fits; what is run ahead of one leaves them out.
 LOOPS = frozenset({"Enter", "NextIteration", "Switch", "Merge", "While", "StatelessWhile"})
+BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase"})
 # The graph version that TensorFlow 2.16 writes; every later one reads it.
 PRODUCER = 1882
 

@@ -13,8 +13,12 @@ Nodes = Mapping[str, NodeDef]
 # Larger constants are weights; nothing that is looked for here.
 MAX_CONSTANT = 1 << 20
 # Ops that rearrange or rename the classes without mixing them.
-RENAMING_OPS = frozenset({"Identity", "Snapshot", "StopGradient", "PreventGradient"})
+STOPS = frozenset({"StopGradient", "PreventGradient"})
+RENAMING_OPS = STOPS | {"Identity", "Snapshot"}
 SHAPE_OPS = RENAMING_OPS | {"Reshape", "Squeeze", "ExpandDims"}
+BATCH_NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
+# These read the shape of a tensor and none of its values: no gradient passes them.
+OF_SHAPES = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"})
 # Ops that a constant stays a constant through.
 CONSTANT_OPS = frozenset({"Identity", "Cast", "Reshape", "ExpandDims", "Squeeze", "BroadcastTo"})
 HANDING_ON = frozenset({"Identity", "StopGradient"})

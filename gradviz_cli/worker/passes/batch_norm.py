@@ -24,10 +24,10 @@ from gradviz_cli.worker.graph.graph import (
     source,
     split,
 )
+from gradviz_cli.worker.graph.match import BATCH_NORMS
 from gradviz_cli.worker.graph.question import Question
 
 KERNELS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}  # and the rank of what they give
-NORMS = frozenset({"FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"})
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _follow(
 
 def _step(graph: Graph, node: NodeDef, tensor: str, channels: int, rank: int) -> tuple[np.ndarray, np.ndarray] | None:
     """(factor, addend) per channel of one node that reads `tensor`, of this rank; None when it is anything else."""
-    if node.op in NORMS:
+    if node.op in BATCH_NORMS:
         return _batch_norm(graph, node, tensor)
     if node.op not in ("BiasAdd", "Add", "AddV2", "Sub", "Mul") or len(node.input) != 2:
         return None

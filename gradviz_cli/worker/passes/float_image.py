@@ -28,6 +28,7 @@ from gradviz_cli.worker.graph.graph import (
     split,
     topological,
 )
+from gradviz_cli.worker.graph.match import STOPS
 from gradviz_cli.worker.graph.question import Question
 
 Span = tuple[float, float]
@@ -36,7 +37,6 @@ PIXELS: Span = (0.0, 255.0)
 # Whole numbers up to this are exact in float32.
 EXACT = 2.0**24
 COMPARISONS = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual"})
-STOPS = frozenset({"StopGradient", "PreventGradient"})
 GIVES = {**dict.fromkeys(COMPARISONS, DT_BOOL), **dict.fromkeys(MIXERS, DT_FLOAT)}
 
 

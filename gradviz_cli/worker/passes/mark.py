@@ -12,6 +12,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.analysis import activations
 from gradviz_cli.worker.analysis.activations import Activation
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, node_of, split
+from gradviz_cli.worker.graph.match import STOPS
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.wrappers import function_of
 
@@ -43,7 +44,7 @@ def _marked_all(nodes: Mapping[str, NodeDef], chosen: Iterable[Activation]) -> d
         else:
             _wrap(marked, activation)
     for name, node in marked.items():
-        if node.op in ("StopGradient", "PreventGradient"):
+        if node.op in STOPS:
             marked[name] = _open_stop(node)
         elif function_of(node):
             marked[name] = _marked(node, "own")

@@ -349,7 +349,9 @@ class Slope:
             if found:
                 seen[step] = found
         inward = [seen[step] for step in sorted(seen)]
-        near = inward[-2:] if self.coarse else inward[:2]  # larger ones cross more corners, and more steps of a staircase
+        near = (
+            inward[-2:] if self.coarse else inward[:2]
+        )  # larger ones cross more corners, and more steps of a staircase
         if len(near) < 2 or abs(near[0][1] - near[1][1]) > AGREE * max(abs(near[0][1]), abs(near[1][1])):
             return _not_run("slope", "no two steps agree")
         return _judged("slope", max(near[0][0], near[1][0]), SLOPE)

@@ -25,12 +25,13 @@ from gradviz_cli.worker.graph.graph import (
     walk,
     width,
 )
+from gradviz_cli.worker.graph.match import RENAMING_OPS
 
 MAX_DEPTH = 1_000
 MAX_CALLS = 50_000
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf"})
-PASS_THROUGH = frozenset({"Identity", "PlaceholderWithDefault", "StopGradient", "PreventGradient", "Snapshot"})
+PASS_THROUGH = RENAMING_OPS | {"PlaceholderWithDefault"}
 
 
 @dataclass(eq=False)
