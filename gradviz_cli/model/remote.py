@@ -20,7 +20,6 @@ from gradviz_cli.model import fingerprint, peek
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
-    MAX_INPUT_PIXELS,
     Explain,
     Explained,
     Failure,
@@ -36,6 +35,7 @@ from gradviz_cli.process.protocol import (
     Row,
     Witness,
     check_arrays,
+    check_size,
     expected_arrays,
     rows,
     size_of,
@@ -110,14 +110,10 @@ class RemoteModel:
         if min(*facts.size, facts.channels) < 1 or facts.channels not in CHANNELS or facts.preprocess not in PREPROCESS:
             raise self._unusable(self._worker.nonsense("values that gradviz does not know"))
         height, width = facts.size
-        if height * width > MAX_INPUT_PIXELS:
-            message = f"the model's input is {height}x{width} pixels, which no picture needs"
-            raise ModelRefused(message, "settle it with --input-size HxW")
+        check_size(height, width)
         self._shape = (height, width, facts.channels)
         if self._prove != "never" and self.proof is None:
-            self._load = replace(
-                self._load, proof=self._proved()
-            )  # nor need a worker that takes its place prove it again
+            self._load = replace(self._load, proof=self._proved())  # a worker that takes its place need not ask again
         return answer
 
     @property
@@ -141,9 +137,7 @@ class RemoteModel:
             self._begin(self._load, Loaded)
             return _unproved(lost.message)
         if isinstance(answer, Failure):  # what else goes wrong over it proves nothing
-            if answer.kind == ProofFailed.__name__:
-                raise _as_exception(answer, self.path)
-            if answer.kind == "Bug":
+            if answer.kind in (ProofFailed.__name__, "Bug"):
                 raise _as_exception(answer, self.path)
             return _unproved(answer.message)
         return answer.proof

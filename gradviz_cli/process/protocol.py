@@ -20,6 +20,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from gradviz_cli.errors import ModelRefused
 from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
@@ -45,6 +46,13 @@ LAYOUTS = {
     "flat": "NHWC",
     "flat-NCHW": "NCHW",
 }
+
+
+def check_size(height: int, width: int) -> None:
+    """Refuse a model input that no picture needs. Worker and command both ask: neither believes what the other says."""
+    if height * width > MAX_INPUT_PIXELS:
+        message = f"the model's input is {height}x{width} pixels, which no picture needs"
+        raise ModelRefused(message, "settle it with --input-size HxW")
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelRefused, ModelUnusable
-from gradviz_cli.process.protocol import MAX_INPUT_PIXELS, Facts, ModelOptions, Proof
+from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import random_warning
@@ -40,13 +40,14 @@ from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.passes.whole_vectors import whole_vectors
-from gradviz_cli.worker.proof.prove import Subject, proof_of, proved
+from gradviz_cli.worker.proof.prove import proof_of, proved
 from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
 from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.read.weights import restored
 from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
+from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
 
 
@@ -94,8 +95,6 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
-# Activations that are not continuous, or whose values have no name.
-JUMPING = frozenset({"Threshold", "HardShrink", "Composite"})
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
     "none": "use --mode backprop",
@@ -118,37 +117,6 @@ class Asked:
     opened: Opened
     graph: Graph
     question: Question
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A graph with its weights, and all that is known of its input; may be built any number of times.
-
-    Attributes
-    ----------
-    found : activations.Found
-        What lies between the image and the score.
-    preprocess : str
-        The pixel range that the model expects; `guessed` where nobody says so.
-    probability : bool
-        The score is a probability that no logit stands for.
-    warnings : tuple of str
-        Everything that had to be assumed.
-    meta, read
-        What was read: the meta graph, and variable -> value as the checkpoint has it.
-    """
-
-    options: ModelOptions
-    graph: Graph
-    question: Question
-    problem: Problem
-    found: activations.Found
-    preprocess: str
-    guessed: bool
-    probability: bool
-    warnings: tuple[str, ...]
-    meta: MetaGraphDef
-    read: Mapping[str, tf.Tensor]
 
 
 def open_folder(options: ModelOptions) -> Opened:
@@ -198,7 +166,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
-        _check_room(entry.size)
+        check_size(*entry.size)  # before images of that size are generated
         others = other_inputs(graph, question, options)
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
@@ -214,9 +182,10 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             at=options.at,
             everywhere=question.channel is not None,
         )
+    chance = random_warning(graph)
     assumed = (
         *asked.opened.saved.warnings,
-        random_warning(graph),
+        chance,
         lost_warning(graph, question),
         size_warning,
         start_warning,
@@ -224,19 +193,20 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         unfed_warning(question, options),
         score_warning,
     )
-    warnings = tuple(warning for warning in (*assumed, _slow(options)) if warning)
-    guessed, meta = range_warning is not None, asked.opened.meta
     return Prepared(
-        options, graph, question, problem, found, preprocess, guessed, score_warning is not None, warnings, meta, read
+        options,
+        graph,
+        question,
+        problem,
+        found,
+        preprocess,
+        guessed=range_warning is not None,
+        random=chance is not None,
+        probability=score_warning is not None,
+        warnings=tuple(warning for warning in (*assumed, _slow(options)) if warning),
+        meta=asked.opened.meta,
+        read=read,
     )
-
-
-def _check_room(size: tuple[int, int]) -> None:
-    """Before drawn images of that size are made."""
-    height, width = size
-    if height * width > MAX_INPUT_PIXELS:
-        message = f"the model's input is {height}x{width} pixels, which no picture needs"
-        raise ModelRefused(message, "settle it with --input-size HxW")
 
 
 def _scored(
@@ -307,26 +277,12 @@ def prove(
     ProofFailed
         What gradviz computes of the model is not what TensorFlow computes.
     """
-    subject = Subject(
-        prepared.meta,
-        prepared.options,
-        prepared.graph,
-        prepared.question,
-        prepared.problem,
-        prepared.read,
-        prepared.preprocess,
-        prepared.guessed,
-        random_warning(prepared.graph) is not None,
-        prepared.probability,
-        bool(JUMPING.intersection(prepared.found.counts)),
-        thorough,
-    )
 
     def build_without(steps: Sequence[str], problem: Problem) -> Differentiator:
         return _differentiator(prepared, steps, problem, check, modes, targets)
 
     with doing("proving the model"):
-        return proof_of(subject, usual, build_without)
+        return proof_of(prepared, usual, build_without, thorough)
 
 
 def _differentiator(

@@ -20,13 +20,12 @@ from gradviz_cli.worker.graph.graph import MAX_NODES, ancestors, copied, functio
 from gradviz_cli.worker.graph.tf_private import make_known, op_def
 from gradviz_cli.worker.passes.float32 import HALVES, widen
 from gradviz_cli.worker.read.frames import CALLS
-from gradviz_cli.worker.read.inline import REF_TWINS, VARIABLES
+from gradviz_cli.worker.read.inline import OURS_TO_SAY, REF_TWINS, VARIABLES
 
 # What the policy has no word for, as nothing of it is left in a flat graph: calls, and variables, which are ours here.
 OURS = frozenset({*CALLS, "VarHandleOp", "ReadVariableOp", "NoOp", "PlaceholderWithDefault"})
 # Marks of a compiler whose kernels round otherwise; places and shapes, which converters get wrong.
 DROPPED = ("_class", "_output_shapes", "_XlaMustCompile")
-OURS_TO_SAY = "_gradviz"  # what begins like this is no one else's to say
 
 
 class NotRun(Exception):

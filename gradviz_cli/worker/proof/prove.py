@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import GradvizError, ProofFailed
-from gradviz_cli.process.protocol import LAYOUTS, OPTIONAL_STEPS, ModelOptions, Proof, Witness
+from gradviz_cli.process.protocol import OPTIONAL_STEPS, Proof, Witness
 from gradviz_cli.worker.analysis.activations import value_path
 from gradviz_cli.worker.graph.graph import Graph, maker_name, split
-from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.proof import witnesses
 from gradviz_cli.worker.proof.original import NotRun, Original, original
@@ -28,6 +26,7 @@ from gradviz_cli.worker.proof.probes import RANGES, scenes
 from gradviz_cli.worker.proof.witnesses import Measure, Measured, Slope
 from gradviz_cli.worker.read import weights
 from gradviz_cli.worker.run.differentiate import Differentiator
+from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.rules import is_substitute
 from gradviz_cli.worker.run.targets import Problem
 
@@ -43,52 +42,6 @@ STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "FloorDiv", "FloorMod"
 STOPPED = frozenset({"Mean", "Max"})
 # Steps to leave out, how the graph is differentiated -> its gradients.
 Build = Callable[[tuple[str, ...], Problem], Differentiator]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """The model that is proved.
-
-    Attributes
-    ----------
-    graph, question, problem
-        What it was settled to be, before it is rewritten for the gradient.
-    read : dict
-        Variable -> its value as the checkpoint has it.
-    preprocess : str
-        The range of pixels that it expects; `guessed` where nobody says so.
-    random : bool
-        It is known to draw random numbers, and that has been said.
-    probability : bool
-        The score is known to be one, and that has been said.
-    jumps : bool
-        Some activation is not continuous: a step across a jump has no slope.
-    thorough : bool
-        Ask the slope also where every gradient is TensorFlow's own.
-    """
-
-    meta: MetaGraphDef
-    options: ModelOptions
-    graph: Graph
-    question: Question
-    problem: Problem
-    read: Mapping[str, tf.Tensor]
-    preprocess: str
-    guessed: bool
-    random: bool = False
-    probability: bool = False
-    jumps: bool = False
-    thorough: bool = False
-
-    @property
-    def batched(self) -> bool:
-        """The model takes several images at once, or at least has an axis for them."""
-        return "N" in LAYOUTS[self.problem.entry.layout]
-
-    @property
-    def dtype(self) -> tf.DType:
-        """In which its rewritten graph takes images."""
-        return tf.dtypes.as_dtype(self.graph.node(self.problem.fed).attr["dtype"].type)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +68,17 @@ class _Trial:
         return next((one for one in self.found if one.failed), None)
 
 
-def proof_of(subject: Subject, usual: Differentiator, build: Build) -> tuple[Differentiator, Proof]:
+def proof_of(
+    subject: Prepared, usual: Differentiator, build: Build, thorough: bool = False
+) -> tuple[Differentiator, Proof]:
     """What a model is differentiated with from now on, and what was found.
+
+    Parameters
+    ----------
+    usual : Differentiator
+        What `build` gives where nothing is left out.
+    thorough : bool
+        Ask the slope also where every gradient is TensorFlow's own.
 
     Raises
     ------
@@ -131,7 +93,7 @@ def proof_of(subject: Subject, usual: Differentiator, build: Build) -> tuple[Dif
     trial, given_up = _settled(subject, usual, build, images)
     with _as_it_stands():
         beside = _independence(subject, trial, images)
-        sloping = _slope(subject, trial, images[: entry.batch or 1])
+        sloping = _slope(subject, trial, images[: entry.batch or 1], thorough)
         strange = trial.wrong is not None or beside.failed or sloping.failed
         random = strange and _is_random(trial, images)
     alone = beside.failed and not random and entry.batch is None
@@ -166,7 +128,7 @@ def _as_it_stands() -> Iterator[None]:
         options.set_experimental_options({"disable_meta_optimizer": False})
 
 
-def _settled(subject: Subject, usual: Differentiator, build: Build, images: Array) -> tuple[_Trial, str | None]:
+def _settled(subject: Prepared, usual: Differentiator, build: Build, images: Array) -> tuple[_Trial, str | None]:
     """The first way to rewrite the graph that holds, and a warning where it is not the usual one."""
     with _as_it_stands():
         theirs = _theirs(subject, images)
@@ -185,7 +147,7 @@ def _settled(subject: Subject, usual: Differentiator, build: Build, images: Arra
 
 
 def _tried(
-    subject: Subject, differentiator: Differentiator, images: Array, theirs: _Theirs, without: tuple[str, ...]
+    subject: Prepared, differentiator: Differentiator, images: Array, theirs: _Theirs, without: tuple[str, ...]
 ) -> _Trial:
     # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
     whole = subject.problem.entry.whole and not subject.dtype.is_floating
@@ -195,9 +157,7 @@ def _tried(
         measured = measure(images)
     except tf.errors.ResourceExhaustedError:
         raise
-    except (
-        tf.errors.OpError
-    ) as error:  # as it may on an image: a reason to refuse only if TensorFlow's own run does not
+    except tf.errors.OpError as error:  # as on some image: no reason to refuse, unless TensorFlow's own run works
         said = f"the model fails on generated images ({described(error)})"
         failed = theirs.output is not None
         found = (Witness("forward", said=said, failed=failed), Witness("class", said=said), Witness("marks", said=said))
@@ -225,7 +185,7 @@ def _is_random(trial: _Trial, images: Array) -> bool:
 # -- TensorFlow's own run
 
 
-def _theirs(subject: Subject, images: Array) -> _Theirs:
+def _theirs(subject: Prepared, images: Array) -> _Theirs:
     size = sum(value.dtype.size * value.shape.num_elements() for value in subject.read.values())
     if size > MAX_WEIGHTS:
         return _Theirs(None, why=f"its weights take {size >> 20} MiB, and a second copy is not made")
@@ -245,7 +205,7 @@ def _theirs(subject: Subject, images: Array) -> _Theirs:
         return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
 
 
-def _fed(subject: Subject, images: Array) -> dict[str, tf.Tensor]:
+def _fed(subject: Prepared, images: Array) -> dict[str, tf.Tensor]:
     """Tensor of the meta graph -> what it is given: the images, and the other inputs."""
     problem, question = subject.problem, subject.question
     entry = problem.entry
@@ -258,7 +218,7 @@ def _fed(subject: Subject, images: Array) -> dict[str, tf.Tensor]:
     return fed
 
 
-def _values(subject: Subject, part: Original) -> Mapping[str, tf.Tensor]:
+def _values(subject: Prepared, part: Original) -> Mapping[str, tf.Tensor]:
     """The values of its variables; those that a flat graph does without are read now."""
     missing = [name for name in part.variables if name not in subject.read]
     if not missing:
@@ -274,15 +234,13 @@ def _given_up(without: tuple[str, ...], against: Witness) -> str:
     return f"the step {' and '.join(without)} changes the numbers ({against}) and is left out: slower, and right"
 
 
-def _dependent(subject: Subject, beside: Witness, random: bool, alone: bool) -> str | None:
+def _dependent(subject: Prepared, beside: Witness, random: bool, alone: bool) -> str | None:
     if random:
+        if subject.random:  # said already
+            return None
         return (
-            None
-            if subject.random
-            else (
-                "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
-                "export it for inference, or explain a tensor before that with --output NAME"
-            )
+            "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
+            "export it for inference, or explain a tensor before that with --output NAME"
         )
     if not beside.failed:
         return None
@@ -293,7 +251,7 @@ def _dependent(subject: Subject, beside: Witness, random: bool, alone: bool) -> 
     )
 
 
-def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
+def _independence(subject: Prepared, trial: _Trial, images: Array) -> Witness:
     if len(images) < 2:
         return Witness("independence", said="the model takes one image at a time")
     if trial.measured is None:
@@ -312,11 +270,11 @@ def _independence(subject: Subject, trial: _Trial, images: Array) -> Witness:
     return witnesses.independence(measure.gradient(images)[-1:], measure.gradient(last))
 
 
-def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
+def _slope(subject: Prepared, trial: _Trial, images: Array, thorough: bool) -> Witness:
     entry = subject.problem.entry
     if trial.measured is None:
         return Witness("slope", said="the model fails on generated images")
-    if not subject.thorough and not _is_suspect(subject, trial.differentiator.graph):
+    if not thorough and not _is_suspect(subject, trial.differentiator.graph):
         return Witness("slope", said="not needed, as every gradient on the way is TensorFlow's own")
     if subject.jumps:
         return Witness("slope", said="not run, as an activation jumps")
@@ -340,16 +298,16 @@ def _slope(subject: Subject, trial: _Trial, images: Array) -> Witness:
     return slope.judged(trial.measure) if of_image else slope.turned(trial.measure)
 
 
-def _is_suspect(subject: Subject, graph: Graph) -> bool:
+def _is_suspect(subject: Prepared, graph: Graph) -> bool:
     """Whether some gradient on the way is not the derivative that TensorFlow has for an operation."""
     return any(map(_replaced, _on_the_way(subject, graph))) or subject.problem.entry.whole
 
 
-def _is_staircase(subject: Subject, graph: Graph) -> bool:
+def _is_staircase(subject: Prepared, graph: Graph) -> bool:
     return any(node.op in STAIRCASES for nodes in _on_the_way(subject, graph) for node in nodes.values())
 
 
-def _on_the_way(subject: Subject, graph: Graph) -> list[Mapping[str, NodeDef]]:
+def _on_the_way(subject: Prepared, graph: Graph) -> list[Mapping[str, NodeDef]]:
     """The nodes between image and score, those of each function by themselves."""
     path = value_path(graph.nodes, [split(subject.problem.fed)[0]], [graph.score])
     on_path = {name: graph.nodes[name] for name in path}
@@ -365,7 +323,7 @@ def _replaced(nodes: Mapping[str, NodeDef]) -> bool:
     )
 
 
-def _unnamed(subject: Subject, trial: _Trial) -> str | None:
+def _unnamed(subject: Prepared, trial: _Trial) -> str | None:
     """Of an output that is not what it is taken for: a list of ranks, a probability that was not found to be one."""
     if trial.measured is None or subject.question.ranked or trial.measured.scores.shape[1] > 1:
         return None

@@ -22,7 +22,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.process.protocol import LAYOUTS, Witness
 from gradviz_cli.rules import PLAIN, RULES
-from gradviz_cli.worker.run.differentiate import Differentiator
+from gradviz_cli.worker.run.differentiate import Differentiator, calls
 from gradviz_cli.worker.run.rules import corners, is_replaced, obeying, unmarked
 from gradviz_cli.worker.run.targets import Problem, chosen_class, positions, winners
 
@@ -96,12 +96,7 @@ class Measure:
 
     def scores(self, images: Array) -> Array:
         """All scores [n, p, k] for any number of images, in as many calls as a fixed batch needs."""
-        size = self._problem.entry.batch or len(images)
-        parts = []
-        for start in range(0, len(images), size):
-            part = images[start : start + size]
-            padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            parts.append(self(padded).scores[: len(part)])
+        parts = [self(fed).scores[:count] for fed, count in calls(images, self._problem.entry.batch)]
         return np.concatenate(parts)
 
     def gradient(self, images: Array) -> Array:
@@ -134,7 +129,7 @@ class Measure:
     def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
         with self._differentiator.imported(images) as (score, output, _):
             scores = positions(score, self._count, self._problem)
-            return [output, self._index(scores, output), scores, _marks(output.graph, scores)]
+            return [output, self._index(scores, output), scores, _marks(output.graph)]
 
     def _gradient(self, images: tf.Tensor) -> tf.Tensor:
         with self._differentiator.imported(images) as (score, output, wrt):
@@ -152,7 +147,7 @@ class Measure:
         return chosen_class(scores, outputs, won, tf.constant(-1))[0]
 
 
-def _marks(graph: tf.Graph, scores: tf.Tensor) -> tf.Tensor:
+def _marks(graph: tf.Graph) -> tf.Tensor:
     """Relative L2 distance of the gradients of all activations whose mark replaces TensorFlow's own.
 
     Each is asked by itself, so that what lies behind one that is closed is seen too, and of those that are spelled alike
@@ -349,9 +344,8 @@ class Slope:
             if found:
                 seen[step] = found
         inward = [seen[step] for step in sorted(seen)]
-        near = (
-            inward[-2:] if self.coarse else inward[:2]
-        )  # larger ones cross more corners, and more steps of a staircase
+        # Larger ones cross more corners, and of a staircase more steps.
+        near = inward[-2:] if self.coarse else inward[:2]
         if len(near) < 2 or abs(near[0][1] - near[1][1]) > AGREE * max(abs(near[0][1]), abs(near[1][1])):
             return _not_run("slope", "no two steps agree")
         return _judged("slope", max(near[0][0], near[1][0]), SLOPE)
@@ -362,10 +356,7 @@ class Slope:
         step = self.steps[0]
         rises = {}
         for name, axes in TURNS.items():
-            move = np.flip(self._move(step), axes)
-            if self.whole:
-                room = np.floor(np.minimum(self.image, 255 - self.image))
-                move = np.clip(move, -room, room)
+            move = self._inside(np.flip(self._move(step), axes))
             up, down = measure.scores(np.concatenate([self.image + move, self.image - move]))[:, 0, self.index]
             rises[name] = float(up - down)
         best = max(rises, key=lambda name: rises[name])
@@ -377,11 +368,14 @@ class Slope:
     def _move(self, step: float) -> Array:
         """Along the gradient, so far that the pixels change by `step` in the mean; whole pixels by no more than that."""
         size = np.abs(self.gradient).max() if self.whole else np.sqrt(np.mean(self.gradient**2))
-        move = self.gradient / size * step * self.span
-        if self.whole:  # as far as it can be gone in both directions
-            room = np.floor(np.minimum(self.image, 255 - self.image))
-            move = np.clip(np.rint(move), -room, room)
-        return move.astype(np.float32)
+        return self._inside(self.gradient / size * step * self.span).astype(np.float32)
+
+    def _inside(self, move: Array) -> Array:
+        """Of whole pixels, as far as it can be gone in both directions."""
+        if not self.whole:
+            return move
+        room = np.floor(np.minimum(self.image, 255 - self.image))
+        return np.clip(np.rint(move), -room, room)
 
     def _off(self, step: float, measure: Measure) -> tuple[float, float] | None:
         """(distance from what the gradient says, slope) of a step, where it shows more than rounding."""

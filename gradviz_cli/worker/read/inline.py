@@ -51,6 +51,7 @@ REF_TWINS = {
 ACTIVATIONS = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign"})
 # TensorFlow's own gradient of that name: a rounding of TensorFlow 1 was told to hand the gradient on like this.
 PASS = b"Identity"
+OURS_TO_SAY = "_gradviz"  # an attribute that begins like this is no one else's to say
 # Marks that steer a runtime or a gradient we do not use; contradictory shapes come from converters.
 DROPPED_ATTRIBUTES = (
     "_output_shapes",
@@ -206,8 +207,8 @@ class _Writer:
             copy.attr["T"].CopyFrom(attribute(node, "dtype"))
             return copy
         for key, value in node.attr.items():
-            if key.startswith("_gradviz") or key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
-                continue  # what begins with our name is no one else's to say
+            if key.startswith(OURS_TO_SAY) or key in DROPPED_ATTRIBUTES and not _passes_all(node, key):
+                continue
             if value.placeholder:
                 if value.placeholder not in frame.attributes:
                     raise ModelUnusable(f"{name} leaves its attribute {key} open", "export the model again")

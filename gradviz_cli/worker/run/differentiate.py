@@ -92,21 +92,17 @@ class Differentiator:
     ) -> list[np.ndarray]:
         """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs; the last is padded."""
         function, entry = self._function(form), self._problem.entry
-        size = size or len(images)
         parts = []
-        for start in range(0, len(images), size):
-            chunk = images[start : start + size]
-            missing = size - len(chunk)
-            fed = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)]) if missing else chunk
+        for fed, full in calls(images, size):
             found = [
                 value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
             ]
             columns, gradients = found[:4], found[4:]
             _check_rows(self.graph.score, len(columns[0][0]), len(fed))
-            gradients = [np.asarray(entry.from_model(gradient), np.float32)[: len(chunk)] for gradient in gradients]
+            gradients = [np.asarray(entry.from_model(gradient), np.float32)[:full] for gradient in gradients]
             count = len(targets)
             stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
-            parts.append([*(column[:, : len(chunk)] for column in columns), *stacked])
+            parts.append([*(column[:, :full] for column in columns), *stacked])
         return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
 
     def _check_target(self, target: int) -> None:
@@ -202,6 +198,15 @@ def _check_rows(score: str, rows: int, images: int) -> None:
         raise ModelUnusable(
             f"the first axis of {score} is {rows} for {images} images", "choose another tensor with --output NAME"
         )
+
+
+def calls(images: np.ndarray, size: int | None) -> Iterator[tuple[np.ndarray, int]]:
+    """The images of each call, and how many of them count: a call takes `size`, so the last is filled up."""
+    size = size or len(images)
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        missing = size - len(part)
+        yield (np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part), len(part)
 
 
 OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it with --input NAME"

@@ -241,20 +241,25 @@ def test_a_loop_that_was_rewritten_wrongly_is_refused(tmp_path, monkeypatch):
         proved(path)
 
 
+def narrower(cap: bytes) -> Callable:
+    """Marks of activations with this cap say that they close at 0.1."""
+
+    def change(one):
+        if "_gradviz" not in one.attr:
+            return None
+        copy = copied(one)
+        copy.attr["_gradviz"].s = one.attr["_gradviz"].s.replace(b'"high": ' + cap, b'"high": 0.1')
+        assert copy.attr["_gradviz"].s != one.attr["_gradviz"].s
+        return copy
+
+    return change
+
+
 def test_a_mark_of_another_function_is_refused(tmp_path, monkeypatch):
     """An activation that is open up to 0.3 is marked as one that is open up to 0.1."""
     path = save(tmp_path / "capped", lambda held: network(held, lambda x: tf.minimum(tf.nn.relu(x), 0.3)))
     assert witness(proved(path), "marks").value == 0
-
-    def narrower(one):
-        if "_gradviz" not in one.attr:
-            return None
-        copy = copied(one)
-        copy.attr["_gradviz"].s = one.attr["_gradviz"].s.replace(b'"high": 0.30000001192092896', b'"high": 0.1')
-        assert copy.attr["_gradviz"].s != one.attr["_gradviz"].s
-        return copy
-
-    damaged("mark", rewrite(narrower), monkeypatch)
+    damaged("mark", rewrite(narrower(b"0.30000001192092896")), monkeypatch)
     with pytest.raises(ProofFailed, match="marks"):
         proved(path)
 
@@ -273,15 +278,7 @@ def test_a_mark_inside_a_loop_is_seen_too(tmp_path, monkeypatch):
 
     path = save(tmp_path / "loop", capped)
     assert witness(proved(path), "marks").value == 0
-
-    def narrower(one):
-        if "_gradviz" not in one.attr:
-            return None
-        copy = copied(one)
-        copy.attr["_gradviz"].s = one.attr["_gradviz"].s.replace(b'"high": 0.5', b'"high": 0.1')
-        return copy
-
-    damaged("mark", rewrite(narrower), monkeypatch)
+    damaged("mark", rewrite(narrower(b"0.5")), monkeypatch)
     with pytest.raises(ProofFailed, match="marks"):
         proved(path)
 
