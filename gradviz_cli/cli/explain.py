@@ -14,7 +14,14 @@ from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.cli.config import given
-from gradviz_cli.cli.options import Command, colormap_option, config_option, log_format_option, model_options
+from gradviz_cli.cli.options import (
+    Command,
+    colormap_option,
+    config_option,
+    log_format_option,
+    mode_option,
+    model_options,
+)
 from gradviz_cli.cli.types import Amount, Auto, Level, NamedPath, Seconds, Shard
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
@@ -22,7 +29,6 @@ from gradviz_cli.files import scratch
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
 from gradviz_cli.plan.plan import DEFAULT_STYLE
-from gradviz_cli.rules import DEFAULT_MODE
 
 COMMON = [
     "out",
@@ -46,14 +52,7 @@ COMMON = [
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
 @click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
-@click.option(
-    "-m",
-    "--mode",
-    "modes",
-    multiple=True,
-    type=click.Choice(planning.MODES),
-    help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
-)
+@mode_option
 @click.option(
     "-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,24 +12,27 @@ import click
 
 from gradviz_cli.batch.planning import model_from
 from gradviz_cli.cli.config import given
-from gradviz_cli.cli.options import Command, model_options
+from gradviz_cli.cli.options import Command, mode_option, model_options
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
-from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, UsageError
+from gradviz_cli.errors import ExitCode, ImageError, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import Explain, ModelOptions, Witness
-from gradviz_cli.rules import PLAIN
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 
 @click.command(
-    "inspect", cls=Command, common=("as_json", "image", "signature", "input", "output", "labels_file", "verbose")
+    "inspect",
+    cls=Command,
+    common=("as_json", "modes", "image", "signature", "input", "output", "labels_file", "verbose"),
 )
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
+@mode_option
 @click.option("--image", type=NamedPath(), help="Show what the model says of an image under each --preprocess.")
 @click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
 @model_options
@@ -40,36 +44,54 @@ from gradviz_cli.rules import PLAIN
 )
 @click.pass_context
 def command(
-    context: click.Context, model: Path, as_json: bool, image: Path | None, verbose: bool, proof: str, **_: Any
+    context: click.Context,
+    model: Path,
+    as_json: bool,
+    modes: tuple[str, ...],
+    image: Path | None,
+    verbose: bool,
+    proof: str,
+    **_: Any,
 ) -> int:
-    """Show what MODEL, a SavedModel folder, offers and what gradviz would patch. No image is needed."""
+    """Show whether MODEL can be explained, what it offers and what gradviz would patch. No image is needed.
+
+    Exits as `explain` would.
+    """
     asked, standing = given(context)
     for options in (asked, standing):
         options.pop("proof", None)
+        options.pop("mode", None)
     chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
-        told, problem = _ask(chosen, image, labels, proof)
+        told, code = _ask(chosen, image, labels, proof, tuple(RULES) if "all" in modes else modes or (DEFAULT_MODE,))
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
         click.echo("\n".join(map(plain, _lines(told, verbose))))
-    return problem
+    return code
 
 
-def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: str) -> tuple[dict[str, Any], int]:
+# What is wrong with a model, as `explain` exits for it.
+CODES = {error.__name__: error.code for error in (UsageError, ModelRefused, ModelUnusable)}
+
+
+def _ask(
+    options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: str, modes: Sequence[str]
+) -> tuple[dict[str, Any], int]:
     with Explainer(options, (PLAIN,), labels=labels, prove=prove) as model:
         found = model.inspect()
         told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": fingerprint.of_model(Path(options.path))}
         code = ExitCode.OK
-        if found.refused_ops and not options.trust_model:
-            code = ExitCode.MODEL_REFUSED
-        elif found.problem:
+        if found.problem:
+            code = CODES.get(found.problem_kind or "", ExitCode.MODEL_UNUSABLE)
+        elif not all(found.modes[mode].works for mode in modes):
             code = ExitCode.MODEL_UNUSABLE
-        if code is ExitCode.OK and (image is not None or prove != "never"):
+        if not found.problem and (image is not None or prove != "never"):
             try:
                 model.load()
             except ProofFailed as error:
-                return {**told, "problem": str(error)}, int(error.code)
+                none = {mode: {"works": False, "why": error.message} for mode in told["modes"]}
+                return {**told, "modes": none, "problem": str(error)}, int(error.code)
             if model.proof is not None:
                 told["proof"] = asdict(model.proof)
                 told["warnings"] = [*told["warnings"], *model.proof.warnings]
@@ -99,7 +121,7 @@ def _probe(model: Explainer, image: Path) -> dict[str, Any]:
 
 
 def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
-    lines = ["signatures"]
+    lines = [*_verdict(told), "signatures"]
     for name, signature in told["signatures"].items():
         for part in ("inputs", "outputs"):
             for key, tensor in signature[part].items():
@@ -116,12 +138,11 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
             lines.append(
                 f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes"
             )
-    counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
-    gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
-    lines.append(f"patched     {', '.join(counts) or 'nothing: there is no ReLU'}{gates}")
+    lines.append(f"patched     {_patched(told)}")
     lines += [f"  {line}" for line in _found(told["found"], verbose)]
     lines.append(f"gradient    {_gradient(told)}")
-    lines.append(f"refused ops {', '.join(one['op'] for one in told['refused_ops']) or 'none'}")
+    refused = ", ".join(one["op"] for one in told["refused_ops"])
+    lines.append(f"refused ops {refused or ('none' if chosen else 'not looked for')}")
     lines += _proof(told["proof"], verbose)
     layers = told["cam_layers"]
     if layers:
@@ -130,8 +151,6 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         if not verbose and len(layers) > 1:
             lines[-1] += f", the last of {len(layers)} (-v shows all)"
     lines += [f"warning     {warning}" for warning in told["warnings"]]
-    if told["problem"]:
-        lines.append(f"problem     {told['problem']}")
     for name, one in told.get("preprocess_probe", {}).items():
         if "error" in one:
             lines.append(f"--preprocess {name:7} {one['error']}")
@@ -141,6 +160,27 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         )
     lines.append(f"fingerprint {told['fingerprint']}")
     return lines
+
+
+def _verdict(told: dict[str, Any]) -> list[str]:
+    """For each mode whether it can be explained, and why not; modes of the same verdict in one line."""
+    if told["problem"]:
+        return [f"verdict     no: {told['problem']}"]
+    same: dict[tuple[bool | None, str], list[str]] = {}
+    for mode, one in told["modes"].items():
+        same.setdefault((one["works"], one["why"]), []).append(mode)
+    return [
+        f"verdict     {', '.join(modes)}: {'yes' if works else f'no: {why}'}" for (works, why), modes in same.items()
+    ]
+
+
+def _patched(told: dict[str, Any]) -> str:
+    """What obeys the rule; of a model that nothing was chosen of, nothing is known."""
+    if not told["chosen"]:
+        return "not looked for"
+    counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
+    gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
+    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{gates}"
 
 
 def _found(found: list[dict[str, Any]], verbose: bool) -> list[str]:

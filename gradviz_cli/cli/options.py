@@ -15,6 +15,7 @@ from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.cli.types import Feed, NamedPath, Position, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
 from gradviz_cli.process.protocol import PROOFS
+from gradviz_cli.rules import DEFAULT_MODE
 
 
 class Command(click.Command):
@@ -51,6 +52,18 @@ class Command(click.Command):
         if rest and context.meta.get("gradviz.all"):
             with formatter.section("Other options"):
                 formatter.write_dl(rest)
+
+
+def mode_option(function: Callable) -> Callable:
+    """-m, --mode."""
+    return click.option(
+        "-m",
+        "--mode",
+        "modes",
+        multiple=True,
+        type=click.Choice(planning.MODES),
+        help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
+    )(function)
 
 
 def model_options(function: Callable) -> Callable:

@@ -340,6 +340,14 @@ class GradientFacts:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """Whether a mode can be explained (None: not tried), and why not."""
+
+    works: bool | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class CamLayer:
     """A feature map that everything on the way from image to score passes."""
 
@@ -371,7 +379,9 @@ class Inspection:
     cam_layers: tuple[CamLayer, ...] = ()
     refused_ops: tuple[RefusedOp, ...] = ()
     warnings: tuple[str, ...] = ()
+    modes: dict[str, Verdict] = field(default_factory=dict)
     problem: str | None = None
+    problem_kind: str | None = None  # as `Failure.kind`
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from gradviz_cli.process.protocol import (
     RefusedOp,
     SignatureInfo,
     TensorInfo,
+    Verdict,
 )
-from gradviz_cli.rules import DEFAULT_MODE, PLAIN
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker import model
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.activations import Activation, Found
@@ -57,22 +58,29 @@ def inspect(options: ModelOptions) -> Inspection:
         refused = policy.refused_ops(graph, options.allow_ops)
         told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
         return _differentiated(told, asked)
-    except _Cut as cut:
-        gradient = GradientFacts(False, cut.error.cut_at)
-        return replace(cut.told, gradient=gradient, problem=str(cut.error))
+    except _Stopped as stopped:
+        return _with_problem(stopped.told, stopped.error)
     except GradvizError as error:
-        return replace(told, problem=str(error))
+        return _with_problem(told, error)
 
 
 LARGEST = 1e18  # of a value that is shown
 
 
-class _Cut(Exception):
-    """No gradient can be built; what is known all the same."""
+class _Stopped(Exception):
+    """It cannot be explained; what is known all the same."""
 
-    def __init__(self, told: Inspection, error: ModelUnusable):
+    def __init__(self, told: Inspection, error: GradvizError):
         super().__init__(str(error))
         self.told, self.error = told, error
+
+
+def _with_problem(told: Inspection, error: GradvizError) -> Inspection:
+    """What is known of a model that no mode can explain. Only a gradient that was looked for and cut is said to be."""
+    cut_at = error.cut_at if isinstance(error, ModelUnusable) else None
+    gradient = GradientFacts(False, cut_at) if cut_at else told.gradient
+    modes = {mode: Verdict(False, error.message) for mode in RULES}
+    return replace(told, gradient=gradient, modes=modes, problem=str(error), problem_kind=type(error).__name__)
 
 
 def _signature(definition: SignatureDef) -> SignatureInfo:
@@ -125,12 +133,11 @@ def _activations(found: Found) -> dict[str, Any]:
 def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     """What only building the gradient tells."""
     options, graph, question = asked.options, asked.graph, asked.question
-    if told.refused_ops and not options.trust_model:
-        first = told.refused_ops[0]
-        remedy = "--allow-op or --trust-model lets it run"
-        return replace(told, problem=f"op {first.op} (node {first.node}) is outside the allowed set; {remedy}")
-    with doing("judging the graph", graph):
-        policy.judge(graph, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
+    try:
+        with doing("judging the graph", graph):
+            policy.judge(graph, options.allow_ops, options.trust_model)  # before TensorFlow sees the graph
+    except GradvizError as error:
+        raise _Stopped(told, error) from error
     with doing("looking for feature maps", graph):
         told = replace(told, cam_layers=tuple(cam_layers(graph, question)))
     try:
@@ -138,8 +145,8 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         prepared = model.load(asked)
         told = _narrowed(told, prepared.graph, prepared.question, prepared.found)
         facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
-    except ModelUnusable as error:
-        raise _Cut(told, error) from error
+    except GradvizError as error:
+        raise _Stopped(told, error) from error
     assert told.chosen is not None  # `_narrowed` has set it
     chosen = replace(
         told.chosen,
@@ -149,4 +156,15 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
     )
-    return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings_for((DEFAULT_MODE,)))
+    modes = {mode: _verdict(options.path, prepared.found, mode) for mode in RULES}
+    warnings = facts.warnings_for((DEFAULT_MODE,))
+    return replace(told, chosen=chosen, gradient=GradientFacts(True), modes=modes, warnings=warnings)
+
+
+def _verdict(path: str, found: Found, mode: str) -> Verdict:
+    """Whether a model whose gradient reaches the image has something that obeys the rule."""
+    try:
+        model.check_patched(path, found, (mode,))
+    except ModelUnusable as error:
+        return Verdict(False, str(error).removeprefix(f"{path}: "))
+    return Verdict(True)

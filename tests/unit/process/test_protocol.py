@@ -30,6 +30,7 @@ from gradviz_cli.process.protocol import (
     RefusedOp,
     SignatureInfo,
     TensorInfo,
+    Verdict,
     check_arrays,
     expected_arrays,
     from_wire,
@@ -69,7 +70,9 @@ INSPECTION = Inspection(
     gradient=GradientFacts(False, "Round (Round)"),
     cam_layers=(CamLayer("relu:0", "Relu", (None, 4, 4, 8)),),
     refused_ops=(RefusedOp("ReadFile", "a/b"),),
+    modes={"backprop": Verdict(True), "guided": Verdict(False, "no ReLU")},
     problem="cut",
+    problem_kind="ModelUnusable",
 )
 MESSAGES = [
     Load(OPTIONS, ("guided", "deconv"), 2, True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import tiny
 from graphs import pixels
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.process.protocol import ModelOptions, Verdict
+from gradviz_cli.rules import RULES
 from gradviz_cli.worker import inspection, model
+from gradviz_cli.worker.analysis.activations import Activation, Found
+from gradviz_cli.worker.analysis.naming import Form
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.read import savedmodel
 
@@ -98,8 +102,30 @@ def test_inspect_reads_the_folder_once(options, monkeypatch):
 def test_inspect_says_what_is_known_until_something_is_wrong(options):
     told = inspection.inspect(replace(options, output="nothing"))
     assert "--output nothing" in told.problem and told.chosen is None and list(told.signatures) == ["serving_default"]
+    assert told.problem_kind == "UsageError" and told.gradient.reaches_input is None
+    assert set(told.modes) == set(RULES) and not any(one.works for one in told.modes.values())
     told = inspection.inspect(replace(options, layout="NHW"))
     assert "--layout NHW" in told.problem and told.chosen.output == "scores"
+    assert told.problem_kind == "UsageError" and told.activations["Relu"].patched == 1
+
+
+def test_inspect_says_of_each_mode_whether_it_can_be_explained(options, monkeypatch):
+    assert inspection.inspect(options).modes == {mode: Verdict(True) for mode in RULES}
+    nothing = Found("relu", (Activation("Gelu", "a:0", "b:0", Form("Gelu")),))
+    monkeypatch.setattr(inspection.activations, "find_all", lambda *given: nothing)
+    told = inspection.inspect(options).modes
+    assert told["backprop"] == Verdict(True) and told["guided"].works is False
+    assert told["deconv"].why.startswith("no ReLU lies between the image and the score (1 Gelu), so deconv would be")
+    assert "--activations all" in told["deconv"].why
+
+
+def test_inspect_of_a_model_without_weights_does_not_say_that_its_gradient_is_cut(options, tmp_path):
+    copied = shutil.copytree(options.path, tmp_path / "bare")
+    for file in (copied / "variables").glob("variables.data*"):
+        file.unlink()
+    told = inspection.inspect(replace(options, path=str(copied)))
+    assert told.gradient.reaches_input is None and told.problem_kind == "ModelUnusable"
+    assert told.activations["Relu"].patched == 1 and not any(one.works for one in told.modes.values())
 
 
 def test_inspect_tells_where_a_gradient_is_cut(tmp_path: Path):

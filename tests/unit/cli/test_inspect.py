@@ -1,0 +1,65 @@
+"""What `inspect` prints first, and that it exits as `explain` would."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gradviz_cli.cli import inspect
+from gradviz_cli.process.protocol import Inspection, ModelOptions, Verdict
+
+NOTHING = Inspection((("serve",),), "2.21.0", {})
+SMOOTH = replace(
+    NOTHING, modes={"backprop": Verdict(True), "deconv": Verdict(False, "1 Gelu"), "guided": Verdict(False, "1 Gelu")}
+)
+
+
+class Told:
+    """An explainer that knows what it will say."""
+
+    proof = None
+
+    def __init__(self, found: Inspection):
+        self._found = found
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, *raised: object) -> None: ...
+
+    def inspect(self) -> Inspection:
+        return self._found
+
+    def load(self) -> None: ...
+
+
+def told(monkeypatch: pytest.MonkeyPatch, found: Inspection, *modes: str) -> tuple[list[str], int]:
+    monkeypatch.setattr(inspect, "Explainer", lambda *given, **named: Told(found))
+    monkeypatch.setattr(inspect.fingerprint, "of_model", lambda path: "f")
+    answer, code = inspect._ask(ModelOptions("m"), None, (), "never", modes)
+    return inspect._lines(answer, verbose=False), code
+
+
+def test_it_begins_with_a_verdict_on_each_mode(monkeypatch):
+    lines, _ = told(monkeypatch, SMOOTH, "backprop")
+    assert lines[:2] == ["verdict     backprop: yes", "verdict     deconv, guided: no: 1 Gelu"]
+
+
+@pytest.mark.parametrize("modes, code", [(("backprop",), 0), (("guided",), 5), (("backprop", "deconv"), 5)])
+def test_it_exits_as_explain_would_for_these_modes(monkeypatch, modes, code):
+    assert told(monkeypatch, SMOOTH, *modes)[1] == code
+
+
+@pytest.mark.parametrize("kind, code", [("UsageError", 2), ("ModelRefused", 6), ("ModelUnusable", 5), ("Other", 5)])
+def test_it_exits_as_explain_would_for_what_is_wrong(monkeypatch, kind, code):
+    bad = replace(NOTHING, modes={"backprop": Verdict(False, "x")}, problem="x; do y", problem_kind=kind)
+    lines, given = told(monkeypatch, bad, "backprop")
+    assert given == code and lines[0] == "verdict     no: x; do y"
+
+
+def test_of_a_model_that_nothing_was_chosen_of_it_knows_nothing(monkeypatch):
+    bad = replace(NOTHING, modes={"backprop": Verdict(False, "x")}, problem="several inputs", problem_kind="UsageError")
+    lines, _ = told(monkeypatch, bad, "backprop")
+    assert {"patched     not looked for", "gradient    not tried", "refused ops not looked for"} <= set(lines)
+    assert "no ReLU" not in "\n".join(lines)
