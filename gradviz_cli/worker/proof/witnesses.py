@@ -380,12 +380,25 @@ class Slope:
     def _off(self, step: float, measure: Measure) -> tuple[float, float] | None:
         """(distance from what the gradient says, slope) of a step, where it shows more than rounding."""
         move = self._move(step)
-        scores = measure.scores(np.concatenate([self.image + move, self.image - move]))
-        up, down = scores[:, 0, self.index].astype(np.float64)
+        up, down = self._scores(measure, self.image + move, self.image - move)
         change, expected = (up - down) / 2, float((self.gradient * move).sum())
         if max(abs(change), abs(expected)) <= NOISE * max(abs(up), abs(down)):
             return None
-        return float(2 * abs(change - expected) / (abs(change) + abs(expected))), float(change / step)
+        off = _apart(change, expected)
+        if off > SLOPE / 2 and not (self.whole or self.coarse):
+            # A corner on one side of the image leaves the other side's slope as it is.
+            (here,) = self._scores(measure, self.image)
+            off = min(off, _apart(up - here, expected), _apart(here - down, expected))
+        return off, change / step
+
+    def _scores(self, measure: Measure, *images: Array) -> list[float]:
+        scores = measure.scores(np.concatenate(images))
+        return [float(score) for score in scores[:, 0, self.index]]
+
+
+def _apart(one: float, other: float) -> float:
+    """Relative distance of two numbers."""
+    return 2 * abs(one - other) / max(abs(one) + abs(other), 1e-30)
 
 
 def _judged(name: str, off: float, limit: float) -> Witness:

@@ -620,3 +620,18 @@ def test_an_output_inside_the_graph_is_no_output_of_TensorFlows(plain):
     tensor = meta.signature_def["serving_default"].outputs[name].name
     part = original.original(meta, tensor, {})
     assert split(part.output)[0] in {one.name for one in part.graph_def.node}
+
+
+class Bent:
+    """A score of one pixel with a corner just below the image: twice as steep above it."""
+
+    def scores(self, images):
+        moved = images.astype(np.float64).sum((1, 2, 3)) - 1 + 1e-6
+        return np.where(moved > 0, 2 * moved, moved)[:, None, None].astype(np.float32)
+
+
+@pytest.mark.parametrize("gradient, held", [(2, True), (3, False), (0.5, False)])
+def test_a_corner_beside_the_image_leaves_the_slope_of_the_other_side(gradient, held):
+    one = np.ones((1, 1, 1, 1), np.float32)
+    slope = witnesses.Slope(one, gradient * one, 0, span=1.0, whole=False, coarse=False)
+    assert slope.judged(Bent()).failed is not held
