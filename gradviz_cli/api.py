@@ -187,9 +187,14 @@ class LoadedModel:
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         try:
-            return self._model.decode(read_bytes(path, Limits())).fitted
+            found = self._model.decode(read_bytes(path, Limits()))
         except ImageError as error:
             raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+        for note in found.notes:
+            if note not in self._said:
+                self._said.add(note)
+                warnings.warn(f"{printable(path)}: {note}", GradvizWarning, stacklevel=5)
+        return found.fitted
 
     def _warn(self, modes: Sequence[str]) -> None:
         """Say as Python warnings what the command would say on stderr, each once."""

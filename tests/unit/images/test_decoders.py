@@ -74,7 +74,7 @@ def fits(*more: np.ndarray) -> Answer:
 
 def test_what_is_asked_and_what_comes_back(fake, pool: Decoders) -> None:
     child = fake(fits())
-    size, fitted, pixels = pool.decode(b"bytes", GEOMETRY, False, fast=True)
+    size, fitted, pixels, _ = pool.decode(b"bytes", GEOMETRY, False, fast=True)
     assert size == (10, 20) and np.array_equal(fitted, FITTED) and pixels is None
     (asked,) = child.asked
     assert asked.wanted == Decode(1000, 5000, 4, 6, 3, "crop", pixels=False, fast=True)
