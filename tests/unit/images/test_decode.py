@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.images.decode import decode, picture
+from gradviz_cli.images.decode import _check_size, decode, picture
 
 LIMITS = Limits()
 KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
@@ -168,6 +168,21 @@ def test_three_thousand_mutants(no_hang, capfd):
 
 
 # ---- limits, and what is global in Pillow
+
+
+@pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144), (8688, 5792), (8272, 6200)])
+def test_a_camera_of_50_megapixels_is_below_the_limit(size: tuple[int, int]) -> None:
+    _check_size(size, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((12000, 9000), "--max-pixels 108M"), ((16320, 12240), "--max-pixels 200M"), ((99999, 99999), "see --max-pixels")],
+)
+def test_one_of_more_says_what_lets_it_in(size: tuple[int, int], said: str) -> None:
+    with pytest.raises(ImageError, match=said) as caught:
+        _check_size(size, LIMITS)
+    assert caught.value.kind == "too-large"
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"])

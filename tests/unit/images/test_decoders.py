@@ -88,6 +88,13 @@ def test_the_upright_image_comes_where_it_is_asked_for(fake, pool: Decoders) -> 
     assert child.asked[0].most == 72 + 3 * 1000
 
 
+def test_what_is_to_be_said_comes_too_but_no_more_than_is_read(fake, pool: Decoders) -> None:
+    fake((Decoded(10, 20, notes=("it is odd",)), (FITTED,)), (Decoded(10, 20, notes=("x" * 9000,) * 99), (FITTED,)))
+    assert pool.decode(b"", GEOMETRY, False).notes == ("it is odd",)
+    notes = pool.decode(b"", GEOMETRY, False).notes
+    assert len(notes) <= 10 and max(map(len, notes)) <= 300
+
+
 def test_a_decoder_is_used_again_also_after_a_bad_image(fake, pool: Decoders) -> None:
     child = fake(fits(), (Failure("damaged", "no end"), ()), fits())
     pool.decode(b"1", GEOMETRY, False)

@@ -27,6 +27,12 @@ def test_the_model_input_and_the_size_of_the_image() -> None:
     assert found == Decoded(HEIGHT, WIDTH) and fitted.shape == (8, 9, 1) and fitted.dtype == np.uint8
 
 
+def test_what_is_odd_about_the_pixels_is_said() -> None:
+    assert asked(ASKED, saved(RGB, "PNG"))[0].notes == ()
+    (note,) = asked(ASKED, saved(np.full_like(RGB, 7), "PNG"))[0].notes
+    assert "one value" in note
+
+
 def test_the_upright_image_in_colour_beside_it() -> None:
     gray = saved(RGB[..., 0], "PNG")
     found, (fitted, whole) = asked(replace(ASKED, height=5, width=5, pixels=True), gray)
