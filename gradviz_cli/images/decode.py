@@ -163,16 +163,24 @@ def _is_flat(image: Image.Image) -> bool:
 
 
 def _needs_samples(page: tiff.Page) -> bool:
-    """Whether Pillow has no mode for a TIFF, or one that loses what it says: see `tests/cases/odd_images.py`."""
-    count, bits, kind = page.samples, page.first(Tag.BITS, 1), page.first(Tag.FORMAT, 1)
-    if page.first(Tag.COMPRESSION, 1) in tiff.JPEGS or not bits or bits % 8:
+    """Whether Pillow has no mode for a TIFF of gray or RGB, or one that loses what it says.
+
+    Pillow gets these wrong without a word: planes of 16 bits one after the other, and compressed numbers of more than 8
+    bits, most significant byte first. It refuses the most of what is large (BigTIFF) in that order.
+    """
+    count, bits, kind, colours = page.samples, page.first(Tag.BITS, 1), page.first(Tag.FORMAT, 1), page.colours
+    packed_up = page.first(Tag.COMPRESSION, 1)
+    if packed_up in tiff.JPEGS or not bits or bits % 8 or colours not in (*tiff.GRAY, tiff.RGB):
         return False
-    signed = kind in (tiff.SIGNED, tiff.FLOAT)
-    if page.first(Tag.PHOTOMETRIC, 1) == tiff.RGB:
-        return count > 4 or (count > 2 and (signed or bits > 16)) or (bits == 16 and count == 3 and bool(page.white))
+    signed, swapped = kind in (tiff.SIGNED, tiff.FLOAT), page.order == ">"
+    if swapped and page.big:
+        return count > 2 or colours != tiff.RGB
+    if colours == tiff.RGB:
+        apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
+        return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
-    several = count > 2 or (count == 2 and (signed or bits > 8))
-    return page.first(Tag.PHOTOMETRIC, 1) in tiff.GRAY and (alone or several)
+    odd_order = swapped and bits > 8 and (packed_up != 1 or (bits == 32 and not signed))
+    return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
 
 
 def _from_samples(data: bytes, page: tiff.Page, limits: Limits) -> Picture:
@@ -294,7 +302,7 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
     if image.mode[0] in "IF":
         gray, notes = levels.gray_levels(image, _white(image, data, page))
         return Image.fromarray(gray), notes
-    image, notes = _brightened(image, data)
+    image, notes = _brightened(image, data, page)
     _mend_transparency(image, data)
     if image.has_transparency_data:
         shown, more = _opaque(image, alpha)
@@ -327,11 +335,12 @@ def _white(image: Image.Image, data: bytes, page: tiff.Page | None) -> int:
     return levels.white_of(np.asarray(image), png.significant_bits(data)) if image.format == "PNG" else 65535
 
 
-def _brightened(image: Image.Image, data: bytes) -> tuple[Image.Image, Notes]:
-    """A PNG in colour of 16 bits that uses the lower ones only: Pillow keeps the upper byte of each."""
-    if image.format != "PNG" or not png.is_wide(data) or image.mode not in ("RGB", "RGBA"):
+def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tuple[Image.Image, Notes]:
+    """Colours of 16 bits, of which Pillow keeps the upper byte: a PNG that says it uses the lower ones only."""
+    wide = png.is_wide(data) if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
+    if not wide or image.mode not in ("RGB", "RGBA"):
         return image, ()
-    bits = png.significant_bits(data)
+    bits = png.significant_bits(data) if image.format == "PNG" else 16
     most = max(high for _, high in np.array(image.getextrema()).tolist())
     if bits < 16 and most < 2 ** max(bits - 8, 0) and (values := png.wide_colours(data, image)) is not None:
         return Image.fromarray(levels.table(levels.white_of(values, bits))[values]), ()

@@ -29,7 +29,7 @@ def gray_levels(image: Image.Image, white: int) -> tuple[np.ndarray, Notes]:
         values = values.view(np.uint32)  # Pillow reads unsigned numbers as signed
     scaled = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")  # to 16 bits, by Pillow
     twelve = image.mode.startswith("I;16") and tags.get(Tag.BITS) == (12,)
-    levels, notes = as_levels(values, 4095 if twelve else white, tiff.no_data(tags), scaled)
+    levels, notes = as_levels(values, table(4095 if twelve else white) if scaled else None, tiff.no_data(tags))
     if tags.get(Tag.PHOTOMETRIC) == 0:  # white is zero; Pillow honours it up to 8 bits only
         levels = 255 - levels
     if isinstance(key := image.info.get("transparency"), int):
@@ -45,7 +45,7 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
     ImageError
         No three of them are known to be red, green and blue.
     """
-    count, colours = values.shape[2], page.first(Tag.PHOTOMETRIC)
+    count, colours = values.shape[2], page.colours
     if count > 3 and colours != tiff.RGB:
         raise ImageError(
             "format",
@@ -55,14 +55,23 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
     shown = values[..., : 3 if count >= 3 else 1]
     shown = shown.astype(shown.dtype.newbyteorder("="), copy=False)
     notes = _supposed(count, colours)
-    if shown.dtype == np.uint8:
-        levels = shown.copy()
-    else:
-        white = page.white if page.white and shown.max() <= page.white else 65535
-        levels, more = as_levels(shown, white, tiff.no_data(page.tags), shown.dtype == np.uint16)
-        notes += more
+    levels, more = (
+        (shown.copy(), ())
+        if shown.dtype == np.uint8
+        else as_levels(shown, _table(shown, page), tiff.no_data(page.tags))
+    )
+    notes += more
     levels = 255 - levels if colours == 0 else levels
     return (levels if count >= 3 else levels[..., 0]), notes
+
+
+def _table(values: np.ndarray, page: Page) -> np.ndarray | None:
+    """From 16 bits to 8; None for numbers that are stretched. Of colours it is the upper byte, as Pillow takes it."""
+    if values.dtype != np.uint16:
+        return None
+    if page.white and values.max() <= page.white:
+        return table(page.white)
+    return table(65535) if values.shape[2] == 1 else (np.arange(65536) >> 8).astype(np.uint8)
 
 
 def _supposed(count: int, colours: int) -> Notes:
@@ -74,11 +83,11 @@ def _supposed(count: int, colours: int) -> Notes:
     return ("of its two bands the first is shown",) if count == 2 else ()
 
 
-def as_levels(values: np.ndarray, white: int, declared: float | None, scaled: bool) -> tuple[np.ndarray, Notes]:
-    """The levels, pixels without data mid-gray; `scaled` from 0 to `white`, else stretched."""
+def as_levels(values: np.ndarray, scale: np.ndarray | None, declared: float | None) -> tuple[np.ndarray, Notes]:
+    """The levels by a table, or stretched; pixels without data, which `declared` may stand for, are mid-gray."""
     notes: Notes = ()
-    if scaled:
-        levels, missing = table(white)[values], None if declared is None else values == declared
+    if scale is not None:
+        levels, missing = scale[values], None if declared is None else values == declared
     else:
         missing, notes = _missing(values, declared)
         levels = _stretched(values, missing)

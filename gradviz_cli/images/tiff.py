@@ -60,6 +60,7 @@ _TYPES = {1: "B", 2: "s", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L
 
 GRAY, RGB, MASK = (0, 1), 2, 4  # of Tag.PHOTOMETRIC
 SIGNED, FLOAT = 2, 3  # of Tag.FORMAT
+APART = 2  # of Tag.PLANAR: one plane after the other
 JPEGS = (6, 7)  # of Tag.COMPRESSION: they work on pixels, not on bytes
 # Only raw photos have these: a mosaic of sensor pixels, and the makers' own packing of it.
 _SENSOR = frozenset({32803, 34892})
@@ -69,10 +70,12 @@ _KINDS = {1: "u", SIGNED: "i", FLOAT: "f", 4: "u"}
 
 @dataclass(frozen=True)
 class Page:
-    """One directory: where it stands, in which order its numbers are, and the tags that are asked for here."""
+    """One directory: where it stands, in which order its numbers are (`<` or `>`) and whether the file is a BigTIFF, and
+    the tags that are asked for here."""
 
     at: int
     order: str
+    big: bool
     tags: Tags
 
     def first(self, tag: int, missing: int = 0) -> int:
@@ -88,6 +91,11 @@ class Page:
     @property
     def samples(self) -> int:
         return self.first(Tag.SAMPLES, 1)
+
+    @property
+    def colours(self) -> int:
+        """What the samples stand for; where it is not said, as readers take it."""
+        return self.first(Tag.PHOTOMETRIC, 1)
 
     @property
     def white(self) -> int | None:
@@ -130,7 +138,7 @@ def _follow(data: bytes, at: int, order: str, big: bool, found: dict[int, Page])
             tags, after = _directory(data, at, order, big)
         except struct.error:
             return
-        found[at] = Page(at, order, tags)
+        found[at] = Page(at, order, big, tags)
         at = after
 
 
@@ -187,7 +195,7 @@ def _check_no_raw(found: list[Page], shown: list[Page]) -> None:
 
 def starting_at(data: bytes, page: Page) -> bytes:
     """The file with this page as its first one."""
-    if data[2:4] in (b"+\0", b"\0+"):
+    if page.big:
         return data[:8] + struct.pack(page.order + "Q", page.at) + data[16:]
     return data[:4] + struct.pack(page.order + "L", page.at) + data[8:]
 
@@ -223,7 +231,7 @@ def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     height, width = page.size
     if height * width * page.samples * dtype.itemsize > most:
         raise ImageError("too-large", f"{height} x {width} pixels of {described(page)} are more than the limit")
-    planes = page.samples if page.first(Tag.PLANAR, 1) == 2 else 1
+    planes = page.samples if page.first(Tag.PLANAR, 1) == APART else 1
     bands = page.samples // planes
     high, wide = _stored_size(page)
     if high * wide * page.samples * dtype.itemsize > 2 * most:

@@ -781,9 +781,37 @@ def _tiff_layouts(shelf: _Shelf) -> None:
         body = zlib.compress(_predicted(pixels, predictor))
         twin = _stretched(RGB) if name == "words" else RGB
         shelf.drawn(f"layout-predictor-{name}.tif", pages(page(pixels, body, t259=[8], t317=[predictor])), twin)
+    wide = np.ascontiguousarray((RGB.astype("<u2") * 257).transpose(2, 0, 1))
+    apart = {"t284": [2], "t273": [8 + i * wide[0].nbytes for i in range(3)], "t279": [wide[0].nbytes] * 3}
+    words = RGB.astype("<u2") * 257
+    shelf.drawn("layout-planes-words.tif", pages(page(words, wide.tobytes(), **apart)), RGB)
+    numbers = GRAY.astype(int) * 100 - 12000
+    for bits, samples, kind, twin in ((32, GRAY / 255, 3, GRAY), (16, numbers, 2, _stretched(GRAY))):
+        packed_up = zlib.compress(samples.astype(f">{'f' if kind == 3 else 'i'}{bits // 8}").tobytes())
+        data = tiff(GRAY.shape, bits, 1, packed_up, ">", kind, t259=[8])
+        shelf.drawn(f"layout-big-endian-packed-{bits}.tif", data, twin)
+    large = tiff(GRAY.shape, 32, 1, (GRAY.astype(np.int64) * 16_000_000).astype(">u4").tobytes(), ">")
+    shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
+    shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
+    shelf.drawn("layout-big-endian-big-gray.tif", _big_endian_big(GRAY), GRAY)
     for compression in ("tiff_lzw", "zstd", "lzma"):
         with_floats = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression=compression)
         shelf.drawn(f"layout-float-{compression}.tif", with_floats, GRAY)
+
+
+def _big_endian_big(pixels: np.ndarray) -> bytes:
+    """A BigTIFF, most significant byte first, of 8 bits; each number as a long of 8 bytes, each three of them outside."""
+    height, width, channels = (*pixels.shape, 1)[:3]
+    tags = {256: [width], 257: [height], 258: [8] * channels, 259: [1], 262: [2 if channels == 3 else 1]}
+    tags |= {273: [16], 277: [channels], 278: [height], 279: [pixels.nbytes]}
+    depths = 16 + pixels.nbytes
+    start = depths + 8 * channels
+    rows = b"".join(
+        struct.pack(">HHQQ", tag, 16, len(values), values[0] if len(values) == 1 else depths)
+        for tag, values in tags.items()
+    )
+    head = b"MM\0+" + struct.pack(">HHQ", 8, 0, start)
+    return head + pixels.tobytes() + struct.pack(">Q", 8) * channels + struct.pack(">Q", len(tags)) + rows + bytes(8)
 
 
 def _no_data(shelf: _Shelf) -> None:
@@ -851,6 +879,10 @@ def _fewer_bits(shelf: _Shelf) -> None:
     colours = RGB.astype(int) * 4095 // 255
     three = chunk(b"sBIT", b"\x0c" * 3)
     shelf.drawn("fewer-bits-rgb.png", png(colours, 16, 2, three), np.rint(colours / 4095 * 255).astype(np.uint8))
+    opaque = np.dstack([colours, np.full(GRAY.shape, 4095)])
+    four = chunk(b"sBIT", b"\x0c" * 4)
+    shelf.drawn("fewer-bits-rgba.png", png(opaque, 16, 6, four), np.rint(colours / 4095 * 255).astype(np.uint8))
+    shelf.drawn("fewer-bits-rgba-untold.png", png(opaque, 16, 6), None, 0, (FEW,))
     shelf.drawn("fewer-bits-rgb-untold.png", png(colours, 16, 2), (colours >> 8).astype(np.uint8), 0, (FEW,))
     shelf.drawn("fewer-bits-rgb-scaled.png", png(colours << 4 | colours >> 8, 16, 2, three), RGB, 1)
     shelf.drawn("fewer-bits-8-of-8.png", png(RGB, 8, 2, chunk(b"sBIT", b"\5\6\5")), RGB)
