@@ -112,12 +112,12 @@ def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: b
     page = None
     if name == "JPEG":  # of a download that broke off; decoded as pixels they would make up the rows that are missing
         data = data.rstrip(b"\0")
-    if name == "TIFF" and (page := tiff.photo(found := tiff.pages(data))):
-        data = data if page is found[0] else tiff.starting_at(data, page)
+    if name == "TIFF" and (page := tiff.photo(inside := tiff.pages(data))):
+        data = data if page is inside[0] else tiff.starting_at(data, page)
     if page and _needs_samples(page):
         return _from_samples(data, page, limits)
-    loaded = _loaded(name, data, limits, least)
-    return _finished(loaded, data, page, alpha)
+    found = _finished(_loaded(name, data, limits, least), data, page, alpha)
+    return found if name != "JPEG" or jpeg.has_end(data) else _ending_early(found, _ALL_THERE)
 
 
 class _Loaded(NamedTuple):
@@ -156,10 +156,11 @@ def _is_flat(image: Image.Image) -> bool:
     """Whether it is all of one colour; a few pixels mostly tell that it is not."""
     if image.width * image.height < FEW_PIXELS:
         return False
-    few = image.resize((16, 16), Image.Resampling.NEAREST)
-    return all(
-        np.ptp(np.array(one).reshape(-1, 2), axis=1).sum() == 0 for one in (few.getextrema(), image.getextrema())
-    )
+    return _one_colour(image.resize((16, 16), Image.Resampling.NEAREST)) and _one_colour(image)
+
+
+def _one_colour(image: Image.Image) -> bool:
+    return bool((np.ptp(np.array(image.getextrema()).reshape(-1, 2), axis=1) == 0).all())
 
 
 def _needs_samples(page: tiff.Page) -> bool:
@@ -212,10 +213,15 @@ def _cut_short(data: bytes, limits: Limits, least: int | None) -> Picture | None
     rows = int(differs.argmax()) if differs.any() else len(differs)
     if rows < LEAST_SEEN * len(differs):
         return None
-    found, missing = _finished(one, data), len(differs) - rows
-    lost = (
-        f"the last {missing} of its {len(differs)} rows are missing and gray" if missing else "all its rows are there"
-    )
+    height, missing = one.size[0], (len(differs) - rows) * one.size[0] // len(differs)
+    lost = f"of the last {missing} of its {height} rows some is missing, and gray" if missing else _ALL_THERE
+    return _ending_early(_finished(one, data), lost)
+
+
+_ALL_THERE = "it lacks its end mark, but all its rows are there"
+
+
+def _ending_early(found: Picture, lost: str) -> Picture:
     return found._replace(notes=(f"the JPEG ends too early: {lost}", *found.notes))
 
 

@@ -120,7 +120,7 @@ def _missing(values: np.ndarray, declared: float | None) -> tuple[np.ndarray | N
     notes: Notes = ()
     if declared is not None:
         missing |= values == (values.dtype.type(declared) if values.dtype.kind == "f" else declared)
-    elif (value := _far_away(values[~missing])) is not None:
+    elif (value := _far_away(values[~missing] if missing.any() else values)) is not None:
         missing |= values == value
         notes = (
             f"its pixels of {value:g} are taken for no data and are gray, as they lie far from all others; the file does "
@@ -162,7 +162,7 @@ def _stretched(values: np.ndarray, missing: np.ndarray | None) -> np.ndarray:
 
 def _is_poor(values: np.ndarray, levels: np.ndarray, missing: np.ndarray | None) -> bool:
     """Whether a handful of levels stands for far more values; line art has few of both."""
-    few = np.count_nonzero(np.bincount(levels.ravel(), minlength=256))
+    few = np.count_nonzero(Image.fromarray(levels.reshape(len(levels), -1)).histogram())
     if few > HANDFUL or values.size < 256:
         return False
     some = values if missing is None else values[~missing]

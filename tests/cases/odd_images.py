@@ -132,6 +132,7 @@ class _Shelf:
     def drawn(
         self, name: str, data: bytes, twin: np.ndarray | None = None, tolerance: int = 0, said: tuple[str, ...] = ()
     ) -> None:
+        assert twin is None or twin.dtype == np.uint8, name
         self.cases.append(Case(name, self.write(name, data), "drawn", frozenset(), twin, tolerance, said))
 
     def failed(self, name: str, data: bytes, *kinds: str) -> None:
@@ -875,7 +876,9 @@ def _fewer_bits(shelf: _Shelf) -> None:
     untold = np.rint(twelve / 257).astype(np.uint8)
     shelf.drawn("fewer-bits-untold.png", png(twelve, 16, 0), untold, 0, (FEW,))
     ten = GRAY.astype(int) * 1023 // 255
-    shelf.drawn("fewer-bits-10.png", png(ten, 16, 0, chunk(b"sBIT", b"\x0a")), np.rint(ten / 1023 * 255), 0)
+    shelf.drawn(
+        "fewer-bits-10.png", png(ten, 16, 0, chunk(b"sBIT", b"\x0a")), np.rint(ten / 1023 * 255).astype(np.uint8)
+    )
     colours = RGB.astype(int) * 4095 // 255
     three = chunk(b"sBIT", b"\x0c" * 3)
     shelf.drawn("fewer-bits-rgb.png", png(colours, 16, 2, three), np.rint(colours / 4095 * 255).astype(np.uint8))
@@ -936,13 +939,14 @@ def _cut_jpegs(shelf: _Shelf) -> None:
     for name, options in (("", {}), ("-progressive", {"progressive": True}), ("-restarts", {"restart_marker_rows": 1})):
         whole = saved(noisy, "JPEG", **options, **fine)
         twin = np.asarray(Image.open(io.BytesIO(whole)))
-        there = (f"{CUT}: all its rows are there",)
+        there = (f"{CUT}: it lacks its end mark, but all its rows are there",)
         shelf.drawn(f"cut{name}-no-end.jpg", whole[:-2], twin, 0, there)
         shelf.drawn(f"cut{name}-half-an-end.jpg", whole[:-1], twin, 0, there)
         shelf.drawn(f"cut{name}-zeros-for-an-end.jpg", whole[:-2] + bytes(5000), twin, 0, there)
+        shelf.drawn(f"cut{name}-not-but-followed.jpg", whole + b"ftyp\xff\xda\0\x0cmore" * 9, twin)
         shelf.drawn(f"cut{name}-thumbnail-has-an-end.jpg", _with_thumbnail(whole)[:-2], twin, 0, there)
         if name != "-progressive":
-            shelf.drawn(f"cut{name}-few-rows.jpg", whole[: int(len(whole) * 0.97)], None, 0, (f"{CUT}: the last ",))
+            shelf.drawn(f"cut{name}-few-rows.jpg", whole[: int(len(whole) * 0.97)], None, 0, (f"{CUT}: of the last ",))
         for padding in (0, 5000, len(whole)):  # zeros of a download that broke off are no pixels
             most = whole[: int(len(whole) * 0.8)] + bytes(padding)
             shelf.failed(f"cut{name}-many-rows-{padding}.jpg", most, "truncated")
@@ -952,7 +956,7 @@ def _cut_jpegs(shelf: _Shelf) -> None:
     shelf.failed("cut-progressive-last-scan-half.jpg", late[: (last + len(late)) // 2], "truncated")
     turned = saved(stored(noisy, 6), "JPEG", exif=exif(6), **fine)
     twin = np.asarray(Image.open(io.BytesIO(turned)).transpose(Image.Transpose.ROTATE_270))
-    shelf.drawn("cut-turned.jpg", turned[:-2], twin, 0, (f"{CUT}: all its rows are there",))
+    shelf.drawn("cut-turned.jpg", turned[:-2], twin, 0, (f"{CUT}: it lacks its end mark, but all its rows are there",))
 
 
 def _with_thumbnail(jpeg: bytes) -> bytes:
