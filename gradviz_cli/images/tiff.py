@@ -10,7 +10,7 @@ import io
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -23,6 +23,7 @@ from gradviz_cli.images.formats import raw_photo
 Tags = Mapping[int, tuple]
 
 MOST_PAGES = 64  # directories that are looked at; the photo is among the first
+FEW_VALUES, MOST_VALUES = 64, 2**21  # of a tag: to choose a page by, to read its samples by
 MOST_BYTES = 16  # of samples for each pixel that the limit allows
 
 
@@ -135,14 +136,14 @@ def _follow(data: bytes, at: int, order: str, big: bool, found: dict[int, Page])
     """Add the directories of a chain; one that leads back or out of the file ends."""
     while 8 <= at < len(data) and at not in found and len(found) < MOST_PAGES:
         try:
-            tags, after = _directory(data, at, order, big)
+            tags, after = _directory(data, at, order, big, FEW_VALUES)
         except struct.error:
             return
         found[at] = Page(at, order, big, tags)
         at = after
 
 
-def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[Tags, int]:
+def _directory(data: bytes, at: int, order: str, big: bool, most: int) -> tuple[Tags, int]:
     head, entry, link = ("Q", 20, "Q") if big else ("H", 12, "L")
     (count,) = struct.unpack_from(order + head, data, at)
     start = at + struct.calcsize(order + head)
@@ -152,18 +153,18 @@ def _directory(data: bytes, at: int, order: str, big: bool) -> tuple[Tags, int]:
     for place in range(start, min(end, len(data) - entry + 1), entry):
         tag, kind, number = struct.unpack_from(order + ("HHQ" if big else "HHL"), data, place)
         if tag in _READ and kind in _TYPES:
-            tags[tag] = _values(data, place + (12 if big else 8), order, big, _TYPES[kind], number)
+            tags[tag] = _values(data, place + (12 if big else 8), order, big, _TYPES[kind], number, most)
     return tags, after
 
 
-def _values(data: bytes, place: int, order: str, big: bool, kind: str, number: int) -> tuple:
-    """They stand in the entry itself where they fit."""
+def _values(data: bytes, place: int, order: str, big: bool, kind: str, number: int, most: int) -> tuple:
+    """The first ones; they stand in the entry itself where they fit."""
     size = struct.calcsize(order + kind) * number
     if size > (8 if big else 4):
         (place,) = struct.unpack_from(order + ("Q" if big else "L"), data, place)
     if place + size > len(data):
         return ()
-    return struct.unpack_from(f"{order}{number}{kind}", data, place)
+    return struct.unpack_from(f"{order}{min(number, most)}{kind}", data, place)
 
 
 # ---- which page
@@ -231,6 +232,7 @@ def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     height, width = page.size
     if height * width * page.samples * dtype.itemsize > most:
         raise ImageError("too-large", f"{height} x {width} pixels of {described(page)} are more than the limit")
+    page = replace(page, tags=_directory(data, page.at, page.order, page.big, MOST_VALUES)[0])
     planes = page.samples if page.first(Tag.PLANAR, 1) == APART else 1
     bands = page.samples // planes
     high, wide = _stored_size(page)

@@ -71,6 +71,15 @@ def test_a_chain_that_goes_round_ends_and_a_long_one_is_cut() -> None:
     assert len(read_pages(pages(*[page(GRAY[:2, :2])] * 300))) == MOST_PAGES
 
 
+def test_a_picture_of_many_strips_has_all_its_rows_and_few_of_their_places_in_mind() -> None:
+    rows = FIVE[:, :1].repeat(9, 0).astype("<f4")
+    size = rows[0].nbytes
+    strips = {"t278": [1], "t273": [8 + i * size for i in range(len(rows))], "t279": [size] * len(rows)}
+    data = pages(page(rows, t262=[1], **strips))
+    assert len(only(data).tags[Tag.OFFSETS]) < len(rows)
+    assert np.array_equal(samples(data, only(data), 10**6), rows)
+
+
 def test_any_bytes_have_pages_or_none() -> None:
     random, start = np.random.default_rng(5), time.monotonic()
     original = pages(page(RGB[::4, ::4], t254=[1], t271=b"NIKON\0"), below=(page(RGB),))
