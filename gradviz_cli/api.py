@@ -88,6 +88,7 @@ class LoadedModel:
         prove = read_option("proof", proof)
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
+        self._noted: dict[str, str] = {}  # of images -> with the name of the first
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
         self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout, prove=prove)
@@ -187,16 +188,19 @@ class LoadedModel:
 
     def _read(self, path: str | os.PathLike) -> np.ndarray:
         try:
-            return self._model.decode(read_bytes(path, Limits())).fitted
+            found = self._model.decode(read_bytes(path, Limits()))
         except ImageError as error:
             raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+        for note in found.notes:
+            self._noted.setdefault(note, f"{printable(path)}: {note}")
+        return found.fitted
 
     def _warn(self, modes: Sequence[str]) -> None:
         """Say as Python warnings what the command would say on stderr, each once."""
-        for message in self._model.warnings(modes):
+        for message in (*self._model.warnings(modes), *self._noted):
             if message not in self._said:
                 self._said.add(message)
-                warnings.warn(message, GradvizWarning, stacklevel=4)
+                warnings.warn(self._noted.get(message, message), GradvizWarning, stacklevel=4)
 
     def close(self) -> None:
         """Stop the worker and the decoders."""

@@ -80,7 +80,7 @@ class Decoding:
     def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """Raises ImageError as `Explainer.decode`."""
         decoded = self._explainer.decode(data, geometry, self._pixels, self._fast)
-        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
+        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, notes=decoded.notes)
         self._budget.hold(_bytes(source))
         return source
 

@@ -52,21 +52,18 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     import numpy as np
 
     from gradviz_cli.files.reading import Limits
-    from gradviz_cli.images.decode import decode, decode_small
+    from gradviz_cli.images.decode import picture
     from gradviz_cli.images.fit import Geometry, fit
     from gradviz_cli.process.protocol import Decoded
 
     limits = Limits(request.max_pixels, request.max_file_size)
     geometry = Geometry(request.height, request.width, request.channels, request.fit)
-    if request.fast and not request.pixels:
-        picture, (height, width) = decode_small(data, limits, max(geometry.height, geometry.width))
-    else:
-        picture = decode(data, limits)
-        height, width = picture.height, picture.width
-    found = [fit(picture, geometry)]
+    least = max(geometry.height, geometry.width) if request.fast and not request.pixels else None
+    image, (height, width), notes = picture(data, limits, least)
+    found = [fit(image, geometry)]
     if request.pixels:
-        found.append(np.asarray(picture.convert("RGB")))
-    return Decoded(height, width), tuple(found)
+        found.append(np.asarray(image.convert("RGB")))
+    return Decoded(height, width, notes=notes), tuple(found)
 
 
 if __name__ == "__main__":

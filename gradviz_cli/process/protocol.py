@@ -425,10 +425,14 @@ class Decode:
 
 @dataclass(frozen=True)
 class Decoded:
-    """Size of the upright image. Beside it uint8 [height, width, channels] of the request, and the image where asked."""
+    """Size of the upright image. Beside it uint8 [height, width, channels] of the request, and the image where asked.
+
+    `notes` say what was assumed of the file, or is odd about its pixels.
+    """
 
     height: int
     width: int
+    notes: tuple[str, ...] = ()
 
 
 # -- arrays
