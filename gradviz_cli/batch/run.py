@@ -24,7 +24,7 @@ from gradviz_cli.files.whole import sweep
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import outputs, stems
+from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 
@@ -98,8 +98,9 @@ def _written(
 def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
     for job in jobs:
-        pictures = outputs(plan, job, SHEETS)
+        pictures: tuple[Output, ...] = ()
         try:
+            pictures = outputs(plan, job, SHEETS)
             result = lookup(plan, job, pictures, digests, plan.limits).current
         except ImageError as error:
             result = failed(job, error)

@@ -70,12 +70,49 @@ def target(value: object) -> str:
 
 
 def number(value: object) -> float:
+    """A finite number."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return float(value)  # type: ignore[arg-type]  # what float() does not take is what is asked here
-    except (TypeError, ValueError):
+        found = float(value)  # type: ignore[arg-type]  # what float() does not take is what is asked here
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{value!r} is no number") from None
+    if not math.isfinite(found):
+        raise ValueError(f"{value} is not finite")
+    return found
+
+
+def numbers(value: object) -> tuple[float, ...]:
+    """N or N,N,N: for all channels, or for each in the image's order."""
+    parts = value if isinstance(value, tuple | list | np.ndarray) else str(value).strip(" []()").split(",")
+    if not len(parts):
+        raise ValueError("it is empty")
+    return tuple(map(number, parts))
+
+
+def pixel_range(value: object) -> tuple[float, float]:
+    """LOW,HIGH."""
+    found = numbers(value)
+    if len(found) != 2 or found[0] >= found[1]:
+        raise ValueError(f"{value} is not LOW,HIGH, such as 0,1 or -1,1")
+    return found[0], found[1]
+
+
+def deviations(value: object) -> tuple[float, ...]:
+    """Numbers above 0."""
+    found = numbers(value)
+    if min(found) <= 0:
+        raise ValueError(f"{value} is no standard deviation: it is above 0")
+    return found
+
+
+def shift(value: object) -> int:
+    """A whole number, which may be below 0."""
+    said = str(value)
+    found = whole(said.removeprefix("-"))
+    if found is None or isinstance(value, bool):
+        raise ValueError(f"{value} is no whole number")
+    return -found if said.startswith("-") else found
 
 
 def whole(value: str) -> int | None:
@@ -180,9 +217,23 @@ def feeds(value: object) -> tuple[tuple[str, str], ...]:
 
 def _json(given: str, what: str) -> str:
     try:
-        return json.dumps(json.loads(given.lower() if given in ("True", "False") else given))
-    except ValueError:
-        raise ValueError(f"{what} is neither a number, a JSON list nor a .npy file") from None
+        found = json.loads(given.lower() if given in ("True", "False") else given, parse_constant=_not_finite)
+        if _holds(found):
+            return json.dumps(found)
+    except (ValueError, RecursionError):
+        pass
+    raise ValueError(f"{what} is neither a finite number, a JSON list of these nor a .npy file")
+
+
+def _not_finite(word: str) -> float:
+    raise ValueError(word)
+
+
+def _holds(found: object) -> bool:
+    """Only what a tensor can: numbers, texts, yes and no; lists of these. No null, and no 1e999."""
+    if isinstance(found, list):
+        return all(map(_holds, found))
+    return isinstance(found, bool | int | str) or isinstance(found, float) and math.isfinite(found)
 
 
 def _file(name: str) -> str:
@@ -198,6 +249,8 @@ def _array(given: Any, name: str) -> str:
         raise ValueError(f"{name} holds {array.size} numbers, more than {MAX_FEED}")
     if array.dtype.kind not in "biufUS":
         raise ValueError(f"{name} is neither a number nor an array of numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} has numbers that are not finite")
     try:
         return json.dumps(given)  # as it is written: 1 stays 1
     except TypeError:

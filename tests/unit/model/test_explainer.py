@@ -130,9 +130,8 @@ def test_no_image_asks_nothing(made) -> None:
 
 
 def test_a_range_of_colours_needs_three_channels(made) -> None:
-    model, _ = made(facts("torch", channels=1))
     with pytest.raises(UsageError, match="--preprocess torch .* this one has 1; use raw, unit, signed"):
-        list(model.explain([image(1)], REQUEST))
+        made(facts("torch", channels=1))
 
 
 def test_images_are_decoded_to_the_model_input(made) -> None:

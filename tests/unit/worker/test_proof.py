@@ -604,11 +604,11 @@ def test_probabilities_that_are_nearly_equal_are_compared_by_their_logarithms():
 
 def test_probes_keep_away_from_the_ends_of_the_range(plain):
     entry = proved(plain).model._differentiator._problem.entry
-    for name, (low, high) in probes.RANGES.items():
-        drawn = probes.scenes(entry, name, 2, 5)
+    for low, high in probes.RANGES.values():
+        drawn = probes.scenes(entry, (low, high), 2, 5)
         assert drawn.shape == (2, SIDE, SIDE, 3) and low < drawn.min() < drawn.max() < high
-    np.testing.assert_array_equal(probes.scenes(entry, "unit", 2, 5), probes.scenes(entry, "unit", 2, 5))
-    whole = probes.scenes(replace(entry, whole=True), "raw", 1, 5)
+    np.testing.assert_array_equal(probes.scenes(entry, (0.0, 1.0), 2, 5), probes.scenes(entry, (0.0, 1.0), 2, 5))
+    whole = probes.scenes(replace(entry, whole=True), (0.0, 255.0), 1, 5)
     np.testing.assert_array_equal(whole, np.rint(whole))
 
 
