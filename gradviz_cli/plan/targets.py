@@ -13,8 +13,8 @@ from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.text import AnyPath, printable
 
 MOST_DIGITS = 6  # of a class index; no model has more than a million classes
-
-
+MOST_RANKS = 10_000  # maps of one image
+SPECS = "a class index, topK, rankK or a label"
 PARENT = "parent"
 NEAR = 0.7  # how alike a word and a label are that may have been meant
 MOST_NEAR = 3
@@ -53,32 +53,44 @@ class Target:
 
 
 def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Target, ...]:
-    """`topK`, a class index, a label or `parent` -> targets, each once, in the order given.
+    """`topK` (the K best), `rankK` (the K-th best alone), a class index, a label, `parent` (the label that is the name of
+    the image's folder), or several of these with commas -> targets, each once, in the order given.
 
     Raises
     ------
     UsageError
-        A label that is not known or stands for several classes.
+        A label that is not known or stands for several classes; a number that is no class.
     """
-    found: list[Target] = []
-    for spec in specs:
-        count, index = _number(spec.removeprefix("top")), _number(spec)
-        if spec.startswith("top") and count:
-            found.extend(Target(rank=rank) for rank in range(count))
-        elif index is not None:
-            found.append(Target(index=index))
-        elif spec == PARENT:
-            if not labels:
-                raise UsageError(f"--target {spec}: no labels are known", "give --labels FILE")
-            found.append(Target(parent=True))
-        else:
-            found.append(Target(index=_index_of(spec, labels)))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(target for spec in specs for target in _meant(spec, labels)))
+
+
+def _meant(spec: str, labels: tuple[str, ...]) -> list[Target]:
+    """A label may hold commas itself, so the whole is tried first."""
+    ranks, index = re.fullmatch("(top|rank)([0-9]+)", spec), _number(spec)
+    if ranks:
+        return _ranks(spec, ranks[1], _number(ranks[2]))
+    if index is not None:
+        return [Target(index=index)]
+    if spec == PARENT and labels:
+        return [Target(parent=True)]
+    places = _places(spec, labels)
+    if not places and "," in spec and not any("," in name for name in nearest(spec, labels)):
+        return [target for part in spec.split(",") for target in _meant(part.strip(), labels)]
+    return [Target(index=_only(spec, places, labels))]
+
+
+def _ranks(spec: str, word: str, count: int | None) -> list[Target]:
+    if count == 0:
+        raise UsageError(f"--target {spec}: the best class is {word}1", f"give {word}1 or more")
+    if count is None or count > MOST_RANKS:
+        raise UsageError(f"--target {spec}: more than {MOST_RANKS} are too many", "give fewer")
+    return [Target(rank=rank) for rank in range(count - 1 if word == "rank" else 0, count)]
 
 
 def by_label(specs: tuple[str, ...]) -> bool:
     """Whether one of these needs labels."""
-    return any(_number(spec) is None and _number(spec.removeprefix("top")) is None for spec in specs)
+    parts = [part.strip() for spec in specs for part in spec.split(",")]
+    return any(_number(re.sub("^(top|rank)(?=[0-9])", "", part)) is None for part in parts)
 
 
 def of_image(targets: tuple[Target, ...], labels: tuple[str, ...], path: AnyPath) -> tuple[Target, ...]:
@@ -96,13 +108,19 @@ def of_image(targets: tuple[Target, ...], labels: tuple[str, ...], path: AnyPath
 
 def _of_folder(labels: tuple[str, ...], path: AnyPath) -> Target:
     folder = os.path.basename(os.path.dirname(os.path.abspath(os.fsdecode(path))))
-    places = _places(unicodedata.normalize("NFC", folder), labels)
+    places = _of_name(_composed(folder), labels)
     if len(places) == 1:
         return Target(index=places[0])
     if places:
         raise ImageError("target", f"--target {PARENT}: {len(places)} classes have the label {printable(folder)}")
-    hint = _did_you_mean(folder, labels)
+    near = ", ".join(map(printable, nearest(folder, labels)))
+    hint = f"; did you mean {near}?" if near else ""
     raise ImageError("target", f"--target {PARENT}: no label is the name of its folder {printable(folder)}{hint}")
+
+
+@lru_cache(maxsize=4096)
+def _of_name(name: str, labels: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(i for i, label in enumerate(labels) if name and _composed(label) == name)
 
 
 def _number(text: str) -> int | None:
@@ -110,31 +128,22 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
-@lru_cache(maxsize=4096)
-def _places(name: str, labels: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(i for i, label in enumerate(labels) if label == name and name)
+def _composed(label: str) -> str:
+    """A Mac decomposes the names of files, and so those of folders that labels were made of."""
+    return unicodedata.normalize("NFC", label)
 
 
-def _index_of(spec: str, labels: tuple[str, ...]) -> int:
-    if not labels:
-        raise UsageError(f"--target {spec}: no labels are known", "give --labels FILE, or a class index")
-    label = unicodedata.normalize("NFC", spec)
-    places = _places(label, labels) or tuple(
-        i for i, name in enumerate(labels) if label and _folded(name) == _folded(label)
-    )
-    if len(places) == 1:
-        return places[0]
-    if places:
-        raise UsageError(
-            f"--target {spec}: {len(places)} classes have that label", f"give an index: {list(places[:5])}"
-        )
-    near = nearest(label, labels)
-    raise UsageError(f"--target {spec}: no such label", f"did you mean {', '.join(near)}?" if near else "give an index")
+def _folded(label: str) -> str:
+    return _composed(label).casefold()
 
 
-def _did_you_mean(name: str, labels: tuple[str, ...]) -> str:
-    near = nearest(name, labels)
-    return f"; did you mean {', '.join(map(printable, near))}?" if near else ""
+def _places(label: str, labels: tuple[str, ...]) -> list[int]:
+    """The classes of that name: spelled just so, else but for case."""
+    for same in (_composed, _folded):
+        places = [i for i, name in enumerate(labels) if name and same(name) == same(label)]
+        if places:
+            return places
+    return []
 
 
 def nearest(name: str, labels: tuple[str, ...]) -> list[str]:
@@ -168,5 +177,18 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", _folded(text).replace("_", " ")))
 
 
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()
+def _only(label: str, places: list[int], labels: tuple[str, ...]) -> int:
+    """The one class of that name."""
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise UsageError(f"--target {label}: {len(places)} classes have that label", f"give an index: {places[:5]}")
+    if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]*)?", label):
+        why = "no model has so many classes" if label.isdigit() else "a class index is a whole number from 0"
+        raise UsageError(f"--target {label}: {why}", f"give {SPECS}")
+    if not labels:
+        raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
+    near = nearest(label, labels)
+    raise UsageError(
+        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else f"give {SPECS}"
+    )

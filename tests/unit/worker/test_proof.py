@@ -602,6 +602,21 @@ def test_probabilities_that_are_nearly_equal_are_compared_by_their_logarithms():
     assert witnesses.forward(measured, q).failed
 
 
+@pytest.mark.parametrize(
+    ("numbers", "low", "high"),
+    [
+        ({"pixel_range": (-1.0, 1.0)}, -1, 1),
+        ({"pixel_range": (0.0, 1.0), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, -0.406 / 0.225, 0.515 / 0.229),
+        ({"pixel_range": (0.0, 255.0), "mean": (100.0,)}, -100, 155),
+        ({"pixel_range": (0.0, 1.0), "std": (0.5,)}, 0, 2),
+        ({"pixel_range": (0.0, 1.0), "mean": (0.0, 1.0), "std": (0.1, 0.1)}, -10, 10),  # no value that both can have
+    ],
+)  # fmt: skip
+def test_probes_lie_in_a_range_of_numbers(numbers, low, high):
+    assert probes.span("given", ModelOptions("m", **numbers)) == pytest.approx((low, high))
+    assert probes.span("torch", ModelOptions("m")) == probes.RANGES["torch"]
+
+
 def test_probes_keep_away_from_the_ends_of_the_range(plain):
     entry = proved(plain).model._differentiator._problem.entry
     for low, high in probes.RANGES.values():
