@@ -91,8 +91,8 @@ class LoadedModel:
         self._said: set[str] = set()
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        strict = asks_for_labels(options)
-        self._model = Explainer(chosen, (PLAIN,), labels=labels, labels_asked=strict, timeout=timeout, prove=prove)
+        asked = asks_for_labels(options)
+        self._model = Explainer(chosen, (PLAIN,), labels=labels, labels_asked=asked, timeout=timeout, prove=prove)
         try:
             self._model.load()
             self._warn((PLAIN,))

@@ -93,6 +93,8 @@ OF_RUN: dict[str, values.Read] = {
     "verify": values.flag,  # on the command line -vv
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
+# What the names of the classes are read by.
+OF_LABELS = ("labels", "labels_from")
 # What stands in place of --preprocess.
 RANGE = ("pixel_range", "mean", "std", "channel_order")
 # Where an option that may be given more than once has another name in the plan.
@@ -152,8 +154,9 @@ def plan_from(
     settled = _settled(folder, standing, asked)
     labels = _labels(folder, settled)
     drawing = _drawing(settled, asked, labels)
-    wanted = asks_for_labels({**(standing or {}), **options}) or by_label(settled.get("target", ()))
-    run = {name: settled[name] for name in OF_RUN if name in settled and name not in ("labels", "labels_from")}
+    wanted = asks_for_labels({**(standing or {}), **options})
+    wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
+    run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
     return Plan(_model_options(folder, settled), place, drawing, labels, labels_asked=wanted, **run)
 
 
@@ -162,9 +165,9 @@ def model_from(
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
     folder = _path("MODEL", model)
-    strange = next((name for name in options if name not in OF_MODEL and name != "labels"), None)
+    strange = next((name for name in options if name not in (*OF_MODEL, *OF_LABELS)), None)
     if strange is not None:
-        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, 'labels'))}")
+        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, *OF_LABELS))}")
     settled = _settled(folder, standing, _read(options))
     return _model_options(folder, settled), _labels(folder, settled)
 
@@ -173,9 +176,10 @@ def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
     return read_labels(settled.get("labels"), model, settled.get("labels_from", 0))
 
 
-def asks_for_labels(options: Mapping[str, object]) -> bool:
-    """Whether somebody but the model itself does, so that labels which do not fit it are a mistake."""
-    return any(options.get(name) not in (None, 0) for name in ("labels", "labels_from"))
+def asks_for_labels(options: Mapping[str, object]) -> str:
+    """The option by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
+    asked = (f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
+    return next(asked, "")
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:

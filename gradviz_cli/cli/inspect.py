@@ -52,8 +52,8 @@ def command(
     with placed(context):
         chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
-        strict = asks_for_labels({**standing, **asked})
-        told, problem = _ask(chosen, image, labels, strict, proof)
+        asked_by = asks_for_labels({**standing, **asked})
+        told, problem = _ask(chosen, image, labels, asked_by, proof)
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
@@ -62,12 +62,13 @@ def command(
 
 
 def _ask(
-    options: ModelOptions, image: Path | None, labels: tuple[str, ...], strict: bool, prove: str
+    options: ModelOptions, image: Path | None, labels: tuple[str, ...], asked_by: str, prove: str
 ) -> tuple[dict[str, Any], int]:
-    with Explainer(options, (PLAIN,), labels=labels, labels_asked=strict, prove=prove) as model:
+    with Explainer(options, (PLAIN,), labels=labels, labels_asked=asked_by, prove=prove) as model:
         found = model.inspect()
         model.fit_labels(found.chosen.classes if found.chosen else None)
         told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": fingerprint.of_model(Path(options.path))}
+        told["warnings"] = [*told["warnings"], *filter(None, [model.misfit])]
         code = ExitCode.OK
         if found.refused_ops and not options.trust_model:
             code = ExitCode.MODEL_REFUSED

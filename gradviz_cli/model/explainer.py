@@ -53,12 +53,17 @@ class Explainer:
     modes, targets
         What gradients are built for ahead of the first image (see `RemoteModel`).
     labels : tuple of str
-        Names of the classes, by index. Where they do not fit the model, they are left out with a warning, unless they
-        were asked for (`labels_asked`).
+        Names of the classes, by index. Where they do not fit the model, they are left out with a warning, unless an
+        option asks for them (`labels_asked`).
     fit : str
         How images are brought to the size of the model input, a key of `images.fit.FITS`.
     timeout : float or None
         Seconds for one image, in a decoder and in the worker.
+
+    Attributes
+    ----------
+    misfit : str
+        A warning of labels that were left out.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Explainer:
         *,
         targets: int = 1,
         labels: tuple[str, ...] = (),
-        labels_asked: bool = False,
+        labels_asked: str = "",
         fit: str = "stretch",
         limits: Limits = Limits(),
         timeout: float | None = TIMEOUT,
@@ -77,7 +82,7 @@ class Explainer:
         prove: str = "never",
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
-        self._misfit = ""
+        self.misfit = ""
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -93,11 +98,11 @@ class Explainer:
         """Leave out labels that are not as many as the classes, or raise UsageError where they were asked for."""
         wrong = misfit(self._labels, classes)
         if wrong and self._labels_asked:
-            raise UsageError(f"--labels: {wrong[0]}", wrong[1])
+            raise UsageError(f"{self._labels_asked}: {wrong[0]}", wrong[1])
         if wrong:
             self._labels = ()
         if wrong and self._options.output is None:  # other scores than those that the labels are of
-            self._misfit = f"the model's own labels are left out: {wrong[0]}; settle it with --labels FILE ({wrong[1]})"
+            self.misfit = f"the model's own labels are left out: {wrong[0]}; settle it with --labels FILE ({wrong[1]})"
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
@@ -136,7 +141,7 @@ class Explainer:
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
         proof = self.proof
-        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self._misfit]))
+        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self.misfit]))
         named = [f"{self._model.path}: {warning}" for warning in said]
         confined = self.loaded.sandbox
         if confined.level != "full":

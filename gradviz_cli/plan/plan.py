@@ -38,9 +38,9 @@ class Plan:
 
     Attributes
     ----------
-    labels_asked : bool
-        They were given, or a target is one of them: where they do not fit the model, the run ends. Else they are the
-        model's own, and are left out with a warning.
+    labels_asked : str
+        The option that asks for them: where they do not fit the model, the run ends. Else they are the model's own, and are
+        left out with a warning.
     batch_size, jobs : int or None
         None: as many as the model input, and the machine, suggest.
     timeout, max_duration, lock_wait : float
@@ -71,7 +71,7 @@ class Plan:
     allow_empty: bool = False
     verify: bool = False
     proof: str = "auto"
-    labels_asked: bool = False
+    labels_asked: str = ""
 
     @property
     def limits(self) -> Limits:

@@ -294,12 +294,27 @@ def test_a_range_and_a_preset_set_each_other_aside(model: Path) -> None:
     assert (both.preprocess, both.pixel_range, both.std) == ("auto", (0, 1), (0.5,))
 
 
-def test_who_asks_for_labels(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"labels": "names.txt", "target": "owl"}, "--labels names.txt"),
+        ({"target": ["top3", 2]}, ""),
+        ({"target": "dog"}, "--target by label"),
+        ({"target": "parent"}, "--target by label"),
+        ({"labels_from": 1}, "--labels-from 1"),
+        ({"labels_from": 0}, ""),
+        ({"standing": {"labels": "names.txt"}}, "--labels names.txt"),
+    ],
+    ids=str,
+)
+def test_who_asks_for_labels(model: Path, options: dict, asked: str) -> None:
     """Those of the model itself may be left out where they do not fit it."""
     Path("names.txt").write_text("owl\nbat\n")
-    assert not plan_from(model).labels_asked and not plan_from(model, target=["top3", 2]).labels_asked
-    for options in ({"labels": "names.txt"}, {"target": "dog"}, {"target": "parent"}, {"labels_from": 1}):
-        assert plan_from(model, **options).labels_asked, options
-    assert plan_from(model, standing={"labels": "names.txt"}).labels_asked
+    assert plan_from(model, **options).labels_asked == asked
+
+
+def test_labels_that_the_model_names(model: Path) -> None:
     (model / MODEL_FILE).write_text('labels = "labels.txt"\nlabels-from = 1')
-    assert not plan_from(model).labels_asked and plan_from(model).labels == ("dog", "red panda")
+    plan = plan_from(model)
+    assert (plan.labels, plan.labels_asked) == (("dog", "red panda"), "")
+    assert model_from(model, labels_from=2)[1] == ("red panda",)

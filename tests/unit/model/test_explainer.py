@@ -166,8 +166,8 @@ def test_closing_ends_the_worker(made) -> None:
 @pytest.mark.parametrize("labels", [("ant", "bee"), ("ant", "bee", "cat", "dog")], ids=str)
 def test_labels_that_do_not_fit_name_no_class(made, labels) -> None:
     """The model has three classes, and the label of its class 2 may be any of them."""
-    with pytest.raises(UsageError, match=f"--labels: {len(labels)} labels for 3 classes; .*--labels-from"):
-        made(facts("raw"), labels=labels, labels_asked=True)
+    with pytest.raises(UsageError, match=f"--labels own.txt: {len(labels)} labels for 3 classes; .*--labels-from"):
+        made(facts("raw"), labels=labels, labels_asked="--labels own.txt")
     model, _ = made(facts("raw"), labels=labels)
     (found,) = model.explain([image(1, 0, 0)], REQUEST)
     assert model.labels == () and found.targets[0].label is None
