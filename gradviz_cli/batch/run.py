@@ -119,7 +119,7 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
     if lock.unfinished:
         sweep(plan.out, below=True)
     lock.begin()
-    manifest, interrupted = Manifest(plan.out, _safeguards(plan)), True
+    manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}), True
     try:
         yield manifest
         interrupted = False
@@ -143,3 +143,15 @@ def _safeguards(plan: Plan) -> dict[str, Any]:
     if model.allow_ops:
         fewer["allow_ops"] = list(model.allow_ops)
     return fewer
+
+
+def _range(plan: Plan) -> dict[str, Any]:
+    """The pixel range, where numbers say it in place of a preset."""
+    model = plan.model
+    given = {
+        "pixel_range": model.pixel_range,
+        "mean": model.mean,
+        "std": model.std,
+        "channel_order": model.channel_order,
+    }
+    return {name: value for name, value in given.items() if value}

@@ -55,7 +55,7 @@ def _defaults(table: Mapping[str, Any], context: click.Context, where: str, vari
         if option is None:
             raise UsageError(f"{where}: there is no option {key}", f"see `{context.command_path} --help-all`")
         place = f"{variables}{key.upper()}" if variables else f"{where}: {key}"
-        found[option.name] = _value(option, key, _several(value) if variables and option.multiple else value, where)
+        found[option.name] = _value(option, place, _several(value) if variables and option.multiple else value)
         _check(option, context, found[option.name], place)
         context.meta.setdefault(PLACES, {})[option.name] = place
     return found
@@ -87,16 +87,16 @@ def placed(context: click.Context) -> Iterator[None]:
         raise
 
 
-def _value(option: click.Option, key: str, value: Any, where: str) -> Any:
+def _value(option: click.Option, place: str, value: Any) -> Any:
     """A value as click takes it; a single one stands for a list of one."""
     values = value if isinstance(value, list) else [value]
     listed = option.multiple or getattr(option.type, "listed", False)
     if not all(isinstance(one, str | int | float) for one in values) or isinstance(value, list) > listed:
         lists = ", or a list of these" if option.multiple else ""
-        raise UsageError(f"{where}: {key} cannot be {value!r}", f"give text, a number, true or false{lists}")
+        raise UsageError(f"{place} cannot be {value!r}", f"give text, a number, true or false{lists}")
     if option.is_flag and not option.count and isinstance(value, int | float):
         if value not in (0, 1):
-            raise UsageError(f"{where}: {key} cannot be {value!r}", "give true or false")
+            raise UsageError(f"{place} cannot be {value!r}", "give true or false")
         return bool(value)
     return values if option.multiple else value
 

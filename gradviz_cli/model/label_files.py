@@ -46,6 +46,7 @@ NAMED = frozenset(NAMES)
 INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
 WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
 LEADING = re.compile(r"(\d{1,6})\s*(?:[:,;=\t)]|\.\s|\s)\s*(\S.*)")
+MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
 BACKGROUND = ("background", "dummy", "__background__", "_background_")
 
 
@@ -341,7 +342,7 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     """`0 tench`, `0: tench`, `tench 0`: the numbers are those of classes where they are all from 0 or 1 on."""
     full = [line for line in lines if line]
     leading = [(int(one[1]), one[2]) for line in full if (one := LEADING.fullmatch(line))]
-    if len(full) == len(leading) > 1 and len({label for _, label in leading}) > 1:
+    if len(full) == len(leading) > 1 and len({label for _, label in leading}) >= MOSTLY * len(full):
         if not _counts(leading):
             raise ValueError("its lines begin with numbers that do not count the classes")
         return _by_index(leading)

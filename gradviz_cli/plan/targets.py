@@ -18,6 +18,7 @@ SPECS = "a class index, topK, rankK or a label"
 PARENT = "parent"
 NEAR = 0.7  # how alike a word and a label are that may have been meant
 MOST_NEAR = 3
+MOST_ASKED = 50_000  # labels; more take seconds
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _places(label: str, labels: tuple[str, ...]) -> list[int]:
 
 def nearest(name: str, labels: tuple[str, ...]) -> list[str]:
     """The labels that may have been meant, the likeliest first: none where none is near."""
-    found = {label: likeness for label in dict.fromkeys(labels) if (likeness := _likeness(name, label)) >= NEAR}
+    asked = dict.fromkeys(labels[:MOST_ASKED])
+    found = {label: likeness for label in asked if (likeness := _likeness(name, label)) >= NEAR}
     return sorted(found, key=lambda label: -found[label])[:MOST_NEAR]
 
 

@@ -383,3 +383,11 @@ def test_each_image_is_explained_for_the_class_of_its_folder(plan, images, expla
     assert ran(asked, folder)[0] == 3 and statuses(asked.out)[-4:].count("current") == 3
     dry = plan({"targets": (Target(parent=True), Target(index=1))}, labels=LABELS, dry_run=True)
     assert ran(dry, folder)[0] == 3
+
+
+def test_numbers_in_place_of_a_preset_are_written_down(plan, images, explainers) -> None:
+    asked = plan()
+    model = replace(asked.model, pixel_range=(0.0, 1.0), mean=(0.5,), channel_order="bgr")
+    ran(replace(asked, model=model), images("good"))
+    (line,) = lines(asked.out)
+    assert (line["pixel_range"], line["mean"], line["channel_order"]) == ([0, 1], [0.5], "bgr") and "std" not in line

@@ -118,6 +118,11 @@ def test_a_value_that_makes_no_sense_is_said_with_its_file_and_key(here: Path, t
         run(env=environment)
 
 
+def test_a_variable_that_holds_nothing_is_named(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"^GRADVIZ_PAINT_MODE cannot be \[None\]"):
+        run(env={"GRADVIZ_PAINT_MODE": "[null]"})
+
+
 def test_what_is_found_wrong_later_is_said_with_its_place_too(here: Path) -> None:
     Path("a.toml").write_text('labels = "none.txt"')
     found: dict = {}
