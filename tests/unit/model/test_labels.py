@@ -159,7 +159,7 @@ DOUBTFUL = {
     "a web page": (".txt", "<!DOCTYPE html><html>", "a web page"),
     "Latin-1": (".txt", "rose\ncaf\u00e9".encode("latin-1"), "line 2 is not UTF-8; save the file as UTF-8"),
     "zeros": (".txt", "rose\ntulip".encode("utf-16-le"), "UTF-16 without a byte order mark"),
-    "coins": (".txt", "1 euro\n2 cent\n5 cent", "numbers that do not count the classes"),
+    "coins": (".txt", "1 penny\n5 nickel\n10 dime", "numbers that do not count the classes"),
     "half of them with codes": (".txt", "n01440764 rose\nn01443537 tulip\ndaisy", "some of its lines begin with a code"),
     "a table without an index": (".csv", "file,label\na.jpg,rose\nb.jpg,tulip", "without a column label and a column index"),
     "a ragged table": (".csv", "index,label\n0,rose\n1,tulip,red", "different numbers of columns"),
