@@ -97,6 +97,7 @@ OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
 OF_LABELS = ("labels", "labels_from")
 # What stands in place of --preprocess.
 RANGE = ("pixel_range", "mean", "std", "channel_order")
+STATISTICS = frozenset(RANGE) - {"channel_order"}
 # Where an option that may be given more than once has another name in the plan.
 FIELDS = {"feed": "feeds", "allow_op": "allow_ops"}
 
@@ -192,7 +193,8 @@ def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled)
 
 
 def _over(weaker: Settled, stronger: Settled, where: str = "") -> Settled:
-    """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round."""
+    """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round. A range and its
+    statistics belong together: none is taken from here and the other from there."""
     ranges = [name for name in RANGE if name in stronger]
     named = stronger.get("preprocess", "auto")
     if ranges and named != "auto":
@@ -200,7 +202,11 @@ def _over(weaker: Settled, stronger: Settled, where: str = "") -> Settled:
             f"{where}--preprocess {named} and {_typed(ranges[0])} both say what the model expects",
             "leave one of them out",
         )
-    aside = (*(RANGE if "preprocess" in stronger else ()), *(("preprocess",) if ranges else ()))
+    aside = (
+        *(RANGE if "preprocess" in stronger else ()),
+        *(("preprocess",) if ranges else ()),
+        *(STATISTICS if not STATISTICS.isdisjoint(ranges) else ()),
+    )
     return {**{name: value for name, value in weaker.items() if name not in aside}, **stronger}
 
 

@@ -62,7 +62,7 @@ def misfit(labels: tuple[str, ...], classes: int | None) -> tuple[str, str] | No
     if not labels or classes is None or len(labels) == classes:
         return None
     empty = sum(not label for label in labels)
-    said = f"{len(labels)} labels{f' ({empty} of them empty)' if empty else ''} for {classes} classes"
+    said = f"{len(labels)} labels{f' ({empty} of them empty)' if empty else ''} for {classes} {'class' if classes == 1 else 'classes'}"
     if (len(labels), classes) == (2, 1):
         return said, "its one score is mostly that of the second label: --labels-from 1 gives it that"
     if len(labels) == classes + 1:

@@ -290,6 +290,8 @@ def test_a_range_and_a_preset_set_each_other_aside(model: Path) -> None:
     asked = plan_from(model, preprocess="caffe").model
     assert (asked.pixel_range, asked.mean, asked.channel_order, asked.preprocess) == (None, (), None, "caffe")
     assert plan_from(model, preprocess="auto").model.pixel_range is None
+    other = plan_from(model, pixel_range=(-1, 1)).model
+    assert (other.pixel_range, other.mean, other.channel_order) == ((-1, 1), (), "bgr")
     both = plan_from(model, standing={"preprocess": "raw"}, std=0.5).model
     assert (both.preprocess, both.pixel_range, both.std) == ("auto", (0, 1), (0.5,))
 

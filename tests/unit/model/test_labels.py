@@ -214,7 +214,7 @@ def test_where_the_labels_begin(tmp_path: Path) -> None:
         (1001, 1000, "1001 labels for 1000 classes", "first may be a background class .*--labels-from 1 "),
         (1000, 1001, "1000 labels for 1001 classes", "--labels-from -1 "),
         (2, 4, "2 labels for 4 classes", "--output"),
-        (2, 1, "2 labels for 1 classes", "second label: --labels-from 1 "),
+        (2, 1, "2 labels for 1 class", "second label: --labels-from 1 "),
     ],
 )
 def test_as_many_labels_as_classes(labels: int, classes: int, said: str, remedy: str) -> None:
