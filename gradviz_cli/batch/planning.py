@@ -313,7 +313,12 @@ def model_settings(model: Path) -> Settled:
 
 def _inside(model: Path, file: Path, name: Path) -> Path:
     """A labels file that the model names has to lie in the model."""
-    path = (file.parent / name).resolve()
+    try:
+        path = (file.parent / name).resolve()
+        if path.is_symlink():  # Python 3.13 stops silently at such a circle
+            raise OSError("it is a link to itself")
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise UsageError(f"{file}: labels = {name} cannot be followed: {error}", "give --labels FILE") from error
     if not path.is_relative_to(model.resolve()):
         raise UsageError(f"{file}: labels = {name} lies outside the model", "give --labels FILE")
     return path

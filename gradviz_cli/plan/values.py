@@ -40,6 +40,8 @@ def path(value: object) -> Path:
         raise ValueError(f"{value!r} is no path")
     if os.fspath(value) == "":
         raise ValueError("it is empty; is a variable not set?")
+    if "\0" in os.fsdecode(value):
+        raise ValueError("no file can have a name with a NUL")
     return Path(value)
 
 

@@ -215,11 +215,15 @@ def test_what_the_model_says_of_itself(model: Path) -> None:
         ("max-pixels = '1G'", "max-pixels is none of"),
         ("preprocess = 'fancy'", "--preprocess: 'fancy' is none of"),
         ("labels = '../../names.txt'", "lies outside the model"),
+        ('labels = "a\\u0000b"', "name with a NUL"),
+        ("a = " + "[" * 5000 + "]" * 5000, "recursion"),
+        ("labels = 'loop'", "gradviz.toml: labels = "),
         ("preprocess = 'raw'\nmean = 0.5", "both say what the model expects"),
         ("preprocess =", "gradviz.toml: "),
     ],
 )
 def test_what_a_model_may_not_say(model: Path, content: str, said: str) -> None:
+    (model / "assets.extra" / "loop").symlink_to("loop")
     (model / MODEL_FILE).write_text(content)
     with pytest.raises(UsageError) as caught:
         plan_from(model)
