@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import failed, lookup
@@ -26,9 +25,10 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import Output, outputs
+from gradviz_cli.plan.outputs import Output, outputs, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
+from gradviz_cli.plan.targets import Target
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain, Facts
 
@@ -128,8 +128,6 @@ class Differentiator(Stage):
         super().__init__("differentiate", 1)
         self._proofs = proofs
         self._plan, self._explainer, self._decoding, self._loaded = plan, explainer, decoding, loaded
-        drawing = plan.drawing
-        self._request = Explain(tuple(target.code for target in drawing.targets), drawing.modes, drawing.scores)
         self._guard = threading.Lock()
         self._loading: Future[Facts] | None = None
         self._expected = expected_geometry(plan)
@@ -193,7 +191,7 @@ class Differentiator(Stage):
         if self._expected not in (None, geometry):  # the file said something else; the worker's word counts
             batch = [self._decoding.refitted(item, geometry) for item in batch]
         self._expected = geometry
-        found, end = self._attributions([item.source.fitted for item in batch if item.source])
+        found, end = self._attributions([item.source for item in batch if item.source])
         items: list[tuple[Prepared, Outcome]] = []
         left = iter(found)
         for item in batch:
@@ -203,13 +201,19 @@ class Differentiator(Stage):
             items.append((item, outcome))
         return Differentiated(items, end)
 
-    def _attributions(self, fitted: Sequence[np.ndarray]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+    def _attributions(self, sources: Sequence[Source]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+        """Neighbours that are asked for the same targets go into one call."""
         found: list[Attribution | ImageError] = []
         try:
-            found.extend(self._explainer.explain(fitted, self._request))
+            for targets, group in groupby(sources, lambda source: targets_of(self._plan, source.job)):
+                found.extend(self._explainer.explain([one.fitted for one in group], self._request(targets)))
         except GradvizError as error:
             return found, error
         return found, None
+
+    def _request(self, targets: Sequence[Target]) -> Explain:
+        drawing = self._plan.drawing
+        return Explain(tuple(target.code for target in targets), drawing.modes, drawing.scores)
 
 
 class Reader(Stage):
@@ -240,9 +244,10 @@ class Reader(Stage):
         return self._pool.submit(self._prepare, place, job)
 
     def _prepare(self, place: int, job: Job) -> Prepared:
-        item = Prepared(job, outputs(self._plan, job, styles.SHEETS), time.monotonic())
+        item = Prepared(job, (), time.monotonic())
         self._budget.enter(place)
         try:
+            item = replace(item, outputs=outputs(self._plan, job, styles.SHEETS))
             found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._rehash)
             if found.current:
                 return replace(item, result=found.current)

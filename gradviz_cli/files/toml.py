@@ -24,5 +24,5 @@ def read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8"))
     except ImageError as error:
         raise UsageError(f"{file}: {error.message}", "check the path") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: {error}", "see https://toml.io") from error

@@ -13,11 +13,12 @@ from types import TracebackType
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError
+from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
+from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Proof, Row
@@ -52,11 +53,17 @@ class Explainer:
     modes, targets
         What gradients are built for ahead of the first image (see `RemoteModel`).
     labels : tuple of str
-        Names of the classes, by index.
+        Names of the classes, by index. Where they do not fit the model, they are left out with a warning, unless an
+        option asks for them (`labels_asked`).
     fit : str
         How images are brought to the size of the model input, a key of `images.fit.FITS`.
     timeout : float or None
         Seconds for one image, in a decoder and in the worker.
+
+    Attributes
+    ----------
+    misfit : str
+        A warning of labels that were left out.
     """
 
     def __init__(
@@ -66,6 +73,7 @@ class Explainer:
         *,
         targets: int = 1,
         labels: tuple[str, ...] = (),
+        labels_asked: str = "",
         fit: str = "stretch",
         limits: Limits = Limits(),
         timeout: float | None = TIMEOUT,
@@ -73,7 +81,8 @@ class Explainer:
         verify: bool = False,
         prove: str = "never",
     ):
-        self._labels, self._fit = labels, fit
+        self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
+        self.misfit = ""
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -81,7 +90,19 @@ class Explainer:
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before."""
         self._loaded = self._model.load(proof)
+        self.preset.check(self.facts.channels)
+        self.fit_labels(self.facts.classes)
         return self._loaded
+
+    def fit_labels(self, classes: int | None) -> None:
+        """Leave out labels that are not as many as the classes, or raise UsageError where they were asked for."""
+        wrong = misfit(self._labels, classes)
+        if wrong and self._labels_asked:
+            raise UsageError(f"{self._labels_asked}: {wrong[0]}", wrong[1])
+        if wrong:
+            self._labels = ()
+        if wrong and self._options.output is None:  # other scores than those that the labels are of
+            self.misfit = f"the model's own labels are left out: {wrong[0]}; settle it with --labels FILE ({wrong[1]})"
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
@@ -103,6 +124,16 @@ class Explainer:
         return self.loaded.facts
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; none where they do not fit the model."""
+        return self._labels
+
+    @property
+    def preset(self) -> Preset:
+        """The pixel range that the model expects."""
+        return preset_of(self.facts.preprocess, self._options)
+
+    @property
     def geometry(self) -> Geometry:
         """The model input, to which images are brought."""
         return Geometry(*self.facts.size, self.facts.channels, self._fit)
@@ -110,7 +141,7 @@ class Explainer:
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
         proof = self.proof
-        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()))
+        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self.misfit]))
         named = [f"{self._model.path}: {warning}" for warning in said]
         confined = self.loaded.sandbox
         if confined.level != "full":
@@ -143,18 +174,19 @@ class Explainer:
             After the outcomes that were found: no further image can be explained.
         """
         if len(fitted):
-            pixels = PREPROCESS[preprocess or self.facts.preprocess].to_model(np.stack(fitted))
+            preset = PREPROCESS[preprocess] if preprocess else self.preset
+            pixels = preset.to_model(np.stack(fitted))
             for row in self._model.explain(pixels, request):
-                yield row if isinstance(row, ImageError) else self._attribution(row, preprocess)
+                yield row if isinstance(row, ImageError) else self._attribution(row, preset)
 
-    def _attribution(self, row: Row, preprocess: str | None) -> Attribution:
-        back = PREPROCESS[preprocess or self.facts.preprocess].to_image
+    def _attribution(self, row: Row, preset: Preset) -> Attribution:
+        back = preset.to_image
         targets = tuple(self._target(row, place) for place in range(len(row.index)))
         return Attribution(targets, {mode: back(gradients) for mode, gradients in row.gradients.items()})
 
     def _target(self, row: Row, place: int) -> TargetResult:
         index, rank = int(row.index[place]), int(row.rank[place])
-        label = self._labels[index] if index < len(self._labels) else None
+        label = self._labels[index] or None if index < len(self._labels) else None
         scores = [float(column[place]) for column in (row.score, row.output)]
         known = [score if np.isfinite(score) else None for score in scores]  # JSON has no NaN
         return TargetResult(index, label, rank if rank >= 0 else None, *known)

@@ -48,6 +48,10 @@ LAYOUTS = {
 }
 
 
+# Among the choices of --preprocess, the name of what --pixel-range, --mean and --std say.
+GIVEN = "given"
+
+
 def check_size(height: int, width: int) -> None:
     """Refuse a model input that no picture needs. Worker and command both ask: neither believes what the other says."""
     if height * width > MAX_INPUT_PIXELS:
@@ -57,7 +61,11 @@ def check_size(height: int, width: int) -> None:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Everything that decides which graph is differentiated and how its input is meant."""
+    """Everything that decides which graph is differentiated and how its input is meant.
+
+    Where `mean` or `std` is given, so is `pixel_range`; they stand in place of `preprocess`, and `channel_order` beside what
+    was found.
+    """
 
     path: str
     signature: str | None = None
@@ -74,6 +82,10 @@ class ModelOptions:
     precision: str = "float32"
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
+    pixel_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channel_order: str | None = None
 
 
 # -- the proof of a model

@@ -19,6 +19,7 @@ class Told:
     """An explainer that knows what it will say."""
 
     proof = None
+    misfit = None
 
     def __init__(self, found: Inspection):
         self._found = found
@@ -33,11 +34,13 @@ class Told:
 
     def load(self) -> None: ...
 
+    def fit_labels(self, classes: int | None) -> None: ...
+
 
 def told(monkeypatch: pytest.MonkeyPatch, found: Inspection, *modes: str) -> tuple[list[str], int]:
     monkeypatch.setattr(inspect, "Explainer", lambda *given, **named: Told(found))
     monkeypatch.setattr(inspect.fingerprint, "of_model", lambda path: "f")
-    answer, code = inspect._ask(ModelOptions("m"), None, (), "never", modes)
+    answer, code = inspect._ask(ModelOptions("m"), None, (), "", "never", modes)
     return inspect._lines(answer, verbose=False), code
 
 

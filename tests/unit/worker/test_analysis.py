@@ -224,6 +224,18 @@ def test_the_range_is_asked_for_found_or_assumed():
     assert silent == "unit" and "--preprocess" in warning
 
 
+def test_numbers_settle_the_range():
+    graph = traced(tf.nn.relu)
+    asked = ModelOptions("m", pixel_range=(0.0, 255.0), mean=(100.0,))
+    assert find_preprocess(graph, question(), asked, ENTRY) == ("given", None)
+    with pytest.raises(UsageError, match="--pixel-range, --mean, --std: the input .* takes uint8"):
+        find_preprocess(graph, question(tf.uint8), asked, ENTRY)
+    whole = ModelOptions("m", pixel_range=(0.0, 255.0), channel_order="bgr")
+    assert find_preprocess(graph, question(tf.uint8), whole, ENTRY) == ("given", None)
+    turned, warning = find_preprocess(graph, question(), ModelOptions("m", channel_order="bgr"), ENTRY)
+    assert turned == "unit" and "settle it with --pixel-range LOW,HIGH" in warning
+
+
 def test_whole_pixels_are_raw():
     graph = traced(lambda image: tf.nn.relu(image))
     assert find_preprocess(graph, question(tf.uint8), OPTIONS, ENTRY) == ("raw", None)
