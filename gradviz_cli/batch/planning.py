@@ -18,11 +18,12 @@ from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
+from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
-from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
+from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, parse_targets
 from gradviz_cli.process.protocol import LAYOUTS, PROOFS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
@@ -37,7 +38,8 @@ PRECISIONS = ("float32", "bfloat16")
 SCALES = ("each", "shared")
 SIZES = ("image", "input")
 
-# Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
+# Each option by its name on the command line, and how its value is read: of the model, of its pictures, of
+# the images, of the run.
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
     "signature": values.text,
@@ -69,6 +71,12 @@ OF_DRAWING: dict[str, values.Read] = {
     "raw": values.flag,
     "allow_empty_map": values.flag,
 }
+OF_WALK: dict[str, values.Read] = {
+    "include": values.several(globs.pattern),
+    "exclude": values.several(globs.pattern),
+    "follow_links": values.flag,
+    "root": lambda value: str(values.path(value)),
+}
 OF_RUN: dict[str, values.Read] = {
     "labels": values.path,
     "batch_size": values.auto,
@@ -86,7 +94,7 @@ OF_RUN: dict[str, values.Read] = {
     "proof": values.choice(PROOFS),
     "verify": values.flag,  # on the command line -vv
 }
-OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
+OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 # Where an option that may be given more than once has another name in the plan.
 FIELDS = {"feed": "feeds", "allow_op": "allow_ops"}
 
@@ -140,7 +148,8 @@ def plan_from(
     labels = read_labels(settled.get("labels"), folder)
     drawing = _drawing(settled, asked, labels)
     run = {name: settled[name] for name in OF_RUN if name in settled and name != "labels"}
-    return Plan(_model_options(folder, settled), place, drawing, labels, **run)
+    walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
+    return Plan(_model_options(folder, settled), place, drawing, labels, walk=walk, **run)
 
 
 def model_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from typing import NamedTuple
 
@@ -15,21 +16,51 @@ class _Format(NamedTuple):
     magic: bytes  # regular expression for the first bytes
     plugin: str  # Pillow's module that reads it
     feature: str | None = None  # Pillow's name of a library that it may have been built without
+    suffixes: tuple[str, ...] = ()  # how the names of its files end, in small letters
 
 
 # No format that starts another program (EPS), reaches for other files, or has no magic number (TGA).
 _FORMATS = {
-    "JPEG": _Format(rb"\xff\xd8\xff", "JpegImagePlugin", "jpg"),
-    "PNG": _Format(rb"\x89PNG\r\n\x1a\n", "PngImagePlugin", "zlib"),
-    "WEBP": _Format(rb"RIFF....WEBP", "WebPImagePlugin", "webp"),
-    "GIF": _Format(rb"GIF8[79]a", "GifImagePlugin"),
-    "BMP": _Format(rb"BM", "BmpImagePlugin"),
-    "TIFF": _Format(rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin"),
-    "PPM": _Format(rb"P[1-6f]\s", "PpmImagePlugin"),
-    "JPEG2000": _Format(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "Jpeg2KImagePlugin", "jpg_2000"),
-    "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif"),
+    "JPEG": _Format(rb"\xff\xd8\xff", "JpegImagePlugin", "jpg", suffixes=(".jpg", ".jpeg", ".jpe", ".jfif")),
+    "PNG": _Format(rb"\x89PNG\r\n\x1a\n", "PngImagePlugin", "zlib", suffixes=(".png", ".apng")),
+    "WEBP": _Format(rb"RIFF....WEBP", "WebPImagePlugin", "webp", suffixes=(".webp",)),
+    "GIF": _Format(rb"GIF8[79]a", "GifImagePlugin", suffixes=(".gif",)),
+    "BMP": _Format(rb"BM", "BmpImagePlugin", suffixes=(".bmp", ".dib")),
+    "TIFF": _Format(rb"II[*+]\0|MM\0[*+]", "TiffImagePlugin", suffixes=(".tif", ".tiff")),
+    "PPM": _Format(rb"P[1-6f]\s", "PpmImagePlugin", suffixes=(".ppm", ".pgm", ".pbm", ".pnm", ".pfm")),
+    "JPEG2000": _Format(
+        rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+        "Jpeg2KImagePlugin",
+        "jpg_2000",
+        suffixes=(".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+    ),
+    "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif", suffixes=(".avif", ".avifs")),
 }
 FORMATS = tuple(_FORMATS)
+# What else lies in folders of photos and could be meant: by default no image of a folder, and counted by its kind.
+_ASIDE = {
+    "HEIC photo": (".heic", ".heif", ".hif"),
+    "raw photo": (
+        *(
+            ".3fr",
+            ".arw",
+            ".cr2",
+            ".cr3",
+            ".crw",
+            ".dcr",
+            ".dng",
+            ".erf",
+            ".fff",
+            ".gpr",
+            ".iiq",
+            ".kdc",
+            ".mef",
+            ".mos",
+        ),
+        *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    ),
+    "array": (".npy", ".npz"),
+}
 # What people put among images by mistake; named in the message, so that they see what it is.
 _OTHERS = {
     "a PDF": rb"%PDF-",
@@ -44,9 +75,20 @@ _OTHERS = {
 }
 
 
+def has_image_name(name: str) -> bool:
+    """Whether a file of this name is an image where a folder is searched."""
+    return name.lower().endswith(tuple(suffix for form in _FORMATS.values() for suffix in form.suffixes))
+
+
+def aside(name: str) -> str | None:
+    """What a file is by its name that could be meant as an image, though in a folder it is none."""
+    ending = os.path.splitext(name)[1].lower()
+    return next((kind for kind, suffixes in _ASIDE.items() if ending in suffixes), None)
+
+
 def _recognise(data: bytes) -> str:
     """The key of `_FORMATS` that `data` begins like, its plugin imported."""
-    for name, (magic, plugin, feature) in _FORMATS.items():
+    for name, (magic, plugin, feature, _) in _FORMATS.items():
         if re.match(magic, data, re.DOTALL):
             if feature and not features.check(feature):
                 raise ImageError("format", f"{name}: this Pillow cannot read it; install another build of it")

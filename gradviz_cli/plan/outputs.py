@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
 from gradviz_cli.plan.targets import Target
+
+# What OUT holds besides pictures and arrays.
+MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
+# What a lock holds: nothing, or who has it.
+LOCK_TEXT = re.compile(rb"(process \d+ on [^\n]+)?\n?")
+KEYWORD = b"gradviz"  # of the text chunk in our PNGs, which is their second one
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,27 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Walk:
+    """Which files of IMAGES are images, and what their outputs are named by.
+
+    Attributes
+    ----------
+    include, exclude : tuple of str
+        Patterns as in `images.globs`. With `include` only those files of a folder that match; others than those that are
+        named as images where a pattern spells their ending, or they have none. `exclude` leaves out what matches.
+    follow_links : bool
+        Search folders that a link leads to.
+    root : str, optional
+        The folder that names of outputs are relative to.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    root: str | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """One run of `gradviz explain`; `batch.planning.plan_from` makes one of options.
 
@@ -68,6 +89,7 @@ class Plan:
     allow_empty: bool = False
     verify: bool = False
     proof: str = "auto"
+    walk: Walk = Walk()
 
     @property
     def limits(self) -> Limits:

@@ -12,7 +12,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
-from gradviz_cli.plan.plan import Drawing, Job, Plan
+from gradviz_cli.plan.plan import Drawing, Job, Plan, Walk
 from gradviz_cli.plan.serialize import from_json, to_json
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
@@ -44,6 +44,7 @@ FULL = Plan(
     max_duration=1e-3,
     lock_wait=2.0,
     allow_empty=True,
+    walk=Walk(("*.jpg",), ("old",), True, "photos"),
 )
 ODD_PATH = replace(PLAIN, out=Path("caf\udce9"))  # a name whose bytes are not UTF-8
 
@@ -69,7 +70,8 @@ def test_the_bytes_of_a_plan() -> None:
         '"max_file_size":100000000,"max_pixels":50000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
         '"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model","precision":"float32",'
         '"preprocess":"auto","score":"logit","signature":null,"tag":null,"trust_model":false},"out":"out",'
-        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
+        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false,'
+        '"walk":{"exclude":[],"follow_links":false,"include":[],"root":null}}'
     )
 
 

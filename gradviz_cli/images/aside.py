@@ -1,0 +1,140 @@
+"""What a folder of photos holds besides photos: how it is told from them, and how much of it there was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from enum import Enum
+
+from gradviz_cli.files.reading import head
+from gradviz_cli.files.text import printable
+from gradviz_cli.images.formats import aside
+from gradviz_cli.plan.outputs import KEYWORD, LOCK, LOCK_TEXT, MANIFEST
+from gradviz_cli.plan.results import Status
+
+
+class Kind(Enum):
+    """Why something is left out: in words for one, in words for several, and how to have it all the same."""
+
+    NAME = "file is not named as an image", "files are not named as images", "--include '*.ENDING'"
+    ASIDE = "{}", "{}s", "--include '*.ENDING'"  # by its name what `formats.aside` says
+    HIDDEN = "hidden name", "hidden names", ""
+    SYSTEM = "system folder", "system folders", ""
+    LINK = "link to a folder", "links to folders", "--follow-links"
+    AGAIN = "link to a folder that is searched anyway", "links to folders that are searched anyway", ""
+    OUTPUT = "folder is an output of gradviz", "folders are outputs of gradviz", ""
+    EXCLUDED = "is left out by --exclude", "are left out by --exclude", ""
+    UNMATCHED = "does not match --include", "do not match --include", ""
+
+
+class LeftOut:
+    """Counts what was left out, by its kind, with a few examples each."""
+
+    MOST = 4  # examples
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[Kind, str], int] = {}
+        self._examples: dict[tuple[Kind, str], dict[str, None]] = {}
+
+    def add(self, kind: Kind, name: str = "") -> None:
+        """`name` of a file or folder; what is said of it is its ending, or itself."""
+        what = (aside(name) or "") if kind is Kind.NAME else ""
+        key = (Kind.ASIDE, what) if what else (kind, "")
+        self._counts[key] = self._counts.get(key, 0) + 1
+        examples = self._examples.setdefault(key, {})
+        example = {Kind.NAME: os.path.splitext(name)[1].lower() or "no ending", Kind.SYSTEM: name}.get(kind)
+        if example and len(examples) < self.MOST:
+            examples[example] = None
+
+    def __str__(self) -> str:
+        """All of it on one line; empty where nothing was left out."""
+        return ", ".join(map(self._words, self._counts))
+
+    @property
+    def remedy(self) -> str:
+        """The options by which it can be had."""
+        options = dict.fromkeys(kind.value[2] for kind, _ in self._counts if kind.value[2])
+        return f"name what you mean, or give {' or '.join(options)}" if options else ""
+
+    def _words(self, key: tuple[Kind, str]) -> str:
+        (one, many, _), count = key[0].value, self._counts[key]
+        examples = ", ".join(map(printable, self._examples[key]))
+        return f"{count} {(one if count == 1 else many).format(key[1])}{f' ({examples})' if examples else ''}"
+
+
+# ---- folders of systems and programs
+
+_SYSTEM = frozenset(
+    name.casefold()
+    for name in (
+        *("@eaDir", "@tmp", "@SynoResource", "@SynoEAStream", "#recycle", "#snapshot"),  # Synology
+        *("@Recycle", "@Recently-Snapshot", "@__thumb"),  # QNAP
+        *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.000", "_vti_cnf"),  # Windows
+        *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),  # macOS
+        *("lost+found", "~snapshot", "_gsdata_"),  # Linux, NetApp, GoodSync
+    )
+)
+_SYSTEM_ENDINGS = (".lrdata", ".lrcat-data")  # previews of Lightroom
+# Libraries of macOS: folders whose photos lie in one of these, and copies of them in the others.
+_LIBRARIES, _ORIGINALS = (".photoslibrary", ".photolibrary", ".aplibrary"), ("originals", "masters")
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def is_system(folder: str, name: str) -> bool:
+    """Whether a folder of this name, in that folder, holds copies, bins or previews rather than photos."""
+    small = name.casefold()
+    if folder.casefold().endswith(_LIBRARIES):
+        return small not in _ORIGINALS
+    return small in _SYSTEM or small.endswith(_SYSTEM_ENDINGS)
+
+
+# ---- what gradviz wrote
+
+
+def is_output(folder: str, names: Collection[str] = (MANIFEST, LOCK)) -> bool:
+    """Whether a run has written into a folder: its manifest or lock are there, and hold what those of gradviz do."""
+    return (MANIFEST in names and _is_manifest(os.path.join(folder, MANIFEST))) or (
+        LOCK in names and _is_lock(os.path.join(folder, LOCK))
+    )
+
+
+def lies_in_output(folder: str) -> bool:
+    """Whether a folder, or one above it, is an output."""
+    try:
+        place = os.path.realpath(folder)
+    except OSError:  # the working folder is gone
+        return False
+    while not is_output(place):
+        place, below = os.path.dirname(place), place
+        if place == below:
+            return False
+    return True
+
+
+def is_written(path: str) -> bool:
+    """Whether a file in an output folder is a picture or an array of a run: photos may lie beside them."""
+    return path.endswith(".npy") or head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
+
+
+def _is_manifest(path: str) -> bool:
+    """Whether its first line that is whole is one of ours."""
+    *lines, _ = head(path, 1 << 16).split(b"\n")
+    return any(map(_is_ours, lines[:2]))  # the first one may be torn
+
+
+def _is_ours(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(record, dict) or Status.of(record.get("status")) is None:
+        return False
+    return isinstance(record.get("image"), str) and isinstance(record.get("outputs"), list)
+
+
+def _is_lock(path: str) -> bool:
+    return os.path.isfile(path) and LOCK_TEXT.fullmatch(head(path, 1000)) is not None
