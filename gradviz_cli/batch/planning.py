@@ -37,6 +37,7 @@ ACTIVATIONS = ("relu", "all")
 PRECISIONS = ("float32", "bfloat16")
 SCALES = ("each", "shared")
 SIZES = ("image", "input")
+PAGES = ("first", "all")
 
 # Each option by its name on the command line, and how its value is read: of the model, of its pictures, of
 # the images, of the run.
@@ -75,6 +76,7 @@ OF_WALK: dict[str, values.Read] = {
     "include": values.several(globs.pattern),
     "exclude": values.several(globs.pattern),
     "follow_links": values.flag,
+    "pages": values.choice(PAGES),
     "root": lambda value: str(values.path(value)),
 }
 OF_RUN: dict[str, values.Read] = {

@@ -89,7 +89,7 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
         observer.warning(f"{inputs.why_none()}; --allow-empty makes that a success")
     elif str(left):
         observer.detail(f"left out: {left}")
-    if whole.unsynced:
+    if not whole.can_sync(plan.out):
         observer.detail(f"the file system of {plan.out} cannot sync files: a power cut may cost the last of them")
 
 
@@ -114,7 +114,7 @@ def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Res
             result = failed(job, error)
         if result is None:
             names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-            result = Result(str(job.path), Status.PENDING, names)
+            result = Result(job.name, Status.PENDING, names, page=job.number)
         yield result
         if plan.fail_fast and result.failed:
             return

@@ -90,7 +90,8 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
         error = {"kind": status.value, "message": f"{mode}, target {drawing.targets[place].spec}: {status.why}"}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
-    result = Result(str(source.job.path), status, tuple(by_name), found.targets, error, digest, seconds, by_name)
+    job = source.job
+    result = Result(job.name, status, tuple(by_name), found.targets, error, digest, seconds, by_name, job.number)
     return Drawn(result, tuple(files.staged))
 
 

@@ -34,7 +34,7 @@ _REMEDIES = {
 
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems that know no fsync
 
-unsynced = False  # a file system has answered that it cannot sync
+_without_sync: set[int] = set()  # devices of those
 
 
 class Staged(NamedTuple):
@@ -223,13 +223,20 @@ def _write_new(path: bytes, data: bytes, sync: bool) -> None:
 
 def sync_file(fd: int) -> None:
     """Wait until a file, or the names in a folder, are on the disk, as far as the file system can do that."""
-    global unsynced
     try:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
-        unsynced = True
+        _without_sync.add(os.fstat(fd).st_dev)
+
+
+def can_sync(folder: AnyPath) -> bool:
+    """Whether `sync_file` did what it says for all that was written there by now."""
+    try:
+        return os.stat(folder).st_dev not in _without_sync
+    except OSError:
+        return True
 
 
 def sync_folder(folder: AnyPath) -> None:

@@ -20,8 +20,9 @@ from gradviz_cli.files.names import Fold, as_it_is
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_system, is_written, lies_in_output
 from gradviz_cli.images.formats import has_image_name
+from gradviz_cli.images.frames import pages
 from gradviz_cli.images.globs import Globs
-from gradviz_cli.plan.plan import Job, Walk
+from gradviz_cli.plan.plan import Job, Page, Walk
 
 Identity = tuple[int, int]  # device and inode
 Names = Callable[[str], Iterable[str]]
@@ -82,7 +83,8 @@ class Inputs:
             if not os.path.lexists(path):
                 raise UsageError(f"no such file or folder: {printable(path)}", "check the path")
             _named(path, self.walk.root)
-        if names is None and len(self.paths) == 1 and self.listed is None and self.fold is as_it_is:
+        one = len(self.paths) == 1 and self.listed is None
+        if names is None and one and self.fold is as_it_is and self.walk.pages == "first":
             return self
         names = names or (lambda rel: (rel,))
         found = (name for job in _until(end, self._all(LeftOut())) for name in self._folded(names, job))
@@ -252,10 +254,18 @@ class _Search:
             if self.exclude.matches(os.path.dirname(path), path.name):
                 self.left.add(Kind.EXCLUDED)
             else:
-                yield Job(path, _named(path, self.walk.root))
+                yield from self._paged(Job(path, _named(path, self.walk.root)))
         elif not _inside(path, self.out):
             self.entered.clear()
             yield from self._below(path)
+
+    def _paged(self, job: Job) -> Iterator[Job]:
+        """A job, or one for each of its pages: `scan.tif#1`, `scan.tif#2`, ..."""
+        places = pages(job.path) if self.walk.pages == "all" else ()
+        for number, place in enumerate(places, 1):
+            yield replace(job, rel=f"{job.rel}#{number}", page=Page(number, place))
+        if not places:
+            yield job
 
     def _below(self, top: Path) -> Iterator[Job]:
         """Depth first and in name order; names are sorted folder by folder, and given back one by one."""
@@ -279,7 +289,7 @@ class _Search:
                 self.left.add(kind, name)
             elif not entry.is_folder:
                 if not (ours and is_written(entry.path)):
-                    yield Job(Path(entry.path), f"{prefix}/{entry.rel}" if prefix else entry.rel)
+                    yield from self._paged(Job(Path(entry.path), f"{prefix}/{entry.rel}" if prefix else entry.rel))
             elif _identity(entry.path) != self.out:
                 below = self._opened(entry.path)
                 new = not ours and is_output(entry.path, below)

@@ -28,7 +28,8 @@ class Digests:
         kind = (output.mode, output.target, output.style)
         if kind not in self._shared:
             self._shared[kind] = self._of_kind(output)
-        return hashlib.sha256(f"{self._shared[kind]} {image_sha256}".encode()).hexdigest()
+        page = "" if output.page is None else f" page {output.page}"
+        return hashlib.sha256(f"{self._shared[kind]} {image_sha256}{page}".encode()).hexdigest()
 
     def _of_kind(self, output: Output) -> str:
         plan = self._plan

@@ -25,6 +25,7 @@ class Output:
     mode: str | None
     target: Target
     style: str
+    page: int | None = None  # its place in the image's file, where that has several
 
     def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
         """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a sheet."""
@@ -52,7 +53,7 @@ def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]
 
 def _output(plan: Plan, job: Job, mode: str | None, target: Target, style: str) -> Output:
     parts = [job.rel, mode, target.name, "" if style == DEFAULT_STYLE else style, "png"]
-    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style)
+    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, job.page and job.page.place)
 
 
 def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
@@ -45,12 +46,15 @@ class Walk:
         Search folders that a link leads to.
     root : str, optional
         The folder that names of outputs are relative to.
+    pages : str
+        Of a TIFF with several pages, or a GIF with several frames: the `first`, or `all`, each with outputs of its own.
     """
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
     root: str | None = None
+    pages: str = "first"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,13 @@ class Plan:
         return Limits(self.max_pixels, self.max_file_size)
 
 
+class Page(NamedTuple):
+    """One of several in a file: its number, from 1, and its place there, from 0, where small copies count too."""
+
+    number: int
+    place: int
+
+
 @dataclass(frozen=True)
 class Job:
     """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for."""
@@ -104,3 +115,13 @@ class Job:
     path: Path
     rel: str
     trouble: str | None = None
+    page: Page | None = None
+
+    @property
+    def number(self) -> int | None:
+        return self.page.number if self.page else None
+
+    @property
+    def name(self) -> str:
+        """For people and the manifest: `scan.tif`, or `scan.tif#2` for one of its pages."""
+        return f"{self.path}#{self.page.number}" if self.page else str(self.path)

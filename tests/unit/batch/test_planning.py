@@ -80,8 +80,8 @@ def digests(plan: Plan) -> list[str]:
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
         ("--proof always", {"proof": "always"}),
-        ("--include *.jpg --include 2024 --exclude old --follow-links --root photos", {
-            "include": ["*.jpg", "2024"], "exclude": "old", "follow_links": True, "root": Path("photos")}),
+        ("--include *.jpg --include 2024 --exclude old --follow-links --root photos --pages all", {
+            "include": ["*.jpg", "2024"], "exclude": "old", "follow_links": True, "root": Path("photos"), "pages": "all"}),
         ("-o elsewhere", {"out": "elsewhere"}),
     ],
     ids=str,

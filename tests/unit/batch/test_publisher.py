@@ -184,5 +184,6 @@ def test_a_file_system_that_cannot_sync(out: Path, kept: Manifest, monkeypatch: 
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(os, "fsync", unknown)
+    monkeypatch.setattr(whole, "_without_sync", set())
     results, end = Publisher(out, kept).publish([drawn(out, "a")])
     assert [result.status for result in results] == ["written"] and end is None

@@ -329,9 +329,10 @@ def test_a_file_system_that_cannot_sync(tmp_path, monkeypatch, number: int) -> N
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", unknown)
-    monkeypatch.setattr(whole, "unsynced", False)
+    monkeypatch.setattr(whole, "_without_sync", set())
+    assert whole.can_sync(tmp_path)
     write_whole(tmp_path / "a.png", b"new")
-    assert whole.unsynced and (tmp_path / "a.png").read_bytes() == b"new"
+    assert not whole.can_sync(tmp_path) and (tmp_path / "a.png").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ FULL = Plan(
     max_duration=1e-3,
     lock_wait=2.0,
     allow_empty=True,
-    walk=Walk(("*.jpg",), ("old",), True, "photos"),
+    walk=Walk(("*.jpg",), ("old",), True, "photos", "all"),
 )
 ODD_PATH = replace(PLAIN, out=Path("caf\udce9"))  # a name whose bytes are not UTF-8
 
@@ -71,7 +71,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model","precision":"float32",'
         '"preprocess":"auto","score":"logit","signature":null,"tag":null,"trust_model":false},"out":"out",'
         '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false,'
-        '"walk":{"exclude":[],"follow_links":false,"include":[],"root":null}}'
+        '"walk":{"exclude":[],"follow_links":false,"include":[],"pages":"first","root":null}}'
     )
 
 
