@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import os
 import stat
@@ -312,6 +313,8 @@ class _Search:
             return Kind.HIDDEN
         if self.exclude.matches(top, entry.rel):
             return Kind.EXCLUDED
+        if entry.unseen:
+            return None
         if entry.is_folder:
             return Kind.SYSTEM if is_system(entry.folder, entry.name) else self._of_link(top, entry)
         if self.include and not self.include.matches(top, entry.rel):
@@ -330,24 +333,25 @@ class _Search:
 
 
 class _Entry(NamedTuple):
-    """Something in a folder: `rel` is its path below the folder that was given."""
+    """Something in a folder: `rel` is its path below the folder that was given. `unseen` may be anything: its path is too
+    long, or the folder may be listed but not entered."""
 
     folder: str
     name: str
     rel: str
     is_folder: bool
     is_link: bool
+    unseen: bool
 
     @classmethod
     def at(cls, folder: str, name: str, rel: str) -> _Entry:
-        """What cannot be looked at is taken for a file."""
         path = os.path.join(folder, name)
         try:
-            mode = os.lstat(path).st_mode
-        except OSError:
-            mode = 0
+            mode, unseen = os.lstat(path).st_mode, False
+        except OSError as error:
+            mode, unseen = 0, error.errno != errno.ENOENT
         is_link = stat.S_ISLNK(mode)
-        return cls(folder, name, rel, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link)
+        return cls(folder, name, rel, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link, unseen)
 
     @property
     def path(self) -> str:

@@ -385,3 +385,19 @@ def test_two_may_walk_through_one_list(tmp_path: Path) -> None:
         one: Iterator[Path] = names_in(file, False)
         other = names_in(file, False)
         assert all(a == b for a, b in zip(one, other, strict=True))
+
+
+def test_what_cannot_be_looked_at_is_not_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a folder of photos: its path is too long, or the folder above it may be listed and not entered."""
+    made("in/a.png", "in/album/b.png", "in/gone")
+    real = os.lstat
+
+    def refused(path: str) -> os.stat_result:
+        if path.endswith("gone"):
+            raise FileNotFoundError(2, "No such file or directory")
+        if path.endswith("album"):
+            raise OSError(36, "File name too long")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", refused)
+    assert rels(inputs("in")) == ["a.png", "album"]
