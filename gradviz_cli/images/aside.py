@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from enum import Enum
 
 from gradviz_cli.files.reading import head
@@ -17,8 +18,8 @@ from gradviz_cli.plan.results import Status
 class Kind(Enum):
     """Why something is left out: in words for one, in words for several, and how to have it all the same."""
 
-    NAME = "file is not named as an image", "files are not named as images", "--include '*.ENDING'"
-    ASIDE = "{}", "{}s", "--include '*.ENDING'"  # by its name what `formats.aside` says
+    NAME = "file is not named as an image", "files are not named as images", "--include '*{ending}'"
+    ASIDE = "{what}", "{what}s", "{remedy}"  # `formats.aside`
     HIDDEN = "hidden name", "hidden names", ""
     SYSTEM = "system folder", "system folders", ""
     LINK = "link to a folder", "links to folders", "--follow-links"
@@ -34,33 +35,45 @@ class LeftOut:
     MOST = 4  # examples
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[Kind, str], int] = {}
-        self._examples: dict[tuple[Kind, str], dict[str, None]] = {}
+        self._met: dict[tuple[str, str, str], _Met] = {}
 
     def add(self, kind: Kind, name: str = "") -> None:
         """`name` of a file or folder; what is said of it is its ending, or itself."""
-        what = (aside(name) or "") if kind is Kind.NAME else ""
-        key = (Kind.ASIDE, what) if what else (kind, "")
-        self._counts[key] = self._counts.get(key, 0) + 1
-        examples = self._examples.setdefault(key, {})
-        example = {Kind.NAME: os.path.splitext(name)[1].lower() or "no ending", Kind.SYSTEM: name}.get(kind)
-        if example and len(examples) < self.MOST:
-            examples[example] = None
+        ending = os.path.splitext(name)[1].lower()
+        what, remedy = (kind is Kind.NAME and aside(name)) or ("", "")
+        words = (Kind.ASIDE if what else kind).value
+        one, many, way = (text.format(what=what, remedy=remedy, ending="{ending}") for text in words)
+        met = self._met.setdefault((one, many, way), _Met())
+        met.count += 1
+        example = {Kind.NAME: ending or "no ending", Kind.SYSTEM: name}.get(kind)
+        if example and len(met.examples) < self.MOST:
+            met.examples[example] = None
 
     def __str__(self) -> str:
         """All of it on one line; empty where nothing was left out."""
-        return ", ".join(map(self._words, self._counts))
+        return ", ".join(
+            f"{met.count} {one if met.count == 1 else many}{met}" for (one, many, _), met in self._met.items()
+        )
 
     @property
     def remedy(self) -> str:
-        """The options by which it can be had."""
-        options = dict.fromkeys(kind.value[2] for kind, _ in self._counts if kind.value[2])
-        return f"name what you mean, or give {' or '.join(options)}" if options else ""
+        """How it can be had."""
+        ways = [way.format(ending=met.first) for (_, _, way), met in self._met.items() if way]
+        return f"name what you mean, or: {', '.join(ways)}" if ways else ""
 
-    def _words(self, key: tuple[Kind, str]) -> str:
-        (one, many, _), count = key[0].value, self._counts[key]
-        examples = ", ".join(map(printable, self._examples[key]))
-        return f"{count} {(one if count == 1 else many).format(key[1])}{f' ({examples})' if examples else ''}"
+
+@dataclass
+class _Met:
+    count: int = 0
+    examples: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def first(self) -> str:
+        """The first ending, empty where there was none."""
+        return next((example for example in self.examples if example.startswith(".")), "")
+
+    def __str__(self) -> str:
+        return f" ({', '.join(map(printable, self.examples))})" if self.examples else ""
 
 
 # ---- folders of systems and programs

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from functools import cache
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from PIL import features
@@ -37,29 +39,27 @@ _FORMATS = {
     "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif", suffixes=(".avif", ".avifs")),
 }
 FORMATS = tuple(_FORMATS)
-# What else lies in folders of photos and could be meant: by default no image of a folder, and counted by its kind.
+
+
+class _Aside(NamedTuple):
+    """A kind of files that could be meant as images, though in a folder they are none."""
+
+    suffixes: tuple[str, ...]
+    remedy: str
+    reader: str | None = None  # package with which they are images
+
+
 _ASIDE = {
-    "HEIC photo": (".heic", ".heif", ".hif"),
-    "raw photo": (
-        *(
-            ".3fr",
-            ".arw",
-            ".cr2",
-            ".cr3",
-            ".crw",
-            ".dcr",
-            ".dng",
-            ".erf",
-            ".fff",
-            ".gpr",
-            ".iiq",
-            ".kdc",
-            ".mef",
-            ".mos",
+    "HEIC photo": _Aside((".heic", ".heif", ".hif"), "pip install 'gradviz-cli[heif]' for HEIC", "pillow_heif"),
+    "raw photo": _Aside(
+        (
+            *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".gpr", ".iiq", ".kdc", ".mef"),
+            *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
+            ".x3f",
         ),
-        *(".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+        "develop raw photos and export them as JPEG",
     ),
-    "array": (".npy", ".npz"),
+    "array": _Aside((".npy", ".npz"), "--include '*.npy' for arrays"),
 }
 # What people put among images by mistake; named in the message, so that they see what it is.
 _OTHERS = {
@@ -76,14 +76,21 @@ _OTHERS = {
 
 
 def has_image_name(name: str) -> bool:
-    """Whether a file of this name is an image where a folder is searched."""
-    return name.lower().endswith(tuple(suffix for form in _FORMATS.values() for suffix in form.suffixes))
+    """Whether a file of this name is an image where a folder is searched: of a format that is read here."""
+    return name.lower().endswith(_suffixes())
 
 
-def aside(name: str) -> str | None:
-    """What a file is by its name that could be meant as an image, though in a folder it is none."""
+def aside(name: str) -> tuple[str, str] | None:
+    """What a file is by its name that could be meant as an image, though in a folder it is none, and what to do."""
     ending = os.path.splitext(name)[1].lower()
-    return next((kind for kind, suffixes in _ASIDE.items() if ending in suffixes), None)
+    return next(((kind, one.remedy) for kind, one in _ASIDE.items() if ending in one.suffixes), None)
+
+
+@cache
+def _suffixes() -> tuple[str, ...]:
+    read = [form.suffixes for form in _FORMATS.values()]
+    read += [one.suffixes for one in _ASIDE.values() if one.reader and find_spec(one.reader)]
+    return tuple(suffix for suffixes in read for suffix in suffixes)
 
 
 def _recognise(data: bytes) -> str:

@@ -126,7 +126,7 @@ def test_only_what_is_named_as_an_image(here: Path) -> None:
     Path("others/link").symlink_to(here / "in")
     assert inputs("others").why_none() == (
         "no image was found: 1 hidden name, 1 array (.npy), 1 link to a folder, 1 file is not named as an image (no ending); "
-        "name what you mean, or give --include '*.ENDING' or --follow-links"
+        "name what you mean, or: --include '*.npy' for arrays, --follow-links, --include '*'"
     )
 
 
