@@ -28,21 +28,20 @@ class Globs:
     def __bool__(self) -> bool:
         return bool(self.patterns)
 
-    def matches(self, top: str, rel: str) -> bool:
-        """Whether the file or folder `rel` below `top`, or a folder between them, matches."""
-        return any(glob.matches(self._root(top), place) for place in _upwards(folded(rel)) for glob in self._read)
+    def matches(self, root: str, rel: str) -> bool:
+        """Whether the file or folder `rel`, or a folder between it and the one whose `full_path` is `root`, matches."""
+        if not self.patterns:
+            return False
+        return any(glob.matches(root, place) for place in _upwards(folded(rel)) for glob in self._read)
 
-    def spells_ending(self, top: str, rel: str) -> bool:
+    def spells_ending(self, root: str, rel: str) -> bool:
         """Whether a pattern that matches the file itself says how its name ends: `*.dat` does, `IMG_*` does not."""
-        return any(glob.spells_ending and glob.matches(self._root(top), folded(rel)) for glob in self._read)
+        place = folded(rel)
+        return any(glob.spells_ending and glob.matches(root, place) for glob in self._read)
 
     @cached_property
     def _read(self) -> tuple[_Glob, ...]:
         return tuple(map(_Glob.of, self.patterns))
-
-    def _root(self, top: str) -> str:
-        """The folder's full path, where a pattern asks for it."""
-        return folded(os.path.abspath(top)).rstrip("/") if any(glob.has_path for glob in self._read) else ""
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,15 @@ class _Glob:
         return any(map(self.expression.fullmatch, _ends(f"{root}/{place}")))
 
 
+def full_path(top: str) -> str:
+    """Of a folder, as patterns are compared with it."""
+    return folded(os.path.abspath(top)).rstrip("/")
+
+
 def folded(text: str) -> str:
     """As names are compared: without case, accents in one form."""
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 

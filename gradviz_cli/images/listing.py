@@ -22,7 +22,7 @@ from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_system, is_written, lies_in_output
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.frames import pages
-from gradviz_cli.images.globs import Globs
+from gradviz_cli.images.globs import Globs, full_path
 from gradviz_cli.plan.plan import Job, Page, Walk
 
 Identity = tuple[int, int]  # device and inode
@@ -252,7 +252,7 @@ class _Search:
     def jobs(self, path: Path) -> Iterator[Job]:
         """A file by itself; of a folder what is below it."""
         if not os.path.isdir(path):
-            if self.exclude.matches(os.path.dirname(path), path.name):
+            if self.exclude.matches(full_path(os.path.dirname(path)), path.name):
                 self.left.add(Kind.EXCLUDED)
             else:
                 yield from self._paged(Job(path, _named(path, self.walk.root)))
@@ -271,7 +271,7 @@ class _Search:
     def _below(self, top: Path) -> Iterator[Job]:
         """Depth first and in name order; names are sorted folder by folder, and given back one by one."""
         begin = os.fspath(top)
-        prefix = _named(top, self.walk.root)
+        prefix, root = _named(top, self.walk.root), full_path(begin)
         ours = lies_in_output(begin)
         if ours:
             self.left.add(Kind.OUTPUT)
@@ -285,7 +285,7 @@ class _Search:
                 continue
             name = names.pop()
             entry = _Entry.at(folder, name, f"{rel}/{name}" if rel else name)
-            kind = self._kind(begin, entry)
+            kind = self._kind(begin, root, entry)
             if kind is not None:
                 self.left.add(kind, name)
             elif not entry.is_folder:
@@ -307,21 +307,23 @@ class _Search:
         except OSError as error:
             return f"the folder cannot be listed: {error.strerror}"
 
-    def _kind(self, top: str, entry: _Entry) -> Kind | None:
-        """Why something in a folder is left out, if it is."""
+    def _kind(self, top: str, root: str, entry: _Entry) -> Kind | None:
+        """Why something in a folder is left out, if it is; `root` is the full path of `top`."""
         if is_hidden(entry.name):
             return Kind.HIDDEN
-        if self.exclude.matches(top, entry.rel):
+        if self.exclude.matches(root, entry.rel):
             return Kind.EXCLUDED
         if entry.unseen:
             return None
         if entry.is_folder:
             return Kind.SYSTEM if is_system(entry.folder, entry.name) else self._of_link(top, entry)
-        if self.include and not self.include.matches(top, entry.rel):
+        if self.include and not self.include.matches(root, entry.rel):
             return Kind.UNMATCHED
+        if has_image_name(entry.name):
+            return None
         bare = not os.path.splitext(entry.name)[1]
-        asked = self.include and (bare or self.include.spells_ending(top, entry.rel))
-        return None if asked or has_image_name(entry.name) else Kind.NAME
+        asked = self.include and (bare or self.include.spells_ending(root, entry.rel))
+        return None if asked else Kind.NAME
 
     def _of_link(self, top: str, entry: _Entry) -> Kind | None:
         """Why a folder is left out for the way that leads to it: a link that is not followed, or to what is searched."""
@@ -339,23 +341,20 @@ class _Entry(NamedTuple):
     folder: str
     name: str
     rel: str
+    path: str
     is_folder: bool
     is_link: bool
     unseen: bool
 
     @classmethod
     def at(cls, folder: str, name: str, rel: str) -> _Entry:
-        path = os.path.join(folder, name)
+        path = f"{folder.rstrip('/')}/{name}"
         try:
             mode, unseen = os.lstat(path).st_mode, False
         except OSError as error:
             mode, unseen = 0, error.errno != errno.ENOENT
         is_link = stat.S_ISLNK(mode)
-        return cls(folder, name, rel, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link, unseen)
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.folder, self.name)
+        return cls(folder, name, rel, path, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link, unseen)
 
 
 def _is_searched(top: str, link: str) -> bool:
