@@ -35,10 +35,12 @@ class Lock:
     ----------
     unfinished : bool
         The run before was killed: temporary files may lie about, and pictures that are not in the manifest.
+    claimed : bool
+        The file system knows no lock, so that a claim stands for it.
     """
 
-    def __init__(self, handle: int):
-        self._handle = handle
+    def __init__(self, handle: int, claimed: bool = False):
+        self._handle, self.claimed = handle, claimed
         self.unfinished = bool(_holder(handle))
 
     def begin(self) -> None:
@@ -78,7 +80,7 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
         with writing(out / LOCK):
             _check_ours(handle, out / LOCK)
             claim = _lock(handle, out, wait)
-        yield Lock(handle)
+        yield Lock(handle, claim is not None)
     finally:
         os.close(handle)
         if claim:

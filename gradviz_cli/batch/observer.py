@@ -15,7 +15,7 @@ class Observer:
 
     It comes in this order, each once unless it says otherwise; `loaded` comes in a thread of its own:
 
-        started?  (loaded? | result)*  (warning | detail)*  failure?  ended
+        detail?  started?  (loaded? | result)*  (warning | detail)*  failure?  ended
     """
 
     def started(self, jobs: Iterable[Job]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch import pipeline
+from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
@@ -98,6 +99,8 @@ def _written(
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
     with held(plan.out, patience) as lock, _manifest(plan, lock) as manifest:
+        if lock.claimed:
+            observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
         observer.started(inputs.jobs())
         stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, end, lock.unfinished)
         with closing(stages):

@@ -10,7 +10,7 @@ from enum import Enum
 
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
-from gradviz_cli.images.formats import aside
+from gradviz_cli.images.formats import aside, is_named_further
 from gradviz_cli.plan.outputs import KEYWORD, LOCK, LOCK_TEXT, MANIFEST
 from gradviz_cli.plan.results import Status
 
@@ -24,6 +24,7 @@ class Kind(Enum):
     SYSTEM = "system folder", "system folders", ""
     LINK = "link to a folder", "links to folders", "--follow-links"
     AGAIN = "link to a folder that is searched anyway", "links to folders that are searched anyway", ""
+    WRITTEN = "picture that gradviz wrote", "pictures that gradviz wrote", ""
     OUTPUT = "folder is an output of gradviz", "folders are outputs of gradviz", ""
     EXCLUDED = "is left out by --exclude", "are left out by --exclude", ""
     UNMATCHED = "does not match --include", "do not match --include", ""
@@ -128,9 +129,14 @@ def lies_in_output(folder: str) -> bool:
     return True
 
 
-def is_written(path: str) -> bool:
-    """Whether a file in an output folder is a picture or an array of a run: photos may lie beside them."""
-    return path.endswith(".npy") or head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
+def is_written(path: str, in_output: bool) -> bool:
+    """Whether a file is a picture or an array of a run. In an output folder photos may lie beside them; elsewhere there
+    may be copies of pictures, which go by what they say, and are looked at where they are named as outputs are."""
+    if in_output and path.endswith(".npy"):
+        return True
+    if not path.endswith(".png") or not (in_output or is_named_further(os.path.basename(path))):
+        return False
+    return head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
 
 
 def _is_manifest(path: str) -> bool:

@@ -80,6 +80,12 @@ def has_image_name(name: str) -> bool:
     return name.lower().endswith(_suffixes())
 
 
+def is_named_further(name: str) -> bool:
+    """Whether a name is that of an image with more behind it, as names of outputs are: `a.jpg.guided.png`."""
+    small = name.lower()
+    return any(f"{suffix}." in small for suffix in _suffixes())
+
+
 def aside(name: str) -> tuple[str, str] | None:
     """What a file is by its name that could be meant as an image, though in a folder it is none, and what to do."""
     ending = os.path.splitext(name)[1].lower()

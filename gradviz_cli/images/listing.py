@@ -289,7 +289,9 @@ class _Search:
             if kind is not None:
                 self.left.add(kind, name)
             elif not entry.is_folder:
-                if not (ours and is_written(entry.path)):
+                if is_written(entry.path, ours):
+                    self.left.add(Kind.WRITTEN)
+                else:
                     yield from self._paged(Job(Path(entry.path), f"{prefix}/{entry.rel}" if prefix else entry.rel))
             elif _identity(entry.path) != self.out:
                 below = self._opened(entry.path)

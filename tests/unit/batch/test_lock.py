@@ -65,7 +65,7 @@ def test_file_systems_without_a_lock(
         monkeypatch.setattr(fcntl, call, unknown)
     with held(tmp_path, 0) as lock:
         lock.begin()
-        assert (CLAIM in os.listdir(tmp_path)) == ("fcntl" in calls)
+        assert (CLAIM in os.listdir(tmp_path)) == lock.claimed == ("fcntl" in calls)
         with pytest.raises(Locked, match=f"process {os.getpid()} on ") as caught, held(tmp_path, 0.05):
             pass
         assert (CLAIM in str(caught.value)) == ("fcntl" in calls)  # where a person may have to look

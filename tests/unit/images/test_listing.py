@@ -184,6 +184,17 @@ def test_other_outputs_of_gradviz(here: Path, file: str, text: str) -> None:
     assert "1 folder is an output of gradviz" in inputs("in/maps").why_none()
 
 
+def test_copies_of_heatmaps_among_photos(here: Path) -> None:
+    """`cp heatmaps/*.png photos/best`: what they say of themselves counts, as there is no manifest."""
+    made("in/a.jpg", "in/a.jpg.png", "in/b.jpg.guided.png", "in/b.jpg.guided.npy")
+    drawn("in/best/a.jpg.guided.png")
+    drawn("in/best/a.jpg.3.panel.png", b"iTXt")
+    names, said = found(inputs("in"))
+    assert names == ["a.jpg", "a.jpg.png", "b.jpg.guided.png"] and "2 pictures that gradviz wrote" in said
+    assert rels(inputs("in", include=("*.npy",))) == ["b.jpg.guided.npy"]
+    assert rels(inputs("in/best/a.jpg.guided.png")) == ["a.jpg.guided.png"]  # named, so it is meant
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [("manifest.jsonl", '{"image": "a.png"}\n'), ("manifest.jsonl", "[1]\n"), ("manifest.jsonl", ""),
