@@ -66,7 +66,7 @@ def _current(
     hashes = {name: hashed for name, path in names.items() if rehash and (hashed := sha256_of(path))}
     targets = tuple(dict.fromkeys(found.target for found in existing if found.target))
     joint = joint_digest([found.digest or "" for found in existing])
-    return Result(str(job.path), Status.CURRENT, tuple(names), targets, None, joint, hashes=hashes)
+    return Result(job.name, Status.CURRENT, tuple(names), targets, None, joint, hashes=hashes, page=job.number)
 
 
 def check_current(plan: Plan, output: Output, digest: Callable[[int | None], str]) -> Record | None:
@@ -110,4 +110,4 @@ def _check_names(outputs: Iterable[Output]) -> None:
 def failed(job: Job, error: ImageError, seconds: float = 0.0) -> Result:
     """The result of an image that cannot be read or explained."""
     described = {"kind": error.kind, "message": error.message}
-    return Result(str(job.path), Status.FAILED, (), (), described, None, seconds)
+    return Result(job.name, Status.FAILED, (), (), described, None, seconds, page=job.number)

@@ -1,21 +1,31 @@
-"""The lock that keeps a second run away from an output folder."""
+"""The lock that keeps a second run away from an output folder.
+
+The kernel's own lock frees itself however a process ends: flock, or where the file system has none the lock of a range of
+the file that belongs to the open file. A file system without either (Lustre or NFS without a lock manager, some SMB and
+FUSE mounts) has a claim: `batch.claim`.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gradviz_cli.errors import Locked
+from gradviz_cli.batch.claim import Claim
+from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import writing
+from gradviz_cli.files.whole import check_own, writing
+from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT
 from gradviz_cli.plan.results import now
 
-LOCK = ".gradviz.lock"
 _KEPT = 200  # bytes of the lock file that are read
+# What file systems answer that do not know a kind of lock.
+_UNKNOWN = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENOTTY}
 
 
 class Lock:
@@ -25,10 +35,12 @@ class Lock:
     ----------
     unfinished : bool
         The run before was killed: temporary files may lie about, and pictures that are not in the manifest.
+    claimed : bool
+        The file system knows no lock, so that a claim stands for it.
     """
 
-    def __init__(self, handle: int):
-        self._handle = handle
+    def __init__(self, handle: int, claimed: bool = False):
+        self._handle, self.claimed = handle, claimed
         self.unfinished = bool(_holder(handle))
 
     def begin(self) -> None:
@@ -58,31 +70,76 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
     Locked
         Another run holds it, also after `wait` seconds.
     OutputError
-        OUT cannot be made or written.
+        OUT cannot be made or written, or what has the lock's name is none of ours.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    claim: Claim | None = None
     try:
         with writing(out / LOCK):
-            _lock(handle, out, wait)
-        yield Lock(handle)
+            _check_ours(handle, out / LOCK)
+            claim = _lock(handle, out, wait)
+        yield Lock(handle, claim is not None)
     finally:
         os.close(handle)
+        if claim:
+            claim.release()
 
 
-def _lock(handle: int, out: Path, wait: float) -> None:
+def _check_ours(handle: int, path: Path) -> None:
+    check_own(handle, path)
+    if not LOCK_TEXT.fullmatch(os.pread(handle, _KEPT, 0)):
+        remedy = "move it away, or choose another folder with --out"
+        raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", remedy)
+
+
+def _lock(handle: int, out: Path, wait: float) -> Claim | None:
+    """Wait for the first kind of lock that the file system knows; the claim, where that is one."""
     end = time.monotonic() + wait
-    while True:
+    claim = Claim(out)
+    for take in (_flock, _lock_of_range, lambda _: claim.take()):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                who = _holder(handle)
-                message = f"{printable(out)}: another run is writing there{f' ({who})' if who else ''}"
-                raise Locked(message, "let it finish, or wait with --lock-wait S") from None
-            time.sleep(min(0.1, max(0.0, end - time.monotonic())))
+            while not take(handle):
+                if time.monotonic() >= end:
+                    raise _held_by(out, _holder(handle) or claim.holder, claim if claim.holder else None)
+                time.sleep(min(0.1, max(0.0, end - time.monotonic())))
+            return claim if claim.taken else None
+        except OSError as error:
+            if error.errno not in _UNKNOWN or claim.tried:
+                raise
+    raise AssertionError("a claim is taken, or held by another")
+
+
+def _flock(handle: int) -> bool:
+    return _attempt(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
+
+
+def _lock_of_range(handle: int) -> bool:
+    """The whole file, for this opening of it and not for the process: another run in the same one is kept away too."""
+    command = getattr(fcntl, "F_OFD_SETLK", None)
+    if command is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    whole_file = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    return _attempt(lambda: fcntl.fcntl(handle, command, whole_file))
+
+
+def _attempt(take: Callable[[], object]) -> bool:
+    try:
+        take()
+    except (BlockingIOError, PermissionError):  # EACCES is the other word for a range that is locked
+        return False
+    return True
+
+
+def _held_by(out: Path, who: str, claim: Claim | None) -> Locked:
+    message = f"{printable(out)}: another run is writing there{f' ({who})' if who else ''}"
+    if claim is None:
+        return Locked(message, "let it finish, or wait with --lock-wait S")
+    remedy = (
+        f"let it finish, or wait with --lock-wait S; if that process is gone for sure, remove {printable(claim.path)}"
+    )
+    return Locked(message, remedy)
 
 
 def _holder(handle: int) -> str:

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.files.whole import writing
+from gradviz_cli.files.whole import check_own, sync_file, writing
+from gradviz_cli.plan.outputs import MANIFEST
 from gradviz_cli.plan.results import Result, now
-
-MANIFEST = "manifest.jsonl"
 
 
 class Manifest:
@@ -35,8 +34,9 @@ class Manifest:
         self.behind = False
         with writing(self._path):
             self._handle = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666
+                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
             )
+            check_own(self._handle, self._path)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 self._append(b"\n")
@@ -74,7 +74,7 @@ class Manifest:
         with writing(self._path):
             try:
                 if sync:
-                    os.fsync(self._handle)
+                    sync_file(self._handle)
             finally:
                 os.close(self._handle)
 

@@ -15,7 +15,7 @@ class Observer:
 
     It comes in this order, each once unless it says otherwise; `loaded` comes in a thread of its own:
 
-        started?  (loaded? | result | warning)*  failure?  ended
+        detail?  started?  (loaded? | result)*  (warning | detail)*  failure?  ended
     """
 
     def started(self, jobs: Iterable[Job]) -> None:
@@ -29,6 +29,9 @@ class Observer:
 
     def warning(self, message: str) -> None:
         """What should be known of the run as a whole, or of the first image that it holds for."""
+
+    def detail(self, message: str) -> None:
+        """What only those who look on want to know of it."""
 
     def failure(self, error: GradvizError) -> None:
         """What ended the run, also before it started."""

@@ -18,11 +18,12 @@ from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
+from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
-from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
+from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, by_label, parse_targets
 from gradviz_cli.process.protocol import LAYOUTS, PROOFS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
@@ -37,8 +38,10 @@ ACTIVATIONS = ("relu", "all")
 PRECISIONS = ("float32", "bfloat16")
 SCALES = ("each", "shared")
 SIZES = ("image", "input")
+PAGES = ("first", "all")
 
-# Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
+# Each option by its name on the command line, and how its value is read: of the model, of its pictures, of
+# the images, of the run.
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
     "pixel_range": values.pixel_range,
@@ -74,6 +77,13 @@ OF_DRAWING: dict[str, values.Read] = {
     "raw": values.flag,
     "allow_empty_map": values.flag,
 }
+OF_WALK: dict[str, values.Read] = {
+    "include": values.several(globs.pattern),
+    "exclude": values.several(globs.pattern),
+    "follow_links": values.flag,
+    "pages": values.choice(PAGES),
+    "root": lambda value: str(values.path(value)),
+}
 OF_RUN: dict[str, values.Read] = {
     "labels": values.path,
     "labels_from": values.shift,
@@ -92,7 +102,7 @@ OF_RUN: dict[str, values.Read] = {
     "proof": values.choice(PROOFS),
     "verify": values.flag,  # on the command line -vv
 }
-OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
+OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 # What the names of the classes are read by.
 OF_LABELS = ("labels", "labels_from")
 # What stands in place of --preprocess.
@@ -158,7 +168,8 @@ def plan_from(
     wanted = asks_for_labels({**(standing or {}), **options})
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
-    return Plan(_model_options(folder, settled), place, drawing, labels, labels_asked=wanted, **run)
+    walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
+    return Plan(_model_options(folder, settled), place, drawing, labels, labels_asked=wanted, walk=walk, **run)
 
 
 def model_from(

@@ -171,7 +171,7 @@ def _sync(staged: Staged) -> None:
         except PermissionError:  # a umask that takes even the owner's right to read
             return
         try:
-            os.fsync(handle)
+            whole.sync_file(handle)
         finally:
             os.close(handle)
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch import pipeline
+from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
-from gradviz_cli.files import scratch
-from gradviz_cli.files.whole import sweep
+from gradviz_cli.files import scratch, whole
+from gradviz_cli.files.names import as_it_is, folding
+from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
 from gradviz_cli.plan.digests import Digests
@@ -70,9 +73,12 @@ def results(
 
 def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> Generator[Result, None, None]:
     end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
-    inputs.check(stems(plan, SHEETS), end)
+    fold = as_it_is if plan.dry_run else folding(plan.out)
+    inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
-    found = _planned(plan, inputs.jobs(), digests) if plan.dry_run else _written(plan, inputs, digests, observer, end)
+    left = LeftOut()
+    jobs = inputs.jobs(left)
+    found = _planned(plan, jobs, digests) if plan.dry_run else _written(plan, inputs, jobs, digests, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in found:
@@ -86,15 +92,21 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
         report.untried = any(islice(inputs.jobs(), report.total, None))
     if not report.total and not plan.allow_empty:
         observer.warning(f"{inputs.why_none()}; --allow-empty makes that a success")
+    elif str(left):
+        observer.detail(f"left out: {left}")
+    if not whole.can_sync(plan.out):
+        observer.detail(f"the file system of {plan.out} cannot sync files: a power cut may cost the last of them")
 
 
 def _written(
-    plan: Plan, inputs: Inputs, digests: Digests, observer: Observer, end: float | None
+    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
     with held(plan.out, patience) as lock, _manifest(plan, lock) as manifest:
+        if lock.claimed:
+            observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
         observer.started(inputs.jobs())
-        stages = pipeline.results(plan, inputs.jobs(), digests, observer.loaded, manifest, end, lock.unfinished)
+        stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, end, lock.unfinished)
         with closing(stages):
             yield from stages
 
@@ -110,7 +122,7 @@ def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Res
             result = failed(job, error)
         if result is None:
             names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-            result = Result(str(job.path), Status.PENDING, names)
+            result = Result(job.name, Status.PENDING, names, page=job.number)
         yield result
         if plan.fail_fast and result.failed:
             return
@@ -121,7 +133,7 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
     """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
     scratch.sweep()
     if lock.unfinished:
-        sweep(plan.out, below=True)
+        whole.sweep(plan.out, below=True)
     lock.begin()
     manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}), True
     try:
@@ -132,7 +144,7 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
         raise
     finally:
         if moved := lock.moved(plan.out):  # what could not be removed under its old name
-            sweep(moved, below=True)
+            whole.sweep(moved, below=True)
         if not manifest.behind:
             manifest.close(sync=not interrupted)  # a signal leaves no time for it
             lock.finish()

@@ -79,7 +79,7 @@ class Decoding:
 
     def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """Raises ImageError as `Explainer.decode`."""
-        decoded = self._explainer.decode(data, geometry, self._pixels, self._fast)
+        decoded = self._explainer.decode(data, geometry, self._pixels, self._fast, job.page and job.page.place)
         source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, notes=decoded.notes)
         self._budget.hold(_bytes(source))
         return source
@@ -292,7 +292,8 @@ class Drawer(Stage):
         except OutputError as error:
             if ends_run(error, self._plan.out):
                 raise
-            return Drawn(unwritable(Result(str(item.job.path), Status.FAILED, seconds=item.seconds), error))
+            job = item.job
+            return Drawn(unwritable(Result(job.name, Status.FAILED, seconds=item.seconds, page=job.number), error))
         finally:
             self._decoding.release(source)
 

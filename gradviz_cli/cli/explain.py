@@ -41,6 +41,11 @@ COMMON = [
     "input_size",
     "colormap",
     "files_from",
+    "include",
+    "exclude",
+    "root",
+    "follow_links",
+    "pages",
     "force",
     "dry_run",
     "verbose",
@@ -106,6 +111,19 @@ COMMON = [
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
+@click.option("--root", type=NamedPath(), metavar="DIR", help="Names of outputs are relative to this folder.")
+@click.option(
+    "--include", "include", multiple=True, metavar="GLOB", help="Of folders, only files that match: '*.jpg', '2024/**'."
+)
+@click.option("--exclude", "exclude", multiple=True, metavar="GLOB", help="Leave out what matches, folders as well.")
+@click.option(
+    "--pages",
+    type=click.Choice(planning.PAGES),
+    default="first",
+    show_default=True,
+    help="Of TIFFs and GIFs that have several.",
+)
+@click.option("--follow-links", is_flag=True, help="Search folders that links lead to.")
 @click.option(
     "--shard", type=Shard(), default="1/1", show_default=True, help="Only the I-th of N disjoint parts of the images."
 )

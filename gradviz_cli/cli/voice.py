@@ -75,6 +75,10 @@ class Voice(Observer):
     def warning(self, message: str) -> None:
         self._warn(message)
 
+    def detail(self, message: str) -> None:
+        """Said with -v, and to who sits before a terminal."""
+        self._detail(message, self._verbose or self._progress is not None)
+
     def failure(self, error: GradvizError) -> None:
         message = plain(str(error))
         self._line("error", "stopped", f"gradviz: {message}", message=message, code=int(error.code))
@@ -95,9 +99,9 @@ class Voice(Observer):
         if not self._quiet:
             self._line("warning", "warning", f"gradviz: warning: {message}", message=message, **more)
 
-    def _detail(self, message: str) -> None:
+    def _detail(self, message: str, wanted: bool | None = None) -> None:
         """What only -v wants to know."""
-        if self._verbose:
+        if self._verbose if wanted is None else wanted:
             message = plain(message)
             self._line("info", "detail", message, message=message)
 

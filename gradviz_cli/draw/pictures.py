@@ -94,12 +94,11 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
             "message": f"{mode}, target {targets_of(context.plan, source.job)[place].spec}: {status.why}",
         }
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
-    indices = {
-        target: one.index for target, one in zip(targets_of(context.plan, source.job), found.targets, strict=True)
-    }
+    job = source.job
+    indices = {target: one.index for target, one in zip(targets_of(context.plan, job), found.targets, strict=True)}
     digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
-    named = str(source.job.path), status, tuple(by_name)
-    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes)
+    named = job.name, status, tuple(by_name)
+    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number)
     return Drawn(result, tuple(files.staged))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import _open_regular
 from gradviz_cli.files.text import AnyPath
+from gradviz_cli.plan.outputs import KEYWORD
 
-KEYWORD = b"gradviz"  # of the text chunk in our PNGs
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_TEXT = 1 << 20

@@ -45,6 +45,16 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
             raise ImageError("memory", f"not enough memory to read {size} bytes") from error
 
 
+def head(path: AnyPath, most: int) -> bytes:
+    """The first bytes of a regular file; none where it cannot be read."""
+    try:
+        fd, _ = _open_regular(path)
+        with open(fd, "rb", buffering=0) as file:
+            return file.read(most)
+    except (ImageError, OSError):
+        return b""
+
+
 def _open_regular(path: AnyPath) -> tuple[int, int]:
     """Descriptor and size. Looks before it opens, and again after: the name may change hands in between."""
     try:

@@ -68,8 +68,9 @@ def fill(file: IO[bytes], data: bytes) -> None:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError as error:
-        message = f"a temporary file cannot be written: {error.strerror}"
-        raise OutputError(message, "make room, or set TMPDIR to a folder that has some") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, or set TMPDIR to a folder that has some" if full else "set TMPDIR to another folder"
+        raise OutputError(f"a temporary file cannot be written: {error.strerror}", remedy) from error
 
 
 def sweep() -> int:

@@ -26,8 +26,15 @@ _REMEDIES = {
     errno.EACCES: "give write permission on the folder, or choose another with --out",
     errno.EPERM: "give write permission on the folder, or choose another with --out",
     errno.ENOENT: "the folder is gone, or there never was one: choose another with --out",
+    errno.ESTALE: "the folder was replaced or unmounted on its server: mount it again",
+    errno.EIO: "the disk or the connection to it fails: look into the system's log",
     errno.ENAMETOOLONG: "give the image a shorter name",
 }
+
+
+_CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems that know no fsync
+
+_without_sync: set[int] = set()  # devices of those
 
 
 class Staged(NamedTuple):
@@ -114,6 +121,7 @@ class StagedFiles:
 
     def add(self, path: Path, data: bytes) -> None:
         """Stage a file, and make the folders that it needs below the root."""
+        _check_reached(path.parent, self._root)
         try:
             staged = stage(path, data)
         except OutputError as error:
@@ -133,6 +141,19 @@ class StagedFiles:
         if kind is not None:
             for staged in self.staged:
                 discard(staged)
+
+
+def _check_reached(folder: Path, root: Path) -> None:
+    """A folder below the root that is a link may lead out of it, or to where another image is written."""
+    for place in (folder, *folder.parents):
+        if place == root:
+            return
+        if place.is_symlink():
+            where = printable(os.path.realpath(place))
+            raise OutputError(
+                f"{printable(place)}: is a link to {where}, and nothing is written through links below --out",
+                "remove it, or name the folder that it leads to with --out",
+            )
 
 
 def _make_folders(folder: Path, root: Path) -> None:
@@ -165,6 +186,16 @@ def writing(path: AnyPath) -> Iterator[None]:
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
 
 
+def check_own(handle: int, path: AnyPath) -> None:
+    """A file that is written in place must be a plain one of one name: a pipe would wait for ever, and a hard link is
+    somebody else's file."""
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        what = "it has another name too" if stat.S_ISREG(status.st_mode) else "it is not a regular file"
+        remedy = "move it away, or choose another folder with --out"
+        raise OutputError(f"{printable(path)}: cannot be written: {what}", remedy)
+
+
 def _check_replaceable(final: bytes) -> None:
     """A name that a rename would take from a folder, FIFO, socket or device is refused."""
     try:
@@ -187,7 +218,25 @@ def _write_new(path: bytes, data: bytes, sync: bool) -> None:
         while rest:
             rest = rest[file.write(rest) :]
         if sync:
-            os.fsync(fd)
+            sync_file(fd)
+
+
+def sync_file(fd: int) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, as far as the file system can do that."""
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+        _without_sync.add(os.fstat(fd).st_dev)
+
+
+def can_sync(folder: AnyPath) -> bool:
+    """Whether `sync_file` did what it says for all that was written there by now."""
+    try:
+        return os.stat(folder).st_dev not in _without_sync
+    except OSError:
+        return True
 
 
 def sync_folder(folder: AnyPath) -> None:
@@ -197,15 +246,13 @@ def sync_folder(folder: AnyPath) -> None:
     except PermissionError:  # a folder that may be written but not read
         return
     try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync a folder
-            raise
+        sync_file(fd)
     finally:
         os.close(fd)
 
 
-_LEFT_BEHIND = re.compile(re.escape(os.fsencode(TEMPORARY)) + rb"[0-9a-f]{16}\.tmp")
+# The accent, in either form, is of a probe of `files.names`.
+_LEFT_BEHIND = re.compile(re.escape(os.fsencode(TEMPORARY)) + rb"((\xc3\xa9|e\xcc\x81)-)?[0-9a-f]{16}\.tmp")
 
 
 def sweep(folder: AnyPath, *, below: bool = False) -> int:

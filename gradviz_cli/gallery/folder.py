@@ -36,6 +36,12 @@ class Line:
     outputs: tuple[str, ...]  # PNGs, as names below OUT
     time: str
     error: tuple[str, str] | None
+    page: int | None = None
+
+    @property
+    def key(self) -> str:
+        """What it is of."""
+        return self.source if self.page is None else f"{self.source}#{self.page}"
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,10 @@ def images(out: Path) -> Iterator[Shown]:
     names: dict[str, dict[str, None]] = {}  # image -> all pictures that any line named
     owner: dict[str, str] = {}  # picture -> the image that it was last written for
     for line in _lines(out):
-        last[line.source] = line
+        last[line.key] = line
         for name in line.outputs:
-            owner[name] = line.source
-            names.setdefault(line.source, {})[name] = None
+            owner[name] = line.key
+            names.setdefault(line.key, {})[name] = None
     roots = _roots(last.values())
     for key, line in last.items():
         name, status = _name(line, roots), line.status.value
@@ -85,10 +91,10 @@ def images(out: Path) -> Iterator[Shown]:
         older = [each for each in names.get(key, ()) if owner[each] == key and each not in line.outputs]
         pictures = _pictures(out, name, mine, older)
         if not pictures and not line.status.failed:
-            if not (mine and os.path.lexists(key)):
+            if not (mine and os.path.lexists(line.source)):
                 continue  # pruned, or written anew as another image's
             status = MISSING
-        yield Shown(line.image, key, name, status, line.time, line.error, pictures)
+        yield Shown(line.image, line.source, name, status, line.time, line.error, pictures)
 
 
 def _lines(out: Path) -> Iterator[Line]:
@@ -119,6 +125,7 @@ def _line(record: dict) -> Line | None:
         tuple(filter(_is_picture, outputs if isinstance(outputs, list) else ())),
         time if isinstance(time, str) else "",
         _error(record.get("error")),
+        page if isinstance(page := record.get("page"), int) else None,
     )
 
 

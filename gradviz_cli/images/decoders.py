@@ -48,8 +48,11 @@ class Decoders:
         self._children: set[Child] = set()
         self._closed = False
 
-    def decode(self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False) -> Pixels:
-        """An image file's bytes -> its pixels; `fast` as `images.decode.picture` with `least`, where `pixels` does not need them all.
+    def decode(
+        self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False, page: int | None = None
+    ) -> Pixels:
+        """An image file's bytes -> its pixels; `fast` as `images.decode.picture` with `least`, where `pixels` does not
+        need them all; `page` as `images.frames.alone`.
 
         Raises
         ------
@@ -59,7 +62,7 @@ class Decoders:
             No decoder can be started at all.
         """
         limits = self._limits
-        wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast)
+        wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast, page=page)
         most = geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
         child = None
         try:

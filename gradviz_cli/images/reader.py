@@ -54,10 +54,13 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     from gradviz_cli.files.reading import Limits
     from gradviz_cli.images.decode import picture
     from gradviz_cli.images.fit import Geometry, fit
+    from gradviz_cli.images.frames import alone
     from gradviz_cli.process.protocol import Decoded
 
     limits = Limits(request.max_pixels, request.max_file_size)
     geometry = Geometry(request.height, request.width, request.channels, request.fit)
+    if request.page is not None:
+        data = alone(data, request.page, limits)
     least = max(geometry.height, geometry.width) if request.fast and not request.pixels else None
     image, (height, width), notes = picture(data, limits, least)
     found = [fit(image, geometry)]

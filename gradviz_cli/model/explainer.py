@@ -149,12 +149,19 @@ class Explainer:
             named.append(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
         return tuple(dict.fromkeys(named))
 
-    def decode(self, data: bytes, geometry: Geometry | None = None, pixels: bool = False, fast: bool = False) -> Pixels:
+    def decode(
+        self,
+        data: bytes,
+        geometry: Geometry | None = None,
+        pixels: bool = False,
+        fast: bool = False,
+        page: int | None = None,
+    ) -> Pixels:
         """An image file's bytes, decoded in a process of its own and brought to the model input; see `Decoders.decode`.
 
         `geometry` is for who prepares images while the model still loads.
         """
-        return self._decoders.decode(data, geometry or self.geometry, pixels, fast)
+        return self._decoders.decode(data, geometry or self.geometry, pixels, fast, page)
 
     def explain(
         self, fitted: Sequence[np.ndarray], request: Explain, preprocess: str | None = None

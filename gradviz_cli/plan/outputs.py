@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +11,12 @@ from pathlib import Path
 from gradviz_cli.errors import ImageError
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
 from gradviz_cli.plan.targets import Target, of_image
+
+# What OUT holds besides pictures and arrays.
+MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
+# What a lock holds: nothing, or who has it.
+LOCK_TEXT = re.compile(rb"(process \d+ on [^\n]+)?\n?")
+KEYWORD = b"gradviz"  # of the text chunk in our PNGs, which is their second one
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Output:
     target: Target
     style: str
     shared: tuple[Target, ...] = ()
+    page: int | None = None  # its place in the image's file, where that has several
 
     def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
         """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a sheet."""
@@ -62,7 +70,8 @@ def _output(plan: Plan, job: Job, mode: str | None, target: Target, style: str) 
     parts = [job.rel, mode, target.name, "" if style == DEFAULT_STYLE else style, "png"]
     by_folder = plan.drawing.scale == "shared" and any(one.parent for one in plan.drawing.targets)
     shared = targets_of(plan, job) if by_folder else ()
-    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, shared)
+    place = job.page and job.page.place
+    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, shared, place)
 
 
 def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
@@ -30,6 +31,30 @@ class Drawing:
     scores: bool = True
     raw: bool = False
     allow_empty_map: bool = False
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Which files of IMAGES are images, and what their outputs are named by.
+
+    Attributes
+    ----------
+    include, exclude : tuple of str
+        Patterns as in `images.globs`. With `include` only those files of a folder that match; others than those that are
+        named as images where a pattern spells their ending, or they have none. `exclude` leaves out what matches.
+    follow_links : bool
+        Search folders that a link leads to.
+    root : str, optional
+        The folder that names of outputs are relative to.
+    pages : str
+        Of a TIFF with several pages, or a GIF with several frames: the `first`, or `all`, each with outputs of its own.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    follow_links: bool = False
+    root: str | None = None
+    pages: str = "first"
 
 
 @dataclass(frozen=True)
@@ -72,11 +97,19 @@ class Plan:
     verify: bool = False
     proof: str = "auto"
     labels_asked: str = ""
+    walk: Walk = Walk()
 
     @property
     def limits(self) -> Limits:
         """What is refused unread."""
         return Limits(self.max_pixels, self.max_file_size)
+
+
+class Page(NamedTuple):
+    """One of several in a file: its number, from 1, and its place there, from 0, where small copies count too."""
+
+    number: int
+    place: int
 
 
 @dataclass(frozen=True)
@@ -86,3 +119,13 @@ class Job:
     path: Path
     rel: str
     trouble: str | None = None
+    page: Page | None = None
+
+    @property
+    def number(self) -> int | None:
+        return self.page.number if self.page else None
+
+    @property
+    def name(self) -> str:
+        """For people and the manifest: `scan.tif`, or `scan.tif#2` for one of its pages."""
+        return f"{self.path}#{self.page.number}" if self.page else str(self.path)

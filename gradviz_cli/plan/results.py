@@ -77,6 +77,7 @@ class Result:
     seconds: float = 0.0
     hashes: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    page: int | None = None  # its number, which ends the name of the image behind a `#`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))  # its word is as good
@@ -88,9 +89,11 @@ class Result:
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
-        hashes = line.pop("hashes")
-        del line["notes"]
-        more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(self.image), "sha256": hashes}
+        hashes, page, _ = line.pop("hashes"), line.pop("page"), line.pop("notes")
+        file = self.image if page is None else self.image.removesuffix(f"#{page}")
+        more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(file), "sha256": hashes}
+        if page is not None:
+            more["page"] = page
         return {**line, **more}
 
 

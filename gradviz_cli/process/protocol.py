@@ -423,7 +423,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Decode:
-    """Bring the image file beside it to the size of the model input; with `pixels` give the upright image too."""
+    """Bring the image file beside it to the size of the model input; with `pixels` give the upright image too.
+
+    `page` is a place in a file of several, see `images.frames`.
+    """
 
     max_pixels: int
     max_file_size: int
@@ -433,6 +436,7 @@ class Decode:
     fit: str
     pixels: bool = False
     fast: bool = False
+    page: int | None = None
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,8 @@ def test_every_style_is_written(pool: Pool, done: Path) -> None:
         (["MODEL", "photos", "--target", "unicorn"], "unicorn"),
         (["MODEL", "photos", "--clip", "0"], "--clip"),
         (["MODEL", "photos", "--batch-size", "0"], "--batch-size"),
-        (["MODEL", "photos/a.jpg", "photos/deep/../a.jpg"], "a.jpg"),
+        (["MODEL", "photos/a.jpg", "--root", "photos/deep"], "photos/a.jpg does not lie in --root photos/deep"),
+        (["MODEL", "photos", "--exclude", "[z-a]"], "--exclude"),
         (["MODEL", "photos", "--frobnicate"], "--frobnicate"),
     ],
 )

@@ -28,7 +28,12 @@ def odd(tmp_path_factory, model: Path) -> tuple[Path, list, subprocess.Completed
     for case in cases:
         if case.twin is not None:
             Image.fromarray(case.twin).save(twins / f"{case.name}.twin.png")
-    arguments = command("explain", model, "images", "twins", "-o", "out", "--raw", "--size", "input")
+    files = [case.path for case in cases if os.path.lexists(case.path) and case.name not in FOLDERS]
+    (folder / "list").write_bytes(
+        b"\0".join(b"images/" + os.path.basename(path) for path in files)
+    )  # not all are named as images
+    listed = ("--files-from", "list", "-0")
+    arguments = command("explain", model, "twins", *listed, "-o", "out", "--raw", "--size", "input")
     run = subprocess.run(arguments, cwd=folder, env={**BARE, "LANG": "C"}, capture_output=True, timeout=200)
     return folder, cases, run
 

@@ -81,7 +81,7 @@ class FakeExplainer:
     def warnings(self, modes: tuple[str, ...]) -> tuple[str, ...]:
         return ("be warned",)
 
-    def decode(self, data: bytes, geometry: Geometry, pixels: bool = False, fast: bool = False) -> Pixels:
+    def decode(self, data: bytes, geometry: Geometry, pixels: bool = False, fast: bool = False, page=None) -> Pixels:
         word, number = data.decode().split()
         self.decoded.append(int(number))
         self.words[int(number)] = word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.lock import LOCK, held
 from gradviz_cli.errors import Locked, OutputError
 
@@ -49,6 +51,51 @@ def test_waiting(tmp_path: Path) -> None:
     threading.Timer(0.05, os.close, [handle]).start()
     with held(tmp_path, 10):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+@pytest.mark.parametrize("calls", [("flock",), ("flock", "fcntl")])
+def test_file_systems_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...], number: int
+) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for call in calls:
+        monkeypatch.setattr(fcntl, call, unknown)
+    with held(tmp_path, 0) as lock:
+        lock.begin()
+        assert (CLAIM in os.listdir(tmp_path)) == lock.claimed == ("fcntl" in calls)
+        with pytest.raises(Locked, match=f"process {os.getpid()} on ") as caught, held(tmp_path, 0.05):
+            pass
+        assert (CLAIM in str(caught.value)) == ("fcntl" in calls)  # where a person may have to look
+        lock.finish()
+    assert os.listdir(tmp_path) == [LOCK]
+    with held(tmp_path, 0) as lock:
+        assert not lock.unfinished
+
+
+def test_a_lock_that_fails_is_not_taken_for_one_that_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    with pytest.raises(OutputError, match="Input/output error; the disk or the connection"), held(tmp_path, 0):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["pipe", "hard link", "text"])
+def test_what_has_the_name_of_the_lock_is_not_emptied(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "precious").write_text("process 1 on moon since then\n" if kind == "hard link" else "precious")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / LOCK)
+    else:
+        (os.link if kind == "hard link" else os.rename)(tmp_path / "precious", tmp_path / LOCK)
+    with pytest.raises(OutputError, match="cannot be written: it .*; move it away"), held(tmp_path, 0):
+        pass
+    assert kind == "pipe" or (tmp_path / LOCK).read_text() != ""
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])

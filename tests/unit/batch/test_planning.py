@@ -83,6 +83,8 @@ def digests(plan: Plan) -> list[str]:
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
         ("--proof always", {"proof": "always"}),
+        ("--include *.jpg --include 2024 --exclude old --follow-links --root photos --pages all", {
+            "include": ["*.jpg", "2024"], "exclude": "old", "follow_links": True, "root": Path("photos"), "pages": "all"}),
         ("-o elsewhere", {"out": "elsewhere"}),
     ],
     ids=str,
@@ -266,8 +268,8 @@ def test_planning_imports_no_tensorflow() -> None:
 
 
 def test_the_table_names_every_field_once() -> None:
-    assert not planning.OF_MODEL.keys() & planning.OF_DRAWING.keys() & planning.OF_RUN.keys()
-    assert len(OPTIONS) == len(planning.OF_MODEL) + len(planning.OF_DRAWING) + len(planning.OF_RUN)
+    tables = (planning.OF_MODEL, planning.OF_DRAWING, planning.OF_WALK, planning.OF_RUN)
+    assert len(OPTIONS) == sum(map(len, tables))
 
 
 @pytest.mark.parametrize(

@@ -177,3 +177,13 @@ def test_a_result_that_cannot_be_written_says_what_to_do() -> None:
 
 def test_nothing_unpublished_is_left_over() -> None:
     assert not whole._unpublished
+
+
+def test_a_file_system_that_cannot_sync(out: Path, kept: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(fd: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    monkeypatch.setattr(whole, "_without_sync", set())
+    results, end = Publisher(out, kept).publish([drawn(out, "a")])
+    assert [result.status for result in results] == ["written"] and end is None

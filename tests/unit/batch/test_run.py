@@ -22,7 +22,7 @@ from gradviz_cli.batch.run import results, run
 from gradviz_cli.errors import GradvizError, GradvizWarning, Locked, ModelUnusable, TimeUp, UsageError
 from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.plan import Plan, Walk
 from gradviz_cli.plan.results import Report, Result
 from gradviz_cli.plan.targets import Target
 
@@ -403,3 +403,80 @@ def test_numbers_in_place_of_a_preset_are_written_down(plan, images, explainers)
     ran(replace(asked, model=model), images("good"))
     (line,) = lines(asked.out)
     assert (line["pixel_range"], line["mean"], line["channel_order"]) == ([0, 1], [0.5], "bgr") and "std" not in line
+
+
+def test_what_is_left_out_is_said_to_who_looks_on(plan, images, explainers) -> None:
+    folder, said = images("good"), []
+
+    class Looking(Notes):
+        def detail(self, message: str) -> None:
+            said.append(message)
+
+    (folder / "notes.txt").touch()
+    run(plan(), Inputs((folder,), plan().out), Looking())
+    assert said == ["left out: 1 file is not named as an image (.txt)"]
+
+
+def test_the_walk_is_that_of_the_plan(plan, images, explainers) -> None:
+    folder = images("good", "good")
+    asked = plan(walk=Walk(exclude=("001*",), root=str(folder.parent)))
+    assert ran(asked, folder)[0] == 0
+    assert [line["outputs"] for line in lines(asked.out)] == [["images/002.png.guided.png"]]
+    code, _, said = ran(plan(walk=Walk(include=("*.jpg",))), folder)
+    assert code == 4 and said == ["no image was found: 2 do not match --include; --allow-empty makes that a success"]
+
+
+def test_names_that_the_file_system_of_out_takes_for_one(plan, images, explainers, monkeypatch) -> None:
+    folder = images("good")
+    (folder / "a.png").write_text("good 7")
+    (folder / "A.png").write_text("good 8")
+    monkeypatch.setattr("gradviz_cli.batch.run.folding", lambda out: str.casefold)
+    code, heard, (said,) = ran(plan(), folder)
+    assert code == 2 and heard == ["failure", "ended"] and "A.png and " in said and "rename one" in said
+    assert not plan().out.exists() and ran(plan(dry_run=True), folder)[0] == 0
+
+
+def test_a_link_below_out_costs_its_images_and_no_others(plan, images, explainers, tmp_path) -> None:
+    folder = images("good")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.png").write_text("good 5")
+    (tmp_path / "elsewhere").mkdir()
+    plan().out.mkdir()
+    (plan().out / "sub").symlink_to(tmp_path / "elsewhere")
+    assert ran(plan(), folder)[0] == 3 and list((tmp_path / "elsewhere").iterdir()) == []
+    assert statuses(plan().out) == ["written", "failed"]
+
+
+def photo_folder(photos: Path) -> list[str]:
+    """A folder as a NAS, a phone, two cameras, Lightroom and other programs leave it; the names of its photos."""
+    mine = ["100CANON/IMG_1.JPG", "2024/Urlaub \u00e9t\u00e9/IMG_2.jpeg", "scan.TIF", "IMG_3(1).png"]
+    others = [
+        *("100CANON/IMG_1.CR3", "100CANON/IMG_1.XMP", "100CANON/MVI_9.MP4", "100CANON/MVI_9.THM", "IMG_5.HEIC"),
+        *("IMG_5.MOV", "IMG_5.AAE", "DSC_1.NEF", "DSC_1.NEF.xmp", ".DS_Store", "._IMG_3(1).png", "Thumbs.db"),
+        *("desktop.ini", "ehthumbs.db", "notes.txt", "IMG_1.jpg.json", "Picasa.ini", "IMG_6.jpg.part", "Icon\r"),
+        *("@eaDir/scan.TIF/SYNOPHOTO_THUMB_XL.jpg", "2024/@eaDir/x.jpg", "#recycle/old.jpg", "@Recycle/old.jpg"),
+        *("$RECYCLE.BIN/S-1-5/$R1.jpg", "System Volume Information/x.png", "__MACOSX/._IMG_3.png", "__MACOSX/b.png"),
+        *("Catalog Previews.lrdata/1/2.jpg", "Catalog.lrcat", "DCIM/.thumbnails/1.jpg", ".picasaoriginals/IMG_3.png"),
+        *("lost+found/7.jpg", "_gsdata_/x.jpg", "features.npy", "empty/.nomedia"),
+    ]
+    for number, name in enumerate([*mine, *others], 1):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_text(f"good {number}")
+    (photos / "album").symlink_to(photos / "2024")
+    return sorted(mine)
+
+
+def test_three_nights_of_a_photo_folder(plan, images, explainers, tmp_path) -> None:
+    """Every photo once, whatever lies beside it, and the outputs of other runs below it; with nothing to say."""
+    photos = tmp_path / "photos"
+    mine = photo_folder(photos)
+    outs = {"guided": photos / "maps", "deconv": photos / "2024" / "other maps", "backprop": tmp_path / "outside"}
+    for night in range(3):
+        for mode, out in outs.items():
+            asked = replace(plan({"modes": (mode,), "raw": True}), out=out)
+            code, heard, said = ran(asked, photos)
+            assert (code, said) == (0, []) and heard[0] == f"started {len(mine)}"
+            assert statuses(out)[-len(mine) :] == ["current" if night else "written"] * len(mine)
+            drawn = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
+            assert drawn == [f"{name}.{mode}.png" for name in mine]
+    assert sum(explainer.loads for explainer in explainers) == len(outs)

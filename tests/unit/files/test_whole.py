@@ -15,7 +15,18 @@ import pytest
 from children import as_nobody, python
 
 from gradviz_cli.errors import ExitCode, OutputError
-from gradviz_cli.files.whole import _REMEDIES, TEMPORARY, discard, discard_all, publish, stage, sweep, write_whole
+from gradviz_cli.files import whole
+from gradviz_cli.files.whole import (
+    _REMEDIES,
+    TEMPORARY,
+    StagedFiles,
+    discard,
+    discard_all,
+    publish,
+    stage,
+    sweep,
+    write_whole,
+)
 
 OLD = b"what was there before"
 
@@ -308,3 +319,58 @@ def test_sweeping_below_follows_no_link(tmp_path) -> None:
     (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
     assert sweep(tmp_path / "out", below=True) == 2
     assert (tmp_path / "elsewhere" / stale).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync(tmp_path, monkeypatch, number: int) -> None:
+    """As with folders: nothing better can be had there."""
+
+    def unknown(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", unknown)
+    monkeypatch.setattr(whole, "_without_sync", set())
+    assert whole.can_sync(tmp_path)
+    write_whole(tmp_path / "a.png", b"new")
+    assert not whole.can_sync(tmp_path) and (tmp_path / "a.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "the quota is used up"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "give write permission"),
+        (errno.ESTALE, "mount it again"),
+        (errno.EIO, "the system's log"),
+        (errno.ENOLCK, "choose another folder"),
+    ],
+)
+def test_what_a_file_system_refuses_is_named_rightly(tmp_path, number: int, remedy: str) -> None:
+    with pytest.raises(OutputError) as caught, whole.writing(tmp_path / "a.png"):
+        raise OSError(number, os.strerror(number))
+    assert remedy in caught.value.remedy and os.strerror(number) in caught.value.message
+    assert ("space" in caught.value.remedy) == (number in (errno.ENOSPC, errno.EDQUOT))
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nothing_is_written_through_a_link_below_out(tmp_path, inside: bool) -> None:
+    """It may lead out of the folder, or to where another image is written."""
+    out = tmp_path / "out"
+    elsewhere = out / "b" if inside else tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "a").symlink_to(elsewhere)
+    (tmp_path / "by another name").symlink_to(out)
+    for root in (out, tmp_path / "by another name"):  # OUT itself may be a link
+        with pytest.raises(OutputError, match="is a link to .*; remove it"), StagedFiles(root) as files:
+            files.add(root / "plain" / "x.png", b"x")
+            files.add(root / "a" / "deep" / "x.png", b"x")
+        assert os.listdir(elsewhere) == [] and os.listdir(out / "plain") == []
+
+
+def test_what_a_killed_probe_left_is_swept(tmp_path) -> None:
+    for letter in ("\u00e9", "e\u0301"):
+        (tmp_path / f"{TEMPORARY}{letter}-0123456789abcdef.tmp").touch()
+    assert sweep(tmp_path) == 2 and listing(tmp_path) == []

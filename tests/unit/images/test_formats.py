@@ -103,3 +103,26 @@ def test_a_library_that_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ImageError, match="WEBP: this Pillow cannot read it"):
         _recognise(b"RIFF\0\0\0\0WEBP")
     assert _recognise(b"GIF89a") == "GIF"  # needs none
+
+
+# ---- names
+
+
+def test_every_format_has_names() -> None:
+    packages = {one.reader for one in formats._ASIDE.values()}
+    assert all(form.suffixes or form.plugin in packages for form in formats._FORMATS.values())
+    names = ["a.jpg", "a.JPEG", "b.Png", "c.webp", "d.gif", "e.bmp", "f.TIF", "f.tiff", "g.pgm", "h.jp2", "i.avif"]
+    others = ["jpg", "a.jpg.json", "a.jpg~", "a.xmp", "a.thm", "a.mp4", "a.psd", "a.svg", "a.pdf", "a.ico", "a", "a."]
+    assert all(map(formats.has_image_name, names)) and not any(map(formats.has_image_name, others))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_photos_that_need_a_package(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Without it a folder of a phone would fail every night, for photos that nobody asked for by name."""
+    monkeypatch.setattr(formats, "find_spec", lambda name: there or None)
+    formats._suffixes.cache_clear()
+    assert formats.has_image_name("IMG_1.HEIC") == there and not formats.has_image_name("IMG_1.NEF")
+    formats._suffixes.cache_clear()
+    assert formats.aside("IMG_1.HEIC") == ("HEIC photo", "pip install 'gradviz-cli[heif]' for HEIC")
+    assert formats.aside("IMG_1.CR3")[0] == "raw photo" and formats.aside("a.npy")[0] == "array"
+    assert formats.aside("IMG_1.xmp") is None

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.images import listing
+from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.listing import Inputs, names_in
+from gradviz_cli.plan.plan import Walk
 
 
 @pytest.fixture
@@ -27,7 +32,8 @@ def made(*names: str) -> None:
 
 
 def inputs(*paths: str, out: str = "out", **more) -> Inputs:
-    return Inputs(tuple(map(Path, paths)), Path(out), **more)
+    walk = Walk(**{field.name: more.pop(field.name) for field in fields(Walk) if field.name in more})
+    return Inputs(tuple(map(Path, paths)), Path(out), walk=walk, **more)
 
 
 def rels(given: Inputs) -> list[str]:
@@ -55,7 +61,8 @@ def test_a_file_that_is_named_stands_for_itself(here: Path) -> None:
     made("in/.hidden.png", "in/notes.txt")
     Path("link").symlink_to("in")
     assert rels(inputs("in/.hidden.png", "in/notes.txt")) == [".hidden.png", "notes.txt"]
-    assert rels(inputs("link")) == ["notes.txt"]  # a link to a folder that is named is followed
+    made("in/a.png")
+    assert rels(inputs("link")) == ["a.png"]  # a link to a folder that is named is followed
 
 
 def test_outputs_are_no_inputs(here: Path) -> None:
@@ -67,7 +74,9 @@ def test_outputs_are_no_inputs(here: Path) -> None:
         given = inputs(folder, out="in/maps")
         assert rels(given) == []
         assert "is not searched, as it is --out" in given.why_none()
-    assert inputs("in", out="elsewhere").why_none() == "no image was found"
+    assert inputs("in/maps/deep", out="elsewhere", shard=(9, 9)).why_none().endswith("none of 1 falls to --shard 9/9")
+    Path("empty").mkdir()
+    assert inputs("empty").why_none() == "no image was found"
 
 
 def test_a_folder_that_cannot_be_listed_is_one_trouble(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,50 +101,231 @@ def test_names_from_a_list_follow_the_arguments(here: Path) -> None:
     assert rels(given) == rels(given) == ["a.png", "b.png", "d.png", "gone.png"]
 
 
+# ---- what lies in folders of photos
+
+
+def found(given: Inputs) -> tuple[list[str], str]:
+    """Names of images, and what was said of the others."""
+    left = LeftOut()
+    return [job.rel for job in given.jobs(left)], str(left)
+
+
+def test_only_what_is_named_as_an_image(here: Path) -> None:
+    made(
+        *(f"in/{name}" for name in ("a.JPG", "b.jpeg", "c.tif", "Thumbs.db", "a.xmp", "notes", "a.jpg.json", "b.jpg~"))
+    )
+    made("in/d.NEF", "in/e.heic", "in/f.npy", "in/g.png/h.webp")
+    names, said = found(inputs("in"))
+    assert names == ["a.JPG", "b.jpeg", "c.tif", "g.png/h.webp"]
+    assert said == (
+        "5 files are not named as images (.db, .json, .xmp, .jpg~), "
+        "1 raw photo (.nef), 1 HEIC photo (.heic), 1 array (.npy)"
+    )
+    Path("others").mkdir()
+    made("others/notes", "others/a.npy", "others/.b.png")
+    Path("others/link").symlink_to(here / "in")
+    assert inputs("others").why_none() == (
+        "no image was found: 1 hidden name, 1 array (.npy), 1 link to a folder, 1 file is not named as an image (no ending); "
+        "name what you mean, or: --include '*.npy' for arrays, --follow-links, --include '*'"
+    )
+
+
+def test_folders_of_systems_and_programs(here: Path) -> None:
+    folders = [
+        "@eaDir",
+        "#recycle",
+        "@Recycle",
+        "$recycle.bin/S-1",
+        "System Volume Information",
+        "__MACOSX",
+        "lost+found",
+    ]
+    folders += [
+        ".Trash-1000",
+        ".thumbnails",
+        ".picasaoriginals",
+        ".AppleDouble",
+        "_gsdata_",
+        "Catalog Previews.lrdata/0/0A",
+    ]
+    made(*(f"in/{folder}/a.png" for folder in folders), "in/sub/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg", "in/sub/a.png")
+    made("in/My.photoslibrary/originals/0/b.jpg", "in/My.photoslibrary/resources/derivatives/b.jpg")
+    names, said = found(inputs("in"))
+    assert names == ["My.photoslibrary/originals/0/b.jpg", "sub/a.png"]
+    assert "11 system folders" in said and "4 hidden names" in said
+    assert rels(inputs("in/@eaDir", "in/My.photoslibrary")) == ["a.png", "originals/0/b.jpg"]  # named, so it is meant
+
+
+def drawn(name: str, chunk: bytes = b"tEXt") -> None:
+    """A PNG as far as it is told from a photo."""
+    made(name)
+    Path(name).write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + 17 * b"\0" + b"\0\0\0\x09" + chunk + b"gradviz\0{}")
+
+
+LINE = '{"image": "a.png", "status": "written", "outputs": ["a.png.guided.png"]}\n'
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("manifest.jsonl", LINE), ("manifest.jsonl", f'{{"im\n{LINE}'), (".gradviz.lock", ""),
+     (".gradviz.lock", "process 7 on moon since today\n")],
+)  # fmt: skip
+def test_other_outputs_of_gradviz(here: Path, file: str, text: str) -> None:
+    """Photos beside them are still photos: somebody's OUT was the folder of a photo."""
+    made("in/a.png", f"in/maps/{file}", "in/maps/sub/b.png.guided.npy", "in/maps/sub/photo.png")
+    Path("in/maps", file).write_text(text)
+    drawn("in/maps/a.png.guided.png")
+    drawn("in/maps/sub/b.png.panel.png", b"iTXt")
+    names, said = found(inputs("in"))
+    assert names == ["a.png", "maps/sub/photo.png"] and "1 folder is an output of gradviz" in said
+    assert rels(inputs("in", include=("*.npy", "*.png"))) == names
+    assert rels(inputs("in/maps/sub")) == ["photo.png"]  # one above is an output
+    Path("in/maps/sub/photo.png").unlink()
+    assert "1 folder is an output of gradviz" in inputs("in/maps").why_none()
+
+
+def test_copies_of_heatmaps_among_photos(here: Path) -> None:
+    """`cp heatmaps/*.png photos/best`: what they say of themselves counts, as there is no manifest."""
+    made("in/a.jpg", "in/a.jpg.png", "in/b.jpg.guided.png", "in/b.jpg.guided.npy")
+    drawn("in/best/a.jpg.guided.png")
+    drawn("in/best/a.jpg.3.panel.png", b"iTXt")
+    names, said = found(inputs("in"))
+    assert names == ["a.jpg", "a.jpg.png", "b.jpg.guided.png"] and "2 pictures that gradviz wrote" in said
+    assert rels(inputs("in", include=("*.npy",))) == ["b.jpg.guided.npy"]
+    assert rels(inputs("in/best/a.jpg.guided.png")) == ["a.jpg.guided.png"]  # named, so it is meant
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("manifest.jsonl", '{"image": "a.png"}\n'), ("manifest.jsonl", "[1]\n"), ("manifest.jsonl", ""),
+     ("manifest.jsonl", LINE.strip()), (".gradviz.lock", "mine"), ("manifest.jsonl", "[" * 70_000)],
+)  # fmt: skip
+def test_a_manifest_of_somebody_else(here: Path, file: str, text: str) -> None:
+    made("in/a.png", f"in/maps/{file}")
+    Path("in/maps", file).write_text(text)
+    drawn("in/maps/b.png")
+    assert found(inputs("in"))[0] == ["a.png", "maps/b.png"]
+
+
+def test_links_to_folders_are_said_or_followed(here: Path) -> None:
+    made("in/a/1.png", "out of the way/2.png", "in/.store/3.png")
+    Path("in/b").symlink_to(here / "out of the way")
+    Path("in/circle").symlink_to(here / "in")
+    Path("in/inner").symlink_to("a")
+    Path("in/kept").symlink_to(".store")
+    Path("out of the way/back").symlink_to(here / "in")
+    Path("in/z").symlink_to(here / "out of the way")
+    names, said = found(inputs("in"))
+    assert names == ["a/1.png"] and "5 links to folders" in said
+    names, said = found(inputs("in", follow_links=True))
+    assert names == ["a/1.png", "b/2.png", "kept/3.png"]  # each folder once, by its own name where it has one
+    assert "4 links to folders that are searched anyway" in said
+    assert rels(inputs("in", follow_links=True, out="out of the way")) == ["a/1.png", "kept/3.png"]
+
+
+@pytest.mark.parametrize(
+    ("walk", "want"),
+    [
+        ({"include": ("*.jpg",)}, ["IMG_1.JPG", "old/IMG_2.jpg"]),
+        ({"include": ("old",)}, ["old/IMG_2.jpg", "old/c.png"]),
+        ({"include": ("IMG_*",)}, ["IMG_1.JPG", "old/IMG_2.jpg"]),  # a sidecar is still none
+        ({"include": ("*.dat", "scan*")}, ["numbers.dat", "scan0001"]),
+        ({"include": ("*",)}, ["IMG_1.JPG", "c.gif", "old/IMG_2.jpg", "old/c.png", "scan0001"]),
+        ({"exclude": ("old",)}, ["IMG_1.JPG", "c.gif"]),
+        ({"exclude": ("old/*.png", "*.gif")}, ["IMG_1.JPG", "old/IMG_2.jpg"]),
+        ({"include": ("*.jpg",), "exclude": ("in/old/",)}, ["IMG_1.JPG"]),
+    ],
+    ids=str,
+)
+def test_include_and_exclude(here: Path, walk: dict, want: list[str]) -> None:
+    made(
+        "in/IMG_1.JPG", "in/IMG_1.xmp", "in/c.gif", "in/old/IMG_2.jpg", "in/old/c.png", "in/numbers.dat", "in/scan0001"
+    )
+    assert rels(inputs("in", **walk)) == want
+
+
+def test_exclude_holds_for_what_is_named_too(here: Path) -> None:
+    """`photos/*` is what a shell makes of it."""
+    made("in/a.png", "in/notes.txt")
+    names, said = found(inputs("in/a.png", "in/notes.txt", exclude=("*.txt",)))
+    assert names == ["a.png"] and said == "1 is left out by --exclude"
+
+
+def test_names_below_a_root(here: Path) -> None:
+    made("in/x/a.png", "in/y/a.png", "b.png")
+    listed = lambda: iter([Path("in/y/a.png")])  # noqa: E731
+    given = inputs("in/x", listed=listed, root="in").checked()
+    assert rels(given) == ["x/a.png", "y/a.png"]
+    assert rels(inputs("in", root=".").checked()) == ["in/x/a.png", "in/y/a.png"]
+    Path("link").symlink_to("in")
+    assert rels(inputs("link/x/a.png", str(here / "in/y"), root="in").checked()) == ["x/a.png", "y/a.png"]
+    for paths in (("b.png",), (".",), ("in/../b.png",)):
+        with pytest.raises(UsageError, match="does not lie in --root in"):
+            inputs(*paths, root="in").checked()
+    with pytest.raises(UsageError, match="--root gone: no such folder"):
+        inputs("in", root="gone").checked()
+
+
 # ---- names that would meet
+
+
+def test_names_that_a_file_system_takes_for_one(here: Path) -> None:
+    made("in/a.png", "in/A.png", "in/sub/caf\u00e9.png", "in/sub/cafe\u0301.png")
+    assert len(rels(inputs("in").checked())) == 4
+    with pytest.raises(UsageError, match=r"in/A\.png and in/a\.png would both be written as a\.png"):
+        inputs("in", fold=str.casefold).checked()
+    with pytest.raises(UsageError, match=r"would both be written as sub/caf\u00e9\.png.*; rename one"):
+        inputs("in", fold=lambda name: unicodedata.normalize("NFC", name)).checked()
+    with pytest.raises(UsageError, match=r"in/A\.png and in/a\.png would both be written"):
+        inputs("in/A.png", "in/a.png", fold=str.casefold).checked()
 
 
 def test_an_argument_that_is_not_there(here: Path) -> None:
     made("a.png")
-    inputs("a.png").check()
+    inputs("a.png").checked()
     with pytest.raises(UsageError, match="no such file or folder: b"):
-        inputs("a.png", "b\n.png").check()
+        inputs("a.png", "b\n.png").checked()
 
 
 @pytest.mark.parametrize("paths", [("x/a.png", "y/a.png"), ("x", "y"), ("x", "y/a.png")])
 def test_two_images_with_one_name(here: Path, paths: tuple[str, ...]) -> None:
     made("x/a.png", "y/a.png", "y/b.png")
     with pytest.raises(UsageError, match=r"x/a\.png and y/a\.png would both be written as a\.png\.\*"):
-        inputs(*paths).check()
+        inputs(*paths).checked()
 
 
-def test_one_image_given_twice(here: Path) -> None:
-    made("a.png")
-    with pytest.raises(UsageError, match="a.png is given twice"):
-        inputs("a.png", "a.png").check()
-    with pytest.raises(UsageError, match="a.png is given twice"):
-        inputs("a.png", listed=lambda: iter([Path("a.png")])).check()
+def test_one_image_given_twice_is_done_once(here: Path) -> None:
+    made("in/a.png", "in/b.png", "c.png")
+    listed = lambda: iter(map(Path, ["in/a.png", "./c.png", str(here / "c.png"), "in/b.png", "in/b.png"]))  # noqa: E731
+    assert rels(inputs("c.png", "c.png").checked()) == ["c.png"]
+    assert rels(inputs("in", listed=listed).checked()) == ["a.png", "b.png", "c.png"]
+    assert rels(inputs("in", "in/", "in/b.png", shard=(1, 1)).checked()) == ["a.png", "b.png"]
+    Path("other").mkdir()
+    os.link("c.png", "other/c.png")  # the same file by another name
+    assert rels(inputs("c.png", "other/c.png").checked()) == ["c.png"]
 
 
 def test_names_of_outputs_may_meet_within_a_folder(here: Path) -> None:
-    made("in/cat", "in/cat.3")
-    inputs("in").check()
-    with pytest.raises(UsageError, match=r"in/cat and in/cat\.3 would both be written as cat\.3"):
-        inputs("in").check(lambda rel: (rel, f"{rel}.3"))
+    made("in/cat.png", "in/cat.png.3.png")
+    inputs("in").checked()
+    with pytest.raises(
+        UsageError, match=r"in/cat\.png and in/cat\.png\.3\.png would both be written as cat\.png\.3\.png"
+    ):
+        inputs("in").checked(lambda rel: (rel, f"{rel}.3.png"))
 
 
 def test_a_hash_that_collides_is_no_clash(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only names decide."""
     made("x/a.png", "y/b.png")
     monkeypatch.setattr(listing, "hash", lambda name: 7, raising=False)
-    inputs("x", "y").check()
+    inputs("x", "y").checked()
 
 
 def test_listing_ends_with_the_time_for_the_run(here: Path) -> None:
     made("x/a.png", "y/b.png")
-    inputs("x", "y").check(end=float("inf"))
+    inputs("x", "y").checked(end=float("inf"))
     with pytest.raises(TimeUp, match="--max-duration"):
-        inputs("x", "y").check(end=0.0)
+        inputs("x", "y").checked(end=0.0)
 
 
 # ---- parts
@@ -154,6 +344,9 @@ def test_parts_are_disjoint_together_everything_and_the_same_everywhere(here: Pa
 # ---- lists of names
 
 
+LETTERS = [bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz"]
+
+
 @pytest.mark.parametrize(
     ("data", "null", "want"),
     [
@@ -164,7 +357,13 @@ def test_parts_are_disjoint_together_everything_and_the_same_everywhere(here: Pa
         (b"a\r\0b", True, ["a\r", "b"]),
         (b"caf\xe9\n", False, ["caf\udce9"]),
         (b"", False, []),
-        (b"x" * 70_000 + b"\n" + b"y" * 70_000, False, ["x" * 70_000, "y" * 70_000]),
+        (b"\n".join(letter * 4000 for letter in LETTERS), False, [letter.decode() * 4000 for letter in LETTERS]),
+        (b"\xef\xbb\xbfa\r\nb", False, ["a", "b"]),
+        (b"\xef\xbb\xbfa\0b", True, ["a", "b"]),
+        ("caf\u00e9\r\n\U0001f408.png\n".encode("utf-16"), False, ["caf\u00e9", "\U0001f408.png"]),
+        (codecs.BOM_UTF16_BE + "a b\nc".encode("utf-16-be"), False, ["a b", "c"]),
+        (codecs.BOM_UTF16_LE + ("\u00e9" * 2000 + "\n").encode("utf-16-le") * 20, False, ["\u00e9" * 2000] * 20),
+        ("a\0b\0".encode("utf-16"), True, ["a", "b"]),
     ],
 )
 def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str]) -> None:
@@ -174,9 +373,42 @@ def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str
         assert [str(path) for path in names_in(file, null)] == want  # again, whoever read it before
 
 
+@pytest.mark.parametrize(
+    ("data", "null", "said"),
+    [
+        (b"a\0b\0", False, "holds NUL bytes; add -0"),
+        ("a\n".encode("utf-16-le"), False, "holds NUL bytes"),  # without a mark
+        (b"/some/name.jpg\n" * 400_000, True, "leave out -0"),
+        (b"x" * 5000, False, "add -0"),
+        (codecs.BOM_UTF16_LE + b"a\0\0\xdc\0", False, "no UTF-16"),
+    ],
+)
+def test_lists_of_another_form(tmp_path: Path, data: bytes, null: bool, said: str) -> None:
+    (tmp_path / "list").write_bytes(data)
+    with open(tmp_path / "list", "rb") as file, pytest.raises(UsageError, match=said) as caught:
+        list(names_in(file, null))
+    assert "--files-from" in str(caught.value) and len(str(caught.value)) < 500
+
+
 def test_two_may_walk_through_one_list(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"".join(b"%d\n" % i for i in range(20_000)))
     with open(tmp_path / "list", "rb") as file:
         one: Iterator[Path] = names_in(file, False)
         other = names_in(file, False)
         assert all(a == b for a, b in zip(one, other, strict=True))
+
+
+def test_what_cannot_be_looked_at_is_not_left_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a folder of photos: its path is too long, or the folder above it may be listed and not entered."""
+    made("in/a.png", "in/album/b.png", "in/gone")
+    real = os.lstat
+
+    def refused(path: str) -> os.stat_result:
+        if path.endswith("gone"):
+            raise FileNotFoundError(2, "No such file or directory")
+        if path.endswith("album"):
+            raise OSError(36, "File name too long")
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", refused)
+    assert rels(inputs("in")) == ["a.png", "album"]

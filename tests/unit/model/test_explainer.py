@@ -59,8 +59,8 @@ class Decoding:
     def __init__(self):
         self.asked = []
 
-    def decode(self, data, geometry, pixels, fast):
-        self.asked.append((data, geometry, pixels, fast))
+    def decode(self, data, geometry, pixels, fast, page):
+        self.asked.append((data, geometry, pixels, fast, page))
         return Pixels((5, 6), np.full((geometry.height, geometry.width, geometry.channels), 7, np.uint8), None)
 
     def close(self) -> None:
@@ -137,13 +137,13 @@ def test_a_range_of_colours_needs_three_channels(made) -> None:
 def test_images_are_decoded_to_the_model_input(made) -> None:
     model, _ = made(facts(), fit="crop")
     assert model.decode(b"data").fitted.shape == (2, 2, 3)
-    assert model._decoders.asked == [(b"data", Geometry(2, 2, 3, "crop"), False, False)]
+    assert model._decoders.asked == [(b"data", Geometry(2, 2, 3, "crop"), False, False, None)]
 
 
 def test_before_the_model_is_loaded_a_geometry_may_be_guessed(made) -> None:
     model, _ = made(facts())
-    model.decode(b"data", Geometry(4, 4, 1), True, True)
-    assert model._decoders.asked == [(b"data", Geometry(4, 4, 1), True, True)]
+    model.decode(b"data", Geometry(4, 4, 1), True, True, 3)
+    assert model._decoders.asked == [(b"data", Geometry(4, 4, 1), True, True, 3)]
 
 
 def test_warnings_name_the_model_then_the_sandbox_each_once(made) -> None:

@@ -12,7 +12,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
-from gradviz_cli.plan.plan import Drawing, Job, Plan
+from gradviz_cli.plan.plan import Drawing, Job, Plan, Walk
 from gradviz_cli.plan.serialize import from_json, to_json
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
@@ -49,6 +49,7 @@ FULL = Plan(
     lock_wait=2.0,
     labels_asked="--labels x",
     allow_empty=True,
+    walk=Walk(("*.jpg",), ("old",), True, "photos", "all"),
 )
 ODD_PATH = replace(PLAIN, out=Path("caf\udce9"))  # a name whose bytes are not UTF-8
 
@@ -75,7 +76,8 @@ def test_the_bytes_of_a_plan() -> None:
         '"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
         '"std":[],"tag":null,"trust_model":false},"out":"out",'
-        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
+        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false,'
+        '"walk":{"exclude":[],"follow_links":false,"include":[],"pages":"first","root":null}}'
     )
 
 

@@ -1,0 +1,158 @@
+"""A lock for file systems that have none: a file that only one can make, and that says who did.
+
+Nobody frees it when a process is killed. It is taken over when its process is gone for sure: it was on this machine and
+is not there any more. As nobody can look at another machine (or this one before it was started anew), what comes from
+there has to be silent for `SILENCE`, though a run touches its claim every `BEAT`, by the clock of the file system.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from gradviz_cli.files.reading import head
+from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import TEMPORARY
+from gradviz_cli.plan.outputs import LOCK
+from gradviz_cli.plan.results import now
+
+CLAIM = f"{LOCK}.claim"
+BEAT, SILENCE = 30.0, 3600.0  # seconds
+
+
+class Claim:
+    """On an output folder.
+
+    Attributes
+    ----------
+    holder : str
+        Who else has it, after `take` has failed.
+    """
+
+    def __init__(self, out: Path):
+        self.path = out / CLAIM
+        self.holder = ""
+        self.tried = self.taken = False
+        self._identity = (0, 0)
+        self._over = threading.Event()
+
+    def take(self) -> bool:
+        """Make the file; True when it is ours now."""
+        self.tried = True
+        with suppress(FileExistsError):
+            self._make()
+            return True
+        before = _read(self.path)
+        if _is_gone(before, self.path):
+            self._remove(before)
+            with suppress(FileExistsError):
+                self._make()
+                return True
+        self.holder = _words(before)
+        return False
+
+    def release(self) -> None:
+        """Remove it, if it still is ours."""
+        self._over.set()
+        if self.taken and _identity(self.path) == self._identity:
+            with suppress(OSError):
+                os.unlink(self.path)
+        self.taken = False
+
+    def _make(self) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            os.write(handle, json.dumps(_this_process()).encode())
+        finally:
+            os.close(handle)
+        self.taken, self._identity = True, _identity(self.path)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _remove(self, before: dict[str, Any]) -> None:
+        """Take away the claim of a process that is gone. Of several that try, one can give it another name."""
+        aside = self.path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}.tmp")
+        with suppress(FileNotFoundError):
+            os.rename(self.path, aside)
+            if _read(aside) == before:
+                os.unlink(aside)
+            else:  # another one was faster, and this is its claim
+                os.rename(aside, self.path)
+
+    def _beat(self) -> None:
+        while not self._over.wait(BEAT):
+            if _identity(self.path) == self._identity:
+                with suppress(OSError):
+                    os.utime(self.path)
+
+
+def _this_process() -> dict[str, Any]:
+    pid = os.getpid()
+    return {"process": pid, "host": os.uname().nodename, "since": now(), "machine": _machine(), "start": _start(pid)}
+
+
+def _machine() -> list[str]:
+    """This start of this machine, and the space that its process numbers are of."""
+    found = ["", ""]
+    with suppress(OSError):
+        found[0] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        found[1] = os.readlink("/proc/self/ns/pid")
+    return found
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks of its machine; empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_gone(claim: dict[str, Any], path: Path) -> bool:
+    """Whether the process that made a claim cannot be alive."""
+    here = _machine()
+    if all(here) and claim.get("machine") == here and isinstance(claim.get("process"), int):
+        return _start(claim["process"]) != claim.get("start")
+    return _silence(path) > SILENCE
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What a claim says; nothing where it is only being written, or another one's work."""
+    try:
+        found = json.loads(head(path, 1000))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _words(claim: dict[str, Any]) -> str:
+    said = (
+        f"{word} {claim[key]}"
+        for word, key in (("process", "process"), ("on", "host"), ("since", "since"))
+        if key in claim
+    )
+    return printable(" ".join(said)) or "nobody knows who"
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    with suppress(OSError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino
+    return 0, 0
+
+
+def _silence(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of the file system."""
+    probe = path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}.tmp")
+    try:
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        try:
+            return os.stat(probe).st_mtime - os.stat(path).st_mtime
+        finally:
+            os.unlink(probe)
+    except FileNotFoundError:
+        return 0.0

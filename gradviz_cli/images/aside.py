@@ -1,0 +1,159 @@
+"""What a folder of photos holds besides photos: how it is told from them, and how much of it there was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gradviz_cli.files.reading import head
+from gradviz_cli.files.text import printable
+from gradviz_cli.images.formats import aside, is_named_further
+from gradviz_cli.plan.outputs import KEYWORD, LOCK, LOCK_TEXT, MANIFEST
+from gradviz_cli.plan.results import Status
+
+
+class Kind(Enum):
+    """Why something is left out: in words for one, in words for several, and how to have it all the same."""
+
+    NAME = "file is not named as an image", "files are not named as images", "--include '*{ending}'"
+    ASIDE = "{what}", "{what}s", "{remedy}"  # `formats.aside`
+    HIDDEN = "hidden name", "hidden names", ""
+    SYSTEM = "system folder", "system folders", ""
+    LINK = "link to a folder", "links to folders", "--follow-links"
+    AGAIN = "link to a folder that is searched anyway", "links to folders that are searched anyway", ""
+    WRITTEN = "picture that gradviz wrote", "pictures that gradviz wrote", ""
+    OUTPUT = "folder is an output of gradviz", "folders are outputs of gradviz", ""
+    EXCLUDED = "is left out by --exclude", "are left out by --exclude", ""
+    UNMATCHED = "does not match --include", "do not match --include", ""
+
+
+class LeftOut:
+    """Counts what was left out, by its kind, with a few examples each."""
+
+    MOST = 4  # examples
+
+    def __init__(self) -> None:
+        self._met: dict[tuple[str, str, str], _Met] = {}
+
+    def add(self, kind: Kind, name: str = "") -> None:
+        """`name` of a file or folder; what is said of it is its ending, or itself."""
+        ending = os.path.splitext(name)[1].lower()
+        what, remedy = (kind is Kind.NAME and aside(name)) or ("", "")
+        words = (Kind.ASIDE if what else kind).value
+        one, many, way = (text.format(what=what, remedy=remedy, ending="{ending}") for text in words)
+        met = self._met.setdefault((one, many, way), _Met())
+        met.count += 1
+        example = {Kind.NAME: ending or "no ending", Kind.SYSTEM: name}.get(kind)
+        if example and len(met.examples) < self.MOST:
+            met.examples[example] = None
+
+    def __str__(self) -> str:
+        """All of it on one line; empty where nothing was left out."""
+        return ", ".join(
+            f"{met.count} {one if met.count == 1 else many}{met}" for (one, many, _), met in self._met.items()
+        )
+
+    @property
+    def remedy(self) -> str:
+        """How it can be had."""
+        ways = [way.format(ending=met.first) for (_, _, way), met in self._met.items() if way]
+        return f"name what you mean, or: {', '.join(ways)}" if ways else ""
+
+
+@dataclass
+class _Met:
+    count: int = 0
+    examples: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def first(self) -> str:
+        """The first ending, empty where there was none."""
+        return next((example for example in self.examples if example.startswith(".")), "")
+
+    def __str__(self) -> str:
+        return f" ({', '.join(map(printable, self.examples))})" if self.examples else ""
+
+
+# ---- folders of systems and programs
+
+_SYSTEM = frozenset(
+    name.casefold()
+    for name in (
+        *("@eaDir", "@tmp", "@SynoResource", "@SynoEAStream", "#recycle", "#snapshot"),  # Synology
+        *("@Recycle", "@Recently-Snapshot", "@__thumb"),  # QNAP
+        *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "FOUND.000", "_vti_cnf"),  # Windows
+        *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder"),  # macOS
+        *("lost+found", "~snapshot", "_gsdata_"),  # Linux, NetApp, GoodSync
+    )
+)
+_SYSTEM_ENDINGS = (".lrdata", ".lrcat-data")  # previews of Lightroom
+# Libraries of macOS: folders whose photos lie in one of these, and copies of them in the others.
+_LIBRARIES, _ORIGINALS = (".photoslibrary", ".photolibrary", ".aplibrary"), ("originals", "masters")
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def is_system(folder: str, name: str) -> bool:
+    """Whether a folder of this name, in that folder, holds copies, bins or previews rather than photos."""
+    small = name.casefold()
+    if folder.casefold().endswith(_LIBRARIES):
+        return small not in _ORIGINALS
+    return small in _SYSTEM or small.endswith(_SYSTEM_ENDINGS)
+
+
+# ---- what gradviz wrote
+
+
+def is_output(folder: str, names: Collection[str] = (MANIFEST, LOCK)) -> bool:
+    """Whether a run has written into a folder: its manifest or lock are there, and hold what those of gradviz do."""
+    return (MANIFEST in names and _is_manifest(os.path.join(folder, MANIFEST))) or (
+        LOCK in names and _is_lock(os.path.join(folder, LOCK))
+    )
+
+
+def lies_in_output(folder: str) -> bool:
+    """Whether a folder, or one above it, is an output."""
+    try:
+        place = os.path.realpath(folder)
+    except OSError:  # the working folder is gone
+        return False
+    while not is_output(place):
+        place, below = os.path.dirname(place), place
+        if place == below:
+            return False
+    return True
+
+
+def is_written(path: str, in_output: bool) -> bool:
+    """Whether a file is a picture or an array of a run. In an output folder photos may lie beside them; elsewhere there
+    may be copies of pictures, which go by what they say, and are looked at where they are named as outputs are."""
+    if in_output and path.endswith(".npy"):
+        return True
+    if not path.endswith(".png") or not (in_output or is_named_further(os.path.basename(path))):
+        return False
+    return head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
+
+
+def _is_manifest(path: str) -> bool:
+    """Whether its first line that is whole is one of ours."""
+    *lines, _ = head(path, 1 << 16).split(b"\n")
+    return any(map(_is_ours, lines[:2]))  # the first one may be torn
+
+
+def _is_ours(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(record, dict) or Status.of(record.get("status")) is None:
+        return False
+    return isinstance(record.get("image"), str) and isinstance(record.get("outputs"), list)
+
+
+def _is_lock(path: str) -> bool:
+    return os.path.isfile(path) and LOCK_TEXT.fullmatch(head(path, 1000)) is not None
