@@ -21,6 +21,7 @@ from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.plan.plan import Plan
@@ -93,7 +94,7 @@ class LoadedModel:
         self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout, prove=prove)
         try:
             self._model.load()
-            self._warn((PLAIN,))
+            self._say(self._model.warnings((PLAIN,)))
         except BaseException:
             self._model.close()
             raise
@@ -146,13 +147,15 @@ class LoadedModel:
             raise
 
     def _explained(self, images: Images, mode: str, request: Explain) -> Explanation:
-        fitted = self._fitted(images)
+        fitted, held, notes = self._fitted(images)
         self._used = tuple(dict.fromkeys((*self._used, mode)))
-        self._warn((mode,))
+        self._say(self._model.warnings((mode,)))
+        self._say(notes, notes)
         found: list[Attribution] = []
-        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores())
+        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
         for start in range(0, len(fitted), size):
-            for one in self._model.explain(fitted[start : start + size], request):
+            part = slice(start, start + size)
+            for one in self._model.explain(fitted[part], request, held=held[part]):
                 found.append(_checked(one, mode, len(found)))
         return self._explanation(found, mode)
 
@@ -168,12 +171,18 @@ class LoadedModel:
         index, rank = (np.array([getattr(t, name) for t in targets], np.int32) for name in ("index", "rank"))
         return Explanation(maps, mode, index, rank, scores, outputs, tuple(t.label for t in targets))
 
-    def _fitted(self, given: Images) -> Sequence[np.ndarray]:
-        """Images at the size of the model input, 0..255."""
-        if isinstance(given, str | os.PathLike):
-            return [self._read(given)]
+    def _fitted(self, given: Images) -> tuple[Sequence[np.ndarray], list[str], dict[str, str]]:
+        """Images at the size of the model input, 0..255; of files what each held, and what was assumed of their numbers, each
+        with the name of the first file that it holds for."""
         if not isinstance(given, np.ndarray):
-            return [self._read(path) for path in _paths(given)]
+            paths = [given] if isinstance(given, str | os.PathLike) else _paths(given)
+            read = [self._read(path) for path in paths]
+            notes = {
+                note: f"{printable(path)}: {note}"
+                for path, one in reversed(list(zip(paths, read, strict=True)))
+                for note in self._model.assumed(one.held, one.size, one.fitted)
+            }
+            return [one.fitted for one in read], [one.held for one in read], notes
         pixels = given[None] if given.ndim == 3 else given
         if pixels.shape[1:] != self.input_shape:
             height, width, channels = self.input_shape
@@ -183,20 +192,22 @@ class LoadedModel:
             )
         if not np.isfinite(pixels).all():
             raise ImageError("damaged", "the array has pixels that are not finite numbers (NaN or infinity)")
-        return list(pixels)
+        return list(pixels), [], {}
 
-    def _read(self, path: str | os.PathLike) -> np.ndarray:
+    def _read(self, path: str | os.PathLike) -> Pixels:
         try:
-            return self._model.decode(read_bytes(path, Limits())).fitted
+            found = self._model.decode(read_bytes(path, Limits()))
+            self._model.check_numbers(found.held, found.fitted)
+            return found
         except ImageError as error:
             raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
 
-    def _warn(self, modes: Sequence[str]) -> None:
-        """Say as Python warnings what the command would say on stderr, each once."""
-        for message in self._model.warnings(modes):
+    def _say(self, messages: Iterable[str], told: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Say as Python warnings what the command would say on stderr, each once; `told` are the words where they differ."""
+        for message in messages:
             if message not in self._said:
                 self._said.add(message)
-                warnings.warn(message, GradvizWarning, stacklevel=4)
+                warnings.warn(told.get(message, message), GradvizWarning, stacklevel=4)
 
     def close(self) -> None:
         """Stop the worker and the decoders."""

@@ -15,7 +15,7 @@ class Observer:
 
     It comes in this order, each once unless it says otherwise; `loaded` comes in a thread of its own:
 
-        started?  (loaded? | result)*  warning*  failure?  ended
+        started?  (loaded? | result | warning)*  failure?  ended
     """
 
     def started(self, jobs: Iterable[Job]) -> None:
@@ -28,7 +28,7 @@ class Observer:
         """One image has its result, which `report` counts; in the order of images."""
 
     def warning(self, message: str) -> None:
-        """What should be known of the run as a whole."""
+        """What should be known of the run as a whole, or of the first image that it holds for."""
 
     def failure(self, error: GradvizError) -> None:
         """What ended the run, also before it started."""

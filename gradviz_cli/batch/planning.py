@@ -19,7 +19,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images.fit import FITS
-from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.images.preprocess import ORDERS, PREPROCESS
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
@@ -31,6 +31,7 @@ from gradviz_cli.rules import DEFAULT_MODE, RULES
 MODES = (*RULES, "all")
 STYLE_NAMES = tuple(drawn.names())
 PREPROCESSES = ("auto", *PREPROCESS)
+CHANNEL_ORDERS = tuple(ORDERS)
 SCORES = ("logit", "output")
 ACTIVATIONS = ("relu", "all")
 PRECISIONS = ("float32", "bfloat16")
@@ -40,6 +41,7 @@ SIZES = ("image", "input")
 # Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
+    "channel_order": values.choice(CHANNEL_ORDERS),
     "signature": values.text,
     "tag": values.text,
     "input": values.text,
@@ -48,7 +50,7 @@ OF_MODEL: dict[str, values.Read] = {
     "at": values.position,
     "feed": values.feeds,
     "input_size": values.size,
-    "layout": values.choice(tuple(LAYOUTS)),
+    "layout": values.layout(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
     "allow_op": values.several(values.text),
@@ -94,6 +96,7 @@ MODEL_FILE = Path("assets.extra") / "gradviz.toml"
 # What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
 MODEL_KEYS = (
     "preprocess",
+    "channel_order",
     "labels",
     "signature",
     "tag",

@@ -73,10 +73,14 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
     inputs.check(stems(plan, SHEETS), end)
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
     found = _planned(plan, inputs.jobs(), digests) if plan.dry_run else _written(plan, inputs, digests, observer, end)
+    told: set[str] = set()
     with closing(found):
         for result in found:
             report.add(result)
             observer.result(result, report)
+            for note in filter(lambda one: one not in told, result.notes):
+                observer.warning(f"{result.image}: {note}")
+            told.update(result.notes)
             yield result
     if plan.fail_fast and report.failed:
         report.untried = any(islice(inputs.jobs(), report.total, None))

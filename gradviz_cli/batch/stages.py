@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.flow import Stage, known
@@ -80,7 +78,7 @@ class Decoding:
     def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """Raises ImageError as `Explainer.decode`."""
         decoded = self._explainer.decode(data, geometry, self._pixels, self._fast)
-        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels)
+        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, decoded.held)
         self._budget.hold(_bytes(source))
         return source
 
@@ -99,6 +97,17 @@ class Decoding:
             source = self.source(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
             return replace(item, source=source)
         except ImageError as error:
+            return replace(item, source=None, result=failed(item.job, error, item.seconds))
+
+    def checked(self, item: Prepared) -> Prepared:
+        """An image whose numbers the model does not take has failed."""
+        if item.source is None:
+            return item
+        try:
+            self._explainer.check_numbers(item.source.held, item.source.fitted)
+            return item
+        except ImageError as error:
+            self.release(item.source)
             return replace(item, source=None, result=failed(item.job, error, item.seconds))
 
 
@@ -159,7 +168,9 @@ class Differentiator(Stage):
         if self._plan.batch_size:
             return self._plan.batch_size
         expected = self._expected
-        return default_batch(expected.height, expected.width, machine.cores()) if expected else 1
+        if expected is None:
+            return 1
+        return default_batch(expected.height, expected.width, machine.cores(), expected.channels)
 
     def reads_ahead(self) -> int:
         """Images that are read while others are differentiated."""
@@ -193,7 +204,8 @@ class Differentiator(Stage):
         if self._expected not in (None, geometry):  # the file said something else; the worker's word counts
             batch = [self._decoding.refitted(item, geometry) for item in batch]
         self._expected = geometry
-        found, end = self._attributions([item.source.fitted for item in batch if item.source])
+        batch = [self._decoding.checked(item) for item in batch]
+        found, end = self._attributions([item.source for item in batch if item.source])
         items: list[tuple[Prepared, Outcome]] = []
         left = iter(found)
         for item in batch:
@@ -203,10 +215,11 @@ class Differentiator(Stage):
             items.append((item, outcome))
         return Differentiated(items, end)
 
-    def _attributions(self, fitted: Sequence[np.ndarray]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+    def _attributions(self, sources: Sequence[Source]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
         found: list[Attribution | ImageError] = []
+        fitted, held = [source.fitted for source in sources], [source.held for source in sources]
         try:
-            found.extend(self._explainer.explain(fitted, self._request))
+            found.extend(self._explainer.explain(fitted, self._request, held=held))
         except GradvizError as error:
             return found, error
         return found, None
@@ -263,11 +276,12 @@ class Drawer(Stage):
         decoding: Decoding,
         differentiator: Differentiator,
         publisher: Publisher,
+        explainer: Explainer,
         threads: int,
     ):
         super().__init__("draw", threads)
         self._plan, self._digests, self._decoding = plan, digests, decoding
-        self._differentiator, self._publisher = differentiator, publisher
+        self._differentiator, self._publisher, self._explainer = differentiator, publisher, explainer
 
     def submit(self, item: Prepared, outcome: Outcome) -> Future[Drawn | None]:
         if item.source is not None and isinstance(outcome, Attribution):
@@ -282,8 +296,11 @@ class Drawer(Stage):
             if self.closed or self._publisher.enough:
                 return None
             geometry = self._differentiator.geometry()
-            context = Context(self._plan, self._differentiator.facts(), self._digests, geometry)
-            return pictures.draw(context, source, found, item.outputs, item.seconds)
+            facts = replace(self._differentiator.facts(), preprocess=self._explainer.preprocess_of(source.held))
+            context = Context(self._plan, facts, self._digests, geometry)
+            drawn = pictures.draw(context, source, found, item.outputs, item.seconds)
+            notes = self._explainer.assumed(source.held, source.size, source.fitted)
+            return replace(drawn, result=replace(drawn.result, notes=notes)) if notes else drawn
         except OutputError as error:
             if ends_run(error, self._plan.out):
                 raise
@@ -303,7 +320,7 @@ def _settled(item: Prepared, outcome: Outcome) -> Result:
 def expected_geometry(plan: Plan) -> Geometry | None:
     """The model input as the graph's file has it, so that images are prepared while TensorFlow still starts; a guess."""
     shape = peek.input_shape(Path(plan.model.path), plan.model.signature, plan.model.input)
-    if shape is None or shape[3] not in (1, 3, 4) or plan.model.layout not in (None, "NHWC"):
+    if shape is None or shape[3] not in (1, 3) or plan.model.layout not in (None, "NHWC"):
         return None
     height, width = plan.model.input_size or (shape[1], shape[2])
     if height < 1 or width < 1 or height * width > plan.max_pixels:

@@ -64,6 +64,9 @@ def model_options(function: Callable) -> Callable:
                 show_default=True,
                 help="Pixel range that the model expects.",
             ),
+            click.option(
+                "--channel-order", type=click.Choice(planning.CHANNEL_ORDERS), help="Order of the model's channels."
+            ),
             click.option("--signature", metavar="NAME", help="Signature of the model."),
             click.option("--tag", metavar="TAG", help="Tag of the meta graph."),
             click.option("--input", metavar="NAME", help="The image: a signature key, or any tensor."),

@@ -336,6 +336,7 @@ OPTIONS: dict[str, Callable[[Plan, Output], Option | None]] = {
     "activations": lambda plan, output: plan.model.activations,
     # of the model only where they were given
     "preprocess": lambda plan, output: None if plan.model.preprocess == "auto" else plan.model.preprocess,
+    "channel-order": lambda plan, output: plan.model.channel_order,
     "signature": lambda plan, output: plan.model.signature or None,
     "tag": lambda plan, output: plan.model.tag or None,
     "input": lambda plan, output: plan.model.input or None,

@@ -35,10 +35,11 @@ MAX_SIDE = 1_000_000  # pixels; resampling keeps a table of 40 bytes per pixel o
 # ---- decoding
 
 
-def decode(data: bytes, limits: Limits) -> Image.Image:
+def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
     """The first frame of an image: 8 bits, opaque, upright.
 
-    * Transparent pixels are composited on white (`BACKGROUND`).
+    * Transparent pixels are composited on white (`BACKGROUND`); with `alpha` they stay as they are, for a model that
+      takes RGBA.
     * The EXIF orientation is applied; a broken one is ignored, as viewers do.
     * More than 8 bits are scaled, never clipped. 16-bit gray: / 257 (12-bit TIFF: / 4095 * 255). 16-bit
       colour: the high byte. 32-bit and signed integers: the smallest value of the image becomes 0, the
@@ -54,7 +55,7 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        Mode `L` or `RGB`.
+        Mode `L` or `RGB`; with `alpha` also `RGBA`, where the file has transparency.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         `format` (none of `FORMATS`), `truncated`, `damaged`, `too-large` (more pixels than `limits` allows),
         `memory`.
     """
-    return _guarded(data, limits)[0]
+    return _guarded(data, limits, alpha=alpha)[0]
 
 
 def decode_small(data: bytes, limits: Limits, least: int) -> tuple[Image.Image, tuple[int, int]]:
@@ -79,19 +80,23 @@ def decode_small(data: bytes, limits: Limits, least: int) -> tuple[Image.Image, 
     return _guarded(data, limits, least)
 
 
-def _guarded(data: bytes, limits: Limits, least: int | None = None) -> tuple[Image.Image, tuple[int, int]]:
+def _guarded(
+    data: bytes, limits: Limits, least: int | None = None, alpha: bool = False
+) -> tuple[Image.Image, tuple[int, int]]:
     with _pillow_settings(limits):
         name = _recognise(data)
         try:
             with _no_stderr() if name in ("TIFF", "AVIF") else nullcontext():
-                return _decoded(name, data, limits, least)
+                return _decoded(name, data, limits, least, alpha)
         except ImageError:
             raise
         except Exception as error:  # Pillow and its plugins raise a dozen classes, SyntaxError among them
             raise _failure(error, name, data, limits) from error
 
 
-def _decoded(name: str, data: bytes, limits: Limits, least: int | None) -> tuple[Image.Image, tuple[int, int]]:
+def _decoded(
+    name: str, data: bytes, limits: Limits, least: int | None, alpha: bool
+) -> tuple[Image.Image, tuple[int, int]]:
     pixels = _check_png(data) if name == "PNG" else None
     image: Image.Image = Image.open(io.BytesIO(data), formats=[name])
     _check_size(image.size, limits)
@@ -101,7 +106,7 @@ def _decoded(name: str, data: bytes, limits: Limits, least: int | None) -> tuple
     if pixels is not None:
         _check_png_rows(image, data, pixels)
     turn = _turn(image)  # asked after loading: some files say it behind the pixels
-    image = _eight_bits(image, data)
+    image = _eight_bits(image, data, alpha)
     image = image if turn is None else image.transpose(turn)
     if not drafted:
         return image, (image.height, image.width)
@@ -230,11 +235,13 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _eight_bits(image: Image.Image, data: bytes) -> Image.Image:
-    """Any mode of Pillow as `L` or `RGB`, composited on white."""
+def _eight_bits(image: Image.Image, data: bytes, alpha: bool) -> Image.Image:
+    """Any mode of Pillow as `L` or `RGB`, composited on white; with `alpha` as `RGBA` where some of it is transparent."""
     if image.mode[0] in "IF":
         return Image.fromarray(_levels(image))
     _mend_transparency(image, data)
+    if image.has_transparency_data and alpha:
+        return image.convert("RGBA")
     if image.has_transparency_data:
         gray = image.mode in ("1", "L", "LA", "La")
         image = image.convert("LA" if gray else "RGBA")

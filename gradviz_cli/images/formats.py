@@ -30,6 +30,8 @@ _FORMATS = {
     "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif"),
 }
 FORMATS = tuple(_FORMATS)
+# Numbers, which `images.arrays` reads; a zip archive is one of arrays if the first name in it is an array's.
+ARRAYS = {"NPY": rb"\x93NUMPY", "NPZ": rb"PK\x03\x04.{26}[^\0]{1,250}?\.npy"}
 # What people put among images by mistake; named in the message, so that they see what it is.
 _OTHERS = {
     "a PDF": rb"%PDF-",
@@ -44,6 +46,11 @@ _OTHERS = {
 }
 
 
+def array_form(data: bytes) -> str | None:
+    """The key of `ARRAYS` that `data` begins like."""
+    return next((name for name, magic in ARRAYS.items() if re.match(magic, data[:300], re.DOTALL)), None)
+
+
 def _recognise(data: bytes) -> str:
     """The key of `_FORMATS` that `data` begins like, its plugin imported."""
     for name, (magic, plugin, feature) in _FORMATS.items():
@@ -54,4 +61,4 @@ def _recognise(data: bytes) -> str:
             return name
     looks = [name for name, magic in _OTHERS.items() if re.match(magic, data[:1024], re.DOTALL)]
     what = f"looks like {looks[0]}" if looks else "no image begins like this"
-    raise ImageError("format", f"{what}; accepted are {', '.join(FORMATS)}")
+    raise ImageError("format", f"{what}; accepted are {', '.join((*FORMATS, *ARRAYS))}")

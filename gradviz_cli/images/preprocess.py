@@ -11,6 +11,9 @@ from gradviz_cli.errors import UsageError
 
 Array = np.ndarray
 
+ORDERS = {"rgba": slice(None)}
+"""Choice of --channel-order -> where the network has the image's channels, as many as the name has letters."""
+
 # ImageNet statistics of the models that Caffe (BGR, 0..255) and PyTorch (RGB, 0..1) trained.
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)

@@ -52,21 +52,26 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     import numpy as np
 
     from gradviz_cli.files.reading import Limits
+    from gradviz_cli.images.arrays import check_picture, read_array
     from gradviz_cli.images.decode import decode, decode_small
-    from gradviz_cli.images.fit import Geometry, fit
-    from gradviz_cli.process.protocol import Decoded
+    from gradviz_cli.images.fit import Geometry, as_rgb, fit
+    from gradviz_cli.process.protocol import PICTURE, Decoded
 
     limits = Limits(request.max_pixels, request.max_file_size)
-    geometry = Geometry(request.height, request.width, request.channels, request.fit)
+    shape = request.height, request.width, request.channels
+    geometry = Geometry(*shape, request.fit, request.alpha, request.channels_first)
+    if found := read_array(data, limits, geometry):
+        height, width, _ = found.planes.shape
+        shown = (as_rgb(found.planes),) if request.pixels else ()
+        return Decoded(height, width, found.held), (found.fitted, *shown)
+    check_picture(geometry)
     if request.fast and not request.pixels:
         picture, (height, width) = decode_small(data, limits, max(geometry.height, geometry.width))
     else:
-        picture = decode(data, limits)
+        picture = decode(data, limits, geometry.alpha)
         height, width = picture.height, picture.width
-    found = [fit(picture, geometry)]
-    if request.pixels:
-        found.append(np.asarray(picture.convert("RGB")))
-    return Decoded(height, width), tuple(found)
+    shown = (np.asarray(picture.convert("RGB")),) if request.pixels else ()
+    return Decoded(height, width, PICTURE), (fit(picture, geometry), *shown)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,24 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
-from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Proof, Row
+from gradviz_cli.process.protocol import (
+    NUMBERS,
+    PICTURE,
+    Explain,
+    Facts,
+    Inspection,
+    Loaded,
+    ModelOptions,
+    Proof,
+    Row,
+)
 
+AS_THEY_ARE = "raw"  # the choice of --preprocess that changes nothing
+# What a model takes that takes no float32; an encoded image (string) holds levels.
+WHOLE = {
+    kind: np.iinfo("uint8" if kind == "string" else kind) for kind in ("string", "uint8", "uint16", "int32", "int64")
+}
+SMALL = 3.0  # numbers up to this are no levels of 0..255 but those of a range that networks are trained on
 TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
 
 
@@ -73,7 +89,7 @@ class Explainer:
         verify: bool = False,
         prove: str = "never",
     ):
-        self._labels, self._fit = labels, fit
+        self._options, self._labels, self._fit = options, labels, fit
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -105,7 +121,8 @@ class Explainer:
     @property
     def geometry(self) -> Geometry:
         """The model input, to which images are brought."""
-        return Geometry(*self.facts.size, self.facts.channels, self._fit)
+        facts = self.facts
+        return Geometry(*facts.size, facts.channels, self._fit, facts.alpha, facts.channels_first)
 
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
@@ -125,8 +142,55 @@ class Explainer:
         """
         return self._decoders.decode(data, geometry or self.geometry, pixels, fast)
 
+    def preprocess_of(self, held: str) -> str:
+        """How what a file held is brought to the model's range: numbers are as they are, unless --preprocess says more."""
+        return AS_THEY_ARE if held == NUMBERS and self._options.preprocess == "auto" else self.facts.preprocess
+
+    def check_numbers(self, held: str, fitted: np.ndarray) -> None:
+        """Refuse numbers that a model of whole numbers does not take; raises ImageError (`range`)."""
+        whole = WHOLE.get(self.facts.input.dtype)
+        if held != NUMBERS or whole is None:
+            return
+        low, high = float(fitted.min()), float(fitted.max())
+        if not whole.min <= low <= high <= whole.max or np.any(np.rint(fitted) != fitted):
+            raise ImageError(
+                "range",
+                f"holds numbers from {low:g} to {high:g}; the model takes whole ones from {whole.min} to {whole.max}",
+            )
+
+    def assumed(self, held: str, size: tuple[int, int], fitted: np.ndarray) -> tuple[str, ...]:
+        """What was assumed of a file's numbers, a line each; none of a picture, nor where the options settle it."""
+        if held == PICTURE:
+            return ()
+        preset, said = self.preprocess_of(held), self._options.preprocess != "auto"
+        lines = []
+        if not said and held == NUMBERS:
+            lines.append(
+                "its numbers are no levels of 0..255 and go to the model as they are; --preprocess raw settles it"
+            )
+        elif not said and preset != AS_THEY_ARE:
+            lines.append(
+                f"its numbers are taken for levels of 0..255, brought to {PREPROCESS[preset].summary}; "
+                f"--preprocess {preset} settles it, or --preprocess raw leaves them as they are"
+            )
+        elif held == NUMBERS and preset != AS_THEY_ARE and np.abs(fitted).max() <= SMALL:
+            lines.append(
+                f"--preprocess {preset} is for levels of 0..255, and its numbers reach {np.abs(fitted).max():.3g} at most; "
+                "--preprocess raw leaves them as they are"
+            )
+        if size != self.facts.size:
+            given, taken = ("x".join(map(str, one)) for one in (size, self.facts.size))
+            lines.append(
+                f"its {given} numbers are resampled to {taken}, the size of the model input; save it at that size"
+            )
+        return tuple(lines)
+
     def explain(
-        self, fitted: Sequence[np.ndarray], request: Explain, preprocess: str | None = None
+        self,
+        fitted: Sequence[np.ndarray],
+        request: Explain,
+        preprocess: str | None = None,
+        held: Sequence[str] = (),
     ) -> Iterator[Attribution | ImageError]:
         """One outcome for each image, in order.
 
@@ -136,6 +200,8 @@ class Explainer:
             uint8 or float [h, w, c], 0..255 in RGB order, at `geometry`.
         preprocess : str, optional
             In place of the one that was found or chosen.
+        held : sequence of str, optional
+            What the files held, where that was no picture.
 
         Raises
         ------
@@ -143,12 +209,13 @@ class Explainer:
             After the outcomes that were found: no further image can be explained.
         """
         if len(fitted):
-            pixels = PREPROCESS[preprocess or self.facts.preprocess].to_model(np.stack(fitted))
-            for row in self._model.explain(pixels, request):
-                yield row if isinstance(row, ImageError) else self._attribution(row, preprocess)
+            names = [preprocess or self.preprocess_of(one) for one in held or [PICTURE] * len(fitted)]
+            pixels = np.stack([PREPROCESS[name].to_model(image) for name, image in zip(names, fitted, strict=True)])
+            for place, row in enumerate(self._model.explain(pixels, request)):
+                yield row if isinstance(row, ImageError) else self._attribution(row, names[place])
 
-    def _attribution(self, row: Row, preprocess: str | None) -> Attribution:
-        back = PREPROCESS[preprocess or self.facts.preprocess].to_image
+    def _attribution(self, row: Row, preprocess: str) -> Attribution:
+        back = PREPROCESS[preprocess].to_image
         targets = tuple(self._target(row, place) for place in range(len(row.index)))
         return Attribution(targets, {mode: back(gradients) for mode, gradients in row.gradients.items()})
 

@@ -66,7 +66,7 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class Result:
-    """How one image went; a line of the manifest."""
+    """How one image went; a line of the manifest. `notes` say what was assumed of its file, each to be told once a run."""
 
     image: str
     status: Status
@@ -76,6 +76,7 @@ class Result:
     digest: str | None = None
     seconds: float = 0.0
     hashes: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))  # its word is as good
@@ -88,6 +89,7 @@ class Result:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
         hashes = line.pop("hashes")
+        del line["notes"]
         more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(self.image), "sha256": hashes}
         return {**line, **more}
 

@@ -36,7 +36,7 @@ class FakeExplainer:
     def close(self) -> None:
         pass
 
-    def explain(self, fitted, request):
+    def explain(self, fitted, request, held=()):
         self.sizes.append(len(fitted))
         yield from (ImageError("model", "it says no") for _ in fitted)
 
@@ -98,7 +98,7 @@ def test_a_mode_is_one_of_the_rules(made, folder: Path, mode: object) -> None:
 def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monkeypatch) -> None:
     model = api.load(folder)
 
-    def taken_away(fitted, request):
+    def taken_away(fitted, request, held=()):
         model.close()
         raise ImageError("memory", "the decoder was killed, most likely because memory ran out")
 

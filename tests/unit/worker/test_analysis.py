@@ -244,18 +244,55 @@ def test_whole_pixels_are_raw():
         ((3, 8, 9), Entry("CHW", (8, 9), 3, 1)),
         ((-1, 28, 28), Entry("NHW", (28, 28), 1)),
         ((28, 28), Entry("HW", (28, 28), 1, 1)),
-        ((-1, 784), Entry("flat", (28, 28), 1)),
-        ((-1, 3072), Entry("flat", (32, 32), 3)),
+        ((-1, 84, 84, 4), Entry("NHWC", (84, 84), 4)),
+        ((-1, 4, 84, 84), Entry("NCHW", (84, 84), 4)),
+        ((-1, 8, 8, 119), Entry("NHWC", (8, 8), 119)),
+        ((-1, 12, 32, 32), Entry("NCHW", (32, 32), 12)),
     ],
 )
 def test_the_entry_that_a_shape_means(shape, want):
     assert entry.find("image", shape, None, None) == (want, None)
 
 
-def test_a_row_of_numbers_is_taken_for_a_picture_with_a_warning():
-    found, warning = entry.find("code", (-1, 100), None, None)
-    assert found == Entry("flat", (10, 10), 1) and "10x10" in warning and "--input-size" in warning
-    assert entry.find("code", (-1, 100), None, (10, 10)) == (found, None)
+@pytest.mark.parametrize(
+    ("key", "length", "layout", "want"),
+    [
+        ("x", 784, None, Entry("flat", (28, 28), 1)),
+        ("x", 3072, None, Entry("flat", (32, 32), 3)),
+        ("image_input", 100, None, Entry("flat", (10, 10), 1)),
+        ("code", 100, "flat", Entry("flat", (10, 10), 1)),
+        ("code", 300, "flat-NCHW", Entry("flat-NCHW", (10, 10), 3)),
+    ],
+)
+def test_a_row_of_numbers_is_taken_for_a_picture_with_a_warning(key, length, layout, want):
+    found, warning = entry.find(key, (-1, length), layout, None)
+    side = f"{want.size[0]}x{want.size[1]}"
+    assert found == want and side in warning and "--input-size" in warning
+    assert entry.find(key, (-1, length), layout, want.size) == (found, None)
+
+
+@pytest.mark.parametrize(("key", "whole"), [("code", False), ("input_ids", True), ("image", True)])
+def test_a_row_that_nothing_calls_a_picture_is_refused(key, whole):
+    with pytest.raises(ModelUnusable, match=f"{key} takes 784 whole|{key} takes 100 numbers") as caught:
+        entry.find(key, (-1, 784 if whole else 100), None, None, None, whole)
+    assert "--input-size" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [
+        ((-1, 16, 112, 112, 3), "video"),
+        ((-1, -1, -1, -1, 1), "volume"),
+        ((-1,), "sound"),
+        ((16000,), "sound"),
+        ((-1, 10, 12, 14), "which axis holds the channels"),
+        ((-1, 8, 8, 8), "--layout NHWC or NCHW"),
+        ((), "no picture's"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_its_own_words(shape, word):
+    with pytest.raises(ModelUnusable, match=word):
+        entry.find("x", shape, None, None)
 
 
 def test_whole_numbers_that_hold_no_pixels_are_refused():
@@ -272,7 +309,6 @@ def test_an_open_size_is_assumed_with_a_warning():
 @pytest.mark.parametrize(
     ("shape", "layout", "size", "error"),
     [
-        ((-1, 8, 8, 7), None, None, ModelUnusable),
         ((-1, 17), None, None, ModelUnusable),
         ((-1, 8, 8, 3), "NHW", None, UsageError),
         ((-1, 8, 8, 3), None, (9, 9), UsageError),
