@@ -62,8 +62,8 @@ def read_array(data: bytes, limits: Limits, geometry: Geometry) -> Numbers | Non
 def check_picture(geometry: Geometry) -> None:
     """Refuse a picture where the model takes channels that no picture has; nothing is made up for them."""
     if geometry.mode is None:
-        alpha = ", or --channel-order rgba if the fourth is that of RGBA" if geometry.channels == 4 else ""
-        raise ImageError("shape", f"is a picture of up to 3 channels; {_wanted(geometry)}{alpha}")
+        alpha = ", or --channel-order rgba if they are those of RGBA" if geometry.channels == 4 else ""
+        raise ImageError("shape", f"is a picture; {_wanted(geometry)}{alpha}")
 
 
 def _member(data: bytes, limits: Limits) -> bytes:

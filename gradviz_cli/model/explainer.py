@@ -173,10 +173,10 @@ class Explainer:
                 f"its numbers are taken for levels of 0..255, brought to {PREPROCESS[preset].summary}; "
                 f"--preprocess {preset} settles it, or --preprocess raw leaves them as they are"
             )
-        elif held == NUMBERS and preset != AS_THEY_ARE and np.abs(fitted).max() <= SMALL:
+        elif held == NUMBERS and preset != AS_THEY_ARE and not _like_levels(fitted):
             lines.append(
-                f"--preprocess {preset} is for levels of 0..255, and its numbers reach {np.abs(fitted).max():.3g} at most; "
-                "--preprocess raw leaves them as they are"
+                f"--preprocess {preset} is for levels of 0..255, which its numbers are not; --preprocess raw leaves them "
+                "as they are"
             )
         if size != self.facts.size:
             given, taken = ("x".join(map(str, one)) for one in (size, self.facts.size))
@@ -241,3 +241,8 @@ class Explainer:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _like_levels(numbers: np.ndarray) -> bool:
+    """Whether numbers could be levels of 0..255, and not those of a range that networks are trained on."""
+    return float(numbers.min()) >= 0 and SMALL < float(numbers.max()) <= 255

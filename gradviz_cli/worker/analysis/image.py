@@ -14,7 +14,7 @@ from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import entry as entries
 from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.preprocess import recognised_range
+from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names, static_tensors
 from gradviz_cli.worker.graph.words import described
@@ -163,6 +163,11 @@ def find_preprocess(
                 f"--preprocess {options.preprocess}: the input {image.key} takes {image.dtype.name}",
                 "leave the option out, or give raw",
             )
+        if len(RANGES[options.preprocess][0]) not in (1, entry.channels):
+            raise UsageError(
+                f"--preprocess {options.preprocess} needs a model input of 3 channels, this one has {entry.channels}",
+                "give raw, unit or signed",
+            )
         return options.preprocess, None
     if whole:
         return "raw", None
@@ -184,6 +189,10 @@ def other_inputs(graph: Graph, question: Question, options: ModelOptions) -> dic
         if name not in known:
             keys = ", ".join(tensor.key for tensor in others) or "none"
             raise UsageError(f"--feed {name}: the other inputs are {keys}", "give one of these")
+    for tensor in others:
+        several = [name for name in given if name in names(tensor)]
+        if len(several) > 1:
+            raise UsageError(f"--feed {several[1]}: {tensor.key} is given twice", "give it once")
     return {graph.feeds[tensor.name]: _value(graph, question, tensor, given) for tensor in others}
 
 

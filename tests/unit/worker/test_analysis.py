@@ -355,6 +355,22 @@ def test_a_string_that_is_decoded_is_an_image():
     assert find_entry(graph, asked, OPTIONS) == (Entry("HWC", (7, 8), 3, 1, "bytes"), None)
 
 
+def test_a_string_that_is_decoded_with_alpha_takes_rgba():
+    graph = decoder(4)
+    graph = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    found, _ = find_entry(graph, question(tf.string, ()), OPTIONS)
+    assert found == Entry("HWC", (7, 8), 4, 1, "bytes", alpha=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 7, 8, 4)).astype(np.float32)
+    np.testing.assert_array_equal(tf.io.decode_png(found.to_model(pixels, tf.string), 4), pixels[0])
+
+
+def test_a_preset_of_colours_needs_a_model_input_of_three_channels():
+    for channels in (1, 4):
+        with pytest.raises(UsageError, match="--preprocess caffe needs"):
+            find_preprocess(traced(lambda image: image), question(), ModelOptions("m", preprocess="caffe"),
+                            Entry("NHWC", (6, 6), channels))  # fmt: skip
+
+
 def test_a_string_that_is_no_image_is_refused():
     graph = traced(lambda image: tf.strings.to_number(image)[None], dtype=tf.string, shape=())
     with pytest.raises(ModelUnusable, match="is not decoded as an image"):
@@ -387,6 +403,56 @@ def test_other_inputs_are_zero_or_what_is_given():
     assert found["rate"].dtype == np.float32 and found["rate"] == np.float32(0.5)
     np.testing.assert_array_equal(found["mask"], np.zeros((1, 2)))
     assert repeated(with_others(), asked, found) == {"mask"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "want"),
+    [
+        (F, "0.5", [[0.5, 0.5]]),
+        (F, "[1, 2.5]", [[1, 2.5]]),
+        (F, "[[1, 2]]", [[1, 2]]),
+        (F, "[[1, 2], [3, 4]]", [[1, 2], [3, 4]]),
+        (F, "[true, false]", [[1, 0]]),
+        (tf.int64, "[3, 4.0]", [[3, 4]]),
+        (tf.bool, "[1, 0]", [[True, False]]),
+        (tf.string, '["a", "b"]', [["a", "b"]]),
+    ],
+)
+def test_what_is_fed_has_the_shape_of_the_input(dtype, text, want):
+    beside = Tensor("mask", "mask:0", dtype, (-1, 2))
+    graph = written(fed(), fed("mask", dtype, (None, 2)), feeds={"image:0": "image", "mask:0": "mask"})
+    found = other_inputs(graph, question(others=(beside,)), ModelOptions("m", feeds=(("mask", text),)))["mask"]
+    assert found.tolist() == want and (dtype == tf.string or found.dtype == dtype.as_numpy_dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        (F, "[1, 2, 3]"),
+        (F, "[[[1, 2]]]"),
+        (F, "[[1], [2]]"),
+        (F, "[]"),
+        (F, '"text"'),
+        (F, '["a", "b"]'),
+        (F, "1e39"),
+        (tf.int64, "0.5"),
+        (tf.int32, "3000000000"),
+        (tf.uint8, "-1"),
+        (tf.bool, "2"),
+        (tf.string, "1"),
+    ],
+)
+def test_what_does_not_fit_an_input_is_a_matter_of_the_option(dtype, text):
+    beside = Tensor("mask", "mask:0", dtype, (-1, 2))
+    graph = written(fed(), fed("mask", dtype, (None, 2)), feeds={"image:0": "image", "mask:0": "mask"})
+    with pytest.raises(UsageError, match=r"--feed mask: the input takes \w+ \[\?, 2\]"):
+        other_inputs(graph, question(others=(beside,)), ModelOptions("m", feeds=(("mask", text),)))
+
+
+def test_an_input_that_is_fed_under_two_names_is_refused():
+    options = ModelOptions("m", feeds=(("rate", "1"), ("rate:0", "2")))
+    with pytest.raises(UsageError, match="--feed rate:0: rate is given twice"):
+        other_inputs(with_others(), question(others=(RATE,)), options)
 
 
 def test_zero_is_said():
