@@ -180,7 +180,7 @@ class LoadedModel:
             notes = {
                 note: f"{printable(path)}: {note}"
                 for path, one in reversed(list(zip(paths, read, strict=True)))
-                for note in self._model.assumed(one.held, one.size, one.fitted)
+                for note in (*one.notes, *self._model.assumed(one.held, one.size, one.fitted))
             }
             return [one.fitted for one in read], [one.held for one in read], notes
         pixels = given[None] if given.ndim == 3 else given

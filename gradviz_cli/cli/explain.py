@@ -99,7 +99,7 @@ COMMON = [
 )
 @click.option("--jobs", type=Auto(), default="auto", show_default=True, help="Decoding and drawing workers.")
 @click.option("--timeout", type=Seconds(1), default=60.0, show_default=True, help="Seconds for one image.")
-@click.option("--max-pixels", type=Amount(), default="50M", show_default=True, help="Larger images fail, unread.")
+@click.option("--max-pixels", type=Amount(), default="52M", show_default=True, help="Larger images fail, unread.")
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")

@@ -28,8 +28,8 @@ Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them, and what its
-    file held."""
+    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them, what its file
+    held, and what is to be said of it."""
 
     job: Job
     size: tuple[int, int]
@@ -37,6 +37,7 @@ class Source:
     fitted: np.ndarray
     pixels: np.ndarray | None
     held: str = PICTURE
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
         error = {"kind": status.value, "message": f"{mode}, target {drawing.targets[place].spec}: {status.why}"}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
-    result = Result(str(source.job.path), status, tuple(by_name), found.targets, error, digest, seconds, by_name)
+    named = str(source.job.path), status, tuple(by_name)
+    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes)
     return Drawn(result, tuple(files.staged))
 
 

@@ -15,7 +15,7 @@ from gradviz_cli.files.text import AnyPath
 class Limits:
     """What is refused unread: pixels of one image, bytes of one file."""
 
-    max_pixels: int = 50_000_000
+    max_pixels: int = 52_000_000
     max_file_size: int = 100_000_000
 
 

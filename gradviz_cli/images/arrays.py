@@ -1,4 +1,5 @@
-"""Files of numbers as images: .npy and .npz -> planes [h, w, c] at the size of the model input.
+"""Files of numbers as images: .npy, .npz, and TIFFs of as many bands or pages as the model has channels -> planes
+[h, w, c] at the size of the model input.
 
 They are as untrusted as images and are read in the same process: the header is bounded, nothing is unpickled, and sizes
 are checked before memory is taken.
@@ -18,6 +19,7 @@ from PIL import Image
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.text import printable
+from gradviz_cli.images import tiff
 from gradviz_cli.images.decode import _check_size
 from gradviz_cli.images.fit import PADDING, Geometry, fit, spread
 from gradviz_cli.images.formats import array_form
@@ -49,9 +51,12 @@ def read_array(data: bytes, limits: Limits, geometry: Geometry) -> Numbers | Non
         `format` (no numbers, or several arrays), `truncated`, `damaged`, `too-large`, `shape`.
     """
     form = array_form(data)
-    if form is None:
+    if form is not None:
+        array = _array(_member(data, limits) if form == "NPZ" else data)
+    elif geometry.mode is None and data[:2] in (b"II", b"MM") and (found := tiff.pages(data)):
+        array = _bands(data, found, limits, geometry)
+    else:
         return None
-    array = _array(_member(data, limits) if form == "NPZ" else data)
     picture = as_picture(array, limits, geometry)
     if picture is not None:
         return Numbers(PIXELS, np.atleast_3d(np.asarray(picture)), fit(picture, geometry))
@@ -64,6 +69,30 @@ def check_picture(geometry: Geometry) -> None:
     if geometry.mode is None:
         alpha = ", or --channel-order rgba if they are those of RGBA" if geometry.channels == 4 else ""
         raise ImageError("shape", f"is a picture; {_wanted(geometry)}{alpha}")
+
+
+def _bands(data: bytes, found: list[tiff.Page], limits: Limits, geometry: Geometry) -> Array:
+    """The bands of a TIFF's picture, or its pages of one band each, where they are as many as the model's channels."""
+    page = tiff.photo(found)
+    if page is None or page.samples == geometry.channels:
+        pages = [page or found[0]]
+    else:
+        pages = [one for one in found if one.is_picture and one.samples == 1 and one.size == page.size]
+    height, width = pages[0].size if pages else (0, 0)
+    if sum(one.samples for one in pages) != geometry.channels:
+        bands = f"{page.samples if page else 0} band(s) in {len(found)} page(s)"
+        raise ImageError("shape", f"is a TIFF of {bands}; {_wanted(geometry)}, or a TIFF of {geometry.channels} bands")
+    _check_size((width, height), limits)
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the bytes of all bands are taken for pixels
+    try:
+        most = max(tiff.MOST_BYTES * limits.max_pixels // len(pages), 1)
+        return np.concatenate([tiff.samples(data, one, most) for one in pages], axis=2)
+    except ImageError:
+        raise
+    except Exception as error:  # of Pillow, which undoes the compression
+        raise ImageError("damaged", f"TIFF: cannot be decoded: {printable(str(error))[:200]}") from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _member(data: bytes, limits: Limits) -> bytes:

@@ -12,12 +12,11 @@ import io
 import logging
 import os
 import re
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -25,13 +24,29 @@ from PIL import Image, ImageFile
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.text import printable
+from gradviz_cli.images import jpeg, levels, png, tiff
 from gradviz_cli.images.formats import _recognise
+from gradviz_cli.images.levels import Notes
+from gradviz_cli.images.tiff import Tag
 
 # Without a handler Python prints what Pillow logs; this one leaves it to whoever configures logging.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 BACKGROUND = 255  # what shines through transparent pixels: white, as on paper and in most viewers
 MAX_SIDE = 1_000_000  # pixels; resampling keeps a table of 40 bytes per pixel of a side
+MOST_OF_A_PHOTO = 400  # millions of pixels; whoever has more knows it
+LEAST_SEEN = 0.9  # of the rows of a JPEG that ends early; what is lost below them is no more than a crop takes
+FEW_PIXELS = 256  # so small a picture may well be of one colour
+
+
+class Picture(NamedTuple):
+    """An upright image, the height and width that it has in full, and what is to be said of it, a line each."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    notes: Notes
+
+
 # ---- decoding
 
 
@@ -39,12 +54,17 @@ def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
     """The first frame of an image: 8 bits, opaque, upright.
 
     * Transparent pixels are composited on white (`BACKGROUND`); with `alpha` they stay as they are, for a model that
-      takes RGBA.
-    * The EXIF orientation is applied; a broken one is ignored, as viewers do.
-    * More than 8 bits are scaled, never clipped. 16-bit gray: / 257 (12-bit TIFF: / 4095 * 255). 16-bit
-      colour: the high byte. 32-bit and signed integers: the smallest value of the image becomes 0, the
-      largest 255, as no file says what white is. Floats: * 255 where all lie within 0..1, else like
-      integers; NaN and infinity are an error.
+      takes RGBA. An image that is transparent everywhere is shown in its colours.
+    * The EXIF orientation is applied; a broken one is ignored, as viewers do. Where EXIF has none, that of XMP
+      (`tiff:Orientation`) counts, as for Windows, macOS and Pillow's `exif_transpose`; browsers ask EXIF alone.
+    * More than 8 bits are scaled, never clipped. 16-bit gray: / 257 (12-bit TIFF: / 4095 * 255). 16-bit colour: the high
+      byte. Where a file says that fewer of 16 bits are in use (sBIT of PNG, MaxSampleValue of TIFF), that is white.
+      32-bit and signed integers: the smallest value of the image becomes 0, the largest 255, as no file says what white
+      is. Floats: * 255 where all lie within 0..1, else like integers; infinity is an error.
+    * Pixels without data (the value of GDAL's tag, NaN, or -9999 and the like far away from all others) are left out of
+      that range and become mid-gray.
+    * Of a TIFF of several pages the first counts that is no small copy and no mask; of its bands three.
+    * A JPEG without its end is shown where at least `LEAST_SEEN` of its rows are there.
     * Colour profiles are ignored: the pipelines that networks are trained with ignore them, and the result
       must not depend on the colour management of a machine. CMYK goes by Pillow's plain formula, LAB
       through sRGB.
@@ -63,54 +83,146 @@ def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
         `format` (none of `FORMATS`), `truncated`, `damaged`, `too-large` (more pixels than `limits` allows),
         `memory`.
     """
-    return _guarded(data, limits, alpha=alpha)[0]
+    return picture(data, limits, alpha=alpha).image
 
 
-def decode_small(data: bytes, limits: Limits, least: int) -> tuple[Image.Image, tuple[int, int]]:
-    """As `decode`, but a JPEG may come at a half, a quarter or an eighth of its size, no side below `least` pixels.
+def picture(data: bytes, limits: Limits, least: int | None = None, alpha: bool = False) -> Picture:
+    """As `decode`, with what is to be said of the image.
 
-    libjpeg then leaves out the fine detail as it decodes, which is several times quicker for a photograph; resized to
-    the model input the pixels are not quite those of `decode`.
-
-    Returns
-    -------
-    PIL.Image.Image, (int, int)
-        The image, and the height and width that it has in full.
+    With `least` a JPEG may come at a half, a quarter or an eighth of its size, no side below that many pixels. libjpeg
+    then leaves out the fine detail as it decodes, which is several times quicker for a photograph; resized to the model
+    input the pixels are not quite those of `decode`.
     """
-    return _guarded(data, limits, least)
-
-
-def _guarded(
-    data: bytes, limits: Limits, least: int | None = None, alpha: bool = False
-) -> tuple[Image.Image, tuple[int, int]]:
     with _pillow_settings(limits):
         name = _recognise(data)
         try:
-            with _no_stderr() if name in ("TIFF", "AVIF") else nullcontext():
+            with _no_stderr() if name in ("TIFF", "AVIF", "HEIF") else nullcontext():
                 return _decoded(name, data, limits, least, alpha)
         except ImageError:
             raise
         except Exception as error:  # Pillow and its plugins raise a dozen classes, SyntaxError among them
-            raise _failure(error, name, data, limits) from error
+            failure = _failure(error, name, data, limits)
+            cut = _cut_short(data, limits, least) if (name, failure.kind) == ("JPEG", "truncated") else None
+            if cut is None:
+                raise failure from error
+            return cut
 
 
-def _decoded(
-    name: str, data: bytes, limits: Limits, least: int | None, alpha: bool
-) -> tuple[Image.Image, tuple[int, int]]:
-    pixels = _check_png(data) if name == "PNG" else None
+def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: bool) -> Picture:
+    page = None
+    if name == "JPEG":  # of a download that broke off; decoded as pixels they would make up the rows that are missing
+        data = data.rstrip(b"\0")
+    if name == "TIFF" and (page := tiff.photo(inside := tiff.pages(data))):
+        data = data if page is inside[0] else tiff.starting_at(data, page)
+    if page and _needs_samples(page):
+        return _from_samples(data, page, limits)
+    found = _finished(_loaded(name, data, limits, least), data, page, alpha)
+    return found if name != "JPEG" or jpeg.has_end(data) else _ending_early(found, _ALL_THERE)
+
+
+class _Loaded(NamedTuple):
+    """As it lies in the file: an image of any mode, its size in full, whether that is another."""
+
+    image: Image.Image
+    size: tuple[int, int]
+    drafted: bool
+
+
+def _loaded(name: str, data: bytes, limits: Limits, least: int | None) -> _Loaded:
+    pixels = png.check_chunks(data) if name == "PNG" else None
     image: Image.Image = Image.open(io.BytesIO(data), formats=[name])
     _check_size(image.size, limits)
     width, height = image.size
     drafted = least is not None and image.draft(None, (least, least)) is not None
     image.load()
     if pixels is not None:
-        _check_png_rows(image, data, pixels)
-    turn = _turn(image)  # asked after loading: some files say it behind the pixels
-    image = _eight_bits(image, data, alpha)
+        png.check_rows(image, data, pixels)
+    return _Loaded(image, (height, width), drafted)
+
+
+def _finished(loaded: _Loaded, data: bytes, page: tiff.Page | None = None, alpha: bool = False) -> Picture:
+    """Upright and of 8 bits."""
+    turn = _turn(loaded.image)  # asked after loading: some files say it behind the pixels
+    image, notes = _eight_bits(loaded.image, data, page, alpha)
     image = image if turn is None else image.transpose(turn)
-    if not drafted:
-        return image, (image.height, image.width)
-    return image, (width, height) if turn in _ON_ITS_SIDE else (height, width)
+    if _is_flat(image):
+        notes = (*notes, "all its pixels have one value: is it the picture that is meant? (--exclude leaves it out)")
+    if not loaded.drafted:
+        return Picture(image, (image.height, image.width), notes)
+    return Picture(image, loaded.size[::-1] if turn in _ON_ITS_SIDE else loaded.size, notes)
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Whether it is all of one colour; a few pixels mostly tell that it is not."""
+    if image.width * image.height < FEW_PIXELS:
+        return False
+    return _one_colour(image.resize((16, 16), Image.Resampling.NEAREST)) and _one_colour(image)
+
+
+def _one_colour(image: Image.Image) -> bool:
+    return bool((np.ptp(np.array(image.getextrema()).reshape(-1, 2), axis=1) == 0).all())
+
+
+def _needs_samples(page: tiff.Page) -> bool:
+    """Whether Pillow has no mode for a TIFF of gray or RGB, or one that loses what it says.
+
+    Pillow gets these wrong without a word: planes of 16 bits one after the other, and compressed numbers of more than 8
+    bits, most significant byte first. It refuses the most of what is large (BigTIFF) in that order.
+    """
+    count, bits, kind, colours = page.samples, page.first(Tag.BITS, 1), page.first(Tag.FORMAT, 1), page.colours
+    packed_up = page.first(Tag.COMPRESSION, 1)
+    if packed_up in tiff.JPEGS or not bits or bits % 8 or colours not in (*tiff.GRAY, tiff.RGB):
+        return False
+    signed, swapped = kind in (tiff.SIGNED, tiff.FLOAT), page.order == ">"
+    if swapped and page.big:
+        return count > 2 or colours != tiff.RGB
+    if colours == tiff.RGB:
+        apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
+        return count > 4 or (count > 2 and (signed or bits > 16 or apart))
+    alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
+    odd_order = swapped and bits > 8 and (packed_up != 1 or (bits == 32 and not signed))
+    return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
+
+
+def _from_samples(data: bytes, page: tiff.Page, limits: Limits) -> Picture:
+    """A TIFF that Pillow has no mode for, from its bands."""
+    _check_size(page.size[::-1], limits)
+    Image.MAX_IMAGE_PIXELS = None  # the bytes of all bands are taken for pixels; put back by `_pillow_settings`
+    values = tiff.samples(data, page, tiff.MOST_BYTES * limits.max_pixels)
+    shown, notes = levels.of_bands(values, page)
+    image, turn = Image.fromarray(shown), _TURNS.get(page.first(Tag.ORIENTATION))
+    found = _finished(_Loaded(image if turn is None else image.transpose(turn), page.size, False), data)
+    return found._replace(notes=(*notes, *found.notes))
+
+
+# ---- a JPEG that ends early
+
+
+def _cut_short(data: bytes, limits: Limits, least: int | None) -> Picture | None:
+    """A JPEG that ends before its end mark, as viewers show it; None where too many of its rows are missing.
+
+    Where it breaks off is seen by what two different fillings change. What lies below is gray, as libjpeg leaves it.
+    """
+    if not jpeg.has_every_scan(data):
+        return None
+    try:
+        one, other = (_loaded("JPEG", jpeg.ended(data, filling), limits, least) for filling in (b"\0", b"\x55"))
+    except Exception:  # the first error counts
+        return None
+    differs = (np.asarray(one.image) != np.asarray(other.image)).reshape(one.image.height, -1).any(1)
+    rows = int(differs.argmax()) if differs.any() else len(differs)
+    if rows < LEAST_SEEN * len(differs):
+        return None
+    height, missing = one.size[0], (len(differs) - rows) * one.size[0] // len(differs)
+    lost = f"of the last {missing} of its {height} rows some is missing, and gray" if missing else _ALL_THERE
+    return _ending_early(_finished(one, data), lost)
+
+
+_ALL_THERE = "it lacks its end mark, but all its rows are there"
+
+
+def _ending_early(found: Picture, lost: str) -> Picture:
+    return found._replace(notes=(f"the JPEG ends too early: {lost}", *found.notes))
 
 
 _DECODING = threading.Lock()
@@ -154,60 +266,16 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     if width < 1 or height < 1:
         raise ImageError("damaged", f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
-        raise _too_many_pixels(f"{width} x {height}", limits)
+        millions = -(-width * height // 10**6)
+        remedy = f"--max-pixels {millions}M lets it in" if millions <= MOST_OF_A_PHOTO else "see --max-pixels"
+        raise _too_many_pixels(f"{width} x {height}", limits, remedy)
     if max(size) > MAX_SIDE:
         raise ImageError("too-large", f"{width} x {height} pixels: no side may be longer than {MAX_SIDE}")
 
 
-def _too_many_pixels(count: str, limits: Limits) -> ImageError:
+def _too_many_pixels(count: str, limits: Limits, remedy: str = "see --max-pixels") -> ImageError:
     limit = limits.max_pixels
-    return ImageError("too-large", f"{count} pixels are more than the limit of {limit}; see --max-pixels")
-
-
-def _check_png(data: bytes) -> list[memoryview]:
-    """The compressed pixels. Every chunk must be there up to IEND; Pillow skips the CRC of the pixels."""
-    view, start, kind, pixels = memoryview(data), 8, b"", []
-    while kind != b"IEND":
-        if start + 12 > len(data):
-            raise ImageError("truncated", "PNG: the file ends too early")
-        length, kind = struct.unpack_from(">I4s", data, start)
-        end = start + 12 + length
-        if end > len(data):
-            raise ImageError("truncated", "PNG: the file ends too early")
-        critical = not kind[0] & 0x20
-        if critical and zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise ImageError("damaged", f"PNG: wrong checksum in chunk {printable(kind)} at byte {start}")
-        if kind == b"IDAT":
-            pixels.append(view[start + 8 : end - 4])
-        start = end
-    if data[8:16] != b"\0\0\0\rIHDR":
-        raise ImageError("damaged", "PNG: does not begin with its header")
-    return pixels
-
-
-# Adam7: first row, row step, first column, column step of each pass.
-_INTERLACED = (0, 8, 0, 8), (0, 8, 4, 8), (4, 8, 0, 4), (0, 4, 2, 4), (2, 4, 0, 2), (0, 2, 1, 2), (1, 2, 0, 1)
-
-
-def _check_png_rows(image: Image.Image, data: bytes, pixels: list[memoryview]) -> None:
-    """Rows that a PNG lacks stay black in Pillow, without a word. So count them, where the last is black."""
-    width, height = image.size
-    depth, colour, interlaced = data[24], data[25], data[28]
-    if not interlaced and image.crop((0, height - 1, width, height)).tobytes().strip(b"\0"):
-        return
-    bits = depth * {2: 3, 4: 2, 6: 4}.get(colour, 1)
-    wanted = 0
-    for top, down, left, right in _INTERLACED if interlaced else [(0, 1, 0, 1)]:
-        rows, columns = len(range(top, height, down)), len(range(left, width, right))
-        wanted += rows * (1 + (columns * bits + 7) // 8) if columns else 0
-    inflate = zlib.decompressobj()
-    for part in pixels:
-        rest: memoryview | bytes = part
-        while rest and wanted > 0:
-            wanted -= len(inflate.decompress(rest, 2**20))
-            rest = inflate.unconsumed_tail
-    if wanted > len(inflate.flush()):
-        raise ImageError("truncated", "PNG: rows are missing at the end")
+    return ImageError("too-large", f"{count} pixels are more than the limit of {limit}; {remedy}")
 
 
 _TURNS = {
@@ -235,21 +303,56 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _eight_bits(image: Image.Image, data: bytes, alpha: bool) -> Image.Image:
+def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: bool) -> tuple[Image.Image, Notes]:
     """Any mode of Pillow as `L` or `RGB`, composited on white; with `alpha` as `RGBA` where some of it is transparent."""
     if image.mode[0] in "IF":
-        return Image.fromarray(_levels(image))
+        gray, notes = levels.gray_levels(image, _white(image, data, page))
+        return Image.fromarray(gray), notes
+    image, notes = _brightened(image, data, page)
     _mend_transparency(image, data)
-    if image.has_transparency_data and alpha:
-        return image.convert("RGBA")
     if image.has_transparency_data:
-        gray = image.mode in ("1", "L", "LA", "La")
-        image = image.convert("LA" if gray else "RGBA")
-        canvas = Image.new("L" if gray else "RGB", image.size, (BACKGROUND,) * (1 if gray else 3))
-        canvas.paste(image.convert(canvas.mode), mask=image.getchannel("A"))
-        return canvas
+        shown, more = _opaque(image, alpha)
+        return shown, (*notes, *more)
     mode = "L" if image.mode in ("1", "L") else "RGB"
-    return image if image.mode == mode else image.convert(mode)
+    return (image if image.mode == mode else image.convert(mode)), notes
+
+
+def _opaque(image: Image.Image, alpha: bool) -> tuple[Image.Image, Notes]:
+    """On white, unless it would vanish altogether."""
+    gray, form = image.mode in ("1", "L", "LA", "La"), image.format
+    image = image.convert("LA" if gray else "RGBA")
+    mode, mask = ("L" if gray else "RGB"), image.getchannel("A")
+    plain = image.convert(mode)
+    if not mask.getextrema()[1] and (form == "BMP" or np.any(plain.getextrema())):
+        return plain, ("it is transparent everywhere, which cannot be meant: its colours are taken",)
+    if alpha:
+        return image.convert("RGBA"), ()
+    canvas = Image.new(mode, image.size, (BACKGROUND,) * (1 if gray else 3))
+    canvas.paste(plain, mask=mask)
+    return canvas, ()
+
+
+def _white(image: Image.Image, data: bytes, page: tiff.Page | None) -> int:
+    """The value that is white in a gray image of 16 bits, where its file says that they are not all in use."""
+    if not image.mode.startswith("I;16"):
+        return 65535
+    if page and page.white:
+        return page.white if np.asarray(image).max() <= page.white else 65535
+    return levels.white_of(np.asarray(image), png.significant_bits(data)) if image.format == "PNG" else 65535
+
+
+def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tuple[Image.Image, Notes]:
+    """Colours of 16 bits, of which Pillow keeps the upper byte: a PNG that says it uses the lower ones only."""
+    wide = png.is_wide(data) if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
+    if not wide or image.mode not in ("RGB", "RGBA"):
+        return image, ()
+    bits = png.significant_bits(data) if image.format == "PNG" else 16
+    most = max(high for _, high in np.array(image.getextrema()).tolist())
+    if bits < 16 and most < 2 ** max(bits - 8, 0) and (values := png.wide_colours(data, image)) is not None:
+        return Image.fromarray(levels.table(levels.white_of(values, bits))[values]), ()
+    if most < levels.HANDFUL and most:
+        return image, (levels.POOR,)
+    return image, ()
 
 
 def _mend_transparency(image: Image.Image, data: bytes) -> None:
@@ -264,46 +367,6 @@ def _mend_transparency(image: Image.Image, data: bytes) -> None:
         image.info.pop("transparency", None)  # a text chunk that is named like this
 
 
-def _levels(image: Image.Image) -> np.ndarray:
-    """uint8 [h, w] of a gray image of 16 or 32 bits, by the rules in `decode`."""
-    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
-    values = np.asarray(image)
-    if image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) == (1,):
-        values = values.view(np.uint32)  # Pillow reads unsigned numbers as signed
-    if image.mode.startswith("I;16"):
-        levels = _table(4095 if tags.get(258) == (12,) else 65535)[values]
-    elif image.mode == "I" and image.format == "PPM":  # scaled to 16 bits by Pillow
-        levels = _table(65535)[values]
-    else:
-        levels = _stretched(values)
-    if tags.get(262) == 0:  # white is zero; Pillow honours it up to 8 bits only
-        levels = 255 - levels
-    if isinstance(key := image.info.get("transparency"), int):
-        levels[values == key] = BACKGROUND
-    return levels
-
-
-def _table(white: int) -> np.ndarray:
-    """uint8 [65536]: value -> level, `white` and above -> 255."""
-    values = np.minimum(np.arange(65536), white)
-    return ((values * 255 + white // 2) // white).astype(np.uint8)
-
-
-def _stretched(values: np.ndarray) -> np.ndarray:
-    """uint8 [h, w] from the smallest to the largest value; floats that all lie within 0..1 from 0 to 1."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ImageError("damaged", "has pixels that are not finite numbers (NaN or infinity)")
-    if values.dtype.kind == "f" and low >= 0 and high <= 1:
-        low, high = 0.0, 1.0
-    levels = np.zeros(values.shape, np.uint8)
-    step = max(1, 2**20 // values.shape[1])  # rows at a time: float64 of the whole would be 8 bytes a pixel
-    for top in range(0, len(values) if high > low else 0, step):
-        rows = values[top : top + step].astype(np.float64)
-        levels[top : top + step] = np.rint((rows - low) * (255 / (high - low)))
-    return levels
-
-
 def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageError:
     """What a decoder raised, in our words."""
     if isinstance(error, Image.DecompressionBombError):
@@ -315,8 +378,16 @@ def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageE
     if re.search(r"(?i)truncated|\bEOF\b|end of file", reason) or _ends_early(name, data):
         return ImageError("truncated", f"{name}: the file ends too early")
     if "cannot identify" in reason:  # Pillow's message shows the address of a buffer
-        reason = "the header is damaged, or of a variant that Pillow does not read"
+        return _unknown(name, data)
     return ImageError("damaged", f"{name}: cannot be decoded: {reason}")
+
+
+def _unknown(name: str, data: bytes) -> ImageError:
+    """What Pillow does not take for an image of a format that it has."""
+    page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
+    if page and min(page.size) > 0 and all(page.tags.values()):
+        return ImageError("format", f"a TIFF of {tiff.described(page)}, which is not read; write it as 8 or 16 bits")
+    return ImageError("damaged", f"{name}: the header is damaged, or of a variant that Pillow does not read")
 
 
 def _ends_early(name: str, data: bytes) -> bool:
@@ -327,7 +398,7 @@ def _ends_early(name: str, data: bytes) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "TIFF":
         return int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") >= len(data)
-    if name == "AVIF" or data.startswith(b"\0\0\0\x0cjP"):
+    if name in ("AVIF", "HEIF") or data.startswith(b"\0\0\0\x0cjP"):
         end = 0
         while end + 8 <= len(data):
             size = int.from_bytes(data[end : end + 4], "big")

@@ -29,19 +29,22 @@ from gradviz_cli.process.supervisor import Child, ChildLost
 
 # What `images.decode` finds wrong with a file; another word of a decoder is not repeated.
 KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory", "shape"})
+# What it may say of one image: a file may have taken the decoder over.
+MOST_NOTES, LONGEST_NOTE = 8, 300
 FLOAT = 4  # bytes of a number that is no level
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
 
 class Pixels(NamedTuple):
-    """Upright size (height, width), the model input, the upright image itself where it was asked for, and what the file
-    held: NUMBERS are float32 in the model's own range, anything else uint8 of 0..255."""
+    """Upright size (height, width), the model input, the upright image itself where it was asked for, what the file held
+    (NUMBERS are float32 in the model's own range, anything else uint8 of 0..255), and what is to be said of it."""
 
     size: tuple[int, int]
     fitted: np.ndarray
     pixels: np.ndarray | None
     held: str = PICTURE
+    notes: tuple[str, ...] = ()
 
 
 class Decoders:
@@ -57,7 +60,7 @@ class Decoders:
         self._closed = False
 
     def decode(self, data: bytes, geometry: Geometry, pixels: bool, fast: bool = False) -> Pixels:
-        """An image file's bytes -> its pixels; `fast` as `images.decode_small`, where `pixels` does not need them all.
+        """An image file's bytes -> its pixels; `fast` as `images.decode.picture` with `least`, where `pixels` does not need them all.
 
         Raises
         ------
@@ -83,7 +86,8 @@ class Decoders:
         self._idle.put(child)
         if isinstance(answer, Failure):
             raise ImageError(answer.kind if answer.kind in KINDS else "damaged", shortened(answer.message))
-        return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, answer.held)
+        notes = tuple(shortened(note, LONGEST_NOTE) for note in answer.notes[:MOST_NOTES])
+        return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, answer.held, notes)
 
     def _child(self) -> Child:
         """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""

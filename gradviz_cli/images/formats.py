@@ -17,6 +17,8 @@ class _Format(NamedTuple):
     feature: str | None = None  # Pillow's name of a library that it may have been built without
 
 
+# Reads HEIC and HEIF, the photos of phones: a package of its own, the extra `heif`.
+HEIF = "pillow_heif"
 # No format that starts another program (EPS), reaches for other files, or has no magic number (TGA).
 _FORMATS = {
     "JPEG": _Format(rb"\xff\xd8\xff", "JpegImagePlugin", "jpg"),
@@ -28,21 +30,53 @@ _FORMATS = {
     "PPM": _Format(rb"P[1-6f]\s", "PpmImagePlugin"),
     "JPEG2000": _Format(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n", "Jpeg2KImagePlugin", "jpg_2000"),
     "AVIF": _Format(rb"....ftyp.{0,64}?avi[fs]", "AvifImagePlugin", "avif"),
+    "HEIF": _Format(rb"....ftyp.{0,64}?(he[iv][cxms]|mif[12]|msf1)", HEIF),
 }
 FORMATS = tuple(_FORMATS)
 # Numbers, which `images.arrays` reads; a zip archive is one of arrays if the first name in it is an array's.
 ARRAYS = {"NPY": rb"\x93NUMPY", "NPZ": rb"PK\x03\x04.{26}[^\0]{1,250}?\.npy"}
-# What people put among images by mistake; named in the message, so that they see what it is.
+# Raw photos that no TIFF holds, or that say so in their first bytes; `images.tiff` knows the others.
+_RAW = {
+    "Canon CR2": rb"II\*\0.{4}CR",
+    "Canon CR3": rb"....ftypcrx ",
+    "Canon CRW": rb"II\x1a\0\0\0HEAPCCDR",
+    "Fujifilm RAF": rb"FUJIFILMCCD-RAW",
+    "Olympus ORF": rb"IIR[OS]|MMOR",
+    "Panasonic RW2": rb"IIU\0",
+    "Phase One IIQ": rb"(II\*\0|MM\0\*).{4}(IIII|MMMM)",
+    "Minolta MRW": rb"\0MRM",
+    "Sigma X3F": rb"FOVb",
+}
+# What people put among images by mistake: what it is, and what to do with it.
+_AS_PICTURE = "export it as PNG or JPEG"
+_STILLS = "take out still pictures: ffmpeg -i FILE -vf fps=1 %04d.png"
+_UNPACK = "unpack it first"
 _OTHERS = {
-    "a PDF": rb"%PDF-",
-    "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
-    "a ZIP archive": rb"PK\x03\x04",
-    "gzip data": rb"\x1f\x8b",
-    "HTML": rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html)",
-    "SVG": rb"(\xef\xbb\xbf)?\s*<(svg|[?!].*<svg)",
-    "a Photoshop file": rb"8BPS",
-    "an icon": rb"\0\0[\1\2]\0",
-    "HEIC or a film": rb"....ftyp",
+    "a PDF": (rb"%PDF-", "draw its pages: pdftoppm -png FILE page"),
+    "PostScript": (rb"%!PS|\xc5\xd0\xd3\xc6", _AS_PICTURE),
+    "a ZIP archive": (rb"PK\x03\x04", _UNPACK),
+    "gzip data": (rb"\x1f\x8b", _UNPACK),
+    "HTML": (
+        rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype html|html)",
+        "a page was saved in place of the picture: fetch it again",
+    ),
+    "SVG": (rb"(\xef\xbb\xbf)?\s*<(svg|[?!].*<svg)", "draw it: rsvg-convert -o FILE.png FILE"),
+    "a Photoshop file": (rb"8BPS|8BPB", _AS_PICTURE),
+    "a GIMP file": (rb"gimp xcf", _AS_PICTURE),
+    "an icon": (rb"\0\0[\1\2]\0|icns", _AS_PICTURE),
+    "JPEG XL": (rb"\xff\x0a|\0\0\0\x0cJXL ", "convert it: djxl FILE FILE.png"),
+    "JPEG XR": (rb"II\xbc[\0\1]", _AS_PICTURE),
+    "an OpenEXR or Radiance picture": (rb"\x76\x2f\x31\x01|#\?R", "map its tones to 8 bits, and save them as PNG"),
+    "DICOM": (rb".{128}DICM", "write its pixels as PNG, with the window that is meant: dcm2png, pydicom"),
+    "FITS, HDF5 or netCDF": (rb"SIMPLE  =|\x89HDF|CDF[\1\2\5]", "save the image in it as .npy, PNG or TIFF"),
+    "QOI, DDS, PCX or DjVu": (rb"qoif|DDS |\x0a[\x02\x03\x05]\x01|AT&TFORM", _AS_PICTURE),
+    "a film": (
+        rb"....ftyp|....moov|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xba\xb3]|FLV\x01|\x30\x26\xb2\x75",
+        _STILLS,
+    ),
+    "a pointer of Git LFS": (rb"version https://git-lfs", "fetch the file itself: git lfs pull"),
+    "a side file of macOS": (rb"\0\x05\x16[\0\7]", "the picture has the same name without the leading ._"),
+    "nothing but zeros": (rb"\0{64}", "it was not copied or downloaded to its end: fetch it again"),
 }
 
 
@@ -53,12 +87,41 @@ def array_form(data: bytes) -> str | None:
 
 def _recognise(data: bytes) -> str:
     """The key of `_FORMATS` that `data` begins like, its plugin imported."""
+    for what, magic in _RAW.items():
+        if re.match(magic, data, re.DOTALL):
+            raise raw_photo(what)
     for name, (magic, plugin, feature) in _FORMATS.items():
         if re.match(magic, data, re.DOTALL):
             if feature and not features.check(feature):
                 raise ImageError("format", f"{name}: this Pillow cannot read it; install another build of it")
-            importlib.import_module(f"PIL.{plugin}")  # only this one: `Image.open` would import all of them
+            _import(plugin)
             return name
-    looks = [name for name, magic in _OTHERS.items() if re.match(magic, data[:1024], re.DOTALL)]
-    what = f"looks like {looks[0]}" if looks else "no image begins like this"
-    raise ImageError("format", f"{what}; accepted are {', '.join((*FORMATS, *ARRAYS))}")
+    raise _nothing_of_ours(data)
+
+
+def _import(plugin: str) -> None:
+    """Only this one: `Image.open` would import all of them."""
+    if plugin != HEIF:
+        importlib.import_module(f"PIL.{plugin}")
+        return
+    try:
+        importlib.import_module(HEIF).register_heif_opener()
+    except ImportError as error:
+        remedy = "pip install 'gradviz-cli[heif]' reads it, or save it as JPEG"
+        raise ImageError("format", f"HEIC, the photos of phones, needs an extra: {remedy}") from error
+
+
+def _nothing_of_ours(data: bytes) -> ImageError:
+    for name, (magic, remedy) in _OTHERS.items():
+        if re.match(magic, data[:1024], re.DOTALL):
+            return ImageError("format", f"looks like {name}; {remedy}; accepted are {', '.join((*FORMATS, *ARRAYS))}")
+    return ImageError("format", f"no image begins like this; accepted are {', '.join((*FORMATS, *ARRAYS))}")
+
+
+def raw_photo(what: str) -> ImageError:
+    """The refusal of a raw photo: the pictures inside are previews of the camera's choice, often small ones."""
+    return ImageError(
+        "format",
+        f"a raw photo ({what}): develop it first, and export it as JPEG or TIFF (darktable-cli, rawtherapee-cli, "
+        "Lightroom), or take out the camera's own JPEG (exiftool -b -JpgFromRaw)",
+    )

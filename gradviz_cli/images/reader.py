@@ -53,7 +53,7 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
 
     from gradviz_cli.files.reading import Limits
     from gradviz_cli.images.arrays import check_picture, read_array
-    from gradviz_cli.images.decode import decode, decode_small
+    from gradviz_cli.images.decode import picture
     from gradviz_cli.images.fit import Geometry, as_rgb, fit
     from gradviz_cli.process.protocol import PICTURE, Decoded
 
@@ -65,13 +65,10 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
         shown = (as_rgb(found.planes),) if request.pixels else ()
         return Decoded(height, width, found.held), (found.fitted, *shown)
     check_picture(geometry)
-    if request.fast and not request.pixels:
-        picture, (height, width) = decode_small(data, limits, max(geometry.height, geometry.width))
-    else:
-        picture = decode(data, limits, geometry.alpha)
-        height, width = picture.height, picture.width
-    shown = (np.asarray(picture.convert("RGB")),) if request.pixels else ()
-    return Decoded(height, width, PICTURE), (fit(picture, geometry), *shown)
+    least = max(geometry.height, geometry.width) if request.fast and not request.pixels else None
+    image, (height, width), notes = picture(data, limits, least, geometry.alpha)
+    shown = (np.asarray(image.convert("RGB")),) if request.pixels else ()
+    return Decoded(height, width, PICTURE, notes), (fit(image, geometry), *shown)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Plan:
     fail_fast: bool = False
     timeout: float = 60.0
     max_duration: float | None = None
-    max_pixels: int = 50_000_000
+    max_pixels: int = 52_000_000
     max_file_size: int = 100_000_000
     require_sandbox: bool = False
     lock_wait: float = 0.0

@@ -439,11 +439,15 @@ class Decode:
 @dataclass(frozen=True)
 class Decoded:
     """Size of the upright image, and what the file held. Beside it [height, width, channels] of the request, uint8, or
-    float32 where it held NUMBERS; and the image, uint8 [h, w, 3], where asked."""
+    float32 where it held NUMBERS; and the image, uint8 [h, w, 3], where asked.
+
+    `notes` say what was assumed of the file, or is odd about its pixels.
+    """
 
     height: int
     width: int
     held: str = PICTURE
+    notes: tuple[str, ...] = ()
 
 
 # -- arrays

@@ -41,6 +41,8 @@ class Case:
         `drawn`: the upright pixels, uint8 [h, w] or [h, w, 3], where they are known.
     tolerance : int
         Largest difference from the twin in any channel of any pixel (lossy formats, conversions).
+    said : tuple of str
+        `drawn`: a part of each line that is said of the image, in order; none but these.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Case:
     kinds: frozenset = frozenset()
     twin: np.ndarray | None = field(default=None, compare=False)
     tolerance: int = 0
+    said: tuple[str, ...] = ()
 
 
 def scene(height: int = 40, width: int = 60) -> np.ndarray:
@@ -88,10 +91,19 @@ def catalogue(folder: str | bytes | os.PathLike) -> list[Case]:
             _bmp,
             _tiff,
             _tiff_numbers,
+            _tiff_pages,
+            _tiff_bands,
+            _tiff_layouts,
+            _no_data,
+            _fewer_bits,
+            _raw_photos,
             _ppm,
             _jpeg2000,
             _avif,
             _orientation,
+            _orientation_in_xmp,
+            _cut_jpegs,
+            _invisible,
             _sizes,
             _bombs,
             _no_images,
@@ -117,8 +129,11 @@ class _Shelf:
             file.write(data)
         return self.path(name)
 
-    def drawn(self, name: str, data: bytes, twin: np.ndarray | None = None, tolerance: int = 0) -> None:
-        self.cases.append(Case(name, self.write(name, data), "drawn", twin=twin, tolerance=tolerance))
+    def drawn(
+        self, name: str, data: bytes, twin: np.ndarray | None = None, tolerance: int = 0, said: tuple[str, ...] = ()
+    ) -> None:
+        assert twin is None or twin.dtype == np.uint8, name
+        self.cases.append(Case(name, self.write(name, data), "drawn", frozenset(), twin, tolerance, said))
 
     def failed(self, name: str, data: bytes, *kinds: str) -> None:
         self.cases.append(Case(name, self.write(name, data), "failed", frozenset(kinds)))
@@ -262,6 +277,9 @@ ALPHA = np.broadcast_to(np.linspace(0, 255, WIDTH).astype(np.uint8), GRAY.shape)
 RGBA = np.dstack([RGB, ALPHA])
 RAMP = np.dstack([np.arange(256), np.arange(256)[::-1], np.arange(256) // 2])[0].astype(np.uint8)  # a palette
 WIDE = GRAY.astype(np.uint32) * 257  # 16 bits
+# What is said of images that may not be the ones that are meant.
+FLAT, FEW, CUT = "all its pixels have one value", "only a handful", "the JPEG ends too early"
+NEUTRAL = 128  # where there are no data
 
 
 def film() -> dict:
@@ -338,10 +356,8 @@ def _profile() -> bytes:
 
 
 def _png_transparency(shelf: _Shelf) -> None:
-    clear = np.full_like(RGB, WHITE)
     shelf.drawn("alpha-rgba.png", png(RGBA, 8, 6), over_white(RGB, ALPHA), 1)
     shelf.drawn("alpha-gray.png", png(np.dstack([GRAY, ALPHA]), 8, 4), over_white(GRAY, ALPHA), 1)
-    shelf.drawn("alpha-all-clear.png", png(np.dstack([RGB, ALPHA * 0]), 8, 6), clear)
     shelf.drawn("alpha-opaque.png", png(np.dstack([RGB, ALPHA * 0 + 255]), 8, 6), RGB)
     wide = RGBA.astype(np.uint32) * 257
     shelf.drawn("alpha-rgba-16-bit.png", png(wide, 16, 6), over_white(RGB, ALPHA), 1)
@@ -444,9 +460,9 @@ def _jpeg(shelf: _Shelf) -> None:
         ("text", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x02\0\0\0\x02six\0\0\0\0\0"),
     ):
         shelf.drawn(f"jpeg-exif-{name}.jpg", saved(RGB, "JPEG", exif=data, **fine), RGB, 8)
-    shelf.cut("jpeg", ".jpg", good, (10, 30, 200, 0.3, 0.5, 0.7, 0.9, -30, -10, -2, -1), "truncated", "damaged")
+    shelf.cut("jpeg", ".jpg", good, (10, 30, 200, 0.3, 0.5, 0.7, 0.9, -30, -10), "truncated", "damaged")
     late = saved(RGB, "JPEG", progressive=True, **fine)
-    shelf.cut("jpeg-progressive", ".jpg", late, (0.3, 0.6, 0.9, -2), "truncated")
+    shelf.cut("jpeg-progressive", ".jpg", late, (0.3, 0.6, 0.9), "truncated")
     shelf.cut("jpeg-start", ".jpg", good, (1, 2), "format")
     shelf.failed("jpeg-only-start.jpg", b"\xff\xd8\xff\xd9", "damaged", "truncated")
     shelf.failed("jpeg-start-then-text.jpg", b"\xff\xd8\xff" + b"just text " * 99, "damaged", "truncated")
@@ -563,8 +579,8 @@ def _tiff(shelf: _Shelf) -> None:
     loop = here[:end] + struct.pack("<L", 8) + here[end + 4 :]
     shelf.drawn("tiff-directory-loop.tif", loop, GRAY)
     many = here.replace(struct.pack("<HHLL", 277, 3, 1, 1), struct.pack("<HHLL", 277, 3, 1, 9999))
-    shelf.failed("tiff-9999-channels.tif", many, "damaged")  # Pillow logs this, which Python may print
-    shelf.failed("tiff-five-bits.tif", tiff(GRAY.shape, 5, 1, GRAY.tobytes()), "damaged")
+    shelf.failed("tiff-9999-channels.tif", many, "damaged", "truncated")  # Pillow logs this, which Python may print
+    shelf.failed("tiff-five-bits.tif", tiff(GRAY.shape, 5, 1, GRAY.tobytes()), "format")
     shelf.cut("tiff", ".tif", good, (20, 0.3, 0.7, -1), "truncated", "damaged")
     shelf.cut("tiff-start", ".tif", good, (2, 3), "format")
     packed_up = saved(RGB, "TIFF", compression="tiff_lzw")
@@ -574,6 +590,408 @@ def _tiff(shelf: _Shelf) -> None:
     noisy = bytearray(saved(RGB, "TIFF", compression="jpeg"))
     noisy[noisy.index(b"\xff\xc0") + 4] = 3  # libtiff prints about this past Python
     shelf.failed("tiff-jpeg-broken.tif", bytes(noisy), "damaged", "truncated")
+
+
+def page(samples: np.ndarray, body: bytes | None = None, **tags: list[int] | bytes) -> tuple[dict, bytes]:
+    """A directory of `pages` and its pixels; tags as in `tiff`, those that are given win."""
+    height, width, channels = (*samples.shape, 1)[:3]
+    kind = {"u": 1, "i": 2, "f": 3}[samples.dtype.kind]
+    entries: dict[int, list[int] | bytes] = {
+        256: [width],
+        257: [height],
+        258: [samples.dtype.itemsize * 8] * channels,
+        259: [1],
+        262: [2 if channels > 2 else 1],
+        277: [channels],
+        278: [height],
+        339: [kind] * channels,
+        **{int(name[1:]): values for name, values in tags.items()},
+    }
+    return entries, samples.astype(samples.dtype.newbyteorder("<")).tobytes() if body is None else body
+
+
+def pages(*chain: tuple[dict, bytes], below: tuple[tuple[dict, bytes], ...] = (), start: int = 8) -> bytes:
+    """A little-endian TIFF of several directories: a chain, and such as the first of them names below it (tag 330).
+
+    Pixels come first, then the directories, all numbers as longs (texts as texts).
+    """
+    out, places = bytearray(b"II*\0" + bytes(start - 4)), []
+    for entries, body in (*chain, *below):
+        if 324 not in entries:
+            entries = {273: [len(out)], 279: [len(body)], **entries}
+        else:
+            entries = {**entries, 324: [at + len(out) for at in entries[324]]}
+        places.append(entries)
+        out += body + b"\0" * (len(body) % 2)
+    ends = []
+    for number in reversed(range(len(places))):  # those behind and below are known then
+        entries = dict(places[number])
+        if number == 0 and below:
+            entries[330] = ends[: len(below)][::-1]
+        follows = ends[-1] if number + 1 < len(chain) else 0
+        at, directory = _directory(entries, len(out), follows)
+        ends.append(at)
+        out += directory
+    out[4:8] = struct.pack("<L", ends[-1])
+    return bytes(out)
+
+
+def _directory(entries: dict, at: int, follows: int) -> tuple[int, bytes]:
+    """Where it begins, and its bytes with what it points to ahead of it."""
+    outside, rows = b"", struct.pack("<H", len(entries))
+    for tag, values in sorted(entries.items()):
+        data = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}L", *values)
+        kind, count = (2, len(values)) if isinstance(values, bytes) else (4, len(values))
+        if len(data) > 4:
+            data, outside = struct.pack("<L", at + len(outside)), outside + data + b"\0" * (len(data) % 2)
+        rows += struct.pack("<HHL", tag, kind, count) + data.ljust(4, b"\0")
+    return at + len(outside), outside + rows + struct.pack("<L", follows)
+
+
+def _tiff_pages(shelf: _Shelf) -> None:
+    """A small copy ahead of the picture, or a mask: by the tags of TIFF 6 (254) and of TIFF 5 (255)."""
+    small = np.full((8, 12, 3), [200, 30, 30], np.uint8)
+    full = page(RGB)
+    shelf.drawn("pages-small-first.tif", pages(page(small, t254=[1]), page(RGB, t254=[0])), RGB)
+    shelf.drawn("pages-small-first-old-tag.tif", pages(page(small, t255=[2]), page(RGB, t255=[1])), RGB)
+    shelf.drawn("pages-small-last.tif", pages(full, page(small, t254=[1])), RGB)
+    shelf.drawn("pages-two-small-first.tif", pages(page(small, t254=[1]), page(small[::2], t254=[1]), full), RGB)
+    shelf.drawn("pages-full-below.tif", pages(page(small, t254=[1]), below=(full,)), RGB)
+    shelf.drawn("pages-small-below.tif", pages(full, below=(page(small, t254=[1]),)), RGB)
+    mask = page(np.full(GRAY.shape, 255, np.uint8), t254=[4], t262=[4])
+    shelf.drawn("pages-mask-first.tif", pages(mask, full), RGB)
+    shelf.drawn("pages-mask-of-small-first.tif", pages(page(small[..., 0], t254=[5], t262=[4]), full), RGB)
+    shelf.drawn("pages-page-of-many.tif", pages(page(RGB, t254=[2]), page(small, t254=[2])), RGB)
+    shelf.drawn("pages-only-small.tif", pages(page(small, t254=[1])), small)
+    shelf.drawn("pages-all-small.tif", pages(page(small, t254=[1]), page(RGB, t254=[1])), RGB)
+    turned = page(stored(RGB, 6), t274=[6])
+    shelf.drawn("pages-small-first-turned.tif", pages(page(small, t254=[1]), turned), RGB)
+    scan = page(RGB, t254=[0], t271=b"EPSON\0")  # a scanner's or editor's file: a maker, and a whole picture
+    shelf.drawn("pages-maker-and-full.tif", pages(scan), RGB)
+    shelf.drawn("pages-maker-small-and-full.tif", pages(page(small, t254=[1], t271=b"NIKON\0"), full), RGB)
+    big = saved(RGB, "TIFF", big_tiff=True)
+    shelf.drawn("pages-big.tif", big, RGB)
+    loop = pages(page(small, t254=[1], t330=[8]))
+    shelf.drawn("pages-below-leads-nowhere.tif", loop, small)
+
+
+def _raw_photos(shelf: _Shelf) -> None:
+    """Begin with a picture for the camera's screen, or with nothing that is one."""
+    small = np.full((8, 12, 3), [200, 30, 30], np.uint8)
+    sensor = page(GRAY.astype("<u2") * 16, t262=[32803])
+    nikon = {"t254": [1], "t271": b"NIKON CORPORATION\0"}
+    packed_up = page(GRAY.astype("<u2"), t259=[34713], t262=[32803])
+    for name, data in {
+        "nikon.nef": pages(page(small, **nikon), below=(page(RGB, t254=[1]), sensor)),
+        "nikon-packed.nef": pages(page(small, **nikon), below=(packed_up,)),
+        "nikon-preview-is-full.nef": pages(page(small, **nikon), below=(page(RGB, t254=[0]), packed_up)),
+        "nikon-only-small.nef": pages(page(small, **nikon)),
+        "adobe.dng": pages(page(small, t254=[1], t50706=[1 | 4 << 8]), below=(sensor,)),
+        "adobe-linear.dng": pages(page(RGB, t50706=[1], t262=[34892])),
+        "adobe-full-preview.dng": pages(page(RGB, t50706=[1])),
+        "sony.arw": pages(page(small, t254=[1], t271=b"SONY\0"), below=(page(GRAY, t259=[32767], t262=[32803]),)),
+        "pentax.pef": pages(page(GRAY, t259=[65535], t262=[32803], t271=b"PENTAX\0"), page(small, t254=[1])),
+        "samsung.srw": pages(page(small, t254=[1], t271=b"SAMSUNG\0"), below=(page(GRAY, t259=[32770]),)),
+        "renamed.tif": pages(page(small, **nikon), below=(sensor,)),
+        "renamed.jpg": pages(page(small, **nikon), below=(sensor,)),
+        "canon.cr2": b"II*\0\x10\0\0\0CR\2\0" + pages(page(RGB), start=16)[12:],
+        "canon.cr3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(99),
+        "canon.crw": b"II\x1a\0\0\0HEAPCCDR" + bytes(99),
+        "fujifilm.raf": b"FUJIFILMCCD-RAW 0201FF129502X-T1" + bytes(99) + saved(small, "JPEG"),
+        "olympus.orf": b"IIRO" + pages(page(small))[4:],
+        "panasonic.rw2": b"IIU\0" + pages(page(small))[4:],
+        "minolta.mrw": b"\0MRM" + bytes(99),
+        "sigma.x3f": b"FOVb" + bytes(99),
+    }.items():
+        shelf.failed(f"raw-{name}", data, "format")
+    shelf.drawn("raw-by-name-only.nef", saved(RGB, "PNG"), RGB)
+
+
+def _tiff_bands(shelf: _Shelf) -> None:
+    """More bands than colours have, and colours of other numbers than Pillow has modes for."""
+    five = np.dstack([RGB, GRAY, GRAY // 2])
+    first_three = ("the first three are shown",)
+    extra = {"t338": [0, 0]}
+    shelf.drawn("bands-rgb-of-5.tif", pages(page(five, t262=[2], **extra)), RGB, 0, first_three)
+    wide = five.astype("<u2") * 257
+    shelf.drawn("bands-rgb-of-5-16-bit.tif", pages(page(wide, t262=[2], **extra)), RGB, 0, first_three)
+    shelf.failed("bands-5.tif", pages(page(five, t262=[1], t338=[0] * 4)), "format")
+    shelf.failed("bands-4-of-floats.tif", pages(page(five[..., :4].astype("<f4"), t262=[1])), "format")
+    supposed = ("taken for red, green and blue",)
+    shelf.drawn("bands-3-of-gray.tif", pages(page(RGB, t262=[1], t338=[0, 0])), RGB, 0, supposed)
+    for kind in ("<f2", "<f4", "<f8"):
+        unit = (RGB / 255).astype(kind)
+        shelf.drawn(f"bands-rgb-{kind[1:]}.tif", pages(page(unit)), RGB, 1 if kind == "<f2" else 0)
+    low, high = int(RGB.min()), int(RGB.max())
+    stretched = np.rint((RGB.astype(float) - low) * 255 / (high - low)).astype(np.uint8)
+    shelf.drawn("bands-rgb-i2.tif", pages(page(RGB.astype("<i2") * 100 - 12000)), stretched)
+    shelf.drawn("bands-rgb-i4.tif", pages(page(RGB.astype("<i4") * 10**6 - 10**8)), stretched)
+    shelf.drawn("bands-rgb-u4.tif", pages(page(RGB.astype("<u4") * 16_000_000)), stretched)
+    shelf.drawn("bands-gray-i1.tif", pages(page((GRAY.astype(int) - 128).astype("i1"))), _stretched(GRAY))
+    turned = stored(RGB, 6)
+    shelf.drawn("bands-rgb-float-turned.tif", pages(page((turned / 255).astype("<f4"), t274=[6])), RGB)
+    big_endian = tiff(RGB.shape, 32, 2, (RGB / 255).astype(">f4").tobytes(), ">", 3)
+    shelf.drawn("bands-rgb-float-big-endian.tif", big_endian, RGB)
+    cut = pages(page((RGB / 255).astype("<f4")))
+    at = 8 + RGB.size * 4 - 99
+    shelf.failed("bands-rgb-float-short.tif", cut.replace(cut[at : at + 99], b"", 1), "damaged", "truncated", "format")
+    bomb = page(np.zeros((1, 1, 3), "<f4"), t256=[7000], t257=[7000], t277=[60000], t258=[32], t339=[3])
+    shelf.failed("bands-bomb.tif", pages(bomb), "too-large")
+
+
+def _stretched(values: np.ndarray) -> np.ndarray:
+    low, high = int(values.min()), int(values.max())
+    return np.rint((values.astype(float) - low) * 255 / (high - low)).astype(np.uint8)
+
+
+def _predicted(samples: np.ndarray, predictor: int) -> bytes:
+    """Rows of a tile or strip as TIFF's predictors 2 and 3 leave them, by the words of the standard."""
+    if predictor == 2:
+        before = np.zeros_like(samples)
+        before[:, 1:] = samples[:, :-1]
+        return (samples - before).tobytes()
+    height, width, bands = samples.shape
+    size = samples.dtype.itemsize
+    most_significant_first = samples.astype(samples.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
+    planes = most_significant_first.reshape(height, width * bands, size).swapaxes(1, 2).reshape(height, -1, bands)
+    before = np.zeros_like(planes)
+    before[:, 1:] = planes[:, :-1]
+    return (planes - before).tobytes()
+
+
+def _tiff_layouts(shelf: _Shelf) -> None:
+    """Tiles, planes one after the other, predictors: of bytes, which Pillow reads, and of floats, which it does not."""
+    unit = (RGB / 255).astype("<f4")
+    for name, pixels in (("bytes", RGB), ("floats", unit)):
+        tiles, offsets, counts = b"", [], []
+        for top in range(0, HEIGHT, 16):
+            for left in range(0, WIDTH, 32):
+                tile = np.zeros((16, 32, 3), pixels.dtype)
+                part = pixels[top : top + 16, left : left + 32]
+                tile[: part.shape[0], : part.shape[1]] = part
+                packed_up = zlib.compress(_predicted(tile, 3 if name == "floats" else 2))
+                offsets.append(len(tiles))
+                counts.append(len(packed_up))
+                tiles += packed_up
+        tags = {"t259": [8], "t317": [3 if name == "floats" else 2], "t322": [32], "t323": [16]}
+        shelf.drawn(f"layout-tiles-{name}.tif", pages(page(pixels, tiles, **tags, t324=offsets, t325=counts)), RGB)
+        planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        apart = {"t284": [2], "t273": [8 + i * planes[0].nbytes for i in range(3)], "t279": [planes[0].nbytes] * 3}
+        shelf.drawn(f"layout-planes-{name}.tif", pages(page(pixels, planes.tobytes(), **apart)), RGB)
+    for name, pixels, predictor in (("bytes", RGB, 2), ("floats", unit, 3), ("words", RGB.astype("<i2"), 2)):
+        body = zlib.compress(_predicted(pixels, predictor))
+        twin = _stretched(RGB) if name == "words" else RGB
+        shelf.drawn(f"layout-predictor-{name}.tif", pages(page(pixels, body, t259=[8], t317=[predictor])), twin)
+    wide = np.ascontiguousarray((RGB.astype("<u2") * 257).transpose(2, 0, 1))
+    apart = {"t284": [2], "t273": [8 + i * wide[0].nbytes for i in range(3)], "t279": [wide[0].nbytes] * 3}
+    words = RGB.astype("<u2") * 257
+    shelf.drawn("layout-planes-words.tif", pages(page(words, wide.tobytes(), **apart)), RGB)
+    numbers = GRAY.astype(int) * 100 - 12000
+    for bits, samples, kind, twin in ((32, GRAY / 255, 3, GRAY), (16, numbers, 2, _stretched(GRAY))):
+        packed_up = zlib.compress(samples.astype(f">{'f' if kind == 3 else 'i'}{bits // 8}").tobytes())
+        data = tiff(GRAY.shape, bits, 1, packed_up, ">", kind, t259=[8])
+        shelf.drawn(f"layout-big-endian-packed-{bits}.tif", data, twin)
+    large = tiff(GRAY.shape, 32, 1, (GRAY.astype(np.int64) * 16_000_000).astype(">u4").tobytes(), ">")
+    shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
+    shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
+    shelf.drawn("layout-big-endian-big-gray.tif", _big_endian_big(GRAY), GRAY)
+    for compression in ("tiff_lzw", "zstd", "lzma"):
+        with_floats = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression=compression)
+        shelf.drawn(f"layout-float-{compression}.tif", with_floats, GRAY)
+
+
+def _big_endian_big(pixels: np.ndarray) -> bytes:
+    """A BigTIFF, most significant byte first, of 8 bits; each number as a long of 8 bytes, each three of them outside."""
+    height, width, channels = (*pixels.shape, 1)[:3]
+    tags = {256: [width], 257: [height], 258: [8] * channels, 259: [1], 262: [2 if channels == 3 else 1]}
+    tags |= {273: [16], 277: [channels], 278: [height], 279: [pixels.nbytes]}
+    depths = 16 + pixels.nbytes
+    start = depths + 8 * channels
+    rows = b"".join(
+        struct.pack(">HHQQ", tag, 16, len(values), values[0] if len(values) == 1 else depths)
+        for tag, values in tags.items()
+    )
+    head = b"MM\0+" + struct.pack(">HHQ", 8, 0, start)
+    return head + pixels.tobytes() + struct.pack(">Q", 8) * channels + struct.pack(">Q", len(tags)) + rows + bytes(8)
+
+
+def _no_data(shelf: _Shelf) -> None:
+    """Pixels that are none, by GDAL's tag, by NaN, by custom: left out of the range of the others, and neutral."""
+    hole = np.zeros(GRAY.shape, bool)
+    hole[:5, :9] = hole[30, 40] = True
+    unit = (GRAY / 255).astype("<f4")
+    shown = np.where(hole, NEUTRAL, GRAY).astype(np.uint8)
+    apart = _stretched(np.where(hole, GRAY[20, 30], GRAY))
+    stretched = np.where(hole, NEUTRAL, apart).astype(np.uint8)
+    numbers = (GRAY.astype(int) * 10).astype("<i2")
+    taken = ("for no data",)
+
+    def put(name: str, values: np.ndarray, fill: float, twin: np.ndarray, tag: bytes = b"", said: tuple = ()) -> None:
+        filled = values.copy()
+        filled[hole] = fill
+        tags = {"t42113": tag + b"\0"} if tag else {}
+        shelf.drawn(f"no-data-{name}.tif", pages(page(filled, **tags)), twin, 0, said)
+
+    put("float-tag", unit, -9999, shown, b"-9999")
+    put("float-tag-of-gdal", unit, np.finfo("f4").min, shown, b"-3.4028234663852886e+38")
+    put("float-tag-inexact", unit, np.float32(-0.1), shown, b"-0.1")
+    put("float-tag-nan", unit, np.nan, shown, b"nan")
+    put("float-tag-infinity", unit, -np.inf, shown, b"-inf")
+    put("float-tag-spaces", unit, -9999, shown, b" -9999 ")
+    put("float-nan", unit, np.nan, shown)
+    put("float-untold", unit, -9999, shown, said=taken)
+    put("float-untold-largest", unit, np.finfo("f4").max, shown, said=taken)
+    put("signed-tag", numbers, -32768, stretched, b"-32768")
+    put("signed-tag-inside", numbers, 500, np.where(numbers == 500, NEUTRAL, stretched).astype(np.uint8), b"500")
+    put("signed-untold", numbers, -32768, stretched, said=taken)
+    put("signed-32-bit", numbers.astype("<i4"), -9999, stretched, said=taken)
+    put("tag-garbage", unit, 0.25, np.where(hole, 64, GRAY).astype(np.uint8), b"none")
+    put("unsigned-tag", WIDE.astype("<u2"), 65535, shown, b"65535")
+    full_range = np.linspace(-32768, 32767, GRAY.size).reshape(GRAY.shape).astype("<i2")  # -32768 is but the darkest
+    ramp = np.rint((full_range.astype(float) + 32768) * 255 / 65535).astype(np.uint8)
+    shelf.drawn("no-data-but-darkest.tif", pages(page(full_range)), ramp)
+    near = full_range.astype("<i4") // 100 - 9671  # the smallest is -9999, next to the others
+    assert near.min() == -9999
+    shelf.drawn("no-data-but-near.tif", pages(page(near)), _stretched(near))
+    nothing = np.full(GRAY.shape, np.nan, "<f4")
+    shelf.failed("no-data-at-all.tif", pages(page(nothing)), "damaged")
+    colours = (RGB / 255).astype("<f4")
+    colours[hole] = -9999
+    twin = np.where(hole[..., None], NEUTRAL, RGB).astype(np.uint8)
+    shelf.drawn("no-data-rgb.tif", pages(page(colours, t42113=b"-9999\0")), twin)
+    far = np.where(hole, 1e9, GRAY).astype("<f4")  # no custom: one outlier takes the whole range
+    shelf.drawn("no-data-outlier.tif", pages(page(far)), np.where(hole, 255, 0).astype(np.uint8), 0, (FEW,))
+
+
+def _fewer_bits(shelf: _Shelf) -> None:
+    """12 bits in 16: white is 4095 where the file says that 12 are in use, and its values are not scaled."""
+    twelve = GRAY.astype(int) * 4095 // 255
+    shown = np.rint(twelve / 4095 * 255).astype(np.uint8)
+    said = chunk(b"sBIT", b"\x0c")
+    shelf.drawn("fewer-bits.png", png(twelve, 16, 0, said), shown)
+    shelf.drawn("fewer-bits-scaled.png", png(twelve << 4 | twelve >> 8, 16, 0, said), shown)
+    dark = twelve % 16  # scaled, and of the darkest sixteenth only: the lower bits are zeros
+    twin = np.rint((dark << 4) / 257).astype(np.uint8)
+    shelf.drawn("fewer-bits-scaled-dark.png", png(dark << 4, 16, 0, said), twin, 0, (FEW,))
+    untold = np.rint(twelve / 257).astype(np.uint8)
+    shelf.drawn("fewer-bits-untold.png", png(twelve, 16, 0), untold, 0, (FEW,))
+    ten = GRAY.astype(int) * 1023 // 255
+    shelf.drawn(
+        "fewer-bits-10.png", png(ten, 16, 0, chunk(b"sBIT", b"\x0a")), np.rint(ten / 1023 * 255).astype(np.uint8)
+    )
+    colours = RGB.astype(int) * 4095 // 255
+    three = chunk(b"sBIT", b"\x0c" * 3)
+    shelf.drawn("fewer-bits-rgb.png", png(colours, 16, 2, three), np.rint(colours / 4095 * 255).astype(np.uint8))
+    opaque = np.dstack([colours, np.full(GRAY.shape, 4095)])
+    four = chunk(b"sBIT", b"\x0c" * 4)
+    shelf.drawn("fewer-bits-rgba.png", png(opaque, 16, 6, four), np.rint(colours / 4095 * 255).astype(np.uint8))
+    shelf.drawn("fewer-bits-rgba-untold.png", png(opaque, 16, 6), None, 0, (FEW,))
+    shelf.drawn("fewer-bits-rgb-untold.png", png(colours, 16, 2), (colours >> 8).astype(np.uint8), 0, (FEW,))
+    shelf.drawn("fewer-bits-rgb-scaled.png", png(colours << 4 | colours >> 8, 16, 2, three), RGB, 1)
+    shelf.drawn("fewer-bits-8-of-8.png", png(RGB, 8, 2, chunk(b"sBIT", b"\5\6\5")), RGB)
+    for white, name in ((4095, "12"), (16383, "14"), (10000, "10000")):
+        values = (GRAY.astype(int) * white // 255).astype("<u2")
+        twin = np.rint(values / white * 255).astype(np.uint8)
+        shelf.drawn(f"fewer-bits-{name}.tif", pages(page(values, t281=[white])), twin)
+    beyond = WIDE.astype("<u2")  # what the tag says is not so
+    shelf.drawn("fewer-bits-beyond.tif", pages(page(beyond, t281=[4095])), GRAY)
+    rgb = (RGB.astype(int) * 4095 // 255).astype("<u2")
+    shelf.drawn("fewer-bits-rgb.tif", pages(page(rgb, t281=[4095] * 3)), np.rint(rgb / 4095 * 255).astype(np.uint8))
+    two = (GRAY > 127).astype(np.uint16) * 65535  # line art is what it is
+    shelf.drawn("fewer-bits-line-art.png", png(two, 16, 0), (two >> 8).astype(np.uint8))
+
+
+def _invisible(shelf: _Shelf) -> None:
+    """Transparent everywhere: not meant, as a picture that nobody sees is none."""
+    all_of_it = ("transparent everywhere",)
+    clear = np.dstack([RGB, ALPHA * 0])
+    shelf.drawn("invisible.png", png(clear, 8, 6), RGB, 0, all_of_it)
+    shelf.drawn("invisible-gray.png", png(np.dstack([GRAY, ALPHA * 0]), 8, 4), GRAY, 0, all_of_it)
+    shelf.drawn("invisible.tif", pages(page(clear, t262=[2], t338=[2])), RGB, 0, all_of_it)
+    if features.check("webp"):
+        shelf.drawn("invisible.webp", saved(clear, "WEBP", lossless=True, exact=True), RGB, 0, all_of_it)
+    for size, name in ((108, "4"), (124, "5")):
+        shelf.drawn(f"invisible-version-{name}.bmp", _bmp_with_alpha(clear, size), RGB, 0, all_of_it)
+        shelf.drawn(f"visible-version-{name}.bmp", _bmp_with_alpha(RGBA, size), over_white(RGB, ALPHA), 1)
+    black = np.zeros_like(clear)
+    shelf.drawn("invisible-black.bmp", _bmp_with_alpha(black, 124), black[..., :3], 0, (*all_of_it, FLAT))
+    nothing = np.full_like(RGB, WHITE)  # an empty layer, without colours either
+    shelf.drawn("invisible-empty.png", png(black, 8, 6), nothing, 0, (FLAT,))
+    one_pixel = clear.copy()
+    one_pixel[3, 4, 3] = 255
+    shelf.drawn("invisible-but-one.png", png(one_pixel, 8, 6), over_white(RGB, one_pixel[..., 3]))
+
+
+def _bmp_with_alpha(pixels: np.ndarray, size: int) -> bytes:
+    """Of a later header, which says which bits are alpha."""
+    body = np.ascontiguousarray(pixels[::-1][..., [2, 1, 0, 3]]).tobytes()
+    height, width = pixels.shape[:2]
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII4I4s", size, width, height, 1, 32, 3, len(body), 0, 0, 0, 0, *masks, b"BGRs")
+    return b"BM" + struct.pack("<IHHI", 14 + size + len(body), 0, 0, 14 + size) + head.ljust(size, b"\0") + body
+
+
+def _cut_jpegs(shelf: _Shelf) -> None:
+    """Without an end: shown where at least nine in ten rows are there, and said; else as truncated as ever."""
+    tall = np.tile(RGB, (6, 1, 1))  # 240 rows
+    fine = {"quality": 95, "subsampling": 0}
+    noisy = np.random.default_rng(3).integers(0, 60, tall.shape).astype(np.uint8) + tall // 2
+    for name, options in (("", {}), ("-progressive", {"progressive": True}), ("-restarts", {"restart_marker_rows": 1})):
+        whole = saved(noisy, "JPEG", **options, **fine)
+        twin = np.asarray(Image.open(io.BytesIO(whole)))
+        there = (f"{CUT}: it lacks its end mark, but all its rows are there",)
+        shelf.drawn(f"cut{name}-no-end.jpg", whole[:-2], twin, 0, there)
+        shelf.drawn(f"cut{name}-half-an-end.jpg", whole[:-1], twin, 0, there)
+        shelf.drawn(f"cut{name}-zeros-for-an-end.jpg", whole[:-2] + bytes(5000), twin, 0, there)
+        shelf.drawn(f"cut{name}-not-but-followed.jpg", whole + b"ftyp\xff\xda\0\x0cmore" * 9, twin)
+        shelf.drawn(f"cut{name}-thumbnail-has-an-end.jpg", _with_thumbnail(whole)[:-2], twin, 0, there)
+        if name != "-progressive":
+            shelf.drawn(f"cut{name}-few-rows.jpg", whole[: int(len(whole) * 0.97)], None, 0, (f"{CUT}: of the last ",))
+        for padding in (0, 5000, len(whole)):  # zeros of a download that broke off are no pixels
+            most = whole[: int(len(whole) * 0.8)] + bytes(padding)
+            shelf.failed(f"cut{name}-many-rows-{padding}.jpg", most, "truncated")
+    late = saved(noisy, "JPEG", progressive=True, **fine)
+    last = late.rindex(b"\xff\xda")
+    shelf.failed("cut-progressive-last-scan-gone.jpg", late[:last], "truncated")
+    shelf.failed("cut-progressive-last-scan-half.jpg", late[: (last + len(late)) // 2], "truncated")
+    turned = saved(stored(noisy, 6), "JPEG", exif=exif(6), **fine)
+    twin = np.asarray(Image.open(io.BytesIO(turned)).transpose(Image.Transpose.ROTATE_270))
+    shelf.drawn("cut-turned.jpg", turned[:-2], twin, 0, (f"{CUT}: it lacks its end mark, but all its rows are there",))
+
+
+def _with_thumbnail(jpeg: bytes) -> bytes:
+    small = saved(RGB[::4, ::4], "JPEG")
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + jpeg[2:]
+
+
+def xmp(orientation: int, attribute: bool = True) -> bytes:
+    """A packet that says nothing but the orientation, as an attribute or an element."""
+    inside = (
+        f' tiff:Orientation="{orientation}"/>',
+        f"><tiff:Orientation>{orientation}</tiff:Orientation></rdf:Description>",
+    )
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
+        f"{inside[0] if attribute else inside[1]}</rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+def _orientation_in_xmp(shelf: _Shelf) -> None:
+    """It counts where EXIF has none."""
+    fine = {"quality": 95, "subsampling": 0}
+    for n in (3, 6):
+        pixels = stored(RGB, n)
+        shelf.drawn(f"xmp-{n}.jpg", saved(pixels, "JPEG", xmp=xmp(n), **fine), RGB, 8)
+        shelf.drawn(f"xmp-{n}-element.jpg", saved(pixels, "JPEG", xmp=xmp(n, False), **fine), RGB, 8)
+        text = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(n))
+        shelf.drawn(f"xmp-{n}.png", png(pixels, 8, 2, text), RGB)
+        shelf.drawn(f"xmp-{n}.tif", saved(pixels, "TIFF", tiffinfo={700: xmp(n)}), RGB)
+        if features.check("webp"):
+            shelf.drawn(f"xmp-{n}.webp", saved(pixels, "WEBP", lossless=True, xmp=xmp(n)), RGB)
+    both = saved(stored(RGB, 6), "JPEG", xmp=xmp(3), exif=exif(6), **fine)
+    shelf.drawn("xmp-3-exif-6.jpg", both, RGB, 8)
+    shelf.drawn("xmp-6-exif-1.jpg", saved(RGB, "JPEG", xmp=xmp(6), exif=exif(1), **fine), RGB, 8)
 
 
 def _lab_to_srgb(light: np.ndarray, a: float, b: float) -> np.ndarray:
@@ -618,14 +1036,16 @@ def _tiff_numbers(shelf: _Shelf) -> None:
     )
     shelf.drawn("tiff-float-huge.tif", tiff(shape, 32, 1, (GRAY * 1e36).astype("<f4").tobytes(), "<", 3), stretched, 1)
     tiny = (GRAY / 255e30).astype("<f4")
-    shelf.drawn("tiff-float-tiny.tif", tiff(shape, 32, 1, tiny.tobytes(), "<", 3), np.zeros_like(GRAY))
+    shelf.drawn("tiff-float-tiny.tif", tiff(shape, 32, 1, tiny.tobytes(), "<", 3), np.zeros_like(GRAY), 0, (FEW, FLAT))
     flat = np.full(shape, 7, "<i4")
-    shelf.drawn("tiff-32-bit-flat.tif", tiff(shape, 32, 1, flat.tobytes(), "<", 2), np.zeros_like(GRAY))
-    for name, value in (("nan", np.nan), ("infinite", np.inf), ("minus-infinite", -np.inf)):
+    shelf.drawn("tiff-32-bit-flat.tif", tiff(shape, 32, 1, flat.tobytes(), "<", 2), np.zeros_like(GRAY), 0, (FLAT,))
+    for name, value in (("infinite", np.inf), ("minus-infinite", -np.inf)):
         holes = (GRAY / 255).astype("<f4")
         holes[5, 5] = value
         shelf.failed(f"tiff-float-{name}.tif", tiff(shape, 32, 1, holes.tobytes(), "<", 3), "damaged")
-    shelf.failed("tiff-float-64.tif", tiff(shape, 64, 1, (GRAY / 255).tobytes(), "<", 3), "damaged")
+    for bits in (16, 64):
+        unit = (GRAY / 255).astype(f"<f{bits // 8}")
+        shelf.drawn(f"tiff-float-{bits}.tif", tiff(shape, bits, 1, unit.tobytes(), "<", 3), GRAY)
     compressed = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression="tiff_adobe_deflate")
     shelf.drawn("tiff-float-deflate.tif", compressed, GRAY)
 
@@ -718,8 +1138,8 @@ def _sizes(shelf: _Shelf) -> None:
         line = np.resize(RGB, (height, width, 3))
         shelf.drawn(f"size-{height}x{width}.png", saved(line, "PNG"), line)
     line = np.tile(GRAY[:1, :1], (1, 65_500))
-    shelf.drawn("size-1x65500.jpg", saved(line, "JPEG"), line, 8)
-    shelf.drawn("size-65500x1.jpg", saved(line.T, "JPEG"), line.T, 8)
+    shelf.drawn("size-1x65500.jpg", saved(line, "JPEG"), line, 8, (FLAT,))
+    shelf.drawn("size-65500x1.jpg", saved(line.T, "JPEG"), line.T, 8, (FLAT,))
 
 
 def _bombs(shelf: _Shelf) -> None:

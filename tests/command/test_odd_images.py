@@ -61,11 +61,20 @@ def test_the_catalogue_comes_out_as_expected(odd) -> None:
 
 def test_each_failed_image_is_one_printable_line(odd) -> None:
     folder, cases, run = odd
-    said = run.stderr.decode("utf-8").splitlines()
+    said = [line for line in run.stderr.decode("utf-8").splitlines() if not line.startswith("gradviz: warning: ")]
     failed = [record for record in records(folder / "out") if record["status"] == "failed"]
     assert len(said) == len(failed) == len({record["source"] for record in failed})
     assert all(line.isprintable() and line.startswith("gradviz: images/") for line in said)
     assert "Traceback" not in run.stderr.decode()
+
+
+def test_what_is_odd_is_said_in_one_line_each(odd) -> None:
+    folder, cases, run = odd
+    lines = run.stderr.decode("utf-8").splitlines()
+    said = [line.split(": ", 3)[3] for line in lines if line.startswith("gradviz: warning: images/")]
+    assert len(said) == len(set(said)) and all(map(str.isprintable, said))
+    for part in {part for case in cases for part in case.said}:
+        assert any(part in line for line in said), part
 
 
 def test_odd_images_give_the_maps_of_their_clean_twins(odd) -> None:

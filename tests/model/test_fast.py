@@ -22,7 +22,7 @@ from workers import Pool
 
 from gradviz_cli.batch import budget
 from gradviz_cli.files.reading import Limits
-from gradviz_cli.images.decode import decode, decode_small
+from gradviz_cli.images.decode import decode, picture
 from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Explain, ModelOptions
@@ -147,7 +147,7 @@ def test_a_small_decode_is_upright_and_no_smaller_than_needed() -> None:
     exif[0x0112] = 6  # lies on its side
     data = photograph((1000, 600), exif=exif)
     whole = decode(data, Limits())
-    part, size = decode_small(data, Limits(), 100)
+    part, size = picture(data, Limits(), 100)[:2]
     assert (whole.width, whole.height) == (600, 1000) and size == (1000, 600)
     assert part.height > part.width and 100 <= min(part.size) < 200
     geometry = Geometry(64, 48, 3)
@@ -161,7 +161,7 @@ def test_what_is_no_jpeg_or_small_already_is_decoded_in_full() -> None:
     target = io.BytesIO()
     Image.open(io.BytesIO(photograph((400, 300)))).save(target, "PNG")
     for data in (target.getvalue(), photograph((90, 60))):
-        part, size = decode_small(data, Limits(), 64)
+        part, size = picture(data, Limits(), 64)[:2]
         assert np.array_equal(np.asarray(part), np.asarray(decode(data, Limits())))
         assert size == (part.height, part.width)
 

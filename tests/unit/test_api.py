@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gradviz_cli import api
-from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.errors import GradvizWarning, ImageError, UsageError
+from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.process.protocol import Facts, InputFacts
 
 
@@ -73,6 +74,18 @@ def test_options_are_checked_before_the_model(made, folder: Path, options: dict,
     with pytest.raises(UsageError, match=named):
         api.load(folder, **options)
     assert made == []
+
+
+def test_what_is_odd_about_a_file_is_warned_of_once(made, folder: Path, tmp_path: Path, monkeypatch) -> None:
+    odd = Pixels((2, 2), np.zeros((2, 2, 3), np.uint8), None, notes=("it is odd",))
+    monkeypatch.setattr(FakeExplainer, "decode", lambda self, data: odd, raising=False)
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file in files:
+        file.write_bytes(b"a picture")
+    with api.load(folder) as model:
+        with pytest.warns(GradvizWarning, match=r"a\.png: it is odd") as said, pytest.raises(ImageError):
+            model.explain(files)
+        assert len(said) == 1 and said[0].filename == __file__
 
 
 def test_a_batch_is_as_asked_or_suits_the_model(made, folder: Path) -> None:

@@ -90,7 +90,8 @@ class FakeExplainer:
         if word == "bad":
             raise ImageError("damaged", "it is bad")
         shape = (geometry.height, geometry.width, geometry.channels)
-        return Pixels((SIDE, SIDE), np.full(shape, int(number), np.uint8), None)
+        notes = ("it is odd", f"so is {number}") if word == "odd" else ()
+        return Pixels((SIDE, SIDE), np.full(shape, int(number), np.uint8), None, notes=notes)
 
     def explain(
         self, fitted: list[np.ndarray], request: Explain, held: Sequence[str] = ()

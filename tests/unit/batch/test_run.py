@@ -94,6 +94,18 @@ def test_a_run_and_the_same_again(plan: Callable[..., Plan], images, explainers)
     assert (asked.out / LOCK).read_text() == ""
 
 
+def test_what_is_odd_about_images_is_said_once_each(plan, images, explainers) -> None:
+    folder, asked = images("odd", "good", "odd"), plan()
+    code, heard, said = ran(asked, folder)
+    names = sorted(path.name for path in folder.iterdir())
+    assert code == 0 and said == [
+        f"{folder / names[0]}: it is odd",
+        *(f"{folder / names[i]}: so is {i + 1}" for i in (0, 2)),
+    ]
+    assert [word for word in heard if word != "loaded"][1:4] == ["written 1", "warning", "warning"]
+    assert ran(asked, folder)[2] == []  # current: nothing is decoded
+
+
 def test_only_what_is_pending_is_done(plan, images, explainers) -> None:
     folder = images("good", "good")
     ran(plan(), folder)

@@ -20,7 +20,7 @@ from PIL import Image, ImageFile
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.images.decode import decode
+from gradviz_cli.images.decode import _check_size, decode, picture
 
 LIMITS = Limits()
 KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
@@ -32,7 +32,7 @@ KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
 def verdict(case: odd_images.Case) -> str:
     """Empty where the case ends as it should, else what is wrong."""
     try:
-        image = decode(read_bytes(case.path, LIMITS), LIMITS)
+        image, _, notes = picture(read_bytes(case.path, LIMITS), LIMITS)
     except ImageError as error:
         if case.outcome != "failed" or error.kind not in case.kinds:
             return f"{error.kind}: {error.message}"
@@ -43,6 +43,8 @@ def verdict(case: odd_images.Case) -> str:
         return "drawn"
     if image.mode not in ("L", "RGB"):
         return f"mode {image.mode}"
+    if len(notes) != len(case.said) or any(part not in note for part, note in zip(case.said, notes, strict=True)):
+        return f"said {notes}"
     if case.twin is None:
         return ""
     got, want = colour(np.asarray(image)), colour(case.twin)
@@ -134,6 +136,8 @@ def seeds() -> dict[str, bytes]:
     found["tiff deflate"] = saved(small, "TIFF", compression="tiff_adobe_deflate")
     found["tiff jpeg"] = saved(small, "TIFF", compression="jpeg")
     found["tiff float"] = odd_images.tiff(GRAY.shape, 32, 1, (GRAY / 255).astype("<f4").tobytes(), "<", 3)
+    floats = odd_images.page((small / 255).astype("<f4"), t274=[6], t42113=b"-9999\0")
+    found["tiff bands"] = odd_images.pages(odd_images.page(small[::4, ::4], t254=[1]), floats)
     for form, feature in (("WEBP", "webp"), ("JPEG2000", "jpg_2000")):
         if odd_images.features.check(feature):
             found[form] = saved(small, form)
@@ -164,6 +168,21 @@ def test_three_thousand_mutants(no_hang, capfd):
 
 
 # ---- limits, and what is global in Pillow
+
+
+@pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144), (8688, 5792), (8272, 6200)])
+def test_a_camera_of_50_megapixels_is_below_the_limit(size: tuple[int, int]) -> None:
+    _check_size(size, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [((12000, 9000), "--max-pixels 108M"), ((16320, 12240), "--max-pixels 200M"), ((99999, 99999), "see --max-pixels")],
+)
+def test_one_of_more_says_what_lets_it_in(size: tuple[int, int], said: str) -> None:
+    with pytest.raises(ImageError, match=said) as caught:
+        _check_size(size, LIMITS)
+    assert caught.value.kind == "too-large"
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM"])

@@ -74,7 +74,7 @@ def fits(*more: np.ndarray) -> Answer:
 
 def test_what_is_asked_and_what_comes_back(fake, pool: Decoders) -> None:
     child = fake(fits())
-    size, fitted, pixels, held = pool.decode(b"bytes", GEOMETRY, False, fast=True)
+    size, fitted, pixels, held, _ = pool.decode(b"bytes", GEOMETRY, False, fast=True)
     assert size == (10, 20) and np.array_equal(fitted, FITTED) and pixels is None and held == PICTURE
     (asked,) = child.asked
     assert asked.wanted == Decode(1000, 5000, 4, 6, 3, "crop", pixels=False, fast=True)
@@ -92,6 +92,13 @@ def test_numbers_come_as_they_are(fake, pool: Decoders) -> None:
     fake((Decoded(10, 20, NUMBERS), (FITTED / np.float32(7),)))
     found = pool.decode(b"", GEOMETRY, False)
     assert found.held == NUMBERS and np.array_equal(found.fitted, FITTED / np.float32(7))
+
+
+def test_what_is_to_be_said_comes_too_but_no_more_than_is_read(fake, pool: Decoders) -> None:
+    fake((Decoded(10, 20, notes=("it is odd",)), (FITTED,)), (Decoded(10, 20, notes=("x" * 9000,) * 99), (FITTED,)))
+    assert pool.decode(b"", GEOMETRY, False).notes == ("it is odd",)
+    notes = pool.decode(b"", GEOMETRY, False).notes
+    assert len(notes) <= 10 and max(map(len, notes)) <= 300
 
 
 def test_a_decoder_is_used_again_also_after_a_bad_image(fake, pool: Decoders) -> None:

@@ -50,14 +50,52 @@ def test_first_bytes(monkeypatch: pytest.MonkeyPatch, data: bytes, form: str) ->
         (b"<?xml version='1.0'?>\n<svg", "SVG"),
         (b"8BPS", "Photoshop"),
         (b"\0\0\1\0", "an icon"),
-        (b"\0\0\0\x18ftypheic", "HEIC"),
-        (b"\0\0\0\x18ftypisom", "HEIC or a film"),
+        (b"\0\0\0\x18ftypisom", "a film"),
     ],
 )
 def test_what_is_no_image_of_ours(data: bytes, word: str) -> None:
     with pytest.raises(ImageError, match=word) as caught:
         _recognise(data)
     assert caught.value.kind == "format" and all(name in caught.value.message for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("data", "what", "remedy"),
+    [
+        (b"\xff\x0a\xfa\x1f", "JPEG XL", "djxl"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", "djxl"),
+        (b"II\xbc\1", "JPEG XR", "export it"),
+        (b"%PDF-1.7", "a PDF", "pdftoppm"),
+        (b"<svg/>", "SVG", "rsvg-convert"),
+        (b"8BPS\0\1", "a Photoshop file", "export it"),
+        (b"\0\0\0\x20ftypqt  ", "a film", "ffmpeg"),
+        (b"\x1a\x45\xdf\xa3", "a film", "ffmpeg"),
+        (b"RIFF\0\0\0\0AVI LIST", "a film", "ffmpeg"),
+        (bytes(128) + b"DICM", "DICOM", "window"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS", "git lfs pull"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "side file of macOS", "without the leading"),
+        (bytes(500), "nothing but zeros", "fetch it again"),
+        (b"<html><body>404", "HTML", "fetch it again"),
+        (b"FUJIFILMCCD-RAW 0201", "a raw photo (Fujifilm RAF)", "export it as JPEG"),
+        (b"\0\0\0\x18ftypcrx ", "a raw photo (Canon CR3)", "exiftool -b -JpgFromRaw"),
+        (b"II*\0\x10\0\0\0CR\2\0", "a raw photo (Canon CR2)", "export it as JPEG"),
+    ],
+)
+def test_what_it_is_and_what_to_do(data: bytes, what: str, remedy: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        _recognise(data)
+    assert what in caught.value.message and remedy in caught.value.message
+
+
+@pytest.mark.parametrize("brands", [b"heic\0\0\0\0mif1heic", b"heix\0\0\0\0", b"hevc\0\0\0\0", b"mif1\0\0\0\0mif1heic"])
+def test_photos_of_phones_need_an_extra_and_it_is_named(monkeypatch: pytest.MonkeyPatch, brands: bytes) -> None:
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(formats.importlib, "import_module", missing)
+    with pytest.raises(ImageError, match=r"HEIC.*pip install 'gradviz-cli\[heif\]'") as caught:
+        _recognise(b"\0\0\0\x18ftyp" + brands)
+    assert caught.value.kind == "format"
 
 
 def test_a_library_that_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,12 @@ def test_the_model_input_and_the_size_of_the_image() -> None:
     assert found == Decoded(HEIGHT, WIDTH) and fitted.shape == (8, 9, 1) and fitted.dtype == np.uint8
 
 
+def test_what_is_odd_about_the_pixels_is_said() -> None:
+    assert asked(ASKED, saved(RGB, "PNG"))[0].notes == ()
+    (note,) = asked(ASKED, saved(np.full_like(RGB, 7), "PNG"))[0].notes
+    assert "one value" in note
+
+
 def test_the_upright_image_in_colour_beside_it() -> None:
     gray = saved(RGB[..., 0], "PNG")
     found, (fitted, whole) = asked(replace(ASKED, height=5, width=5, pixels=True), gray)
@@ -40,13 +46,13 @@ def test_the_upright_image_in_colour_beside_it() -> None:
 @pytest.mark.parametrize(("pixels", "reduced"), [(False, True), (True, False)])
 def test_fast_holds_only_where_the_image_itself_is_not_needed(monkeypatch, pixels: bool, reduced: bool) -> None:
     least = []
-    real = decode_module.decode_small
-    monkeypatch.setattr(decode_module, "decode_small", lambda *a: (least.append(a[2]), real(*a))[1])
+    real = decode_module.picture
+    monkeypatch.setattr(decode_module, "picture", lambda *a: (least.append(a[2]), real(*a))[1])
     photo = np.tile(RGB, (8, 8, 1))
     request = replace(ASKED, max_pixels=10**6, height=30, width=50, pixels=pixels, fast=True)
     found, arrays = asked(request, saved(photo, "JPEG", quality=95))
     assert found == Decoded(8 * HEIGHT, 8 * WIDTH)  # in full, whatever was decoded
-    assert least == ([50] if reduced else [])
+    assert least == [50 if reduced else None]
     assert arrays[0].shape == (30, 50, 3) and len(arrays) == 1 + pixels
 
 
@@ -68,7 +74,7 @@ def test_too_little_memory_is_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> 
     def none(*arguments) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(decode_module, "decode", none)
+    monkeypatch.setattr(decode_module, "picture", none)
     found, arrays = asked(ASKED, saved(RGB, "PNG"))
     assert found == Failure("memory", "decoding needs more memory than there is") and arrays == ()
 
