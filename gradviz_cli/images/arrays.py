@@ -23,6 +23,7 @@ from gradviz_cli.images import tiff
 from gradviz_cli.images.decode import _check_size
 from gradviz_cli.images.fit import PADDING, Geometry, fit, spread
 from gradviz_cli.images.formats import array_form
+from gradviz_cli.images.tiff import Tag
 from gradviz_cli.process.protocol import NUMBERS, PIXELS
 
 Array = np.ndarray
@@ -82,6 +83,8 @@ def _bands(data: bytes, found: list[tiff.Page], limits: Limits, geometry: Geomet
     if sum(one.samples for one in pages) != geometry.channels:
         bands = f"{page.samples if page else 0} band(s) in {len(found)} page(s)"
         raise ImageError("shape", f"is a TIFF of {bands}; {_wanted(geometry)}, or a TIFF of {geometry.channels} bands")
+    if any(one.first(Tag.ORIENTATION, 1) > 1 for one in pages):
+        raise ImageError("format", "is a TIFF that has to be turned, and not of pixels; write it upright")
     _check_size((width, height), limits)
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # the bytes of all bands are taken for pixels
     try:

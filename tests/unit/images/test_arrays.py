@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 from numpy.lib import format as npy
-from odd_images import RGB, saved
+from odd_images import RGB, page, pages, saved
 from PIL import Image
 
 from gradviz_cli.errors import ImageError
@@ -191,3 +191,57 @@ def test_a_picture_to_show_is_itself_or_the_mean_of_the_planes() -> None:
     planes[0, :, 0] = [-3, 1, 5]  # means -1.5, 0.5, 2.5
     assert as_rgb(planes)[0, :, 0].tolist() == [0, 128, 255] and as_rgb(planes).shape == (1, 3, 3)
     assert (as_rgb(np.full((2, 2, 5), 7.5, np.float32)) == PADDING).all()
+
+
+# ---- TIFFs of many bands or pages
+
+BANDS = np.random.default_rng(3).normal(size=(H, W, C)).astype("<f4")
+
+
+def bands(values: np.ndarray, **tags: list) -> bytes:
+    count, bits = values.shape[2], values.dtype.itemsize * 8
+    return pages(page(values, **{"t262": [1], "t277": [count], "t258": [bits] * count, **tags}))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bands(BANDS),
+        pages(*(page(BANDS[..., k : k + 1], t262=[1]) for k in range(C))),
+        pages(
+            *(page(BANDS[..., k : k + 1], t262=[1]) for k in range(C)), page(BANDS[::2, ::2, :1], t254=[1], t262=[1])
+        ),
+    ],
+    ids=["bands", "pages", "pages and a small copy"],
+)
+def test_a_tiff_of_as_many_bands_or_pages_as_the_model_has_channels(data: bytes) -> None:
+    found = read_array(data, LIMITS, PLANES)
+    assert found is not None and found.held == NUMBERS and np.array_equal(found.fitted, BANDS)
+
+
+def test_bands_of_levels_are_pixels() -> None:
+    values = np.random.default_rng(4).integers(0, 256, (H, W, 4), np.uint8)
+    found = read_array(bands(values), LIMITS, Geometry(H, W, 4))
+    assert found is not None and found.held == PIXELS and np.array_equal(found.fitted, values)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "word"),
+    [
+        (bands(BANDS[..., :4]), "shape", r"a TIFF of 4 band\(s\) in 1 page\(s\); the model takes 5 channels"),
+        (pages(*(page(BANDS[..., :1], t262=[1]) for _ in range(3))), "shape", r"1 band\(s\) in 3 page\(s\)"),
+        (bands(BANDS, t274=[6]), "format", "write it upright"),
+        (b"II*\0\0\0\0\0", "shape", "is a picture; the model takes 5"),
+    ],
+)
+def test_a_tiff_of_other_bands_is_refused(data: bytes, kind: str, word: str) -> None:
+    with pytest.raises(ImageError, match=word) as caught:
+        found = read_array(data, LIMITS, PLANES)
+        assert found is None
+        check_picture(PLANES)
+    assert caught.value.kind in kind.split("|")
+
+
+def test_a_model_of_pictures_gets_a_tiff_as_a_picture() -> None:
+    assert read_array(bands(BANDS), LIMITS, Geometry(H, W, 3)) is None
+    assert read_array(bands(BANDS[..., :4]), LIMITS, Geometry(H, W, 4, alpha=True)) is None
