@@ -299,8 +299,8 @@ class Drawer(Stage):
             facts = replace(self._differentiator.facts(), preprocess=self._explainer.preprocess_of(source.held))
             context = Context(self._plan, facts, self._digests, geometry)
             drawn = pictures.draw(context, source, found, item.outputs, item.seconds)
-            notes = self._explainer.assumed(source.held, source.size, source.fitted)
-            return replace(drawn, result=replace(drawn.result, notes=notes)) if notes else drawn
+            assumed = self._explainer.assumed(source.held, source.size, source.fitted)
+            return replace(drawn, result=replace(drawn.result, notes=(*drawn.result.notes, *assumed)))
         except OutputError as error:
             if ends_run(error, self._plan.out):
                 raise

@@ -36,6 +36,12 @@ class FakeExplainer:
     def close(self) -> None:
         pass
 
+    def check_numbers(self, held, fitted):
+        pass
+
+    def assumed(self, held, size, fitted):
+        return ()
+
     def explain(self, fitted, request, held=()):
         self.sizes.append(len(fitted))
         yield from (ImageError("model", "it says no") for _ in fitted)
