@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from gradviz_cli.batch.budget import default_batch
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.batch.planning import model_from, plan_from, read_option
+from gradviz_cli.batch.planning import asks_for_labels, model_from, plan_from, read_option
 from gradviz_cli.batch.run import results
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
@@ -26,7 +27,7 @@ from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
-from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
@@ -83,7 +84,7 @@ class LoadedModel:
         proof: str = "auto",
         **options: Any,
     ):
-        chosen, self._labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
+        chosen, labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
         self._batch_size: int | None = read_option("batch_size", batch_size)  # None: to suit the model
         timeout = read_option("timeout", timeout)
         prove = read_option("proof", proof)
@@ -91,7 +92,8 @@ class LoadedModel:
         self._said: set[str] = set()
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        self._model = Explainer(chosen, (PLAIN,), labels=self._labels, timeout=timeout, prove=prove)
+        asked = asks_for_labels(options)
+        self._model = Explainer(chosen, (PLAIN,), labels=labels, labels_asked=asked, timeout=timeout, prove=prove)
         try:
             self._model.load()
             self._say(self._model.warnings((PLAIN,)))
@@ -125,7 +127,8 @@ class LoadedModel:
         mode : str
             A key of `gradviz_cli.rules.RULES`: backprop, deconv, guided.
         target : str or int
-            top1, top2, ... (the class of that rank), a class index, or a label.
+            top1, top2, ... (the class of that rank), a class index, a label, or `parent` (the label that is the name of the
+            image's folder).
 
         Raises
         ------
@@ -138,26 +141,44 @@ class LoadedModel:
             raise UsageError(f"mode {mode!r} is none of {', '.join(RULES)}", "choose one of these")
         if self._closed:
             raise UsageError("the model is closed", "load it again")
-        request = Explain((_one_target(target, self._labels).code,), (mode,))
+        wanted = _one_target(target, self._model.labels)
         try:
-            return self._explained(images, mode, request)
+            return self._explained(images, mode, wanted)
         except (GradvizError, ImageError):
             if self._closed:  # by another thread: neither the model nor the image is to blame
                 raise UsageError("the model was closed while it explained", "close it afterwards") from None
             raise
 
-    def _explained(self, images: Images, mode: str, request: Explain) -> Explanation:
+    def _explained(self, images: Images, mode: str, target: Target) -> Explanation:
+        wanted = self._targets(images, target)
         fitted, held, notes = self._fitted(images)
         self._used = tuple(dict.fromkeys((*self._used, mode)))
         self._say(self._model.warnings((mode,)))
         self._say(notes, notes)
         found: list[Attribution] = []
         size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
-        for start in range(0, len(fitted), size):
-            part = slice(start, start + size)
-            for one in self._model.explain(fitted[part], request, held=held[part]):
-                found.append(_checked(one, mode, len(found)))
+        for alike, group in groupby(range(len(fitted)), lambda place: wanted[place] if wanted else target):
+            places = list(group)
+            for start in range(0, len(places), size):
+                part = places[start : start + size]
+                pixels, kinds = [fitted[place] for place in part], [held[place] for place in part if held]
+                for one in self._model.explain(pixels, Explain((alike.code,), (mode,)), held=kinds):
+                    found.append(_checked(one, mode, len(found)))
         return self._explanation(found, mode)
+
+    def _targets(self, images: Images, target: Target) -> list[Target]:
+        """The class of each image where that follows from its folder; else nothing."""
+        if not target.parent:
+            return []
+        if isinstance(images, np.ndarray):
+            raise UsageError("target 'parent': an array lies in no folder", "give the paths of the images")
+        return [self._of_folder(target, path) for path in _paths(images)]
+
+    def _of_folder(self, target: Target, path: AnImage) -> Target:
+        try:
+            return of_image((target,), self._model.labels, path)[0]
+        except ImageError as error:
+            raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
 
     def _explanation(self, found: Sequence[Attribution], mode: str) -> Explanation:
         empty = np.empty((0, *self.input_shape), np.float32)
@@ -229,7 +250,7 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     path : str or path
         SavedModel folder.
     **options
-        As on the command line, with `_` for `-`: preprocess, activations, score, signature, tag, input, output,
+        As on the command line, with `_` for `-`: preprocess, pixel_range, mean, std, channel_order, labels_from, activations, score, signature, tag, input, output,
         input_size, layout, at, feed, labels, precision, allow_op, trust_model, proof, timeout; and batch_size.
 
     Raises

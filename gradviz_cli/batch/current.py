@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,9 +56,8 @@ def _current(
 ) -> Result | None:
     existing: list[Record] = []
     paths: dict[Path, None] = {}  # in order, each once
-    expected = [digests.of(output, sha256) for output in outputs]
-    for output, digest in zip(outputs, expected, strict=True):
-        found = check_current(plan, output, digest)
+    for output in outputs:
+        found = check_current(plan, output, partial(digests.of, output, sha256))
         if found is None:
             return None
         existing.append(found)
@@ -65,14 +65,19 @@ def _current(
     names = {str(path.relative_to(plan.out)): path for path in paths}
     hashes = {name: hashed for name, path in names.items() if rehash and (hashed := sha256_of(path))}
     targets = tuple(dict.fromkeys(found.target for found in existing if found.target))
-    joint = joint_digest(expected)
+    joint = joint_digest([found.digest or "" for found in existing])
     return Result(str(job.path), Status.CURRENT, tuple(names), targets, None, joint, hashes=hashes)
 
 
-def check_current(plan: Plan, output: Output, digest: str) -> Record | None:
-    """What the existing picture says, when it (and with --raw its array) is what would be written again; else None."""
+def check_current(plan: Plan, output: Output, digest: Callable[[int | None], str]) -> Record | None:
+    """What the existing picture says, when it (and with --raw its array) is what would be written again; else None.
+
+    `digest` gives the one that it would have, if it shows this class.
+    """
     record = Record.read(output.path, ("target", "digest", "npy"))
-    if record is None or record.digest != digest or not record.has_whole_target:
+    if record is None or record.target is None or not record.has_whole_target:
+        return None
+    if record.digest != digest(record.target.index):
         return None
     hashes = record.npy if output.mode is None else {output.mode: record.npy}
     expected = hashes if isinstance(hashes, Mapping) else {}

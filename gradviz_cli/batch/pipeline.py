@@ -132,6 +132,7 @@ def pipeline(
         plan.drawing.modes,
         targets=len(plan.drawing.targets),
         labels=plan.labels,
+        labels_asked=plan.labels_asked,
         fit=plan.drawing.fit,
         limits=plan.limits,
         timeout=plan.timeout,

@@ -19,11 +19,11 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images.fit import FITS
-from gradviz_cli.images.preprocess import ORDERS, PREPROCESS
+from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
-from gradviz_cli.plan.targets import Target, parse_targets
+from gradviz_cli.plan.targets import Target, by_label, parse_targets
 from gradviz_cli.process.protocol import LAYOUTS, PROOFS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
@@ -41,6 +41,9 @@ SIZES = ("image", "input")
 # Each option by its name on the command line, and how its value is read: of the model, of its pictures, of the run.
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
+    "pixel_range": values.pixel_range,
+    "mean": values.numbers,
+    "std": values.deviations,
     "channel_order": values.choice(CHANNEL_ORDERS),
     "signature": values.text,
     "tag": values.text,
@@ -73,6 +76,7 @@ OF_DRAWING: dict[str, values.Read] = {
 }
 OF_RUN: dict[str, values.Read] = {
     "labels": values.path,
+    "labels_from": values.shift,
     "batch_size": values.auto,
     "jobs": values.auto,
     "force": values.flag,
@@ -89,6 +93,10 @@ OF_RUN: dict[str, values.Read] = {
     "verify": values.flag,  # on the command line -vv
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_RUN}
+# What the names of the classes are read by.
+OF_LABELS = ("labels", "labels_from")
+# What stands in place of --preprocess.
+RANGE = ("pixel_range", "mean", "std", "channel_order")
 # Where an option that may be given more than once has another name in the plan.
 FIELDS = {"feed": "feeds", "allow_op": "allow_ops"}
 
@@ -96,8 +104,12 @@ MODEL_FILE = Path("assets.extra") / "gradviz.toml"
 # What the file beside a model may settle. It is as much a stranger's as the model: nothing that loosens a limit.
 MODEL_KEYS = (
     "preprocess",
+    "pixel_range",
+    "mean",
+    "std",
     "channel_order",
     "labels",
+    "labels_from",
     "signature",
     "tag",
     "input",
@@ -140,10 +152,12 @@ def plan_from(
     folder, place = _path("MODEL", model), _path("--out", out)
     asked = _read(options)
     settled = _settled(folder, standing, asked)
-    labels = read_labels(settled.get("labels"), folder)
+    labels = _labels(folder, settled)
     drawing = _drawing(settled, asked, labels)
-    run = {name: settled[name] for name in OF_RUN if name in settled and name != "labels"}
-    return Plan(_model_options(folder, settled), place, drawing, labels, **run)
+    wanted = asks_for_labels({**(standing or {}), **options})
+    wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
+    run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
+    return Plan(_model_options(folder, settled), place, drawing, labels, labels_asked=wanted, **run)
 
 
 def model_from(
@@ -151,17 +165,61 @@ def model_from(
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
     folder = _path("MODEL", model)
-    strange = next((name for name in options if name not in OF_MODEL and name != "labels"), None)
+    strange = next((name for name in options if name not in (*OF_MODEL, *OF_LABELS)), None)
     if strange is not None:
-        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, 'labels'))}")
+        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, *OF_LABELS))}")
     settled = _settled(folder, standing, _read(options))
-    return _model_options(folder, settled), read_labels(settled.get("labels"), folder)
+    return _model_options(folder, settled), _labels(folder, settled)
+
+
+def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
+    return read_labels(settled.get("labels"), model, settled.get("labels_from", 0))
+
+
+def asks_for_labels(options: Mapping[str, object]) -> str:
+    """The option by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
+    asked = (f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
+    return next(asked, "")
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:
     if not model.exists():
         raise UsageError(f"no such model: {model}", "give a SavedModel folder")
-    return {**model_settings(model), **_read(standing or {}), **asked}
+    settled: Settled = {}
+    for source in (model_settings(model), _read(standing or {}), asked):
+        settled = _over(settled, source)
+    return settled
+
+
+def _over(weaker: Settled, stronger: Settled, where: str = "") -> Settled:
+    """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round."""
+    ranges = [name for name in RANGE if name in stronger and stronger[name] != RGBA]  # which says nothing of a range
+    named = stronger.get("preprocess", "auto")
+    if ranges and named != "auto":
+        raise UsageError(
+            f"{where}--preprocess {named} and {_typed(ranges[0])} both say what the model expects",
+            "leave one of them out",
+        )
+    aside = (*(RANGE if "preprocess" in stronger else ()), *(("preprocess",) if ranges else ()))
+    return {**{name: value for name, value in weaker.items() if name not in aside}, **stronger}
+
+
+def _whole_range(chosen: Settled) -> Settled:
+    """The numbers of --mean and --std say of which range they are, where --pixel-range does not: no mean of 0..1 is above 1,
+    and no deviation of 0..255 is below."""
+    mean, std = chosen.get("mean", ()), chosen.get("std", ())
+    if not (mean or std):
+        return chosen
+    telling = [abs(one) for one in (*mean, *std) if one not in (0, 1)]
+    if not telling and "pixel_range" not in chosen:
+        option = "--mean" if mean else "--std"
+        raise UsageError(f"{option}: it does not say of which range it is", "add --pixel-range LOW,HIGH")
+    low, high = chosen.get("pixel_range") or (0.0, 1.0 if max(telling) <= 1 else 255.0)
+    strange = next((one for one in mean if not low <= one <= high), None)
+    if strange is not None:
+        said = f"{low:g}..{high:g}" if "pixel_range" in chosen else "0..1 or 0..255"
+        raise UsageError(f"--mean {strange:g}: no mean of pixels in {said}", "give the --pixel-range LOW,HIGH it is of")
+    return {**chosen, "pixel_range": (low, high)}
 
 
 def _read(options: Mapping[str, object], where: str = "") -> Settled:
@@ -196,7 +254,7 @@ def _path(name: str, given: object) -> Path:
 
 def _model_options(model: Path, settled: Settled) -> ModelOptions:
     chosen = {FIELDS.get(name, name): settled[name] for name in OF_MODEL if name in settled}
-    return ModelOptions(str(model), **chosen)
+    return ModelOptions(str(model), **_whole_range(chosen))
 
 
 def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawing:
@@ -216,7 +274,7 @@ def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawi
 
 def _check_no_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
     free = [name for name, rule in RULES.items() if not rule.needs_forward]
-    if not set(modes) <= set(free) or any(target.index is None for target in targets):
+    if not set(modes) <= set(free) or any(target.rank is not None for target in targets):
         raise UsageError(
             f"--no-scores: only {' and '.join(free)} of given classes can do without them",
             f"add -m {' or '.join(free)} and -t CLASS, or leave it out",
@@ -240,7 +298,8 @@ def model_settings(model: Path) -> Settled:
     for key in table:
         if key.replace("-", "_") not in MODEL_KEYS:
             raise UsageError(f"{file}: {key} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option")
-    found = _read({key.replace("-", "_"): str(value) for key, value in table.items()}, f"{file}: ")
+    said = {key.replace("-", "_"): value if isinstance(value, list) else str(value) for key, value in table.items()}
+    found = _over({}, _read(said, f"{file}: "), f"{file}: ")
     if "labels" in found:
         found["labels"] = _inside(model, file, found["labels"])
     return found

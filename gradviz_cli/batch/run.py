@@ -24,7 +24,7 @@ from gradviz_cli.files.whole import sweep
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import outputs, stems
+from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 
@@ -102,8 +102,9 @@ def _written(
 def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
     for job in jobs:
-        pictures = outputs(plan, job, SHEETS)
+        pictures: tuple[Output, ...] = ()
         try:
+            pictures = outputs(plan, job, SHEETS)
             result = lookup(plan, job, pictures, digests, plan.limits).current
         except ImageError as error:
             result = failed(job, error)
@@ -122,7 +123,7 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
     if lock.unfinished:
         sweep(plan.out, below=True)
     lock.begin()
-    manifest, interrupted = Manifest(plan.out, _safeguards(plan)), True
+    manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}), True
     try:
         yield manifest
         interrupted = False
@@ -146,3 +147,15 @@ def _safeguards(plan: Plan) -> dict[str, Any]:
     if model.allow_ops:
         fewer["allow_ops"] = list(model.allow_ops)
     return fewer
+
+
+def _range(plan: Plan) -> dict[str, Any]:
+    """The pixel range, where numbers say it in place of a preset."""
+    model = plan.model
+    given = {
+        "pixel_range": model.pixel_range,
+        "mean": model.mean,
+        "std": model.std,
+        "channel_order": model.channel_order,
+    }
+    return {name: value for name, value in given.items() if value}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,10 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import Output, outputs
+from gradviz_cli.plan.outputs import Output, outputs, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
+from gradviz_cli.plan.targets import Target
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain, Facts
 
@@ -137,8 +139,6 @@ class Differentiator(Stage):
         super().__init__("differentiate", 1)
         self._proofs = proofs
         self._plan, self._explainer, self._decoding, self._loaded = plan, explainer, decoding, loaded
-        drawing = plan.drawing
-        self._request = Explain(tuple(target.code for target in drawing.targets), drawing.modes, drawing.scores)
         self._guard = threading.Lock()
         self._loading: Future[Facts] | None = None
         self._expected = expected_geometry(plan)
@@ -216,13 +216,20 @@ class Differentiator(Stage):
         return Differentiated(items, end)
 
     def _attributions(self, sources: Sequence[Source]) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+        """Neighbours that are asked for the same targets go into one call."""
         found: list[Attribution | ImageError] = []
-        fitted, held = [source.fitted for source in sources], [source.held for source in sources]
         try:
-            found.extend(self._explainer.explain(fitted, self._request, held=held))
+            for targets, group in groupby(sources, lambda source: targets_of(self._plan, source.job)):
+                alike = list(group)
+                fitted, held = [one.fitted for one in alike], [one.held for one in alike]
+                found.extend(self._explainer.explain(fitted, self._request(targets), held=held))
         except GradvizError as error:
             return found, error
         return found, None
+
+    def _request(self, targets: Sequence[Target]) -> Explain:
+        drawing = self._plan.drawing
+        return Explain(tuple(target.code for target in targets), drawing.modes, drawing.scores)
 
 
 class Reader(Stage):
@@ -253,9 +260,10 @@ class Reader(Stage):
         return self._pool.submit(self._prepare, place, job)
 
     def _prepare(self, place: int, job: Job) -> Prepared:
-        item = Prepared(job, outputs(self._plan, job, styles.SHEETS), time.monotonic())
+        item = Prepared(job, (), time.monotonic())
         self._budget.enter(place)
         try:
+            item = replace(item, outputs=outputs(self._plan, job, styles.SHEETS))
             found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._rehash)
             if found.current:
                 return replace(item, result=found.current)

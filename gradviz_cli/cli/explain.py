@@ -13,7 +13,7 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
-from gradviz_cli.cli.config import given
+from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.options import Command, colormap_option, config_option, log_format_option, model_options
 from gradviz_cli.cli.types import Amount, Auto, Level, NamedPath, Seconds, Shard
 from gradviz_cli.cli.voice import Voice
@@ -55,7 +55,12 @@ COMMON = [
     help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
 )
 @click.option(
-    "-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]"
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="SPEC",
+    help="topK, a class index, a label, or parent: the label that is the name of the image's folder.  [default: top1]",
 )
 @click.option(
     "--style",
@@ -66,7 +71,6 @@ COMMON = [
 )
 @model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
-@click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
 @click.option(
     "--fit",
     type=click.Choice(FITS),
@@ -162,7 +166,8 @@ def command(
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         asked, standing = given(context)
-        plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        with placed(context):
+            plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
             report = run(plan, Inputs(paths, out, listed, shard), voice)
     if gallery and not plan.dry_run and not report.fatal:

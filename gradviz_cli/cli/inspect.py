@@ -9,18 +9,18 @@ from typing import Any
 
 import click
 
-from gradviz_cli.batch.planning import model_from
-from gradviz_cli.cli.config import given
+from gradviz_cli.batch.planning import asks_for_labels, model_from
+from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.options import Command, model_options
+from gradviz_cli.cli.probe import lines as probe_lines
+from gradviz_cli.cli.probe import probe
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
-from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, UsageError
-from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.files.text import plain, printable
-from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.errors import ExitCode, ProofFailed
+from gradviz_cli.files.text import plain
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.process.protocol import Explain, ModelOptions, Witness
+from gradviz_cli.process.protocol import ModelOptions, Witness
 from gradviz_cli.rules import PLAIN
 
 
@@ -29,8 +29,11 @@ from gradviz_cli.rules import PLAIN
 )
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@click.option("--image", type=NamedPath(), help="Show what the model says of an image under each --preprocess.")
-@click.option("--labels", "labels_file", type=NamedPath(), help="One label a line, or JSON.")
+@click.option(
+    "--image",
+    type=NamedPath(),
+    help="What the model says of an image, or of a folder of them, under each --preprocess.",
+)
 @model_options
 @click.option(
     "-v",
@@ -46,9 +49,11 @@ def command(
     asked, standing = given(context)
     for options in (asked, standing):
         options.pop("proof", None)
-    chosen, labels = model_from(model, standing=standing, **asked)
+    with placed(context):
+        chosen, labels = model_from(model, standing=standing, **asked)
     with stopping():
-        told, problem = _ask(chosen, image, labels, proof)
+        asked_by = asks_for_labels({**standing, **asked})
+        told, problem = _ask(chosen, image, labels, asked_by, proof)
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
@@ -56,10 +61,14 @@ def command(
     return problem
 
 
-def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], prove: str) -> tuple[dict[str, Any], int]:
-    with Explainer(options, (PLAIN,), labels=labels, prove=prove) as model:
+def _ask(
+    options: ModelOptions, image: Path | None, labels: tuple[str, ...], asked_by: str, prove: str
+) -> tuple[dict[str, Any], int]:
+    with Explainer(options, (PLAIN,), labels=labels, labels_asked=asked_by, prove=prove) as model:
         found = model.inspect()
+        model.fit_labels(found.chosen.classes if found.chosen else None)
         told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": fingerprint.of_model(Path(options.path))}
+        told["warnings"] = [*told["warnings"], *filter(None, [model.misfit])]
         code = ExitCode.OK
         if found.refused_ops and not options.trust_model:
             code = ExitCode.MODEL_REFUSED
@@ -74,28 +83,9 @@ def _ask(options: ModelOptions, image: Path | None, labels: tuple[str, ...], pro
                 told["proof"] = asdict(model.proof)
                 told["warnings"] = [*told["warnings"], *model.proof.warnings]
             if image is not None:
-                told["preprocess_probe"] = _probe(model, image)
+                told["preprocess_probe"], images = probe(model, image)
+                told.update({"probe_images": images} if images else {})
         return told, int(code)
-
-
-def _probe(model: Explainer, image: Path) -> dict[str, Any]:
-    """For each pixel range the best class and its score."""
-    try:
-        fitted = model.decode(read_bytes(image, Limits())).fitted
-    except ImageError as error:
-        raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
-    whole = model.facts.input.dtype in ("uint8", "int32", "string")
-    probe: dict[str, Any] = {}
-    for name, preset in PREPROCESS.items():
-        if whole and name != "raw" or not preset.takes(model.facts.channels):
-            continue
-        found = next(model.explain([fitted], Explain((-1,), (PLAIN,)), name))
-        if isinstance(found, ImageError):
-            probe[name] = {"error": found.message}
-        else:
-            best = asdict(found.targets[0])
-            probe[name] = {key: best[key] for key in ("index", "label", "score", "output")}
-    return probe
 
 
 def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
@@ -132,13 +122,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
     lines += [f"warning     {warning}" for warning in told["warnings"]]
     if told["problem"]:
         lines.append(f"problem     {told['problem']}")
-    for name, one in told.get("preprocess_probe", {}).items():
-        if "error" in one:
-            lines.append(f"--preprocess {name:7} {one['error']}")
-            continue
-        lines.append(
-            f"--preprocess {name:7} class {one['index']} {one['label'] or ''}  score {one['score']:.4g}, output {one['output']:.4g}"
-        )
+    lines += probe_lines(told.get("preprocess_probe", {}), told.get("probe_images"))
     lines.append(f"fingerprint {told['fingerprint']}")
     return lines
 

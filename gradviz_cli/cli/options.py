@@ -12,8 +12,9 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
-from gradviz_cli.cli.types import Feed, NamedPath, Position, Size
+from gradviz_cli.cli.types import Feed, NamedPath, Numbers, Position, Shift, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
+from gradviz_cli.plan import values
 from gradviz_cli.process.protocol import PROOFS
 
 
@@ -65,7 +66,23 @@ def model_options(function: Callable) -> Callable:
                 help="Pixel range that the model expects.",
             ),
             click.option(
+                "--pixel-range",
+                type=Numbers("LOW,HIGH", values.pixel_range),
+                help="In place of --preprocess: what black and white become.",
+            ),
+            click.option("--mean", type=Numbers("R,G,B"), help="What is subtracted then; one number for all channels."),
+            click.option("--std", type=Numbers("R,G,B", values.deviations), help="By what it is divided then."),
+            click.option(
                 "--channel-order", type=click.Choice(planning.CHANNEL_ORDERS), help="Order of the model's channels."
+            ),
+            click.option(
+                "--labels", "labels_file", type=NamedPath(), help="Names of the classes, one a line, or JSON."
+            ),
+            click.option(
+                "--labels-from",
+                type=Shift(),
+                default=0,
+                help="Line of the first class: 1 leaves out a background line, -1 a background class.",
             ),
             click.option("--signature", metavar="NAME", help="Signature of the model."),
             click.option("--tag", metavar="TAG", help="Tag of the meta graph."),

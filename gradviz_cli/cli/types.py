@@ -62,6 +62,20 @@ class Position(_Value):
         super().__init__("Y,X", values.position)
 
 
+class Numbers(_Value):
+    """Several numbers in one value, in a file also as a list."""
+
+    listed = True
+
+    def __init__(self, name: str, read: values.Read = values.numbers):
+        super().__init__(name, read)
+
+
+class Shift(_Value):
+    def __init__(self) -> None:
+        super().__init__("N", values.shift)
+
+
 class Feed(_Value):
     def __init__(self) -> None:
         super().__init__("NAME=VALUE|FILE.npy", values.feed)

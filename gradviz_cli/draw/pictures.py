@@ -17,7 +17,7 @@ from gradviz_cli.files.whole import Staged, StagedFiles
 from gradviz_cli.images.fit import Geometry, as_rgb, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
-from gradviz_cli.plan.outputs import Output
+from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
 from gradviz_cli.process.protocol import PICTURE, Facts
@@ -83,16 +83,22 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
     drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
     with StagedFiles(context.plan.out) as files:
         if drawing.raw:
-            _draw_arrays(context, outputs, drawable, files)
+            _draw_arrays(context, source.job, outputs, drawable, files)
         for output in outputs:
-            if _keys(context, output) <= drawable.keys():
+            if _keys(context, source.job, output) <= drawable.keys():
                 _draw_picture(context, source, found, output, drawable, files)
     error, status = None, Status.WRITTEN
     if bad and not drawing.allow_empty_map:
         (mode, place), status = next(iter(bad.items()))
-        error = {"kind": status.value, "message": f"{mode}, target {drawing.targets[place].spec}: {status.why}"}
+        error = {
+            "kind": status.value,
+            "message": f"{mode}, target {targets_of(context.plan, source.job)[place].spec}: {status.why}",
+        }
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
-    digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
+    indices = {
+        target: one.index for target, one in zip(targets_of(context.plan, source.job), found.targets, strict=True)
+    }
+    digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
     named = str(source.job.path), status, tuple(by_name)
     result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes)
     return Drawn(result, tuple(files.staged))
@@ -102,16 +108,21 @@ def _attributions(found: Attribution) -> dict[Key, np.ndarray]:
     return {(mode, i): each for mode, maps in found.maps.items() for i, each in enumerate(maps)}
 
 
-def _keys(context: Context, output: Output) -> set[Key]:
-    place = context.plan.drawing.targets.index(output.target)
+def _place(context: Context, job: Job, output: Output) -> int:
+    """Among the targets of its image."""
+    return targets_of(context.plan, job).index(output.target)
+
+
+def _keys(context: Context, job: Job, output: Output) -> set[Key]:
+    place = _place(context, job, output)
     modes = context.plan.drawing.modes if output.mode is None else (output.mode,)
     return {(mode, place) for mode in modes}
 
 
-def _draw_arrays(context: Context, outputs: Sequence[Output], drawable: Maps, files: StagedFiles) -> None:
+def _draw_arrays(context: Context, job: Job, outputs: Sequence[Output], drawable: Maps, files: StagedFiles) -> None:
     """Each attribution once."""
     for output in outputs:
-        place = context.plan.drawing.targets.index(output.target)
+        place = _place(context, job, output)
         for mode, path in output.array_paths(context.plan.drawing.modes).items():
             if path not in files.hashes and (mode, place) in drawable:
                 files.add(path, encode_npy(drawable[mode, place]))
@@ -121,7 +132,7 @@ def _draw_picture(
     context: Context, source: Source, found: Attribution, output: Output, drawable: Maps, files: StagedFiles
 ) -> None:
     """One output, with what it says of itself."""
-    place = context.plan.drawing.targets.index(output.target)
+    place = _place(context, source.job, output)
     scale: Scale | Mapping[str, Scale | None] | None
     if output.mode is None:
         pixels, scale = _sheet(context, source, found, output, place, drawable)

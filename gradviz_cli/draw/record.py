@@ -295,7 +295,7 @@ def describe(
         unit=UNIT,
         model=digests.fingerprint,
         image=image,
-        digest=digests.of(output, image),
+        digest=digests.of(output, image, target.index),
         npy=(arrays if output.mode is None else arrays[output.mode]) if arrays else None,
         colormap=colormap if isinstance(colormap, str) else None,
         alpha=alpha if isinstance(alpha, float) else None,
@@ -320,6 +320,10 @@ def _targets(plan: Plan, output: Output) -> tuple[str, ...]:
     return tuple(target.spec for target in targets)
 
 
+def _numbers(numbers: Collection[float] | None) -> str | None:
+    return ",".join(repr(one).removesuffix(".0") for one in numbers or ()) or None
+
+
 def _alpha(plan: Plan, output: Output) -> float | None:
     return plan.drawing.alpha if maps_of(output.style).uses_alpha else None
 
@@ -336,6 +340,9 @@ OPTIONS: dict[str, Callable[[Plan, Output], Option | None]] = {
     "activations": lambda plan, output: plan.model.activations,
     # of the model only where they were given
     "preprocess": lambda plan, output: None if plan.model.preprocess == "auto" else plan.model.preprocess,
+    "pixel-range": lambda plan, output: _numbers(plan.model.pixel_range),
+    "mean": lambda plan, output: _numbers(plan.model.mean),
+    "std": lambda plan, output: _numbers(plan.model.std),
     "channel-order": lambda plan, output: plan.model.channel_order,
     "signature": lambda plan, output: plan.model.signature or None,
     "tag": lambda plan, output: plan.model.tag or None,

@@ -13,11 +13,12 @@ from types import TracebackType
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError
+from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
+from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.process.protocol import (
@@ -68,11 +69,17 @@ class Explainer:
     modes, targets
         What gradients are built for ahead of the first image (see `RemoteModel`).
     labels : tuple of str
-        Names of the classes, by index.
+        Names of the classes, by index. Where they do not fit the model, they are left out with a warning, unless an
+        option asks for them (`labels_asked`).
     fit : str
         How images are brought to the size of the model input, a key of `images.fit.FITS`.
     timeout : float or None
         Seconds for one image, in a decoder and in the worker.
+
+    Attributes
+    ----------
+    misfit : str
+        A warning of labels that were left out.
     """
 
     def __init__(
@@ -82,6 +89,7 @@ class Explainer:
         *,
         targets: int = 1,
         labels: tuple[str, ...] = (),
+        labels_asked: str = "",
         fit: str = "stretch",
         limits: Limits = Limits(),
         timeout: float | None = TIMEOUT,
@@ -89,7 +97,8 @@ class Explainer:
         verify: bool = False,
         prove: str = "never",
     ):
-        self._options, self._labels, self._fit = options, labels, fit
+        self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
+        self.misfit = ""
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -97,7 +106,19 @@ class Explainer:
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before."""
         self._loaded = self._model.load(proof)
+        self.preset.check(self.facts.channels)
+        self.fit_labels(self.facts.classes)
         return self._loaded
+
+    def fit_labels(self, classes: int | None) -> None:
+        """Leave out labels that are not as many as the classes, or raise UsageError where they were asked for."""
+        wrong = misfit(self._labels, classes)
+        if wrong and self._labels_asked:
+            raise UsageError(f"{self._labels_asked}: {wrong[0]}", wrong[1])
+        if wrong:
+            self._labels = ()
+        if wrong and self._options.output is None:  # other scores than those that the labels are of
+            self.misfit = f"the model's own labels are left out: {wrong[0]}; settle it with --labels FILE ({wrong[1]})"
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
@@ -119,6 +140,16 @@ class Explainer:
         return self.loaded.facts
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; none where they do not fit the model."""
+        return self._labels
+
+    @property
+    def preset(self) -> Preset:
+        """The pixel range that the model expects."""
+        return preset_of(self.facts.preprocess, self._options)
+
+    @property
     def geometry(self) -> Geometry:
         """The model input, to which images are brought."""
         facts = self.facts
@@ -127,7 +158,7 @@ class Explainer:
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
         proof = self.proof
-        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()))
+        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self.misfit]))
         named = [f"{self._model.path}: {warning}" for warning in said]
         confined = self.loaded.sandbox
         if confined.level != "full":
@@ -144,7 +175,14 @@ class Explainer:
 
     def preprocess_of(self, held: str) -> str:
         """How what a file held is brought to the model's range: numbers are as they are, unless --preprocess says more."""
-        return AS_THEY_ARE if held == NUMBERS and self._options.preprocess == "auto" else self.facts.preprocess
+        return self._preset_for(held).name
+
+    @property
+    def _range_is_said(self) -> bool:
+        return self._options.preprocess != "auto" or self._options.pixel_range is not None
+
+    def _preset_for(self, held: str) -> Preset:
+        return PREPROCESS[AS_THEY_ARE] if held == NUMBERS and not self._range_is_said else self.preset
 
     def check_numbers(self, held: str, fitted: np.ndarray) -> None:
         """Refuse numbers that a model of whole numbers does not take; raises ImageError (`range`)."""
@@ -162,7 +200,8 @@ class Explainer:
         """What was assumed of a file's numbers, a line each; none of a picture, nor where the options settle it."""
         if held == PICTURE:
             return ()
-        preset, said = self.preprocess_of(held), self._options.preprocess != "auto"
+        preset, said = self.preprocess_of(held), self._range_is_said
+        option = f"--preprocess {preset}" if self._options.preprocess != "auto" else "--pixel-range"
         lines = []
         if not said and held == NUMBERS:
             lines.append(
@@ -170,13 +209,12 @@ class Explainer:
             )
         elif not said and preset != AS_THEY_ARE:
             lines.append(
-                f"its numbers are taken for levels of 0..255, brought to {PREPROCESS[preset].summary}; "
+                f"its numbers are taken for levels of 0..255, brought to {self._preset_for(held).summary}; "
                 f"--preprocess {preset} settles it, or --preprocess raw leaves them as they are"
             )
         elif held == NUMBERS and preset != AS_THEY_ARE and not _like_levels(fitted):
             lines.append(
-                f"--preprocess {preset} is for levels of 0..255, which its numbers are not; --preprocess raw leaves them "
-                "as they are"
+                f"{option} is for levels of 0..255, which its numbers are not; --preprocess raw leaves them as they are"
             )
         if size != self.facts.size:
             given, taken = ("x".join(map(str, one)) for one in (size, self.facts.size))
@@ -209,19 +247,22 @@ class Explainer:
             After the outcomes that were found: no further image can be explained.
         """
         if len(fitted):
-            names = [preprocess or self.preprocess_of(one) for one in held or [PICTURE] * len(fitted)]
-            pixels = np.stack([PREPROCESS[name].to_model(image) for name, image in zip(names, fitted, strict=True)])
+            presets = [
+                PREPROCESS[preprocess] if preprocess else self._preset_for(one)
+                for one in held or [PICTURE] * len(fitted)
+            ]
+            pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
             for place, row in enumerate(self._model.explain(pixels, request)):
-                yield row if isinstance(row, ImageError) else self._attribution(row, names[place])
+                yield row if isinstance(row, ImageError) else self._attribution(row, presets[place])
 
-    def _attribution(self, row: Row, preprocess: str) -> Attribution:
-        back = PREPROCESS[preprocess].to_image
+    def _attribution(self, row: Row, preset: Preset) -> Attribution:
+        back = preset.to_image
         targets = tuple(self._target(row, place) for place in range(len(row.index)))
         return Attribution(targets, {mode: back(gradients) for mode, gradients in row.gradients.items()})
 
     def _target(self, row: Row, place: int) -> TargetResult:
         index, rank = int(row.index[place]), int(row.rank[place])
-        label = self._labels[index] if index < len(self._labels) else None
+        label = self._labels[index] or None if index < len(self._labels) else None
         scores = [float(column[place]) for column in (row.score, row.output)]
         known = [score if np.isfinite(score) else None for score in scores]  # JSON has no NaN
         return TargetResult(index, label, rank if rank >= 0 else None, *known)

@@ -1,51 +1,72 @@
-"""Names of the classes: a text file with one a line, or a JSON list or object."""
+"""Names of the classes: read from a file, and as many as there are classes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.errors import ImageError, ModelRefused, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.model.label_files import decoded, labels_in
 
 SHIPPED = Path("assets.extra") / "labels.txt"
 MAX_BYTES = 64 * 2**20
+FORMS = "give one label a line, a JSON list, or a JSON object from index to label"
 
 
-def read_labels(file: Path | None, model: Path) -> tuple[str, ...]:
+def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ...]:
     """Labels by class index: of `file`, else those that lie in the model, else none.
 
-    A JSON object maps an index to a label; indices that it leaves out get an empty one.
+    Parameters
+    ----------
+    start : int
+        Line of class 0, from 0 on; below 0, so many classes have no line.
 
     Raises
     ------
     UsageError
-        The file cannot be read or holds something else.
+        The file cannot be read, holds something else, or has no line `start`.
+    ModelRefused
+        That of the model is a link out of it.
     """
     if file is None:
         file = model / SHIPPED
         if not file.is_file():
+            _check_start(start)
             return ()
+        if not _belongs(file, model):
+            raise ModelRefused(f"{file} is a link out of the model", "give --labels FILE")
     try:
-        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
-        if file.suffix.lower() == ".json" or text.lstrip()[:1] in ("{", "["):
-            return _from_json(json.loads(text))
+        text = decoded(read_bytes(file, Limits(max_file_size=MAX_BYTES)))
+        found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
         why = getattr(error, "message", None) or str(error)
-        raise UsageError(f"--labels {file}: {why}", "give one label a line, or a JSON list or object") from error
-    return tuple(line.strip() for line in text.splitlines())
+        raise UsageError(f"--labels {file}: {why}", FORMS) from error
+    if start >= max(1, len(found)):
+        raise UsageError(f"--labels-from {start}: {file} has {len(found)} labels", "give a line that it has, from 0 on")
+    return ("",) * -start + found[max(0, start) :]
 
 
-def _from_json(found: object) -> tuple[str, ...]:
-    if isinstance(found, list):
-        return tuple(_name(value) for value in found)
-    if isinstance(found, dict) and found and all(str(key).isdigit() for key in found):
-        by_index = {int(key): _name(value) for key, value in found.items()}
-        if max(by_index) < 10_000_000:
-            return tuple(by_index.get(i, "") for i in range(max(by_index) + 1))
-    raise ValueError("neither a list of labels nor an object from index to label")
+def _check_start(start: int) -> None:
+    if start:
+        raise UsageError(f"--labels-from {start}: there are no labels", "give --labels FILE")
 
 
-def _name(value: object) -> str:
-    """A label, also of ImageNet's ["n02123045", "tabby"]."""
-    return str(value[-1]) if isinstance(value, list) and value else str(value)
+def _belongs(file: Path, model: Path) -> bool:
+    """Whether it lies in the model, or in the store of a download cache where the model's graph lies."""
+    real = file.resolve()
+    return real.is_relative_to(model.resolve()) or real.parent == (model / "saved_model.pb").resolve().parent
+
+
+def misfit(labels: tuple[str, ...], classes: int | None) -> tuple[str, str] | None:
+    """What is wrong, and what to do about it, where there are not as many labels as classes; both may be unknown."""
+    if not labels or classes is None or len(labels) == classes:
+        return None
+    empty = sum(not label for label in labels)
+    said = f"{len(labels)} labels{f' ({empty} of them empty)' if empty else ''} for {classes} classes"
+    if (len(labels), classes) == (2, 1):
+        return said, "its one score is mostly that of the second label: --labels-from 1 gives it that"
+    if len(labels) == classes + 1:
+        return said, "the first may be a background class that this model has not: --labels-from 1 leaves it out"
+    if len(labels) == classes - 1:
+        return said, "the model's first class may be a background that the file leaves out: --labels-from -1 skips it"
+    return said, "give the file that the model was trained with, or choose its scores with --output NAME"

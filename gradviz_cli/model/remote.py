@@ -15,7 +15,7 @@ import numpy as np
 from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import plain, shortened
-from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.images.preprocess import preset_of
 from gradviz_cli.model import fingerprint, peek
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
@@ -106,11 +106,8 @@ class RemoteModel:
         self._load = replace(self._load, proof=proof or self._load.proof)
         answer = self._begin(self._load, Loaded)
         facts = answer.facts
-        if (
-            min(*facts.size, facts.channels) < 1
-            or facts.preprocess not in PREPROCESS
-            or facts.alpha > (facts.channels == 4)
-        ):
+        known = self._known(facts.preprocess) and facts.alpha <= (facts.channels == 4)
+        if min(*facts.size, facts.channels) < 1 or not known:
             raise self._unusable(self._worker.nonsense("values that gradviz does not know"))
         height, width = facts.size
         check_size(height, width, facts.channels)
@@ -123,6 +120,13 @@ class RemoteModel:
     def proof(self) -> Proof | None:
         """What was found when the model was proved; None where that was not asked for."""
         return self._load.proof
+
+    def _known(self, preprocess: str) -> bool:
+        try:
+            preset_of(preprocess, self._load.options)
+        except KeyError:
+            return False
+        return True
 
     def _proved(self) -> Proof:
         """Let the worker prove the model. One that is lost over it is replaced: images will show what is wrong."""

@@ -15,7 +15,10 @@ ESTIMATOR = "gradient"
 
 
 class Digests:
-    """The digests of a run's outputs: SHA-256 over everything that changes a pixel.
+    """The digests of a run's outputs: SHA-256 over everything that changes a pixel or a word.
+
+    Which class is explained follows from the image and from what is hashed, and so does its score. Its label stands in a
+    file of its own, so it is hashed itself; where that file changes, pictures of the other classes are current all the same.
 
     What is the same for all images is hashed once, so that a million images that are current cost little.
     """
@@ -24,11 +27,15 @@ class Digests:
         self._plan, self.fingerprint = plan, fingerprint
         self._shared: dict[tuple, str] = {}
 
-    def of(self, output: Output, image_sha256: str) -> str:
-        kind = (output.mode, output.target, output.style)
+    def of(self, output: Output, image_sha256: str, index: int | None = None) -> str:
+        """`index` is the class that the picture shows, if it has a label."""
+        kind = (output.mode, output.target, output.style, output.shared)
         if kind not in self._shared:
             self._shared[kind] = self._of_kind(output)
-        return hashlib.sha256(f"{self._shared[kind]} {image_sha256}".encode()).hexdigest()
+        labels = self._plan.labels
+        label = labels[index] if index is not None and 0 <= index < len(labels) else ""
+        told = json.dumps([self._shared[kind], image_sha256, len(labels), label])
+        return hashlib.sha256(told.encode()).hexdigest()
 
     def _of_kind(self, output: Output) -> str:
         plan = self._plan
@@ -36,10 +43,9 @@ class Digests:
         together = output.mode is None or plan.drawing.scale == "shared"
         if not together:
             drawing.update(modes=output.mode, targets=output.target.spec)
-        drawing.update(styles=output.style, target=output.target.spec)
+        drawing.update(styles=output.style, target=output.target.spec, shared=[one.spec for one in output.shared])
         del model["path"], drawing["raw"]
-        labels = plan.labels if output.mode is None else ()  # a sheet is captioned
-        facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing, labels]
+        facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing]
         if plan.proof == "never":  # a proof may have left steps out, or have images run one by one
             facts.append("unproved")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

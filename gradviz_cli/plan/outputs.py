@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gradviz_cli.errors import ImageError
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
-from gradviz_cli.plan.targets import Target
+from gradviz_cli.plan.targets import Target, of_image
 
 
 @dataclass(frozen=True)
 class Output:
-    """One picture to be. `mode` is None where it is a sheet, which shows every mode of its target."""
+    """One picture to be. `mode` is None where it is a sheet, which shows every mode of its target. `shared` are the targets
+    whose maps have one scale with it, where they depend on where the image lies."""
 
     path: Path
     mode: str | None
     target: Target
     style: str
+    shared: tuple[Target, ...] = ()
 
     def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
         """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a sheet."""
@@ -33,19 +37,32 @@ def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]
     """Every picture that a job is to have: maps in the order modes, targets, styles, then sheets.
 
     `sheets` are the styles that show every mode of a target on one picture; all others draw one map.
+
+    Raises
+    ------
+    ImageError
+        As `targets_of`.
     """
     drawing, found = plan.drawing, []
+    targets = targets_of(plan, job)
     for mode in drawing.modes:
-        for target in drawing.targets:
+        for target in targets:
             found += [_output(plan, job, mode, target, style) for style in drawing.styles if style not in sheets]
-    for target in drawing.targets:
+    for target in targets:
         found += [_output(plan, job, None, target, style) for style in drawing.styles if style in sheets]
     return tuple(found)
 
 
+def targets_of(plan: Plan, job: Job) -> tuple[Target, ...]:
+    """The targets of one image: `parent` is a class; ImageError where no label is the name of its folder."""
+    return of_image(plan.drawing.targets, plan.labels, job.path)
+
+
 def _output(plan: Plan, job: Job, mode: str | None, target: Target, style: str) -> Output:
     parts = [job.rel, mode, target.name, "" if style == DEFAULT_STYLE else style, "png"]
-    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style)
+    by_folder = plan.drawing.scale == "shared" and any(one.parent for one in plan.drawing.targets)
+    shared = targets_of(plan, job) if by_folder else ()
+    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, shared)
 
 
 def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]] | None:
@@ -56,4 +73,13 @@ def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]]
     parts = {target.name for target in plan.drawing.targets}
     if set(sheets).isdisjoint(plan.drawing.styles) or parts == {""}:
         return None
-    return lambda rel: {".".join(filter(None, [rel, part])) for part in parts | {""}}
+    by_folder = any(target.parent for target in plan.drawing.targets)
+
+    def names(rel: str) -> set[str]:
+        own = {""}
+        if by_folder:
+            with suppress(ImageError):
+                own |= {target.name for target in of_image(plan.drawing.targets, plan.labels, rel)}
+        return {".".join(filter(None, [rel, part])) for part in parts | own}
+
+    return names

@@ -38,6 +38,9 @@ class Plan:
 
     Attributes
     ----------
+    labels_asked : str
+        The option that asks for them: where they do not fit the model, the run ends. Else they are the model's own, and are
+        left out with a warning.
     batch_size, jobs : int or None
         None: as many as the model input, and the machine, suggest.
     timeout, max_duration, lock_wait : float
@@ -68,6 +71,7 @@ class Plan:
     allow_empty: bool = False
     verify: bool = False
     proof: str = "auto"
+    labels_asked: str = ""
 
     @property
     def limits(self) -> Limits:

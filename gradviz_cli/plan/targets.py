@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import re
+import unicodedata
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from functools import lru_cache
 
-from gradviz_cli.errors import UsageError
+from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.text import AnyPath, printable
 
 MOST_DIGITS = 6  # of a class index; no model has more than a million classes
+MOST_RANKS = 10_000  # maps of one image
+SPECS = "a class index, topK, rankK or a label"
+PARENT = "parent"
+NEAR = 0.7  # how alike a word and a label are that may have been meant
+MOST_NEAR = 3
+MOST_ASKED = 50_000  # labels; more take seconds
 
 
 @dataclass(frozen=True)
 class Target:
-    """What of the model's scores is explained: the class of a rank (0 is the best) or a class index."""
+    """What of the model's scores is explained: the class of a rank (0 is the best), a class index, or the class whose label
+    is the name of the folder of the image."""
 
     rank: int | None = None
     index: int | None = None
+    parent: bool = False
 
     def __post_init__(self) -> None:
-        if (self.rank is None) == (self.index is None):
-            raise ValueError("a target is a rank or an index")
+        if (self.rank is not None) + (self.index is not None) + self.parent != 1:
+            raise ValueError("a target is a rank or an index, or is found by the folder of an image")
 
     @property
     def name(self) -> str:
         """The part of a file name that tells targets apart; empty for the plain best class."""
+        if self.parent:
+            return PARENT
         if self.index is not None:
             return str(self.index)
         return f"top{self.rank + 1}" if self.rank else ""
@@ -38,23 +54,74 @@ class Target:
 
 
 def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Target, ...]:
-    """`topK`, a class index, or a label -> targets, each once, in the order given.
+    """`topK` (the K best), `rankK` (the K-th best alone), a class index, a label, `parent` (the label that is the name of
+    the image's folder), or several of these with commas -> targets, each once, in the order given.
 
     Raises
     ------
     UsageError
-        A label that is not known or stands for several classes.
+        A label that is not known or stands for several classes; a number that is no class.
     """
-    found: list[Target] = []
-    for spec in specs:
-        count, index = _number(spec.removeprefix("top")), _number(spec)
-        if spec.startswith("top") and count:
-            found.extend(Target(rank=rank) for rank in range(count))
-        elif index is not None:
-            found.append(Target(index=index))
-        else:
-            found.append(Target(index=_index_of(spec, labels)))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(target for spec in specs for target in _meant(spec, labels)))
+
+
+def _meant(spec: str, labels: tuple[str, ...]) -> list[Target]:
+    """A label may hold commas itself, so the whole is tried first."""
+    ranks, index = re.fullmatch("(top|rank)([0-9]+)", spec), _number(spec)
+    if ranks:
+        return _ranks(spec, ranks[1], _number(ranks[2]))
+    if index is not None:
+        return [Target(index=index)]
+    if spec == PARENT and labels:
+        return [Target(parent=True)]
+    places = _places(spec, labels)
+    if not places and "," in spec and not any("," in name for name in nearest(spec, labels)):
+        return [target for part in spec.split(",") for target in _meant(part.strip(), labels)]
+    return [Target(index=_only(spec, places, labels))]
+
+
+def _ranks(spec: str, word: str, count: int | None) -> list[Target]:
+    if count == 0:
+        raise UsageError(f"--target {spec}: the best class is {word}1", f"give {word}1 or more")
+    if count is None or count > MOST_RANKS:
+        raise UsageError(f"--target {spec}: more than {MOST_RANKS} are too many", "give fewer")
+    return [Target(rank=rank) for rank in range(count - 1 if word == "rank" else 0, count)]
+
+
+def by_label(specs: tuple[str, ...]) -> bool:
+    """Whether one of these needs labels."""
+    parts = [part.strip() for spec in specs for part in spec.split(",")]
+    return any(_number(re.sub("^(top|rank)(?=[0-9])", "", part)) is None for part in parts)
+
+
+def of_image(targets: tuple[Target, ...], labels: tuple[str, ...], path: AnyPath) -> tuple[Target, ...]:
+    """The targets of one image, each once: `parent` is the class of its folder.
+
+    Raises
+    ------
+    ImageError
+        No label, or several, have the name of the folder.
+    """
+    if not any(target.parent for target in targets):
+        return targets
+    return tuple(dict.fromkeys(_of_folder(labels, path) if target.parent else target for target in targets))
+
+
+def _of_folder(labels: tuple[str, ...], path: AnyPath) -> Target:
+    folder = os.path.basename(os.path.dirname(os.path.abspath(os.fsdecode(path))))
+    places = _of_name(_composed(folder), labels)
+    if len(places) == 1:
+        return Target(index=places[0])
+    if places:
+        raise ImageError("target", f"--target {PARENT}: {len(places)} classes have the label {printable(folder)}")
+    near = ", ".join(map(printable, nearest(folder, labels)))
+    hint = f"; did you mean {near}?" if near else ""
+    raise ImageError("target", f"--target {PARENT}: no label is the name of its folder {printable(folder)}{hint}")
+
+
+@lru_cache(maxsize=4096)
+def _of_name(name: str, labels: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(i for i, label in enumerate(labels) if name and _composed(label) == name)
 
 
 def _number(text: str) -> int | None:
@@ -62,16 +129,68 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
 
 
-def _index_of(label: str, labels: tuple[str, ...]) -> int:
-    if not labels:
-        raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
-    places = [i for i, name in enumerate(labels) if name == label]
-    places = places or [i for i, name in enumerate(labels) if name.casefold() == label.casefold()]
+def _composed(label: str) -> str:
+    """A Mac decomposes the names of files, and so those of folders that labels were made of."""
+    return unicodedata.normalize("NFC", label)
+
+
+def _folded(label: str) -> str:
+    return _composed(label).casefold()
+
+
+def _places(label: str, labels: tuple[str, ...]) -> list[int]:
+    """The classes of that name: spelled just so, else but for case."""
+    for same in (_composed, _folded):
+        places = [i for i, name in enumerate(labels) if name and same(name) == same(label)]
+        if places:
+            return places
+    return []
+
+
+def nearest(name: str, labels: tuple[str, ...]) -> list[str]:
+    """The labels that may have been meant, the likeliest first: none where none is near."""
+    asked = dict.fromkeys(labels[:MOST_ASKED])
+    found = {label: likeness for label in asked if (likeness := _likeness(name, label)) >= NEAR}
+    return sorted(found, key=lambda label: -found[label])[:MOST_NEAR]
+
+
+def _likeness(name: str, label: str) -> float:
+    """1 for the same but for case and marks between words, or for one of the names that a label has behind commas; a little
+    less where one is a word of the other."""
+    plain, parts = _words(name), [_words(part) for part in (label, *label.split(","))]
+    if not plain or not parts[0]:
+        return 0.0
+    if plain in parts:
+        return 1.0
+    if f" {plain} " in f" {parts[0]} " or f" {parts[0]} " in f" {plain} ":
+        return 0.9 + 0.1 * min(len(plain), len(parts[0])) / max(len(plain), len(parts[0]))
+    alike = SequenceMatcher(None, autojunk=False)
+    alike.set_seq2(plain)
+    return max(_ratio(alike, part) for part in dict.fromkeys(parts))
+
+
+def _ratio(alike: SequenceMatcher, part: str) -> float:
+    alike.set_seq1(part)
+    quick = alike.real_quick_ratio() >= NEAR and alike.quick_ratio() >= NEAR
+    return alike.ratio() if quick else 0.0
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", _folded(text).replace("_", " ")))
+
+
+def _only(label: str, places: list[int], labels: tuple[str, ...]) -> int:
+    """The one class of that name."""
     if len(places) == 1:
         return places[0]
     if places:
         raise UsageError(f"--target {label}: {len(places)} classes have that label", f"give an index: {places[:5]}")
-    near = [name for name in labels if label.casefold() in name.casefold()][:3]
+    if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]*)?", label):
+        why = "no model has so many classes" if label.isdigit() else "a class index is a whole number from 0"
+        raise UsageError(f"--target {label}: {why}", f"give {SPECS}")
+    if not labels:
+        raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
+    near = nearest(label, labels)
     raise UsageError(
-        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else "give an index"
+        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else f"give {SPECS}"
     )

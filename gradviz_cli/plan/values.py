@@ -87,12 +87,49 @@ def target(value: object) -> str:
 
 
 def number(value: object) -> float:
+    """A finite number."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return float(value)  # type: ignore[arg-type]  # what float() does not take is what is asked here
-    except (TypeError, ValueError):
+        found = float(value)  # type: ignore[arg-type]  # what float() does not take is what is asked here
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{value!r} is no number") from None
+    if not math.isfinite(found):
+        raise ValueError(f"{value} is not finite")
+    return found
+
+
+def numbers(value: object) -> tuple[float, ...]:
+    """N or N,N,N: for all channels, or for each in the image's order."""
+    parts = value if isinstance(value, tuple | list | np.ndarray) else str(value).strip(" []()").split(",")
+    if not len(parts):
+        raise ValueError("it is empty")
+    return tuple(map(number, parts))
+
+
+def pixel_range(value: object) -> tuple[float, float]:
+    """LOW,HIGH."""
+    found = numbers(value)
+    if len(found) != 2 or found[0] >= found[1]:
+        raise ValueError(f"{value} is not LOW,HIGH, such as 0,1 or -1,1")
+    return found[0], found[1]
+
+
+def deviations(value: object) -> tuple[float, ...]:
+    """Numbers above 0."""
+    found = numbers(value)
+    if min(found) <= 0:
+        raise ValueError(f"{value} is no standard deviation: it is above 0")
+    return found
+
+
+def shift(value: object) -> int:
+    """A whole number, which may be below 0."""
+    said = str(value)
+    found = whole(said.removeprefix("-"))
+    if found is None or isinstance(value, bool):
+        raise ValueError(f"{value} is no whole number")
+    return -found if said.startswith("-") else found
 
 
 def whole(value: str) -> int | None:

@@ -50,6 +50,10 @@ LAYOUTS = {
 }
 
 
+# Among the choices of --preprocess, the name of what --pixel-range, --mean and --std say.
+GIVEN = "given"
+
+
 def check_size(height: int, width: int, channels: int = 3) -> None:
     """Refuse a model input that no picture needs. Worker and command both ask: neither believes what the other says."""
     if height * width * max(channels, 3) > 3 * MAX_INPUT_PIXELS or channels > MAX_CHANNELS:
@@ -60,7 +64,11 @@ def check_size(height: int, width: int, channels: int = 3) -> None:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Everything that decides which graph is differentiated and how its input is meant."""
+    """Everything that decides which graph is differentiated and how its input is meant.
+
+    Where `mean` or `std` is given, so is `pixel_range`; they stand in place of `preprocess`, and `channel_order` beside what
+    was found.
+    """
 
     path: str
     signature: str | None = None
@@ -70,7 +78,6 @@ class ModelOptions:
     score: str = "logit"
     activations: str = "relu"
     preprocess: str = "auto"
-    channel_order: str | None = None
     input_size: tuple[int, int] | None = None
     layout: str | None = None
     at: tuple[int, ...] = ()
@@ -78,6 +85,10 @@ class ModelOptions:
     precision: str = "float32"
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
+    pixel_range: tuple[float, float] | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channel_order: str | None = None
 
 
 # -- the proof of a model

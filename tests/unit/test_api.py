@@ -17,6 +17,7 @@ class FakeExplainer:
     """Loads at once; the attribution of an image is the image."""
 
     proof = None
+    labels = ("cat", "dog")
 
     facts = Facts(
         "serving_default", "the only one", InputFacts("x", (None, 2, 2, 3), "float32"), "y:0", "z:0", None, None, 5,
@@ -25,7 +26,7 @@ class FakeExplainer:
     made: list[FakeExplainer]
 
     def __init__(self, *given: object, **named: object):
-        self.named, self.sizes = named, []
+        self.named, self.sizes, self.targets = named, [], []
         self.made.append(self)
 
     def load(self) -> None:
@@ -45,6 +46,7 @@ class FakeExplainer:
 
     def explain(self, fitted, request, held=()):
         self.sizes.append(len(fitted))
+        self.targets.append(request.targets)
         yield from (ImageError("model", "it says no") for _ in fitted)
 
 
@@ -126,3 +128,17 @@ def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monk
         model.explain(np.zeros((2, 2, 3)))
     with pytest.raises(UsageError, match="the model is closed"):
         model.explain(np.zeros((2, 2, 3)))
+
+
+def test_the_class_of_the_folder_of_each_image(made, folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(api.LoadedModel, "_read", lambda self, path: Pixels((2, 2), np.zeros((2, 2, 3)), None))
+    monkeypatch.setattr(api, "_checked", lambda found, mode, place: found)
+    monkeypatch.setattr(api.LoadedModel, "_explanation", lambda self, found, mode: len(found))
+    with api.load(folder, batch_size=2) as model:
+        paths = ["/p/dog/1", "/p/dog/2", "/p/dog/3", "/p/cat/4", "/p/dog/5"]
+        assert model.explain(paths, target="parent") == 5
+        assert made[0].sizes == [2, 1, 1, 1] and made[0].targets == [(1,), (1,), (0,), (1,)]
+        with pytest.raises(ImageError, match="^/p/Dog/1: --target parent: no label"):
+            model.explain(["/p/Dog/1"], target="parent")
+        with pytest.raises(UsageError, match="an array lies in no folder"):
+            model.explain(np.zeros((2, 2, 3)), target="parent")

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.process.protocol import GIVEN, ModelOptions
 from gradviz_cli.worker.analysis import entry as entries
 from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
+from gradviz_cli.worker.analysis.preprocess import recognised_range
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names, static_tensors
 from gradviz_cli.worker.graph.words import described
@@ -157,16 +157,18 @@ def find_preprocess(
     """The pixel range that the model expects, and a warning where it had to be assumed."""
     image = question.image
     whole = image.dtype.is_integer or image.dtype == tf.string
+    if options.pixel_range:
+        if whole and (options.pixel_range != (0, 255) or options.mean or options.std):
+            raise UsageError(
+                f"--pixel-range, --mean, --std: the input {image.key} takes {image.dtype.name}",
+                "leave them out: it gets 0..255",
+            )
+        return GIVEN, None
     if options.preprocess != "auto":
         if whole and options.preprocess != "raw":
             raise UsageError(
                 f"--preprocess {options.preprocess}: the input {image.key} takes {image.dtype.name}",
                 "leave the option out, or give raw",
-            )
-        if len(RANGES[options.preprocess][0]) not in (1, entry.channels):
-            raise UsageError(
-                f"--preprocess {options.preprocess} needs a model input of 3 channels, this one has {entry.channels}",
-                "give raw, unit or signed",
             )
         return options.preprocess, None
     if whole:
@@ -174,8 +176,9 @@ def find_preprocess(
     recognised = recognised_range(graph, question, entry, constants)
     if recognised:
         return recognised, None
+    option = "--pixel-range LOW,HIGH" if options.channel_order else "--preprocess"
     return "unit", (
-        "the model does not say which pixel range it expects, 0..1 is taken; settle it with --preprocess "
+        f"the model does not say which pixel range it expects, 0..1 is taken; settle it with {option} "
         "(`gradviz inspect MODEL --image FILE` shows what the model says under each choice)"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradviz_cli.process.protocol import GIVEN, ModelOptions
 from gradviz_cli.worker.analysis.entry import Entry
 
 Array = np.ndarray
@@ -20,14 +21,23 @@ MARGIN, WIDEST_MARGIN = 0.04, 0.25  # of the range, at each end
 BLOBS = 9
 
 
-def scenes(entry: Entry, preprocess: str, count: int, seed: int) -> Array:
-    """float32 [count, h, w, c]: smooth blobs, an edge and some noise each, in the range of `preprocess`."""
+def span(preprocess: str, options: ModelOptions) -> tuple[float, float]:
+    """The values that every channel can have in that range; where there are none, those of any."""
+    if preprocess != GIVEN or options.pixel_range is None:
+        return RANGES[preprocess]
+    low, high = ((end - np.array(options.mean or (0.0,))) / (options.std or (1.0,)) for end in options.pixel_range)
+    common = float(low.max()), float(high.min())
+    return common if common[0] < common[1] else (float(low.min()), float(high.max()))
+
+
+def scenes(entry: Entry, ends: tuple[float, float], count: int, seed: int) -> Array:
+    """float32 [count, h, w, c]: smooth blobs, an edge and some noise each, between these values."""
     random = np.random.default_rng(seed)
-    low, high = RANGES[preprocess]
+    least, most = ends
     drawn = np.stack([_scene(random, *entry.size, entry.channels) for _ in range(count)])
     # No two have the same darkest and brightest pixel: a model may go by those of a batch.
-    ends = random.uniform(MARGIN, WIDEST_MARGIN, (2, count, 1, 1, 1))
-    pixels = low + (ends[0] + (1 - ends.sum(0)) * drawn) * (high - low)
+    margins = random.uniform(MARGIN, WIDEST_MARGIN, (2, count, 1, 1, 1))
+    pixels = least + (margins[0] + (1 - margins.sum(0)) * drawn) * (most - least)
     whole = entry.whole or entry.encoding != "pixels"
     return (np.rint(pixels) if whole else pixels).astype(np.float32)
 

@@ -22,7 +22,7 @@ from gradviz_cli.worker.graph.graph import Graph, maker_name, split
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.proof import witnesses
 from gradviz_cli.worker.proof.original import NotRun, Original, original
-from gradviz_cli.worker.proof.probes import RANGES, scenes
+from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.witnesses import Measure, Measured, Slope
 from gradviz_cli.worker.read import weights
 from gradviz_cli.worker.run.differentiate import Differentiator
@@ -89,7 +89,7 @@ def proof_of(
     entry = replace(subject.problem.entry, batch=usual.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
     count = (entry.batch or 2) if subject.batched else 1
-    images = scenes(entry, subject.preprocess, count, SEED)
+    images = scenes(entry, _span(subject), count, SEED)
     trial, given_up = _settled(subject, usual, build, images)
     with _as_it_stands():
         beside = _independence(subject, trial, images)
@@ -258,7 +258,7 @@ def _independence(subject: Prepared, trial: _Trial, images: Array) -> Witness:
         return Witness("independence", said="the model fails on generated images")
     entry, measure = subject.problem.entry, trial.measure
     if entry.batch:  # beside others
-        others = scenes(entry, subject.preprocess, len(images) - 1, SEED + 1)
+        others = scenes(entry, _span(subject), len(images) - 1, SEED + 1)
         return witnesses.independence(
             trial.measured.scores[:1], measure(np.concatenate([images[:1], others])).scores[:1]
         )
@@ -285,7 +285,7 @@ def _slope(subject: Prepared, trial: _Trial, images: Array, thorough: bool) -> W
     gradient = np.asarray(entry.from_model(trial.measure.gradient(images)), np.float64)
     if gradient.shape != images.shape or not np.isfinite(gradient).all() or not gradient.any():
         return Witness("slope", said=f"the gradient is {list(gradient.shape[1:])}, zero or not finite")
-    low, high = RANGES[subject.preprocess]
+    low, high = _span(subject)
     slope = Slope(
         images,
         gradient,
@@ -296,6 +296,10 @@ def _slope(subject: Prepared, trial: _Trial, images: Array, thorough: bool) -> W
     )
     of_image = trial.differentiator.graph.wrt == subject.problem.fed
     return slope.judged(trial.measure) if of_image else slope.turned(trial.measure)
+
+
+def _span(subject: Prepared) -> tuple[float, float]:
+    return span(subject.preprocess, subject.options)
 
 
 def _is_suspect(subject: Prepared, graph: Graph) -> bool:

@@ -118,7 +118,9 @@ class FakeExplainer:
         return self.facts.preprocess
 
     def attribution(self, number: int, image: np.ndarray, request: Explain) -> Attribution:
-        targets = tuple(TargetResult(2, "two", 0, 0.5, 0.25) for _ in request.targets)
+        indices = [2 if code < 0 else code for code in request.targets]
+        labels = dict(enumerate(self.labels))
+        targets = tuple(TargetResult(index, labels.get(index, "two"), 0, 0.5, 0.25) for index in indices)
         maps = np.full((len(targets), *image.shape), number, np.float32)
         return Attribution(targets, dict.fromkeys(request.modes, maps))
 

@@ -65,6 +65,9 @@ def digests(plan: Plan) -> list[str]:
         ("--feed x=True", {"feed": "x=True"}),
         ("--preprocess torch --score output --activations all", {
             "preprocess": "torch", "score": "output", "activations": "all"}),
+        ("--pixel-range -1,1 --mean 0.5,0.25,0 --std 2 --channel-order bgr", {
+            "pixel_range": (-1, 1), "mean": [0.5, 0.25, 0], "std": 2, "channel_order": "bgr"}),
+        ("--labels-from 1 -t dog", {"labels_from": 1, "target": "dog"}),
         ("--allow-op A --allow-op B --trust-model", {"allow_op": ["A", "B"], "trust_model": True}),
         ("-m deconv -t 3 --no-scores --fast-decode", {
             "mode": "deconv", "target": "3", "no_scores": True, "fast_decode": True}),
@@ -151,6 +154,17 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
         ({"labels": ""}, "--labels: it is empty"),
         ({"labels": "none.txt"}, "--labels none.txt: "),
         ({"out": ""}, "--out: it is empty"),
+        ({"preprocess": "raw", "mean": 0.5}, "--preprocess raw and --mean both say"),
+        ({"preprocess": "caffe", "channel_order": "rgb"}, "--preprocess caffe and --channel-order both say"),
+        ({"mean": "0,0,0"}, "--mean: it does not say of which range it is"),
+        ({"std": 1}, "--std: it does not say of which range it is"),
+        ({"pixel_range": "0,1", "mean": "123.68"}, "--mean 123.68: no mean of pixels in 0..1"),
+        ({"mean": "-0.5"}, "--mean -0.5: no mean of pixels in 0..1 or 0..255"),
+        ({"mean": "300"}, "--mean 300: no mean of pixels in 0..1 or 0..255"),
+        ({"std": "-1"}, "--std: -1 is no standard deviation"),
+        ({"channel_order": "grb"}, "--channel-order: 'grb' is none of rgb, bgr"),
+        ({"labels_from": 3}, "--labels-from 3: "),
+        ({"labels": "none.txt", "labels_from": "x"}, "--labels-from: x is no whole number"),
     ],
     ids=str,
 )
@@ -204,6 +218,7 @@ def test_what_the_model_says_of_itself(model: Path) -> None:
         ("max-pixels = '1G'", "max-pixels is none of"),
         ("preprocess = 'fancy'", "--preprocess: 'fancy' is none of"),
         ("labels = '../../names.txt'", "lies outside the model"),
+        ("preprocess = 'raw'\nmean = 0.5", "both say what the model expects"),
         ("preprocess =", "gradviz.toml: "),
     ],
 )
@@ -252,3 +267,57 @@ def test_planning_imports_no_tensorflow() -> None:
 def test_the_table_names_every_field_once() -> None:
     assert not planning.OF_MODEL.keys() & planning.OF_DRAWING.keys() & planning.OF_RUN.keys()
     assert len(OPTIONS) == len(planning.OF_MODEL) + len(planning.OF_DRAWING) + len(planning.OF_RUN)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225"}, (0, 1)),
+        ({"mean": "123.68,116.779,103.939", "channel_order": "bgr"}, (0, 255)),
+        ({"mean": 0, "std": 127.5}, (0, 255)),
+        ({"std": [0.2]}, (0, 1)),
+        ({"pixel_range": [-1, 1], "mean": -0.5}, (-1, 1)),
+        ({"pixel_range": (0, 2), "std": 1}, (0, 2)),
+        ({"channel_order": "bgr"}, None),
+    ],
+    ids=str,
+)
+def test_a_mean_says_of_which_range_it_is(model: Path, options: dict, expected: tuple | None) -> None:
+    assert plan_from(model, **options).model.pixel_range == expected
+
+
+def test_a_range_and_a_preset_set_each_other_aside(model: Path) -> None:
+    (model / MODEL_FILE).write_text('pixel-range = [0, 1]\nmean = [0.5, 0.25, 0]\nchannel-order = "bgr"')
+    own = plan_from(model).model
+    assert (own.pixel_range, own.mean, own.channel_order, own.preprocess) == ((0, 1), (0.5, 0.25, 0), "bgr", "auto")
+    asked = plan_from(model, preprocess="caffe").model
+    assert (asked.pixel_range, asked.mean, asked.channel_order, asked.preprocess) == (None, (), None, "caffe")
+    assert plan_from(model, preprocess="auto").model.pixel_range is None
+    both = plan_from(model, standing={"preprocess": "raw"}, std=0.5).model
+    assert (both.preprocess, both.pixel_range, both.std) == ("auto", (0, 1), (0.5,))
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"labels": "names.txt", "target": "owl"}, "--labels names.txt"),
+        ({"target": ["top3", 2]}, ""),
+        ({"target": "dog"}, "--target by label"),
+        ({"target": "parent"}, "--target by label"),
+        ({"labels_from": 1}, "--labels-from 1"),
+        ({"labels_from": 0}, ""),
+        ({"standing": {"labels": "names.txt"}}, "--labels names.txt"),
+    ],
+    ids=str,
+)
+def test_who_asks_for_labels(model: Path, options: dict, asked: str) -> None:
+    """Those of the model itself may be left out where they do not fit it."""
+    Path("names.txt").write_text("owl\nbat\n")
+    assert plan_from(model, **options).labels_asked == asked
+
+
+def test_labels_that_the_model_names(model: Path) -> None:
+    (model / MODEL_FILE).write_text('labels = "labels.txt"\nlabels-from = 1')
+    plan = plan_from(model)
+    assert (plan.labels, plan.labels_asked) == (("dog", "red panda"), "")
+    assert model_from(model, labels_from=2)[1] == ("red panda",)

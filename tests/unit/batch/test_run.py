@@ -24,6 +24,7 @@ from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Report, Result
+from gradviz_cli.plan.targets import Target
 
 
 @pytest.fixture(autouse=True)
@@ -351,3 +352,54 @@ def test_images_are_paths(plan, explainers, given) -> None:
     with pytest.raises(UsageError, match="images: a .* is no path"):
         list(api.run(plan(), given))
     assert explainers == []
+
+
+LABELS = ("cat", "dog", "owl")
+
+
+def test_labels_that_change_redo_what_shows_them(plan, images, explainers) -> None:
+    """The class that is shown is 2."""
+    folder = images("good", "good")
+    out = plan().out
+    for labels, word in (
+        ((), "written"),
+        (LABELS, "written"),
+        (("Cat", "dog", "owl"), "current"),
+        (("Cat", "dog", "eagle"), "written"),
+    ):
+        ran(plan(labels=labels), folder)
+        assert statuses(out)[-2:] == [word, word], labels
+    ran(plan(labels=("Cat", "dog", "eagle", "fox")), folder)  # another file: what is 2 in it may be another class
+    assert statuses(out)[-2:] == ["written", "written"]
+    assert list(lines(out))[-1]["targets"][0]["label"] == "eagle"
+
+
+def test_each_image_is_explained_for_the_class_of_its_folder(plan, images, explainers) -> None:
+    folder = images("good", "good", "good", "good")
+    for name, number in (("dog", 2), ("dog", 3), ("Owl", 4)):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / f"{number:03}.png").rename(folder / name / f"{number:03}.png")
+    (folder / "cat").mkdir()
+    (folder / "001.png").rename(folder / "cat" / "001.png")
+    asked = plan({"targets": (Target(parent=True), Target(index=1))}, labels=LABELS, batch_size=4)
+    code, _, said = ran(asked, folder)
+    assert code == 3
+    found = {line["image"].rsplit("/", 2)[-2]: line for line in lines(asked.out)}
+    assert [one["index"] for one in found["cat"]["targets"]] == [0, 1]
+    assert [one["index"] for one in found["dog"]["targets"]] == [1]  # asked for twice, explained once
+    assert sorted(path.name for path in asked.out.glob("*/*.png")) == [
+        "001.png.guided.0.png", "001.png.guided.1.png", "002.png.guided.1.png", "003.png.guided.1.png",
+    ]  # fmt: skip
+    assert found["Owl"]["error"]["kind"] == "target" and found["Owl"]["error"]["message"].endswith("did you mean owl?")
+    assert explainers[0].batches == [[1], [2, 3]]
+    assert ran(asked, folder)[0] == 3 and statuses(asked.out)[-4:].count("current") == 3
+    dry = plan({"targets": (Target(parent=True), Target(index=1))}, labels=LABELS, dry_run=True)
+    assert ran(dry, folder)[0] == 3
+
+
+def test_numbers_in_place_of_a_preset_are_written_down(plan, images, explainers) -> None:
+    asked = plan()
+    model = replace(asked.model, pixel_range=(0.0, 1.0), mean=(0.5,), channel_order="bgr")
+    ran(replace(asked, model=model), images("good"))
+    (line,) = lines(asked.out)
+    assert (line["pixel_range"], line["mean"], line["channel_order"]) == ([0, 1], [0.5], "bgr") and "std" not in line

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradviz_cli.batch.planning import MODEL_FILE, model_from, model_settings
-from gradviz_cli.cli.config import given
+from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.options import config_option
 from gradviz_cli.cli.types import Size
 from gradviz_cli.errors import UsageError
@@ -100,6 +100,42 @@ def test_what_a_file_may_not_say(here: Path, toml: str, named: str) -> None:
     assert named in caught.value.message and caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('input-size = "224"', "a.toml: input-size: 224 is not HEIGHTxWIDTH"),
+        ("batch_size = 'many'", "a.toml: batch_size: 'many' is not a valid integer"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_said_with_its_file_and_key(here: Path, toml: str, said: str) -> None:
+    Path("a.toml").write_text(toml)
+    with pytest.raises(UsageError) as caught:
+        run("--config", "a.toml")
+    assert str(caught.value).startswith(said) and caught.value.remedy
+    key, value = toml.split(" = ")
+    environment = {f"GRADVIZ_PAINT_{key.replace('-', '_').upper()}": value.strip("'\"")}
+    with pytest.raises(UsageError, match=f"^{next(iter(environment))}: "):
+        run(env=environment)
+
+
+def test_a_variable_that_holds_nothing_is_named(here: Path) -> None:
+    with pytest.raises(UsageError, match=r"^GRADVIZ_PAINT_MODE cannot be \[None\]"):
+        run(env={"GRADVIZ_PAINT_MODE": "[null]"})
+
+
+def test_what_is_found_wrong_later_is_said_with_its_place_too(here: Path) -> None:
+    Path("a.toml").write_text('labels = "none.txt"')
+    found: dict = {}
+    CliRunner().invoke(paint, ["--config", "a.toml"], obj=found, catch_exceptions=False)
+    with pytest.raises(UsageError, match="^a.toml: labels: --labels none.txt: "), placed(found["context"]):
+        raise UsageError("--labels none.txt: cannot be opened", "x")
+    with pytest.raises(UsageError, match="^--labels-from"), placed(found["context"]):
+        raise UsageError("--labels-from 1: there are none", "x")
+    CliRunner().invoke(paint, ["--config", "a.toml", "--labels", "b"], obj=found, catch_exceptions=False)
+    with pytest.raises(UsageError, match="^--labels b: "), placed(found["context"]):
+        raise UsageError("--labels b: cannot be opened", "x")
+
+
 def test_a_variable_of_no_option_is_refused(here: Path) -> None:
     with pytest.raises(UsageError, match="the environment: there is no option speed"):
         run(env={"GRADVIZ_PAINT_SPEED": "1"})
@@ -140,7 +176,7 @@ def test_a_model_settles_what_nothing_else_does(model: Path) -> None:
 def test_a_model_loosens_nothing(model: Path) -> None:
     for line in ("batch-size = 3", "trust-model = true", "max-pixels = 9", "config = 'x'"):
         (model / MODEL_FILE).write_text(line)
-        with pytest.raises(UsageError, match="is none of preprocess, labels"):
+        with pytest.raises(UsageError, match="is none of preprocess, pixel_range"):
             settled(model)
 
 

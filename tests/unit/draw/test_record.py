@@ -14,6 +14,7 @@ import pytest
 from gradviz_cli.draw import record as module
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.draw.record import OPTIONS, Record, as_arguments, describe, told
+from gradviz_cli.plan import values
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Drawing, Plan
@@ -127,6 +128,15 @@ def test_options_of_the_model_are_told_where_they_were_given() -> None:
     typed = shlex.split(as_arguments(options))
     assert typed[typed.index("--input") + 1] == "two words"
     assert typed.count("--allow-op") == 2 and typed.count("--trust-model") == 1
+
+
+def test_numbers_in_place_of_a_preset_are_typed_again() -> None:
+    model = {"pixel_range": (-1.0, 1.0), "mean": (0.485, 0.1), "std": (58.0, 1e-05), "channel_order": "bgr"}
+    options = told(plan(model), Output(Path("x"), "deconv", Target(index=1), "gray"))
+    typed = shlex.split(as_arguments(options))
+    for name, value in (("pixel-range", "-1,1"), ("mean", "0.485,0.1"), ("std", "58,1e-05"), ("channel-order", "bgr")):
+        assert typed[typed.index(f"--{name}") + 1] == value
+    assert values.pixel_range(options["pixel-range"]) == (-1, 1) and values.deviations(options["std"]) == (58, 1e-05)
 
 
 def test_every_field_has_its_reader_in_the_order_of_the_text() -> None:

@@ -83,13 +83,13 @@ class Decoding:
 def made(monkeypatch):
     """Makes an explainer whose worker says what it is told to say."""
 
-    def make(known: Facts, sandbox: Sandbox = FULL, **options) -> tuple[Explainer, Worker]:
+    def make(known: Facts, sandbox: Sandbox = FULL, model: dict | None = None, **options) -> tuple[Explainer, Worker]:
         worker = Worker(known, sandbox)
         monkeypatch.setattr(explainer, "RemoteModel", lambda *_: worker)
         monkeypatch.setattr(explainer, "Decoders", lambda *_: Decoding())
-        model = Explainer(ModelOptions("birds"), ("backprop",), **options)
-        model.load()
-        return model, worker
+        explained = Explainer(ModelOptions("birds", **(model or {})), ("backprop",), **options)
+        explained.load()
+        return explained, worker
 
     return make
 
@@ -125,7 +125,7 @@ def test_labels_and_numbers_of_a_target(made) -> None:
 
 
 def test_a_class_beyond_the_labels_has_none(made) -> None:
-    model, _ = made(facts("raw"), labels=("ant",))
+    model, _ = made(facts("raw", classes=None), labels=("ant",))
     (found,) = model.explain([image(1, 0, 0)], REQUEST)
     assert found.targets[0].label is None
 
@@ -142,9 +142,8 @@ def test_no_image_asks_nothing(made) -> None:
 
 
 def test_a_range_of_colours_needs_three_channels(made) -> None:
-    model, _ = made(facts("torch", channels=1))
     with pytest.raises(UsageError, match="--preprocess torch .* this one has 1; use raw, unit, signed"):
-        list(model.explain([image(1)], REQUEST))
+        made(facts("torch", channels=1))
 
 
 def test_images_are_decoded_to_the_model_input(made) -> None:
@@ -260,3 +259,33 @@ def test_the_model_input_says_where_its_channels_are(made) -> None:
     known = facts(channels=4)
     model, _ = made(replace(known, input=replace(known.input, layout="NCHW"), alpha=True))
     assert model.geometry == Geometry(2, 2, 4, "stretch", alpha=True, channels_first=True)
+
+
+@pytest.mark.parametrize("labels", [("ant", "bee"), ("ant", "bee", "cat", "dog")], ids=str)
+def test_labels_that_do_not_fit_name_no_class(made, labels) -> None:
+    """The model has three classes, and the label of its class 2 may be any of them."""
+    with pytest.raises(UsageError, match=f"--labels own.txt: {len(labels)} labels for 3 classes; .*--labels-from"):
+        made(facts("raw"), labels=labels, labels_asked="--labels own.txt")
+    model, _ = made(facts("raw"), labels=labels)
+    (found,) = model.explain([image(1, 0, 0)], REQUEST)
+    assert model.labels == () and found.targets[0].label is None
+    (warning,) = model.warnings(["backprop"])
+    assert "own labels are left out: " in warning and "--labels FILE" in warning
+    other, _ = made(facts("raw"), labels=labels, model={"output": "hidden:0"})  # they are not of these scores
+    assert other.labels == () and other.warnings(["backprop"]) == ()
+
+
+def test_an_empty_label_is_none(made) -> None:
+    model, _ = made(facts("raw"), labels=("ant", "bee", ""))
+    (found,) = model.explain([image(1, 0, 0)], REQUEST)
+    assert found.targets[0].label is None
+
+
+def test_numbers_in_place_of_a_preset(made) -> None:
+    numbers = {"pixel_range": (0.0, 1.0), "mean": (0.5,), "std": (0.25,), "channel_order": "bgr"}
+    model, worker = made(facts("given"), model=numbers)
+    (found,) = model.explain([image(0, 51, 255)], REQUEST)
+    np.testing.assert_allclose(worker.seen[0][0, 0, 0], [2, -1.2, -2], atol=1e-6)
+    assert found.maps["backprop"][0, 0, 0].tolist() == [0, 0, 3]  # the model's first channel is the image's last
+    with pytest.raises(UsageError, match="--channel-order: it is of 3 channels, the model input has 1"):
+        made(facts("given", channels=1), model=numbers)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from gradviz_cli.errors import UsageError
-from gradviz_cli.model.labels import read_labels
+from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.model.label_files import labels_in
+from gradviz_cli.model.labels import misfit, read_labels
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,10 @@ def test_read(tmp_path: Path, name: str, content: bytes, labels: tuple[str, ...]
     [
         ("a.json", b"{"),
         ("a.json", b"7"),
-        ("a.json", b'{"cat": 0}'),
+        ("a.json", b"[]"),
+        ("a.json", b'["cat", null]'),
+        ("a.json", b'{"cat": 0, "dog": 0}'),
+        ("a.json", b'{"0": "cat", "0": "dog"}'),
         ("a.json", b"{}"),
         ("a.json", b'{"99999999": "x"}'),
         ("a.json", b"[" * 100_000),
@@ -63,3 +70,176 @@ def test_labels_that_lie_in_the_model(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none.txt"):
         read_labels(tmp_path / "none.txt", tmp_path)
+
+
+ROSES = ("rose", "tulip", "daisy")
+NUMBERED = ("", *ROSES)  # from 1 on: what is class 0 the file does not say
+
+UNDERSTOOD = {
+    # JSON
+    "class_indices": (".json", '{"tulip": 1, "rose": 0, "daisy": 2}', ROSES),
+    "class_indices as texts": (".json", '{"tulip": "1", "rose": "0", "daisy": "2"}', ROSES),
+    "imagenet_class_index": (".json", '{"0": ["n1", "rose"], "1": ["n2", "tulip"], "2": ["n3", "daisy"]}', ROSES),
+    "config.json": (".json", '{"model_type": "vit", "id2label": {"0": "rose", "2": "daisy", "1": "tulip"}, "label2id": {}}', ROSES),
+    "label2id": (".json", '{"label2id": {"rose": 0, "tulip": 1, "daisy": 2}, "hidden": 3}', ROSES),
+    "list within": (".json", '{"classes": ["rose", "tulip", "daisy"]}', ROSES),
+    "COCO": (".json", '{"images": [], "categories": [{"id": 2, "name": "tulip"}, {"id": 1, "name": "rose"}, {"id": 3, "name": "daisy"}]}', NUMBERED),
+    "list of pairs": (".json", '[["n1", "rose"], ["n2", "tulip"], ["n3", "daisy"]]', ROSES),
+    "digits for themselves": (".json", '{"0": 0, "1": 1}', ("0", "1")),
+    "JSON by another name": (".txt", '\n["rose", "tulip", "daisy"]', ROSES),
+    "as Python prints it": (".txt", "{0: 'rose',\n 1: 'tulip',\n 2: 'daisy'}", ROSES),
+    "a list of Python": (".txt", "['rose', \"tulip\", 'daisy',]", ROSES),
+    # YAML
+    "yaml map": (".yaml", "path: ../flowers\nnc: 3\nnames:\n  0: rose\n  1: tulip\n  2: daisy  # white\ntest: x\n", ROSES),
+    "yaml list": (".yml", "names:\n- rose\n- 'tulip'\n- \"daisy\"\nnc: 3\n", ROSES),
+    "yaml list set in": (".yaml", "# flowers\nnames:\n    - rose\n\n    - tulip\n    - daisy", ROSES),
+    "yaml in one line": (".yaml", "train: a\nnames: ['rose', tulip, \"daisy\"]  # all\n", ROSES),
+    "yaml in lines": (".yaml", "names: [ 'rose', 'tulip',\n         'daisy' ]\nnc: 3", ROSES),
+    "yaml map in one line": (".yaml", "names: {0: rose, 1: 'tulip', 2: daisy}", ROSES),
+    "yaml with marks": (".yaml", "names:\n  0: 'it''s, so'\n  1: a#b\n  2: \"x: y\"", ("it's, so", "a#b", "x: y")),
+    "yaml by another name": (".txt", "names:\n  0: rose\n  1: tulip\n  2: daisy\n", ROSES),
+    "yaml without a key": (".yaml", "0: rose\n1: tulip\n2: daisy\n", ROSES),
+    "a list of dashes": (".txt", "- rose\n- tulip\n- daisy\n", ROSES),
+    # label maps
+    "pbtxt": (".pbtxt", "".join(f"item {{\n  id: {i}\n  name: '{one}'\n}}\n" for i, one in enumerate(ROSES, 1)), NUMBERED),
+    "pbtxt of Open Images": (".pbtxt", 'item {\n name: "/m/01"\n id: 1\n display_name: "rose"\n}\nitem{name:"/m/02" id:2 display_name:"tulip"}', ("", "rose", "tulip")),
+    "pbtxt with comments and more": (".txt", "# map\nitem: { id: 0; name: 'it\\'s' keypoints { id: 9 label: 'nose' } }", ("it's",)),
+    # tables
+    "csv": (".csv", "index,label\n1,tulip\n0,rose\n2,daisy\n", ROSES),
+    "csv with quotes": (".csv", 'id;name\r\n0;"rose"\r\n1;"tulip"\r\n2;"daisy"\r\n', ROSES),
+    "csv of TensorFlow Hub": (".csv", 'index,mid,display_name\n0,/m/1,"rose, red"\n1,/m/2,tulip', ("rose, red", "tulip")),
+    "tsv": (".tsv", "label\tclass\nrose\t0\ntulip\t1\ndaisy\t2\n", ROSES),
+    "a table by another name": (".txt", "class_id,class_name\n0,rose\n1,tulip\n2,daisy", ROSES),
+    "csv without a header": (".csv", "0,rose\n1,tulip\n2,daisy\n", ROSES),
+    "csv of pandas": (".csv", ",label\n0,rose\n1,tulip\n2,daisy\n", ROSES),
+    "csv of one column": (".csv", "label\nrose\ntulip\ndaisy\n", ROSES),
+    # lines
+    "numbered": (".txt", "0 rose\n1 tulip\n2 daisy\n", ROSES),
+    "numbered in any order": (".txt", "2: daisy\n0: rose\n1: tulip\n", ROSES),
+    "numbered with commas": (".txt", "0,rose\n1,tulip\n2,daisy", ROSES),
+    "numbered from 1": (".txt", "1. rose\n2. tulip\n3. daisy", NUMBERED),
+    "numbers behind": (".txt", "/r/rose 0\n/t/tulip 1\n/d/daisy 2", ("/r/rose", "/t/tulip", "/d/daisy")),
+    "numbers behind a colon": (".txt", "tulip: 1\nrose: 0\ndaisy: 2", ROSES),
+    "synset_words": (".txt", "n01440764 rose, red\nn01443537 tulip\nn01484850 daisy", ("rose, red", "tulip", "daisy")),
+    "synsets behind a background": (".txt", "background\nn01440764 rose\nn01443537 tulip", ("background", "rose", "tulip")),
+    "map_clsloc": (".txt", "n02119789 1 rose\nn02100735 2 tulip\nn02110185 3 daisy", NUMBERED),
+    # names that look like something else
+    "codes alone": (".txt", "n01440764\nn01443537\n", ("n01440764", "n01443537")),
+    "digits": (".txt", "".join(f"{i}\n" for i in range(10)), tuple("0123456789")),
+    "numbers that are part of a name": (".txt", "boeing 747\nairbus 320\n", ("boeing 747", "airbus 320")),
+    "names that differ by a number": (".txt", "class 0\nclass 1\nclass 2\n", ("class 0", "class 1", "class 2")),
+    "numbers that are most of a name": (".txt", "1 star\n2 stars\n3 stars\n", ("1 star", "2 stars", "3 stars")),
+    "ages": (".txt", "0-9 years\n10-19 years\n", ("0-9 years", "10-19 years")),
+    "Teachable Machine": (".txt", "0 Class 1\n1 Class 2\n", ("Class 1", "Class 2")),
+    "a number in some": (".txt", "3 legged dog\ncat\n", ("3 legged dog", "cat")),
+    "commas in names": (".txt", "tench, Tinca tinca\ngoldfish\n", ("tench, Tinca tinca", "goldfish")),
+    "a word for a column in some": (".txt", "name, given\nclass\n", ("name, given", "class")),
+    # marks and ends
+    "UTF-16": (".txt", "\ufeffrose\r\ntulip\r\n".encode("utf-16-le"), ("rose", "tulip")),
+    "UTF-16, big end": (".txt", "\ufeffr\u00f6se\ntulip".encode("utf-16-be"), ("r\u00f6se", "tulip")),
+    "old Mac": (".txt", b"rose\rtulip \r", ("rose", "tulip")),
+    "empty lines behind": (".txt", b"rose\ntulip\n\n \n", ("rose", "tulip")),
+    "decomposed": (".txt", "cafe\u0301\nrose", ("caf\u00e9", "rose")),
+    "no end of a line": (".txt", "a\u2028b\x85c\nd", ("a\u2028b\x85c", "d")),
+    "twice": (".txt", "crane\ncrane\n", ("crane", "crane")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNDERSTOOD)
+def test_forms_that_trainers_write(tmp_path: Path, name: str) -> None:
+    suffix, content, expected = UNDERSTOOD[name]
+    (tmp_path / f"labels{suffix}").write_bytes(content.encode() if isinstance(content, str) else content)
+    assert read_labels(tmp_path / f"labels{suffix}", tmp_path) == expected
+
+
+DOUBTFUL = {
+    "which are the indices": (".json", '{"0": 1, "1": 2, "2": 0}', "both keys and values are numbers"),
+    "two for one": (".json", '{"0": "rose", "00": "tulip"}', "two labels for class 0"),
+    "nothing": (".txt", "\n \n", "it holds no labels"),
+    "a web page": (".txt", "<!DOCTYPE html><html>", "a web page"),
+    "Latin-1": (".txt", "rose\ncaf\u00e9".encode("latin-1"), "line 2 is not UTF-8; save the file as UTF-8"),
+    "zeros": (".txt", "rose\ntulip".encode("utf-16-le"), "UTF-16 without a byte order mark"),
+    "coins": (".txt", "1 penny\n5 nickel\n10 dime", "numbers that do not count the classes"),
+    "half of them with codes": (".txt", "n01440764 rose\nn01443537 tulip\ndaisy", "some of its lines begin with a code"),
+    "a table without an index": (".csv", "file,label\na.jpg,rose\nb.jpg,tulip", "without a column label and a column index"),
+    "a ragged table": (".csv", "index,label\n0,rose\n1,tulip,red", "different numbers of columns"),
+    "a table without names": (".csv", "a,b,c\n1,2,3", "without a header"),
+    "a class twice": (".csv", "index,label\n0,rose\n0,tulip", "two labels for class 0"),
+    "deep yaml": (".yaml", "names:\n  0:\n    en: rose\n", "no YAML that gradviz reads"),
+    "yaml anchors": (".yaml", "names:\n  0: &a rose\n  1: *a\n", "no plain name"),
+    "yaml without names": (".yaml", "path: x\ntrain: y\n", "neither a list of labels nor"),
+    "an open list": (".yaml", "names: [rose, tulip\n", "has no end"),
+    "half a label map": (".pbtxt", "item { id: 1 name: 'rose'", "no label map"),
+    "a label map without ids": (".pbtxt", "item { name: 'rose' }", "has no id"),
+    "another map": (".pbtxt", "node { name: 'x' }\n", "an entry has no id"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_what_is_in_doubt_is_refused_with_the_form_that_is_wanted(tmp_path: Path, name: str) -> None:
+    suffix, content, said = DOUBTFUL[name]
+    (tmp_path / f"labels{suffix}").write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UsageError) as caught:
+        read_labels(tmp_path / f"labels{suffix}", tmp_path)
+    assert said in caught.value.message and caught.value.remedy.startswith("give one label a line, a JSON list, or")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["#" * 50_000, "[" * 50_000, "names: [" + "'" * 50_000, "item {" * 50_000, "0" * 50_000 + " x\ny 1", "a " * 50_000 + "1",
+     " " * 50_000 + "x 0\ny 1", "- " * 50_000, "names:\n" + " " * 50_000 + "x", '"' * 50_000 + ",label"],
+    ids=lambda text: text[:9],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", [".txt", ".json", ".yaml", ".pbtxt", ".csv"])
+def test_a_text_made_to_be_slow_is_read_at_once(text: str, suffix: str) -> None:
+    start = time.process_time()
+    with suppress(ValueError, RecursionError):
+        labels_in(text, suffix)
+    assert time.process_time() - start < 1
+
+
+def test_where_the_labels_begin(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("background\ncat\ndog\n")
+    assert read_labels(tmp_path / "a.txt", tmp_path, 1) == ("cat", "dog")
+    assert read_labels(tmp_path / "a.txt", tmp_path, -1) == ("", "background", "cat", "dog")
+    with pytest.raises(UsageError, match="--labels-from 3: .*a.txt has 3 labels"):
+        read_labels(tmp_path / "a.txt", tmp_path, 3)
+    with pytest.raises(UsageError, match="--labels-from 1: there are no labels"):
+        read_labels(None, tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "said", "remedy"),
+    [
+        (1001, 1000, "1001 labels for 1000 classes", "first may be a background class .*--labels-from 1 "),
+        (1000, 1001, "1000 labels for 1001 classes", "--labels-from -1 "),
+        (2, 4, "2 labels for 4 classes", "--output"),
+        (2, 1, "2 labels for 1 classes", "second label: --labels-from 1 "),
+    ],
+)
+def test_as_many_labels_as_classes(labels: int, classes: int, said: str, remedy: str) -> None:
+    found = misfit(("x",) * labels, classes)
+    assert found is not None and found[0] == said and re.search(remedy, found[1])
+    assert misfit(("x",) * classes, classes) is None and misfit((), classes) is None and misfit(("x",), None) is None
+
+
+def test_empty_ones_are_counted() -> None:
+    found = misfit(("x", "", "y"), 2)
+    assert found is not None and found[0] == "3 labels (1 of them empty) for 2 classes"
+
+
+def test_labels_of_a_model_that_lie_elsewhere(tmp_path: Path) -> None:
+    model, cache = tmp_path / "model", tmp_path / "blobs"
+    (model / "assets.extra").mkdir(parents=True)
+    cache.mkdir()
+    (cache / "labels").write_text("cat\n")
+    (cache / "graph").write_bytes(b"")
+    (tmp_path / "secret").write_text("SECRET\n")
+    shipped = model / "assets.extra" / "labels.txt"
+    shipped.symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelRefused, match="link out of the model; give --labels FILE"):
+        read_labels(None, model)
+    shipped.unlink()
+    shipped.symlink_to(cache / "labels")
+    (model / "saved_model.pb").symlink_to(cache / "graph")  # as in a download cache
+    assert read_labels(None, model) == ("cat",)

@@ -17,9 +17,9 @@ from gradviz_cli.process.protocol import ModelOptions
 PLAN = Plan(ModelOptions("model"), Path("out"), labels=("cat", "dog"))
 
 
-def digests(plan: Plan, fingerprint: str = "f", image: str = "1" * 64) -> list[str]:
+def digests(plan: Plan, fingerprint: str = "f", image: str = "1" * 64, index: int = 0) -> list[str]:
     known = Digests(plan, fingerprint)
-    return [known.of(output, image) for output in outputs(plan, Job(Path("x"), "x"), SHEETS)]
+    return [known.of(output, image, index) for output in outputs(plan, Job(Path("x"), "x"), SHEETS)]
 
 
 def changed(plan: Plan, drawing: dict | None = None, model: dict | None = None, **more) -> Plan:
@@ -67,6 +67,10 @@ def test_what_is_drawn(drawing: dict) -> None:
         {"precision": "bfloat16"},
         {"allow_ops": ("ReadFile",)},
         {"trust_model": True},
+        {"pixel_range": (0.0, 1.0)},
+        {"pixel_range": (0.0, 1.0), "mean": (0.5,)},
+        {"pixel_range": (0.0, 1.0), "std": (0.5,)},
+        {"channel_order": "bgr"},
     ],
     ids=str,
 )
@@ -106,6 +110,31 @@ def test_a_panel_shows_all_modes_and_the_label() -> None:
     panel = changed(PLAN, {"styles": ("panel",)})
     assert digests(changed(panel, {"modes": ("guided", "deconv")})) != digests(panel)
     assert digests(changed(panel, labels=("a", "b"))) != digests(panel)
+
+
+@pytest.mark.parametrize("labels", [("lion", "dog"), (), ("cat", "dog", "ant")], ids=str)
+def test_the_label_of_the_class_that_is_shown(labels: tuple[str, ...]) -> None:
+    """One that was corrected, taken away, or is of another file than before."""
+    assert digests(changed(PLAN, labels=labels)) != digests(PLAN)
+
+
+def test_the_labels_of_other_classes_make_no_difference() -> None:
+    corrected = changed(PLAN, labels=("cat", "wolf"))
+    assert digests(corrected, index=0) == digests(PLAN, index=0) and digests(corrected, index=1) != digests(
+        PLAN, index=1
+    )
+
+
+def test_a_scale_that_is_shared_with_the_class_of_the_folder() -> None:
+    shared = changed(PLAN, {"scale": "shared", "targets": (Target(rank=0), Target(parent=True))})
+    there = [
+        Digests(shared, "f").of(outputs(shared, Job(Path(f"/photos/{folder}/x"), "x"), SHEETS)[0], "1", 0)
+        for folder in ("cat", "dog")
+    ]
+    assert there[0] != there[1]
+    alone = replace(shared, drawing=replace(shared.drawing, scale="each"))
+    (one, _), (other, _) = (outputs(alone, Job(Path(f"/photos/{folder}/x"), "x"), SHEETS) for folder in ("cat", "dog"))
+    assert one == other
 
 
 def test_a_shared_scale_depends_on_all_that_shares_it() -> None:

@@ -28,7 +28,6 @@ FULL = Plan(
         "output",
         "all",
         "torch",
-        "rgba",
         (8, 9),
         "NCHW",
         (1, 2),
@@ -36,6 +35,10 @@ FULL = Plan(
         "bfloat16",
         ("ReadFile",),
         True,
+        (-1.0, 1.0),
+        (0.485, 0.1),
+        (0.25,),
+        "bgr",
     ),
     Path("a b/out"),
     Drawing(("deconv", "guided"), (Target(rank=1), Target(index=7)), ("panel",), clip=0.1 + 0.2, raw=True),
@@ -44,6 +47,7 @@ FULL = Plan(
     jobs=1,
     max_duration=1e-3,
     lock_wait=2.0,
+    labels_asked="--labels x",
     allow_empty=True,
 )
 ODD_PATH = replace(PLAIN, out=Path("caf\udce9"))  # a name whose bytes are not UTF-8
@@ -65,12 +69,12 @@ def test_the_bytes_of_a_plan() -> None:
     assert to_json(PLAIN) == (
         '{"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"clip":99.0,'
         '"colormap":"inferno","fast_decode":false,"fit":"stretch","modes":["guided"],"raw":false,"scale":"each",'
-        '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"rank":0}]},"dry_run":false,'
-        '"fail_fast":false,"force":false,"jobs":null,"labels":[],"lock_wait":0.0,"max_duration":null,'
+        '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
+        '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":52000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
-        '"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model",'
-        '"precision":"float32",'
-        '"preprocess":"auto","score":"logit","signature":null,"tag":null,"trust_model":false},"out":"out",'
+        '"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
+        '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
+        '"std":[],"tag":null,"trust_model":false},"out":"out",'
         '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
     )
 

@@ -224,6 +224,18 @@ def test_the_range_is_asked_for_found_or_assumed():
     assert silent == "unit" and "--preprocess" in warning
 
 
+def test_numbers_settle_the_range():
+    graph = traced(tf.nn.relu)
+    asked = ModelOptions("m", pixel_range=(0.0, 255.0), mean=(100.0,))
+    assert find_preprocess(graph, question(), asked, ENTRY) == ("given", None)
+    with pytest.raises(UsageError, match="--pixel-range, --mean, --std: the input .* takes uint8"):
+        find_preprocess(graph, question(tf.uint8), asked, ENTRY)
+    whole = ModelOptions("m", pixel_range=(0.0, 255.0), channel_order="bgr")
+    assert find_preprocess(graph, question(tf.uint8), whole, ENTRY) == ("given", None)
+    turned, warning = find_preprocess(graph, question(), ModelOptions("m", channel_order="bgr"), ENTRY)
+    assert turned == "unit" and "settle it with --pixel-range LOW,HIGH" in warning
+
+
 def test_whole_pixels_are_raw():
     graph = traced(lambda image: tf.nn.relu(image))
     assert find_preprocess(graph, question(tf.uint8), OPTIONS, ENTRY) == ("raw", None)
@@ -362,13 +374,6 @@ def test_a_string_that_is_decoded_with_alpha_takes_rgba():
     assert found == Entry("HWC", (7, 8), 4, 1, "bytes", alpha=True)
     pixels = np.random.default_rng(0).integers(0, 255, (1, 7, 8, 4)).astype(np.float32)
     np.testing.assert_array_equal(tf.io.decode_png(found.to_model(pixels, tf.string), 4), pixels[0])
-
-
-def test_a_preset_of_colours_needs_a_model_input_of_three_channels():
-    for channels in (1, 4):
-        with pytest.raises(UsageError, match="--preprocess caffe needs"):
-            find_preprocess(traced(lambda image: image), question(), ModelOptions("m", preprocess="caffe"),
-                            Entry("NHWC", (6, 6), channels))  # fmt: skip
 
 
 def test_a_string_that_is_no_image_is_refused():

@@ -602,13 +602,28 @@ def test_probabilities_that_are_nearly_equal_are_compared_by_their_logarithms():
     assert witnesses.forward(measured, q).failed
 
 
+@pytest.mark.parametrize(
+    ("numbers", "low", "high"),
+    [
+        ({"pixel_range": (-1.0, 1.0)}, -1, 1),
+        ({"pixel_range": (0.0, 1.0), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}, -0.406 / 0.225, 0.515 / 0.229),
+        ({"pixel_range": (0.0, 255.0), "mean": (100.0,)}, -100, 155),
+        ({"pixel_range": (0.0, 1.0), "std": (0.5,)}, 0, 2),
+        ({"pixel_range": (0.0, 1.0), "mean": (0.0, 1.0), "std": (0.1, 0.1)}, -10, 10),  # no value that both can have
+    ],
+)  # fmt: skip
+def test_probes_lie_in_a_range_of_numbers(numbers, low, high):
+    assert probes.span("given", ModelOptions("m", **numbers)) == pytest.approx((low, high))
+    assert probes.span("torch", ModelOptions("m")) == probes.RANGES["torch"]
+
+
 def test_probes_keep_away_from_the_ends_of_the_range(plain):
     entry = proved(plain).model._differentiator._problem.entry
-    for name, (low, high) in probes.RANGES.items():
-        drawn = probes.scenes(entry, name, 2, 5)
+    for low, high in probes.RANGES.values():
+        drawn = probes.scenes(entry, (low, high), 2, 5)
         assert drawn.shape == (2, SIDE, SIDE, 3) and low < drawn.min() < drawn.max() < high
-    np.testing.assert_array_equal(probes.scenes(entry, "unit", 2, 5), probes.scenes(entry, "unit", 2, 5))
-    whole = probes.scenes(replace(entry, whole=True), "raw", 1, 5)
+    np.testing.assert_array_equal(probes.scenes(entry, (0.0, 1.0), 2, 5), probes.scenes(entry, (0.0, 1.0), 2, 5))
+    whole = probes.scenes(replace(entry, whole=True), (0.0, 255.0), 1, 5)
     np.testing.assert_array_equal(whole, np.rint(whole))
 
 

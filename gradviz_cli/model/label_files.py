@@ -1,0 +1,372 @@
+"""Files of labels in the forms that trainers write: text -> labels by class index.
+
+A file is read where its form is beyond doubt. Each function of `FORMS` gives the labels, None where the file has another
+form, or says (ValueError) what is in doubt: a line of a table or of a map is never taken for a name.
+"""
+
+from __future__ import annotations
+
+import ast
+import codecs
+import csv
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+Labels = tuple[str, ...]
+
+MOST = 1_000_000  # of a class index
+LONGEST_LITERAL = 1 << 20  # characters of a list or dict as Python writes it
+# Byte order marks, the longer ones first: one of UTF-16 begins one of UTF-32.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Where an object of JSON, or a YAML file, holds the labels; the first that is there counts.
+HOLDERS = ("id2label", "label2id", "names", "labels", "class_names", "classes", "categories")
+# Columns of a table and fields of a map, the first that is there counts.
+NAMES = (
+    "display_name",
+    "label",
+    "name",
+    "class_name",
+    "label_name",
+    "classname",
+    "class",
+    "labels",
+    "names",
+    "classes",
+)
+NAMED = frozenset(NAMES)
+INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
+WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
+LEADING = re.compile(r"(\d{1,6})\s*(?:[:,;=\t)]|\.\s|\s)\s*(\S.*)")
+MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
+BACKGROUND = ("background", "dummy", "__background__", "_background_")
+
+
+def decoded(data: bytes) -> str:
+    """Raises ValueError for what is no text in UTF-8 or, with its mark, UTF-16."""
+    encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"line {line} is not {encoding.removesuffix('-sig').upper()}; save the file as UTF-8"
+        ) from None
+    if "\0" in text:
+        raise ValueError("it is no text, or UTF-16 without a byte order mark; save it as UTF-8")
+    return text
+
+
+def labels_in(text: str, suffix: str) -> Labels:
+    """Labels by class index, in the composed Unicode form; a class that the file leaves out has an empty one.
+
+    Parameters
+    ----------
+    suffix : str
+        Of the file's name, in small letters.
+
+    Raises
+    ------
+    ValueError
+        It has none of the forms, or its form is in doubt.
+    """
+    found = next(found for form in FORMS if (found := form(text, suffix)) is not None)
+    if not any(found):
+        raise ValueError("it holds no labels")
+    return tuple(unicodedata.normalize("NFC", label) for label in found)
+
+
+def _marked_up(text: str, suffix: str) -> None:
+    if re.match(r"\s*<(!doctype|html|\?xml|svg)", text, re.I):
+        raise ValueError("it is a web page or XML")
+
+
+def _json(text: str, suffix: str) -> Labels | None:
+    """JSON, or a list or dict as Python prints it."""
+    start = text.lstrip()[:1]
+    if suffix != ".json" and start not in ("{", "["):
+        return None
+    try:
+        found = json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        found = _python(text) if len(text) <= LONGEST_LITERAL else None
+        if found is None:
+            raise ValueError(f"it is no JSON: {error}") from None
+    return _structure(found)
+
+
+def _python(text: str) -> Any:
+    """A list or dict as Python prints it; None where it is none."""
+    try:
+        return ast.literal_eval(text.strip())
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("it has a key twice")
+    return found
+
+
+def _structure(found: Any) -> Labels:
+    """A list; an object from index to label or from label to index; or an object that holds one of these."""
+    if isinstance(found, Mapping):
+        holder = next((key for key in HOLDERS if isinstance(found.get(key), Mapping | list | tuple)), None)
+        return _structure(found[holder]) if holder else _mapping(found)
+    if isinstance(found, list | tuple):
+        if found and all(isinstance(one, Mapping) for one in found):
+            return _by_index(_fields(one) for one in found)
+        return tuple(map(_name, found))
+    raise ValueError("it is neither a list of labels nor an object of index and label")
+
+
+def _mapping(found: Mapping[Any, Any]) -> Labels:
+    to_label = [(index, label) for key, label in found.items() if (index := _index(key)) is not None]
+    to_index = [(index, key) for key, value in found.items() if (index := _index(value)) is not None]
+    whole = [pairs for pairs in (to_label, to_index) if pairs and len(pairs) == len(found)]
+    readings = {_by_index(pairs) for pairs in whole}
+    if len(readings) == 1:
+        return readings.pop()
+    if readings:
+        raise ValueError("both keys and values are numbers; which are the indices?")
+    raise ValueError("it is neither a list of labels nor an object of index and label")
+
+
+def _fields(one: Mapping[Any, Any]) -> tuple[int, Any]:
+    """{"id": 3, "name": "tench"} and the like."""
+    index = next((found for key in INDICES if (found := _index(one.get(key))) is not None), None)
+    name = next((one[key] for key in NAMES if isinstance(one.get(key), str)), None)
+    if index is None or name is None:
+        raise ValueError("an entry has no id, or no name")
+    return index, name
+
+
+def _index(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    said = str(value).strip()
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 18 else None
+
+
+def _name(value: Any) -> str:
+    """A label, also of ImageNet's ["n02123045", "tabby"]."""
+    last = value[-1] if isinstance(value, list | tuple) and value else value
+    if isinstance(last, bool) or not isinstance(last, str | int):
+        raise ValueError(f"{str(last)[:40]!r} is no label")
+    return str(last).strip()
+
+
+def _by_index(pairs: Iterable[tuple[int, Any]]) -> Labels:
+    found: dict[int, str] = {}
+    for index, label in pairs:
+        if index in found:
+            raise ValueError(f"it has two labels for class {index}")
+        if index >= MOST:
+            raise ValueError(f"no model has a class {index}")
+        found[index] = _name(label)
+    return tuple(found.get(i, "") for i in range(max(found) + 1)) if found else ()
+
+
+TOKEN = re.compile(
+    r"""\s+|\#[^\n]*|(?P<mark>[{}:,;<>])|(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|(?P<word>[\w.+-]+)"""
+)
+
+
+def _label_map(text: str, suffix: str) -> Labels | None:
+    """The label map of TensorFlow's object detection: item { id: 1 name: "cat" }."""
+    if suffix != ".pbtxt" and not re.match(r"\s*(?:#[^\n]*\n\s*)*item\s*:?\s*\{", text):
+        return None
+    found: list[tuple[int, Any]] = []
+    fields: dict[str, str] = {}
+    depth, key, at = 0, "", 0
+    while at < len(text):
+        token = TOKEN.match(text, at)
+        if token is None:
+            raise ValueError(f"line {text.count(chr(10), 0, at) + 1} is not as in a label map")
+        at = token.end()
+        word, value = token["word"] or token["mark"], token["text"]
+        if word in ("{", "}"):
+            depth += 1 if word == "{" else -1
+            if word == "{" and depth == 1:
+                fields = {}
+            elif word == "}" and depth == 0:
+                found.append(_fields(fields))
+            key = ""
+        elif depth == 1 and key and (value or token["word"]):
+            fields.setdefault(key, _unquoted(value) if value else word)
+            key = ""
+        elif token["word"]:
+            key = word
+    if depth or not found:
+        raise ValueError("it is no label map: item { id: 1 name: 'cat' } and so on")
+    return _by_index(found)
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text[1:-1])
+
+
+def _yaml(text: str, suffix: str) -> Labels | None:
+    """`names:` of a data.yaml, or a list or map alone; of YAML no more than that."""
+    lines = [line for line in _lines(text) if line.strip() and not line.lstrip().startswith("#")]
+    start = next((i for i, line in enumerate(lines) if re.match(r"(names|class_names|classes)\s*:(\s|$)", line)), None)
+    listed = bool(lines) and all(re.match(r"-\s", line) for line in lines)
+    if start is None and not listed and suffix not in (".yaml", ".yml"):
+        return None
+    if start is None:
+        return _yaml_block(lines)
+    first, *rest = lines[start:]
+    inline = _uncommented(first.partition(":")[2]).strip()
+    if inline[:1] in ("[", "{"):
+        return _yaml_inline(" ".join([inline, *map(_uncommented, rest)]))
+    if inline:
+        raise ValueError("its names are neither a list nor a map")
+    block = []
+    for line in rest:
+        if not line[:1].isspace() and not line.startswith("- "):
+            break
+        block.append(line)
+    return _yaml_block(block)
+
+
+def _uncommented(line: str) -> str:
+    return re.sub(r"(^|\s)#.*", "", line) if "'" not in line and '"' not in line else line
+
+
+def _yaml_block(lines: Sequence[str]) -> Labels:
+    depths = {len(line) - len(line.lstrip()) for line in lines}
+    if len(depths) != 1:
+        raise ValueError("it is no YAML that gradviz reads: names: and below it a list or a map")
+    items = [re.fullmatch(r"-\s+(.*)", line.strip()) for line in lines]
+    if all(items):
+        return tuple(_scalar(one[1]) for one in items if one)
+    pairs = [re.fullmatch(r"([^:]*):\s+(.*)", line.strip()) for line in lines]
+    if all(pairs):
+        return _mapping(_once([(_scalar(one[1]), _scalar(one[2])) for one in pairs if one]))
+    raise ValueError("it is no YAML that gradviz reads: names: and below it a list or a map")
+
+
+def _yaml_inline(text: str) -> Labels:
+    """[cat, 'red panda'] or {0: cat, 1: dog}, up to the bracket that ends it."""
+    ends = {"[": "]", "{": "}"}[text[0]]
+    parts: list[str] = []
+    part, quote = "", ""
+    for letter in text[1:]:
+        if quote or letter in "'\"" and not part.strip().strip("0123456789: "):
+            part += letter
+            quote = "" if letter == quote else quote or letter
+        elif letter in ("[", "{"):
+            break
+        elif letter in (",", ends):
+            parts += [part] if part.strip() else []
+            part = ""
+            if letter == ends:
+                return _yaml_block([f"- {one.strip()}" if ends == "]" else one.strip() for one in parts])
+        else:
+            part += letter
+    raise ValueError("the list of its names has no end")
+
+
+def _scalar(text: str) -> str:
+    """A text of YAML, with or without quotes."""
+    said = text.strip()
+    if said[:1] in ("'", '"'):
+        quoted = re.match(r"'((?:[^']|'')*)'|\"((?:\\.|[^\"\\])*)\"", said)
+        if quoted is None or said[quoted.end() :].strip()[:1] not in ("", "#"):
+            raise ValueError(f"{said[:40]} is not quoted as in YAML")
+        return quoted[1].replace("''", "'") if quoted[1] is not None else _unquoted(quoted[0])
+    said = _uncommented(said).strip()
+    if said[:1] in ("&", "*", "!", "|", ">", "{", "["):
+        raise ValueError(f"{said[:40]} is no plain name")
+    return said
+
+
+def _table(text: str, suffix: str) -> Labels | None:
+    """A table with a header, or of two columns, one of them the index."""
+    lines = [line for line in _lines(text) if line.strip()]
+    mark = next((one for one in "\t;," if lines and one in lines[0]), ",")
+    header = [cell.strip().strip("\"'").lower() for cell in lines[0].split(mark)] if lines else []
+    known = [cell for cell in header if cell in NAMES or cell and cell in INDICES]
+    if suffix not in (".csv", ".tsv") and not (len(known) > 1 and not NAMED.isdisjoint(known)):
+        return None
+    try:
+        rows = list(csv.reader(lines, delimiter=mark))
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from None
+    if any(len(row) != len(header) for row in rows):
+        raise ValueError("its rows have different numbers of columns")
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    if len(header) == 1:
+        return tuple(columns[0][bool(known) :])
+    if known:
+        return _columns(dict(zip(header, (column[1:] for column in columns), strict=True)))
+    if len(columns) == 2:
+        return _columns({"class": columns[0], "label": columns[1]})
+    raise ValueError("it is a table without a header that names a column label and a column index")
+
+
+def _columns(columns: Mapping[str, Sequence[str]]) -> Labels:
+    whole = {name for name, column in columns.items() if column and all(_index(cell) is not None for cell in column)}
+    index = next((name for name in (*INDICES, *NAMES) if name in whole), None)
+    name = next((name for name in NAMES if name in columns and name != index), None)
+    if name is None or index is None:
+        raise ValueError("it is a table without a column label and a column index of whole numbers")
+    return _by_index((int(number), label) for number, label in zip(columns[index], columns[name], strict=True))
+
+
+def _names(text: str, suffix: str) -> Labels:
+    """One label a line; numbers and WordNet's codes beside them are taken off."""
+    lines = [line.strip() for line in _lines(text)]
+    while lines and not lines[-1]:
+        lines.pop()
+    coded = [line for line in lines if WORDNET.match(line)]
+    begins = lines[:1] and lines[0].casefold() in BACKGROUND
+    if coded and len(coded) == len(lines) - bool(begins):
+        lines = [WORDNET.sub("", line, count=1) for line in lines]
+    elif 2 * len(coded) > len(lines):
+        raise ValueError("some of its lines begin with a code of WordNet, and some do not")
+    return _numbered(lines) or tuple(lines)
+
+
+def _numbered(lines: Sequence[str]) -> Labels | None:
+    """`0 tench`, `0: tench`, `tench 0`: the numbers are those of classes where they are all from 0 or 1 on."""
+    full = [line for line in lines if line]
+    leading = [(int(one[1]), one[2]) for line in full if (one := LEADING.fullmatch(line))]
+    if len(full) == len(leading) > 1 and len({label for _, label in leading}) >= MOSTLY * len(full):
+        if not _counts(leading):
+            raise ValueError("its lines begin with numbers that do not count the classes")
+        return _by_index(leading)
+    trailing = [pair for line in full if (pair := _trailing(line))]
+    if len(full) == len(trailing) > 1 and len({label for _, label in trailing}) == len(full) and _counts(trailing):
+        return _by_index(trailing)
+    return None
+
+
+def _trailing(line: str) -> tuple[int, str] | None:
+    """`tench 0`."""
+    label = line.rstrip("0123456789")
+    number, name = line[len(label) :], label.rstrip(":,;=\t ")
+    return (int(number), name) if 0 < len(number) <= 6 and name and name != label else None
+
+
+def _counts(pairs: Sequence[tuple[int, str]]) -> bool:
+    numbers = sorted(number for number, _ in pairs)
+    return numbers in (list(range(len(pairs))), list(range(1, len(pairs) + 1)))
+
+
+def _lines(text: str) -> list[str]:
+    """At the ends of Unix, Windows and old Macs, and at nothing else that Unicode takes for one."""
+    return re.split(r"\r\n|\n|\r", text)
+
+
+FORMS: tuple[Callable[[str, str], Labels | None], ...] = (_marked_up, _json, _label_map, _yaml, _table, _names)
