@@ -22,6 +22,7 @@ from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.plan.plan import Plan
@@ -89,14 +90,13 @@ class LoadedModel:
         prove = read_option("proof", proof)
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
-        self._noted: dict[str, str] = {}  # of images -> with the name of the first
         self._closed = False
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
         asked = asks_for_labels(options)
         self._model = Explainer(chosen, (PLAIN,), labels=labels, labels_asked=asked, timeout=timeout, prove=prove)
         try:
             self._model.load()
-            self._warn((PLAIN,))
+            self._say(self._model.warnings((PLAIN,)))
         except BaseException:
             self._model.close()
             raise
@@ -151,16 +151,18 @@ class LoadedModel:
 
     def _explained(self, images: Images, mode: str, target: Target) -> Explanation:
         wanted = self._targets(images, target)
-        fitted = self._fitted(images)
+        fitted, held, notes = self._fitted(images)
         self._used = tuple(dict.fromkeys((*self._used, mode)))
-        self._warn((mode,))
+        self._say(self._model.warnings((mode,)))
+        self._say(notes, notes)
         found: list[Attribution] = []
-        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores())
+        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
         for alike, group in groupby(range(len(fitted)), lambda place: wanted[place] if wanted else target):
             places = list(group)
             for start in range(0, len(places), size):
-                pixels = [fitted[place] for place in places[start : start + size]]
-                for one in self._model.explain(pixels, Explain((alike.code,), (mode,))):
+                part = places[start : start + size]
+                pixels, kinds = [fitted[place] for place in part], [held[place] for place in part if held]
+                for one in self._model.explain(pixels, Explain((alike.code,), (mode,)), held=kinds):
                     found.append(_checked(one, mode, len(found)))
         return self._explanation(found, mode)
 
@@ -190,12 +192,18 @@ class LoadedModel:
         index, rank = (np.array([getattr(t, name) for t in targets], np.int32) for name in ("index", "rank"))
         return Explanation(maps, mode, index, rank, scores, outputs, tuple(t.label for t in targets))
 
-    def _fitted(self, given: Images) -> Sequence[np.ndarray]:
-        """Images at the size of the model input, 0..255."""
-        if isinstance(given, str | os.PathLike):
-            return [self._read(given)]
+    def _fitted(self, given: Images) -> tuple[Sequence[np.ndarray], list[str], dict[str, str]]:
+        """Images at the size of the model input, 0..255; of files what each held, and what was assumed of their numbers, each
+        with the name of the first file that it holds for."""
         if not isinstance(given, np.ndarray):
-            return [self._read(path) for path in _paths(given)]
+            paths = [given] if isinstance(given, str | os.PathLike) else _paths(given)
+            read = [self._read(path) for path in paths]
+            notes = {
+                note: f"{printable(path)}: {note}"
+                for path, one in reversed(list(zip(paths, read, strict=True)))
+                for note in (*one.notes, *self._model.assumed(one.held, one.size, one.fitted))
+            }
+            return [one.fitted for one in read], [one.held for one in read], notes
         pixels = given[None] if given.ndim == 3 else given
         if pixels.shape[1:] != self.input_shape:
             height, width, channels = self.input_shape
@@ -205,23 +213,22 @@ class LoadedModel:
             )
         if not np.isfinite(pixels).all():
             raise ImageError("damaged", "the array has pixels that are not finite numbers (NaN or infinity)")
-        return list(pixels)
+        return list(pixels), [], {}
 
-    def _read(self, path: str | os.PathLike) -> np.ndarray:
+    def _read(self, path: str | os.PathLike) -> Pixels:
         try:
             found = self._model.decode(read_bytes(path, Limits()))
+            self._model.check_numbers(found.held, found.fitted)
+            return found
         except ImageError as error:
             raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
-        for note in found.notes:
-            self._noted.setdefault(note, f"{printable(path)}: {note}")
-        return found.fitted
 
-    def _warn(self, modes: Sequence[str]) -> None:
-        """Say as Python warnings what the command would say on stderr, each once."""
-        for message in (*self._model.warnings(modes), *self._noted):
+    def _say(self, messages: Iterable[str], told: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Say as Python warnings what the command would say on stderr, each once; `told` are the words where they differ."""
+        for message in messages:
             if message not in self._said:
                 self._said.add(message)
-                warnings.warn(self._noted.get(message, message), GradvizWarning, stacklevel=4)
+                warnings.warn(told.get(message, message), GradvizWarning, stacklevel=4)
 
     def close(self) -> None:
         """Stop the worker and the decoders."""

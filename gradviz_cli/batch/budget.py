@@ -11,12 +11,13 @@ LARGEST_BATCH = 64
 MOST_TOGETHER = 2**24
 
 
-def default_batch(height: int, width: int, cores: int) -> int:
+def default_batch(height: int, width: int, cores: int, channels: int = 3) -> int:
     """Images that the worker is given at once. It shares them out over the processors, so each gets as many."""
-    each = min(PIXELS_EACH // (height * width), LARGEST_BATCH // cores)
+    pixels = height * width * max(1, channels // 3)
+    each = min(PIXELS_EACH // pixels, LARGEST_BATCH // cores)
     if each:
         return each * cores
-    return max(1, min(cores, MOST_TOGETHER // (height * width)))
+    return max(1, min(cores, MOST_TOGETHER // pixels))
 
 
 class Budget:

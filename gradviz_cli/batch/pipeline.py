@@ -147,7 +147,7 @@ def pipeline(
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded)
     publisher = Publisher(plan.out, manifest, plan.fail_fast)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, rehash)
-    drawer = Drawer(plan, digests, decoding, differentiator, publisher, threads)
+    drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
     return Pipeline(reader, differentiator, drawer, publisher, budget, explainer)
 
 

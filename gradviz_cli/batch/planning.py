@@ -20,7 +20,7 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
-from gradviz_cli.images.preprocess import ORDERS, PREPROCESS
+from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
@@ -56,7 +56,7 @@ OF_MODEL: dict[str, values.Read] = {
     "at": values.position,
     "feed": values.feeds,
     "input_size": values.size,
-    "layout": values.choice(tuple(LAYOUTS)),
+    "layout": values.layout(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
     "allow_op": values.several(values.text),
@@ -206,7 +206,7 @@ def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled)
 def _over(weaker: Settled, stronger: Settled, where: str = "") -> Settled:
     """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round. A range and its
     statistics belong together: none is taken from here and the other from there."""
-    ranges = [name for name in RANGE if name in stronger]
+    ranges = [name for name in RANGE if name in stronger and stronger[name] != RGBA]  # which says nothing of a range
     named = stronger.get("preprocess", "auto")
     if ranges and named != "auto":
         raise UsageError(

@@ -80,7 +80,7 @@ class Decoding:
     def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
         """Raises ImageError as `Explainer.decode`."""
         decoded = self._explainer.decode(data, geometry, self._pixels, self._fast, job.page and job.page.place)
-        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, notes=decoded.notes)
+        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, decoded.held, decoded.notes)
         self._budget.hold(_bytes(source))
         return source
 
@@ -99,6 +99,17 @@ class Decoding:
             source = self.source(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
             return replace(item, source=source)
         except ImageError as error:
+            return replace(item, source=None, result=failed(item.job, error, item.seconds))
+
+    def checked(self, item: Prepared) -> Prepared:
+        """An image whose numbers the model does not take has failed."""
+        if item.source is None:
+            return item
+        try:
+            self._explainer.check_numbers(item.source.held, item.source.fitted)
+            return item
+        except ImageError as error:
+            self.release(item.source)
             return replace(item, source=None, result=failed(item.job, error, item.seconds))
 
 
@@ -157,7 +168,9 @@ class Differentiator(Stage):
         if self._plan.batch_size:
             return self._plan.batch_size
         expected = self._expected
-        return default_batch(expected.height, expected.width, machine.cores()) if expected else 1
+        if expected is None:
+            return 1
+        return default_batch(expected.height, expected.width, machine.cores(), expected.channels)
 
     def reads_ahead(self) -> int:
         """Images that are read while others are differentiated."""
@@ -191,6 +204,7 @@ class Differentiator(Stage):
         if self._expected not in (None, geometry):  # the file said something else; the worker's word counts
             batch = [self._decoding.refitted(item, geometry) for item in batch]
         self._expected = geometry
+        batch = [self._decoding.checked(item) for item in batch]
         found, end = self._attributions([item.source for item in batch if item.source])
         items: list[tuple[Prepared, Outcome]] = []
         left = iter(found)
@@ -206,7 +220,9 @@ class Differentiator(Stage):
         found: list[Attribution | ImageError] = []
         try:
             for targets, group in groupby(sources, lambda source: targets_of(self._plan, source.job)):
-                found.extend(self._explainer.explain([one.fitted for one in group], self._request(targets)))
+                alike = list(group)
+                fitted, held = [one.fitted for one in alike], [one.held for one in alike]
+                found.extend(self._explainer.explain(fitted, self._request(targets), held=held))
         except GradvizError as error:
             return found, error
         return found, None
@@ -268,11 +284,12 @@ class Drawer(Stage):
         decoding: Decoding,
         differentiator: Differentiator,
         publisher: Publisher,
+        explainer: Explainer,
         threads: int,
     ):
         super().__init__("draw", threads)
         self._plan, self._digests, self._decoding = plan, digests, decoding
-        self._differentiator, self._publisher = differentiator, publisher
+        self._differentiator, self._publisher, self._explainer = differentiator, publisher, explainer
 
     def submit(self, item: Prepared, outcome: Outcome) -> Future[Drawn | None]:
         if item.source is not None and isinstance(outcome, Attribution):
@@ -287,8 +304,11 @@ class Drawer(Stage):
             if self.closed or self._publisher.enough:
                 return None
             geometry = self._differentiator.geometry()
-            context = Context(self._plan, self._differentiator.facts(), self._digests, geometry)
-            return pictures.draw(context, source, found, item.outputs, item.seconds)
+            facts = replace(self._differentiator.facts(), preprocess=self._explainer.preprocess_of(source.held))
+            context = Context(self._plan, facts, self._digests, geometry)
+            drawn = pictures.draw(context, source, found, item.outputs, item.seconds)
+            assumed = self._explainer.assumed(source.held, source.size, source.fitted)
+            return replace(drawn, result=replace(drawn.result, notes=(*drawn.result.notes, *assumed)))
         except OutputError as error:
             if ends_run(error, self._plan.out):
                 raise
@@ -309,7 +329,7 @@ def _settled(item: Prepared, outcome: Outcome) -> Result:
 def expected_geometry(plan: Plan) -> Geometry | None:
     """The model input as the graph's file has it, so that images are prepared while TensorFlow still starts; a guess."""
     shape = peek.input_shape(Path(plan.model.path), plan.model.signature, plan.model.input)
-    if shape is None or shape[3] not in (1, 3, 4) or plan.model.layout not in (None, "NHWC"):
+    if shape is None or shape[3] not in (1, 3) or plan.model.layout not in (None, "NHWC"):
         return None
     height, width = plan.model.input_size or (shape[1], shape[2])
     if height < 1 or width < 1 or height * width > plan.max_pixels:

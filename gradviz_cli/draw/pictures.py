@@ -14,13 +14,13 @@ from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.record import describe
 from gradviz_cli.draw.styles import Style
 from gradviz_cli.files.whole import Staged, StagedFiles
-from gradviz_cli.images.fit import Geometry, unfit
+from gradviz_cli.images.fit import Geometry, as_rgb, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
-from gradviz_cli.process.protocol import Facts
+from gradviz_cli.process.protocol import PICTURE, Facts
 
 Key = tuple[str, int]  # mode, place among the targets
 Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
@@ -28,14 +28,15 @@ Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them, and what is to
-    be said of it."""
+    """One image as the reader gave it: upright size (height, width), pixels only where a style needs them, what its file
+    held, and what is to be said of it."""
 
     job: Job
     size: tuple[int, int]
     sha256: str
     fitted: np.ndarray
     pixels: np.ndarray | None
+    held: str = PICTURE
     notes: tuple[str, ...] = ()
 
 
@@ -160,7 +161,7 @@ def _map(context: Context, source: Source, style: Style, attribution: np.ndarray
     if context.plan.drawing.size == "image":
         field, image = unfit(field, context.geometry, source.size), source.pixels
     elif style.needs_image:
-        image = _as_rgb(source.fitted)
+        image = as_rgb(source.fitted, context.geometry.alpha)
     return style.colour(field, image, look, scale)
 
 
@@ -177,7 +178,7 @@ def _sheet(
 
     sheet, look, drawing = styles.SHEETS[output.style], context.look, context.plan.drawing
     style, shared, at_input = sheet.maps, drawing.scale == "shared", drawing.size == "input"
-    image = _as_rgb(source.fitted) if at_input else source.pixels
+    image = as_rgb(source.fitted, context.geometry.alpha) if at_input else source.pixels
     if image is None:
         raise ValueError(f"a {sheet.name} shows the source image, and the reader kept none")
     common = _shared(style, look, drawable) if shared else None
@@ -198,7 +199,3 @@ def _captions(found: Attribution, place: int) -> tuple[str, ...]:
     target = found.targets[place]
     score = "not finite" if target.score is None else f"{target.score:.4g}"
     return (*filter(None, [target.label]), f"class {target.index}", f"score {score}")
-
-
-def _as_rgb(fitted: np.ndarray) -> np.ndarray:
-    return np.repeat(fitted, 3, axis=2) if fitted.shape[2] == 1 else fitted[..., :3]

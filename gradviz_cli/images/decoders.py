@@ -14,25 +14,36 @@ from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import shortened
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.process.protocol import Decode, Decoded, Expected, Failure, check_arrays
+from gradviz_cli.process.protocol import (
+    HELD,
+    NUMBERS,
+    PICTURE,
+    Decode,
+    Decoded,
+    Expected,
+    Failure,
+    check_arrays,
+)
 from gradviz_cli.process.sandbox.environment import scrubbed_environment
 from gradviz_cli.process.supervisor import Child, ChildLost
 
 # What `images.decode` finds wrong with a file; another word of a decoder is not repeated.
-KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory"})
+KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory", "shape"})
 # What it may say of one image: a file may have taken the decoder over.
 MOST_NOTES, LONGEST_NOTE = 8, 300
+FLOAT = 4  # bytes of a number that is no level
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
 
 class Pixels(NamedTuple):
-    """Upright size (height, width), the model input, the upright image itself where it was asked for, and what is to be
-    said of it."""
+    """Upright size (height, width), the model input, the upright image itself where it was asked for, what the file held
+    (NUMBERS are float32 in the model's own range, anything else uint8 of 0..255), and what is to be said of it."""
 
     size: tuple[int, int]
     fitted: np.ndarray
     pixels: np.ndarray | None
+    held: str = PICTURE
     notes: tuple[str, ...] = ()
 
 
@@ -63,7 +74,7 @@ class Decoders:
         """
         limits = self._limits
         wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast, page=page)
-        most = geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
+        most = FLOAT * geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
         child = None
         try:
             child = self._child()
@@ -79,7 +90,7 @@ class Decoders:
         if isinstance(answer, Failure):
             raise ImageError(answer.kind if answer.kind in KINDS else "damaged", shortened(answer.message))
         notes = tuple(shortened(note, LONGEST_NOTE) for note in answer.notes[:MOST_NOTES])
-        return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, notes=notes)
+        return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, answer.held, notes)
 
     def _child(self) -> Child:
         """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""
@@ -137,12 +148,15 @@ class Decoders:
 def _check(answer: Decoded, arrays: Sequence[np.ndarray], wanted: Decode, child: Child) -> None:
     """Raise ChildLost for pixels that cannot be what was asked for: a file may have taken the decoder over."""
     size = (answer.height, answer.width)
-    expected: Expected = [("uint8", (wanted.height, wanted.width, wanted.channels))]
+    dtype = "float32" if answer.held == NUMBERS else "uint8"
+    expected: Expected = [(dtype, (wanted.height, wanted.width, wanted.channels))]
     if wanted.pixels:
         expected.append(("uint8", (*size, 3)))
     try:
         check_arrays(arrays, expected)
     except ValueError as error:
         raise child.nonsense(str(error)) from error
+    if answer.held not in HELD or not np.isfinite(arrays[0]).all():
+        raise child.nonsense("numbers that are none")
     if min(size) < 1 or size[0] * size[1] > wanted.max_pixels:
         raise child.nonsense(f"an image of {size[0]} x {size[1]} pixels")

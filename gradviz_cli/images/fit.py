@@ -15,19 +15,30 @@ PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for mod
 
 @dataclass(frozen=True)
 class Geometry:
-    """The model input, as pictures see it: size, channels (1, 3 or 4), how an image is fitted (`FITS`)."""
+    """The model input, as pictures see it: size, channels, how an image is fitted (`FITS`).
+
+    `alpha` says that the fourth of four channels is that of RGBA; `channels_first` that the model has its channels before
+    height and width, which settles what an array means that could be laid out either way.
+    """
 
     height: int
     width: int
     channels: int = 3
     fit: str = "stretch"
+    alpha: bool = False
+    channels_first: bool = False
 
     def __post_init__(self) -> None:
-        if self.height < 1 or self.width < 1 or self.channels not in _MODES or self.fit not in FITS:
-            raise ValueError(f"{self} is no model input: sizes from 1, channels 1, 3 or 4, fit one of {FITS}")
+        if min(self.height, self.width, self.channels) < 1 or self.fit not in FITS:
+            raise ValueError(f"{self} is no model input: sizes from 1, fit one of {FITS}")
+
+    @property
+    def mode(self) -> str | None:
+        """Pillow's mode of a picture of so many channels; None where no picture has them."""
+        return "RGBA" if self.alpha else _MODES.get(self.channels)
 
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_MODES = {1: "L", 3: "RGB"}
 
 
 class Box(NamedTuple):
@@ -79,7 +90,7 @@ def fit(image: Image.Image, geometry: Geometry) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        uint8 [h, w, channels]; a fourth channel is 255.
+        uint8 [h, w, channels], which are 1, 3, or 4 of RGBA.
     """
     from PIL.Image import Resampling
 
@@ -90,11 +101,26 @@ def fit(image: Image.Image, geometry: Geometry) -> np.ndarray:
         part = image.crop((seen.left, seen.top, seen.left + seen.width, seen.top + seen.height))
     if (seen.height, seen.width) != (shown.height, shown.width):
         part = part.resize((shown.width, shown.height), Resampling.BILINEAR)
-    part = part.convert(_MODES[geometry.channels])
+    part = part.convert(geometry.mode)
     pixels = np.full((geometry.height, geometry.width, geometry.channels), PADDING, np.uint8)
     pixels[..., 3:] = 255
     pixels[shown.slices] = np.asarray(part).reshape(shown.height, shown.width, -1)
     return pixels
+
+
+def as_rgb(image: np.ndarray, alpha: bool = False) -> np.ndarray:
+    """uint8 [h, w, 3] that shows an image: a picture itself, of other planes [h, w, c] the mean of them in gray.
+
+    Numbers other than pixels are shown from the smallest to the largest of what is shown.
+    """
+    planes = image[..., None] if image.ndim == 2 else image[..., :3] if alpha else image
+    if planes.shape[2] not in _MODES:
+        planes = planes.mean(axis=2, dtype=np.float32, keepdims=True)
+    if image.dtype != np.uint8:
+        low, high = float(planes.min()), float(planes.max())
+        planes = (planes - low) * (255 / (high - low)) if high > low else np.full(planes.shape, PADDING)
+    levels = planes if planes.dtype == np.uint8 else np.rint(planes).astype(np.uint8)
+    return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels
 
 
 def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.ndarray:

@@ -42,6 +42,8 @@ _FORMATS = {
     "HEIF": _Format(rb"....ftyp.{0,64}?(he[iv][cxms]|mif[12]|msf1)", HEIF),  # its names: _ASIDE
 }
 FORMATS = tuple(_FORMATS)
+# Numbers, which `images.arrays` reads; a zip archive is one of arrays if the first name in it is an array's.
+ARRAYS = {"NPY": rb"\x93NUMPY", "NPZ": rb"PK\x03\x04.{26}[^\0]{1,250}?\.npy"}
 
 
 class _Aside(NamedTuple):
@@ -133,6 +135,11 @@ def _suffixes() -> tuple[str, ...]:
     return tuple(suffix for suffixes in read for suffix in suffixes)
 
 
+def array_form(data: bytes) -> str | None:
+    """The key of `ARRAYS` that `data` begins like."""
+    return next((name for name, magic in ARRAYS.items() if re.match(magic, data[:300], re.DOTALL)), None)
+
+
 def _recognise(data: bytes) -> str:
     """The key of `_FORMATS` that `data` begins like, its plugin imported."""
     for what, magic in _RAW.items():
@@ -162,8 +169,8 @@ def _import(plugin: str) -> None:
 def _nothing_of_ours(data: bytes) -> ImageError:
     for name, (magic, remedy) in _OTHERS.items():
         if re.match(magic, data[:1024], re.DOTALL):
-            return ImageError("format", f"looks like {name}; {remedy}; accepted are {', '.join(FORMATS)}")
-    return ImageError("format", f"no image begins like this; accepted are {', '.join(FORMATS)}")
+            return ImageError("format", f"looks like {name}; {remedy}; accepted are {', '.join((*FORMATS, *ARRAYS))}")
+    return ImageError("format", f"no image begins like this; accepted are {', '.join((*FORMATS, *ARRAYS))}")
 
 
 def raw_photo(what: str) -> ImageError:

@@ -11,7 +11,8 @@ from gradviz_cli.process.protocol import GIVEN, ModelOptions
 
 Array = np.ndarray
 
-ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1)}
+RGBA = "rgba"
+ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1), RGBA: slice(None)}
 """Choice of --channel-order -> where the network has the image's channels, as many as the name has letters. Each is its
 own way back."""
 

@@ -52,21 +52,26 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     import numpy as np
 
     from gradviz_cli.files.reading import Limits
+    from gradviz_cli.images.arrays import check_picture, read_array
     from gradviz_cli.images.decode import picture
-    from gradviz_cli.images.fit import Geometry, fit
+    from gradviz_cli.images.fit import Geometry, as_rgb, fit
     from gradviz_cli.images.frames import alone
-    from gradviz_cli.process.protocol import Decoded
+    from gradviz_cli.process.protocol import PICTURE, Decoded
 
     limits = Limits(request.max_pixels, request.max_file_size)
-    geometry = Geometry(request.height, request.width, request.channels, request.fit)
+    shape = request.height, request.width, request.channels
+    geometry = Geometry(*shape, request.fit, request.alpha, request.channels_first)
     if request.page is not None:
         data = alone(data, request.page, limits)
+    if found := read_array(data, limits, geometry):
+        height, width, _ = found.planes.shape
+        shown = (as_rgb(found.planes),) if request.pixels else ()
+        return Decoded(height, width, found.held), (found.fitted, *shown)
+    check_picture(geometry)
     least = max(geometry.height, geometry.width) if request.fast and not request.pixels else None
-    image, (height, width), notes = picture(data, limits, least)
-    found = [fit(image, geometry)]
-    if request.pixels:
-        found.append(np.asarray(image.convert("RGB")))
-    return Decoded(height, width, notes=notes), tuple(found)
+    image, (height, width), notes = picture(data, limits, least, geometry.alpha)
+    shown = (np.asarray(image.convert("RGB")),) if request.pixels else ()
+    return Decoded(height, width, PICTURE, notes), (fit(image, geometry), *shown)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,24 @@ from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
-from gradviz_cli.process.protocol import Explain, Facts, Inspection, Loaded, ModelOptions, Proof, Row
+from gradviz_cli.process.protocol import (
+    NUMBERS,
+    PICTURE,
+    Explain,
+    Facts,
+    Inspection,
+    Loaded,
+    ModelOptions,
+    Proof,
+    Row,
+)
 
+AS_THEY_ARE = "raw"  # the choice of --preprocess that changes nothing
+# What a model takes that takes no float32; an encoded image (string) holds levels.
+WHOLE = {
+    kind: np.iinfo("uint8" if kind == "string" else kind) for kind in ("string", "uint8", "uint16", "int32", "int64")
+}
+SMALL = 3.0  # numbers up to this are no levels of 0..255 but those of a range that networks are trained on
 TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
 
 
@@ -136,7 +152,8 @@ class Explainer:
     @property
     def geometry(self) -> Geometry:
         """The model input, to which images are brought."""
-        return Geometry(*self.facts.size, self.facts.channels, self._fit)
+        facts = self.facts
+        return Geometry(*facts.size, facts.channels, self._fit, facts.alpha, facts.channels_first)
 
     def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
@@ -163,8 +180,62 @@ class Explainer:
         """
         return self._decoders.decode(data, geometry or self.geometry, pixels, fast, page)
 
+    def preprocess_of(self, held: str) -> str:
+        """How what a file held is brought to the model's range: numbers are as they are, unless --preprocess says more."""
+        return self._preset_for(held).name
+
+    @property
+    def _range_is_said(self) -> bool:
+        return self._options.preprocess != "auto" or self._options.pixel_range is not None
+
+    def _preset_for(self, held: str) -> Preset:
+        return PREPROCESS[AS_THEY_ARE] if held == NUMBERS and not self._range_is_said else self.preset
+
+    def check_numbers(self, held: str, fitted: np.ndarray) -> None:
+        """Refuse numbers that a model of whole numbers does not take; raises ImageError (`range`)."""
+        whole = WHOLE.get(self.facts.input.dtype)
+        if held != NUMBERS or whole is None:
+            return
+        low, high = float(fitted.min()), float(fitted.max())
+        if not whole.min <= low <= high <= whole.max or np.any(np.rint(fitted) != fitted):
+            raise ImageError(
+                "range",
+                f"holds numbers from {low:g} to {high:g}; the model takes whole ones from {whole.min} to {whole.max}",
+            )
+
+    def assumed(self, held: str, size: tuple[int, int], fitted: np.ndarray) -> tuple[str, ...]:
+        """What was assumed of a file's numbers, a line each; none of a picture, nor where the options settle it."""
+        if held == PICTURE:
+            return ()
+        preset, said = self.preprocess_of(held), self._range_is_said
+        option = f"--preprocess {preset}" if self._options.preprocess != "auto" else "--pixel-range"
+        lines = []
+        if not said and held == NUMBERS:
+            lines.append(
+                "its numbers are no levels of 0..255 and go to the model as they are; --preprocess raw settles it"
+            )
+        elif not said and preset != AS_THEY_ARE:
+            lines.append(
+                f"its numbers are taken for levels of 0..255, brought to {self._preset_for(held).summary}; "
+                f"--preprocess {preset} settles it, or --preprocess raw leaves them as they are"
+            )
+        elif held == NUMBERS and preset != AS_THEY_ARE and not _like_levels(fitted):
+            lines.append(
+                f"{option} is for levels of 0..255, which its numbers are not; --preprocess raw leaves them as they are"
+            )
+        if size != self.facts.size:
+            given, taken = ("x".join(map(str, one)) for one in (size, self.facts.size))
+            lines.append(
+                f"its {given} numbers are resampled to {taken}, the size of the model input; save it at that size"
+            )
+        return tuple(lines)
+
     def explain(
-        self, fitted: Sequence[np.ndarray], request: Explain, preprocess: str | None = None
+        self,
+        fitted: Sequence[np.ndarray],
+        request: Explain,
+        preprocess: str | None = None,
+        held: Sequence[str] = (),
     ) -> Iterator[Attribution | ImageError]:
         """One outcome for each image, in order.
 
@@ -174,6 +245,8 @@ class Explainer:
             uint8 or float [h, w, c], 0..255 in RGB order, at `geometry`.
         preprocess : str, optional
             In place of the one that was found or chosen.
+        held : sequence of str, optional
+            What the files held, where that was no picture.
 
         Raises
         ------
@@ -181,10 +254,13 @@ class Explainer:
             After the outcomes that were found: no further image can be explained.
         """
         if len(fitted):
-            preset = PREPROCESS[preprocess] if preprocess else self.preset
-            pixels = preset.to_model(np.stack(fitted))
-            for row in self._model.explain(pixels, request):
-                yield row if isinstance(row, ImageError) else self._attribution(row, preset)
+            presets = [
+                PREPROCESS[preprocess] if preprocess else self._preset_for(one)
+                for one in held or [PICTURE] * len(fitted)
+            ]
+            pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
+            for place, row in enumerate(self._model.explain(pixels, request)):
+                yield row if isinstance(row, ImageError) else self._attribution(row, presets[place])
 
     def _attribution(self, row: Row, preset: Preset) -> Attribution:
         back = preset.to_image
@@ -213,3 +289,8 @@ class Explainer:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _like_levels(numbers: np.ndarray) -> bool:
+    """Whether numbers could be levels of 0..255, and not those of a range that networks are trained on."""
+    return float(numbers.min()) >= 0 and SMALL < float(numbers.max()) <= 255

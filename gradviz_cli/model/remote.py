@@ -51,7 +51,6 @@ PROOF_TIMEOUT = 20.0  # and a part of that of an image: one that never ends is t
 SLOW_DISK = 20 * 2**20  # bytes a second
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
-CHANNELS = (1, 3, 4)
 # More files than this are granted by their folders: a command line has an end.
 MAX_GRANTS = 200
 
@@ -107,10 +106,11 @@ class RemoteModel:
         self._load = replace(self._load, proof=proof or self._load.proof)
         answer = self._begin(self._load, Loaded)
         facts = answer.facts
-        if min(*facts.size, facts.channels) < 1 or facts.channels not in CHANNELS or not self._known(facts.preprocess):
+        known = self._known(facts.preprocess) and facts.alpha <= (facts.channels == 4)
+        if min(*facts.size, facts.channels) < 1 or not known:
             raise self._unusable(self._worker.nonsense("values that gradviz does not know"))
         height, width = facts.size
-        check_size(height, width)
+        check_size(height, width, facts.channels)
         self._shape = (height, width, facts.channels)
         if self._prove != "never" and self.proof is None:
             self._load = replace(self._load, proof=self._proved())  # a worker that takes its place need not ask again

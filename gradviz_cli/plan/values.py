@@ -17,6 +17,7 @@ import numpy as np
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
+SHOWN = 60  # characters of a value that a message repeats
 MOST_DIGITS = 18  # of a whole number
 
 Read = Callable[[Any], Any]
@@ -52,6 +53,22 @@ def choice(names: Iterable[str]) -> Callable[[object], str]:
         if value not in known:
             raise ValueError(f"{value!r} is none of {', '.join(known)}")
         return str(value)
+
+    return read
+
+
+LAYOUT_NAMES = {"channels_last": "NHWC", "channels_first": "NCHW"}  # as Keras calls them
+
+
+def layout(known: Collection[str]) -> Callable[[object], str]:
+    """The name of a layout, in letters of either size, or one of Keras's names."""
+    by_name = {**{name.lower(): name for name in known}, **LAYOUT_NAMES}
+
+    def read(value: object) -> str:
+        found = by_name.get(value.lower()) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(f"{value!r} is none of {', '.join((*known, *LAYOUT_NAMES))}")
+        return found
 
     return read
 
@@ -209,35 +226,55 @@ def feed(value: object) -> tuple[str, str]:
 
 
 def feeds(value: object) -> tuple[tuple[str, str], ...]:
-    """{name: value}, or a list of what `feed` takes."""
+    """{name: value}, or a list of what `feed` takes; each name once."""
     if isinstance(value, Mapping):
-        return tuple(feed((name, _array(given, name))) for name, given in value.items())
-    if isinstance(value, tuple | list):
-        return tuple(map(feed, value))
-    return (feed(value),)
+        found = tuple(feed((name, _array(given, name))) for name, given in value.items())
+    else:
+        found = tuple(map(feed, value if isinstance(value, tuple | list) else [value]))
+    given_twice = {name for name, _ in found if sum(name == other for other, _ in found) > 1}
+    if given_twice:
+        raise ValueError(f"{min(given_twice)} is given twice")
+    return found
 
 
 def _json(given: str, what: str) -> str:
+    shown = what if len(what) <= SHOWN else f"{what[:SHOWN]}..."
     try:
-        return json.dumps(json.loads(given.lower() if given in ("True", "False") else given))
-    except ValueError:
-        raise ValueError(f"{what} is neither a number, a JSON list nor a .npy file") from None
+        value = json.loads(given.lower() if given in ("True", "False") else given)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{shown} is neither a number, a JSON list nor a .npy file") from None
+    return _array(value, shown)
 
 
 def _file(name: str) -> str:
     try:
-        return _array(np.load(name, allow_pickle=False), name)
+        array = np.load(name, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} cannot be read: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{name} is no .npy file of one array")
+    return _array(array, name)
 
 
 def _array(given: Any, name: str) -> str:
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths") from None
     if array.size > MAX_FEED:
         raise ValueError(f"{name} holds {array.size} numbers, more than {MAX_FEED}")
-    if array.dtype.kind not in "biufUS":
+    if array.dtype.kind not in "biufUS" or array.dtype.kind in "US" and not _are_texts(given):
         raise ValueError(f"{name} is neither a number nor an array of numbers")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds numbers that are not finite")
     try:
         return json.dumps(given)  # as it is written: 1 stays 1
     except TypeError:
         return json.dumps(array.tolist())
+
+
+def _are_texts(given: Any) -> bool:
+    """Numbers among texts would silently become texts."""
+    if isinstance(given, list | tuple):
+        return all(map(_are_texts, given))
+    return isinstance(given, str | bytes | np.ndarray)

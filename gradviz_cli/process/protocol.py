@@ -30,6 +30,8 @@ MOST_ITEMS = 500_000
 LARGEST_NUMBER = 2**63
 
 
+# More channels than this are no planes of an image: hyperspectral cameras have some hundred.
+MAX_CHANNELS = 4096
 # A larger input is no picture but an attempt to exhaust what reads it. 67 million pixels are 8192 x 8192.
 MAX_INPUT_PIXELS = 2**26
 # Axes of the model input by name; `flat` layouts have them in one. N is the batch, and is missing where a model takes one image.
@@ -52,10 +54,11 @@ LAYOUTS = {
 GIVEN = "given"
 
 
-def check_size(height: int, width: int) -> None:
+def check_size(height: int, width: int, channels: int = 3) -> None:
     """Refuse a model input that no picture needs. Worker and command both ask: neither believes what the other says."""
-    if height * width > MAX_INPUT_PIXELS:
-        message = f"the model's input is {height}x{width} pixels, which no picture needs"
+    if height * width * max(channels, 3) > 3 * MAX_INPUT_PIXELS or channels > MAX_CHANNELS:
+        planes = f" in {channels} planes" if channels > 3 else ""
+        message = f"the model's input is {height}x{width} pixels{planes}, which no picture needs"
         raise ModelRefused(message, "settle it with --input-size HxW")
 
 
@@ -234,6 +237,8 @@ class Facts:
         Gradients of the model's own that are replaced by the derivative of the forward pass.
     passed_by : int
         Activations that would obey, inside what a gradient of the model's own stands for.
+    alpha : bool
+        The fourth of the four channels is that of RGBA.
     """
 
     signature: str
@@ -253,6 +258,13 @@ class Facts:
     warnings: tuple[str, ...]
     passed_by: int = 0
     bypassed_as: str | None = None
+    alpha: bool = False
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether the model has its channels before height and width."""
+        axes = LAYOUTS.get(self.input.layout or "", "")
+        return "C" in axes and axes.index("C") < axes.index("H")
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what these modes leave as it is."""
@@ -421,11 +433,16 @@ class Failure:
 # -- decoders
 
 
+# What a file that was decoded held: a picture; an array of pixels 0..255; an array of other numbers, which are the
+# model's own.
+PICTURE, PIXELS, NUMBERS = HELD = ("picture", "pixels", "numbers")
+
+
 @dataclass(frozen=True)
 class Decode:
     """Bring the image file beside it to the size of the model input; with `pixels` give the upright image too.
 
-    `page` is a place in a file of several, see `images.frames`.
+    `alpha` and `channels_first` as in `images.fit.Geometry`; `page` is a place in a file of several, see `images.frames`.
     """
 
     max_pixels: int
@@ -437,17 +454,21 @@ class Decode:
     pixels: bool = False
     fast: bool = False
     page: int | None = None
+    alpha: bool = False
+    channels_first: bool = False
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Size of the upright image. Beside it uint8 [height, width, channels] of the request, and the image where asked.
+    """Size of the upright image, and what the file held. Beside it [height, width, channels] of the request, uint8, or
+    float32 where it held NUMBERS; and the image, uint8 [h, w, 3], where asked.
 
     `notes` say what was assumed of the file, or is odd about its pixels.
     """
 
     height: int
     width: int
+    held: str = PICTURE
     notes: tuple[str, ...] = ()
 
 

@@ -166,7 +166,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
-        check_size(*entry.size)  # before images of that size are generated
+        check_size(*entry.size, entry.channels)  # before images of that size are generated
         others = other_inputs(graph, question, options)
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
@@ -189,7 +189,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         lost_warning(graph, question),
         size_warning,
         start_warning,
-        range_warning,
+        range_warning if entry.takes_pictures else None,  # of other planes it is said with the first file
         unfed_warning(question, options),
         score_warning,
     )
@@ -206,6 +206,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         warnings=tuple(warning for warning in (*assumed, _slow(options)) if warning),
         meta=asked.opened.meta,
         read=read,
+        assumed=size_warning,
     )
 
 
@@ -259,7 +260,12 @@ def build(
         graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
         prepared = replace(prepared, graph=graph)
     problem = proved(prepared.problem, proof)
-    return _differentiator(prepared, proof.without if proof else (), problem, check, modes, targets)
+    try:
+        return _differentiator(prepared, proof.without if proof else (), problem, check, modes, targets)
+    except ModelUnusable as error:
+        if prepared.assumed:  # then the model need not be at fault
+            error.message = f"{error.message} ({prepared.assumed})"
+        raise
 
 
 def prove(
@@ -346,6 +352,7 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         custom_gradients=graph.custom_gradients,
         passed_by=passed_by(graph, question, prepared.found),
         warnings=prepared.warnings,
+        alpha=entry.alpha,
     )
 
 

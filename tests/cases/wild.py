@@ -1312,6 +1312,42 @@ def flat_strange(folder):
     return Refusal(ModelUnusable, ("101 numbers", "--input-size"), RAW)
 
 
+@row("input", "flat [N, 100], a code and no picture")
+def flat_code(folder):
+    over(tf.TensorSpec([None, 100], name="code"), lambda x: tf.tile(x[:, None, None], (1, SIDE, SIDE, 1))[..., :3])(
+        folder
+    )
+    return Refusal(ModelUnusable, ("100 numbers", "nothing says that they are a picture", "--input-size"), RAW)
+
+
+def planes(channels: int, spec: list, before: Callable = tf.identity, **options) -> Callable:
+    """A model of so many channels; its images are no pictures."""
+
+    def build(folder):
+        held = holding(weights(channels))
+        compute = lambda frames: {"scores": small(before(frames), held)}
+        save(folder, serving(compute, tf.TensorSpec(spec, name="frames")), held)
+        images = np.random.default_rng(9).normal(size=(2, SIDE, SIDE + 2, channels)).astype(np.float32)
+        return plain(score=truth(weights(channels)), pixels=images, options={**RAW, **options})
+
+    return build
+
+
+row("input", "four planes that are not RGBA")(planes(4, [None, SIDE, SIDE + 2, 4]))
+row("input", "119 planes, channels first")(planes(119, [None, 119, SIDE, SIDE + 2], from_nchw))
+row("input", "12 planes of 10x12, told from height by the convolution")(planes(12, [None, SIDE, SIDE + 2, 12]))
+row("input", "all axes open, gray, told by the convolution")(planes(1, [None] * 4, input_size=(SIDE, SIDE + 2)))
+row("input", "all axes open, channels first, told by the transpose")(
+    planes(3, [None] * 4, from_nchw, input_size=(SIDE, SIDE + 2))
+)
+
+
+@row("input", "frames of a video")
+def video(folder):
+    over(tf.TensorSpec([None, 4, *SHAPE], name="frames"), lambda x: tf.reduce_mean(x, 1))(folder)
+    return Refusal(ModelUnusable, ("[?, 4, 10, 10, 3]", "video", "--input"), RAW)
+
+
 @row("input", "batch fixed at 1, three images")
 def batch_of_one(folder):
     over(tf.TensorSpec([1, *SHAPE], name="image"), tf.identity)(folder)

@@ -38,7 +38,13 @@ class FakeExplainer:
     def close(self) -> None:
         pass
 
-    def explain(self, fitted, request):
+    def check_numbers(self, held, fitted):
+        pass
+
+    def assumed(self, held, size, fitted):
+        return ()
+
+    def explain(self, fitted, request, held=()):
         self.sizes.append(len(fitted))
         self.targets.append(request.targets)
         yield from (ImageError("model", "it says no") for _ in fitted)
@@ -113,7 +119,7 @@ def test_a_mode_is_one_of_the_rules(made, folder: Path, mode: object) -> None:
 def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monkeypatch) -> None:
     model = api.load(folder)
 
-    def taken_away(fitted, request):
+    def taken_away(fitted, request, held=()):
         model.close()
         raise ImageError("memory", "the decoder was killed, most likely because memory ran out")
 
@@ -125,7 +131,7 @@ def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monk
 
 
 def test_the_class_of_the_folder_of_each_image(made, folder: Path, monkeypatch) -> None:
-    monkeypatch.setattr(api.LoadedModel, "_read", lambda self, path: np.zeros((2, 2, 3)))
+    monkeypatch.setattr(api.LoadedModel, "_read", lambda self, path: Pixels((2, 2), np.zeros((2, 2, 3)), None))
     monkeypatch.setattr(api, "_checked", lambda found, mode, place: found)
     monkeypatch.setattr(api.LoadedModel, "_explanation", lambda self, found, mode: len(found))
     with api.load(folder, batch_size=2) as model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,15 @@ import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
+from gradviz_cli.worker.analysis.axes import PICTURE_CHANNELS as CHANNELS
+from gradviz_cli.worker.analysis.axes import Axes
 
-CHANNELS = (1, 3, 4)
 # Where neither the model nor the user settles the size: what most published networks were trained on.
 USUAL_SIZE = (224, 224)
 # Lengths of rows that are pictures beyond doubt: MNIST's and CIFAR's. Others may be any features.
 FLAT_PICTURES = frozenset({28 * 28, 32 * 32 * 3})
+# Of an input that is one, though it is a row of numbers.
+PICTURE_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
 SETTLE_SIZE = "settle it with --input-size HxW"
 
 
@@ -29,7 +33,7 @@ class Entry:
         A key of LAYOUTS.
     size : (height, width)
     channels : int
-        1, 3 or 4.
+        Any number of planes; `alpha` says that the last of four is that of RGBA.
     batch : int or None
         The number of images that the graph takes at once, None for any.
     encoding : str
@@ -44,6 +48,12 @@ class Entry:
     batch: int | None = None
     encoding: str = "pixels"
     whole: bool = False
+    alpha: bool = False
+
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the channels are those of gray, RGB or RGBA."""
+        return self.channels in (1, 3) or self.alpha
 
     def to_model(self, images: np.ndarray, dtype: tf.DType) -> tf.Tensor:
         """Images float32 [n, h, w, c] as the graph takes them; n fits the batch already."""
@@ -97,6 +107,8 @@ def find(
     shape: tuple[int, ...] | None,
     layout: str | None,
     asked: tuple[int, int] | None,
+    seen: Axes | None = None,
+    whole: bool = False,
 ) -> tuple[Entry, str | None]:
     """The entry that a shape means, and a warning where something had to be assumed.
 
@@ -106,6 +118,10 @@ def find(
         As the signature says it, -1 where open.
     layout, asked : optional
         What --layout and --input-size say.
+    seen : Axes, optional
+        What the graph says of the axes.
+    whole : bool
+        The input takes whole numbers of the kind that number words.
 
     Raises
     ------
@@ -115,66 +131,119 @@ def find(
         The shape is no image's.
     """
     if shape is None:
-        shape = (
-            (-1, -1, -1, 3) if layout is None else (-1,) * (2 if layout.startswith("flat") else len(LAYOUTS[layout]))
-        )
-    layout = layout or guess_layout(shape)
-    if layout is None:
-        raise ModelUnusable(
-            f"the input {key} has shape {_text(shape)}, which is no picture's",
-            "name another with --input, or give --layout",
-        )
-    if layout.startswith("flat"):
-        return _flat(key, shape, layout, asked)
-    axes = LAYOUTS[layout]
+        shape = _any_rank(layout, seen)
+    chosen = layout or guess_layout(shape, seen)
+    if chosen is None:
+        raise _no_picture(key, shape, whole)
+    if chosen.startswith("flat"):
+        return _flat(key, shape, chosen, asked, layout is not None, seen, whole)
+    axes = LAYOUTS[chosen]
     if len(shape) != len(axes):
         raise UsageError(
-            f"--layout {layout}: the input {key} has shape {_text(shape)}", "give a layout of as many axes"
+            f"--layout {chosen}: the input {key} has shape {_text(shape)}", "give a layout of as many axes"
+        )
+    if layout is None and seen is not None and seen.one_axis:
+        raise ModelUnusable(
+            f"the input {key} has shape {_text(shape)}, which the model reads as a sequence, not as a picture",
+            f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {chosen}",
         )
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("C", 1)
-    channels = 3 if channels < 0 else channels
-    if channels not in CHANNELS:
-        raise ModelUnusable(
-            f"the input {key} has shape {_text(shape)}: {channels} channels are no picture's",
-            "give --layout, or another --input",
-        )
-    size, warning = _size(key, (sizes["H"], sizes["W"]), asked)
+    told = seen if seen is not None and seen.layout == axes else Axes(axes)
+    assumed = channels < 0 and told.channels is None
+    channels = channels if channels > 0 else told.channels or 3
+    inside = told.size or (-1, -1)
+    open_size = [one if one > 0 else two for one, two in zip((sizes["H"], sizes["W"]), inside, strict=True)]
+    size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
     batch = sizes.get("N", 1)
-    return Entry(layout, size, channels, None if batch < 0 else max(1, batch)), warning
+    return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
 
 
-def guess_layout(shape: tuple[int, ...]) -> str | None:
-    """The usual reading of a shape; None for one that is no image."""
+def _any_rank(layout: str | None, seen: Axes | None) -> tuple[int, ...]:
+    """A shape where the signature says none: as --layout or the graph has it, else [N, H, W, 3]."""
+    if layout is not None:
+        return (-1,) * (2 if layout.startswith("flat") else len(LAYOUTS[layout]))
+    return (-1, -1, -1, 3) if seen is None else (-1, -1, -1, -1)
+
+
+def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None:
+    """The usual reading of a shape, else that of the graph, else the one with two equal sides; None for no image."""
     if len(shape) == 4:
-        if shape[3] in CHANNELS or shape[3] < 0 and shape[1] not in CHANNELS:
-            return "NHWC"
-        return "NCHW" if shape[1] in CHANNELS else None
+        return _four(shape, seen)
     if len(shape) == 3:
-        if shape[0] > 4 and shape[2] in CHANNELS:
+        if shape[0] > 4 and shape[2] in CHANNELS or shape[0] > 1 and seen is not None and seen.layout == "HWC":
             return "HWC"
-        return "CHW" if shape[0] in (3, 4) and min(shape[1:]) > 4 else "NHW"
+        first = shape[0] in (3, 4) or shape[0] > 1 and seen is not None and seen.layout == "CHW"
+        return "CHW" if first and min(shape[1:]) > 4 else "NHW"
     if len(shape) == 2:
         return "HW" if min(shape) >= 16 and shape[0] == shape[1] else "flat"
     return None
 
 
-def _size(key: str, found: tuple[int, int], asked: tuple[int, int] | None) -> tuple[tuple[int, int], str | None]:
-    if asked is not None:
-        if any(ours not in (theirs, -1) for theirs, ours in zip(asked, found, strict=True)):
-            raise UsageError(
-                f"--input-size {asked[0]}x{asked[1]}: the model takes {found[0]}x{found[1]}", "leave the option out"
-            )
-        return asked, None
-    if min(found) > 0:
-        return found, None
-    height, width = (known if known > 0 else usual for known, usual in zip(found, USUAL_SIZE, strict=True))
+def _four(shape: tuple[int, ...], seen: Axes | None) -> str | None:
+    fits = (
+        seen is not None and seen.layout in LAYOUTS and len(seen.layout) == 4 and not (seen.row and max(shape[1:]) > 0)
+    )
+    told = seen.layout if seen is not None and fits else None
+    if shape[3] in CHANNELS or shape[1] in CHANNELS:
+        return "NHWC" if shape[3] in CHANNELS else "NCHW"
+    if told or shape[3] < 0:
+        return told or "NHWC"
+    _, first, second, third = shape
+    if min(first, second, third) < 1 or first == third:
+        return None
+    return "NHWC" if first == second else "NCHW" if second == third else None
+
+
+def _no_picture(key: str, shape: tuple[int, ...], whole: bool) -> ModelUnusable:
+    """In the words of what else it is."""
+    said = f"the input {key} has shape {_text(shape)}"
+    if len(shape) == 5:
+        return ModelUnusable(
+            f"{said}: the frames of a video, or the slices of a volume, and no single image",
+            "explain a tensor of single images behind it with --input NAME",
+        )
+    if len(shape) == 4:
+        return ModelUnusable(
+            f"{said}, and nothing says which axis holds the channels", "say it with --layout NHWC or NCHW"
+        )
+    kind = "whole numbers, such as those of words," if whole else "sound, measurements or a code,"
+    what = f", a row of {kind} which is" if len(shape) == 1 else ", which is"
+    return ModelUnusable(f"{said}{what} no picture's", "name another with --input, or give --layout")
+
+
+def _size(
+    key: str, found: tuple[int, int], asked: tuple[int, int] | None, layout: str | None
+) -> tuple[tuple[int, int], str | None]:
+    """Height and width; `layout` is the one that was assumed, together with three channels, where nothing says so."""
+    if asked is not None and any(ours not in (theirs, -1) for theirs, ours in zip(asked, found, strict=True)):
+        raise UsageError(
+            f"--input-size {asked[0]}x{asked[1]}: the model takes {found[0]}x{found[1]}", "leave the option out"
+        )
+    height, width = asked or [known if known > 0 else usual for known, usual in zip(found, USUAL_SIZE, strict=True)]
+    if layout is not None:
+        taken = f"{height}x{width} with 3 channels, {layout}, is taken"
+        return (
+            height,
+            width,
+        ), f"the axes of the input {key} are open, {taken}; settle it with --layout and --input-size"
+    if asked is not None or min(found) > 0:
+        return (height, width), None
     warning = f"the model leaves the size of its input {key} open, {height}x{width} is taken; {SETTLE_SIZE}"
     return (height, width), warning
 
 
-def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] | None) -> tuple[Entry, str | None]:
-    """[N, H*W*C]: a square of one or three channels, unless --input-size says which rectangle."""
+def _flat(
+    key: str,
+    shape: tuple[int, ...],
+    layout: str,
+    asked: tuple[int, int] | None,
+    said: bool,
+    seen: Axes | None,
+    whole: bool,
+) -> tuple[Entry, str | None]:
+    """[N, H*W*C]: as --input-size or the graph says; a square of one or three channels where it is one by its name or
+    length, or --layout (`said`) calls it a picture."""
     if len(shape) != 2:
         raise UsageError(f"--layout {layout}: the input {key} has shape {_text(shape)}", "a flat layout has two axes")
     batch, length = shape[0] if shape[0] >= 0 else None, shape[1]
@@ -182,21 +251,49 @@ def _flat(key: str, shape: tuple[int, ...], layout: str, asked: tuple[int, int] 
         channels, rest = divmod(length, asked[0] * asked[1])
         if length < 0:
             channels, rest = 3, 0
-        if rest or channels not in CHANNELS:
+        if rest or channels < 1:
             raise UsageError(
                 f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
             )
         return Entry(layout, asked, channels, batch), None
-    for channels in (1, 3, 4):
+    if (told := _of_row(seen, length)) is not None:
+        first, size, channels = told
+        return Entry("flat-NCHW" if first and not said else layout, size, channels, batch), None
+    square = _square(length)
+    if length < 0:
+        raise _no_picture(key, shape[1:], whole)
+    if square is None:
+        raise ModelUnusable(
+            f"the input {key} has shape {_text(shape)}: {length} numbers are no square picture",
+            "give --input-size HxW, or another --input",
+        )
+    if not said and (whole or length not in FLAT_PICTURES and not PICTURE_NAME.search(key)):
+        kind = "whole numbers, such as those of words" if whole else "numbers"
+        raise ModelUnusable(
+            f"the input {key} takes {length} {kind}, and nothing says that they are a picture",
+            "give --input-size HxW if they are one, or explain a tensor behind it with --input NAME",
+        )
+    (side, channels) = square
+    taken = f"{length} numbers, which are taken for a picture of {side}x{side} with {channels} channel(s)"
+    return Entry(layout, (side, side), channels, batch), f"the input {key} holds {taken}; {SETTLE_SIZE}"
+
+
+def _of_row(seen: Axes | None, length: int) -> tuple[bool, tuple[int, int], int] | None:
+    """Whether its channels come first, the size and the channels that the graph gives a row of so many numbers."""
+    if seen is None or not (seen.row and seen.size and seen.channels):
+        return None
+    if length not in (-1, seen.size[0] * seen.size[1] * seen.channels):
+        return None
+    return seen.layout.find("C") == 1, seen.size, seen.channels
+
+
+def _square(length: int) -> tuple[int, int] | None:
+    """Side and channels of the square picture that so many numbers can be."""
+    for channels in CHANNELS:
         side = math.isqrt(max(0, length) // channels)
         if side >= 4 and side * side * channels == length:
-            taken = f"{length} numbers, which are taken for a picture of {side}x{side} with {channels} channel(s)"
-            warning = None if length in FLAT_PICTURES else f"the input {key} holds {taken}; {SETTLE_SIZE}"
-            return Entry(layout, (side, side), channels, batch), warning
-    raise ModelUnusable(
-        f"the input {key} has shape {_text(shape)}: {length} numbers are no square picture",
-        "give --input-size HxW, or another --input",
-    )
+            return side, channels
+    return None
 
 
 def _text(shape: tuple[int, ...]) -> str:

@@ -12,11 +12,16 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import GIVEN, ModelOptions
 from gradviz_cli.worker.analysis import entry as entries
+from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.preprocess import recognised_range
-from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names, static_tensors
+from gradviz_cli.worker.graph.words import described
 
+# A row of these is more likely one of words than of pixels.
+IDS = frozenset({tf.int32, tf.int64})
+RGBA = "rgba"  # of --channel-order: the fourth channel is alpha
 # These read a PNG, whatever their name says; the other decoders read one format alone.
 DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
 RECORDS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
@@ -70,8 +75,16 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
             "name the float tensor behind it with --input NAME",
         )
     if image.dtype != tf.string:
-        place, warning = entries.find(image.key, image.shape, options.layout, options.input_size)
-        return replace(place, whole=image.dtype.is_integer), warning
+        seen = find_axes(graph, question.fed(graph), 4 if image.shape is None else len(image.shape))
+        place, warning = entries.find(
+            image.key, image.shape, options.layout, options.input_size, seen, image.dtype in IDS
+        )
+        place = replace(
+            place, whole=image.dtype.is_integer, alpha=_has_alpha(image, place.channels, options.channel_order)
+        )
+        if warning or options.input_size or options.layout:
+            _check_open(graph, question, place, options)
+        return place, warning
     ops = set(graph.pruned([graph.wrt]).ops())
     _check_images(image.key, ops)
     (decoded,) = static_tensors(graph, graph.wrt)
@@ -81,11 +94,39 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
         size = entries.USUAL_SIZE
         warning = f"the model decodes images of any size, {size[0]}x{size[1]} is taken; settle it with --input-size HxW"
     encoding = "base64" if "DecodeBase64" in ops else "bytes"
-    channels = channels if channels in (1, 3) else 3
+    channels = channels if channels in entries.CHANNELS else 3
+    alpha = _has_alpha(image, channels, "rgba" if channels == 4 else options.channel_order)
     if image.shape == ():
-        return Entry("HWC", size, channels, 1, encoding), warning
+        return Entry("HWC", size, channels, 1, encoding, alpha=alpha), warning
     batch = image.shape[0] if image.shape and image.shape[0] > 0 else None
-    return Entry("NHWC", size, channels, batch, encoding), warning
+    return Entry("NHWC", size, channels, batch, encoding, alpha=alpha), warning
+
+
+def _has_alpha(image: Tensor, channels: int, order: str | None) -> bool:
+    """Whether the fourth channel is that of RGBA: its name says so, or --channel-order does; never its number alone."""
+    named = "rgba" in f"{image.key} {image.name}".lower()
+    if order == RGBA and channels != 4:
+        raise UsageError(f"--channel-order {RGBA}: the input {image.key} has {channels} channel(s)", "leave it out")
+    return channels == 4 and (order == RGBA or named)
+
+
+def _check_open(graph: Graph, question: Question, entry: Entry, options: ModelOptions) -> None:
+    """Axes that the signature leaves open may still be settled inside: the options are wrong then, and not the model."""
+    fed = split(question.fed(graph))[0]
+    dtype = tf.dtypes.as_dtype(attribute(graph.nodes[fed], "dtype").type)
+    sized = placeholder(fed, dtype.as_datatype_enum, entry.spec(dtype).shape.as_proto())
+    try:
+        static_tensors(replace(graph, nodes={**graph.nodes, fed: sized}), graph.score)
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        size = f"{entry.size[0]}x{entry.size[1]}"
+        given = (
+            f"--input-size {size}: " if options.input_size else f"--layout {options.layout}: " if options.layout else ""
+        )
+        raise UsageError(
+            f"{given}the input {question.image.key} leaves its axes open, and the model does not take {size} with "
+            f"{entry.channels} channel(s), {entry.layout} ({described(error)})",
+            "say what it takes with --input-size HxW and --layout NHWC or NCHW",
+        ) from error
 
 
 def _last_three(shape: tf.TensorShape) -> tuple[int, int, int]:
@@ -151,6 +192,10 @@ def other_inputs(graph: Graph, question: Question, options: ModelOptions) -> dic
         if name not in known:
             keys = ", ".join(tensor.key for tensor in others) or "none"
             raise UsageError(f"--feed {name}: the other inputs are {keys}", "give one of these")
+    for tensor in others:
+        several = [name for name in given if name in names(tensor)]
+        if len(several) > 1:
+            raise UsageError(f"--feed {several[1]}: {tensor.key} is given twice", "give it once")
     return {graph.feeds[tensor.name]: _value(graph, question, tensor, given) for tensor in others}
 
 
@@ -163,14 +208,47 @@ def _value(graph: Graph, question: Question, tensor: Tensor, given: Mapping[str,
         )
     shape = [1 if size < 0 else size for size in tensor.shape or ()]
     if text is not None:
-        value = np.array(json.loads(text))
-        value = np.broadcast_to(value, shape) if value.ndim == 0 else value
+        value = _fed(tensor, np.array(json.loads(text)))
     elif tensor.dtype == tf.string:
         value = np.full(shape, b"", object)
     else:
         value = np.zeros(shape)
     dtype = tf.dtypes.as_dtype(attribute(graph.nodes[graph.feeds[tensor.name]], "dtype").type)
     return value if dtype == tf.string else value.astype(dtype.as_numpy_dtype)
+
+
+def _fed(tensor: Tensor, value: np.ndarray) -> np.ndarray:
+    """What --feed gives, in the shape of the input: one number fills it, and a batch of one need not be written down.
+
+    Raises
+    ------
+    UsageError
+        Its kind or shape is another.
+    """
+    option, takes = f"--feed {tensor.key}", f"the input takes {describe(tensor)}"
+    if not _holds(tensor.dtype, value):
+        raise UsageError(f"{option}: {takes}, which does not hold the value that is given", "give one that fits")
+    if tensor.shape is None:
+        return value
+    if value.ndim == 0:
+        return np.broadcast_to(value, [1 if size < 0 else size for size in tensor.shape])
+    for shaped in (value, value[None]):
+        sizes = zip(tensor.shape, shaped.shape, strict=False)
+        if len(tensor.shape) == shaped.ndim and all(wanted in (-1, size) for wanted, size in sizes):
+            return shaped
+    raise UsageError(f"{option}: {takes}, and a value of shape {list(value.shape)} is given", "give one that fits")
+
+
+def _holds(dtype: tf.DType, value: np.ndarray) -> bool:
+    """Whether a type holds these numbers, truths or texts as they are."""
+    if dtype == tf.string or value.dtype.kind not in "biuf":
+        return bool(dtype == tf.string) and value.dtype.kind in "US"
+    if dtype == tf.bool:
+        return bool(np.isin(value, (0, 1)).all())
+    if not (dtype.is_integer or dtype.is_floating):
+        return False
+    whole = not dtype.is_integer or bool(np.all(np.rint(value) == value))
+    return whole and bool(np.all((value >= dtype.min) & (value <= dtype.max)))
 
 
 def repeated(graph: Graph, question: Question, constants: Mapping[str, np.ndarray]) -> frozenset[str]:

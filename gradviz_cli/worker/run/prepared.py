@@ -36,6 +36,8 @@ class Prepared:
         Everything that had to be assumed.
     meta, read
         What was read: the meta graph, and variable -> value as the checkpoint has it.
+    assumed : str or None
+        Which of the warnings is of the axes and sizes of the input, as they may be what a graph cannot be built with.
     """
 
     options: ModelOptions
@@ -50,6 +52,7 @@ class Prepared:
     warnings: tuple[str, ...]
     meta: MetaGraphDef
     read: Mapping[str, tf.Tensor]
+    assumed: str | None = None
 
     @property
     def batched(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +93,9 @@ class FakeExplainer:
         notes = ("it is odd", f"so is {number}") if word == "odd" else ()
         return Pixels((SIDE, SIDE), np.full(shape, int(number), np.uint8), None, notes=notes)
 
-    def explain(self, fitted: list[np.ndarray], request: Explain) -> Iterator[Attribution | ImageError]:
+    def explain(
+        self, fitted: list[np.ndarray], request: Explain, held: Sequence[str] = ()
+    ) -> Iterator[Attribution | ImageError]:
         self.threads.add(threading.current_thread().name)
         numbers = [int(image[0, 0, 0]) for image in fitted]
         self.batches.append(numbers)
@@ -105,6 +107,15 @@ class FakeExplainer:
                 yield self.attribution(0 if self.words[number] == "zero" else number, image, request)
             if self.words[number] == "last":
                 raise GradvizError("nothing goes any more", "give up")
+
+    def check_numbers(self, held: str, fitted: np.ndarray) -> None:
+        """Every file holds a picture."""
+
+    def assumed(self, held: str, size: tuple[int, int], fitted: np.ndarray) -> tuple[str, ...]:
+        return ()
+
+    def preprocess_of(self, held: str) -> str:
+        return self.facts.preprocess
 
     def attribution(self, number: int, image: np.ndarray, request: Explain) -> Attribution:
         indices = [2 if code < 0 else code for code in request.targets]

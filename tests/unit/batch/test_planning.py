@@ -75,6 +75,7 @@ def digests(plan: Plan) -> list[str]:
             "batch_size": 8, "jobs": "auto", "timeout": 5, "max_duration": 9}),
         ("--max-pixels 1M --max-file-size 10k --lock-wait 2", {
             "max_pixels": 1_000_000, "max_file_size": "10k", "lock_wait": 2}),
+        ("--channel-order rgba --layout channels_last", {"channel_order": "rgba", "layout": "nhwc"}),
         ("--signature s --tag t --input i --output o --layout NCHW", {
             "signature": "s", "tag": "t", "input": "i", "output": "o", "layout": "NCHW"}),
         ("--raw --force --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
@@ -150,6 +151,8 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
         ({"batch_size": 0}, "--batch-size: 0 is neither"),
         ({"force": "yes"}, "--force: 'yes' is neither true nor false"),
         ({"feed": "x"}, "--feed: x is not NAME=VALUE"),
+        ({"feed": ["x=1", "x=2"]}, "--feed: x is given twice"),
+        ({"layout": "NXWC"}, "--layout: 'NXWC' is none of NHWC"),
         ({"labels": ""}, "--labels: it is empty"),
         ({"labels": "none.txt"}, "--labels none.txt: "),
         ({"out": ""}, "--out: it is empty"),

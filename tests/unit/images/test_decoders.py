@@ -13,7 +13,7 @@ from gradviz_cli.files.reading import Limits
 from gradviz_cli.images import decoders
 from gradviz_cli.images.decoders import Decoders
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.process.protocol import Decode, Decoded, Failure
+from gradviz_cli.process.protocol import NUMBERS, PICTURE, PIXELS, Decode, Decoded, Failure
 from gradviz_cli.process.supervisor import ChildLost
 
 GEOMETRY = Geometry(4, 6, 3, "crop")
@@ -74,18 +74,24 @@ def fits(*more: np.ndarray) -> Answer:
 
 def test_what_is_asked_and_what_comes_back(fake, pool: Decoders) -> None:
     child = fake(fits())
-    size, fitted, pixels, _ = pool.decode(b"bytes", GEOMETRY, False, fast=True)
-    assert size == (10, 20) and np.array_equal(fitted, FITTED) and pixels is None
+    size, fitted, pixels, held, _ = pool.decode(b"bytes", GEOMETRY, False, fast=True)
+    assert size == (10, 20) and np.array_equal(fitted, FITTED) and pixels is None and held == PICTURE
     (asked,) = child.asked
     assert asked.wanted == Decode(1000, 5000, 4, 6, 3, "crop", pixels=False, fast=True)
-    assert (asked.data, asked.timeout, asked.most) == (b"bytes", 7.0, 72)
+    assert (asked.data, asked.timeout, asked.most) == (b"bytes", 7.0, 4 * 72)
     assert asked.by.module == "gradviz_cli.images.reader"
 
 
 def test_the_upright_image_comes_where_it_is_asked_for(fake, pool: Decoders) -> None:
     child = fake(fits(WHOLE))
     assert np.array_equal(pool.decode(b"", GEOMETRY, True).pixels, WHOLE)
-    assert child.asked[0].most == 72 + 3 * 1000
+    assert child.asked[0].most == 4 * 72 + 3 * 1000
+
+
+def test_numbers_come_as_they_are(fake, pool: Decoders) -> None:
+    fake((Decoded(10, 20, NUMBERS), (FITTED / np.float32(7),)))
+    found = pool.decode(b"", GEOMETRY, False)
+    assert found.held == NUMBERS and np.array_equal(found.fitted, FITTED / np.float32(7))
 
 
 def test_what_is_to_be_said_comes_too_but_no_more_than_is_read(fake, pool: Decoders) -> None:
@@ -149,6 +155,10 @@ def test_one_that_died_while_idle_is_replaced(fake, pool: Decoders) -> None:
         ((Decoded(0, 20), (FITTED,)), False),
         ((Decoded(-10, -20), (FITTED,)), False),
         ((Decoded(100, 20), (FITTED,)), False),  # more pixels than the limit
+        ((Decoded(10, 20, "a film"), (FITTED,)), False),
+        ((Decoded(10, 20, NUMBERS), (FITTED,)), False),
+        ((Decoded(10, 20, PIXELS), (FITTED.astype(np.float32),)), False),
+        ((Decoded(10, 20, NUMBERS), (np.full((4, 6, 3), np.nan, np.float32),)), False),
     ],
 )
 def test_pixels_that_cannot_be_cost_the_image_and_the_decoder(fake, pool: Decoders, answer: Answer, pixels) -> None:

@@ -59,14 +59,14 @@ def test_channels():
     size = (HEIGHT, WIDTH)
     assert np.array_equal(fit(gray, Geometry(*size, 1))[..., 0], GRAY)
     assert np.array_equal(fit(gray, Geometry(*size, 3)), np.dstack([GRAY] * 3))
-    assert np.array_equal(fit(rgb, Geometry(*size, 4)), np.dstack([RGB, np.full(size, 255)]))
+    assert np.array_equal(fit(rgb, Geometry(*size, 4, alpha=True)), np.dstack([RGB, np.full(size, 255)]))
     luma = RGB @ np.array([0.299, 0.587, 0.114])
     assert np.abs(fit(rgb, Geometry(*size, 1))[..., 0] - luma).max() <= 1
-    padded = fit(rgb, Geometry(90, 90, 4, "pad"))
+    padded = fit(rgb, Geometry(90, 90, 4, "pad", alpha=True))
     assert padded[0, 0].tolist() == [128, 128, 128, 255] and (padded[..., 3] == 255).all()
 
 
-@pytest.mark.parametrize("wrong", [(0, 5), (5, 0), (-1, 5), (5, 5, 2), (5, 5, 3, "fill")])
+@pytest.mark.parametrize("wrong", [(0, 5), (5, 0), (-1, 5), (5, 5, 0), (5, 5, 3, "fill")])
 def test_impossible_geometry(wrong):
     with pytest.raises(ValueError):
         Geometry(*wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from odd_images import HEIGHT, RGB, WIDTH, exif, saved, stored
 
 from gradviz_cli.images import decode as decode_module
 from gradviz_cli.images.reader import answer
-from gradviz_cli.process.protocol import Decode, Decoded, Failure, from_wire, to_wire
+from gradviz_cli.process.protocol import NUMBERS, Decode, Decoded, Failure, from_wire, to_wire
 
 ASKED = Decode(10_000, 100_000, HEIGHT, WIDTH, 3, "stretch")
 
@@ -76,3 +77,24 @@ def test_too_little_memory_is_a_failure_too(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(decode_module, "picture", none)
     found, arrays = asked(ASKED, saved(RGB, "PNG"))
     assert found == Failure("memory", "decoding needs more memory than there is") and arrays == ()
+
+
+def test_a_file_of_numbers_comes_as_they_are_with_a_picture_to_show() -> None:
+    numbers = np.random.default_rng(0).normal(size=(6, 7, 5)).astype(np.float32)
+    file = io.BytesIO()
+    np.save(file, numbers)
+    request = replace(ASKED, height=6, width=7, channels=5, pixels=True)
+    found, (fitted, shown) = asked(request, file.getvalue())
+    assert found == Decoded(6, 7, NUMBERS) and np.array_equal(fitted, numbers)
+    assert shown.shape == (6, 7, 3) and shown.dtype == np.uint8
+    failure, _ = asked(request, saved(RGB, "PNG"))
+    assert isinstance(failure, Failure) and failure.kind == "shape" and "[6, 7, 5]" in failure.message
+
+
+def test_a_model_of_rgba_gets_the_alpha_of_the_file_and_an_opaque_one_where_there_is_none() -> None:
+    rgba = np.dstack([RGB, np.arange(RGB.shape[0] * RGB.shape[1]).reshape(RGB.shape[:2]) % 256]).astype(np.uint8)
+    request = replace(ASKED, channels=4, alpha=True)
+    _, (fitted,) = asked(request, saved(rgba, "PNG"))
+    assert np.array_equal(fitted, rgba)
+    _, (fitted,) = asked(request, saved(RGB, "PNG"))
+    assert np.array_equal(fitted, np.dstack([RGB, np.full(RGB.shape[:2], 255)]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,17 @@ from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model import explainer
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.process.protocol import Explain, Facts, InputFacts, Loaded, ModelOptions, Row
+from gradviz_cli.process.protocol import (
+    NUMBERS,
+    PICTURE,
+    PIXELS,
+    Explain,
+    Facts,
+    InputFacts,
+    Loaded,
+    ModelOptions,
+    Row,
+)
 from gradviz_cli.process.sandbox.enter import Sandbox
 
 FULL = Sandbox("full", 5, True, ())
@@ -161,6 +173,92 @@ def test_closing_ends_the_worker(made) -> None:
     with model:
         pass
     assert worker.closed
+
+
+# ---- files of numbers
+
+
+NUMBERS_IN = np.full((2, 2, 3), 0.5, np.float32)
+
+
+def with_options(made, known: Facts, **options) -> tuple[Explainer, Worker]:
+    model, worker = made(known)
+    model._options = ModelOptions("birds", **options)
+    return model, worker
+
+
+def test_numbers_go_to_the_model_as_they_are_beside_pictures_that_are_mapped(made) -> None:
+    model, worker = made(facts("caffe"))
+    picture, numbers = model.explain([image(10, 20, 200), NUMBERS_IN], REQUEST, held=[PICTURE, NUMBERS])
+    assert np.array_equal(worker.seen[0][1], NUMBERS_IN)
+    assert worker.seen[0][0, 0, 0, 0] == pytest.approx(200 - 103.939)
+    assert picture.maps["backprop"][0, 0, 0].tolist() == [0, 0, 3]  # of the image, and not of BGR
+    assert numbers.maps["backprop"][0, 0, 0].tolist() == [3, 0, 0]  # as they came
+    assert (model.preprocess_of(NUMBERS), model.preprocess_of(PIXELS)) == ("raw", "caffe")
+
+
+def test_what_is_said_is_done_to_numbers_too(made) -> None:
+    model, worker = with_options(made, facts("unit"), preprocess="unit")
+    list(model.explain([NUMBERS_IN * 255], REQUEST, held=[NUMBERS]))
+    assert np.array_equal(worker.seen[0][0], NUMBERS_IN)
+
+
+@pytest.mark.parametrize(
+    ("held", "found", "said", "highest", "words"),
+    [
+        (PICTURE, "unit", "auto", 255, ()),
+        (PIXELS, "unit", "auto", 255, ("brought to 0..1", "--preprocess unit", "--preprocess raw")),
+        (PIXELS, "raw", "auto", 255, ()),
+        (PIXELS, "unit", "unit", 255, ()),
+        (NUMBERS, "unit", "auto", 7, ("as they are", "--preprocess raw settles it")),
+        (NUMBERS, "raw", "raw", 7, ()),
+        (NUMBERS, "unit", "unit", 7, ()),
+        (NUMBERS, "unit", "unit", 1, ("--preprocess unit is for levels of 0..255", "--preprocess raw")),
+        (NUMBERS, "unit", "unit", 1000, ("--preprocess unit is for levels of 0..255",)),
+        (NUMBERS, "unit", "unit", -7, ("--preprocess unit is for levels of 0..255",)),
+    ],
+)
+def test_what_is_assumed_of_numbers_is_said_in_a_line(made, held, found, said, highest, words) -> None:
+    model, _ = with_options(made, facts(found), preprocess=said)
+    lines = model.assumed(held, (2, 2), np.full((2, 2, 3), highest, np.float32))
+    assert len(lines) == bool(words) and all(word in lines[0] for word in words)
+
+
+def test_numbers_of_another_size_are_resampled_and_that_is_said(made) -> None:
+    model, _ = with_options(made, facts("raw"), preprocess="raw")
+    (line,) = model.assumed(NUMBERS, (5, 7), NUMBERS_IN)
+    assert "5x7" in line and "2x2" in line
+    assert model.assumed(PICTURE, (5, 7), NUMBERS_IN) == ()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "right"),
+    [
+        ("float32", 0.5, True),
+        ("int32", 300, True),
+        ("int32", 0.5, False),
+        ("uint8", 255, True),
+        ("uint8", 256, False),
+        ("uint8", -1, False),
+        ("string", 256, False),
+    ],
+)
+def test_numbers_that_a_model_of_whole_numbers_does_not_take_are_refused(made, dtype, value, right) -> None:
+    known = facts()
+    model, _ = made(replace(known, input=replace(known.input, dtype=dtype)))
+    numbers = np.full((2, 2, 3), value, np.float32)
+    if right:
+        model.check_numbers(NUMBERS, numbers)
+        return
+    with pytest.raises(ImageError, match="takes whole ones from") as caught:
+        model.check_numbers(NUMBERS, numbers)
+    assert caught.value.kind == "range"
+
+
+def test_the_model_input_says_where_its_channels_are(made) -> None:
+    known = facts(channels=4)
+    model, _ = made(replace(known, input=replace(known.input, layout="NCHW"), alpha=True))
+    assert model.geometry == Geometry(2, 2, 4, "stretch", alpha=True, channels_first=True)
 
 
 @pytest.mark.parametrize("labels", [("ant", "bee"), ("ant", "bee", "cat", "dog")], ids=str)

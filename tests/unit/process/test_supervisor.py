@@ -42,7 +42,7 @@ def say(header, *arrays):
     head = json.dumps({**header, "arrays": shapes}).encode()
     os.write(config["out"], struct.pack("<Q", len(head)) + head + b"".join(arrays))
 def decoded(height, width):
-    return {"type": "Decoded", "height": height, "width": width, "notes": ()}
+    return {"type": "Decoded", "height": height, "width": width, "held": "picture", "notes": ()}
 """
 
 

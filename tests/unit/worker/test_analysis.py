@@ -256,18 +256,55 @@ def test_whole_pixels_are_raw():
         ((3, 8, 9), Entry("CHW", (8, 9), 3, 1)),
         ((-1, 28, 28), Entry("NHW", (28, 28), 1)),
         ((28, 28), Entry("HW", (28, 28), 1, 1)),
-        ((-1, 784), Entry("flat", (28, 28), 1)),
-        ((-1, 3072), Entry("flat", (32, 32), 3)),
+        ((-1, 84, 84, 4), Entry("NHWC", (84, 84), 4)),
+        ((-1, 4, 84, 84), Entry("NCHW", (84, 84), 4)),
+        ((-1, 8, 8, 119), Entry("NHWC", (8, 8), 119)),
+        ((-1, 12, 32, 32), Entry("NCHW", (32, 32), 12)),
     ],
 )
 def test_the_entry_that_a_shape_means(shape, want):
     assert entry.find("image", shape, None, None) == (want, None)
 
 
-def test_a_row_of_numbers_is_taken_for_a_picture_with_a_warning():
-    found, warning = entry.find("code", (-1, 100), None, None)
-    assert found == Entry("flat", (10, 10), 1) and "10x10" in warning and "--input-size" in warning
-    assert entry.find("code", (-1, 100), None, (10, 10)) == (found, None)
+@pytest.mark.parametrize(
+    ("key", "length", "layout", "want"),
+    [
+        ("x", 784, None, Entry("flat", (28, 28), 1)),
+        ("x", 3072, None, Entry("flat", (32, 32), 3)),
+        ("image_input", 100, None, Entry("flat", (10, 10), 1)),
+        ("code", 100, "flat", Entry("flat", (10, 10), 1)),
+        ("code", 300, "flat-NCHW", Entry("flat-NCHW", (10, 10), 3)),
+    ],
+)
+def test_a_row_of_numbers_is_taken_for_a_picture_with_a_warning(key, length, layout, want):
+    found, warning = entry.find(key, (-1, length), layout, None)
+    side = f"{want.size[0]}x{want.size[1]}"
+    assert found == want and side in warning and "--input-size" in warning
+    assert entry.find(key, (-1, length), layout, want.size) == (found, None)
+
+
+@pytest.mark.parametrize(("key", "whole"), [("code", False), ("input_ids", True), ("image", True)])
+def test_a_row_that_nothing_calls_a_picture_is_refused(key, whole):
+    with pytest.raises(ModelUnusable, match=f"{key} takes 784 whole|{key} takes 100 numbers") as caught:
+        entry.find(key, (-1, 784 if whole else 100), None, None, None, whole)
+    assert "--input-size" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [
+        ((-1, 16, 112, 112, 3), "video"),
+        ((-1, -1, -1, -1, 1), "volume"),
+        ((-1,), "sound"),
+        ((16000,), "sound"),
+        ((-1, 10, 12, 14), "which axis holds the channels"),
+        ((-1, 8, 8, 8), "--layout NHWC or NCHW"),
+        ((), "no picture's"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_its_own_words(shape, word):
+    with pytest.raises(ModelUnusable, match=word):
+        entry.find("x", shape, None, None)
 
 
 def test_whole_numbers_that_hold_no_pixels_are_refused():
@@ -284,7 +321,6 @@ def test_an_open_size_is_assumed_with_a_warning():
 @pytest.mark.parametrize(
     ("shape", "layout", "size", "error"),
     [
-        ((-1, 8, 8, 7), None, None, ModelUnusable),
         ((-1, 17), None, None, ModelUnusable),
         ((-1, 8, 8, 3), "NHW", None, UsageError),
         ((-1, 8, 8, 3), None, (9, 9), UsageError),
@@ -331,6 +367,15 @@ def test_a_string_that_is_decoded_is_an_image():
     assert find_entry(graph, asked, OPTIONS) == (Entry("HWC", (7, 8), 3, 1, "bytes"), None)
 
 
+def test_a_string_that_is_decoded_with_alpha_takes_rgba():
+    graph = decoder(4)
+    graph = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    found, _ = find_entry(graph, question(tf.string, ()), OPTIONS)
+    assert found == Entry("HWC", (7, 8), 4, 1, "bytes", alpha=True)
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 7, 8, 4)).astype(np.float32)
+    np.testing.assert_array_equal(tf.io.decode_png(found.to_model(pixels, tf.string), 4), pixels[0])
+
+
 def test_a_string_that_is_no_image_is_refused():
     graph = traced(lambda image: tf.strings.to_number(image)[None], dtype=tf.string, shape=())
     with pytest.raises(ModelUnusable, match="is not decoded as an image"):
@@ -363,6 +408,56 @@ def test_other_inputs_are_zero_or_what_is_given():
     assert found["rate"].dtype == np.float32 and found["rate"] == np.float32(0.5)
     np.testing.assert_array_equal(found["mask"], np.zeros((1, 2)))
     assert repeated(with_others(), asked, found) == {"mask"}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "want"),
+    [
+        (F, "0.5", [[0.5, 0.5]]),
+        (F, "[1, 2.5]", [[1, 2.5]]),
+        (F, "[[1, 2]]", [[1, 2]]),
+        (F, "[[1, 2], [3, 4]]", [[1, 2], [3, 4]]),
+        (F, "[true, false]", [[1, 0]]),
+        (tf.int64, "[3, 4.0]", [[3, 4]]),
+        (tf.bool, "[1, 0]", [[True, False]]),
+        (tf.string, '["a", "b"]', [["a", "b"]]),
+    ],
+)
+def test_what_is_fed_has_the_shape_of_the_input(dtype, text, want):
+    beside = Tensor("mask", "mask:0", dtype, (-1, 2))
+    graph = written(fed(), fed("mask", dtype, (None, 2)), feeds={"image:0": "image", "mask:0": "mask"})
+    found = other_inputs(graph, question(others=(beside,)), ModelOptions("m", feeds=(("mask", text),)))["mask"]
+    assert found.tolist() == want and (dtype == tf.string or found.dtype == dtype.as_numpy_dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        (F, "[1, 2, 3]"),
+        (F, "[[[1, 2]]]"),
+        (F, "[[1], [2]]"),
+        (F, "[]"),
+        (F, '"text"'),
+        (F, '["a", "b"]'),
+        (F, "1e39"),
+        (tf.int64, "0.5"),
+        (tf.int32, "3000000000"),
+        (tf.uint8, "-1"),
+        (tf.bool, "2"),
+        (tf.string, "1"),
+    ],
+)
+def test_what_does_not_fit_an_input_is_a_matter_of_the_option(dtype, text):
+    beside = Tensor("mask", "mask:0", dtype, (-1, 2))
+    graph = written(fed(), fed("mask", dtype, (None, 2)), feeds={"image:0": "image", "mask:0": "mask"})
+    with pytest.raises(UsageError, match=r"--feed mask: the input takes \w+ \[\?, 2\]"):
+        other_inputs(graph, question(others=(beside,)), ModelOptions("m", feeds=(("mask", text),)))
+
+
+def test_an_input_that_is_fed_under_two_names_is_refused():
+    options = ModelOptions("m", feeds=(("rate", "1"), ("rate:0", "2")))
+    with pytest.raises(UsageError, match="--feed rate:0: rate is given twice"):
+        other_inputs(with_others(), question(others=(RATE,)), options)
 
 
 def test_zero_is_said():
