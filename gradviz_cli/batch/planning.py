@@ -20,6 +20,7 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model import forms
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan
@@ -122,7 +123,7 @@ def plan_from(
     Parameters
     ----------
     model, out : path
-        SavedModel folder, output folder.
+        SavedModel folder, or what stands for one (`model.forms`); output folder.
     standing : mapping, optional
         Options that are meant for many runs, and need not be of use in each: weaker than `options`.
     **options
@@ -134,10 +135,12 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    folder, place = _path("MODEL", model), _path("--out", out)
+    typed, place = _path("MODEL", model), _path("--out", out)
     asked = _read(options)
-    settled = _settled(folder, standing, asked)
-    labels = read_labels(settled.get("labels"), folder)
+    folder = forms.resolve(typed)
+    home = forms.home(folder)
+    settled = _settled(home, standing, asked)
+    labels = read_labels(settled.get("labels"), home)
     drawing = _drawing(settled, asked, labels)
     run = {name: settled[name] for name in OF_RUN if name in settled and name != "labels"}
     return Plan(_model_options(folder, settled), place, drawing, labels, **run)
@@ -147,17 +150,18 @@ def model_from(
     model: str | os.PathLike[str], *, standing: Mapping[str, object] | None = None, **options: object
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
-    folder = _path("MODEL", model)
+    typed = _path("MODEL", model)
     strange = next((name for name in options if name not in OF_MODEL and name != "labels"), None)
     if strange is not None:
         raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, 'labels'))}")
-    settled = _settled(folder, standing, _read(options))
-    return _model_options(folder, settled), read_labels(settled.get("labels"), folder)
+    asked = _read(options)
+    folder = forms.resolve(typed)
+    home = forms.home(folder)
+    settled = _settled(home, standing, asked)
+    return _model_options(folder, settled), read_labels(settled.get("labels"), home)
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:
-    if not model.exists():
-        raise UsageError(f"no such model: {model}", "give a SavedModel folder")
     return {**model_settings(model), **_read(standing or {}), **asked}
 
 

@@ -55,3 +55,8 @@ def _recognise(data: bytes) -> str:
     looks = [name for name, magic in _OTHERS.items() if re.match(magic, data[:1024], re.DOTALL)]
     what = f"looks like {looks[0]}" if looks else "no image begins like this"
     raise ImageError("format", f"{what}; accepted are {', '.join(FORMATS)}")
+
+
+def looks_like_image(data: bytes) -> bool:
+    """Whether a file that begins so could be an image."""
+    return any(re.match(one.magic, data, re.DOTALL) for one in _FORMATS.values() if one.magic)

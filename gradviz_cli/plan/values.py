@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 MOST_DIGITS = 18  # of a whole number
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 Read = Callable[[Any], Any]
 
@@ -40,6 +42,11 @@ def path(value: object) -> Path:
         raise ValueError(f"{value!r} is no path")
     if os.fspath(value) == "":
         raise ValueError("it is empty; is a variable not set?")
+    typed = os.fsdecode(value)
+    if _ADDRESS.match(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
+        raise ValueError(
+            f"{typed} is an address, and gradviz reads files of this machine: download it, and give its path"
+        )
     return Path(value)
 
 
