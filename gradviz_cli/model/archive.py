@@ -140,6 +140,8 @@ def _in_tar(archive: Path, file: BinaryIO, stack: ExitStack) -> Iterator[Member]
         yield Member(_parts(archive, info.name), kind, info.size, _later(opened.extractfile, info))
     if bounded.block != bytes(_BLOCK):  # tarfile takes a file that was cut off between two members for a whole one
         raise EOFError("it is cut off")
+    while bounded.read(_CHUNK):  # to the end, where the checksum stands
+        bounded.seek(bounded.tell())
 
 
 class _Bounded:
@@ -209,6 +211,9 @@ def _of_model(archive: Path, members: Sequence[Member]) -> list[tuple[Member, Pa
         if rest in found:
             raise _refused(archive, f"holds {name} twice")
         found[rest] = member
+    for rest in found:
+        if any(rest[:depth] in found for depth in range(1, len(rest))):
+            raise _refused(archive, f"holds {printable('/'.join(rest))} below what is a file")
     return [(member, rest) for rest, member in found.items()]
 
 
