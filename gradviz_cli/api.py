@@ -269,7 +269,7 @@ def run(
         What ends the run; results that came stand.
     """
     paths = tuple(map(Path, _paths(images)))
-    if not isinstance(model, Plan):
+    if isinstance(model, str | os.PathLike):
         check_order(Path(model), paths)
     plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
     warner = _Warner(plan.drawing.modes)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import importlib
 import re
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf import message
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
@@ -25,10 +25,13 @@ from gradviz_cli.worker.read.frozen import signed
 # Keras 3 reads most files of Keras 2; what it does not, Keras 2 may, where it is installed.
 READERS = ("keras", "tf_keras")
 _OWN_CODE = re.compile(r"safe_mode|Lambda. layer|arbitrary code")
-# What Keras says in the middle of a long text.
-_REASONS = re.compile(
-    r"Could not locate (?:class|function) '[^']*'|Unknown \w+(?: \w+)?: '?[\w>.]+'?|No model config found in the file"
-    r"|Unrecognized keyword arguments[^\n]{0,100}"
+# What Keras says in the middle of a long text; the first of these that is there.
+_REASONS = (
+    r"Could not locate (?:class|function) '[^']*'",
+    r"Unknown \w+(?: \w+)?: '?[\w>.]+'?",
+    r"Unrecognized keyword arguments[^\n]{0,100}",
+    r"\[Errno \d+\] [^\n]{0,200}",
+    r"\w+Error: [^\n]{0,200}",
 )
 _WEIGHTS_ONLY = "No model config found"
 
@@ -55,8 +58,10 @@ def convert(request: Convert) -> bytes:
         )
         data: bytes = saved.SerializeToString()
         return data
-    except (ValueError, TypeError, message.EncodeError, tf.errors.OpError, AttributeError, LookupError) as error:
-        raise _unusable(request.path, f"Keras cannot make a graph of it ({first_line(error)})") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # code of the file's, and of every layer there is
+        raise _unusable(request.path, f"Keras cannot make a graph of it ({_reason(error)})") from error
 
 
 def _loaded(request: Convert) -> Any:
@@ -82,19 +87,24 @@ def _not_loaded(request: Convert, error: Exception) -> ModelUnusable | ModelRefu
             f"{request.path} brings Python code along (a Lambda layer), which would run when it is built",
             "if you trust its source, --trust-model lets it run inside the sandbox",
         )
-    found = _REASONS.search(text)
-    reason = found[0] if found else first_line(error)
     if _WEIGHTS_ONLY in text:
         return ModelUnusable(
             f"{request.path} holds no model, but weights alone or other data",
             "build the model in its own code, load_weights(...), and model.export('folder')",
         )
-    return _unusable(request.path, f"Keras cannot build it ({reason})")
+    return _unusable(request.path, f"Keras cannot build it ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    said = (re.search(pattern, str(error)) for pattern in _REASONS)
+    return next((found[0] for found in said if found), first_line(error))
 
 
 def _unusable(path: str, what: str) -> ModelUnusable:
     loaded = f"keras.models.load_model('{path}', custom_objects={{...}})"
-    return ModelUnusable(f"{path}: {what}", f"in Python, where its own classes are: {loaded}.export('folder')")
+    raised = ModelUnusable(f"{path}: {what}", f"in Python, where its own classes are: {loaded}.export('folder')")
+    raised.traceback = traceback.format_exc()
+    return raised
 
 
 def _specs(path: str, model: Any) -> list[tf.TensorSpec]:
