@@ -25,6 +25,7 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
+from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
@@ -248,7 +249,7 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     Parameters
     ----------
     path : str or path
-        SavedModel folder.
+        SavedModel folder, or what stands for one: see MODEL of the command.
     **options
         As on the command line, with `_` for `-`: preprocess, pixel_range, mean, std, channel_order, labels_from, activations, score, signature, tag, input, output,
         input_size, layout, at, feed, labels, precision, allow_op, trust_model, proof, timeout; and batch_size.
@@ -299,9 +300,12 @@ def run(
     UsageError, ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
         What ends the run; results that came stand.
     """
+    paths = tuple(map(Path, _paths(images)))
+    if isinstance(model, str | os.PathLike):
+        check_order(Path(model), paths)
     plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
     warner = _Warner(plan.drawing.modes)
-    with closing(results(plan, Inputs(tuple(map(Path, _paths(images))), plan.out), observer or warner)) as found:
+    with closing(results(plan, Inputs(paths, plan.out), observer or warner)) as found:
         for result in found:
             warner.warn()
             yield result

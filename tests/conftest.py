@@ -17,6 +17,8 @@ os.environ["KERAS_HOME"] = os.path.join(_home.name, "keras")
 os.environ["TMPDIR"] = os.path.join(_home.name, "tmp")
 os.mkdir(os.environ["TMPDIR"])
 os.chmod(_home.name, 0o755)  # some become another user, who has to come through
+# What is unpacked or converted is kept there.
+os.environ["XDG_CACHE_HOME"] = os.path.join(_home.name, "cache")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What is started in the background, or by nohup, ignores these, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

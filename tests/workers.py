@@ -42,7 +42,7 @@ class Pool:
         """Inside, whatever model is loaded is loaded by this worker, which outlives it."""
         self.alive()  # by this thread: a child ends with the thread that started it
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RemoteModel, "_start", lambda model, *_: self.alive())
+            patch.setattr(RemoteModel, "_start", lambda model, *_, **__: self.alive())
             patch.setattr(RemoteModel, "close", lambda model: None)
             yield
 

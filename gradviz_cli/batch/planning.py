@@ -21,6 +21,7 @@ from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
+from gradviz_cli.model import forms
 from gradviz_cli.model.labels import read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
@@ -148,7 +149,7 @@ def plan_from(
     Parameters
     ----------
     model, out : path
-        SavedModel folder, output folder.
+        SavedModel folder, or what stands for one (`model.forms`); output folder.
     standing : mapping, optional
         Options that are meant for many runs, and need not be of use in each: weaker than `options`.
     **options
@@ -160,10 +161,12 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    folder, place = _path("MODEL", model), _path("--out", out)
+    typed, place = _path("MODEL", model), _path("--out", out)
     asked = _read(options)
-    settled = _settled(folder, standing, asked)
-    labels = _labels(folder, settled)
+    folder = forms.resolve(typed)
+    home = forms.home(folder)
+    settled = _settled(home, standing, asked)
+    labels = _labels(home, settled)
     drawing = _drawing(settled, asked, labels)
     wanted = asks_for_labels({**(standing or {}), **options})
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
@@ -176,12 +179,15 @@ def model_from(
     model: str | os.PathLike[str], *, standing: Mapping[str, object] | None = None, **options: object
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
-    folder = _path("MODEL", model)
+    typed = _path("MODEL", model)
     strange = next((name for name in options if name not in (*OF_MODEL, *OF_LABELS)), None)
     if strange is not None:
         raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, *OF_LABELS))}")
-    settled = _settled(folder, standing, _read(options))
-    return _model_options(folder, settled), _labels(folder, settled)
+    asked = _read(options)
+    folder = forms.resolve(typed)
+    home = forms.home(folder)
+    settled = _settled(home, standing, asked)
+    return _model_options(folder, settled), _labels(home, settled)
 
 
 def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
@@ -195,8 +201,6 @@ def asks_for_labels(options: Mapping[str, object]) -> str:
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:
-    if not model.exists():
-        raise UsageError(f"no such model: {model}", "give a SavedModel folder")
     settled: Settled = {}
     for source in (model_settings(model), _read(standing or {}), asked):
         settled = _over(settled, source)

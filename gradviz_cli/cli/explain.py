@@ -28,6 +28,7 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
+from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 COMMON = [
@@ -182,6 +183,7 @@ def command(
     with _list(files_from, null) as listed:
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
+        check_order(model, paths)
         asked, standing = given(context)
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)

@@ -180,3 +180,8 @@ def raw_photo(what: str) -> ImageError:
         f"a raw photo ({what}): develop it first, and export it as JPEG or TIFF (darktable-cli, rawtherapee-cli, "
         "Lightroom), or take out the camera's own JPEG (exiftool -b -JpgFromRaw)",
     )
+
+
+def looks_like_image(data: bytes) -> bool:
+    """Whether a file that begins so could be an image."""
+    return any(re.match(one.magic, data, re.DOTALL) for one in _FORMATS.values() if one.magic)

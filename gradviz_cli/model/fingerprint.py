@@ -6,13 +6,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable
+from gradviz_cli.model.kinds import GRAPHS, form_of, is_saved_model, unusable
 
-GRAPHS = ("saved_model.pb", "saved_model.pbtxt")
 PARTS = (*GRAPHS, "variables", "assets", "assets.extra")
 # Far beyond any image model; a file of holes may claim to be of any size.
 MAX_BYTES = 2**36
@@ -20,27 +21,39 @@ MAX_FILES = 100_000
 
 
 def of_model(model: Path) -> str:
-    """SHA-256 over the names and contents of the model's files, in name order.
+    """SHA-256 over the names and contents of the model's files, in name order; of a single file over its content.
 
     Raises
     ------
     ModelUnusable
-        No such folder, no graph in it, a special file among its files, or one that cannot be read.
+        No model, a special file among its files, or one that cannot be read.
     ModelRefused
         Its assets lie elsewhere, or it is larger than any model of images.
     """
-    if not model.is_dir():
-        raise ModelUnusable(
-            f"{model} is not a folder", "give the SavedModel's folder, the one that holds saved_model.pb"
-        )
-    if not any(os.path.lexists(model / part) for part in GRAPHS):
-        raise ModelUnusable(f"{model} holds no saved_model.pb", "give the folder that `model.export(...)` wrote")
+    if not model.is_dir() and form_of(model) is not None:
+        return of_file(model)
+    if not is_saved_model(model):
+        raise unusable(model)
     whole, total = hashlib.sha256(), 0
     for name in _files(model):
         digest, size = _hash(model / name, MAX_BYTES - total)
         whole.update(os.fsencode(name) + b"\0" + digest + b"\0")
         total += size
     return whole.hexdigest()
+
+
+def of_file(file: Path) -> str:
+    """SHA-256 of a file's content; taken once, until its size or a time of it changes."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise ModelUnusable(f"{file} cannot be read: {error.strerror}", "check the path and its permissions") from error
+    return _of_file(file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(maxsize=16)
+def _of_file(file: Path, state: tuple[int, ...]) -> str:
+    return _hash(file, MAX_BYTES)[0].hex()
 
 
 def check_plain(file: Path) -> None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.model.kinds import GRAPHS
+
 
 class Data(NamedTuple):
     """The bytes of a file, and the fields that may still be read of it."""
@@ -136,7 +138,7 @@ def _varint(data: Data, start: int) -> tuple[int, int]:
 
 def mentions(model: Path, word: bytes) -> bool:
     """Whether a file of the graph holds a word, such as the name of an op."""
-    return any(_holds(model / name, word) for name in ("saved_model.pb", "saved_model.pbtxt"))
+    return any(_holds(file, word) for file in (model, *(model / name for name in GRAPHS)))
 
 
 def _holds(file: Path, word: bytes) -> bool:

@@ -16,10 +16,13 @@ from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnus
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
-from gradviz_cli.model import fingerprint, peek
+from gradviz_cli.model import fingerprint, forms, peek
+from gradviz_cli.model.kinds import GRAPHS, HDF5, KERAS
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
+    Convert,
+    Converted,
     Explain,
     Explained,
     Failure,
@@ -44,6 +47,7 @@ from gradviz_cli.process.sandbox.environment import scrubbed_environment
 from gradviz_cli.process.supervisor import Child, ChildLost
 
 Answer = TypeVar("Answer", Loaded, Inspected)
+Said = TypeVar("Said", Loaded, Inspected, Converted)
 
 # A model that loads is not timed by the image: TensorFlow has to start, and a large file on a slow disk takes its time.
 LOAD_TIMEOUT = 60.0
@@ -51,6 +55,8 @@ PROOF_TIMEOUT = 20.0  # and a part of that of an image: one that never ends is t
 SLOW_DISK = 20 * 2**20  # bytes a second
 # What a worker may leave in its scratch folder; TensorFlow writes a few kilobytes there.
 MAX_SCRATCH = 2**28
+MAX_GRAPH = 2**31  # bytes; no protocol buffer holds more
+LINKS = {KERAS: "keras", HDF5: "h5"}  # how the name of a file of Keras ends
 # More files than this are granted by their folders: a command line has an end.
 MAX_GRANTS = 200
 
@@ -86,6 +92,7 @@ class RemoteModel:
         self._scratch: Scratch | None = None
         self._guard = threading.Lock()
         self._child: Child | None = None
+        self._home: Path | None = None  # the folder or graph that the model's path stands for, once that was asked
         self._shape: tuple[int, int, int] = (0, 0, 0)  # of one image, once loaded
         self._closed = False
         self._request = Explain((), ())
@@ -130,7 +137,7 @@ class RemoteModel:
 
     def _proved(self) -> Proof:
         """Let the worker prove the model. One that is lost over it is replaced: images will show what is wrong."""
-        _, files = _located(self.path)
+        _, files = self._located()
         limit = None
         if self._timeout is not None:
             limit = PROOF_TIMEOUT + self._timeout / 6 + sum(map(_size, files)) / SLOW_DISK
@@ -145,7 +152,7 @@ class RemoteModel:
             return _unproved(lost.message)
         if isinstance(answer, Failure):  # what else goes wrong over it proves nothing
             if answer.kind in (ProofFailed.__name__, "Bug"):
-                raise _as_exception(answer, self.path)
+                raise self._as_exception(answer)
             return _unproved(answer.message)
         return answer.proof
 
@@ -161,19 +168,58 @@ class RemoteModel:
 
     def _begin(self, request: Load | Inspect, kind: type[Answer]) -> Answer:
         """The first request to a worker, which is started for it unless there is one."""
-        path, files = _located(self.path)
+        path, files = self._located()
         if self._child is None:
             self._child = self._start(path, files)
-        if self._closed:  # a signal came in between
-            self._child.close()
         request = replace(request, options=replace(request.options, path=path))
+        return self._asked(self._child, request, kind, self._load_timeout(files))[0]
+
+    def _asked(
+        self, child: Child, request: Load | Inspect | Convert, kind: type[Said], timeout: float | None, most: int = 0
+    ) -> tuple[Said, tuple[np.ndarray, ...]]:
+        """The answer of a worker that has no model yet."""
+        if self._closed:  # a signal came in between
+            child.close()
         try:
-            answer, _ = self._child.request(request, kind, timeout=self._load_timeout(files))
+            answer, arrays = child.request(request, kind, timeout=timeout, most=most)
         except ChildLost as lost:
             raise self._unusable(lost) from lost
         if isinstance(answer, Failure):
-            raise _as_exception(answer, self.path)
-        return answer
+            raise self._as_exception(answer)
+        return answer, arrays
+
+    def _located(self) -> tuple[str, list[Path]]:
+        """What the worker reads, and the real files that it may. Asked once: a worker that takes another's place reads
+        the same."""
+        if self._home is None:
+            self._home = forms.ready(Path(self.path), self._converted, variant=str(self._load.options.trust_model))
+        return _located(self._home)
+
+    def _converted(self, file: Path, form: str) -> bytes:
+        """Let a worker of its own turn a file of Keras into a graph."""
+        real, link = file.resolve(), os.path.join(self._folder(), f"model.{LINKS[form]}")
+        os.symlink(real, link)  # Keras goes by the ending of a name
+        size = _size(real)
+        self._child = child = self._start(str(real), [real], room=2 * size)
+        try:
+            request = Convert(link, self._load.options.trust_model)
+            _, arrays = self._asked(child, request, Converted, self._load_timeout([real]), MAX_GRAPH)
+        finally:
+            self._child = None
+            child.close()
+            os.unlink(link)
+        if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1 or not arrays[0].size:
+            raise self._unusable(child.nonsense("no graph"))
+        return arrays[0].tobytes()
+
+    def _as_exception(self, failure: Failure) -> Exception:
+        """What the worker says went wrong, of the path as it was given."""
+        read = [os.path.join(self._folder(), f"model.{ending}") for ending in LINKS.values()]
+        if self._home is not None and str(self._home) != self.path:
+            read.append(str(self._home.resolve()))
+        for one in read:
+            failure = _renamed(failure, one, self.path)
+        return _as_exception(failure, self.path)
 
     def _folder(self) -> str:
         """The worker's scratch folder; made with the first request, so that a run with nothing to do has none."""
@@ -184,15 +230,17 @@ class RemoteModel:
                 self._scratch = Scratch()
             return self._scratch.path
 
-    def _start(self, path: str, files: Sequence[Path]) -> Child:
+    def _start(self, path: str, files: Sequence[Path], room: int = 0) -> Child:
+        """A worker that reads these files, and may write so many bytes more than others."""
         folder = self._folder()
         read = sorted({str(file) for file in files})
         if len(read) > MAX_GRANTS:
             read = sorted({os.path.dirname(file) for file in read})
-        config = {"read": read, "scratch": folder, "memory_limit": machine.memory_limit()}
+        limits = {"memory_limit": machine.memory_limit(), **({"file_limit": MAX_SCRATCH + room} if room else {})}
         environment = scrubbed_environment(folder, _kernels(Path(path)))
         try:
-            return Child("gradviz_cli.worker", config, environment, folder, lambda: _overfull(folder))
+            config = {"read": read, "scratch": folder, **limits}
+            return Child("gradviz_cli.worker", config, environment, folder, lambda: _overfull(folder, room))
         except ChildLost as lost:
             raise ModelUnusable(f"{self.path}: {lost.message}", "free memory, or raise ulimit -u and -n") from lost
 
@@ -250,7 +298,7 @@ class RemoteModel:
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
             if kind is None:
-                raise _as_exception(answer, self.path)
+                raise self._as_exception(answer)
             return ImageError(kind, shortened(answer.message))
         try:
             check_arrays(arrays, expected)
@@ -279,21 +327,26 @@ def _unproved(why: str) -> Proof:
     return Proof((Witness("forward", said=f"not run ({reason})"),), warnings=(warning,))
 
 
-def _located(path: str) -> tuple[str, list[Path]]:
-    """The model's real folder, and the real files that its worker may read: the graph and the weights.
+def _located(model: Path) -> tuple[str, list[Path]]:
+    """The real path of a model's folder or frozen graph, and the real files that its worker may read: graph and weights.
 
     Links are followed, as in a download cache whose files are links to a store of blobs elsewhere.
     """
     try:
-        folder = Path(path).resolve(strict=True)
-        graphs = [folder / name for name in fingerprint.GRAPHS if os.path.lexists(folder / name)]
-        weights = sorted((folder / "variables").glob("variables.*"))
+        real = model.resolve(strict=True)
+        graphs = [real / name for name in GRAPHS if os.path.lexists(real / name)] if real.is_dir() else [real]
+        weights = sorted((real / "variables").glob("variables.*"))
         for file in graphs:
             fingerprint.check_plain(file)
-        return str(folder), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
+        return str(real), [file.resolve() for file in [*graphs, *weights] if file.is_file()]
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
         reason = getattr(error, "strerror", None) or error
-        raise ModelUnusable(f"{path} cannot be read: {reason}", "check the path and its permissions") from error
+        raise ModelUnusable(f"{model} cannot be read: {reason}", "check the path and its permissions") from error
+
+
+def _renamed(failure: Failure, read: str, given: str) -> Failure:
+    """What a worker says of the path that it was given, said of the one that the user gave."""
+    return replace(failure, message=failure.message.replace(read, given), remedy=failure.remedy.replace(read, given))
 
 
 def _size(file: Path) -> int:
@@ -303,15 +356,16 @@ def _size(file: Path) -> int:
         return 0
 
 
-def _overfull(folder: str) -> str | None:
+def _overfull(folder: str, room: int = 0) -> str | None:
     """Why a worker with this scratch folder must end, if it must."""
-    if _usage(folder) > MAX_SCRATCH:
-        return f"the worker wrote more than {MAX_SCRATCH >> 20} MiB of temporary files"
+    most = MAX_SCRATCH + room
+    if _usage(folder, most) > most:
+        return f"the worker wrote more than {most >> 20} MiB of temporary files"
     return None
 
 
-def _usage(folder: str) -> int:
-    """Bytes of what lies below a folder, each entry at least a block."""
+def _usage(folder: str, most: int) -> int:
+    """Bytes of what lies below a folder, each entry at least a block; counted no further than just above `most`."""
     total = 0
     for base, folders, names in os.walk(folder):
         for name in (*folders, *names):
@@ -320,7 +374,7 @@ def _usage(folder: str) -> int:
             except OSError:
                 continue
             total += max(4096, status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0)
-            if total > MAX_SCRATCH:
+            if total > most:
                 return total
     return total
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 SHOWN = 60  # characters of a value that a message repeats
 MOST_DIGITS = 18  # of a whole number
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 Read = Callable[[Any], Any]
 
@@ -41,8 +43,13 @@ def path(value: object) -> Path:
         raise ValueError(f"{value!r} is no path")
     if os.fspath(value) == "":
         raise ValueError("it is empty; is a variable not set?")
-    if "\0" in os.fsdecode(value):
+    typed = os.fsdecode(value)
+    if "\0" in typed:
         raise ValueError("no file can have a name with a NUL")
+    if _ADDRESS.match(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
+        raise ValueError(
+            f"{typed} is an address, and gradviz reads files of this machine: download it, and give its path"
+        )
     return Path(value)
 
 

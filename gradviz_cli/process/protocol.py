@@ -2,6 +2,7 @@
 
     command                                        child
     Load, Prove, Inspect -> worker  ->             Loaded, Proved, Inspected, Failure
+    Convert              -> worker  ->             Converted + bytes, Failure
     Explain + images     -> worker  ->             Explained + arrays, Failure
     Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
 
@@ -189,6 +190,14 @@ class Prove:
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Turn a file of Keras into the graph of a SavedModel; with `trust`, code that the file brings along may run for it."""
+
+    path: str
+    trust: bool = False
+
+
+@dataclass(frozen=True)
 class Inspect:
     """Say what a model offers and what would be patched."""
 
@@ -297,6 +306,11 @@ class Proved:
     """Answer to `Prove`."""
 
     proof: Proof
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Answer to `Convert`; beside it the bytes of a saved_model.pb (uint8 [n])."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from gradviz_cli.process.sandbox import enter
 def main(argument: str) -> None:
     """Serve requests until the other side closes the pipe."""
     config = json.loads(argument)
-    confined = enter.enter(
-        config["read"], config["scratch"], parent=config["parent"], memory_limit=config["memory_limit"]
-    )
+    limits = {name: config[name] for name in ("memory_limit", "file_limit") if name in config}
+    confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], **limits)
     # Only now anything large: what follows is bound by the sandbox.
     from gradviz_cli.worker.serve import serve
 

@@ -41,7 +41,7 @@ from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.prove import proof_of, proved
-from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
+from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
 from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.read.weights import restored
@@ -128,7 +128,8 @@ def open_folder(options: ModelOptions) -> Opened:
         The files are missing or damaged, or hold no such tag.
     """
     with doing("reading the files"):
-        saved = savedmodel.read(Path(options.path))
+        path = Path(options.path)
+        saved = frozen.read(path) if path.is_file() else savedmodel.read(path)
         return Opened(saved, objects.with_signatures(signatures.choose_meta(saved, options.tag)))
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
 from gradviz_cli.process import wire
 from gradviz_cli.process.protocol import (
+    Convert,
+    Converted,
     Explain,
     Explained,
     Failure,
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-Answer = Loaded | Proved | Inspected | Explained | Failure
+Request = Convert | Load | Prove | Inspect | Explain
+Done = Converted | Loaded | Proved | Inspected | Explained
+Answer = Done | Failure
 
 
 def serve(source: int, sink: int, confined: Sandbox) -> None:
@@ -58,9 +62,7 @@ class Server:
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
-        request: Load | Prove | Inspect | Explain = from_wire(
-            header, Load, Prove, Inspect, Explain, longest=wire.MAX_HEADER
-        )
+        request: Request = from_wire(header, Convert, Load, Prove, Inspect, Explain, longest=wire.MAX_HEADER)
         answer: Answer
         results: Arrays = ()
         try:
@@ -76,13 +78,13 @@ class Server:
             answer = _unforeseen(error, request)
         return to_wire(answer), results
 
-    def _do(
-        self, request: Load | Prove | Inspect | Explain, arrays: Arrays
-    ) -> tuple[Loaded | Proved | Inspected | Explained, Arrays]:
+    def _do(self, request: Request, arrays: Arrays) -> tuple[Done, Arrays]:
         if isinstance(request, Explain):
             return self._explain(request, arrays[0])
         if isinstance(request, Prove):
             return self._prove(request), ()
+        if isinstance(request, Convert):
+            return self._convert(request)
         if request.require_sandbox:
             self._check_sandbox()
         return (self._load(request) if isinstance(request, Load) else self._inspect(request)), ()
@@ -94,6 +96,19 @@ class Server:
                 f"--require-sandbox: this system has no full one ({'; '.join(self._confined.missing)})",
                 "leave the option out, or run on Linux 5.13 or later",
             )
+
+    def _convert(self, request: Convert) -> tuple[Converted, Arrays]:
+        """Keras builds what the file says, and that may be code: never without the walls."""
+        if self._confined.level != "full":
+            raise ModelRefused(
+                f"{request.path} is built by Keras, which may run code of the file's, and this system has no full sandbox"
+                f" ({'; '.join(self._confined.missing)})",
+                "export the model yourself (model.export('folder')), or run on Linux 5.13 or later",
+            )
+        with _imports():
+            from gradviz_cli.worker.convert import convert
+
+        return Converted(), (np.frombuffer(convert(request), np.uint8),)
 
     def _load(self, request: Load) -> Loaded:
         start = time.monotonic()
@@ -136,7 +151,7 @@ def _imports() -> Iterator[None]:
         ) from error
 
 
-def _unforeseen(error: Exception, request: Load | Prove | Inspect | Explain) -> Failure:
+def _unforeseen(error: Exception, request: Request) -> Failure:
     """While a model explains, whatever TensorFlow throws at a strange image. What loading raises is foreseen, and a name
     that does not exist is a mistake of ours whatever we do."""
     lines = tuple(traceback.format_exc().splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
@@ -21,6 +22,15 @@ from tensorflow.python.framework import op_def_registry
 # The gradients that TensorFlow itself registers, by the name of the operation: without them nothing could be held
 # against a mark.
 from tensorflow.python.framework.ops import gradient_registry
+
+
+def frozen(function: Any) -> Any:
+    """A concrete function with its variables turned into constants; loops and branches stay functions."""
+    # The public door to it is that of TensorFlow Lite, whose converter comes along. Without it a file of Keras could not
+    # be taken for a model. Imported here, as most models have a graph.
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    return convert_variables_to_constants_v2(function, lower_control_flow=False)
 
 
 def op_def(op: str) -> OpDef | None:

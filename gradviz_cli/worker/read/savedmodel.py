@@ -71,7 +71,7 @@ def read(path: Path) -> Saved:
         raise ModelUnusable(f"{file} holds no graph", "export the model again")
     for meta in saved.meta_graphs:
         _check_assets_inside(file, meta)
-    _check_size(file, saved)
+    check_size(file, saved)
     return Saved(path, tuple(saved.meta_graphs), warnings)
 
 
@@ -135,7 +135,8 @@ def _assets(meta: MetaGraphDef) -> Iterator[AssetFileDef]:
             yield asset
 
 
-def _check_size(file: Path, saved: SavedModel) -> None:
+def check_size(file: Path, saved: SavedModel) -> None:
+    """Raise ModelRefused for more nodes, or larger constants, than a model has."""
     parts = [part for meta in saved.meta_graphs for part in _node_lists(meta)]
     if sum(map(len, parts)) > MAX_NODES:
         raise ModelRefused(f"{file} holds more than {MAX_NODES} nodes", "no model of images does; export it again")

@@ -32,6 +32,9 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     wanted = sorted(set(variables))
     if not wanted:
         return {}
+    if model.is_file():
+        what = f"{model} is a graph that is not frozen: it has no value for the variable {wanted[0]}"
+        raise ModelUnusable(what, "freeze it (convert_variables_to_constants), or export a SavedModel")
     missing = [name for name in wanted if name not in entries]
     if missing:
         raise ModelUnusable(

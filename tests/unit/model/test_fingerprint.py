@@ -59,7 +59,7 @@ def test_a_copy_and_a_link_are_the_same_model(model: Path, tmp_path: Path) -> No
 def test_what_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
-    for name, says in (("file", "not a folder"), ("empty", "no saved_model.pb"), ("none", "not a folder")):
+    for name, says in (("file", "no model"), ("empty", "no saved_model.pb"), ("none", "cannot be read")):
         with pytest.raises(ModelUnusable, match=says):
             of_model(tmp_path / name)
 

@@ -1,0 +1,204 @@
+"""What may be given as MODEL: a SavedModel folder, or what stands for one without a doubt.
+
+    as typed -> `resolve` -> a SavedModel folder, or a file -> `home`, with its labels -> `ready`, for a worker
+
+What is unpacked or turned into a graph is kept (`files/cache.py`) under the content of the file that was given, which is
+the model's fingerprint too: a run with nothing to do needs neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+
+from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
+from gradviz_cli.files import cache
+from gradviz_cli.files.text import printable
+from gradviz_cli.model import choice, fingerprint
+from gradviz_cli.model.kinds import (
+    ARCHIVES,
+    GRAPH,
+    GRAPHS,
+    MADE_BY_KERAS,
+    form_of,
+    is_saved_model,
+    unusable,
+)
+from gradviz_cli.version import __version__
+
+# How far a folder is searched for the one model below it.
+MAX_DEPTH, MAX_ENTRIES = 6, 20_000
+# Raised when a file of Keras is turned into another graph than before.
+CONVERSION = 1
+_MAKERS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "tf_keras")
+
+Convert = Callable[[Path, str], bytes]  # a file and its form -> the bytes of a SavedModel's graph
+
+
+def resolve(model: Path) -> Path:
+    """The SavedModel folder that a path means, or the file that stands for one. What is neither is given back as it is.
+
+    Raises
+    ------
+    UsageError
+        There is no such path, or several models lie below it.
+    ModelUnusable
+        It is the name of a checkpoint's files.
+    """
+    if not os.path.exists(model):
+        raise _missing(model)
+    folder = model.parent if model.name in GRAPHS and not model.is_dir() else model
+    if not folder.is_dir():
+        return model
+    if not is_saved_model(folder):
+        return _below(folder)
+    graph = folder / GRAPHS[0]  # which may be a frozen graph under this name
+    return graph if graph.is_file() and form_of(graph) == GRAPH else folder
+
+
+def home(model: Path) -> Path:
+    """Where the labels and settings of a resolved model lie: its folder; an archive is unpacked. Raises as `archive.unpack`."""
+    if model.is_file() and form_of(model) in ARCHIVES:
+        return _unpacked(model)
+    return model
+
+
+def ready(model: Path, convert: Convert, variant: str = "") -> Path:
+    """The folder or frozen graph that a worker reads of a resolved model.
+
+    Parameters
+    ----------
+    convert : callable
+        Turns a file of Keras into the bytes of saved_model.pb.
+    variant : str
+        What else the result depends on.
+
+    Raises
+    ------
+    ModelUnusable
+        It is none of the forms of a model; or what unpacking it, or `convert`, raises.
+    """
+    if is_saved_model(model):
+        return model
+    form = form_of(model) if not model.is_dir() else None
+    if form == GRAPH:
+        return model
+    if form in ARCHIVES:
+        return _unpacked(model)
+    if form in MADE_BY_KERAS:
+        return _converted(model, form, convert, variant)
+    raise unusable(model)
+
+
+def check_order(model: Path, images: Sequence[Path]) -> None:
+    """Raise UsageError where MODEL is none, but one of IMAGES is: the arguments are swapped."""
+    if not os.path.exists(model) or _is_model(model):
+        return
+    found = [path for path in images if os.path.exists(path) and _is_model(path)]
+    if len(found) == 1:
+        others = [model, *(path for path in images if path != found[0])]
+        shown = " ".join(shlex.quote(printable(path)) for path in (found[0], *others[:5]))
+        raise UsageError(
+            f"{printable(model)} is no model, but {printable(found[0])} is one",
+            f"MODEL comes first: gradviz explain {shown}{' ...' if len(others) > 5 else ''}",
+        )
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a path is a model beyond doubt, without looking into an archive."""
+    with suppress(GradvizError):
+        found = resolve(path)
+        return is_saved_model(found) or (found.is_file() and form_of(found) is not None)
+    return False
+
+
+def _missing(model: Path) -> GradvizError:
+    shown = printable(model)
+    if os.path.exists(f"{model}.index"):
+        what = f"{shown} is the name of a checkpoint, which holds weights and no graph"
+        return ModelUnusable(what, "build the model in its own code, load these weights, and model.export('folder')")
+    return UsageError(f"no such model: {shown}", "give a SavedModel folder")
+
+
+def _below(folder: Path) -> Path:
+    """The model that is meant below a folder; the folder itself where there is none."""
+    found, searched = _search(folder)
+    if not found:
+        return folder
+    if not searched:
+        first = printable(folder.joinpath(*found[0]))
+        raise UsageError(
+            f"{printable(folder)} is too large to be searched for its models", f"name one, such as {first}"
+        )
+    names = [printable(folder.joinpath(*one)) for one in found]
+    return folder.joinpath(*choice.only(found, printable(folder), f"name the one that is meant, such as {names[0]}"))
+
+
+def _search(folder: Path) -> tuple[list[choice.Parts], bool]:
+    """The SavedModels below a folder, in name order, and whether all of it was looked at."""
+    found: list[choice.Parts] = []
+    todo: list[choice.Parts] = [()]
+    seen = 0
+    while todo:
+        parts = todo.pop()
+        for name, is_link in _folders(folder.joinpath(*parts)):
+            seen += 1
+            if seen > MAX_ENTRIES:
+                return sorted(found), False
+            inner = (*parts, name)
+            if is_saved_model(folder.joinpath(*inner)):
+                found.append(inner)
+            elif len(inner) < MAX_DEPTH and not is_link:
+                todo.append(inner)
+    return sorted(found), True
+
+
+def _folders(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Names of the folders in a folder, without hidden ones, and whether each is a link: of those only versions."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                is_link = entry.is_symlink()
+                if entry.name.startswith(".") or is_link and not choice.is_version(entry.name):
+                    continue
+                if entry.is_dir():
+                    yield entry.name, is_link
+
+
+def _unpacked(file: Path) -> Path:
+    from gradviz_cli.model.archive import unpack  # most models are folders
+
+    return _kept(file, "unpacked", lambda folder: unpack(file, folder))
+
+
+def _converted(file: Path, form: str, convert: Convert, variant: str) -> Path:
+    def fill(folder: Path) -> None:
+        (folder / GRAPHS[0]).write_bytes(convert(file, form))
+
+    return _kept(file, "converted", fill, CONVERSION, __version__, variant, form, *map(_version, _MAKERS))
+
+
+def _kept(file: Path, how: str, fill: Callable[[Path], None], *facts: object) -> Path:
+    """The folder that is made of a file, once for each content of it."""
+    content = fingerprint.of_file(file)
+
+    def fill_of_this(folder: Path) -> None:
+        fill(folder)
+        if fingerprint.of_file(file) != content:
+            raise ModelUnusable(f"{printable(file)} changed while it was read", "wait until it is copied")
+
+    key = hashlib.sha256(json.dumps([content, *facts]).encode()).hexdigest()
+    return cache.kept(f"{how}-{key}", fill_of_this)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
