@@ -31,6 +31,7 @@ from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
+from gradviz_cli.worker.passes.equal_forms import equal_forms
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
 from gradviz_cli.worker.passes.functionalize import functionalize
@@ -88,6 +89,7 @@ SCORING_STEPS: tuple[Step[Question], ...] = (
 # For the gradient, again for other weights.
 BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("mark", mark, "the rule acts on activations, before anything hides how they are spelled"),
+    Step("equal_forms", equal_forms, "some operations have no gradient, others no kernel of it on this machine"),
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
