@@ -1845,6 +1845,19 @@ def threshold_label(folder):
     return plain(score=truth(ONE, lambda x: x[:, 0]))
 
 
+def decided(name: str, finish: Callable) -> None:
+    @row("score", f"a decision alone: {name}")
+    def build(folder):
+        ending(lambda x: {"action": finish(tf.argmax(x, axis=1))})(folder)
+        return plain()
+
+
+decided("clipped to its bounds (tf-agents)", lambda a: tf.clip_by_value(tf.broadcast_to(a, tf.shape(a)), 0, CLASSES - 1))
+decided("an action counted from elsewhere", lambda a: tf.constant(2, tf.int64) + a)
+decided("an action of numbers, from a table", lambda a: tf.gather(tf.constant(np.linspace(-1, 1, CLASSES), tf.float32), a))
+decided("a row of zeros and a one", lambda a: tf.one_hot(a, CLASSES))
+
+
 @row("score", "strings that nothing was decided from")
 def string_output(folder):
     ending(lambda x: {"text": tf.strings.as_string(tf.cast(x, tf.int32))})(folder)
