@@ -1852,9 +1852,13 @@ def decided(name: str, finish: Callable) -> None:
         return plain()
 
 
-decided("clipped to its bounds (tf-agents)", lambda a: tf.clip_by_value(tf.broadcast_to(a, tf.shape(a)), 0, CLASSES - 1))
+decided(
+    "clipped to its bounds (tf-agents)", lambda a: tf.clip_by_value(tf.broadcast_to(a, tf.shape(a)), 0, CLASSES - 1)
+)
 decided("an action counted from elsewhere", lambda a: tf.constant(2, tf.int64) + a)
-decided("an action of numbers, from a table", lambda a: tf.gather(tf.constant(np.linspace(-1, 1, CLASSES), tf.float32), a))
+decided(
+    "an action of numbers, from a table", lambda a: tf.gather(tf.constant(np.linspace(-1, 1, CLASSES), tf.float32), a)
+)
 decided("a row of zeros and a one", lambda a: tf.one_hot(a, CLASSES))
 
 
