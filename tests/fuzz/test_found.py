@@ -36,6 +36,12 @@ FOUND = {
     "a dilated convolution in float64: TensorFlow has no kernel for its gradient": replace(
         SMALL, steps=(CONV, g.Act(14, "relu"), g.Conv(16, 4, dilation=2)), dtype="float64", image="float64"
     ),
+    "one in groups, in the body of a map_fn": replace(
+        SMALL,
+        steps=(CONV, g.Act(14, "relu"), g.Mapped((g.Conv(16, 6, groups=2), g.Act(17, "relu")))),
+        dtype="float64",
+        image="float64",
+    ),
 }
 
 

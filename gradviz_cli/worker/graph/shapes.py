@@ -16,6 +16,7 @@ from gradviz_cli.worker.graph.graph import (
     attribute,
     called_by,
     data_inputs,
+    descendants,
     graph_def,
     placeholder,
     source,
@@ -51,17 +52,14 @@ def inferred(nodes: Nodes, tensors: Iterable[str], known: Known) -> dict[str, tf
     """Shapes of tensors; of what lies behind a loop or branch none."""
     tensors = list(dict.fromkeys(tensors))
     found = {tensor: known.get(split(tensor)[0], tf.TensorShape(None)) for tensor in tensors}
-    part: dict[str, NodeDef] = {}
-    asked = []
-    for tensor in tensors:
-        before = {one: _stand_in(nodes[one], known) for one in ancestors(nodes, [tensor])}
-        before = {one: before[one] for one in ancestors(before, [tensor])}
-        if split(tensor)[0] not in known and not any(node.op in FIRST_ARGUMENT for node in before.values()):
-            asked.append(tensor)
-            part.update(before)
+    before = {name: _stand_in(nodes[name], known) for name in ancestors(nodes, tensors)}
+    before = {name: before[name] for name in ancestors(before, tensors)}
+    behind = descendants(before, [name for name, node in before.items() if node.op in FIRST_ARGUMENT])
+    asked = [tensor for tensor in tensors if split(tensor)[0] not in known and split(tensor)[0] not in behind]
     if asked:
+        built = graph_def(before[name] for name in ancestors(before, asked))
         with tf.Graph().as_default():
-            imported = tf.graph_util.import_graph_def(graph_def(part.values()), return_elements=asked, name="")
+            imported = tf.graph_util.import_graph_def(built, return_elements=asked, name="")
         found.update((tensor, one.shape) for tensor, one in zip(asked, imported, strict=True))
     return found
 

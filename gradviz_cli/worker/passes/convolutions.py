@@ -17,7 +17,6 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.graph.graph import attribute
 from gradviz_cli.worker.graph.tf_private import op_def
 
-Tensor = tf.Tensor
 Value = str | bool | int | float | tuple[int, ...]
 
 CONVOLUTIONS = frozenset({"Conv2D", "Conv3D", "DepthwiseConv2dNative"})
@@ -53,6 +52,11 @@ class Op:
         return self["data_format"] in LAST
 
     @property
+    def uneven(self) -> bool:
+        """Its strides are none that the usual kernel of such a convolution has."""
+        return self.name == "DepthwiseConv2dNative" and len(set(self.numbers("strides")[self.inside])) > 1
+
+    @property
     def inside(self) -> slice:
         """The axes of the image's sides."""
         return slice(2, None) if self.channels_first else slice(1, -1)
@@ -64,7 +68,7 @@ class Op:
             self, attributes=tuple({**known, **{one: changes[one] for one in changes if one in known}}.items())
         )
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: tf.Tensor) -> tf.Tensor:
         definition = op_def(self.name)
         assert definition is not None
         names = [argument.name for argument in definition.input_arg]
@@ -72,7 +76,7 @@ class Op:
         return getattr(tf.raw_ops, self.name)(**dict(zip(names, inputs, strict=True)), **given)
 
 
-def form_of(node: NodeDef, inputs: Sequence[tf.TensorShape], output: tf.TensorShape) -> Callable[..., Tensor] | None:
+def form_of(node: NodeDef, inputs: Sequence[tf.TensorShape], output: tf.TensorShape) -> Callable[..., tf.Tensor] | None:
     """How a node is to be written, as a function of the node and its inputs; None where it can stay as it is.
 
     Parameters
@@ -84,8 +88,7 @@ def form_of(node: NodeDef, inputs: Sequence[tf.TensorShape], output: tf.TensorSh
     if op["data_format"] not in (*LAST, *LAST.values()):
         return None
     op, sides = replace(op, groups=_groups(op, inputs, output)), _sides(op, inputs)
-    uneven = op.name == "DepthwiseConv2dNative" and len(set(op.numbers("strides")[op.inside])) > 1
-    usual = op.groups == 1 and set(op.numbers("dilations")) == {1} and not uneven and not op.channels_first
+    usual = op.groups == 1 and set(op.numbers("dilations")) == {1} and not op.uneven and not op.channels_first
     if usual or sides is None or _runs(op, sides, attribute(node, "T").type):
         return None
     return lambda node, *given: written(op, *given)
@@ -121,14 +124,16 @@ def _sides(op: Op, inputs: Sequence[tf.TensorShape]) -> tuple[int, ...] | None:
         kernel = inputs[1]
         return tuple(kernel[:-2].as_list()) if kernel.rank == op.rank and kernel[:-2].is_fully_defined() else None
     if op.name in ("DepthToSpace", "SpaceToDepth"):
-        return (int(op["block_size"]),) * 2
+        size = op["block_size"]
+        assert isinstance(size, int)
+        return size, size
     return op.numbers("ksize", 2)[op.inside]
 
 
 # -- the forms
 
 
-def written(op: Op, *inputs: Tensor) -> Tensor:
+def written(op: Op, *inputs: tf.Tensor) -> tf.Tensor:
     """The operation of these inputs, by operations that have a kernel where it has none."""
     if op.channels_first:
         return _transposed(op, *inputs)
@@ -136,12 +141,12 @@ def written(op: Op, *inputs: Tensor) -> Tensor:
         return _by_groups(op, *inputs)
     if set(op.numbers("dilations")) != {1} and op.name in TRANSPOSED:
         return _wide_kernel(op, *inputs)
-    if set(op.numbers("dilations")) != {1} or len(set(op.numbers("strides")[op.inside])) > 1:
+    if set(op.numbers("dilations")) != {1} or op.uneven:
         return _taken_apart(op, *inputs)
     return op(*inputs)
 
 
-def _transposed(op: Op, *inputs: Tensor) -> Tensor:
+def _transposed(op: Op, *inputs: tf.Tensor) -> tf.Tensor:
     last = (0, *range(2, op.rank), 1)
     image = len(inputs) - 1 if op.name in TRANSPOSED else 0
     given = list(inputs)
@@ -157,7 +162,7 @@ def _transposed(op: Op, *inputs: Tensor) -> Tensor:
     return tf.transpose(found, (0, op.rank - 1, *range(1, op.rank - 1)))
 
 
-def _by_groups(op: Op, *inputs: Tensor) -> Tensor:
+def _by_groups(op: Op, *inputs: tf.Tensor) -> tf.Tensor:
     one = replace(op, groups=1)
     if op.name in TRANSPOSED:
         sizes, kernel, image = inputs
@@ -174,7 +179,7 @@ def _by_groups(op: Op, *inputs: Tensor) -> Tensor:
     return tf.concat([written(one, *part) for part in parts], -1)
 
 
-def _wide_kernel(op: Op, sizes: Tensor, kernel: Tensor, image: Tensor) -> Tensor:
+def _wide_kernel(op: Op, sizes: tf.Tensor, kernel: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     """The kernel itself dilated, with zeros."""
     steps = [*op.numbers("dilations")[op.inside], 1, 1]
     shape = [(size - 1) * step + 1 for size, step in zip(kernel.shape.as_list(), steps, strict=True)]
@@ -182,7 +187,7 @@ def _wide_kernel(op: Op, sizes: Tensor, kernel: Tensor, image: Tensor) -> Tensor
     return op.changed(dilations=(1,) * op.rank)(sizes, tf.ensure_shape(wide, shape), image)
 
 
-def _taken_apart(op: Op, image: Tensor, kernel: Tensor) -> Tensor:
+def _taken_apart(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """The images of every d-th pixel, each convolved with a dense kernel; of the result every s-th pixel."""
     rates, strides = op.numbers("dilations")[op.inside], op.numbers("strides")
     padded = tf.pad(image, _paddings(op, image, kernel))
@@ -193,7 +198,7 @@ def _taken_apart(op: Op, image: Tensor, kernel: Tensor) -> Tensor:
     return found[tuple(slice(None, None, stride) for stride in strides)] if set(strides) != {1} else found
 
 
-def _paddings(op: Op, image: Tensor, kernel: Tensor) -> list:
+def _paddings(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> list:
     if op["padding"] == "EXPLICIT":
         pairs = op.numbers("explicit_paddings")
         return [list(pairs[2 * axis : 2 * axis + 2]) for axis in range(op.rank)]
@@ -208,7 +213,7 @@ def _paddings(op: Op, image: Tensor, kernel: Tensor) -> list:
     return paddings
 
 
-def _sizes(tensor: Tensor) -> list:
+def _sizes(tensor: tf.Tensor) -> list:
     """The sizes of its axes, as numbers where they are known."""
     sizes = tf.shape(tensor)
     return [known if known is not None else sizes[axis] for axis, known in enumerate(tensor.shape.as_list())]
@@ -235,7 +240,7 @@ def _runs(op: Op, sides: tuple[int, ...], dtype: int) -> bool:
     inputs = _example(op, sides, tf.dtypes.as_dtype(dtype))
 
     @tf.function(autograph=False)
-    def compared() -> tuple[Tensor, Tensor, Tensor]:
+    def compared() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         given = [tf.identity(one) for one in inputs]  # or they would be folded
         image = given[2 if op.name in TRANSPOSED else 0]
         found = op(*given)
@@ -250,7 +255,7 @@ def _runs(op: Op, sides: tuple[int, ...], dtype: int) -> bool:
     return bool(abs(forward - backward) <= ROUNDING * length)
 
 
-def _example(op: Op, sides: tuple[int, ...], dtype: tf.DType) -> list[Tensor]:
+def _example(op: Op, sides: tuple[int, ...], dtype: tf.DType) -> list[tf.Tensor]:
     """Inputs for an operation with a window of these sides."""
     reach = [(side - 1) * rate + 1 + MORE for side, rate in zip(sides, op.numbers("dilations")[op.inside], strict=True)]
     channels, first = 2 * op.groups, op.channels_first
@@ -266,7 +271,7 @@ def _example(op: Op, sides: tuple[int, ...], dtype: tf.DType) -> list[Tensor]:
     return [tf.constant(_laid(reach, channels, first)), kernel, image]
 
 
-def _numbers(shape: Sequence[int] | list[Tensor], dtype: tf.DType, seed: int = 0) -> Tensor:
+def _numbers(shape: Sequence[int] | list[tf.Tensor], dtype: tf.DType, seed: int = 0) -> tf.Tensor:
     return tf.cast(tf.random.stateless_uniform(shape, [seed, 7], -1, 1), dtype)
 
 

@@ -8,14 +8,12 @@ kernel is there is not written down anywhere, so it is tried, on a few numbers; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs
-from gradviz_cli.worker.graph.match import constant
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, literal
+from gradviz_cli.worker.graph.match import maker
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import Known, Nodes, everywhere, inferred
 from gradviz_cli.worker.graph.tf_private import op_def
@@ -36,39 +34,28 @@ def _rewritten(nodes: Nodes, known: Known) -> dict[str, NodeDef]:
     shapes = inferred(nodes, asked, known)
     rewritten = dict(nodes)
     for node in strange.values():
-        inputs = [_Input(shapes[tensor], constant(nodes, tensor)) for tensor in data_inputs(node)]
-        form = formulas.FORMS.get(node.op) or convolutions.form_of(
-            node, [one.shape for one in inputs], shapes[f"{node.name}:0"]
-        )
+        inputs, output = [shapes[tensor] for tensor in data_inputs(node)], shapes[f"{node.name}:0"]
+        form = formulas.FORMS.get(node.op) or convolutions.form_of(node, inputs, output)
         if form is not None:
-            written = _written(node, form, inputs, shapes[f"{node.name}:0"])
-            rewritten.update((one.name, one) for one in written)
+            rewritten.update((one.name, one) for one in _written(nodes, node, form, inputs, output))
     return rewritten
 
 
-@dataclass(frozen=True, eq=False)
-class _Input:
-    """What is known of an input of a node: its shape, and its value where it is written down."""
-
-    shape: tf.TensorShape
-    value: np.ndarray | None
-
-
-def _written(node: NodeDef, form: Form, inputs: Sequence[_Input], shape: tf.TensorShape) -> Iterator[NodeDef]:
+def _written(
+    nodes: Nodes, node: NodeDef, form: Form, shapes: Sequence[tf.TensorShape], shape: tf.TensorShape
+) -> Iterator[NodeDef]:
     """The nodes of a form, the last under the name of the node that they stand for."""
-    prefix = f"{node.name}/gradviz_form"
-    types = _input_types(node)
+    prefix, names = f"{node.name}/gradviz_form", {}
     with tf.Graph().as_default() as made:
-        given = [
-            tf.constant(one.value)
-            if one.value is not None and not dtype.is_floating
-            else tf.compat.v1.placeholder(dtype, one.shape, f"input{place}")
-            for place, (one, dtype) in enumerate(zip(inputs, types, strict=True))
-        ]
+        given = []
+        for tensor, dtype, known in zip(data_inputs(node), _input_types(node), shapes, strict=True):
+            maker_node = maker(nodes, tensor)
+            if maker_node.op == "Const" and dtype.is_integer:  # sizes and axes, by which shapes are known
+                given.append(tf.constant(literal(maker_node), dtype))
+            else:
+                given.append(tf.compat.v1.placeholder(dtype, known))
+                names[given[-1].op.name] = tensor
         tf.ensure_shape(form(node, *given), shape, "gradviz_result")
-    names = {
-        one.op.name: text for one, text in zip(given, data_inputs(node), strict=True) if one.op.type == "Placeholder"
-    }
     for one in made.as_graph_def().node:
         if one.name not in names:
             name = node.name if one.name == "gradviz_result" else f"{prefix}/{one.name}"
