@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
@@ -31,6 +31,7 @@ from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
+from gradviz_cli.worker.passes.equal_forms import equal_forms
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
 from gradviz_cli.worker.passes.functionalize import functionalize
@@ -40,12 +41,14 @@ from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.passes.whole_vectors import whole_vectors
-from gradviz_cli.worker.proof.prove import proof_of, proved
+from gradviz_cli.worker.proof.probes import scenes, span
+from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.question import check_loops, settle
 from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.read.weights import restored
-from gradviz_cli.worker.run.differentiate import Differentiator
+from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator
+from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
@@ -88,6 +91,7 @@ SCORING_STEPS: tuple[Step[Question], ...] = (
 # For the gradient, again for other weights.
 BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("mark", mark, "the rule acts on activations, before anything hides how they are spelled"),
+    Step("equal_forms", equal_forms, "some operations have no gradient, others no kernel of it on this machine"),
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
@@ -382,6 +386,7 @@ class Model:
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = prepare(options, check)
         self._asked = modes, targets, check
+        self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._use(build(prepared, modes, targets, check=check, proof=proof), proof)
@@ -395,10 +400,36 @@ class Model:
         """Prove the model, before the first image. Raises ProofFailed, as `prove` above."""
         assert self._prepared is not None, "a model is proved once, before it explains"
         modes, targets, check = self._asked
-        found, proof = prove(self._prepared, self._differentiator, modes, targets, check, thorough)
+        prepared = self._prepared
+        found, proof = prove(prepared, self._differentiator, modes, targets, check, thorough)
         self._prepared = None
         self._use(found, proof)
+        with doing("proving the model"):
+            ends = span(prepared.preprocess, prepared.options)
+            self._try(scenes(self._problem.entry, ends, self._step, SEED))
         return proof
+
+    def _try(self, images: np.ndarray) -> None:
+        """Compute a gradient as for an image, so that what it lacks is known before the first one."""
+        modes, targets, _ = self._asked
+        try:
+            self._differentiator.explain(images, [-1] * min(targets, AT_ONCE), modes)
+            self._worked = True
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:  # as on some image, unless no image is to blame
+            if fault := self._lacking(error, images):
+                raise ProofFailed(fault, OTHER_ENDS) from error
+
+    def _lacking(self, error: tf.errors.OpError, images: np.ndarray) -> str | None:
+        """What of the model cannot be computed; None where some gradient could."""
+        if self._worked:
+            return None
+
+        def forward() -> None:
+            self._calls.over(images, lambda part: self._differentiator.explain(part, [-1], []), self._step)
+
+        return lacking(error, self._differentiator.graph, forward)
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
@@ -411,9 +442,15 @@ class Model:
             return self._differentiator.explain(part, targets, modes, scores)
 
         try:
-            return joined(self._calls.over(images, explained, self._step))
+            found = joined(self._calls.over(images, explained, self._step))
+            self._worked = True
+            return found
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(described(error)) from error
+        except tf.errors.OpError as error:
+            if fault := self._lacking(error, images):
+                raise ModelUnusable(fault, OTHER_ENDS) from error
+            raise
 
 
 def _slow(options: ModelOptions) -> str | None:

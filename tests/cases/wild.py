@@ -1233,6 +1233,93 @@ def nchw(folder):
     return plain()
 
 
+def otherwise(name: str, network: Callable, by_hand: Callable) -> None:
+    """A model that holds an operation without a gradient, or without a kernel for it; its truth has another."""
+
+    @row("kernel", name)
+    def build(folder):
+        held = holding()
+        save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu)}), held)
+        return plain(score=lambda mode: lambda x: best(by_hand(x, weights(), rules(mode).relu)))
+
+
+def between(middle: Callable) -> Callable:
+    """`small` with something between its convolutions."""
+
+    def network(x, values, relu):
+        a, p, b, q, top, r = values
+        x = middle(relu(tf.nn.conv2d(x, a, 1, "VALID") + p))
+        x = relu(tf.nn.conv2d(x, b, 2, "VALID") + q)
+        return tf.reduce_mean(x, axis=(1, 2)) @ top + r
+
+    return network
+
+
+def before(first: Callable) -> Callable:
+    """`small` of something made of the image."""
+    return lambda x, values, relu: small(first(x), values, relu)
+
+
+CORNER = np.zeros((1, SIDE - 2, SIDE - 2, 1), np.float32)
+CORNER[:, 1:4, 2:5] = 1
+EACH = np.random.default_rng(4).normal(size=(3, 3, 6, 1)).astype(np.float32)
+BLOCK = np.zeros((3, 3, 6, 6), np.float32)  # two groups of three channels
+BLOCK[:, :, :3, :3], BLOCK[:, :, 3:, 3:] = np.random.default_rng(5).normal(size=(2, 3, 3, 3, 3))
+
+
+def padded_from_sparse(x):
+    """Paddings as onnx-tf writes them."""
+    ends = tf.raw_ops.SparseToDense(sparse_indices=[2, 3], output_shape=[8], sparse_values=[1, 1], default_value=0)
+    wide = tf.pad(tf.transpose(x, (0, 3, 1, 2)), tf.transpose(tf.reshape(ends, [2, 4])))
+    return tf.transpose(wide, (0, 2, 3, 1))
+
+
+def stretched(x):
+    mean = tf.reduce_mean(x, [1, 2], keepdims=True)
+    return (x - mean) * 1.5 + mean
+
+
+otherwise(
+    "keras.ops.slice_update, as in Swin",
+    between(lambda x: keras.ops.slice_update(x, (0, 1, 2, 0), 2 * x[:, :3, :3])),
+    between(lambda x: x * (1 - CORNER) + CORNER * tf.pad(2 * x[:, :3, :3], [[0, 0], [1, 4], [2, 3], [0, 0]])),
+)
+otherwise(
+    "a dilated convolution of each channel, whose gradient is wrong in oneDNN",
+    between(
+        lambda x: tf.raw_ops.DepthwiseConv2dNative(
+            input=x, filter=EACH, strides=[1] * 4, padding="SAME", dilations=[1, 2, 2, 1]
+        )
+    ),
+    between(lambda x: tf.nn.conv2d(x, tf.linalg.diag(EACH[..., 0]), 1, "SAME", dilations=2)),
+)
+otherwise(
+    "a convolution in groups",
+    between(lambda x: tf.nn.conv2d(x, np.concatenate([BLOCK[:, :, :3, :3], BLOCK[:, :, 3:, 3:]], -1), 1, "SAME")),
+    between(lambda x: tf.nn.conv2d(x, BLOCK, 1, "SAME")),
+)
+otherwise(
+    "channels first, with paddings that are given (PyTorch)",
+    between(
+        lambda x: from_nchw(
+            tf.nn.conv2d(tf.transpose(x, (0, 3, 1, 2)), BLOCK, 1, [[0, 0], [0, 0], [1, 2], [2, 0]], data_format="NCHW")
+        )
+    ),
+    between(lambda x: tf.nn.conv2d(tf.pad(x, [[0, 0], [1, 2], [2, 0], [0, 0]]), BLOCK, 1, "VALID")),
+)
+otherwise(
+    "paddings from a sparse constant (onnx-tf)",
+    before(padded_from_sparse),
+    before(lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])),
+)
+otherwise("contrast", before(lambda x: tf.image.adjust_contrast(x, 1.5)), before(stretched))
+otherwise(
+    "half the size, by area",
+    before(lambda x: tf.compat.v1.image.resize_area(x, (SIDE // 2, SIDE // 2))),
+    before(lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID")),
+)
+
+
 def channels_first(x, values, relu):
     """`small` with max pooling and batch norm, channels first all the way; [N, C, H, W] -> logits."""
     a, p, b, q, top, r = values
@@ -1879,6 +1966,23 @@ def threshold_label(folder):
     compute = lambda image: {"label": tf.where(tf.sigmoid(small(image, held)) > 0.4, "cat", "dog")}
     save(folder, serving(compute), held)
     return plain(score=truth(ONE, lambda x: x[:, 0]))
+
+
+def decided(name: str, finish: Callable) -> None:
+    @row("score", f"a decision alone: {name}")
+    def build(folder):
+        ending(lambda x: {"action": finish(tf.argmax(x, axis=1))})(folder)
+        return plain()
+
+
+decided(
+    "clipped to its bounds (tf-agents)", lambda a: tf.clip_by_value(tf.broadcast_to(a, tf.shape(a)), 0, CLASSES - 1)
+)
+decided("an action counted from elsewhere", lambda a: tf.constant(2, tf.int64) + a)
+decided(
+    "an action of numbers, from a table", lambda a: tf.gather(tf.constant(np.linspace(-1, 1, CLASSES), tf.float32), a)
+)
+decided("a row of zeros and a one", lambda a: tf.one_hot(a, CLASSES))
 
 
 @row("score", "strings that nothing was decided from")

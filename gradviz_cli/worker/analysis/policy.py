@@ -7,7 +7,8 @@ connection, runs code from outside the graph, or changes what another part of th
   depends on one, since control inputs are dropped;
 * calls (PartitionedCall) and variables (VarHandleOp, VariableV2): `inline` replaces all of them, so one that is left
   would be a mistake of ours;
-* tables made in the graph (MutableHashTableV2): they would be empty and give wrong numbers in silence.
+* tables made in the graph (MutableHashTableV2): they would be empty and give wrong numbers in silence;
+* memory that nobody has written to (Empty), and programs in one attribute (XlaCallModule).
 
 What stays are operations that may take all memory (Fill, Tile) or never end (While); the worker's limits meet these.
 The judgement comes before the graph is given to TensorFlow at all: inferring shapes runs operations on constants,
@@ -36,6 +37,7 @@ MAX_NAME = 10_000
 # Operations whose output can be larger than all that the file holds, as large as a number in it says.
 EXPANDING = {
     *("Fill", "Range", "LinSpace", "OneHot", "ScatterNd", "Tile", "BroadcastTo", "Pad", "PadV2", "MirrorPad"),
+    *("SparseToDense", "XlaPad"),
     *(
         "SpaceToBatch",
         "SpaceToBatchND",

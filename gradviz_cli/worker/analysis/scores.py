@@ -3,45 +3,129 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.worker.graph.graph import Graph, source, split, walk
-from gradviz_cli.worker.graph.match import SHAPE_OPS, constant, through
+from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs, source, split
+from gradviz_cli.worker.graph.match import OF_SHAPES, SHAPE_OPS, constant, through
 
-# What turns scores into a decision, and which input holds the scores (or the decision so far).
-DECISIONS = {
-    "ArgMax": 0,
-    "TopK": 0,
-    "TopKV2": 0,
-    "LookupTableFind": 1,
-    "LookupTableFindV2": 1,
-    "Gather": 1,
-    "GatherV2": 1,
-    "AsString": 0,
-    "Select": 0,
-    "SelectV2": 0,
-    "Greater": 0,
-    "GreaterEqual": 0,
-    "Cast": 0,
-    **dict.fromkeys(("ClipByValue", "Maximum", "Minimum", "Add", "AddV2", "Sub", "Mul"), 0),
-    **dict.fromkeys(("BroadcastTo", "Tile", "StridedSlice", "Slice", "EnsureShape", *SHAPE_OPS), 0),
+# What chooses between scores: the best class, or one that is drawn; and what says yes or no to a single one.
+DECIDING = frozenset({"ArgMax", "ArgMin", "TopK", "TopKV2", "Multinomial", "StatelessMultinomial", "Round", "Rint"})
+COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual"})
+# What may stand behind a decision, and which inputs may hold it. These hand it on as it is ...
+HANDING_ON = {
+    **dict.fromkeys(("BroadcastTo", "Tile", "StridedSlice", "Slice", "EnsureShape", *SHAPE_OPS), slice(1)),
+    **dict.fromkeys(("Cast", "Transpose"), slice(1)),
 }
-# Those among them that read the scores themselves: the best classes, or a single one above a threshold.
-DECIDING = frozenset({"ArgMax", "TopK", "TopKV2", "Greater", "GreaterEqual"})
+# ... and these say it in other words: an action, a label, a bound, a count from 1.
+CODING = {
+    **dict.fromkeys(("LookupTableFind", "LookupTableFindV2"), slice(1, 2)),
+    **dict.fromkeys(("Gather", "GatherV2", "GatherNd", "ResourceGather"), slice(2)),
+    **dict.fromkeys(("AsString", "OneHot", "Neg"), slice(1)),
+    **dict.fromkeys(("Select", "SelectV2", "ClipByValue"), slice(3)),
+    **dict.fromkeys(("Maximum", "Minimum", "Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorDiv", "FloorMod"), slice(2)),
+    **dict.fromkeys(("Pack", "AddN"), slice(None)),
+    "ConcatV2": slice(-1),
+}
+MOST = 200  # operations behind a decision
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an output decides between.
+
+    Attributes
+    ----------
+    scores : frozenset of str
+        The tensors of scores; none where nothing is decided.
+    coded : bool
+        It says the class in other words than its index.
+    only : bool
+        Nothing but decisions and constants lies behind it, so that no gradient passes.
+    smallest : bool
+        It decides for the smallest score.
+    """
+
+    scores: frozenset[str] = frozenset()
+    coded: bool = False
+    only: bool = True
+    smallest: bool = False
+
+
 # What a ranking of scores is seen through: a larger score stays the larger one.
 RISING = SHAPE_OPS | {"Softmax", "LogSoftmax", "Sigmoid", "Log", "Exp", "Cast", "StridedSlice", "Slice"}
 
 
 def decided_from(graph: Graph, output: str) -> str | None:
-    """The scores that an integer or string output was decided from; None where nothing that decides lies behind it."""
+    """The scores that an output decides between, if it does.
 
-    def onward(tensor: str) -> str | None:
-        node = graph.node(tensor)
-        return source(node, DECISIONS[node.op]) if node.op in DECISIONS and node.op not in DECIDING else None
+    Raises
+    ------
+    ModelUnusable
+        It decides several times; or for the smallest.
+    """
+    found = decision_of(graph, output)
+    if len(found.scores) > 1:
+        raise ModelUnusable(
+            f"the output decides several times, between {' and '.join(sorted(found.scores))}",
+            f"choose the scores with --output, as in --output {min(found.scores)}",
+        )
+    scores = next(iter(found.scores), None)
+    if found.smallest:
+        raise ModelUnusable(
+            f"the output is a decision for the smallest of {scores}",
+            f"explain one of its classes with --output {scores} -t CLASS",
+        )
+    return scores
 
-    *_, last = walk(output, onward, 50)
-    node = graph.node(last)
-    return source(node, DECISIONS[node.op]) if node.op in DECIDING else None
+
+def decision_of(graph: Graph, output: str) -> Decision:
+    """What an output decides between."""
+    return _decision(graph, output, {})
+
+
+def _decision(graph: Graph, tensor: str, seen: dict[str, Decision]) -> Decision:
+    if tensor in seen or len(seen) > MOST:
+        return seen.get(tensor, Decision(only=False))
+    seen[tensor] = Decision(only=False)  # a circle decides nothing
+    node = graph.node(tensor)
+    if node.op in DECIDING:
+        number = node.op in ("TopK", "TopKV2") and split(tensor)[1] == 0
+        found = Decision(frozenset({source(node, 0)}), only=not number, smallest=node.op == "ArgMin")
+    elif node.op in COMPARING:
+        scores = next((one for one in data_inputs(node)[:2] if _changes(graph, one)), source(node, 0))
+        found = Decision(frozenset({scores}))
+    elif node.op in HANDING_ON or node.op in CODING:
+        found = _handed_on(node, [_decision(graph, one, seen) for one in _holding(node)])
+    else:
+        found = Decision(only=node.op in OF_SHAPES or not _changes(graph, tensor))
+    seen[tensor] = found
+    return found
+
+
+def _holding(node: NodeDef) -> list[str]:
+    """The inputs that may hold a decision."""
+    return data_inputs(node)[HANDING_ON.get(node.op) or CODING[node.op]]
+
+
+def _handed_on(node: NodeDef, behind: list[Decision]) -> Decision:
+    if node.op in ("Select", "SelectV2") and any(one.scores for one in behind[1:]):
+        behind = [replace(behind[0], scores=frozenset()), *behind[1:]]  # what is chosen says more than by what
+    return Decision(
+        frozenset().union(*(one.scores for one in behind)),
+        node.op in CODING or any(one.coded for one in behind),
+        all(one.only for one in behind),
+        any(one.smallest for one in behind),
+    )
+
+
+def _changes(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor depends on anything that is fed."""
+    fixed = {*graph.weights, *graph.handles}
+    names = ancestors(graph.nodes, [tensor]) - fixed
+    return any(graph.nodes[name].op == "Placeholder" for name in names)
 
 
 def ranked_from(graph: Graph, output: str) -> str | None:

@@ -88,6 +88,8 @@ class Question:
         Placeholders that the score needs and no signature names.
     ranked : bool
         The output lists the best of what is explained, in their order.
+    coded : bool
+        The output is a decision in other words than the index of a class: an action, a label, a row of zeros and a one.
     activations : str
         Which activations obey the rule: `relu` or `all`.
     warnings : tuple of str
@@ -102,6 +104,7 @@ class Question:
     others: tuple[Tensor, ...] = ()
     unfed: tuple[Tensor, ...] = ()
     ranked: bool = False
+    coded: bool = False
     activations: str = "relu"
     warnings: tuple[str, ...] = ()
 

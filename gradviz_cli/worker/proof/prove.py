@@ -162,8 +162,9 @@ def _tried(
         failed = theirs.output is not None
         found = (Witness("forward", said=said, failed=failed), Witness("class", said=said), Witness("marks", said=said))
         return _Trial(without, differentiator, measure, None, found)
-    if theirs.output is None:
-        exact = (Witness("forward", said=theirs.why), Witness("class", said=theirs.why))
+    why = "the output is a decision in other words" if subject.question.coded else theirs.why
+    if theirs.output is None or subject.question.coded:
+        exact = (Witness("forward", said=why), Witness("class", said=why))
     else:
         exact = (
             witnesses.forward(measured, theirs.output, subject.question.ranked),

@@ -11,7 +11,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import policy
-from gradviz_cli.worker.analysis.scores import decided_from, ranked_from
+from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
@@ -43,7 +43,8 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
             f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
         )
     score = _score(graph, output)
-    ranked = output.dtype.is_floating and score != graph.outputs[0]
+    decision = decision_of(graph, graph.outputs[0])
+    ranked = output.dtype.is_floating and not _decides(decision) and score != graph.outputs[0]
     if score != graph.outputs[0]:
         output = replace(output, shape=None)  # the signature says nothing of the scores
     graph = graph.pruned([score])
@@ -60,6 +61,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
         others=tuple(tensor for tensor in inputs if tensor.name in graph.feeds and tensor.name != image.name),
         unfed=unfed,
         ranked=ranked,
+        coded=bool(decision.scores) and (_decides(decision) if output.dtype.is_floating else decision.coded),
         activations=options.activations,
     )
     outputs_now = (score, score, question.fed(graph))
@@ -130,9 +132,13 @@ def _any_input(graph: Graph, options: ModelOptions) -> tuple[Graph, Tensor]:
     return replace(graph, nodes=nodes, feeds={**graph.feeds, tensor: name}), Tensor(wanted, tensor, static.dtype, shape)
 
 
+def _decides(decision: Decision) -> bool:
+    return bool(decision.scores) and decision.only
+
+
 def _score(graph: Graph, output: Tensor) -> str:
     """The output, or the scores that a ranking, or an output which is no number, was decided from."""
-    if output.dtype.is_floating:
+    if output.dtype.is_floating and not _decides(decision_of(graph, graph.outputs[0])):
         return ranked_from(graph, graph.outputs[0]) or graph.outputs[0]
     decided = decided_from(graph, graph.outputs[0])
     if decided is None:

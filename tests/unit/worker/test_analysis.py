@@ -25,7 +25,7 @@ from gradviz_cli.worker.analysis.image import (
     unfed_warning,
 )
 from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
-from gradviz_cli.worker.analysis.scores import class_axis, decided_from, ranked_from
+from gradviz_cli.worker.analysis.scores import class_axis, decided_from, decision_of, ranked_from
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 
 F = tf.float32
@@ -508,12 +508,63 @@ def scores(x):
         (lambda x: tf.cast(scores(x) > 0.5, tf.int32), "scores:0"),
         (lambda x: tf.clip_by_value(tf.broadcast_to(tf.argmax(scores(x), -1), [2]), 0, 4), "scores:0"),
         (lambda x: (tf.argmax(scores(x), -1) + 1)[:1], "scores:0"),
+        (lambda x: tf.maximum(tf.constant(1, tf.int64), tf.argmax(scores(x), -1)), "scores:0"),
+        (lambda x: tf.constant(1, tf.int64) + tf.argmax(scores(x), -1)[:, None], "scores:0"),
+        (lambda x: tf.stack([tf.argmax(scores(x), -1)], 1), "scores:0"),
+        (lambda x: tf.math.top_k(scores(x), 1)[1][:, 0], "scores:0"),
+        (lambda x: tf.random.categorical(scores(x), 1), "scores:0"),
+        (lambda x: tf.random.stateless_categorical(scores(x), 1, (1, 2)), "scores:0"),
+        (lambda x: tf.where(tf.random.uniform([2]) < 0.1, [3, 3], tf.argmax(scores(x), -1, tf.int32)), "scores:0"),
+        (lambda x: tf.where(tf.constant(0.5) < scores(x)[:, 0], "cat", "dog"), "strided_slice:0"),
+        (lambda x: tf.cast(tf.round(scores(x)[:, 0]), tf.int32), "strided_slice:0"),
+        (lambda x: tf.cast(scores(x), tf.int32), None),
         (lambda x: tf.shape(scores(x)), None),
     ],
 )
 def test_a_decision_comes_from_scores(build, want):
     graph = traced(build)
     assert decided_from(graph, graph.score) == want
+
+
+@pytest.mark.parametrize(
+    ("build", "decides", "coded"),
+    [
+        (lambda x: tf.cast(tf.argmax(scores(x), -1), F), True, False),
+        (lambda x: tf.one_hot(tf.argmax(scores(x), -1), 3), True, True),
+        (lambda x: tf.gather(tf.constant([-0.5, 0, 0.5]), tf.argmax(scores(x), -1)), True, True),
+        (lambda x: (tf.cast(tf.argmax(scores(x), -1), F) - 1) * 0.25, True, True),
+        (lambda x: tf.cast(scores(x) > 0, F) * scores(x), False, True),  # a gate: a gradient passes beside it
+        (lambda x: tf.where(scores(x) > 0, scores(x), 0.1 * scores(x)), False, True),
+        (lambda x: scores(x), False, False),
+    ],
+)
+def test_numbers_that_are_only_a_decision(build, decides, coded):
+    graph = traced(build)
+    found = decision_of(graph, graph.score)
+    assert (bool(found.scores) and found.only, bool(found.scores) and found.coded) == (decides, coded)
+
+
+def test_several_decisions_are_refused_by_name():
+    graph = traced(lambda x: tf.stack([tf.argmax(scores(x), -1), tf.argmax(-x[:, 0, 0], -1)]))
+    with pytest.raises(ModelUnusable, match=r"several times, between Neg:0 and scores:0; .*--output Neg:0"):
+        decided_from(graph, graph.score)
+
+
+def test_a_decision_for_the_smallest_is_refused_by_name():
+    graph = traced(lambda x: tf.argmin(scores(x), -1))
+    with pytest.raises(ModelUnusable, match=r"smallest of scores:0; .*--output scores:0 -t CLASS"):
+        decided_from(graph, graph.score)
+
+
+def test_a_web_of_decisions_is_followed_once():
+    def build(x):
+        action = tf.argmax(scores(x), -1)
+        for _ in range(60):
+            action = action + action
+        return action
+
+    graph = traced(build)
+    assert decided_from(graph, graph.score) == "scores:0"
 
 
 def dense(x):
