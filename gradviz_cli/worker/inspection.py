@@ -58,7 +58,8 @@ def inspect(options: ModelOptions) -> Inspection:
         told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
         return _differentiated(told, asked)
     except _Cut as cut:
-        gradient = GradientFacts(False, cut.error.cut_at)
+        # Whatever else is wrong (weights that are missing), it was not tried.
+        gradient = GradientFacts(False, cut.error.cut_at) if cut.error.cut_at else GradientFacts()
         return replace(cut.told, gradient=gradient, problem=str(cut.error))
     except GradvizError as error:
         return replace(told, problem=str(error))
@@ -68,7 +69,7 @@ LARGEST = 1e18  # of a value that is shown
 
 
 class _Cut(Exception):
-    """No gradient can be built; what is known all the same."""
+    """A model cannot be loaded, or no gradient be built of it; what is known all the same."""
 
     def __init__(self, told: Inspection, error: ModelUnusable):
         super().__init__(str(error))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
@@ -15,8 +15,11 @@ from gradviz_cli.worker.analysis.scores import decided_from, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
+from gradviz_cli.worker.read.ends import ends
 from gradviz_cli.worker.read.inline import inline
+from gradviz_cli.worker.read.objects import untraced
 
+NO_SIGNATURE = "(none)"
 # What is done to every graph before anything is looked for in it.
 Forms = Callable[[Graph], Graph]
 
@@ -30,7 +33,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     ModelUnusable, UsageError
         The choice is not clear; the score does not depend on the image.
     """
-    signature, definition, why = signatures.choose_signature(meta, options.signature)
+    signature, definition, why = _signature(meta, options)
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
     name, channel = signatures.parse_name(options.output) if options.output else (None, None)
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
@@ -65,6 +68,23 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     outputs_now = (score, score, question.fed(graph))
     listed = {**graph.feeds, **{tensor.name: tensor.key for tensor in unfed}}
     return replace(graph, outputs=outputs_now, feeds=listed), question
+
+
+def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, SignatureDef, str]:
+    """The signature that is meant; an empty one where there is none, and both its ends are named as tensors."""
+    if options.signature is not None or signatures.signatures(meta):
+        return signatures.choose_signature(meta, options.signature)
+    if options.input and options.output:
+        return NO_SIGNATURE, SignatureDef(), "the model has no signature"
+    inputs, outputs = ends(meta.graph_def)
+    if inputs and outputs:
+        raise UsageError(
+            f"the model has no signature; its graph takes {', '.join(inputs)} and ends in {', '.join(outputs)}",
+            f"name both: --input {inputs[0]} --output {outputs[0]}",
+        )
+    functions = untraced(meta)
+    called = f", and its function {functions[0]} was never called before it was saved" if functions else ""
+    raise ModelUnusable(f"the model has no signature{called}", "export it with `model.export` or with signatures=...")
 
 
 def check_loops(graph: Graph, question: Question) -> None:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
-from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.errors import UsageError
 from gradviz_cli.worker.graph.question import Tensor, describe, names
+from gradviz_cli.worker.read.objects import is_function, outermost
 from gradviz_cli.worker.read.savedmodel import Saved
 
-# Preferred in this order where a model has several.
-USUAL_SIGNATURES = ("serving_default", "serve", "predict", "default", "image_classification")
+DEFAULT = "serving_default"
+# Preferred in this order where a model has several; the last ones are functions of a model without signatures.
+USUAL_SIGNATURES = (DEFAULT, "serve", "predict", "default", "image_classification", "__call__", "call")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
 
 
@@ -40,23 +42,38 @@ def signatures(meta: MetaGraphDef) -> dict[str, SignatureDef]:
 
 
 def choose_signature(meta: MetaGraphDef, wanted: str | None) -> tuple[str, SignatureDef, str]:
-    """(name, signature, why): the one named, else `serving_default` or `serve`, else the only one that takes an image."""
+    """(name, signature, why): the one named, else the usual one that takes pixels, else the only one that does; where
+    none is, `serving_default`.
+    """
     found = signatures(meta)
     if wanted is not None:
         if wanted not in found:
             raise UsageError(f"--signature {wanted}: the model has {', '.join(found) or 'none'}", "give one of these")
         return wanted, found[wanted], "asked for"
-    if not found:
-        raise ModelUnusable("the model has no signature", "export it with `model.export` or with signatures=...")
     if len(found) == 1:
         return *next(iter(found.items())), "the only one"
     usable = {name: one for name, one in found.items() if any(map(could_be_image, tensors(one.inputs)))}
+    closest = outermost(usable)
     for name in USUAL_SIGNATURES:
-        if name in usable:
-            return name, usable[name], f"of {len(found)}, the usual one"
-    if len(usable) == 1:
-        return *next(iter(usable.items())), f"of {len(found)}, the only one that takes pixels"
-    raise UsageError(f"the model has several signatures: {', '.join(found)}", "choose one with --signature NAME")
+        if name in closest:
+            return name, closest[name], f"of {len(found)}, the usual one"
+    if len(closest) == 1:
+        which = "only" if len(usable) == 1 else "outermost"
+        return *next(iter(closest.items())), f"of {len(found)}, the {which} one that takes pixels"
+    if DEFAULT in found:
+        return DEFAULT, found[DEFAULT], f"of {len(found)}, the usual one"
+    left = closest or found
+    kind = "functions and no signature" if any(map(is_function, left.values())) else "signatures"
+    listed = ", ".join(_described(name, one) for name, one in left.items())
+    raise UsageError(f"the model has several {kind}: {listed}", "choose one with --signature NAME")
+
+
+def _described(name: str, signature: SignatureDef) -> str:
+    """The name; of a function also what it takes, as that is all that its traces differ in."""
+    if not is_function(signature):
+        return name
+    takes = ", ".join(describe(tensor) for tensor in tensors(signature.inputs))
+    return f"{name} ({takes}{', ' if signature.method_name else ''}{signature.method_name})"
 
 
 def tensors(infos: Mapping) -> list[Tensor]:

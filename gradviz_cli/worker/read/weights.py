@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.framework.node_def_pb2 import NodeDef
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelRefused, ModelUnusable
-from gradviz_cli.worker.graph.graph import attribute, source
+from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.graph.words import first_line
-from gradviz_cli.worker.read.frames import Frame, Frames, Source
+from gradviz_cli.worker.read.entries import Entry
 
 INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
+FOREIGN = "graph and variables are of two exports: copy both from one, or export the model again"
 MAX_SHARDS = 10_000
 
 
@@ -27,7 +24,8 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     Raises
     ------
     ModelUnusable
-        A variable that the graph needs is in no checkpoint, or the files are missing, torn or fail their checksum.
+        A variable that the graph needs is in no checkpoint or has another shape there, or the files are missing, torn
+        or fail their checksum.
     """
     wanted = sorted(set(variables))
     if not wanted:
@@ -41,9 +39,13 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     prefix = str(model / "variables" / "variables")
     dtypes, shapes = _index(prefix)
     keys = {entries[name].key for name in wanted}
-    absent = sorted(keys - set(dtypes))
+    absent = [name for name in wanted if entries[name].key not in dtypes]
     if absent:
-        raise ModelUnusable(f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again")
+        raise ModelUnusable(
+            f"{prefix}.index has no entry {entries[absent[0]].key} for the variable {absent[0]} "
+            f"({len(absent)} of {len(wanted)} are not there)",
+            FOREIGN,
+        )
     _check_content(prefix, keys, dtypes, shapes)
     try:
         values = tf.raw_ops.RestoreV2(
@@ -54,7 +56,19 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
         )
     except tf.errors.OpError as error:
         raise ModelUnusable(f"{prefix}.* cannot be read ({first_line(error)})", "copy the model again") from error
+    for name, value in zip(wanted, values, strict=True):
+        _check_fits(prefix, name, value, entries[name])
     return dict(zip(wanted, values, strict=True))
+
+
+def _check_fits(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> None:
+    """The graph was made for a value of this kind."""
+    if (entry.dtype and value.dtype.as_datatype_enum != entry.dtype) or not entry.fits(value.shape):
+        raise ModelUnusable(
+            f"{prefix}.index: the entry {entry.key} holds {value.dtype.name} {list(value.shape)}, "
+            f"the variable {name} of the graph is {entry.described}",
+            FOREIGN,
+        )
 
 
 def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
@@ -96,63 +110,3 @@ def _size(shard: str) -> int:
         return os.stat(shard).st_size
     except OSError as error:
         raise ModelUnusable(f"{shard} is missing ({error.strerror})", INCOMPLETE) from error
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of the checkpoint; `part` is TensorFlow's shape-and-slice text of a partitioned variable, or empty."""
-
-    key: str
-    part: str
-
-
-def restored(meta: MetaGraphDef) -> dict[str, Entry]:
-    """Variable node -> checkpoint entry, read off the graph's own restore operation (not run).
-
-    TensorFlow 1 and 2 both save a graph that assigns the outputs of RestoreV2, whose names are constants, to the
-    variables; following the assignments backwards needs no object graph.
-    """
-    frames = Frames({function.signature.name: function for function in meta.graph_def.library.function})
-    top = frames.top({node.name: node for node in meta.graph_def.node})
-    restore = meta.saver_def.restore_op_name.split(":")[0]
-    if restore in top.nodes:
-        frames.call(top, top.nodes[restore])
-    entries: dict[str, Entry] = {}
-    lists: dict[int, list[str]] = {}
-    for frame in frames.alive:  # grows while nested restore functions are entered
-        for node in list(frame.nodes.values()):
-            if frame.parent is not None:
-                frames.call(frame, node)
-            if node.op in ("Assign", "AssignVariableOp"):
-                _note_entry(frames, frame, node, entries, lists)
-    return entries
-
-
-def _note_entry(
-    frames: Frames, frame: Frame, assign: NodeDef, entries: dict[str, Entry], lists: dict[int, list[str]]
-) -> None:
-    variable, value = _behind(frames, frame, source(assign, 0)), _behind(frames, frame, source(assign, 1))
-    if variable is None or value is None or value[1].op != "RestoreV2":
-        return
-    frame, node, index = value
-    names = _strings(_behind(frames, frame, source(node, 1)), lists)
-    parts = _strings(_behind(frames, frame, source(node, 2)), lists)
-    if index < len(names):
-        entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
-
-
-def _behind(frames: Frames, frame: Frame, text: str) -> Source | None:
-    try:
-        return frames.behind_identities(frames.resolve(frame, text))
-    except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
-        return None
-
-
-def _strings(constant: Source | None, lists: dict[int, list[str]]) -> list[str]:
-    """The texts of a constant, kept in `lists`: every variable is restored from the same ones."""
-    if constant is None or constant[1].op != "Const":
-        return []
-    node = constant[1]
-    if id(node) not in lists:
-        lists[id(node)] = [text.decode("utf-8", "replace") for text in attribute(node, "value").tensor.string_val]
-    return lists[id(node)]
