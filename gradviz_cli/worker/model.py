@@ -43,7 +43,7 @@ from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.prove import proof_of, proved
 from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.entries import entries
-from gradviz_cli.worker.read.question import check_loops, settle
+from gradviz_cli.worker.read.question import check_loops, check_tables, settle
 from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
@@ -146,6 +146,7 @@ def ask(opened: Opened, options: ModelOptions, check: Check | None = None) -> As
     graph = run_steps(graph, question, ASKING_STEPS, check)
     with doing("following the image to the score", graph):
         check_loops(graph, question)
+        check_tables(graph)
     return Asked(options, opened, graph, question)
 
 

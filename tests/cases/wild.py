@@ -877,6 +877,17 @@ def table_beside(folder):
     return plain(facts={"output": "scores"})
 
 
+@row("read", "a score that is looked up in a table")
+def table_on_the_way(folder):
+    module = tf.Module()
+    module.held = holding()
+    keys, gains = tf.range(2, dtype=tf.int64), tf.constant([2.0, 3.0])
+    module.gains = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, gains), 0.0)
+    module.infer = serving(lambda image: small(image, module.held) * module.gains.lookup(tf.constant(1, tf.int64)))
+    tf.saved_model.save(module, str(folder))
+    return Refusal(ModelUnusable, ("the table", "hash_table", "--output"))
+
+
 @row("read", "no signature: layers nested in lists and modules, one variable shared")
 def nested_modules(folder):
     held = holding()
@@ -1011,6 +1022,20 @@ def drop_restoring(saved):
     kept = [node for node in nodes if "traced_" not in node.attr["f"].func.name]
     del nodes[:]
     nodes.extend(kept)
+
+
+@row("read", "TF1 Saver(reshape=True)")
+def saver_that_reshapes(folder):
+    with old_graph() as session:
+        image = old_image()
+        output = tf.nn.softmax(small(image, old_variables()))
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        signature = v1.saved_model.predict_signature_def({"image": image}, {"scores": output})
+        saver = v1.train.Saver(reshape=True)
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature}, saver=saver)
+        builder.save()
+    return plain()
 
 
 # --- files: weights of another model ----------------------------------------------------------------------------------
@@ -1221,7 +1246,7 @@ def augmentation(folder):
         return {"scores": small(noisy, held)}
 
     save(folder, serving(compute), held)
-    return plain()
+    return plain(warnings=("the model is random",))
 
 
 # --- read: number formats ---------------------------------------------------------------------------------------------

@@ -42,12 +42,15 @@ class Entry:
         Enum of its type; 0 where the graph does not say.
     shape : tuple of int or None
         -1 where a size is open, None where the rank is too.
+    reshaped : bool
+        Whether a value of another shape is brought to this one, as `Saver(reshape=True)` of TensorFlow 1 does.
     """
 
     key: str
     part: str
     dtype: int = DT_INVALID
     shape: tuple[int, ...] | None = None
+    reshaped: bool = False
 
     def fits(self, shape: tf.TensorShape) -> bool:
         """Whether a value of this shape is one for the variable."""
@@ -112,13 +115,17 @@ def _note_entry(
     frames: Frames, frame: Frame, assign: NodeDef, found: dict[str, Entry], lists: dict[int, list[str]]
 ) -> None:
     variable, value = _behind(frames, frame, source(assign, 0)), _behind(frames, frame, source(assign, 1))
+    reshaped = value is not None and value[1].op == "Reshape"
+    if value is not None and reshaped:
+        value = _behind(frames, value[0], source(value[1], 0))
     if variable is None or value is None or value[1].op != "RestoreV2":
         return
     frame, node, index = value
     names = _strings(_behind(frames, frame, source(node, 1)), lists)
     parts = _strings(_behind(frames, frame, source(node, 2)), lists)
     if index < len(names):
-        found[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
+        part = parts[index] if index < len(parts) else ""
+        found[variable[1].name] = Entry(names[index], part, reshaped=reshaped)
 
 
 def _behind(frames: Frames, frame: Frame, text: str) -> Source | None:

@@ -19,6 +19,7 @@ from gradviz_cli.worker.read.traces import Trace, preferred, result_names, trace
 OURS = "gradviz/"
 # A model that is a function itself has no attribute to be called by.
 ROOT = "function"
+CALL = "__call__"
 # Beside its traces a function that has no first among them is one more way down.
 TRACE = "/trace_"
 _NODE_NAME = re.compile(r"[A-Za-z0-9_.\-/]+")
@@ -67,13 +68,16 @@ def outermost(found: dict[str, SignatureDef]) -> dict[str, SignatureDef]:
 
 
 def untraced(meta: MetaGraphDef) -> list[str]:
-    """Paths of the functions that hold no trace, as nobody called them before the model was saved."""
+    """Names of the model's own functions that hold no trace, as nobody called them before it was saved."""
     objects = meta.object_graph_def
     functions = ((path, objects.nodes[one]) for one, path in paths(objects).items())
     return [
         path or ROOT
         for path, node in functions
-        if node.WhichOneof("kind") == "function" and not node.function.concrete_functions
+        if "/" not in path
+        and not (path.startswith("_") and path != CALL)
+        and node.WhichOneof("kind") == "function"
+        and not node.function.concrete_functions
     ]
 
 

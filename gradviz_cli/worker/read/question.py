@@ -20,6 +20,7 @@ from gradviz_cli.worker.read.inline import inline
 from gradviz_cli.worker.read.objects import untraced
 
 NO_SIGNATURE = "(none)"
+TABLES = frozenset({"HashTable", "HashTableV2"})
 # What is done to every graph before anything is looked for in it.
 Forms = Callable[[Graph], Graph]
 
@@ -94,6 +95,16 @@ def check_loops(graph: Graph, question: Question) -> None:
         raise ModelUnusable(
             f"no gradient passes the loop around {min(stuck)}, which has no form that TensorFlow 1 writes",
             "explain a tensor before it with --output NAME, or start behind it with --input NAME",
+        )
+
+
+def check_tables(graph: Graph) -> None:
+    """Refuse a score that is looked up: tables are filled by functions of the model's own, and none of them is run."""
+    tables = sorted(name for name, node in graph.nodes.items() if node.op in TABLES)
+    if tables:
+        raise ModelUnusable(
+            f"the score needs the table {tables[0]}, which is filled when a model is opened; nothing of that is run",
+            "explain a tensor before it with --output NAME",
         )
 
 

@@ -10,12 +10,12 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.worker.graph.question import Tensor, describe, names
-from gradviz_cli.worker.read.objects import is_function, outermost
+from gradviz_cli.worker.read.objects import CALL, is_function, outermost
 from gradviz_cli.worker.read.savedmodel import Saved
 
 DEFAULT = "serving_default"
 # Preferred in this order where a model has several; the last ones are functions of a model without signatures.
-USUAL_SIGNATURES = (DEFAULT, "serve", "predict", "default", "image_classification", "__call__", "call")
+USUAL_SIGNATURES = (DEFAULT, "serve", "predict", "default", "image_classification", CALL, "call")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
 
 

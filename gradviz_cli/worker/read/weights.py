@@ -56,19 +56,21 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
         )
     except tf.errors.OpError as error:
         raise ModelUnusable(f"{prefix}.* cannot be read ({first_line(error)})", "copy the model again") from error
-    for name, value in zip(wanted, values, strict=True):
-        _check_fits(prefix, name, value, entries[name])
-    return dict(zip(wanted, values, strict=True))
+    return {name: _fitting(prefix, name, one, entries[name]) for name, one in zip(wanted, values, strict=True)}
 
 
-def _check_fits(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> None:
-    """The graph was made for a value of this kind."""
+def _fitting(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> tf.Tensor:
+    """The value, which the graph was made for one of the kind of."""
+    sizes = entry.shape if entry.reshaped else None
+    if sizes is not None and math.prod(sizes) == value.shape.num_elements():
+        value = tf.reshape(value, sizes)
     if (entry.dtype and value.dtype.as_datatype_enum != entry.dtype) or not entry.fits(value.shape):
         raise ModelUnusable(
             f"{prefix}.index: the entry {entry.key} holds {value.dtype.name} {list(value.shape)}, "
             f"the variable {name} of the graph is {entry.described}",
             FOREIGN,
         )
+    return value
 
 
 def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
