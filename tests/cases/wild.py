@@ -822,6 +822,33 @@ def called_saved_twice(folder):
     return plain(facts={"signature": "__call__"})
 
 
+@row("read", "no signature: Keras 2 inside a tf.Module")
+def keras_2_in_a_module(folder):
+    module = tf.Module()
+    module.nets = [stack(tf_keras)]
+    randomise(module.nets[0])
+    tf.saved_model.save(module, str(folder))
+    return plain(score=keras_score(module.nets[0]), facts={"signature": "nets/0/__call__"})
+
+
+@row("read", "TF-Hub module of TensorFlow 1: a graph to train, then one without tags")
+def hub_two_graphs(folder):
+    builder = v1.saved_model.Builder(str(folder))
+    for tags in (["train"], []):
+        with old_graph() as session:
+            image = old_image()
+            output = small(image, old_variables())
+            signature = v1.saved_model.predict_signature_def({"image": image}, {"scores": -output if tags else output})
+            session.run(v1.global_variables_initializer())
+            if tags:
+                builder.add_meta_graph_and_variables(session, tags, {"default": signature})
+            else:
+                builder.add_meta_graph(tags, {"default": signature})
+    builder.save()
+    without_saver(folder)
+    return plain()
+
+
 @row("read", "no signature: one function traced for two scales")
 def traced_for_two_scales(folder):
     module = tf.Module()
@@ -919,6 +946,18 @@ ENDS = {"input": "pixels:0", "output": "probs:0"}
 def unsigned_named(folder):
     unsigned(folder)
     return plain(options={**RAW, **ENDS})
+
+
+@row("read", "TF1 graph without any signature, --output names the decision")
+def unsigned_decision(folder):
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [None, *SHAPE], "pixels")
+        tf.argmax(tf.nn.softmax(small(image, old_variables())), axis=1, name="class")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"])
+        builder.save()
+    return plain(options={**RAW, "input": "pixels", "output": "class"})
 
 
 @row("read", "TF1 graph without any signature")

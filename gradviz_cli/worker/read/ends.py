@@ -12,6 +12,7 @@ MOST = 4  # of each kind are named
 INPUTS = frozenset({"Placeholder", "PlaceholderV2", "PlaceholderWithDefault"})
 # The end of a classifier, read by others or not: a training graph goes on to a loss.
 HEADS = frozenset({"Softmax", "Sigmoid", "LogSoftmax"})
+TRAINING = "gradients"  # the name that TensorFlow 1 gives to what it adds for them
 
 
 def ends(graph: GraphDef) -> tuple[list[str], list[str]]:
@@ -21,7 +22,8 @@ def ends(graph: GraphDef) -> tuple[list[str], list[str]]:
     reached = descendants(nodes, [node.name for node in inputs]) - {node.name for node in inputs}
     read = consumers(nodes)
     heads = [name for name in reversed(nodes) if name in reached and nodes[name].op in HEADS]
-    last = [name for name in nodes if name in reached and not read.get(name) and outputs_of(nodes[name])]
+    ours = [name for name in nodes if name in reached and not name.startswith(TRAINING)]
+    last = [name for name in ours if not read.get(name) and outputs_of(nodes[name])]
     outputs = list(dict.fromkeys([*heads, *last]))
     return [f"{node.name}:0" for node in inputs][:MOST], [f"{name}:0" for name in outputs][:MOST]
 

@@ -12,7 +12,7 @@ from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.analysis.scores import decided_from, ranked_from
-from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
 from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.read.ends import ends
@@ -134,7 +134,10 @@ def _any_tensor(
             )
         graph = forms(inline(meta, [top], feeds))
         tensor = graph.outputs[0]
-    return replace(graph, outputs=(tensor,)), Tensor(wanted, tensor, tf.float32, None)
+    name, index = split(tensor)
+    types = types_of(graph.nodes[name])
+    dtype = tf.dtypes.as_dtype(types[index]) if index < len(types) else tf.float32
+    return replace(graph, outputs=(tensor,)), Tensor(wanted, tensor, dtype, None)
 
 
 def _image(graph: Graph, inputs: list[Tensor], options: ModelOptions) -> tuple[Graph, Tensor]:

@@ -20,7 +20,7 @@ USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
 
 
 def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
-    """The meta graph with that tag; without one the only one, else `serve`, else the first."""
+    """The meta graph with that tag; without one the only one, else `serve`, else one that is not to train."""
     metas = saved.meta_graphs
     tags = [", ".join(meta.meta_info_def.tags) or "(none)" for meta in metas]
     if tag is not None:
@@ -29,7 +29,10 @@ def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
             raise UsageError(f"--tag {tag}: the model has {'; '.join(tags)}", "give one of these")
         return chosen[0]
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
-    return min(serving, key=lambda meta: len(meta.meta_info_def.tags)) if serving else metas[0]
+    if serving:
+        return min(serving, key=lambda meta: len(meta.meta_info_def.tags))
+    # A module of TensorFlow Hub has a graph to train beside one without tags.
+    return min(metas, key=lambda meta: ("train" in meta.meta_info_def.tags, len(meta.meta_info_def.tags)))
 
 
 def signatures(meta: MetaGraphDef) -> dict[str, SignatureDef]:
@@ -54,9 +57,9 @@ def choose_signature(meta: MetaGraphDef, wanted: str | None) -> tuple[str, Signa
         return *next(iter(found.items())), "the only one"
     usable = {name: one for name, one in found.items() if any(map(could_be_image, tensors(one.inputs)))}
     closest = outermost(usable)
-    for name in USUAL_SIGNATURES:
-        if name in closest:
-            return name, closest[name], f"of {len(found)}, the usual one"
+    usual = _usual(closest)
+    if usual is not None:
+        return usual, closest[usual], f"of {len(found)}, the usual one"
     if len(closest) == 1:
         which = "only" if len(usable) == 1 else "outermost"
         return *next(iter(closest.items())), f"of {len(found)}, the {which} one that takes pixels"
@@ -66,6 +69,14 @@ def choose_signature(meta: MetaGraphDef, wanted: str | None) -> tuple[str, Signa
     kind = "functions and no signature" if any(map(is_function, left.values())) else "signatures"
     listed = ", ".join(_described(name, one) for name, one in left.items())
     raise UsageError(f"the model has several {kind}: {listed}", "choose one with --signature NAME")
+
+
+def _usual(found: Mapping[str, SignatureDef]) -> str | None:
+    """The one with a usual name; of functions of one part of a model the one that is called so there."""
+    lasts = {name.rpartition("/")[2]: name for name in found}
+    parts = {name.rpartition("/")[0] for name in found}
+    named = lasts if len(parts) == 1 else {name: name for name in found}
+    return next((named[name] for name in USUAL_SIGNATURES if name in named), None)
 
 
 def _described(name: str, signature: SignatureDef) -> str:

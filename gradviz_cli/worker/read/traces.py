@@ -11,6 +11,7 @@ from tensorflow.core.protobuf.struct_pb2 import StructuredValue
 
 # A Python argument of this name says whether the model learns; nobody means to explain a model while it does.
 LEARNING = ("training", "is_training")
+MOST = 500  # traces are compared each with each
 _VALUES = ("bool_value", "int64_value", "float64_value", "string_value", "none_value")
 
 
@@ -81,6 +82,8 @@ def preferred(traces: Sequence[Trace]) -> Trace | None:
     """
     still = [one for one in traces if one.learns("False")] or [one for one in traces if not one.learns("True")]
     still = still or list(traces)
+    if len(still) > MOST:
+        return None
     return next((one for one in still if all(one.covers(other) for other in still)), None)
 
 

@@ -37,7 +37,8 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             "export the model again, after training",
         )
     prefix = str(model / "variables" / "variables")
-    dtypes, shapes = _index(prefix)
+    lost = f"so the variable {wanted[0]} has no value ({len(wanted)} variables in all)"
+    dtypes, shapes = _index(prefix, lost)
     keys = {entries[name].key for name in wanted}
     absent = [name for name in wanted if entries[name].key not in dtypes]
     if absent:
@@ -46,7 +47,7 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             f"({len(absent)} of {len(wanted)} are not there)",
             FOREIGN,
         )
-    _check_content(prefix, keys, dtypes, shapes)
+    _check_content(prefix, keys, dtypes, shapes, lost)
     try:
         values = tf.raw_ops.RestoreV2(
             prefix=prefix,
@@ -73,10 +74,10 @@ def _fitting(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> tf.Tenso
     return value
 
 
-def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
+def _index(prefix: str, lost: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
     """Type and shape of every entry."""
     if not Path(prefix + ".index").is_file():
-        raise ModelUnusable(f"{prefix}.index is missing", "copy the whole variables folder, not the .pb alone")
+        raise ModelUnusable(f"{prefix}.index is missing, {lost}", "copy the whole variables folder, not the .pb alone")
     try:
         reader = tf.train.load_checkpoint(prefix)
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
@@ -84,7 +85,7 @@ def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
         raise ModelUnusable(f"{prefix}.index cannot be read ({first_line(error)})", "copy the model again") from error
 
 
-def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
+def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping, lost: str) -> None:
     """The index may promise anything: only numbers are read, and no more of them than the files beside it can hold."""
     need = 0
     for key in sorted(keys):
@@ -94,21 +95,21 @@ def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Ma
                 f"{prefix}.index: the entry {key} holds {dtype.name}, no numbers", "export the model again"
             )
         need += math.prod(map(int, shapes[key])) * dtype.size
-    have = sum(map(_size, _shards(prefix)))
+    have = sum(_size(shard, lost) for shard in _shards(prefix, lost))
     if need > have:
         raise ModelUnusable(f"{prefix}.data-* hold {have} bytes, the variables need {need}", INCOMPLETE)
 
 
-def _shards(prefix: str) -> list[str]:
+def _shards(prefix: str, lost: str) -> list[str]:
     """The files of values. Their names are tried, not listed: the sandbox lets files be read and no folder."""
     for count in range(1, MAX_SHARDS):
         if os.path.lexists(f"{prefix}.data-00000-of-{count:05d}"):
             return [f"{prefix}.data-{number:05d}-of-{count:05d}" for number in range(count)]
-    raise ModelUnusable(f"{prefix}.data-00000-of-* is missing", INCOMPLETE)
+    raise ModelUnusable(f"{prefix}.data-00000-of-* is missing, {lost}", INCOMPLETE)
 
 
-def _size(shard: str) -> int:
+def _size(shard: str, lost: str) -> int:
     try:
         return os.stat(shard).st_size
     except OSError as error:
-        raise ModelUnusable(f"{shard} is missing ({error.strerror})", INCOMPLETE) from error
+        raise ModelUnusable(f"{shard} is missing ({error.strerror}), {lost}", INCOMPLETE) from error

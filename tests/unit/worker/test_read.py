@@ -137,7 +137,9 @@ def test_the_meta_graph_to_serve_is_taken():
     saved = metas(("train",), ("serve", "gpu"), ("serve",))
     assert signatures.choose_meta(saved, None) is saved.meta_graphs[2]
     assert signatures.choose_meta(saved, "train") is saved.meta_graphs[0]
-    assert signatures.choose_meta(metas(("train",), ("eval",)), None).meta_info_def.tags == ["train"]
+    assert signatures.choose_meta(metas(("train",), ("eval",)), None).meta_info_def.tags == ["eval"]
+    assert signatures.choose_meta(metas(("train",), ()), None).meta_info_def.tags == []
+    assert signatures.choose_meta(metas(("a",), ("b",)), None).meta_info_def.tags == ["a"]
     with pytest.raises(UsageError, match="the model has train; serve, gpu; serve"):
         signatures.choose_meta(saved, "tpu")
 
@@ -333,6 +335,32 @@ def functions(*names: str) -> dict[str, SignatureDef]:
 )
 def test_the_functions_that_lie_closest_to_the_model(names, want):
     assert list(objects.outermost(functions(*names))) == want
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("infer", "__call__"), "__call__"),
+        (("net/__call__", "net/losses"), "net/__call__"),
+        (("net/__call__", "net/losses", "other/x/call"), "net/__call__"),
+        (("infer/trace_0", "net/__call__"), "infer/trace_0"),
+    ],
+)
+def test_the_function_that_is_meant(names, want):
+    made = signed(**dict.fromkeys(names, True))
+    for name, one in made.signature_def.items():
+        one.inputs["x"].name = f"{objects.OURS}{name}/x:0"
+    assert signatures.choose_signature(made, None)[0] == want
+
+
+@pytest.mark.parametrize("names", [("infer", "score"), ("net/infer", "pre/__call__"), ("f/trace_0", "f/trace_1")])
+def test_functions_that_are_not_clear_are_named_with_what_they_take(names):
+    made = signed(**dict.fromkeys(names, True))
+    for name, one in made.signature_def.items():
+        one.inputs["x"].name, one.method_name = f"{objects.OURS}{name}/x:0", "scale=2"
+    words = rf"functions and no signature: {names[0]} \(float32 \[\?, 8, 8, 3\], scale=2\), {names[1]}"
+    with pytest.raises(UsageError, match=words):
+        signatures.choose_signature(made, None)
 
 
 def test_signatures_that_are_no_functions_lie_nowhere():
