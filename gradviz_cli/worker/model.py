@@ -44,9 +44,9 @@ from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
-from gradviz_cli.worker.read.question import check_loops, settle
+from gradviz_cli.worker.read.entries import entries
+from gradviz_cli.worker.read.question import check_loops, check_tables, settle
 from gradviz_cli.worker.read.savedmodel import Saved
-from gradviz_cli.worker.read.weights import restored
 from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator
 from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
@@ -151,6 +151,7 @@ def ask(opened: Opened, options: ModelOptions, check: Check | None = None) -> As
     graph = run_steps(graph, question, ASKING_STEPS, check)
     with doing("following the image to the score", graph):
         check_loops(graph, question)
+        check_tables(graph)
     return Asked(options, opened, graph, question)
 
 
@@ -167,7 +168,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         policy.judge(graph, options.allow_ops, options.trust_model)
     with doing("reading the weights"):
         variables = [*graph.weights.values(), *graph.handles.values()]
-        read = weights.load(Path(options.path), variables, restored(asked.opened.meta))
+        read = weights.load(Path(options.path), variables, entries(asked.opened.meta))
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)

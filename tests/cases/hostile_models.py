@@ -621,9 +621,9 @@ def reader_of_another_checkpoint(image, w):
     )
 
 
-@hostile("fails", says="not initialized")
+@hostile("unusable", says="the table")
 def table_filled_from_a_file(image, w):
-    """The table may be looked up in; what would fill it never runs, so it stays empty and says so."""
+    """What would fill the table never runs, so a score that is looked up in it cannot be had."""
     table = tf.raw_ops.HashTableV2(key_dtype=tf.int64, value_dtype=tf.int64)
     filled = tf.raw_ops.InitializeTableFromTextFileV2(
         table_handle=table, filename=str(w.secret), key_index=-1, value_index=-2

@@ -670,6 +670,450 @@ def tf_example_inside(folder):
     return plain(options={**RAW, "input": "parsed:0", "allow_ops": ("ParseExampleV2",)})
 
 
+# --- read: Keras 3 saved by TensorFlow --------------------------------------------------------------------------------
+
+
+def keras_score(model) -> Callable[[str], Score]:
+    return lambda mode: lambda x: best(rebuild(model, mode)(x))
+
+
+def shared_and_nested():
+    """A functional model with a layer used twice, a model as a layer, and dropout with its seed."""
+    layers = keras.layers
+    image, inner = keras.Input(SHAPE), keras.Input((8, 8, 6))
+    block = keras.Model(inner, layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(6, 3, padding="same")(inner))))
+    twice = layers.Conv2D(6, 3, padding="same", activation="relu")
+    x = layers.Conv2D(6, 3, activation="relu")(image)
+    x = layers.Add()([block(twice(twice(x))), x])
+    x = layers.Dropout(0.4, seed=1)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, layers.Dense(CLASSES, activation="softmax")(x))
+
+
+@row("read", "Keras 3 by tf.saved_model.save: Sequential, trained, with its optimizer")
+def keras_3_saved(folder):
+    model = stack(keras)
+    randomise(model)
+    model.compile("adam", "mse")
+    model.fit(pixels(), np.zeros((2, CLASSES), np.float32), verbose=0)
+    tf.saved_model.save(model, str(folder))
+    return plain(score=keras_score(model))
+
+
+@row("read", "Keras 3 by tf.saved_model.save: functional, a layer used twice, a nested model, dropout")
+def keras_3_saved_functional(folder):
+    model = shared_and_nested()
+    randomise(model)
+    tf.saved_model.save(model, str(folder))
+    return plain(score=keras_score(model), activations=None)
+
+
+class Subclassed(keras.Model):
+    """`small`, its layers in a list and a dictionary."""
+
+    def __init__(self, relu=tf.nn.relu):
+        super().__init__()
+        self.convs = [keras.layers.Conv2D(6, 3), keras.layers.Conv2D(8, 3, strides=2)]
+        self.heads = {"top": keras.layers.Dense(CLASSES)}
+        self.relu = relu
+
+    def call(self, x):
+        for conv in self.convs:
+            x = self.relu(conv(x))
+        return self.heads["top"](tf.reduce_mean(x, axis=(1, 2)))
+
+    def given(self, values):
+        self(np.zeros((1, *SHAPE), np.float32))
+        self.set_weights(values)
+        return self
+
+
+@row("read", "Keras 3 by tf.saved_model.save: subclassed")
+def keras_3_saved_subclassed(folder):
+    tf.saved_model.save(Subclassed().given(weights()), str(folder))
+    return plain()
+
+
+@row("read", "Keras 3 inside a tf.Module, several signatures")
+def keras_3_in_a_module(folder):
+    module = tf.Module()
+    module.nets = {"small": Subclassed().given(weights()), "other": Subclassed().given(weights(seed=4))}
+    named = {
+        name: serving(lambda image, net=net: {"scores": tf.nn.softmax(net(image))}) for name, net in module.nets.items()
+    }
+    tf.saved_model.save(module, str(folder), signatures=named)
+    return plain(score=truth(weights(seed=4)), options={**RAW, "signature": "other"})
+
+
+@row("read", "Keras 3 inside a tf.Module without signatures")
+def keras_3_without_signature(folder):
+    module = tf.Module()
+    module.net = stack(keras)
+    randomise(module.net)
+    tf.saved_model.save(module, str(folder))
+    return plain(score=keras_score(module.net), facts={"signature": "net/_default_save_signature"})
+
+
+@row("read", "Keras 3 ExportArchive with two endpoints")
+def keras_3_archive(folder):
+    model = Subclassed().given(weights())
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("scores", model.call, [tf.TensorSpec([None, *SHAPE])])
+    archive.add_endpoint("features", lambda x: model.convs[0](x), [tf.TensorSpec([None, *SHAPE])])
+    archive.write_out(str(folder), verbose=False)
+    return plain(facts={"signature": "serving_default"})
+
+
+# --- read: no signature -----------------------------------------------------------------------------------------------
+
+
+def constant_net(count=None):
+    """A concrete function that has captured the weights as constants, as converters write it."""
+    held = [tf.constant(value) for value in weights()]
+    spec = tf.TensorSpec([count, *SHAPE], name="image")
+    return tf.function(lambda image: tf.nn.softmax(small(image, held))).get_concrete_function(spec)
+
+
+@row("read", "no signature: the model is a concrete function")
+def root_is_a_function(folder):
+    tf.saved_model.save(constant_net(), str(folder))
+    return plain(facts={"signature": "function"})
+
+
+@row("read", "no signature: a concrete function, opened and saved once more")
+def root_saved_twice(folder):
+    tf.saved_model.save(constant_net(), str(folder / "first"))
+    tf.saved_model.save(tf.saved_model.load(str(folder / "first")), str(folder))
+    return plain()
+
+
+class Called(tf.Module):
+    """A model to be called, whose parts are functions too."""
+
+    def __init__(self, values=None):
+        super().__init__()
+        self.held = holding(values)
+        self.part = tf.Module()
+        self.part.scale = tf.function(lambda x: x * 2, input_signature=[tf.TensorSpec([None, None, None, 3])])
+
+    @tf.function
+    def __call__(self, image, training=False):
+        logits = small(image, self.held)
+        return {"logits": logits * (3 if training else 1), "boxes": tf.nn.relu(logits)}
+
+
+@row("read", "no signature: `__call__` traced with and without training, for several shapes")
+def called_in_training(folder):
+    module = Called()
+    for training in (True, False):
+        module.__call__.get_concrete_function(tf.TensorSpec([1, *SHAPE]), training=training)
+        module.__call__.get_concrete_function(tf.TensorSpec([None, *SHAPE]), training=training)
+    tf.saved_model.save(module, str(folder))
+    return plain(facts={"signature": "__call__", "output": "logits"})
+
+
+@row("read", "no signature: a reusable model, opened and saved once more")
+def called_saved_twice(folder):
+    module = Called()
+    for training in (True, False):
+        module.__call__.get_concrete_function(tf.TensorSpec([None, *SHAPE]), training=training)
+    tf.saved_model.save(module, str(folder / "first"))
+    tf.saved_model.save(tf.saved_model.load(str(folder / "first")), str(folder))
+    return plain(facts={"signature": "__call__"})
+
+
+@row("read", "no signature: Keras 2 inside a tf.Module")
+def keras_2_in_a_module(folder):
+    module = tf.Module()
+    module.nets = [stack(tf_keras)]
+    randomise(module.nets[0])
+    tf.saved_model.save(module, str(folder))
+    return plain(score=keras_score(module.nets[0]), facts={"signature": "nets/0/__call__"})
+
+
+@row("read", "TF-Hub module of TensorFlow 1: a graph to train, then one without tags")
+def hub_two_graphs(folder):
+    builder = v1.saved_model.Builder(str(folder))
+    for tags in (["train"], []):
+        with old_graph() as session:
+            image = old_image()
+            output = small(image, old_variables())
+            signature = v1.saved_model.predict_signature_def({"image": image}, {"scores": -output if tags else output})
+            session.run(v1.global_variables_initializer())
+            if tags:
+                builder.add_meta_graph_and_variables(session, tags, {"default": signature})
+            else:
+                builder.add_meta_graph(tags, {"default": signature})
+    builder.save()
+    without_saver(folder)
+    return plain()
+
+
+@row("read", "no signature: one function traced for two scales")
+def traced_for_two_scales(folder):
+    module = tf.Module()
+    module.held = holding()
+    module.score = tf.function(lambda image, scale: small(image, module.held) * scale)
+    for scale in (1, 2):
+        module.score.get_concrete_function(tf.TensorSpec([None, *SHAPE]), scale)
+    tf.saved_model.save(module, str(folder))
+    return Refusal(UsageError, ("several", "score/trace_0", "scale=1", "score/trace_1", "scale=2", "--signature"))
+
+
+@row("read", "no signature: one of the traces is named")
+def named_trace(folder):
+    traced_for_two_scales(folder)
+    twice = truth(then=lambda logits: best(2 * logits))
+    return plain(score=twice, options={**RAW, "signature": "score/trace_1"})
+
+
+@row("read", "no signature: several functions")
+def several_functions(folder):
+    module = tf.Module()
+    module.held = holding()
+    module.left = serving(lambda image: small(image, module.held))
+    module.right = serving(lambda image: small(image, module.held))
+    tf.saved_model.save(module, str(folder))
+    return Refusal(
+        UsageError, ("several", "functions and no signature: left (float32 [?, 10, 10, 3]), right", "--signature")
+    )
+
+
+@row("read", "no signature: a function that nobody has called")
+def never_called(folder):
+    module = tf.Module()
+    module.held = holding()
+    module.infer = tf.function(lambda image: small(image, module.held))
+    tf.saved_model.save(module, str(folder))
+    return Refusal(ModelUnusable, ("no signature", "infer", "never called"))
+
+
+@row("read", "no signature: class names looked up in a table beside the scores")
+def table_beside(folder):
+    module = tf.Module()
+    module.held = holding()
+    keys, names = tf.range(CLASSES, dtype=tf.int64), tf.constant([f"class {i}" for i in range(CLASSES)])
+    module.names = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, names), "?")
+
+    def compute(image):
+        logits = small(image, module.held)
+        return {"scores": tf.nn.softmax(logits), "class": module.names.lookup(tf.argmax(logits, axis=1))}
+
+    module.infer = serving(compute)
+    tf.saved_model.save(module, str(folder))
+    return plain(facts={"output": "scores"})
+
+
+@row("read", "a score that is looked up in a table")
+def table_on_the_way(folder):
+    module = tf.Module()
+    module.held = holding()
+    keys, gains = tf.range(2, dtype=tf.int64), tf.constant([2.0, 3.0])
+    module.gains = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, gains), 0.0)
+    module.infer = serving(lambda image: small(image, module.held) * module.gains.lookup(tf.constant(1, tf.int64)))
+    tf.saved_model.save(module, str(folder))
+    return Refusal(ModelUnusable, ("the table", "hash_table", "--output"))
+
+
+@row("read", "no signature: layers nested in lists and modules, one variable shared")
+def nested_modules(folder):
+    held = holding()
+    module, inner = tf.Module(), tf.Module()
+    module.parts, inner.parts = [inner, {"last": held[-1]}], (held[0], [held[1], held[2]])
+    inner.more, module.again, module.rest = held[3], held[0], held[4]
+    last = tf.function(lambda image: small(image, held))
+    module.infer = serving(lambda image: last(tf.identity(image)))
+    tf.saved_model.save(module, str(folder))
+    return plain()
+
+
+def unsigned(folder: Path) -> None:
+    """A TensorFlow 1 graph that nobody gave a signature."""
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [None, *SHAPE], "pixels")
+        v1.placeholder_with_default(1.0, [], "rate")
+        tf.nn.softmax(small(image, old_variables()), name="probs")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["tag"])
+        builder.save()
+
+
+ENDS = {"input": "pixels:0", "output": "probs:0"}
+
+
+@row("read", "TF1 graph without any signature, --input and --output name tensors")
+def unsigned_named(folder):
+    unsigned(folder)
+    return plain(options={**RAW, **ENDS})
+
+
+@row("read", "TF1 graph without any signature, --output names the decision")
+def unsigned_decision(folder):
+    with old_graph() as session:
+        image = v1.placeholder(tf.float32, [None, *SHAPE], "pixels")
+        tf.argmax(tf.nn.softmax(small(image, old_variables())), axis=1, name="class")
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"])
+        builder.save()
+    return plain(options={**RAW, "input": "pixels", "output": "class"})
+
+
+@row("read", "TF1 graph without any signature")
+def unsigned_unnamed(folder):
+    unsigned(folder)
+    return Refusal(UsageError, ("no signature", "pixels:0", "probs:0", "--input pixels:0 --output probs:0"))
+
+
+@row("read", "TF1 graph without any signature, --input alone")
+def unsigned_half_named(folder):
+    unsigned(folder)
+    return Refusal(UsageError, ("no signature", "--output probs:0"), {"input": "pixels"})
+
+
+@row("read", "TF1 graph without any signature, --output names nothing")
+def unsigned_misnamed(folder):
+    unsigned(folder)
+    return Refusal(UsageError, ("--output prob", "tensor of the graph"), {**ENDS, "output": "prob"})
+
+
+@row("read", "serving_default and others, all of encoded images")
+def default_among_strings(folder):
+    held = holding()
+
+    def over_png(sign):
+        def compute(image_bytes):
+            images = tf.map_fn(
+                lambda text: as_float(tf.io.decode_png(text, 3)), image_bytes, fn_output_signature=tf.float32
+            )
+            return {"scores": small(sign * (tf.reshape(images, [-1, *SHAPE]) / 64 - 2), held)}
+
+        return serving(compute, STRINGS)
+
+    save(folder, over_png(1), held, classify=over_png(-1), predict=over_png(-2))
+    return encoded(facts={"signature": "serving_default"})
+
+
+# --- read: no saver ---------------------------------------------------------------------------------------------------
+
+
+def without_saver(folder: Path) -> None:
+    """As TensorFlow 1 writes the modules of TensorFlow Hub."""
+
+    def change(saved):
+        for meta in saved.meta_graphs:
+            meta.ClearField("saver_def")
+            kept = [node for node in meta.graph_def.node if not node.name.startswith("save")]
+            del meta.graph_def.node[:]
+            meta.graph_def.node.extend(kept)
+
+    edited(folder, change)
+
+
+def hub_module(folder: Path, resource: bool) -> None:
+    with old_graph() as session, v1.variable_scope("module"):
+        image = old_image()
+        old_save(folder, session, image, tf.nn.softmax(small(image, old_variables(resource=resource))))
+    without_saver(folder)
+
+
+@row("read", "TF1 without a saver, VariableV2")
+def no_saver(folder):
+    hub_module(folder, resource=False)
+    return plain()
+
+
+@row("read", "TF1 without a saver, resource variables")
+def no_saver_resource(folder):
+    hub_module(folder, resource=True)
+    return plain()
+
+
+@row("read", "TF1 without a saver, partitioned variables")
+def no_saver_partitioned(folder):
+    tf1_partitioned(folder)
+    without_saver(folder)
+    return plain()
+
+
+@row("read", "TF1 without a saver, opened by TensorFlow 2 and saved once more")
+def no_saver_saved_twice(folder):
+    hub_module(folder / "first", resource=True)
+    loaded = tf.saved_model.load(str(folder / "first"))
+    module = tf.Module()
+    module.loaded = loaded
+    module.infer = serving(lambda image: loaded.signatures["serving_default"](image)["scores"])
+    tf.saved_model.save(module, str(folder))
+    return plain()
+
+
+@row("read", "TensorFlow 2 without a saver: the object graph leads to the weights")
+def no_saver_at_all(folder):
+    small_model(folder)
+    without_saver(folder)
+    edited(folder, drop_restoring)
+    return plain()
+
+
+def drop_restoring(saved):
+    nodes = saved.meta_graphs[0].graph_def.node
+    kept = [node for node in nodes if "traced_" not in node.attr["f"].func.name]
+    del nodes[:]
+    nodes.extend(kept)
+
+
+@row("read", "TF1 Saver(reshape=True)")
+def saver_that_reshapes(folder):
+    with old_graph() as session:
+        image = old_image()
+        output = tf.nn.softmax(small(image, old_variables()))
+        session.run(v1.global_variables_initializer())
+        builder = v1.saved_model.Builder(str(folder))
+        signature = v1.saved_model.predict_signature_def({"image": image}, {"scores": output})
+        saver = v1.train.Saver(reshape=True)
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature}, saver=saver)
+        builder.save()
+    return plain()
+
+
+# --- files: weights of another model ----------------------------------------------------------------------------------
+
+
+def foreign_weights(folder: Path, values) -> None:
+    small_model(folder)
+    small_model(folder.with_name("other"), values)
+    shutil.rmtree(folder / "variables")
+    shutil.move(folder.with_name("other") / "variables", folder / "variables")
+
+
+@row("files", "weights of another model: other shapes under the same names")
+def other_shapes(folder):
+    foreign_weights(folder, weights(classes=9))
+    return Refusal(ModelUnusable, ("variables.index", "[9]", "[5]", "two exports"))
+
+
+@row("files", "weights of another model: other types under the same names")
+def other_types(folder):
+    small_model(folder)
+    small_model(folder.with_name("other"))
+    prefix = str(folder / "variables" / "variables")
+    reader = tf.train.load_checkpoint(prefix)
+    keys = sorted(key for key in reader.get_variable_to_dtype_map() if key.endswith("VARIABLE_VALUE"))
+    tensors = [tf.cast(reader.get_tensor(key), tf.float64) for key in keys]
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=keys, shape_and_slices=[""] * len(keys), tensors=tensors)
+    return Refusal(ModelUnusable, ("variables.index", "float64", "float32", "two exports"))
+
+
+@row("files", "weights of another model: other names")
+def other_names(folder):
+    small_model(folder)
+    keras_3_saved(folder.with_name("other"))
+    shutil.rmtree(folder / "variables")
+    shutil.move(folder.with_name("other") / "variables", folder / "variables")
+    return Refusal(ModelUnusable, ("variables.index", "no entry", "of 6 are not there"))
+
+
 # --- read: functions --------------------------------------------------------------------------------------------------
 
 
@@ -841,7 +1285,7 @@ def augmentation(folder):
         return {"scores": small(noisy, held)}
 
     save(folder, serving(compute), held)
-    return plain()
+    return plain(warnings=("the model is random",))
 
 
 # --- read: number formats ---------------------------------------------------------------------------------------------

@@ -269,6 +269,18 @@ def outputs_of(node: NodeDef) -> list[tuple[str, int]] | None:
     return None if definition is None else [(output.name, width(output, node)) for output in definition.output_arg]
 
 
+def types_of(node: NodeDef) -> list[int]:
+    """Type of each output of a node, as an enum; none for an operation that this TensorFlow does not know."""
+    types: list[int] = []
+    definition = op_def(node.op)
+    for output in definition.output_arg if definition is not None else ():
+        if output.type_list_attr:
+            types += attribute(node, output.type_list_attr).list.type
+        else:
+            types += [output.type or attribute(node, output.type_attr).type] * width(output, node)
+    return types
+
+
 def width(argument: OpDef.ArgDef, node: NodeDef) -> int:
     """How many tensors one input or output of an operation stands for."""
     if argument.number_attr:

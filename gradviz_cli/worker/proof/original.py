@@ -19,11 +19,11 @@ from gradviz_cli.worker.analysis.policy import allowed_ops, written_out
 from gradviz_cli.worker.graph.graph import MAX_NODES, ancestors, copied, functions_in, placeholder, split, unique_mark
 from gradviz_cli.worker.graph.tf_private import make_known, op_def
 from gradviz_cli.worker.passes.float32 import HALVES, widen
-from gradviz_cli.worker.read.frames import CALLS
-from gradviz_cli.worker.read.inline import OURS_TO_SAY, REF_TWINS, VARIABLES
+from gradviz_cli.worker.read.frames import CALLS, HANDLE, VARIABLES
+from gradviz_cli.worker.read.inline import OURS_TO_SAY, REF_TWINS
 
 # What the policy has no word for, as nothing of it is left in a flat graph: calls, and variables, which are ours here.
-OURS = frozenset({*CALLS, "VarHandleOp", "ReadVariableOp", "NoOp", "PlaceholderWithDefault"})
+OURS = frozenset({*CALLS, HANDLE, "ReadVariableOp", "NoOp", "PlaceholderWithDefault"})
 # Marks of a compiler whose kernels round otherwise; places and shapes, which converters get wrong.
 DROPPED = ("_class", "_output_shapes", "_XlaMustCompile")
 
@@ -114,7 +114,7 @@ def original(
         built,
         output,
         tuple(tensor for tensor in fed if split(tensor)[0] in needed),
-        {node.name: node.op == "VarHandleOp" for node in kept if node.op in (*VARIABLES, "VarHandleOp")},
+        {node.name: node.op == HANDLE for node in kept if node.op in (*VARIABLES, HANDLE)},
     )
 
 

@@ -25,6 +25,7 @@ from gradviz_cli.worker.proof.original import NotRun, Original, original
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.witnesses import Measure, Measured, Slope
 from gradviz_cli.worker.read import weights
+from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.rules import is_substitute
@@ -224,7 +225,7 @@ def _values(subject: Prepared, part: Original) -> Mapping[str, tf.Tensor]:
     missing = [name for name in part.variables if name not in subject.read]
     if not missing:
         return subject.read
-    more = weights.load(Path(subject.options.path), missing, weights.restored(subject.meta))
+    more = weights.load(Path(subject.options.path), missing, entries(subject.meta))
     return {**subject.read, **more}
 
 

@@ -31,6 +31,8 @@ MAX_DEPTH = 1_000
 MAX_CALLS = 50_000
 CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 BRANCHES = frozenset({"If", "StatelessIf"})
+VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
+HANDLE = "VarHandleOp"  # of a variable of TensorFlow 2
 PASS_THROUGH = RENAMING_OPS | {"PlaceholderWithDefault"}
 
 

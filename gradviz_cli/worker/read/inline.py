@@ -35,10 +35,9 @@ from gradviz_cli.worker.graph.graph import (
     unique_mark,
 )
 from gradviz_cli.worker.graph.wrappers import FUNCTION, PLACES, REPLACED, SHAPES, WIDTH
-from gradviz_cli.worker.read.frames import MAX_DEPTH, Frame, Frames, Source, joined, results_of
+from gradviz_cli.worker.read.frames import HANDLE, MAX_DEPTH, VARIABLES, Frame, Frames, Source, joined, results_of
 from gradviz_cli.worker.read.gradients import Capture, OwnGradient, own_gradients
 
-VARIABLES = frozenset({"Variable", "VariableV2", "AutoReloadVariable"})
 REF_TWINS = {
     "RefIdentity": "Identity",
     "RefSwitch": "Switch",
@@ -144,7 +143,7 @@ class _Writer:
             self.weights[name] = node.name
             self.nodes[name] = placeholder(name, attribute(node, "dtype").type, _shape_of(node))
             return []
-        if node.op == "VarHandleOp":
+        if node.op == HANDLE:
             self.handles[name] = node.name
             self.nodes[name] = placeholder(name, DT_RESOURCE)
             return []
@@ -198,7 +197,7 @@ class _Writer:
 
     def _variable_behind(self, frame: Frame, text: str) -> NodeDef | None:
         frame, node, _ = self.frames.behind_identities(self.frames.resolve(frame, text))
-        return node if node.op == "VarHandleOp" and frame.parent is None else None
+        return node if node.op == HANDLE and frame.parent is None else None
 
     def _copy(self, frame: Frame, node: NodeDef, name: str) -> NodeDef:
         copy = NodeDef(name=name, op=REF_TWINS.get(node.op, node.op))

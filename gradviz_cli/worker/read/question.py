@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
-from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
 from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
+from gradviz_cli.worker.read.ends import ends
 from gradviz_cli.worker.read.inline import inline
+from gradviz_cli.worker.read.objects import untraced
 
+NO_SIGNATURE = "(none)"
+TABLES = frozenset({"HashTable", "HashTableV2"})
 # What is done to every graph before anything is looked for in it.
 Forms = Callable[[Graph], Graph]
 
@@ -30,7 +34,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     ModelUnusable, UsageError
         The choice is not clear; the score does not depend on the image.
     """
-    signature, definition, why = signatures.choose_signature(meta, options.signature)
+    signature, definition, why = _signature(meta, options)
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
     name, channel = signatures.parse_name(options.output) if options.output else (None, None)
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
@@ -69,6 +73,23 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     return replace(graph, outputs=outputs_now, feeds=listed), question
 
 
+def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, SignatureDef, str]:
+    """The signature that is meant; an empty one where there is none, and both its ends are named as tensors."""
+    if options.signature is not None or signatures.signatures(meta):
+        return signatures.choose_signature(meta, options.signature)
+    if options.input and options.output:
+        return NO_SIGNATURE, SignatureDef(), "the model has no signature"
+    inputs, outputs = ends(meta.graph_def)
+    if inputs and outputs:
+        raise UsageError(
+            f"the model has no signature; its graph takes {', '.join(inputs)} and ends in {', '.join(outputs)}",
+            f"name both: --input {inputs[0]} --output {outputs[0]}",
+        )
+    functions = untraced(meta)
+    called = f", and its function {functions[0]} was never called before it was saved" if functions else ""
+    raise ModelUnusable(f"the model has no signature{called}", "export it with `model.export` or with signatures=...")
+
+
 def check_loops(graph: Graph, question: Question) -> None:
     """Refuse a score behind a loop that `functionalize` has left as it was: it has no gradient."""
     stuck = [name for name in question.path(graph) if graph.nodes[name].op in ("Exit", "NextIteration")]
@@ -76,6 +97,16 @@ def check_loops(graph: Graph, question: Question) -> None:
         raise ModelUnusable(
             f"no gradient passes the loop around {min(stuck)}, which has no form that TensorFlow 1 writes",
             "explain a tensor before it with --output NAME, or start behind it with --input NAME",
+        )
+
+
+def check_tables(graph: Graph) -> None:
+    """Refuse a score that is looked up: tables are filled by functions of the model's own, and none of them is run."""
+    tables = sorted(name for name, node in graph.nodes.items() if node.op in TABLES)
+    if tables:
+        raise ModelUnusable(
+            f"the score needs the table {tables[0]}, which is filled when a model is opened; nothing of that is run",
+            "explain a tensor before it with --output NAME",
         )
 
 
@@ -105,7 +136,10 @@ def _any_tensor(
             )
         graph = forms(inline(meta, [top], feeds))
         tensor = graph.outputs[0]
-    return replace(graph, outputs=(tensor,)), Tensor(wanted, tensor, tf.float32, None)
+    name, index = split(tensor)
+    types = types_of(graph.nodes[name])
+    dtype = tf.dtypes.as_dtype(types[index]) if index < len(types) else tf.float32
+    return replace(graph, outputs=(tensor,)), Tensor(wanted, tensor, dtype, None)
 
 
 def _image(graph: Graph, inputs: list[Tensor], options: ModelOptions) -> tuple[Graph, Tensor]:

@@ -8,17 +8,19 @@ from collections.abc import Mapping
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
-from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.errors import UsageError
 from gradviz_cli.worker.graph.question import Tensor, describe, names
+from gradviz_cli.worker.read.objects import CALL, is_function, outermost
 from gradviz_cli.worker.read.savedmodel import Saved
 
-# Preferred in this order where a model has several.
-USUAL_SIGNATURES = ("serving_default", "serve", "predict", "default", "image_classification")
+DEFAULT = "serving_default"
+# Preferred in this order where a model has several; the last ones are functions of a model without signatures.
+USUAL_SIGNATURES = (DEFAULT, "serve", "predict", "default", "image_classification", CALL, "call")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
 
 
 def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
-    """The meta graph with that tag; without one the only one, else `serve`, else the first."""
+    """The meta graph with that tag; without one the only one, else `serve`, else one that is not to train."""
     metas = saved.meta_graphs
     tags = [", ".join(meta.meta_info_def.tags) or "(none)" for meta in metas]
     if tag is not None:
@@ -27,7 +29,10 @@ def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
             raise UsageError(f"--tag {tag}: the model has {'; '.join(tags)}", "give one of these")
         return chosen[0]
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
-    return min(serving, key=lambda meta: len(meta.meta_info_def.tags)) if serving else metas[0]
+    if serving:
+        return min(serving, key=lambda meta: len(meta.meta_info_def.tags))
+    # A module of TensorFlow Hub has a graph to train beside one without tags.
+    return min(metas, key=lambda meta: ("train" in meta.meta_info_def.tags, len(meta.meta_info_def.tags)))
 
 
 def signatures(meta: MetaGraphDef) -> dict[str, SignatureDef]:
@@ -40,23 +45,46 @@ def signatures(meta: MetaGraphDef) -> dict[str, SignatureDef]:
 
 
 def choose_signature(meta: MetaGraphDef, wanted: str | None) -> tuple[str, SignatureDef, str]:
-    """(name, signature, why): the one named, else `serving_default` or `serve`, else the only one that takes an image."""
+    """(name, signature, why): the one named, else the usual one that takes pixels, else the only one that does; where
+    none is, `serving_default`.
+    """
     found = signatures(meta)
     if wanted is not None:
         if wanted not in found:
             raise UsageError(f"--signature {wanted}: the model has {', '.join(found) or 'none'}", "give one of these")
         return wanted, found[wanted], "asked for"
-    if not found:
-        raise ModelUnusable("the model has no signature", "export it with `model.export` or with signatures=...")
     if len(found) == 1:
         return *next(iter(found.items())), "the only one"
     usable = {name: one for name, one in found.items() if any(map(could_be_image, tensors(one.inputs)))}
-    for name in USUAL_SIGNATURES:
-        if name in usable:
-            return name, usable[name], f"of {len(found)}, the usual one"
-    if len(usable) == 1:
-        return *next(iter(usable.items())), f"of {len(found)}, the only one that takes pixels"
-    raise UsageError(f"the model has several signatures: {', '.join(found)}", "choose one with --signature NAME")
+    closest = outermost(usable)
+    usual = _usual(closest)
+    if usual is not None:
+        return usual, closest[usual], f"of {len(found)}, the usual one"
+    if len(closest) == 1:
+        which = "only" if len(usable) == 1 else "outermost"
+        return *next(iter(closest.items())), f"of {len(found)}, the {which} one that takes pixels"
+    if DEFAULT in found:
+        return DEFAULT, found[DEFAULT], f"of {len(found)}, the usual one"
+    left = closest or found
+    kind = "functions and no signature" if any(map(is_function, left.values())) else "signatures"
+    listed = ", ".join(_described(name, one) for name, one in left.items())
+    raise UsageError(f"the model has several {kind}: {listed}", "choose one with --signature NAME")
+
+
+def _usual(found: Mapping[str, SignatureDef]) -> str | None:
+    """The one with a usual name; of functions of one part of a model the one that is called so there."""
+    lasts = {name.rpartition("/")[2]: name for name in found}
+    parts = {name.rpartition("/")[0] for name in found}
+    named = lasts if len(parts) == 1 else {name: name for name in found}
+    return next((named[name] for name in USUAL_SIGNATURES if name in named), None)
+
+
+def _described(name: str, signature: SignatureDef) -> str:
+    """The name; of a function also what it takes, as that is all that its traces differ in."""
+    if not is_function(signature):
+        return name
+    takes = ", ".join(describe(tensor) for tensor in tensors(signature.inputs))
+    return f"{name} ({takes}{', ' if signature.method_name else ''}{signature.method_name})"
 
 
 def tensors(infos: Mapping) -> list[Tensor]:

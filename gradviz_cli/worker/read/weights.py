@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.framework.node_def_pb2 import NodeDef
-from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelRefused, ModelUnusable
-from gradviz_cli.worker.graph.graph import attribute, source
+from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.graph.words import first_line
-from gradviz_cli.worker.read.frames import Frame, Frames, Source
+from gradviz_cli.worker.read.entries import Entry
 
 INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
+FOREIGN = "graph and variables are of two exports: copy both from one, or export the model again"
 MAX_SHARDS = 10_000
 
 
@@ -27,7 +24,8 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
     Raises
     ------
     ModelUnusable
-        A variable that the graph needs is in no checkpoint, or the files are missing, torn or fail their checksum.
+        A variable that the graph needs is in no checkpoint or has another shape there, or the files are missing, torn
+        or fail their checksum.
     """
     wanted = sorted(set(variables))
     if not wanted:
@@ -42,12 +40,17 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
             "export the model again, after training",
         )
     prefix = str(model / "variables" / "variables")
-    dtypes, shapes = _index(prefix)
+    lost = f"so the variable {wanted[0]} has no value ({len(wanted)} variables in all)"
+    dtypes, shapes = _index(prefix, lost)
     keys = {entries[name].key for name in wanted}
-    absent = sorted(keys - set(dtypes))
+    absent = [name for name in wanted if entries[name].key not in dtypes]
     if absent:
-        raise ModelUnusable(f"{prefix}.index has no entry {absent[0]}", "copy the whole variables folder again")
-    _check_content(prefix, keys, dtypes, shapes)
+        raise ModelUnusable(
+            f"{prefix}.index has no entry {entries[absent[0]].key} for the variable {absent[0]} "
+            f"({len(absent)} of {len(wanted)} are not there)",
+            FOREIGN,
+        )
+    _check_content(prefix, keys, dtypes, shapes, lost)
     try:
         values = tf.raw_ops.RestoreV2(
             prefix=prefix,
@@ -57,13 +60,27 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
         )
     except tf.errors.OpError as error:
         raise ModelUnusable(f"{prefix}.* cannot be read ({first_line(error)})", "copy the model again") from error
-    return dict(zip(wanted, values, strict=True))
+    return {name: _fitting(prefix, name, one, entries[name]) for name, one in zip(wanted, values, strict=True)}
 
 
-def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
+def _fitting(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> tf.Tensor:
+    """The value, which the graph was made for one of the kind of."""
+    sizes = entry.shape if entry.reshaped else None
+    if sizes is not None and math.prod(sizes) == value.shape.num_elements():
+        value = tf.reshape(value, sizes)
+    if (entry.dtype and value.dtype.as_datatype_enum != entry.dtype) or not entry.fits(value.shape):
+        raise ModelUnusable(
+            f"{prefix}.index: the entry {entry.key} holds {value.dtype.name} {list(value.shape)}, "
+            f"the variable {name} of the graph is {entry.described}",
+            FOREIGN,
+        )
+    return value
+
+
+def _index(prefix: str, lost: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
     """Type and shape of every entry."""
     if not Path(prefix + ".index").is_file():
-        raise ModelUnusable(f"{prefix}.index is missing", "copy the whole variables folder, not the .pb alone")
+        raise ModelUnusable(f"{prefix}.index is missing, {lost}", "copy the whole variables folder, not the .pb alone")
     try:
         reader = tf.train.load_checkpoint(prefix)
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
@@ -71,7 +88,7 @@ def _index(prefix: str) -> tuple[dict[str, tf.DType], dict[str, list[int]]]:
         raise ModelUnusable(f"{prefix}.index cannot be read ({first_line(error)})", "copy the model again") from error
 
 
-def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping) -> None:
+def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Mapping, lost: str) -> None:
     """The index may promise anything: only numbers are read, and no more of them than the files beside it can hold."""
     need = 0
     for key in sorted(keys):
@@ -81,81 +98,21 @@ def _check_content(prefix: str, keys: Iterable[str], dtypes: Mapping, shapes: Ma
                 f"{prefix}.index: the entry {key} holds {dtype.name}, no numbers", "export the model again"
             )
         need += math.prod(map(int, shapes[key])) * dtype.size
-    have = sum(map(_size, _shards(prefix)))
+    have = sum(_size(shard, lost) for shard in _shards(prefix, lost))
     if need > have:
         raise ModelUnusable(f"{prefix}.data-* hold {have} bytes, the variables need {need}", INCOMPLETE)
 
 
-def _shards(prefix: str) -> list[str]:
+def _shards(prefix: str, lost: str) -> list[str]:
     """The files of values. Their names are tried, not listed: the sandbox lets files be read and no folder."""
     for count in range(1, MAX_SHARDS):
         if os.path.lexists(f"{prefix}.data-00000-of-{count:05d}"):
             return [f"{prefix}.data-{number:05d}-of-{count:05d}" for number in range(count)]
-    raise ModelUnusable(f"{prefix}.data-00000-of-* is missing", INCOMPLETE)
+    raise ModelUnusable(f"{prefix}.data-00000-of-* is missing, {lost}", INCOMPLETE)
 
 
-def _size(shard: str) -> int:
+def _size(shard: str, lost: str) -> int:
     try:
         return os.stat(shard).st_size
     except OSError as error:
-        raise ModelUnusable(f"{shard} is missing ({error.strerror})", INCOMPLETE) from error
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One entry of the checkpoint; `part` is TensorFlow's shape-and-slice text of a partitioned variable, or empty."""
-
-    key: str
-    part: str
-
-
-def restored(meta: MetaGraphDef) -> dict[str, Entry]:
-    """Variable node -> checkpoint entry, read off the graph's own restore operation (not run).
-
-    TensorFlow 1 and 2 both save a graph that assigns the outputs of RestoreV2, whose names are constants, to the
-    variables; following the assignments backwards needs no object graph.
-    """
-    frames = Frames({function.signature.name: function for function in meta.graph_def.library.function})
-    top = frames.top({node.name: node for node in meta.graph_def.node})
-    restore = meta.saver_def.restore_op_name.split(":")[0]
-    if restore in top.nodes:
-        frames.call(top, top.nodes[restore])
-    entries: dict[str, Entry] = {}
-    lists: dict[int, list[str]] = {}
-    for frame in frames.alive:  # grows while nested restore functions are entered
-        for node in list(frame.nodes.values()):
-            if frame.parent is not None:
-                frames.call(frame, node)
-            if node.op in ("Assign", "AssignVariableOp"):
-                _note_entry(frames, frame, node, entries, lists)
-    return entries
-
-
-def _note_entry(
-    frames: Frames, frame: Frame, assign: NodeDef, entries: dict[str, Entry], lists: dict[int, list[str]]
-) -> None:
-    variable, value = _behind(frames, frame, source(assign, 0)), _behind(frames, frame, source(assign, 1))
-    if variable is None or value is None or value[1].op != "RestoreV2":
-        return
-    frame, node, index = value
-    names = _strings(_behind(frames, frame, source(node, 1)), lists)
-    parts = _strings(_behind(frames, frame, source(node, 2)), lists)
-    if index < len(names):
-        entries[variable[1].name] = Entry(names[index], parts[index] if index < len(parts) else "")
-
-
-def _behind(frames: Frames, frame: Frame, text: str) -> Source | None:
-    try:
-        return frames.behind_identities(frames.resolve(frame, text))
-    except (ModelUnusable, ModelRefused):  # an odd save function is not what is explained
-        return None
-
-
-def _strings(constant: Source | None, lists: dict[int, list[str]]) -> list[str]:
-    """The texts of a constant, kept in `lists`: every variable is restored from the same ones."""
-    if constant is None or constant[1].op != "Const":
-        return []
-    node = constant[1]
-    if id(node) not in lists:
-        lists[id(node)] = [text.decode("utf-8", "replace") for text in attribute(node, "value").tensor.string_val]
-    return lists[id(node)]
+        raise ModelUnusable(f"{shard} is missing ({error.strerror}), {lost}", INCOMPLETE) from error

@@ -143,6 +143,15 @@ def test_inspect_tells_where_a_gradient_is_cut(tmp_path: Path):
     assert "cut at cut (Round)" in told.problem
 
 
+def test_inspect_does_not_say_what_it_could_not_try(options, tmp_path: Path):
+    folder = Path(shutil.copytree(options.path, tmp_path / "copy"))
+    for shard in (folder / "variables").glob("*.data-*"):
+        shard.unlink()
+    told = inspection.inspect(replace(options, path=str(folder)))
+    assert told.gradient.reaches_input is None and "data-00000-of-* is missing" in told.problem
+    assert told.chosen.output == "scores"
+
+
 def test_a_folder_without_model(tmp_path: Path):
     with pytest.raises(ModelUnusable, match="holds no saved_model.pb"):
         model.prepare(ModelOptions(str(tmp_path)))

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from graphs import const, fed, function, node, question, written
+from graphs import Calls, const, fed, function, node, question, written
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.tensor_pb2 import TensorProto
-from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef
+from tensorflow.core.framework.variable_pb2 import VariableDef
+from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef, SignatureDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.graph.question import Tensor
-from gradviz_cli.worker.read import objects, savedmodel, signatures, weights
+from gradviz_cli.worker.read import entries, objects, savedmodel, signatures, weights
+from gradviz_cli.worker.read.ends import ends
 from gradviz_cli.worker.read.inline import inline
 from gradviz_cli.worker.read.question import check_loops, settle
+from gradviz_cli.worker.read.traces import Trace, preferred
 
 F = tf.float32
 
@@ -132,7 +137,9 @@ def test_the_meta_graph_to_serve_is_taken():
     saved = metas(("train",), ("serve", "gpu"), ("serve",))
     assert signatures.choose_meta(saved, None) is saved.meta_graphs[2]
     assert signatures.choose_meta(saved, "train") is saved.meta_graphs[0]
-    assert signatures.choose_meta(metas(("train",), ("eval",)), None).meta_info_def.tags == ["train"]
+    assert signatures.choose_meta(metas(("train",), ("eval",)), None).meta_info_def.tags == ["eval"]
+    assert signatures.choose_meta(metas(("train",), ()), None).meta_info_def.tags == []
+    assert signatures.choose_meta(metas(("a",), ("b",)), None).meta_info_def.tags == ["a"]
     with pytest.raises(UsageError, match="the model has train; serve, gpu; serve"):
         signatures.choose_meta(saved, "tpu")
 
@@ -156,6 +163,8 @@ def signed(**images: bool) -> MetaGraphDef:
         ({"a": True, "serving_default": True}, "serving_default"),
         ({"a": True, "serving_default": False}, "a"),
         ({"a": True, "predict": True, "serve": True}, "serve"),
+        ({"a": False, "serving_default": False}, "serving_default"),
+        ({"a": True, "b": True, "serving_default": False}, "serving_default"),
     ],
 )
 def test_the_signature_that_is_meant(images, want):
@@ -170,7 +179,7 @@ def test_a_signature_that_is_not_clear_has_to_be_named():
     with pytest.raises(UsageError, match="the model has a, b"):
         signatures.choose_signature(several, "c")
     with pytest.raises(ModelUnusable, match="has no signature"):
-        signatures.choose_signature(MetaGraphDef(), None)
+        settle(MetaGraphDef(), ModelOptions("model"), lambda graph: graph)
 
 
 IMAGE, MASK = Tensor("image", "i:0", F, (-1, 8, 8, 3)), Tensor("mask", "m:0", F, (-1, 8))
@@ -260,16 +269,213 @@ def test_signatures_that_are_there_are_kept(folder: Path):
     assert objects.with_signatures(meta) is meta
 
 
+def test_a_dictionary_of_results_keeps_its_keys():
+    made = traced_only()
+    structure = made.object_graph_def.concrete_functions["net"].output_signature.dict_value
+    structure.fields["logits"].tensor_spec_value.name = "logits"
+    assert list(objects.with_signatures(made).signature_def["serve"].outputs) == ["logits"]
+
+
+def test_a_model_that_is_a_function_itself():
+    made = traced_only()
+    made.object_graph_def.nodes[0].bare_concrete_function.concrete_function_name = "net"
+    del made.object_graph_def.nodes[0].children[:]
+    assert list(objects.with_signatures(made).signature_def) == ["function"]
+
+
+def test_a_name_that_is_no_name_of_a_node_is_still_one_of_a_signature():
+    made = traced_only()
+    made.object_graph_def.nodes[0].children[0].local_name = "my net"
+    found = objects.with_signatures(made)
+    assert list(found.signature_def) == ["my net"]
+    assert all(" " not in one.name for one in found.graph_def.node)
+
+
+def traced(number: int, shape: tuple[int, ...] | None, **values: str) -> Trace:
+    return Trace(f"net{number}", number, ((1, shape),), tuple(values.items()))
+
+
+OPEN, ONE = (-1, 8, 8, 3), (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("traces", "want"),
+    [
+        ([traced(0, ONE)], 0),
+        ([traced(0, ONE), traced(1, OPEN)], 1),
+        ([traced(0, OPEN), traced(1, None)], 1),
+        ([traced(0, ONE), traced(1, (2, 8, 8, 3))], None),
+        ([traced(0, OPEN), traced(1, (-1, 64))], None),
+        ([traced(0, OPEN, training="True"), traced(1, OPEN, training="False")], 1),
+        ([traced(0, OPEN, training="True"), traced(1, OPEN)], 1),
+        ([traced(0, OPEN, training="True")], 0),
+        ([traced(0, OPEN, scale="1"), traced(1, OPEN, scale="2")], None),
+    ],
+)
+def test_the_trace_that_stands_for_a_function(traces, want):
+    found = preferred(traces)
+    assert (found and found.number) == want
+
+
+def functions(*names: str) -> dict[str, SignatureDef]:
+    made = {name: SignatureDef() for name in names}
+    for name, one in made.items():
+        one.inputs["x"].name = f"{objects.OURS}{name}/x:0"
+    return made
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("net/call", "__call__"), ["__call__"]),
+        (("infer", "infer/trace_1", "net/call"), ["infer"]),
+        (("infer/trace_0", "infer/trace_1", "net/call"), ["infer/trace_0", "infer/trace_1"]),
+        (("net/a", "net/b/c"), ["net/a"]),
+    ],
+)
+def test_the_functions_that_lie_closest_to_the_model(names, want):
+    assert list(objects.outermost(functions(*names))) == want
+
+
+@pytest.mark.parametrize(
+    ("names", "want"),
+    [
+        (("infer", "__call__"), "__call__"),
+        (("net/__call__", "net/losses"), "net/__call__"),
+        (("net/__call__", "net/losses", "other/x/call"), "net/__call__"),
+        (("infer/trace_0", "net/__call__"), "infer/trace_0"),
+    ],
+)
+def test_the_function_that_is_meant(names, want):
+    made = signed(**dict.fromkeys(names, True))
+    for name, one in made.signature_def.items():
+        one.inputs["x"].name = f"{objects.OURS}{name}/x:0"
+    assert signatures.choose_signature(made, None)[0] == want
+
+
+@pytest.mark.parametrize("names", [("infer", "score"), ("net/infer", "pre/__call__"), ("f/trace_0", "f/trace_1")])
+def test_functions_that_are_not_clear_are_named_with_what_they_take(names):
+    made = signed(**dict.fromkeys(names, True))
+    for name, one in made.signature_def.items():
+        one.inputs["x"].name, one.method_name = f"{objects.OURS}{name}/x:0", "scale=2"
+    words = rf"functions and no signature: {names[0]} \(float32 \[\?, 8, 8, 3\], scale=2\), {names[1]}"
+    with pytest.raises(UsageError, match=words):
+        signatures.choose_signature(made, None)
+
+
+def test_signatures_that_are_no_functions_lie_nowhere():
+    several = dict(signed(**{"a/b": True, "c": True}).signature_def)
+    assert objects.outermost(several) == several
+
+
+# --- ends of a graph without a signature ------------------------------------------------------------------------------
+
+
+def test_the_ends_that_a_graph_may_have():
+    made = GraphDef()
+    image, rate, word = fed("image", F, (None, 8, 8, 3)), fed("rate", F, ()), fed("word", tf.string, (None,))
+    head = node("probs", "Softmax", "image", T=F)
+    read = node("loss", "Log", "probs", T=F)
+    made.node.extend([image, rate, word, head, read, node("away", "NoOp", "^image"), node("side", "Relu", "rate", T=F)])
+    assert ends(made) == (["image:0"], ["probs:0", "loss:0"])
+    assert ends(GraphDef()) == ([], [])
+
+
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 
 def test_weights_are_found_by_the_restore_operation(folder: Path):
-    entries = weights.restored(savedmodel.read(folder).meta_graphs[0])
-    values = weights.load(folder, entries, entries)
+    found = entries.restored(savedmodel.read(folder).meta_graphs[0])
+    values = weights.load(folder, found, found)
     stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
     kernels = [name for name, value in values.items() if value.shape.rank == 4]
     assert len(kernels) == 1
-    np.testing.assert_array_equal(values[kernels[0]], stored.get_tensor(entries[kernels[0]].key))
+    np.testing.assert_array_equal(values[kernels[0]], stored.get_tensor(found[kernels[0]].key))
+
+
+def two_handles() -> MetaGraphDef:
+    """A variable whose one handle is restored, and whose other one a call captures."""
+    made = MetaGraphDef()
+    added = function(
+        "net", node("sum", "AddV2", "x:0", "x:0", T=F), results=["sum:0"], types={"x": F, "v": tf.resource}
+    )
+    made.graph_def.library.function.append(added.function_def())
+    handle = {"dtype": F, "shape": tf.TensorShape([2, 3])}
+    made.graph_def.node.extend(
+        [
+            node("restored", "VarHandleOp", **handle),
+            node("captured", "VarHandleOp", **handle),
+            texts("names", "a..b/.Sc/.ATTRIBUTES/VARIABLE_VALUE"),
+            texts("slices", ""),
+            node("restore", "RestoreV2", "prefix", "names", "slices", dtypes=[F]),
+            node("assign", "AssignVariableOp", "restored", "restore", dtype=F),
+            node("call", "StatefulPartitionedCall", "image", "captured", f=Calls("net")),
+        ]
+    )
+    graph = made.object_graph_def
+    root, inner, variable = graph.nodes.add(), graph.nodes.add(), graph.nodes.add()
+    root.children.add(node_id=1, local_name="a.b")
+    inner.children.add(node_id=2, local_name="/c")
+    variable.variable.dtype = F.as_datatype_enum
+    graph.concrete_functions["net"].bound_inputs.append(2)
+    return made
+
+
+def texts(name: str, *values: str):
+    return const(name, np.array(values, object), object)
+
+
+def test_two_handles_of_a_variable_have_one_entry():
+    found = entries.entries(two_handles())
+    want = entries.Entry("a..b/.Sc/.ATTRIBUTES/VARIABLE_VALUE", "", F.as_datatype_enum, (2, 3))
+    assert found == {"restored": want, "captured": want}
+
+
+def test_what_a_gradient_captures_is_the_handle_that_the_call_captured():
+    assert objects.bound_sources(two_handles())(2) == "captured:0"
+
+
+def test_without_a_restore_operation_the_path_is_the_key():
+    made = two_handles()
+    del made.graph_def.node[2:6]
+    assert {name: one.key for name, one in entries.entries(made).items()} == {
+        "captured": "a..b/.Sc/.ATTRIBUTES/VARIABLE_VALUE"
+    }
+
+
+def test_a_key_that_leads_nowhere_joins_nothing():
+    made = two_handles()
+    del made.object_graph_def.nodes[1].children[:]
+    assert set(entries.entries(made)) == {"restored"}
+
+
+def test_without_a_saver_a_variable_is_saved_under_its_own_name():
+    made = MetaGraphDef()
+    made.graph_def.node.extend(
+        node(name, "VariableV2", dtype=F, shape=tf.TensorShape([2, 3])) for name in ("v", "w/part_1")
+    )
+    part = VariableDef(variable_name="w/part_1:0")
+    part.save_slice_info_def.full_name = "w"
+    part.save_slice_info_def.full_shape.extend([4, 3])
+    part.save_slice_info_def.var_offset.extend([2, 0])
+    part.save_slice_info_def.var_shape.extend([2, 3])
+    made.collection_def["variables"].bytes_list.value.extend([part.SerializeToString(), b"\xff"])
+    found = entries.entries(made)
+    assert {name: (one.key, one.part) for name, one in found.items()} == {
+        "v": ("v", ""),
+        "w/part_1": ("w", "4 3 2,2:0,3"),
+    }
+    made.saver_def.restore_op_name = "gone"
+    assert entries.entries(made) == {}
+
+
+@pytest.mark.parametrize("changes", [{"shape": (9,)}, {"dtype": tf.float64.as_datatype_enum}])
+def test_an_entry_of_another_model(folder: Path, changes):
+    found = entries.entries(savedmodel.read(folder).meta_graphs[0])
+    assert len(weights.load(folder, found, found)) == len(found)
+    name = min(found)
+    with pytest.raises(ModelUnusable, match=f"variables.index: the entry {found[name].key} holds float32"):
+        weights.load(folder, [name], {name: replace(found[name], **changes)})
 
 
 def test_no_weights_need_no_files(tmp_path: Path):
@@ -282,26 +488,26 @@ def test_a_variable_that_nothing_restores(folder: Path):
 
 
 def test_an_entry_that_the_index_lacks(folder: Path):
-    with pytest.raises(ModelUnusable, match="has no entry nothing"):
-        weights.load(folder, ["kernel"], {"kernel": weights.Entry("nothing", "")})
+    with pytest.raises(ModelUnusable, match="has no entry nothing for the variable kernel"):
+        weights.load(folder, ["kernel"], {"kernel": entries.Entry("nothing", "")})
 
 
 def test_files_of_weights_that_are_missing_or_torn(copy: Path):
-    entries = weights.restored(savedmodel.read(copy).meta_graphs[0])
+    found = entries.restored(savedmodel.read(copy).meta_graphs[0])
     (shard,) = (copy / "variables").glob("*.data-*")
     data = shard.read_bytes()
     shard.write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelUnusable, match="hold .* bytes, the variables need"):
-        weights.load(copy, entries, entries)
+        weights.load(copy, found, found)
     shard.unlink()
     with pytest.raises(ModelUnusable, match="data-00000-of-.* is missing"):
-        weights.load(copy, entries, entries)
+        weights.load(copy, found, found)
     (copy / "variables" / "variables.index").write_bytes(b"torn")
     with pytest.raises(ModelUnusable, match="index cannot be read"):
-        weights.load(copy, entries, entries)
+        weights.load(copy, found, found)
     (copy / "variables" / "variables.index").unlink()
     with pytest.raises(ModelUnusable, match="index is missing"):
-        weights.load(copy, entries, entries)
+        weights.load(copy, found, found)
 
 
 # --- the question -----------------------------------------------------------------------------------------------------
