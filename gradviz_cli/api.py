@@ -124,7 +124,7 @@ class LoadedModel:
         mode : str
             A key of `gradviz_cli.rules.RULES`: backprop, deconv, guided.
         target : str or int
-            top1, top2, ... (the class of that rank), a class index, or a label.
+            top1, top2, ... (the class of that rank; rank2 is the same), a class index, or a label.
 
         Raises
         ------

@@ -55,7 +55,12 @@ COMMON = [
     help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
 )
 @click.option(
-    "-t", "--target", "targets", multiple=True, metavar="SPEC", help="topK, a class index or a label.  [default: top1]"
+    "-t",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="SPEC",
+    help="topK, rankK, a class index or a label.  [default: top1]",
 )
 @click.option(
     "--style",

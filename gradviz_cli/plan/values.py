@@ -65,7 +65,7 @@ def several(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]
 
 
 def target(value: object) -> str:
-    """topK, a class index or a label; `plan.targets.parse_targets` says which."""
+    """topK, rankK, a class index, a label, or several with commas; `plan.targets.parse_targets` says which."""
     return str(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else text(value)
 
 

@@ -68,8 +68,7 @@ class Differentiator:
         UsageError
             The model has no such class.
         """
-        for target in targets:
-            self._check_target(target)
+        self._check_targets(targets)
         size = self.size
         if not scores:
             # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
@@ -105,11 +104,15 @@ class Differentiator:
             parts.append([*(column[:, :full] for column in columns), *stacked])
         return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
 
-    def _check_target(self, target: int) -> None:
-        highest = -target - 1 if target < 0 else target
-        if self.classes is not None and highest >= self.classes:
-            asked = f"top{highest + 1}" if target < 0 else target
-            raise UsageError(f"--target {asked}: the model has {self.classes} classes", "give a smaller one")
+    def _check_targets(self, targets: Sequence[int]) -> None:
+        """In the words of whoever asked: all ranks from the first are topK, one of them rankK."""
+        ranks = [-1 - target for target in targets if target < 0]
+        highest = max([*ranks, *targets], default=0)
+        if self.classes is None or highest < self.classes:
+            return
+        word = "top" if set(range(highest + 1)) <= set(ranks) else "rank"
+        asked = f"{word}{highest + 1}" if highest in ranks else highest
+        raise UsageError(f"--target {asked}: the model has {self.classes} classes", "give a smaller one")
 
     def _function(self, form: Form) -> Callable:
         with self._building:

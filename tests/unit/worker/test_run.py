@@ -222,9 +222,10 @@ def test_a_class_that_is_not_there_is_refused():
     one = differentiator()
     one.prepare(["backprop"])
     assert one.classes == 4
-    for target, words in ((4, "--target 4: the model has 4 classes"), (-5, "--target top5")):
-        with pytest.raises(UsageError, match=words):
-            one.explain(pixels(), [target], ["backprop"])
+    asked = {"4": [4], "rank5": [-5], "top2000": [-1 - rank for rank in range(2000)], "9": [-5, 9]}
+    for words, targets_ in asked.items():
+        with pytest.raises(UsageError, match=f"--target {words}: the model has 4 classes"):
+            one.explain(pixels(), targets_, ["backprop"])
 
 
 def test_without_scores_they_are_left_unknown():
