@@ -24,7 +24,7 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Result
+from gradviz_cli.plan.results import Result, why_empty
 from gradviz_cli.plan.targets import Target, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
@@ -153,7 +153,7 @@ class LoadedModel:
         size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores())
         for start in range(0, len(fitted), size):
             for one in self._model.explain(fitted[start : start + size], request):
-                found.append(_checked(one, mode, len(found)))
+                found.append(_checked(one, mode, len(found), self._model.facts.positions))
         return self._explanation(found, mode)
 
     def _explanation(self, found: Sequence[Attribution], mode: str) -> Explanation:
@@ -309,11 +309,12 @@ def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
     return parse_targets((str(target),), labels)[-1]
 
 
-def _checked(found: Attribution | ImageError, mode: str, place: int) -> Attribution:
+def _checked(found: Attribution | ImageError, mode: str, place: int, positions: bool) -> Attribution:
     """Never a blank map: raise what the command would say of this image."""
     if isinstance(found, ImageError):
         raise found
     status = degenerate(found.maps[mode][0])
     if status:
-        raise ImageError(status.value, f"image {place}: {mode}: {status.why}")
+        status, why = why_empty(status, mode, found.targets[0].score, positions, None)
+        raise ImageError(status.value, f"image {place}: {mode}: {why}")
     return found

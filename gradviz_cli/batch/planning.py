@@ -46,6 +46,7 @@ OF_MODEL: dict[str, values.Read] = {
     "output": values.text,
     "score": values.choice(SCORES),
     "at": values.position,
+    "box_of": values.place,
     "feed": values.feeds,
     "input_size": values.size,
     "layout": values.choice(tuple(LAYOUTS)),
@@ -104,6 +105,7 @@ MODEL_KEYS = (
     "score",
     "activations",
     "at",
+    "box_of",
     "fit",
 )
 

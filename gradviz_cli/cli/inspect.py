@@ -111,6 +111,8 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
             f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}",
             f"score       {chosen['score_tensor']}{before}",
         ]
+        if chosen["reading"]:
+            lines.append(f"read as     {chosen['reading']}")
         if chosen.get("size"):
             size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
             lines.append(

@@ -62,6 +62,11 @@ class Position(_Value):
         super().__init__("Y,X", values.position)
 
 
+class Place(_Value):
+    def __init__(self) -> None:
+        super().__init__("N|all", values.place)
+
+
 class Feed(_Value):
     def __init__(self) -> None:
         super().__init__("NAME=VALUE|FILE.npy", values.feed)

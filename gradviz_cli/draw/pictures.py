@@ -19,8 +19,9 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Result, Status
+from gradviz_cli.plan.results import Result, Status, why_empty
 from gradviz_cli.process.protocol import Facts
+from gradviz_cli.rules import PLAIN
 
 Key = tuple[str, int]  # mode, place among the targets
 Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
@@ -86,12 +87,32 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
                 _draw_picture(context, source, found, output, drawable, files)
     error, status = None, Status.WRITTEN
     if bad and not drawing.allow_empty_map:
-        (mode, place), status = next(iter(bad.items()))
-        error = {"kind": status.value, "message": f"{mode}, target {drawing.targets[place].spec}: {status.why}"}
+        status, message = min(_empty(context, found, bad), key=lambda one: not one[0].failed)
+        error = {"kind": status.value, "message": message}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     digest = joint_digest([context.digests.of(output, source.sha256) for output in outputs])
-    result = Result(str(source.job.path), status, tuple(by_name), found.targets, error, digest, seconds, by_name)
+    result = Result(
+        str(source.job.path),
+        status,
+        tuple(by_name),
+        found.targets,
+        error,
+        digest,
+        seconds,
+        by_name,
+        context.facts.reading,
+    )
     return Drawn(result, tuple(files.staged))
+
+
+def _empty(context: Context, found: Attribution, bad: Mapping[Key, Status]) -> list[tuple[Status, str]]:
+    """What the maps that are not drawn mean, each with its mode and target."""
+    said = []
+    for (mode, place), status in bad.items():
+        plain = (PLAIN, place) in bad if PLAIN in found.maps else None
+        status, why = why_empty(status, mode, found.targets[place].score, context.facts.positions, plain)
+        said.append((status, f"{mode}, target {context.plan.drawing.targets[place].spec}: {why}"))
+    return said
 
 
 def _attributions(found: Attribution) -> dict[Key, np.ndarray]:

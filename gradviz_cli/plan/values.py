@@ -158,6 +158,14 @@ def position(value: object) -> tuple[int, ...]:
     return found
 
 
+def place(value: object) -> int:
+    """N, the N-th best, or all, which is 0."""
+    found = 0 if value in ("all", 0) else whole(str(value))
+    if found is None or found == 0 and value not in ("all", 0):
+        raise ValueError(f"{value} is neither a whole number above 0 nor all")
+    return found
+
+
 def feed(value: object) -> tuple[str, str]:
     """NAME=VALUE, NAME=FILE.npy or (name, value) -> (name, JSON). In a pair, a text is JSON already."""
     if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[0], str):

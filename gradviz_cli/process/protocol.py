@@ -74,6 +74,7 @@ class ModelOptions:
     precision: str = "float32"
     allow_ops: tuple[str, ...] = ()
     trust_model: bool = False
+    box_of: int | None = None  # 0: all positions that a class wins
 
 
 # -- the proof of a model
@@ -222,6 +223,10 @@ class Facts:
         Gradients of the model's own that are replaced by the derivative of the forward pass.
     passed_by : int
         Activations that would obey, inside what a gradient of the model's own stands for.
+    reading : str or None
+        What the output is taken for, where it is more than one score for each class.
+    positions : bool
+        A class may be found at several positions, or nowhere.
     """
 
     signature: str
@@ -241,6 +246,8 @@ class Facts:
     warnings: tuple[str, ...]
     passed_by: int = 0
     bypassed_as: str | None = None
+    reading: str | None = None
+    positions: bool = False
 
     def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what these modes leave as it is."""
@@ -294,7 +301,7 @@ class SignatureInfo:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What would be explained; size to classes are None where no gradient could be built, `bypassed_as` as in `Facts`."""
+    """What would be explained; size to classes are None where no gradient could be built, the last two as in `Facts`."""
 
     signature: str
     why: str
@@ -307,6 +314,7 @@ class Chosen:
     preprocess: str | None = None
     classes: int | None = None
     bypassed_as: str | None = None
+    reading: str | None = None
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,7 @@ def _narrowed(told: Inspection, graph: Graph, question: Question, found: activat
         graph.score,
         head.bypassed if head else None,
         bypassed_as=head.name if head else None,
+        reading=question.reading,
     )
     return replace(told, chosen=chosen, **_activations(found))
 
@@ -148,5 +149,6 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         channels=facts.channels,
         preprocess=facts.preprocess,
         classes=facts.classes,
+        reading=facts.reading,
     )
     return replace(told, chosen=chosen, gradient=GradientFacts(True), warnings=facts.warnings_for((DEFAULT_MODE,)))

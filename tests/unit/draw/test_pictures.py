@@ -84,7 +84,15 @@ def test_a_map_that_is_none_fails_the_image_and_leaves_the_others(tmp_path: Path
     files = published(done, tmp_path)
     assert set(files) == {"deep/a.png.backprop.png", "deep/a.png.backprop.npy"}  # nor a sheet with a hole
     assert done.result.status is status and done.result.failed
-    assert done.result.error == {"kind": status.value, "message": f"guided, target top1: {status.why}"}
+    why = (
+        status.why
+        if status is Status.NONFINITE
+        else (
+            "the attribution is zero everywhere: no positive gradient reaches a ReLU that guided lets it through; "
+            "backprop has a map (--mode backprop)"
+        )
+    )
+    assert done.result.error == {"kind": status.value, "message": f"guided, target top1: {why}"}
 
 
 def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:

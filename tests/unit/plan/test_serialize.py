@@ -67,7 +67,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"rank":0}]},"dry_run":false,'
         '"fail_fast":false,"force":false,"jobs":null,"labels":[],"lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":50000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
-        '"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model","precision":"float32",'
+        '"box_of":null,"feeds":[],"input":null,"input_size":null,"layout":null,"output":null,"path":"model","precision":"float32",'
         '"preprocess":"auto","score":"logit","signature":null,"tag":null,"trust_model":false},"out":"out",'
         '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false}'
     )

@@ -97,11 +97,11 @@ def test_an_open_rank_is_filled_in_or_refused():
 
 def test_a_class_counts_where_it_wins():
     scores = tf.constant([[[1.0, 2.0], [4.0, 3.0], [0.0, 9.0]]])
-    assert targets.winners(scores, False).numpy().tolist() == [[[0, 1], [1, 0], [0, 1]]]
-    assert targets.winners(scores, True).numpy().tolist() == [[[1, 1]] * 3]
-    assert targets.winners(scores[:, :1], False).numpy().tolist() == [[[1, 1]]]
+    assert targets.winners(scores, scores, PROBLEM).numpy().tolist() == [[[0, 1], [1, 0], [0, 1]]]
+    assert targets.winners(scores, scores, replace(PROBLEM, everywhere=True)).numpy().tolist() == [[[1, 1]] * 3]
+    assert targets.winners(scores[:, :1], scores[:, :1], PROBLEM).numpy().tolist() == [[[1, 1]]]
     single = tf.constant([[[1.0], [-1.0], [2.0]]])
-    assert targets.winners(single, False).numpy().ravel().tolist() == [1, 0, 1]
+    assert targets.winners(single, single, PROBLEM).numpy().ravel().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(("want", "index", "rank"), [(-1, 2, 0), (-2, 0, 1), (-3, 1, 2), (1, 1, 2)])
@@ -123,7 +123,9 @@ def test_ties_go_to_the_lower_index():
 
 def test_over_positions_classes_are_ranked_by_how_many_they_win():
     scores = tf.constant([[[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
-    index, rank, score, _ = targets.chosen_class(scores, scores, targets.winners(scores, False), tf.constant(-1))
+    index, rank, score, _ = targets.chosen_class(
+        scores, scores, targets.winners(scores, scores, PROBLEM), tf.constant(-1)
+    )
     assert (int(index[0]), int(rank[0]), float(score[0])) == (1, 0, 2.0)
 
 
