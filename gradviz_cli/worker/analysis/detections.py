@@ -124,7 +124,8 @@ def _groups(one: Tensor, boxes: Tensor, axis: int) -> int:
         return 0
     if shape[axis] == other[axis] and not any(word in one.key.lower() for word in (*SCORE_WORDS, *CLASS_WORDS)):
         return 0
-    sure = named_boxes(boxes) or count == 1 and len(shape) == 3 and min(rest) > 0 and shape[axis] != BOX
+    many = rest[-1] >= FEWEST * shape[axis]
+    sure = named_boxes(boxes) or count == 1 and len(shape) == 3 and many and shape[axis] != BOX
     return count if sure and (count == 1 or len(shape) == 4) else 0
 
 
@@ -144,6 +145,8 @@ class Look:
         """What they hold for a picture of noise; None where that cannot be computed."""
         draw = np.random.default_rng(0)
         picture = draw.random((*self.entry.size, self.entry.channels), np.float32)
+        if self.entry.whole or self.entry.encoding != "pixels":
+            picture *= 255
         try:
             run = measure(self.graph, self.question.fed(self.graph), tensors, self.entry, self.constants)
             found = [np.asarray(one, np.float64) for one in run(picture)[1]]
@@ -227,14 +230,10 @@ def _alone(look: Look) -> Detections | None:
     """Of a single output: [N, 4 + K, A], [N, A, 4 + K] or, with objectness, [N, A, 5 + K]; or kept ones, [N, M, 6]."""
     (static,) = static_tensors(look.graph, look.graph.score)
     sizes = static.shape.as_list() if static.shape.rank == 3 and static.dtype.is_floating else []
-    if sizes[1:] == [None, BOX + 2]:
-        return _kept(look)
+    if sizes[2:] == [BOX + 2] and (found := _kept(look)):
+        return found
     if None in sizes[1:] or not sizes or min(sizes[1:]) <= BOX or max(sizes[1:]) < FEWEST * min(sizes[1:]):
         return None
-    if sizes[2] == BOX + 2:
-        found = _kept(look)
-        if found:
-            return found
     axis = 1 if sizes[1] < sizes[2] else 2
     count, many = sizes[axis], sizes[3 - axis]
     computed = look.at(look.graph.score)

@@ -47,6 +47,7 @@ class Differentiator:
             problem.entry.batch
         )  # images that a call takes, None for any number; settled once a function is built
         self.classes: int | None = None  # known once a function is built
+        self._limit: int | None = None
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
@@ -108,11 +109,11 @@ class Differentiator:
         """In the words of whoever asked: all ranks from the first are topK, one of them rankK."""
         ranks = [-1 - target for target in targets if target < 0]
         highest = max([*ranks, *targets], default=0)
-        if self.classes is None or highest < self.classes:
+        if self._limit is None or highest < self._limit:
             return
         word = "top" if set(range(highest + 1)) <= set(ranks) else "rank"
         asked = f"{word}{highest + 1}" if highest in ranks else highest
-        raise UsageError(f"--target {asked}: the model has {self.classes} classes", "give a smaller one")
+        raise UsageError(f"--target {asked}: the model has {self._limit} classes", "give a smaller one")
 
     def _function(self, form: Form) -> Callable:
         with self._building:
@@ -140,8 +141,9 @@ class Differentiator:
         wants = [want[place] for place in range(form.targets)]
         won = [winners(scores, outputs, problem, one) for one in (wants if problem.one_detection else wants[:1])]
         won = won if problem.one_detection else won * len(wants)
+        self._limit = scores.shape[2]
         labelled = problem.detections and problem.detections.labelled
-        self.classes = None if labelled else scores.shape[2]
+        self.classes = None if labelled else self._limit
         choose = given_class if form.batch else chosen_class
         columns = [choose(scores, outputs, *each, problem) for each in zip(won, wants, strict=True)]
         seeds = [
