@@ -116,7 +116,7 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
         if chosen.get("size"):
             size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
             lines.append(
-                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes"
+                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes'] or 'an unknown number of'} classes"
             )
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
     gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""

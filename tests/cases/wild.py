@@ -33,6 +33,8 @@ CLASSES = 5
 SHAPE = (SIDE, SIDE, 3)
 IMAGE = tf.TensorSpec([None, *SHAPE], name="image")
 
+SUMMED = ("summed over the positions",)  # the warning of a map or sequence
+
 # The scalar [N] that is explained, as a function of the images [N, H, W, C], built with the ReLUs of a mode.
 Score = Callable[[tf.Tensor], tf.Tensor]
 
@@ -1186,7 +1188,7 @@ def unet(folder):
     held = holding(decoder_values())
     save(folder, serving(lambda image: {"mask": tf.nn.softmax(decoder(image, held, tf.nn.relu))}), held)
     score = lambda mode: lambda x: over_winners(decoder(x, decoder_values(), rules(mode).relu))
-    return plain(score=score, activations={"Relu": (3, 3)})
+    return plain(score=score, activations={"Relu": (3, 3)}, warnings=SUMMED)
 
 
 def renamed_op(folder: Path, new: str, output: str) -> None:
@@ -1891,7 +1893,6 @@ def segmented(name: str, finish: Callable, then: Callable, values=None, network=
     row("score", name)(build)
 
 
-SUMMED = ("summed over the positions",)
 segmented(
     "segmentation [N, H, W, K]: summed over the positions that the class wins",
     tf.nn.softmax,

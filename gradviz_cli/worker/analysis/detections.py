@@ -32,6 +32,7 @@ CLASS_WORDS = ("class", "label", "categor", "cls")
 RAW, KEPT, KEPT_CLASSES = "raw_detection_scores", "detection_scores", "detection_classes"  # TensorFlow's detectors
 # What keeps the best boxes and gives their scores, of which it has no gradient; and which input holds the scores.
 SUPPRESSION = {"CombinedNonMaxSuppression": 1, "NonMaxSuppressionV4": 1, "NonMaxSuppressionV5": 1}
+ANCHORS = 3  # of each cell of a grid
 FEWEST = 2  # times as many detections as numbers of one
 STRIDES = tuple(2**power for power in range(8))
 NEARLY_ALL = 0.9
@@ -47,7 +48,13 @@ def named_boxes(tensor: Tensor) -> bool:
 
 
 def check_no_boxes(tensor: Tensor, outputs: Sequence[Tensor]) -> None:
-    """Refuse the places of boxes: they are no classes."""
+    """Refuse the places of boxes, and grids that hold them beside classes: they are no classes."""
+    if any(_next_grid(tensor, other) for other in outputs):
+        raise ModelUnusable(
+            f"the output {tensor.key} is one grid of a detector, as the next one beside it says: its channels are those of "
+            "boxes as well as of classes",
+            f"explain one channel of it with --output '{tensor.key}[..., C]', or read all as classes with --box-of all",
+        )
     shape = tensor.shape or ()
     four = len(shape) > 1 and (shape[-1] == BOX or len(shape) == 3 and shape[1] == BOX)
     if not four or not named_boxes(tensor):
@@ -56,6 +63,23 @@ def check_no_boxes(tensor: Tensor, outputs: Sequence[Tensor]) -> None:
     raise ModelUnusable(
         f"the output {tensor.key} holds the places of boxes and no classes",
         f"explain {scores.key if scores else 'the scores of classes'} with --output",
+    )
+
+
+def _next_grid(one: Tensor, other: Tensor) -> bool:
+    """The same channels, those of three anchors, stand at twice or half as many places along each side."""
+    if not _known(one, 4, 5) or not _known(other, len(one.shape or ())):
+        return False
+    shape, its = one.shape or (), other.shape or ()
+    ratios = [size / its_size for size, its_size in zip(shape[1:], its[1:], strict=True) if its_size > 0]
+    sides = [ratio for ratio in ratios if ratio != 1]
+    channels = [size for size, ratio in zip(shape[1:], ratios, strict=False) if ratio == 1]
+    return (
+        min(shape[1:]) > 0
+        and len(ratios) == len(shape) - 1
+        and sides in ([2, 2], [0.5, 0.5])
+        and math.prod(channels) % ANCHORS == 0
+        and math.prod(channels) // ANCHORS > BOX + 1
     )
 
 
@@ -140,6 +164,20 @@ class Look:
     question: Question
     entry: Entry
     constants: Mapping[str, Array]
+
+    @property
+    def shape(self) -> list[int | None] | None:
+        """Of the score, where that is known and it is a float: as the signature says, for it costs nothing."""
+        output = self.question.output
+        if output.open_shape is not None and output.dtype.is_floating:
+            return list(output.open_shape)
+        return self.inferred
+
+    @property
+    def inferred(self) -> list[int | None] | None:
+        """The same as TensorFlow infers it."""
+        (static,) = static_tensors(self.graph, self.graph.score)
+        return static.shape.as_list() if static.shape.rank is not None and static.dtype.is_floating else None
 
     def at(self, *tensors: str) -> list[Array] | None:
         """What they hold for a picture of noise; None where that cannot be computed."""
@@ -228,14 +266,17 @@ def _check_suppression(graph: Graph) -> None:
 
 def _alone(look: Look) -> Detections | None:
     """Of a single output: [N, 4 + K, A], [N, A, 4 + K] or, with objectness, [N, A, 5 + K]; or kept ones, [N, M, 6]."""
-    (static,) = static_tensors(look.graph, look.graph.score)
-    sizes = static.shape.as_list() if static.shape.rank == 3 and static.dtype.is_floating else []
+    sizes = look.shape or []
+    if len(sizes) == 3 and None in sizes[1:]:
+        sizes = look.inferred or []
+    if len(sizes) != 3:
+        return None
     if sizes[2:] == [BOX + 2] and (found := _kept(look)):
         return found
-    if None in sizes[1:] or not sizes or min(sizes[1:]) <= BOX or max(sizes[1:]) < FEWEST * min(sizes[1:]):
+    _, one, other = sizes
+    if one is None or other is None or min(one, other) <= BOX or max(one, other) < FEWEST * min(one, other):
         return None
-    axis = 1 if sizes[1] < sizes[2] else 2
-    count, many = sizes[axis], sizes[3 - axis]
+    axis, count, many = (1, one, other) if one < other else (2, other, one)
     computed = look.at(look.graph.score)
     if computed is None or computed[0].ndim != 3:
         return None

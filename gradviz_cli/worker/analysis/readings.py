@@ -15,7 +15,7 @@ from gradviz_cli.worker.analysis.scores import class_axis
 from gradviz_cli.worker.analysis.tail import LAYERS, ops_before, tail_of
 from gradviz_cli.worker.graph.graph import source
 from gradviz_cli.worker.graph.match import SHAPE_OPS, through
-from gradviz_cli.worker.graph.question import Question, static_tensors
+from gradviz_cli.worker.graph.question import Question
 
 # Words that an output which is no classifier's is called by.
 NAMES = frozenset(
@@ -61,11 +61,10 @@ def read_scores(look: Look, options: ModelOptions) -> tuple[Question, str | None
         question = replace(question, detections=found, reading=found.said, positions=not at)
         settled = options.box_of is not None or at
         return question, None if settled else f"the output {question.output.key} lists {found.warning}"
-    (static,) = static_tensors(look.graph, look.graph.score)
-    shape = static.shape.as_list() if static.shape.rank is not None else None
-    if shape is None or not static.dtype.is_floating:
+    known = look.shape
+    if known is None:
         return question, None
-    shape = _batched(shape, look.entry)
+    shape = _batched(known, look.entry)
     axis = class_axis(shape, look.entry.size) if len(shape) > 1 else 0
     inner = [size for place, size in enumerate(shape) if place not in (0, axis)]
     places = [] if at or all(size == 1 for size in inner) else inner

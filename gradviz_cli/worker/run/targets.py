@@ -125,7 +125,7 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
         tensor = tf.pad(tensor, [*[[0, 0]] * axis, [listed.shift, 0]])
     tensor = tensor if axis == tensor.shape.rank - 1 else _moved_last(tensor, axis)
     if problem.at:
-        tensor = _at(tensor, problem.at)
+        tensor = _at(tensor, problem.at, listed is not None)
     classes = tensor.shape[-1] if tensor.shape[-1] is not None else tf.shape(tensor)[-1]
     inner = tensor.shape[1:-1].num_elements()
     rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if inner is not None else tf.shape(tensor)[0]
@@ -158,8 +158,13 @@ def named(tensor: tf.Tensor) -> str:
     return tensor.name.removeprefix(f"{SCOPE}/").replace("/gradviz_logit", "")
 
 
-def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
+def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
     inner = tensor.shape[1:-1].as_list()
+    if listed and len(at) != 1:
+        raise UsageError(
+            f"--at {','.join(map(str, at))}: detections stand in one row",
+            "give the place of one, from 0, or --box-of N",
+        )
     if len(at) != len(inner):
         raise UsageError(
             f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}"

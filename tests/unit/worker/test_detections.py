@@ -166,6 +166,29 @@ def test_boxes_are_refused_for_classes(boxes_):
         detections.check_no_boxes(boxes_, [boxes_, SCORES])
 
 
+GRIDS = [
+    tensor("large", -1, 8, 8, 24),
+    tensor("small", -1, 4, 4, 24),
+    tensor("c", -1, 3, 4, 4, 8),
+    tensor("d", -1, 3, 2, 2, 8),
+]
+
+
+@pytest.mark.parametrize("one", [*GRIDS, tensor("nchw", -1, 24, 16, 16)])
+def test_a_grid_of_a_detector_is_refused(one):
+    grids = [*GRIDS, tensor("nchw", -1, 24, 16, 16), tensor("nchw2", -1, 24, 8, 8)]
+    with pytest.raises(
+        ModelUnusable, match=f"{one.key} is one grid of a detector.*'{one.key}.\\.\\.\\., C.'.*--box-of all"
+    ):
+        detections.check_no_boxes(one, grids)
+
+
+def test_maps_of_a_pyramid_are_none():
+    levels = [tensor("p3", -1, 16, 16, 256), tensor("p4", -1, 8, 8, 256), tensor("p5", -1, 16, 16, 24)]
+    for one in levels:
+        detections.check_no_boxes(one, levels)
+
+
 @pytest.mark.parametrize("other", [SCORES, tensor("seasons", -1, 4), tensor("boxes", -1, 7)])
 def test_other_heads_are_not(other):
     detections.check_no_boxes(other, [other])

@@ -84,6 +84,21 @@ def test_a_position_outside_is_refused(at):
         targets.positions(tf.zeros([2, 3, 4, 5]), 2, replace(PROBLEM, at=at, entry=Entry("NHWC", (30, 40), 3)))
 
 
+def test_a_detection_is_named_by_one_number():
+    problem = replace(PROBLEM, detections=Detections("score:0", 2))
+    assert targets.positions(tf.zeros([2, 9, 5]), 2, replace(problem, at=(8,))).shape == (2, 1, 5)
+    with pytest.raises(UsageError, match="--at 3,4: detections stand in one row.*--box-of"):
+        targets.positions(tf.zeros([2, 9, 5]), 2, replace(problem, at=(3, 4)))
+
+
+def test_a_class_before_the_first_column_is_none():
+    problem = replace(PROBLEM, detections=Detections("score:0", 2, shift=1), box=1)
+    scores = targets.positions(tf.constant([[[0.2, 0.4], [-0.3, 0.1]]]), 1, problem)
+    won = targets.winners(scores, scores, problem)
+    index, *_ = targets.chosen_class(scores, scores, won, tf.constant(-1), problem)
+    assert scores.shape == (1, 2, 3) and int(index[0]) == 2 and not won.numpy()[..., 0].any()
+
+
 def test_whole_numbers_are_scores_too():
     assert targets.positions(tf.zeros([2, 5], tf.int32), 2, PROBLEM).dtype == F
 
