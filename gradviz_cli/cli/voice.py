@@ -63,7 +63,7 @@ class Voice(Observer):
             message, more = error["message"], {"kind": error["kind"], "status": result.status}
             self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)
         elif self._verbose:
-            message = f"{result.status} {image}"
+            message = f"{result.status} {image}" + (f": {result.error['message']}" if result.error else "")
             self._line("info", "image", message, image=image, status=result.status, message=message)
         if self._progress:
             with self._guard:
