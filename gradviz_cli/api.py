@@ -27,7 +27,7 @@ from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Result
+from gradviz_cli.plan.results import Result, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
@@ -128,8 +128,8 @@ class LoadedModel:
         mode : str
             A key of `gradviz_cli.rules.RULES`: backprop, deconv, guided.
         target : str or int
-            top1, top2, ... (the class of that rank), a class index, a label, or `parent` (the label that is the name of the
-            image's folder).
+            top1, top2, ... (the class of that rank; rank2 is the same), a class index, a label, or `parent` (the label that
+            is the name of the image's folder).
 
         Raises
         ------
@@ -164,7 +164,7 @@ class LoadedModel:
                 part = places[start : start + size]
                 pixels, kinds = [fitted[place] for place in part], [held[place] for place in part if held]
                 for one in self._model.explain(pixels, Explain((alike.code,), (mode,)), held=kinds):
-                    found.append(_checked(one, mode, len(found)))
+                    found.append(_checked(one, mode, len(found), self._model.facts.positions))
         return self._explanation(found, mode)
 
     def _targets(self, images: Images, target: Target) -> list[Target]:
@@ -345,11 +345,12 @@ def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
     return parse_targets((str(target),), labels)[-1]
 
 
-def _checked(found: Attribution | ImageError, mode: str, place: int) -> Attribution:
+def _checked(found: Attribution | ImageError, mode: str, place: int, positions: bool) -> Attribution:
     """Never a blank map: raise what the command would say of this image."""
     if isinstance(found, ImageError):
         raise found
     status = degenerate(found.maps[mode][0])
     if status:
-        raise ImageError(status.value, f"image {place}: {mode}: {status.why}")
+        status, why = why_empty(status, mode, found.targets[0].score, positions, None)
+        raise ImageError(status.value, f"image {place}: {mode}: {why}")
     return found

@@ -55,6 +55,7 @@ OF_MODEL: dict[str, values.Read] = {
     "output": values.text,
     "score": values.choice(SCORES),
     "at": values.position,
+    "box_of": values.place,
     "feed": values.feeds,
     "input_size": values.size,
     "layout": values.layout(tuple(LAYOUTS)),
@@ -131,6 +132,7 @@ MODEL_KEYS = (
     "score",
     "activations",
     "at",
+    "box_of",
     "fit",
 )
 

@@ -65,7 +65,7 @@ COMMON = [
     "targets",
     multiple=True,
     metavar="SPEC",
-    help="topK, a class index, a label, or parent: the label that is the name of the image's folder.  [default: top1]",
+    help="topK, rankK, a class index, a label, or parent: the label that is the image's folder.  [default: top1]",
 )
 @click.option(
     "--style",

@@ -122,10 +122,12 @@ def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
             f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}",
             f"score       {chosen['score_tensor']}{before}",
         ]
+        if chosen["reading"]:
+            lines.append(f"read as     {chosen['reading']}")
         if chosen.get("size"):
             size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
             lines.append(
-                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes']} classes"
+                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes'] or 'an unknown number of'} classes"
             )
     lines.append(f"patched     {_patched(told)}")
     lines += [f"  {line}" for line in _found(told["found"], verbose)]

@@ -12,7 +12,7 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
-from gradviz_cli.cli.types import Feed, NamedPath, Numbers, Position, Shift, Size
+from gradviz_cli.cli.types import Feed, NamedPath, Numbers, Place, Position, Shift, Size
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
 from gradviz_cli.plan import values
 from gradviz_cli.process.protocol import PROOFS
@@ -115,6 +115,7 @@ def model_options(function: Callable) -> Callable:
             click.option(
                 "--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."
             ),
+            click.option("--box-of", type=Place(), help="The N-th best detection or position; all that a class wins."),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),

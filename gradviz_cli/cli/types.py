@@ -76,6 +76,11 @@ class Shift(_Value):
         super().__init__("N", values.shift)
 
 
+class Place(_Value):
+    def __init__(self) -> None:
+        super().__init__("N|all", values.place)
+
+
 class Feed(_Value):
     def __init__(self) -> None:
         super().__init__("NAME=VALUE|FILE.npy", values.feed)

@@ -63,7 +63,7 @@ class Voice(Observer):
             message, more = error["message"], {"kind": error["kind"], "status": result.status}
             self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)
         elif self._verbose:
-            message = f"{result.status} {image}"
+            message = f"{result.status} {image}" + (f": {result.error['message']}" if result.error else "")
             self._line("info", "image", message, image=image, status=result.status, message=message)
         if self._progress:
             with self._guard:
@@ -130,6 +130,7 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
     seconds = f"TensorFlow {loaded.import_seconds:.1f} s, model {loaded.model_seconds:.1f} s"
     lines = [
         f"signature {facts.signature}: {facts.input.name} -> {facts.output}, score {facts.score}{before}",
+        *([f"the output is read as {facts.reading}"] if facts.reading else []),
         f"activations that obey the rule: {counts}" + (f"; {facts.gates} gates left" if facts.gates else ""),
         f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
         f"sandbox {loaded.sandbox.level}; {seconds}",

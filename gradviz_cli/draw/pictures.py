@@ -19,8 +19,10 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Result, Status
+from gradviz_cli.plan.results import Result, Status, why_empty
+from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import PICTURE, Facts
+from gradviz_cli.rules import PLAIN
 
 Key = tuple[str, int]  # mode, place among the targets
 Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
@@ -89,18 +91,28 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
                 _draw_picture(context, source, found, output, drawable, files)
     error, status = None, Status.WRITTEN
     if bad and not drawing.allow_empty_map:
-        (mode, place), status = next(iter(bad.items()))
-        error = {
-            "kind": status.value,
-            "message": f"{mode}, target {targets_of(context.plan, source.job)[place].spec}: {status.why}",
-        }
+        targets = targets_of(context.plan, source.job)
+        status, message = min(_empty(context, found, bad, targets), key=lambda one: not one[0].failed)
+        error = {"kind": status.value, "message": message}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     job = source.job
     indices = {target: one.index for target, one in zip(targets_of(context.plan, job), found.targets, strict=True)}
     digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
-    named = job.name, status, tuple(by_name)
-    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number)
+    named, reading = (job.name, status, tuple(by_name)), context.facts.reading
+    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number, reading)
     return Drawn(result, tuple(files.staged))
+
+
+def _empty(
+    context: Context, found: Attribution, bad: Mapping[Key, Status], targets: Sequence[Target]
+) -> list[tuple[Status, str]]:
+    """What the maps that are not drawn mean, each with its mode and target."""
+    said = []
+    for (mode, place), status in bad.items():
+        plain = (PLAIN, place) in bad if PLAIN in found.maps else None
+        status, why = why_empty(status, mode, found.targets[place].score, context.facts.positions, plain)
+        said.append((status, f"{mode}, target {targets[place].spec}: {why}"))
+    return said
 
 
 def _attributions(found: Attribution) -> dict[Key, np.ndarray]:

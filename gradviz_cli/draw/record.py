@@ -351,6 +351,7 @@ OPTIONS: dict[str, Callable[[Plan, Output], Option | None]] = {
     "input-size": lambda plan, output: "x".join(map(str, plan.model.input_size or ())) or None,
     "layout": lambda plan, output: plan.model.layout or None,
     "at": lambda plan, output: ",".join(map(str, plan.model.at or ())) or None,
+    "box-of": lambda plan, output: None if plan.model.box_of is None else plan.model.box_of or "all",
     "feed": lambda plan, output: _feeds(plan, output) or None,
     "precision": lambda plan, output: None if plan.model.precision == "float32" else plan.model.precision,
     "fast-decode": lambda plan, output: plan.drawing.fast_decode or None,

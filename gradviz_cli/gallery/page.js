@@ -6,7 +6,14 @@
   const [list, box, frame, blend] = ["list", "box", "frame", "blend"].map(byId);
 
   const FAILURES = ["failed", "zero", "nonfinite"];
-  const WORDS = { done: "Done", failed: "Failed", zero: "Zero map", nonfinite: "Not finite", missing: "No picture" };
+  const WORDS = {
+    done: "Done",
+    failed: "Failed",
+    zero: "Zero map",
+    nowhere: "Not found",
+    nonfinite: "Not finite",
+    missing: "No picture",
+  };
   const GONE = {
     gone: "The image is no longer there",
     changed: "The image has changed since",

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from gradviz_cli.errors import ExitCode, gravest
+from gradviz_cli.rules import PLAIN, RULES
 
 
 class Status(str, Enum):
@@ -44,12 +45,44 @@ class Status(str, Enum):
         True,
         "the attribution is zero everywhere: no change of the image changes the score (saturated or dead units)",
     )
+    NOWHERE = (
+        "nowhere",
+        "the class was found nowhere in it, so that there is nothing to explain; no failure, and nothing is drawn",
+        False,
+        "the class is found nowhere in this image: no position of the scores is one of it, and none is explained; "
+        "--at names a position, --box-of 1 takes the one where it comes nearest",
+    )
     NONFINITE = (
         "nonfinite",
         "a map that cannot be drawn as it holds NaN or infinity",
         True,
         "the attribution holds NaN or infinity: the model overflows on this image; check --preprocess",
     )
+
+
+def why_empty(
+    status: Status, mode: str, score: float | None, positions: bool, plain_empty: bool | None
+) -> tuple[Status, str]:
+    """What an attribution that is not drawn means, and says.
+
+    Parameters
+    ----------
+    score : float or None
+        Of what it is the attribution.
+    positions : bool
+        That is a sum over the positions that a class wins, or the best of them: 0 where there is none.
+    plain_empty : bool or None
+        Whether the plain gradient of the same score is zero too; None where nobody asked.
+    """
+    if status is not Status.ZERO:
+        return status, status.why
+    if positions and score == 0:
+        return Status.NOWHERE, Status.NOWHERE.why
+    if not RULES[mode].changes_gradient or plain_empty:
+        return status, status.why
+    closed = f"the attribution is zero everywhere: no positive gradient reaches a ReLU that {mode} lets it through"
+    shown = f"{PLAIN} has a map" if plain_empty is False else f"or {PLAIN} is zero too"
+    return status, f"{closed}; {shown} (--mode {PLAIN})"
 
 
 @dataclass(frozen=True)
@@ -78,6 +111,7 @@ class Result:
     hashes: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     page: int | None = None  # its number, which ends the name of the image behind a `#`
+    reading: str | None = None  # what the output is taken for, where it is more than one score for each class
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))  # its word is as good
@@ -89,7 +123,8 @@ class Result:
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
-        hashes, page, _ = line.pop("hashes"), line.pop("page"), line.pop("notes")
+        hashes, page, reading, _ = (line.pop(name) for name in ("hashes", "page", "reading", "notes"))
+        line |= {"reading": reading} if reading else {}
         file = self.image if page is None else self.image.removesuffix(f"#{page}")
         more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(file), "sha256": hashes}
         if page is not None:

@@ -91,7 +91,7 @@ def several(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]
 
 
 def target(value: object) -> str:
-    """topK, a class index or a label; `plan.targets.parse_targets` says which."""
+    """topK, rankK, a class index, a label, or several with commas; `plan.targets.parse_targets` says which."""
     return str(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else text(value)
 
 
@@ -218,6 +218,14 @@ def position(value: object) -> tuple[int, ...]:
     found = tuple(part for part in parts if part is not None)
     if len(found) != len(parts):
         raise ValueError(f"{value} is no position, such as 3,4")
+    return found
+
+
+def place(value: object) -> int:
+    """N, the N-th best, or all, which is 0."""
+    found = 0 if value in ("all", 0) else whole(str(value))
+    if found is None or found == 0 and value not in ("all", 0):
+        raise ValueError(f"{value} is neither a whole number above 0 nor all")
     return found
 
 

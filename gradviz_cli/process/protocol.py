@@ -90,6 +90,7 @@ class ModelOptions:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     channel_order: str | None = None
+    box_of: int | None = None  # 0: all positions that a class wins
 
 
 # -- the proof of a model
@@ -246,6 +247,10 @@ class Facts:
         Gradients of the model's own that are replaced by the derivative of the forward pass.
     passed_by : int
         Activations that would obey, inside what a gradient of the model's own stands for.
+    reading : str or None
+        What the output is taken for, where it is more than one score for each class.
+    positions : bool
+        A class may be found at several positions, or nowhere.
     alpha : bool
         The fourth of the four channels is that of RGBA.
     """
@@ -267,6 +272,8 @@ class Facts:
     warnings: tuple[str, ...]
     passed_by: int = 0
     bypassed_as: str | None = None
+    reading: str | None = None
+    positions: bool = False
     alpha: bool = False
 
     @property
@@ -332,7 +339,7 @@ class SignatureInfo:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What would be explained; size to classes are None where no gradient could be built, `bypassed_as` as in `Facts`."""
+    """What would be explained; size to classes are None where no gradient could be built, the last two as in `Facts`."""
 
     signature: str
     why: str
@@ -345,6 +352,7 @@ class Chosen:
     preprocess: str | None = None
     classes: int | None = None
     bypassed_as: str | None = None
+    reading: str | None = None
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def _narrowed(told: Inspection, graph: Graph, question: Question, found: activat
         graph.score,
         head.bypassed if head else None,
         bypassed_as=head.name if head else None,
+        reading=question.reading,
     )
     return replace(told, chosen=chosen, **_activations(found))
 
@@ -155,6 +156,7 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         channels=facts.channels,
         preprocess=facts.preprocess,
         classes=facts.classes,
+        reading=facts.reading,
     )
     modes = {mode: _verdict(options.path, prepared.found, mode) for mode in RULES}
     warnings = facts.warnings_for((DEFAULT_MODE,))

@@ -20,10 +20,12 @@ from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import random_warning
+from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
+from gradviz_cli.worker.analysis.readings import read_scores
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
@@ -31,6 +33,7 @@ from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
+from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
@@ -84,6 +87,10 @@ LOADING_STEPS: tuple[Step[Question], ...] = (
     Step("values", values, "weights stored in half precision are read as float32"),
     Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
 )
+# With what the output lists.
+DETECTING_STEPS: tuple[Step[Question], ...] = (
+    Step("detections", detections, "boxes are no classes, and of many detections one is explained"),
+)
 # With the head that was found.
 SCORING_STEPS: tuple[Step[Question], ...] = (
     Step("logits", logits, "the gradient of a probability says how sure the model is; that of its logit says why"),
@@ -97,7 +104,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
     Step("whole_vectors", whole_vectors, "what is left over of a vector is rounded otherwise, beside other images too"),
 )
-STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
+STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
 REMEDY = {
     "relu": "use --mode backprop, or --activations all to let these obey the rule too",
@@ -174,6 +181,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         entry, size_warning = find_entry(graph, question, options)
         check_size(*entry.size, entry.channels)  # before images of that size are generated
         others = other_inputs(graph, question, options)
+    with doing("looking at what the output lists", graph):
+        question, reading_warning = read_scores(Look(graph, question, entry, others), options)
+    graph = run_steps(graph, question, DETECTING_STEPS, check)
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
         found = activations.find_all(graph, question)
@@ -185,8 +195,12 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             constants=others,
             repeated=repeated(graph, question, others),
             shape=question.output.shape if question.output.dtype.is_floating else None,
-            at=options.at,
+            at=options.at or question.at,
             everywhere=question.channel is not None,
+            detections=question.detections,
+            box=options.box_of or int(question.detections is not None),
+            one_detection=bool(options.box_of),
+            competing=question.head is not None and "softmax" in question.head.name,
         )
     chance = random_warning(graph)
     assumed = (
@@ -197,6 +211,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         start_warning,
         range_warning if entry.takes_pictures else None,  # of other planes it is said with the first file
         unfed_warning(question, options),
+        reading_warning,
         score_warning,
     )
     return Prepared(
@@ -220,13 +235,15 @@ def _scored(
     graph: Graph, question: Question, options: ModelOptions, setting: Setting, check: Check | None
 ) -> tuple[Graph, Question, str | None]:
     """The graph with its score before the softmax or sigmoid that ends it, and a warning of one that has to stay."""
-    if options.score == "output" or question.channel is not None:
+    labelled = question.detections and question.detections.labelled
+    if options.score == "output" or question.channel is not None or labelled:
         return graph, question, None
     with doing("looking at the score", graph):
         question = replace(question, head=find_head(graph, question, setting))
     graph = run_steps(graph, question, SCORING_STEPS, check)
     with doing("looking at the score", graph):
-        warning = None if options.output else hidden_probability(graph, question, setting)
+        asked = options.output or question.detections
+        warning = None if asked else hidden_probability(graph, question, setting)
     return graph, question, warning
 
 
@@ -357,6 +374,8 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         gates=prepared.found.gates,
         custom_gradients=graph.custom_gradients,
         passed_by=passed_by(graph, question, prepared.found),
+        reading=question.reading,
+        positions=question.positions,
         warnings=prepared.warnings,
         alpha=entry.alpha,
     )

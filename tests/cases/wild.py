@@ -33,6 +33,8 @@ CLASSES = 5
 SHAPE = (SIDE, SIDE, 3)
 IMAGE = tf.TensorSpec([None, *SHAPE], name="image")
 
+SUMMED = ("summed over the positions",)  # the warning of a map or sequence
+
 # The scalar [N] that is explained, as a function of the images [N, H, W, C], built with the ReLUs of a mode.
 Score = Callable[[tf.Tensor], tf.Tensor]
 
@@ -55,6 +57,8 @@ class Map:
         What the report must say: type -> (reachable, patched).
     warnings : tuple of str
         One fragment for each warning that is due; no other may come.
+    index : callable or None
+        Pixels, as `score` takes them -> the classes [N] that must be explained.
     """
 
     score: Callable[[str], Score]
@@ -67,6 +71,7 @@ class Map:
     gates: int = 0
     facts: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    index: Callable[[tf.Tensor], tf.Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -1627,7 +1632,7 @@ def unet(folder):
     held = holding(decoder_values())
     save(folder, serving(lambda image: {"mask": tf.nn.softmax(decoder(image, held, tf.nn.relu))}), held)
     score = lambda mode: lambda x: over_winners(decoder(x, decoder_values(), rules(mode).relu))
-    return plain(score=score, activations={"Relu": (3, 3)})
+    return plain(score=score, activations={"Relu": (3, 3)}, warnings=SUMMED)
 
 
 def renamed_op(folder: Path, new: str, output: str) -> None:
@@ -2451,6 +2456,12 @@ def over_winners(scores):
     return tf.gather(tf.reduce_sum(flat * winner, axis=1), most, axis=1, batch_dims=1)
 
 
+def at_best(scores, judged):
+    """[N, ..., K] twice -> the score where what it is judged by is the largest of all."""
+    flat, by = (tf.reshape(each, [len(each), -1]) for each in (scores, judged))
+    return tf.gather(flat, tf.argmax(by, axis=1), axis=1, batch_dims=1)
+
+
 def over_positive(scores):
     return tf.reduce_sum(tf.where(scores > 0, scores, 0), axis=tf.range(1, tf.rank(scores)))
 
@@ -2466,15 +2477,44 @@ def segmented(name: str, finish: Callable, then: Callable, values=None, network=
     row("score", name)(build)
 
 
-segmented("segmentation [N, H, W, K]: summed over the positions that the class wins", tf.nn.softmax, over_winners)
-segmented("segmentation [N, H, W, 1], sigmoid: summed over the positive positions", tf.sigmoid, over_positive, ONE)
+segmented(
+    "segmentation [N, H, W, K]: summed over the positions that the class wins",
+    tf.nn.softmax,
+    over_winners,
+    warnings=SUMMED,
+)
+segmented(
+    "segmentation [N, H, W, 1], sigmoid: summed over the positive positions",
+    tf.sigmoid,
+    over_positive,
+    ONE,
+    warnings=SUMMED,
+)
+segmented(
+    "segmentation, --box-of all: without a word",
+    tf.nn.softmax,
+    over_winners,
+    options={**RAW, "box_of": 0},
+)
 segmented(
     "segmentation, --at 2,5",
     tf.nn.softmax,
     lambda x: best(x[:, 2, 5]),
     options={**RAW, "at": (2, 5)},
 )
-segmented("segmentation, classes by ArgMax alone", lambda x: tf.argmax(x, axis=-1), over_winners)
+segmented(
+    "segmentation, --output 'scores[0, 2, 5, ...]'",
+    tf.nn.softmax,
+    lambda x: best(x[:, 2, 5]),
+    options={**RAW, "output": "scores[0, 2, 5, ...]"},
+)
+segmented(
+    "segmentation, --box-of 1: where a class is most probable",
+    tf.nn.softmax,
+    lambda x: at_best(x, tf.nn.softmax(x)),
+    options={**RAW, "box_of": 1},
+)
+segmented("segmentation, classes by ArgMax alone", lambda x: tf.argmax(x, axis=-1), over_winners, warnings=SUMMED)
 
 
 @row("score", "segmentation [N, K, H, W]: classes first")
@@ -2483,7 +2523,8 @@ def segmentation_nchw(folder):
     spec = tf.TensorSpec([None, 3, SIDE, SIDE], name="image")
     compute = lambda image: {"scores": tf.nn.softmax(tf.transpose(pixelwise(from_nchw(image), held), (0, 3, 1, 2)), 1)}
     save(folder, serving(compute, spec), held)
-    return plain(score=lambda mode: lambda x: over_winners(pixelwise(x, weights(), rules(mode).relu)))
+    score = lambda mode: lambda x: over_winners(pixelwise(x, weights(), rules(mode).relu))
+    return plain(score=score, warnings=SUMMED)
 
 
 @row("score", "classes [N, K, 1, 1], channels first")
@@ -2498,7 +2539,11 @@ def sequence(x, values, relu=tf.nn.relu):
 
 
 segmented(
-    "sequence [N, T, K]: summed over the steps that the class wins", tf.nn.softmax, over_winners, network=sequence
+    "sequence [N, T, K]: summed over the steps that the class wins",
+    tf.nn.softmax,
+    over_winners,
+    network=sequence,
+    warnings=SUMMED,
 )
 segmented(
     "sequence, --at 3",
@@ -2547,7 +2592,7 @@ hidden(
     lambda x: tf.reduce_sum(x[..., 4], (1, 2)),
     target=4,
 )
-hidden("a hidden tensor: its channels as classes", "deep:0", over_winners)
+hidden("a hidden tensor: its channels as classes", "deep:0", over_winners, warnings=SUMMED)
 
 
 @row("score", "a rank that only another input settles")
@@ -2557,6 +2602,260 @@ def open_rank_score(folder):
     compute = lambda image, shape: {"scores": tf.reshape(small(image, held), shape)}
     save(folder, serving(compute, IMAGE, spec), held)
     return plain(options={**RAW, "input": "image", "feeds": (("shape", "[-1, 5]"),)})
+
+
+# --- detectors and embeddings -----------------------------------------------------------------------------------------
+
+BEST_ONE = ("a class is explained by its best one",)
+
+
+def detector(name: str, classes: int, finish: Callable, then: Callable, shape=ALONE, index=None, **changes) -> None:
+    """`finish` makes outputs of numbers [N, 64, classes], one row for each cell of the picture; `then` makes the score of
+    them, and `index` the class."""
+    values = weights(classes=classes)
+    flat = lambda x: tf.reshape(x, [-1, 64, classes]) / 8  # so that not all of them are sure
+
+    def build(folder):
+        held = holding(values)
+
+        def compute(image):
+            found = finish(flat(pixelwise(image, held)))
+            return found if isinstance(found, dict) else {"output_0": found}
+
+        save(folder, serving(compute, shape), held)
+        score = lambda mode: lambda x: then(flat(pixelwise(x, values, rules(mode).relu)))
+        found = None if index is None else lambda x: index(flat(pixelwise(x, values)))
+        return plain(**{"score": score, "warnings": BEST_ONE, "index": found, **changes})
+
+    row("detector", name)(build)
+
+
+def boxes_of(x):
+    return tf.concat([x[..., :2] * 8 + 20, tf.exp(x[..., 2:4]) * 10], -1)
+
+
+def yolo8(x):
+    return tf.concat([boxes_of(x), tf.sigmoid(x[..., 4:])], -1)
+
+
+def yolo8_classes(x):
+    return tf.reduce_max(x[..., 4:], (1, 2))
+
+
+def yolo5(x):
+    y = tf.sigmoid(x)
+    return tf.concat([(y[..., :2] * 2 - 0.5) * 8, (y[..., 2:4] * 2) ** 2 * 10, y[..., 4:]], -1)
+
+
+def yolo5_classes(x):
+    y = tf.sigmoid(x)
+    return tf.reduce_max(y[..., 4:5] * y[..., 5:], (1, 2))
+
+
+def nth_best(number: int, scores: Callable) -> Callable:
+    """The class of the N-th best detection, at it."""
+    return lambda x: tf.sort(tf.reduce_max(scores(x), 2), direction="DESCENDING")[:, number - 1]
+
+
+def class_of(scores: Callable, first: int = 0) -> Callable:
+    """The class of the best detection."""
+    return lambda x: tf.argmax(tf.reduce_max(scores(x), 1), 1) + first
+
+
+turned = lambda function: lambda x: tf.transpose(function(x), [0, 2, 1])
+detector("YOLOv8: [1, 4 + K, A]", 9, turned(yolo8), yolo8_classes, index=class_of(lambda x: x[..., 4:]))
+detector("YOLOv8, transposed: [N, A, 4 + K]", 9, yolo8, yolo8_classes, IMAGE)
+detector(
+    "YOLOv8, the third best box", 9, turned(yolo8), nth_best(3, lambda x: x[..., 4:]),
+    options={**RAW, "box_of": 3}, warnings=(),
+)  # fmt: skip
+detector("YOLOv8, a class by its index", 9, turned(yolo8), lambda x: tf.reduce_max(x[..., 6], 1), target=2)
+detector(
+    "YOLOv8, its second box of a class", 9, turned(yolo8), nth_best(2, lambda x: x[..., 6:7]),
+    target=2, options={**RAW, "box_of": 2}, warnings=(),
+)  # fmt: skip
+detector(
+    "YOLOv8, --score output", 9, turned(yolo8), lambda x: tf.sigmoid(yolo8_classes(x)),
+    options={**RAW, "score": "output"},
+)  # fmt: skip
+detector(
+    "YOLOv8, --at 5: one detection", 9, turned(yolo8), lambda x: tf.reduce_max(x[:, 5, 4:], 1),
+    options={**RAW, "at": (5,)}, warnings=(),
+)  # fmt: skip
+detector(
+    "YOLOv5: [1, A, 5 + K], objectness times class",
+    10,
+    yolo5,
+    yolo5_classes,
+    index=class_of(lambda x: tf.sigmoid(x[..., 4:5]) * tf.sigmoid(x[..., 5:])),
+)
+detector(
+    "YOLOX: box, objectness and classes joined",
+    10,
+    lambda x: tf.concat([boxes_of(x), tf.sigmoid(x[..., 4:5]), tf.sigmoid(x[..., 5:])], -1),
+    yolo5_classes,
+    IMAGE,
+)
+detector(
+    "RetinaNet: classes [N, A, K], boxes [N, A, 4]",
+    9,
+    lambda x: {"classification": tf.sigmoid(x[..., 4:]), "regression": x[..., :4]},
+    yolo8_classes,
+    IMAGE,
+)
+detector(
+    "RetinaNet, the scores named",
+    9,
+    lambda x: {"classification": tf.sigmoid(x[..., 4:]), "regression": x[..., :4]},
+    yolo8_classes,
+    IMAGE,
+    options={**RAW, "output": "classification"},
+)
+detector(
+    "raw heads [N, H, W, A K] and [N, H, W, A 4]",
+    16,
+    lambda x: {"cls": tf.reshape(x[..., 8:], [-1, 8, 8, 8]), "box": tf.reshape(x[..., :8], [-1, 8, 8, 8])},
+    lambda x: tf.reduce_max(x[..., 8:], (1, 2)),
+    IMAGE,
+    options={**RAW, "output": "cls"},
+)
+detector(
+    "SSD: softmax over classes and background",
+    10,
+    lambda x: {"scores": ssd(x), "boxes": x[..., :4]},
+    lambda x: at_best((x[..., 4:] + NOTHING)[..., 1:], ssd(x)[..., 1:]),
+    IMAGE,
+    warnings=("class 0 is nearly everywhere and taken for the background",),
+)
+NOTHING = np.float32([5, 0, 0, 0, 0, 0])
+ssd = lambda x: tf.nn.softmax(x[..., 4:] + NOTHING)
+
+
+def kept(x, count: int = 6):
+    """Boxes, scores, classes from 1, as TensorFlow's detectors keep them of a batch of one."""
+    scores = tf.sigmoid(x[0, :, 4:])
+    best = tf.reduce_max(scores, 1)
+    corners = tf.tile(tf.range(64.0)[:, None], [1, 4]) + tf.constant([0, 0, 0.5, 0.5])
+    places = tf.image.non_max_suppression(corners, best, count, 0.5)
+    classes = tf.cast(tf.argmax(scores, 1) + 1, tf.float32)
+    return {
+        "detection_boxes": tf.gather(corners, places)[None],
+        "detection_scores": tf.gather(best, places)[None],
+        "detection_classes": tf.gather(classes, places)[None],
+        "num_detections": tf.cast(tf.shape(places)[:1], tf.float32),
+    }
+
+
+detector(
+    "TF-OD with raw scores", 9, lambda x: {**kept(x), "raw_detection_scores": tf.sigmoid(x[..., 4:])}, yolo8_classes
+)
+detector(
+    "TF-OD with raw scores: classes are those of the kept ones",
+    9,
+    lambda x: {**kept(x), "raw_detection_scores": tf.sigmoid(x[..., 4:])},
+    lambda x: tf.reduce_max(x[..., 5], 1),
+    target=2,
+)
+detector(
+    "TF-OD without raw scores: gathered ones",
+    9,
+    kept,
+    lambda x: tf.sigmoid(yolo8_classes(x)),
+    index=class_of(lambda x: x[..., 4:], 1),
+)
+detector(
+    "TF-OD without raw scores: the third best",
+    9,
+    kept,
+    nth_best(3, lambda x: tf.sigmoid(x[..., 4:])),
+    options={**RAW, "box_of": 3},
+    warnings=(),
+)
+detector(
+    "kept detections [1, M, 6]: box, score, class",
+    9,
+    lambda x: (
+        lambda k: tf.concat(
+            [k["detection_boxes"], k["detection_scores"][..., None], k["detection_classes"][..., None]], -1
+        )
+    )(kept(x, 20)),
+    lambda x: tf.sigmoid(yolo8_classes(x)),
+)
+
+
+def no_detector(name: str, finish: Callable, error, words: tuple[str, ...], options=RAW) -> None:
+    def build(folder):
+        held = holding(weights(classes=9))
+        save(folder, serving(lambda image: finish(tf.reshape(pixelwise(image, held), [-1, 64, 9])), ALONE), held)
+        return Refusal(error, words, options)
+
+    row("detector", name)(build)
+
+
+no_detector(
+    "boxes are no classes",
+    lambda x: {"boxes": x[..., :4], "scores": x[..., 4:]},
+    ModelUnusable,
+    ("boxes", "no classes", "scores", "--output"),
+    {**RAW, "output": "boxes"},
+)
+no_detector("boxes alone", lambda x: {"bbox": x[:, 0, :4]}, ModelUnusable, ("bbox", "no classes", "--output"))
+no_detector(
+    "scores behind what has no gradient",
+    lambda x: dict(
+        zip(
+            ("detection_boxes", "detection_scores", "detection_classes"),
+            tf.image.combined_non_max_suppression(x[:, :, None, :4], tf.sigmoid(x[..., 4:]), 5, 9)[:3],
+            strict=True,
+        )
+    ),
+    ModelUnusable,
+    ("CombinedNonMaxSuppression", "Sigmoid:0", "--output"),
+)
+
+
+def embedding(name: str, network: Callable, warnings: tuple[str, ...], then=best, **changes) -> None:
+    def build(folder):
+        held = holding(weights(classes=32))
+        found = lambda image: network(image, held, tf.nn.relu)
+        save(
+            folder,
+            serving(lambda image: found(image) if isinstance(found(image), dict) else {"output_0": found(image)}),
+            held,
+        )
+
+        def score(mode):
+            def run(x):
+                values = network(x, weights(classes=32), rules(mode).relu)
+                return then(next(iter(values.values())) if isinstance(values, dict) else values)
+
+            return run
+
+        return plain(**{"score": score, "warnings": warnings, **changes})
+
+    row("embedding", name)(build)
+
+
+def layer_norm(x):
+    middle, spread = tf.nn.moments(x, [-1], keepdims=True)
+    return (x - middle) * tf.math.rsqrt(spread + 1e-6) * 1.5 + 0.1
+
+
+embedding(
+    "CLIP: of length 1", lambda *a: tf.math.l2_normalize(small(*a), -1), ("length 1): 32 channels and no classes",)
+)
+embedding("DINO: behind a normalisation", lambda *a: layer_norm(small(*a)), ("behind its normalisation): 32 channels",))
+embedding("by its name", lambda *a: {"image_embeds": small(*a)}, ("by its name): 32 channels",))
+embedding(
+    "DINO's patches: a sequence",
+    lambda *a: tf.reshape(layer_norm(pixelwise(*a)), [-1, 64, 32]),
+    ("each summed over",),
+    over_winners,
+)
+embedding("linear logits are none", small, ())
+embedding(
+    "--output takes it as it is", lambda *a: {"image_embeds": small(*a)}, (), options={**RAW, "output": "image_embeds"}
+)
 
 
 # --- patch ------------------------------------------------------------------------------------------------------------

@@ -58,9 +58,11 @@ def measure(folder: Path, want: Map) -> float:
     said = facts.warnings_for(modes)
     assert len(said) == len(want.warnings), said
     for fragment, warning in zip(want.warnings, said, strict=True):
-        assert fragment in warning
+        assert fragment in warning, warning
     x = want.wrt(want.pixels)
     np.testing.assert_allclose(found.score[:, 0], want.score("backprop")(x), rtol=1e-3, atol=1e-5)
+    if want.index is not None:
+        np.testing.assert_array_equal(found.index[:, 0], want.index(x))
     truths = {mode: gradient(want.score(mode), x) for mode in want.modes}
     if "guided" in truths:  # or the row would not notice an activation that is not patched
         assert difference(truths["guided"], truths["backprop"]) > 1e-2

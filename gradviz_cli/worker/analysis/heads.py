@@ -99,14 +99,14 @@ def find_head(graph: Graph, question: Question, setting: Setting) -> Head | None
     ModelUnusable
         The output is sorted: its places are no classes.
     """
-    if not ops_before(graph, graph.output) & EXPONENTIAL:
+    if not ops_before(graph, graph.shown) & EXPONENTIAL:
         return None
-    end = through(graph.nodes, graph.output, RENAMING_OPS)
+    end = through(graph.nodes, graph.shown, RENAMING_OPS)
     if graph.node(end).op in BY_NAME:
         logits = source(graph.node(end), 0)
         return Head(split(end)[0], BY_NAME[graph.node(end).op], logits, logits)
-    tail = tail_of(graph, question.fed(graph), graph.output)
-    return _Search(tail, question, setting).head(graph.output) if tail else None
+    tail = tail_of(graph, question.fed(graph), graph.shown)
+    return _Search(tail, question, setting).head(graph.shown) if tail else None
 
 
 def hidden_probability(graph: Graph, question: Question, setting: Setting) -> str | None:

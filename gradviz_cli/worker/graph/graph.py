@@ -106,8 +106,8 @@ class Graph:
     handles : dict
         Resource placeholder -> name of the variable, where the variable itself is needed.
     outputs : tuple
-        Tensors as `name:index`. Once a question is settled: the score, what the model itself gives for it, and the
-        tensor whose gradient is the attribution.
+        Tensors as `name:index`. Once a question is settled: the score, the model's own output, the tensor whose gradient
+        is the attribution; and what else is needed to read the output, once it is read what it says of each score.
     feeds : dict
         Tensor asked to be fed -> placeholder that stands for it; those not reached are missing.
     values : dict
@@ -132,8 +132,13 @@ class Graph:
 
     @property
     def output(self) -> str:
-        """What the model itself gives for the scores."""
+        """What the model itself gives."""
         return self.outputs[1]
+
+    @property
+    def shown(self) -> str:
+        """What the model itself gives for the scores: its output, or a part of that."""
+        return self.outputs[3] if len(self.outputs) > 3 else self.outputs[1]
 
     @property
     def wrt(self) -> str:

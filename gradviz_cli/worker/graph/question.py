@@ -69,6 +69,49 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Detections:
+    """How a tensor lists what a model has detected, and which of its numbers are scores of classes.
+
+    Attributes
+    ----------
+    scores : str
+        The tensor: [N, ...], the numbers of one detection along one of its axes.
+    axis : int
+        That one.
+    first : int
+        Of these, where the classes begin; before them stand the box and what else is no class.
+    objectness : bool
+        The number before the classes says whether there is anything, and multiplies each.
+    times : str or None
+        The same by itself, where it is a tensor of its own.
+    groups : int
+        Several detections lie side by side along the axis.
+    labelled : str or None
+        `scores` is [N, M]; this tensor says the class of each.
+    shift : int
+        The class of the first column.
+    background : int or None
+        The class that says that there is nothing.
+    said : str
+        What it is read as.
+    warning : str or None
+        How, for who wants it otherwise.
+    """
+
+    scores: str
+    axis: int
+    first: int = 0
+    objectness: bool = False
+    times: str | None = None
+    groups: int = 1
+    labelled: str | None = None
+    shift: int = 0
+    background: int | None = None
+    said: str = "detections"
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
 class Question:
     """One question to a SavedModel, as it was settled. The tensors that answer it are the graph's: `outputs`, `feeds`.
 
@@ -90,6 +133,16 @@ class Question:
         The output lists the best of what is explained, in their order.
     coded : bool
         The output is a decision in other words than the index of a class: an action, a label, a row of zeros and a one.
+    outputs : tuple of Tensor
+        All outputs of the signature.
+    at : tuple of int
+        The position that is explained.
+    detections : Detections or None
+        How the output lists detections; None where it does not, or it is not looked for yet.
+    reading : str or None
+        What the output is taken for, where it is more than one score for each class.
+    positions : bool
+        A class has scores at several positions.
     activations : str
         Which activations obey the rule: `relu` or `all`.
     warnings : tuple of str
@@ -105,6 +158,11 @@ class Question:
     unfed: tuple[Tensor, ...] = ()
     ranked: bool = False
     coded: bool = False
+    outputs: tuple[Tensor, ...] = ()
+    at: tuple[int, ...] = ()
+    detections: Detections | None = None
+    reading: str | None = None
+    positions: bool = False
     activations: str = "relu"
     warnings: tuple[str, ...] = ()
 

@@ -11,4 +11,4 @@ from gradviz_cli.worker.graph.question import Question
 
 def start(graph: Graph, question: Question) -> Graph:
     """The graph whose `wrt` is the first tensor that a gradient can reach: the image, or what an encoded one becomes."""
-    return replace(graph, outputs=(graph.score, graph.output, first_numbers(graph, question)))
+    return replace(graph, outputs=(graph.score, graph.output, first_numbers(graph, question), *graph.outputs[3:]))

@@ -169,8 +169,8 @@ def _tried(
     else:
         exact = (
             witnesses.forward(measured, theirs.output, subject.question.ranked),
-            Witness("class", said="the output lists the best of the scores")
-            if subject.question.ranked
+            Witness("class", said="the output lists the best of the scores, or detections")
+            if subject.question.ranked or subject.question.detections
             else witnesses.best_class(measured, theirs.output, subject.batched),
         )
     return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))

@@ -127,24 +127,27 @@ class Measure:
         return self._problem.entry.to_model(images, self._dtype)
 
     def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
-        with self._differentiator.imported(images) as (score, output, _):
+        with self._differentiator.imported(images) as (score, output, _, shown):
             scores = positions(score, self._count, self._problem)
-            return [output, self._index(scores, output), scores, _marks(output.graph)]
+            return [output, self._index(scores, shown), scores, _marks(output.graph)]
 
     def _gradient(self, images: tf.Tensor) -> tf.Tensor:
-        with self._differentiator.imported(images) as (score, output, wrt):
+        with self._differentiator.imported(images) as (score, _, wrt, shown):
             scores = positions(score, self._count, self._problem)
-            best = tf.one_hot(self._index(scores, output), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
-            seed = tf.stop_gradient(winners(scores, self._problem.everywhere) * best)
+            best = tf.one_hot(self._index(scores, shown), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
+            seed = tf.stop_gradient(self._won(scores, shown) * best)
             return tf.cast(self._differentiator.gradient(scores, wrt, seed, PLAIN), tf.float32)
 
     def _own_gradient(self, images: tf.Tensor) -> tf.Tensor:
         with unmarked():
             return self._gradient(images)
 
-    def _index(self, scores: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-        won, outputs = winners(scores, self._problem.everywhere), positions(output, self._count, self._problem)
-        return chosen_class(scores, outputs, won, tf.constant(-1))[0]
+    def _index(self, scores: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+        outputs = positions(shown, self._count, self._problem)
+        return chosen_class(scores, outputs, self._won(scores, shown), tf.constant(-1), self._problem)[0]
+
+    def _won(self, scores: tf.Tensor, shown: tf.Tensor) -> tf.Tensor:
+        return winners(scores, positions(shown, self._count, self._problem), self._problem)
 
 
 def _marks(graph: tf.Graph) -> tf.Tensor:

@@ -10,10 +10,10 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
-from gradviz_cli.worker.analysis import policy
+from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
-from gradviz_cli.worker.graph.question import Question, Tensor, static_tensors
+from gradviz_cli.worker.graph.question import Detections, Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.read.ends import ends
 from gradviz_cli.worker.read.inline import inline
@@ -36,22 +36,27 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     """
     signature, definition, why = _signature(meta, options)
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
-    name, channel = signatures.parse_name(options.output) if options.output else (None, None)
+    name, channel, at = signatures.parse_name(options.output) if options.output else (None, None, ())
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
     chosen = signatures.choose_output(outputs, name)
-    graph = forms(inline(meta, [chosen.name] if chosen else [tensor.name for tensor in outputs], feeds))
+    if chosen and channel is None and options.box_of != 0:
+        detections.check_no_boxes(chosen, outputs)
+    lists = detections.listed(outputs, chosen) if chosen and channel is None else None
+    beside = [tensor.name for tensor in lists[1]] if lists else []
+    graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
     graph, output = (graph, chosen) if chosen else _any_tensor(meta, graph, name or "", feeds, forms)
     graph, image = _image(graph, inputs, options)
     if image.name not in graph.feeds:
         raise ModelUnusable(
             f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
         )
-    score = _score(graph, output)
-    decision = decision_of(graph, graph.outputs[0])
+    score = graph.outputs[0] if lists else _score(graph, output)
+    found = _found(graph, lists[0], score) if lists else None
+    decision = Decision() if lists else decision_of(graph, graph.outputs[0])
     ranked = output.dtype.is_floating and not _decides(decision) and score != graph.outputs[0]
     if score != graph.outputs[0]:
         output = replace(output, shape=None)  # the signature says nothing of the scores
-    graph = graph.pruned([score])
+    graph = graph.pruned([score, *graph.outputs[1 : 1 + len(beside)]])
     if image.name not in graph.feeds:
         message = f"the score {score} does not depend on the input {image.key}"
         raise ModelUnusable(message, "choose another with --output")
@@ -66,9 +71,12 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
         unfed=unfed,
         ranked=ranked,
         coded=bool(decision.scores) and (_decides(decision) if output.dtype.is_floating else decision.coded),
+        outputs=tuple(outputs),
+        at=at,
+        detections=found,
         activations=options.activations,
     )
-    outputs_now = (score, score, question.fed(graph))
+    outputs_now = (score, score, question.fed(graph), *graph.outputs[1:])
     listed = {**graph.feeds, **{tensor.name: tensor.key for tensor in unfed}}
     return replace(graph, outputs=outputs_now, feeds=listed), question
 
@@ -88,6 +96,11 @@ def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, Signatur
     functions = untraced(meta)
     called = f", and its function {functions[0]} was never called before it was saved" if functions else ""
     raise ModelUnusable(f"the model has no signature{called}", "export it with `model.export` or with signatures=...")
+
+
+def _found(graph: Graph, lists: Detections, score: str) -> Detections:
+    """The same by the names of the flat graph."""
+    return replace(lists, scores=score, labelled=graph.outputs[1] if lists.labelled else None)
 
 
 def check_loops(graph: Graph, question: Question) -> None:

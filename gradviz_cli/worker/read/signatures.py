@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import UsageError
+from gradviz_cli.worker.analysis.detections import scores_among
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 from gradviz_cli.worker.read.objects import CALL, is_function, outermost
 from gradviz_cli.worker.read.savedmodel import Saved
@@ -135,6 +136,9 @@ def choose_output(outputs: list[Tensor], wanted: str | None) -> Tensor | None:
         return floats[0]
     if not floats and outputs:
         return outputs[0]
+    detected = scores_among(floats)
+    if detected is not None:
+        return detected
     for name in USUAL_OUTPUTS:
         for tensor in floats:
             if tensor.key == name:
@@ -146,7 +150,12 @@ def choose_output(outputs: list[Tensor], wanted: str | None) -> Tensor | None:
     raise UsageError(f"the signature gives several outputs: {keys}", "choose one with --output NAME")
 
 
-def parse_name(name: str) -> tuple[str, int | None]:
-    """`block5/Relu:0[..., 12]` -> the tensor's name and the channel."""
-    match = re.fullmatch(r"(.*?)\s*\[\s*(?:\.\.\.|:)?\s*,?\s*(\d+)\s*\]", name)
-    return (match[1], int(match[2])) if match else (name, None)
+def parse_name(name: str) -> tuple[str, int | None, tuple[int, ...]]:
+    """The tensor's name, the channel of `block5/Relu:0[..., 12]` and the position of `scores[0, 3, 4, ...]`."""
+    channel = re.fullmatch(r"(.*?)\s*\[\s*(?:\.\.\.|:)?\s*,?\s*(\d+)\s*\]", name)
+    if channel:
+        return channel[1], int(channel[2]), ()
+    position = re.fullmatch(r"(.*?)\s*\[\s*[0:]((?:\s*,\s*\d+)+)\s*,\s*(?:\.\.\.|:)\s*\]", name)
+    if position:
+        return position[1], None, tuple(map(int, re.findall(r"\d+", position[2])))
+    return name, None, ()

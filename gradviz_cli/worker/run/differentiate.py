@@ -47,6 +47,7 @@ class Differentiator:
             problem.entry.batch
         )  # images that a call takes, None for any number; settled once a function is built
         self.classes: int | None = None  # known once a function is built
+        self._limit: int | None = None
 
     def explain(
         self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
@@ -68,8 +69,7 @@ class Differentiator:
         UsageError
             The model has no such class.
         """
-        for target in targets:
-            self._check_target(target)
+        self._check_targets(targets)
         size = self.size
         if not scores:
             # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
@@ -105,11 +105,15 @@ class Differentiator:
             parts.append([*(column[:, :full] for column in columns), *stacked])
         return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
 
-    def _check_target(self, target: int) -> None:
-        highest = -target - 1 if target < 0 else target
-        if self.classes is not None and highest >= self.classes:
-            asked = f"top{highest + 1}" if target < 0 else target
-            raise UsageError(f"--target {asked}: the model has {self.classes} classes", "give a smaller one")
+    def _check_targets(self, targets: Sequence[int]) -> None:
+        """In the words of whoever asked: all ranks from the first are topK, one of them rankK."""
+        ranks = [-1 - target for target in targets if target < 0]
+        highest = max([*ranks, *targets], default=0)
+        if self._limit is None or highest < self._limit:
+            return
+        word = "top" if set(range(highest + 1)) <= set(ranks) else "rank"
+        asked = f"{word}{highest + 1}" if highest in ranks else highest
+        raise UsageError(f"--target {asked}: the model has {self._limit} classes", "give a smaller one")
 
     def _function(self, form: Form) -> Callable:
         with self._building:
@@ -127,25 +131,33 @@ class Differentiator:
             return self._built(*found, want, form)
 
     def _built(
-        self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, want: tf.Tensor, form: Form
+        self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, shown: tf.Tensor, want: tf.Tensor, form: Form
     ) -> list[tf.Tensor]:
         problem = self._problem
         count = (form.batch or problem.entry.batch) if "N" in LAYOUTS[problem.entry.layout] else 0
-        scores, outputs = (positions(tensor, count, problem) for tensor in (score, output))
+        scores, outputs = (positions(tensor, count, problem) for tensor in (score, shown))
         if count is None and scores.shape[0] == 1:
             self.size = 1  # all that the model says of several images at once is one row
-        won = winners(scores, problem.everywhere)
-        self.classes = scores.shape[2]
+        wants = [want[place] for place in range(form.targets)]
+        won = [winners(scores, outputs, problem, one) for one in (wants if problem.one_detection else wants[:1])]
+        won = won if problem.one_detection else won * len(wants)
+        self._limit = scores.shape[2]
+        labelled = problem.detections and problem.detections.labelled
+        self.classes = None if labelled else self._limit
         choose = given_class if form.batch else chosen_class
-        columns = [choose(scores, outputs, won, want[place]) for place in range(form.targets)]
-        seeds = [won * tf.one_hot(column[0], tf.shape(scores)[2], dtype=won.dtype)[:, None, :] for column in columns]
+        columns = [choose(scores, outputs, *each, problem) for each in zip(won, wants, strict=True)]
+        seeds = [
+            each * tf.one_hot(column[0], tf.shape(scores)[2], dtype=each.dtype)[:, None, :]
+            for each, column in zip(won, columns, strict=True)
+        ]
         gradients = [self.gradient(scores, wrt, seed, mode) for mode in form.modes for seed in seeds]
         index, rank, score, output = (tf.stack(column) for column in zip(*columns, strict=True))
         return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients])]
 
     @contextmanager
-    def imported(self, images: tf.Tensor) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Score, output and `wrt` of the graph, inside the function that is being built, for images as `entry` lays them.
+    def imported(self, images: tf.Tensor) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Score, output, `wrt` and `shown` of the graph, inside the function that is being built, for images as `entry`
+        lays them.
 
         Gradients are to be built inside of it.
         """
@@ -158,10 +170,10 @@ class Differentiator:
         mapped.update({f"{name}:0": captured(value) for name, value in self._captured.items()})
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        wanted = [graph.score, graph.output, *([] if graph.wrt == problem.fed else [graph.wrt])]
+        wanted = [graph.score, graph.output, graph.shown, *([] if graph.wrt == problem.fed else [graph.wrt])]
         found = tf.graph_util.import_graph_def(built, mapped, return_elements=wanted, name=SCOPE)
         with calling(graph.functions):
-            yield found[0], found[1], images if graph.wrt == problem.fed else found[2]
+            yield found[0], found[1], images if graph.wrt == problem.fed else found[3], found[2]
 
     def gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
         """Of seed * scores with respect to `wrt`, under the rule of a mode; ModelUnusable where none reaches it."""

@@ -12,6 +12,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.scores import class_axis
+from gradviz_cli.worker.graph.question import Detections
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class Problem:
         Position of the scores to explain where there are several (`--at`).
     everywhere : bool
         Sum a class over all positions rather than over those where it wins (a channel of a hidden layer).
+    detections : Detections or None
+        What the scores list, as [N, detections, classes].
+    box : int
+        Explain a class at its N-th best position (1: the best) rather than at all that it wins (0).
+    one_detection : bool
+        Ranks are those of the classes of the N-th best detection of all, rather than of the best of each class.
+    competing : bool
+        The scores are logits of a softmax over the classes of each position.
     """
 
     fed: str
@@ -43,6 +52,10 @@ class Problem:
     shape: tuple[int, ...] | None = None
     at: tuple[int, ...] = ()
     everywhere: bool = False
+    detections: Detections | None = None
+    box: int = 0
+    one_detection: bool = False
+    competing: bool = False
 
 
 class Form(NamedTuple):
@@ -106,10 +119,13 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
     tensor = _batched(tensor, count)
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
-    axis = class_axis(tensor.shape.as_list(), problem.entry.size)
+    listed = problem.detections
+    axis = tensor.shape.rank - 1 if listed else class_axis(tensor.shape.as_list(), problem.entry.size)
+    if listed and listed.shift:
+        tensor = tf.pad(tensor, [*[[0, 0]] * axis, [listed.shift, 0]])
     tensor = tensor if axis == tensor.shape.rank - 1 else _moved_last(tensor, axis)
     if problem.at:
-        tensor = _at(tensor, problem.at)
+        tensor = _at(tensor, problem.at, listed is not None)
     classes = tensor.shape[-1] if tensor.shape[-1] is not None else tf.shape(tensor)[-1]
     inner = tensor.shape[1:-1].num_elements()
     rows = tensor.shape[0] if tensor.shape[0] is not None else -1 if inner is not None else tf.shape(tensor)[0]
@@ -142,8 +158,13 @@ def named(tensor: tf.Tensor) -> str:
     return tensor.name.removeprefix(f"{SCOPE}/").replace("/gradviz_logit", "")
 
 
-def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
+def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
     inner = tensor.shape[1:-1].as_list()
+    if listed and len(at) != 1:
+        raise UsageError(
+            f"--at {','.join(map(str, at))}: detections stand in one row",
+            "give the place of one, from 0, or --box-of N",
+        )
     if len(at) != len(inner):
         raise UsageError(
             f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}"
@@ -155,11 +176,20 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...]) -> tf.Tensor:
     return tensor[chosen]
 
 
-def winners(scores: tf.Tensor, everywhere: bool) -> tf.Tensor:
+def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Tensor | int = -1) -> tf.Tensor:
     """[N, P, K]: 1 where a class counts. At one position each does; at several, where it is the best (or, a single
-    class, where its score is positive)."""
-    if everywhere or scores.shape[1] == 1:
+    class, where its score is positive); with `box` at one position each.
+
+    Parameters
+    ----------
+    want : int
+        The class or rank that is asked for, as `chosen_class` takes it.
+    """
+    if problem.everywhere or scores.shape[1] == 1:
         return tf.ones_like(scores)
+    if problem.box:
+        by = outputs if _by_output(scores, outputs, problem) else scores
+        return tf.cast(_at_its_best(by, problem, tf.convert_to_tensor(want)), scores.dtype)
     if scores.shape[2] == 1:
         best = tf.cast(scores > 0, scores.dtype)
     else:
@@ -167,25 +197,75 @@ def winners(scores: tf.Tensor, everywhere: bool) -> tf.Tensor:
     return tf.where(tf.shape(scores)[1] == 1, tf.ones_like(scores), best)
 
 
-def _mean(outputs: tf.Tensor, won: tf.Tensor) -> tf.Tensor:
-    """[N, K]: the model's own output over the positions that count; the decision itself where it gives no more."""
+def _by_output(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem) -> bool:
+    """Whether the output says which position is the best: the logits of one softmax are not those of the next. Else the
+    scores do, as probabilities all are 1 where the model is sure."""
+    return problem.competing and outputs.shape[1:] == scores.shape[1:]
+
+
+def _at_its_best(scores: tf.Tensor, problem: Problem, want: tf.Tensor) -> tf.Tensor:
+    """[N, P, K]: 1 at the N-th best position of each class; nowhere for a class that no detection is of."""
+    count, places = scores.shape[1], scores.shape[1] or tf.shape(scores)[1]
+    if count is not None and problem.box > count:
+        raise UsageError(f"--box-of {problem.box}: the scores have {count} positions", "give a smaller one")
+    seen = _detected(scores, problem)
+    best = _nth(tf.where(seen, scores, scores.dtype.min), problem.box)
+    if problem.one_detection:
+        ranked = tf.where(seen & _in_ranks(scores, problem), scores, scores.dtype.min)
+        of_any = _nth(tf.reduce_max(ranked, 2, keepdims=True), problem.box)
+        best = tf.where(want < 0, of_any, best)
+    won = tf.one_hot(best, places, axis=1, dtype=scores.dtype)
+    return tf.where(seen, won, tf.zeros_like(won))
+
+
+def _nth(scores: tf.Tensor, place: int) -> tf.Tensor:
+    """[N, P, K] -> [N, K]: the position of the N-th largest of each class."""
+    if place == 1:
+        return tf.argmax(scores, axis=1, output_type=tf.int32)
+    return tf.math.top_k(tf.transpose(scores, [0, 2, 1]), place).indices[..., place - 1]
+
+
+def _detected(scores: tf.Tensor, problem: Problem) -> tf.Tensor:
+    """Whether a detection may be of a class at all."""
+    listed = problem.detections
+    if listed and listed.labelled:
+        return scores >= 0
+    return (tf.range(tf.shape(scores)[2]) >= (listed.shift if listed else 0)) & tf.ones_like(scores, tf.bool)
+
+
+def _in_ranks(scores: tf.Tensor, problem: Problem) -> tf.Tensor:
+    """[K]: whether a class is among those that are ranked; the background is none."""
+    background = problem.detections.background if problem.detections else None
+    return tf.range(tf.shape(scores)[2]) != (-1 if background is None else background)
+
+
+def _of_output(outputs: tf.Tensor, won: tf.Tensor) -> tf.Tensor:
+    """[N, K]: the model's own output where a class counts, summed as the scores are; of one that gives a decision alone,
+    that decision, or over positions nothing."""
     if outputs.shape[1:] != won.shape[1:]:
-        outputs = tf.broadcast_to(tf.reduce_mean(outputs, [1, 2], keepdims=True), tf.shape(won))
-    won = tf.cast(won, outputs.dtype)
-    return tf.math.divide_no_nan(tf.reduce_sum(outputs * won, 1), tf.reduce_sum(won, 1))
+        decided = tf.reduce_mean(outputs, [1, 2], keepdims=True)
+        known = decided if won.shape[1] == 1 else tf.fill(tf.shape(decided), tf.constant(np.nan, decided.dtype))
+        return tf.broadcast_to(known, tf.shape(won[:, :1]))[:, 0]
+    return tf.reduce_sum(outputs * tf.cast(won, outputs.dtype), 1)
 
 
 Column = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]  # index, rank, score, output; [N] each
 
 
-def chosen_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor) -> Column:
+def chosen_class(
+    scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor, problem: Problem | None = None
+) -> Column:
     """The class of each row: `want` itself, or the class of rank -1 - want.
 
     Classes are ranked by score; where there are several positions, by how many they win. Ties: the lower index first.
     """
-    totals, means = tf.reduce_sum(scores * won, 1), _mean(outputs, won)
+    totals, means = tf.reduce_sum(scores * won, 1), _of_output(outputs, won)
     area = tf.reduce_sum(won, 1)
-    merit = totals if scores.shape[1] == 1 else tf.where(tf.shape(scores)[1] == 1, totals, area)
+    if problem and problem.box:
+        found = means if _by_output(scores, outputs, problem) else totals
+        merit = tf.where((area > 0) & _in_ranks(scores, problem), found, found.dtype.min)
+    else:
+        merit = totals if scores.shape[1] == 1 else tf.where(tf.shape(scores)[1] == 1, totals, area)
     order = tf.argsort(merit, axis=1, direction="DESCENDING", stable=True)
     rows = tf.fill([tf.shape(scores)[0]], want)
     rank = tf.maximum(-rows - 1, 0)
@@ -195,7 +275,9 @@ def chosen_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf
     return index, tf.gather(places, index, batch_dims=1), *picked
 
 
-def given_class(scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor) -> Column:
+def given_class(
+    scores: tf.Tensor, outputs: tf.Tensor, won: tf.Tensor, want: tf.Tensor, problem: Problem | None = None
+) -> Column:
     """The class `want` for each row; rank and scores are left unknown, so that nothing has to be computed for them."""
     rows = tf.fill([tf.shape(scores)[0]], want)
     unknown = tf.fill(tf.shape(rows), np.float32(np.nan))

@@ -61,6 +61,8 @@ def digests(plan: Plan) -> list[str]:
         ("--clip 95 --alpha 1 --style overlay", {"clip": 95, "alpha": 1, "style": ("overlay",)}),
         ("--input-size 32x48 --at 3,4", {"input_size": (32, 48), "at": [3, 4]}),
         ("--at 3", {"at": 3}),
+        ("--box-of 3", {"box_of": 3}),
+        ("--box-of all", {"box_of": "all"}),
         ("--feed x=1 --feed y=[0.5,1]", {"feed": {"x": np.int32(1), "y": [0.5, 1]}}),
         ("--feed x=True", {"feed": "x=True"}),
         ("--preprocess torch --score output --activations all", {

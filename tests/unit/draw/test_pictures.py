@@ -20,7 +20,7 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Drawing, Job, Plan
-from gradviz_cli.plan.results import Status, TargetResult
+from gradviz_cli.plan.results import Status, TargetResult, why_empty
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import Facts, InputFacts, ModelOptions
 
@@ -84,7 +84,34 @@ def test_a_map_that_is_none_fails_the_image_and_leaves_the_others(tmp_path: Path
     files = published(done, tmp_path)
     assert set(files) == {"deep/a.png.backprop.png", "deep/a.png.backprop.npy"}  # nor a sheet with a hole
     assert done.result.status is status and done.result.failed
-    assert done.result.error == {"kind": status.value, "message": f"guided, target top1: {status.why}"}
+    why = (
+        status.why
+        if status is Status.NONFINITE
+        else (
+            "the attribution is zero everywhere: no positive gradient reaches a ReLU that guided lets it through; "
+            "backprop has a map (--mode backprop)"
+        )
+    )
+    assert done.result.error == {"kind": status.value, "message": f"guided, target top1: {why}"}
+
+
+@pytest.mark.parametrize(
+    ("score", "positions", "status", "words"),
+    [
+        (0.0, True, Status.NOWHERE, "found nowhere in this image"),
+        (0.5, True, Status.ZERO, "saturated or dead"),
+        (0.0, False, Status.ZERO, "saturated or dead"),
+    ],
+)
+def test_a_class_that_is_nowhere_is_no_failure(score: float, positions: bool, status: Status, words: str) -> None:
+    found, why = why_empty(Status.ZERO, "backprop", score, positions, None)
+    assert found is status and words in why
+
+
+def test_why_nothing_is_let_through() -> None:
+    said = [why_empty(Status.ZERO, "deconv", 1.0, False, plain)[1] for plain in (None, False, True)]
+    assert ["no change of the image" in one for one in said] == [False, False, True]
+    assert ["backprop has a map" in one for one in said] == [False, True, False]
 
 
 def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:

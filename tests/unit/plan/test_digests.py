@@ -63,6 +63,7 @@ def test_what_is_drawn(drawing: dict) -> None:
         {"input_size": (8, 8)},
         {"layout": "NCHW"},
         {"at": (1, 2)},
+        {"box_of": 2},
         {"feeds": (("x", "1"),)},
         {"precision": "bfloat16"},
         {"allow_ops": ("ReadFile",)},

@@ -73,7 +73,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
         '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":52000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
-        '"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
+        '"box_of":null,"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
         '"std":[],"tag":null,"trust_model":false},"out":"out",'
         '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false,'

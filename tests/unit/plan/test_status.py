@@ -10,7 +10,7 @@ import pytest
 from gradviz_cli.errors import ExitCode
 from gradviz_cli.plan.results import Report, Result, Status
 
-WORDS = ["written", "current", "pending", "failed", "zero", "nonfinite"]
+WORDS = ["written", "current", "pending", "failed", "zero", "nowhere", "nonfinite"]
 
 
 def test_the_words() -> None:
@@ -21,7 +21,7 @@ def test_the_words() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_every_status_says_what_it_means(status: Status) -> None:
     assert len(status.meaning) > 20
-    assert bool(status.why) == (status in ("zero", "nonfinite"))  # of the others, the image's error says why
+    assert bool(status.why) == (status in ("zero", "nowhere", "nonfinite"))  # of the others, the image's error says why
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -42,6 +42,7 @@ def test_a_word_from_anywhere_may_be_none(word: object) -> None:
     [
         (["written", "current", "pending"], 0, ExitCode.OK),
         (["written", "zero"], 1, ExitCode.SOME_FAILED),
+        (["nowhere", "nowhere"], 0, ExitCode.OK),
         (["nonfinite", "zero", "failed"], 3, ExitCode.ALL_FAILED),
         (["current", "nonfinite", "failed"], 2, ExitCode.SOME_FAILED),
     ],

@@ -227,9 +227,16 @@ def test_what_is_not_clear_is_listed():
 
 
 @pytest.mark.parametrize(
-    ("text", "want"), [("a/Relu:0[..., 12]", ("a/Relu:0", 12)), ("a[3]", ("a", 3)), ("a/Relu:0", ("a/Relu:0", None))]
+    ("text", "want"),
+    [
+        ("a/Relu:0[..., 12]", ("a/Relu:0", 12, ())),
+        ("a[3]", ("a", 3, ())),
+        ("a/Relu:0", ("a/Relu:0", None, ())),
+        ("a:0[0, 3, 14, ...]", ("a:0", None, (3, 14))),
+        ("a[:,7,:]", ("a", None, (7,))),
+    ],
 )
-def test_a_channel_behind_a_name(text, want):
+def test_a_channel_or_a_position_behind_a_name(text, want):
     assert signatures.parse_name(text) == want
 
 

@@ -16,6 +16,7 @@ from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.rules import RULES
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph.graph import Graph, copied
+from gradviz_cli.worker.graph.question import Detections
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.run import targets
 from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, first_cut
@@ -83,6 +84,21 @@ def test_a_position_outside_is_refused(at):
         targets.positions(tf.zeros([2, 3, 4, 5]), 2, replace(PROBLEM, at=at, entry=Entry("NHWC", (30, 40), 3)))
 
 
+def test_a_detection_is_named_by_one_number():
+    problem = replace(PROBLEM, detections=Detections("score:0", 2))
+    assert targets.positions(tf.zeros([2, 9, 5]), 2, replace(problem, at=(8,))).shape == (2, 1, 5)
+    with pytest.raises(UsageError, match="--at 3,4: detections stand in one row.*--box-of"):
+        targets.positions(tf.zeros([2, 9, 5]), 2, replace(problem, at=(3, 4)))
+
+
+def test_a_class_before_the_first_column_is_none():
+    problem = replace(PROBLEM, detections=Detections("score:0", 2, shift=1), box=1)
+    scores = targets.positions(tf.constant([[[0.2, 0.4], [-0.3, 0.1]]]), 1, problem)
+    won = targets.winners(scores, scores, problem)
+    index, *_ = targets.chosen_class(scores, scores, won, tf.constant(-1), problem)
+    assert scores.shape == (1, 2, 3) and int(index[0]) == 2 and not won.numpy()[..., 0].any()
+
+
 def test_whole_numbers_are_scores_too():
     assert targets.positions(tf.zeros([2, 5], tf.int32), 2, PROBLEM).dtype == F
 
@@ -97,11 +113,11 @@ def test_an_open_rank_is_filled_in_or_refused():
 
 def test_a_class_counts_where_it_wins():
     scores = tf.constant([[[1.0, 2.0], [4.0, 3.0], [0.0, 9.0]]])
-    assert targets.winners(scores, False).numpy().tolist() == [[[0, 1], [1, 0], [0, 1]]]
-    assert targets.winners(scores, True).numpy().tolist() == [[[1, 1]] * 3]
-    assert targets.winners(scores[:, :1], False).numpy().tolist() == [[[1, 1]]]
+    assert targets.winners(scores, scores, PROBLEM).numpy().tolist() == [[[0, 1], [1, 0], [0, 1]]]
+    assert targets.winners(scores, scores, replace(PROBLEM, everywhere=True)).numpy().tolist() == [[[1, 1]] * 3]
+    assert targets.winners(scores[:, :1], scores[:, :1], PROBLEM).numpy().tolist() == [[[1, 1]]]
     single = tf.constant([[[1.0], [-1.0], [2.0]]])
-    assert targets.winners(single, False).numpy().ravel().tolist() == [1, 0, 1]
+    assert targets.winners(single, single, PROBLEM).numpy().ravel().tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize(("want", "index", "rank"), [(-1, 2, 0), (-2, 0, 1), (-3, 1, 2), (1, 1, 2)])
@@ -123,8 +139,72 @@ def test_ties_go_to_the_lower_index():
 
 def test_over_positions_classes_are_ranked_by_how_many_they_win():
     scores = tf.constant([[[9.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
-    index, rank, score, _ = targets.chosen_class(scores, scores, targets.winners(scores, False), tf.constant(-1))
+    index, rank, score, _ = targets.chosen_class(
+        scores, scores, targets.winners(scores, scores, PROBLEM), tf.constant(-1)
+    )
     assert (int(index[0]), int(rank[0]), float(score[0])) == (1, 0, 2.0)
+
+
+LISTED = replace(PROBLEM, detections=Detections("score:0", 2), box=1)
+DETECTED = tf.constant([[[1.0, 5.0, 0.0], [4.0, 3.0, 0.5], [2.0, 4.0, 0.25]]])
+
+
+@pytest.mark.parametrize(
+    ("want", "problem", "index", "score"),
+    [
+        (-1, LISTED, 1, 5.0),
+        (-2, LISTED, 0, 4.0),
+        (-3, LISTED, 2, 0.5),
+        (2, LISTED, 2, 0.5),
+        (0, replace(LISTED, box=2), 0, 2.0),
+        (-1, replace(LISTED, box=2, one_detection=True), 0, 4.0),
+        (-2, replace(LISTED, box=2, one_detection=True), 1, 3.0),
+        (1, replace(LISTED, box=3, one_detection=True), 1, 3.0),
+        (-1, replace(LISTED, detections=Detections("score:0", 2, background=1)), 0, 4.0),
+        (1, replace(LISTED, detections=Detections("score:0", 2, background=1)), 1, 5.0),
+    ],
+)
+def test_of_detections_one_is_explained(want, problem, index, score):
+    won = targets.winners(DETECTED, DETECTED, problem, want)
+    found = targets.chosen_class(DETECTED, DETECTED / 10, won, tf.constant(want), problem)
+    assert [float(column[0]) for column in found[::2]] == [index, score]
+    assert float(found[3][0]) == pytest.approx(score / 10)
+
+
+def test_logits_of_one_softmax_are_not_those_of_the_next():
+    outputs = tf.constant([[[0.1, 0.2, 0.0], [0.7, 0.1, 0.2], [0.3, 0.3, 0.1]]])
+    problem = replace(LISTED, competing=True)
+    won = targets.winners(DETECTED, outputs, problem)
+    index, _, score, output = targets.chosen_class(DETECTED, outputs, won, tf.constant(-1), problem)
+    assert (int(index[0]), float(score[0])) == (0, 4.0) and float(output[0]) == pytest.approx(0.7)
+
+
+def test_a_class_that_no_detection_is_of_counts_nowhere():
+    scores = tf.constant([[[0.5, -1.0], [0.25, -1.0]]])
+    problem = replace(LISTED, detections=Detections("score:0", 2, labelled="label:0"))
+    won = targets.winners(scores, scores, problem, 1)
+    assert won.numpy().tolist() == [[[1, 0], [0, 0]]]
+    index, rank, score, _ = targets.chosen_class(scores, scores, won, tf.constant(1), problem)
+    assert (int(index[0]), int(rank[0]), float(score[0])) == (1, 1, 0.0)
+
+
+def test_more_detections_than_there_are_are_refused():
+    with pytest.raises(UsageError, match="--box-of 4: the scores have 3 positions"):
+        targets.winners(DETECTED, DETECTED, replace(LISTED, box=4))
+
+
+def test_score_and_output_are_sums_over_the_same_positions():
+    scores = tf.constant([[[1.0, 2.0], [4.0, 3.0], [0.0, 9.0]]])
+    outputs = tf.constant([[[0.25, 0.75], [0.6, 0.4], [0.0, 1.0]]])
+    won = targets.winners(scores, outputs, PROBLEM)
+    *_, score, output = targets.chosen_class(scores, outputs, won, tf.constant(-1))
+    assert (float(score[0]), float(output[0])) == (11.0, 1.75)
+
+
+def test_a_decision_over_positions_is_no_number_of_a_class():
+    scores, decided = tf.constant([[[1.0, 2.0], [4.0, 3.0]]]), tf.constant([[[1.0, 0.0]]])
+    *_, output = targets.chosen_class(scores, decided, targets.winners(scores, decided, PROBLEM), tf.constant(-1))
+    assert np.isnan(output).all()
 
 
 def test_a_given_class_computes_nothing():
@@ -222,9 +302,10 @@ def test_a_class_that_is_not_there_is_refused():
     one = differentiator()
     one.prepare(["backprop"])
     assert one.classes == 4
-    for target, words in ((4, "--target 4: the model has 4 classes"), (-5, "--target top5")):
-        with pytest.raises(UsageError, match=words):
-            one.explain(pixels(), [target], ["backprop"])
+    asked = {"4": [4], "rank5": [-5], "top2000": [-1 - rank for rank in range(2000)], "9": [-5, 9]}
+    for words, targets_ in asked.items():
+        with pytest.raises(UsageError, match=f"--target {words}: the model has 4 classes"):
+            one.explain(pixels(), targets_, ["backprop"])
 
 
 def test_without_scores_they_are_left_unknown():

@@ -1,0 +1,147 @@
+"""What an output is taken for: scores of classes, a map or a sequence of them, detections, or an embedding, which has none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gradviz_cli.process.protocol import LAYOUTS, ModelOptions
+from gradviz_cli.worker.analysis.detections import Look, find_detections
+from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.analysis.scores import class_axis
+from gradviz_cli.worker.analysis.tail import LAYERS, ops_before, tail_of
+from gradviz_cli.worker.graph.graph import source
+from gradviz_cli.worker.graph.match import SHAPE_OPS, through
+from gradviz_cli.worker.graph.question import Question
+
+# Words that an output which is no classifier's is called by.
+NAMES = frozenset(
+    [
+        "embedding",
+        "embeddings",
+        "embed",
+        "embeds",
+        "embedded",
+        "features",
+        "pooler",
+        "pooled",
+        "hidden",
+        "descriptor",
+        "descriptors",
+    ]
+)
+NORMS = frozenset({"Rsqrt", "Sqrt", "EuclideanNorm"})
+POOLS = frozenset({"Mean", "Max", "AvgPool", "MaxPool"})
+ACTIVE = frozenset({"Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Mul", "Maximum"})
+ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
+# Channels of a backbone: a classifier may end like one, but seldom has so many classes, in so round a number.
+MANY, ROUND = 64, 16
+LEAST_NORMED = 8
+
+Shape = Sequence[int | None]
+
+
+def read_scores(look: Look, options: ModelOptions) -> tuple[Question, str | None]:
+    """The question with what the output lists, and a warning where that had to be assumed.
+
+    Raises
+    ------
+    ModelUnusable
+        No gradient passes what the output is made by.
+    """
+    question = replace(look.question, detections=None)
+    if question.channel is not None:
+        return question, None
+    at = bool(options.at or question.at)
+    found = find_detections(look) if options.box_of != 0 else None
+    if found is not None:
+        question = replace(question, detections=found, reading=found.said, positions=not at)
+        settled = options.box_of is not None or at
+        return question, None if settled else f"the output {question.output.key} lists {found.warning}"
+    known = look.shape
+    if known is None:
+        return question, None
+    shape = _batched(known, look.entry)
+    axis = class_axis(shape, look.entry.size) if len(shape) > 1 else 0
+    inner = [size for place, size in enumerate(shape) if place not in (0, axis)]
+    places = [] if at or all(size == 1 for size in inner) else inner
+    return _read(look, options, question, shape[axis], places)
+
+
+def _read(
+    look: Look, options: ModelOptions, question: Question, classes: int | None, places: Shape
+) -> tuple[Question, str | None]:
+    key = question.output.key
+    why = _embedding(look, classes, bool(places)) if classes is not None else None
+    where = _where(options, places)
+    if why:
+        said = f"an embedding ({why}): {classes} channels and no classes{f', each {where}' if places else ''}"
+        warning = (
+            f"the output {key} is {said}; settle it with --output NAME (a tensor of class scores, or {key} again), and "
+            "explain a channel with --target N"
+        )
+        return replace(question, reading=said, positions=bool(places)), None if options.output else warning
+    if not places:
+        return question, None
+    named = "a sequence" if len(places) == 1 else "a map"
+    text = str(list(places)).replace("None", "?")
+    if classes == 1:
+        where = where.replace("that it wins", "where it is positive")
+    said = f"{named} {text} of {'?' if classes is None else classes} class{'es, each' if classes != 1 else ','} {where}"
+    form = ", ".join(("y", "x") if len(places) == 2 else ("t",) if len(places) == 1 else ("...",))
+    warning = (
+        f"the output {key} is {said}, score and output alike; settle it with --box-of all, or take one position with "
+        f"--output '{key}[0, {form}, ...]' or --at, the best with --box-of 1"
+    )
+    return replace(question, reading=said, positions=True), warning if options.box_of is None else None
+
+
+def _where(options: ModelOptions, places: Shape) -> str:
+    if options.box_of:
+        return f"at its best position but {options.box_of - 1}" if options.box_of > 1 else "at its best position"
+    return "summed over the positions that it wins"
+
+
+def _batched(shape: Shape, entry: Entry) -> list[int | None]:
+    """With an axis of images, which a model of one image may have dropped."""
+    dropped = "N" not in LAYOUTS[entry.layout] or not shape or entry.batch == 1 and shape[0] not in (None, 1)
+    return [1, *shape] if dropped else list(shape)
+
+
+def _embedding(look: Look, classes: int, mapped: bool) -> str | None:
+    """Why an output is an embedding, if it is."""
+    graph, key = look.graph, look.question.output.key
+    end = graph.node(through(graph.nodes, graph.score, SHAPE_OPS))
+    if end.op in ENDS or classes < 2:
+        return None
+    if NAMES & set(re.split("[^a-z]+", key.lower())):
+        return "by its name"
+    if ops_before(graph, graph.score) & NORMS:
+        normed = _normed(look, classes)
+        if normed:
+            return normed
+    many = classes >= MANY and classes % ROUND == 0
+    if many and mapped and end.op in ACTIVE:
+        return "a feature map, with no layer behind its activation"
+    if many and end.op in POOLS:
+        before = graph.node(through(graph.nodes, source(end, 0), SHAPE_OPS))
+        return "pooled features, with no layer behind" if before.op in ACTIVE else None
+    return None
+
+
+def _normed(look: Look, classes: int) -> str | None:
+    """The norm of the vector is 1, or nothing but scale and shift stands behind a normalisation."""
+    graph = look.graph
+    tail = tail_of(graph, look.question.fed(graph), graph.score)
+    if tail is None or not any(graph.nodes[name].op in NORMS for name in tail.order):
+        return None
+    computed = look.at(graph.score)
+    if computed is not None:
+        rows = computed[0].reshape(-1, classes) if computed[0].size % classes == 0 else computed[0]
+        if np.allclose(np.linalg.norm(rows, axis=-1), 1, atol=1e-3) and rows.min() < 0:
+            return "its vectors have the length 1"
+    ends_in_layer = graph.node(through(graph.nodes, graph.score, SHAPE_OPS)).op in LAYERS
+    return None if ends_in_layer or classes < LEAST_NORMED else "no layer stands behind its normalisation"
