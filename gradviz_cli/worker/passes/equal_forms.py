@@ -30,12 +30,15 @@ def equal_forms(graph: Graph, question: Question | None = None) -> Graph:
 
 def _rewritten(nodes: Nodes, known: Known) -> dict[str, NodeDef]:
     strange = {name: node for name, node in nodes.items() if node.op in (*formulas.FORMS, *convolutions.OPS)}
+    read = {name: convolutions.read(node) for name, node in strange.items() if node.op in convolutions.OPS}
     asked = [tensor for node in strange.values() for tensor in (*data_inputs(node), f"{node.name}:0")]
     shapes = inferred(nodes, asked, known)
     rewritten = dict(nodes)
     for node in strange.values():
         inputs, output = [shapes[tensor] for tensor in data_inputs(node)], shapes[f"{node.name}:0"]
-        form = formulas.FORMS.get(node.op) or convolutions.form_of(node, inputs, output)
+        form = formulas.FORMS.get(node.op)
+        if node.name in read:
+            form = convolutions.form_of(read[node.name], attribute(node, "T").type, inputs, output)
         if form is not None:
             rewritten.update((one.name, one) for one in _written(nodes, node, form, inputs, output))
     return rewritten
