@@ -76,25 +76,29 @@ class Op:
         return getattr(tf.raw_ops, self.name)(**dict(zip(names, inputs, strict=True)), **given)
 
 
-def form_of(node: NodeDef, inputs: Sequence[tf.TensorShape], output: tf.TensorShape) -> Callable[..., tf.Tensor] | None:
-    """How a node is to be written, as a function of the node and its inputs; None where it can stay as it is.
+def form_of(
+    op: Op, dtype: int, inputs: Sequence[tf.TensorShape], output: tf.TensorShape
+) -> Callable[..., tf.Tensor] | None:
+    """How an operation is to be written, as a function of its node and inputs; None where it can stay as it is.
 
     Parameters
     ----------
+    dtype
+        Of the images.
     inputs, output
         Their shapes, as far as they are known.
     """
-    op = _read(node)
     if op["data_format"] not in (*LAST, *LAST.values()):
         return None
     op, sides = replace(op, groups=_groups(op, inputs, output)), _sides(op, inputs)
     usual = op.groups == 1 and set(op.numbers("dilations")) == {1} and not op.uneven and not op.channels_first
-    if usual or sides is None or _runs(op, sides, attribute(node, "T").type):
+    if usual or sides is None or _runs(op, sides, dtype):
         return None
     return lambda node, *given: written(op, *given)
 
 
-def _read(node: NodeDef) -> Op:
+def read(node: NodeDef) -> Op:
+    """The operation of a node; GraphError where it lacks an attribute."""
     definition = op_def(node.op)
     assert definition is not None
     kinds = {one.name: one.type for one in definition.attr if one.type != "type"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, literal
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, literal, source
 from gradviz_cli.worker.graph.match import maker
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import Known, Nodes, everywhere, inferred
@@ -30,15 +30,23 @@ def equal_forms(graph: Graph, question: Question | None = None) -> Graph:
 
 def _rewritten(nodes: Nodes, known: Known) -> dict[str, NodeDef]:
     strange = {name: node for name, node in nodes.items() if node.op in (*formulas.FORMS, *convolutions.OPS)}
-    asked = [tensor for node in strange.values() for tensor in (*data_inputs(node), f"{node.name}:0")]
+    read = {name: convolutions.read(node) for name, node in strange.items() if node.op in convolutions.OPS}
+    asked = [tensor for node in strange.values() for tensor in (*_inputs(node), f"{node.name}:0")]
     shapes = inferred(nodes, asked, known)
     rewritten = dict(nodes)
     for node in strange.values():
-        inputs, output = [shapes[tensor] for tensor in data_inputs(node)], shapes[f"{node.name}:0"]
-        form = formulas.FORMS.get(node.op) or convolutions.form_of(node, inputs, output)
+        inputs, output = [shapes[tensor] for tensor in _inputs(node)], shapes[f"{node.name}:0"]
+        form = formulas.FORMS.get(node.op)
+        if node.name in read:
+            form = convolutions.form_of(read[node.name], attribute(node, "T").type, inputs, output)
         if form is not None:
             rewritten.update((one.name, one) for one in _written(nodes, node, form, inputs, output))
     return rewritten
+
+
+def _inputs(node: NodeDef) -> list[str]:
+    """Each that its operation takes; GraphError where one is missing."""
+    return [source(node, place) for place, _ in enumerate(_input_types(node))]
 
 
 def _written(
@@ -48,7 +56,7 @@ def _written(
     prefix, names = f"{node.name}/gradviz_form", {}
     with tf.Graph().as_default() as made:
         given = []
-        for tensor, dtype, known in zip(data_inputs(node), _input_types(node), shapes, strict=True):
+        for tensor, dtype, known in zip(_inputs(node), _input_types(node), shapes, strict=True):
             maker_node = maker(nodes, tensor)
             if maker_node.op == "Const" and dtype.is_integer:  # sizes and axes, by which shapes are known
                 given.append(tf.constant(literal(maker_node), dtype))
