@@ -132,7 +132,7 @@ def test_a_model_that_is_closed_meanwhile_is_not_blamed(made, folder: Path, monk
 
 def test_the_class_of_the_folder_of_each_image(made, folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(api.LoadedModel, "_read", lambda self, path: Pixels((2, 2), np.zeros((2, 2, 3)), None))
-    monkeypatch.setattr(api, "_checked", lambda found, mode, place: found)
+    monkeypatch.setattr(api, "_checked", lambda found, mode, place, positions: found)
     monkeypatch.setattr(api.LoadedModel, "_explanation", lambda self, found, mode: len(found))
     with api.load(folder, batch_size=2) as model:
         paths = ["/p/dog/1", "/p/dog/2", "/p/dog/3", "/p/cat/4", "/p/dog/5"]

@@ -165,7 +165,7 @@ def test_a_step_that_only_makes_it_faster_is_left_out(step, plain, monkeypatch):
     (said,) = found.proof.warnings
     assert said.startswith(f"the step {step} changes the numbers (forward off by ")
     monkeypatch.undo()
-    images = probes.scenes(found.model._differentiator._problem.entry, "unit", 2, 1)
+    images = probes.scenes(found.model._differentiator._problem.entry, (0.0, 1.0), 2, 1)
     right = Model(ModelOptions(plain, preprocess="unit"), ("backprop",)).explain(images, [1], ["backprop"])
     got = found.model.explain(images, [1], ["backprop"])
     np.testing.assert_allclose(got.gradients[0], right.gradients[0], rtol=1e-4, atol=1e-7)
@@ -447,7 +447,7 @@ def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
     found = proved(save(tmp_path / "mixed", mixing))
     (said,) = found.proof.warnings
     assert found.proof.alone and "images are run one by one" in said
-    images = probes.scenes(found.model._differentiator._problem.entry, "unit", 3, 1)
+    images = probes.scenes(found.model._differentiator._problem.entry, (0.0, 1.0), 3, 1)
     together = found.model.explain(images, [0], ["backprop"]).gradients[0][0]
     alone = [found.model.explain(images[i : i + 1], [0], ["backprop"]).gradients[0][0, 0] for i in range(3)]
     np.testing.assert_array_equal(together, np.stack(alone))
