@@ -1204,7 +1204,6 @@ def _no_images(shelf: _Shelf) -> None:
         "icon.ico": saved(np.resize(RGB, (16, 16, 3)), "ICO"),
         "targa.tga": saved(RGB, "TGA"),
         "pcx.pcx": saved(RGB, "PCX"),
-        "array.npy": b"\x93NUMPY\1\0" + bytes(99),
         "pickle.png": pickle.dumps({"image": 1}),
         "program.png": b"\x7fELF\2\1\1" + bytes(99),
         "script.png": b"#!/bin/sh\nrm -rf /\n",
@@ -1213,6 +1212,7 @@ def _no_images(shelf: _Shelf) -> None:
         "magick.mvg": b"viewbox 0 0 9 9 image over 0,0 0,0 'ephemeral:/tmp/x'",
     }.items():
         shelf.failed(name, data, "format")
+    shelf.failed("array.npy", b"\x93NUMPY\1\0" + bytes(99), "damaged")
 
 
 def _file_types(shelf: _Shelf) -> None:

@@ -46,7 +46,12 @@ def judged(program: g.Program, prove: str = "auto") -> Verdict:
 
 
 def options(program: g.Program) -> dict[str, Any]:
-    return {"preprocess": "raw", **({"output": "scores"} if program.head.kind == "two" else {})}
+    chosen: dict[str, Any] = {"preprocess": "raw"}
+    if program.head.kind == "two":
+        chosen["output"] = "scores"
+    if program.head.kind == "segmentation":
+        chosen["box_of"] = 0  # summed over the positions that the class wins, as the oracle does
+    return chosen
 
 
 def _explained(program: g.Program, pixels: np.ndarray, chosen: ModelOptions, prove: str) -> Verdict:

@@ -194,7 +194,7 @@ def test_inspecting_judges_before_tensorflow_sees_the_graph(pool: Pool, w: World
 ALLOWED_STATE = re.compile(
     r"(Stateless)?(If|While|Case)$|TensorArray|ReadVariableOp|VariableShape|VarIsInitializedOp|ResourceGather(Nd)?$|CheckNumerics"
     r"|GuaranteeConst|HashTableV2|LookupTable(Find|Size)V2|Random|Stateful(Uniform|StandardNormal|TruncatedNormal)|Multinomial"
-    r"|TruncatedNormal|RngReadAndSkip|StatelessRandomGetAlg"
+    r"|TruncatedNormal|SampleDistortedBoundingBox|RngReadAndSkip|StatelessRandomGetAlg"
 )
 
 

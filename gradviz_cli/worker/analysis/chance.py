@@ -10,7 +10,7 @@ from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs
 from gradviz_cli.worker.graph.tf_private import op_def
 
 # What TensorFlow calls operations that draw, stateful ones or not.
-DRAWING = ("Random", "Multinomial", "TruncatedNormal", "StatefulUniform", "StatefulStandardNormal")
+DRAWING = ("Random", "Multinomial", "TruncatedNormal", "StatefulUniform", "StatefulStandardNormal", "Distorted")
 
 
 def random_warning(graph: Graph) -> str | None:
