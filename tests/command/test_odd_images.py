@@ -76,7 +76,11 @@ def test_each_failed_image_is_one_printable_line(odd) -> None:
 def test_what_is_odd_is_said_in_one_line_each(odd) -> None:
     folder, cases, run = odd
     lines = run.stderr.decode("utf-8").splitlines()
-    said = [line.split(": ", 3)[3] for line in lines if line.startswith(("gradviz: warning: images/", "gradviz: warning: twins/"))]
+    said = [
+        line.split(": ", 3)[3]
+        for line in lines
+        if line.startswith(("gradviz: warning: images/", "gradviz: warning: twins/"))
+    ]
     assert len(said) == len(set(said)) and all(map(str.isprintable, said))
     for part in {part for case in cases for part in case.said}:
         assert any(part in line for line in said), part
