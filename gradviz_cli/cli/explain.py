@@ -39,14 +39,10 @@ COMMON = [
     "preprocess",
     "raw",
     "labels_file",
-    "input_size",
     "colormap",
     "files_from",
     "include",
     "exclude",
-    "root",
-    "follow_links",
-    "pages",
     "force",
     "dry_run",
     "verbose",
@@ -174,10 +170,10 @@ def command(
     gallery: bool,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
-    """Write heatmaps of IMAGES (files or folders) as MODEL, a SavedModel folder, sees them.
+    """Write heatmaps of IMAGES (files or folders) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
 
-    deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper
-    layers (Adebayo 2018, Nie 2018, Sixt 2020). backprop is the plain gradient.
+    deconv and guided show what an image holds rather than why a class was chosen (Adebayo 2018, Nie 2018, Sixt
+    2020); backprop is the plain gradient.
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
     with _list(files_from, null) as listed:
