@@ -74,6 +74,12 @@ LISTS = {
         lambda image: (lambda x: tf.concat([boxes(x), tf.sigmoid(x[..., 4:5]), tf.sigmoid(x[..., 5:])], -1))(cells(image, 9)),
         4, lambda o: o[..., 4:5] * o[..., 5:],
     ),
+    "as many numbers as detections": (lambda image: turned(apart(cells(image, 48, 1, 4)[:, :16, :16])), 12, lambda o: o[:, 4:].transpose(0, 2, 1)),
+    "the same, transposed": (lambda image: apart(cells(image, 20, 1, 4)), 16, lambda o: o[..., 4:]),
+    "parts of the image, three scales": (
+        lambda image: tf.concat([tf.sigmoid(cells(image, 9, 1, s)) for s in (2, 4, 8)], 1),
+        4, lambda o: o[..., 4:5] * o[..., 5:],
+    ),
     "one class": (lambda image: turned(apart(cells(image, 5))), 1, lambda o: o[:, 4:].transpose(0, 2, 1)),
 }  # fmt: skip
 
@@ -96,6 +102,8 @@ NONE = {
     "a sequence of distributions": lambda image: tf.nn.softmax(cells(image, 9)),
     "a sequence of logits": lambda image: cells(image, 9),
     "features of patches": lambda image: tf.nn.relu(cells(image, 24)),
+    "labels of patches": lambda image: tf.sigmoid(cells(image, 9)),
+    "as many labels as patches": lambda image: tf.sigmoid(cells(image, 16, 1, 4)),
     "few rows": lambda image: tf.sigmoid(cells(image, 48)),
     "logits": lambda image: tf.reduce_mean(cells(image, 9), 1),
     "a map": lambda image: tf.reshape(tf.sigmoid(cells(image, 9)), [1, 8, 8, 9]),
@@ -189,7 +197,9 @@ def test_maps_of_a_pyramid_are_none():
         detections.check_no_boxes(one, levels)
 
 
-@pytest.mark.parametrize("other", [SCORES, tensor("seasons", -1, 4), tensor("boxes", -1, 7)])
+@pytest.mark.parametrize(
+    "other", [SCORES, tensor("seasons", -1, 4), tensor("boxes", -1, 7), tensor("location_class", -1, 4)]
+)
 def test_other_heads_are_not(other):
     detections.check_no_boxes(other, [other])
 
