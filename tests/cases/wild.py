@@ -2568,6 +2568,21 @@ def at_outside(folder):
     return Refusal(UsageError, ("--at 9", "position inside"), {**RAW, "at": (9,)})
 
 
+@row("score", "a position outside, by its output")
+def position_outside(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": sequence(image, held)}), held)
+    return Refusal(UsageError, ("--output NAME[0, 9, ...]", "position inside"), {**RAW, "output": "scores[0, 9, ...]"})
+
+
+@row("input", "all axes open, with the wrong --layout")
+def wrong_layout(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": small(image, held)}, tf.TensorSpec([None] * 4, name="image")), held)
+    options = {**RAW, "input_size": (16, 16), "layout": "NCHW"}
+    return Refusal(UsageError, ("--input-size 16x16 and --layout NCHW: ",), options)
+
+
 def deep(x, values, relu=tf.nn.relu):
     """What the second ReLU of `small` gives, by name."""
     a, p, b, q, *_ = values

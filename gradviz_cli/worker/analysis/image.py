@@ -119,11 +119,10 @@ def _check_open(graph: Graph, question: Question, entry: Entry, options: ModelOp
         static_tensors(replace(graph, nodes={**graph.nodes, fed: sized}), graph.score)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         size = f"{entry.size[0]}x{entry.size[1]}"
-        given = (
-            f"--input-size {size}: " if options.input_size else f"--layout {options.layout}: " if options.layout else ""
-        )
+        layout = [f"--layout {options.layout}"] if options.layout else []
+        given = " and ".join([f"--input-size {size}"] * bool(options.input_size) + layout)
         raise UsageError(
-            f"{given}the input {question.image.key} leaves its axes open, and the model does not take {size} with "
+            f"{given}{': ' if given else ''}the input {question.image.key} leaves its axes open, and the model does not take {size} with "
             f"{entry.channels} channel(s), {entry.layout} ({described(error)})",
             "say what it takes with --input-size HxW and --layout NHWC or NCHW",
         ) from error

@@ -94,7 +94,8 @@ def proof_of(
     trial, given_up = _settled(subject, usual, build, images)
     with _as_it_stands():
         beside = _independence(subject, trial, images)
-        sloping = _slope(subject, trial, images[: entry.batch or 1], thorough)
+        single = _one_by_one(subject, trial, images) if beside.failed and entry.batch is None else trial
+        sloping = _slope(subject, single, images[: entry.batch or 1], thorough)
         strange = trial.wrong is not None or beside.failed or sloping.failed
         random = strange and _is_random(trial, images)
     alone = beside.failed and not random and entry.batch is None
@@ -174,6 +175,13 @@ def _tried(
             else witnesses.best_class(measured, theirs.output, subject.batched),
         )
     return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))
+
+
+def _one_by_one(subject: Prepared, trial: _Trial, images: Array) -> _Trial:
+    """The same way, asked for one image at a time: beside others a score would move with these as well."""
+    problem = replace(subject.problem, entry=replace(subject.problem.entry, batch=1))
+    measure = Measure(trial.differentiator, problem, subject.dtype)
+    return replace(trial, measure=measure, measured=measure(images[:1]))
 
 
 def _is_random(trial: _Trial, images: Array) -> bool:

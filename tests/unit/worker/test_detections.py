@@ -235,7 +235,9 @@ READ = {
     "behind a normalisation": (lambda image: norm(head(image)), "behind its normalisation"),
     "pooled": (lambda image: tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, WIDE, 1, "SAME")), [1, 2]), "pooled features"),
     "a feature map": (lambda image: tf.nn.relu(tf.nn.conv2d(image, WIDE, 4, "SAME")), "a feature map"),
+    "a feature map of one cell": (lambda image: tf.nn.relu(tf.nn.conv2d(image, WIDE, 16, "SAME")), "a feature map"),
     "logits": (head, None),
+    "logits of one cell": (lambda image: tf.nn.conv2d(image, WIDE, 16, "SAME"), None),
     "probabilities": (lambda image: tf.nn.softmax(head(image)), None),
     "logits behind a normalisation": (lambda image: tf.matmul(norm(head(image, 12)), KERNEL), None),
     "a class map that is pooled": (

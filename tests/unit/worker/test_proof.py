@@ -74,10 +74,10 @@ class Shown(NamedTuple):
     proof: Proof
 
 
-def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Shown:
+def proved(path: str, modes: tuple[str, ...] = ("backprop",), thorough: bool = False, **options) -> Shown:
     options = {"preprocess": "unit", **options}
     found = Model(ModelOptions(path, **options), modes, verified=True)
-    return Shown(found, found.prove())
+    return Shown(found, found.prove(thorough))
 
 
 def witness(found: Shown, name: str) -> Witness:
@@ -451,6 +451,16 @@ def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
     together = found.model.explain(images, [0], ["backprop"]).gradients[0][0]
     alone = [found.model.explain(images[i : i + 1], [0], ["backprop"]).gradients[0][0, 0] for i in range(3)]
     np.testing.assert_array_equal(together, np.stack(alone))
+
+
+def test_the_slope_of_a_batch_that_is_mixed_is_that_of_one_image(tmp_path):
+    def mixing(held: Weights) -> Callable:
+        serve = network(held)
+        return lambda image: serve(image - tf.reduce_mean(image, 0, keepdims=True) * 0.5)
+
+    found = proved(save(tmp_path / "mixed", mixing), thorough=True)
+    (said,) = found.proof.warnings
+    assert "images are run one by one" in said and witness(found, "slope").value is not None
 
 
 def test_a_model_that_draws_lots_is_warned_of(tmp_path):
