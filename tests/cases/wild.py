@@ -2133,6 +2133,25 @@ def siamese_zero(folder):
     return plain(score=siamese_score(0), options={**RAW, "input": "left"}, warnings=("--feed",))
 
 
+def shifted(folder):
+    """A number for each image is added to its scores."""
+    held = holding()
+    compute = lambda image, shift: {"scores": small(image, held) + shift[:, None]}
+    save(folder, serving(compute, IMAGE, tf.TensorSpec([None], name="shift")), held)
+
+
+@row("input", "several values of what stands beside each image")
+def several_values(folder):
+    shifted(folder)
+    return Refusal(UsageError, ("--feed shift: 2 values", "give one"), {**RAW, "feeds": (("shift", "[1, 2]"),)})
+
+
+@row("input", "one value of what stands beside each image")
+def one_value(folder):
+    shifted(folder)
+    return plain(options={**RAW, "feeds": (("shift", "[4]"),)})
+
+
 @row("input", "two images, the other given with --feed")
 def siamese_fed(folder):
     siamese(folder)

@@ -40,6 +40,7 @@ ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 # Channels of a backbone: a classifier may end like one, but seldom has so many classes, in so round a number.
 MANY, ROUND = 64, 16
 LEAST_NORMED = 8
+AXES = ("t", "yx", "zyx")  # of positions
 
 Shape = Sequence[int | None]
 
@@ -92,7 +93,7 @@ def _read(
     if classes == 1:
         where = where.replace("that it wins", "where it is positive")
     said = f"{named} {text} of {'?' if classes is None else classes} class{'es, each' if classes != 1 else ','} {where}"
-    form = ", ".join(("y", "x") if len(places) == 2 else ("t",) if len(places) == 1 else ("...",))
+    form = ", ".join(AXES[len(places) - 1] if len(places) <= len(AXES) else "N" * len(places))
     warning = (
         f"the output {key} is {said}, score and output alike; settle it with --box-of all, or take one position with "
         f"--output '{key}[0, {form}, ...]' or --at, the best with --box-of 1"

@@ -102,7 +102,7 @@ def proof_of(
     said = (
         given_up,
         _unnamed(subject, trial),
-        _dependent(subject, beside, random, alone),
+        (alone and _in_rows(subject, trial, len(images))) or _dependent(subject, beside, random, alone),
         None if random else _no_slope(sloping),
     )
     found = (*trial.found, beside, sloping)
@@ -258,6 +258,18 @@ def _dependent(subject: Prepared, beside: Witness, random: bool, alone: bool) ->
     return (
         f"the scores of an image change with its neighbours (batch norm in training mode?), {done} ({beside}); "
         "export the model for inference"
+    )
+
+
+def _in_rows(subject: Prepared, trial: _Trial, count: int) -> str | None:
+    """Several rows of scores for each image are no numbers that its neighbours change."""
+    rows, left = divmod(len(trial.measured.scores) if trial.measured else 0, count)
+    if rows < 2 or left:
+        return None
+    return (
+        f"the output {subject.question.output.key} has {rows} rows for each image: they are read as a sequence, a class "
+        "summed over the rows that it wins, and images are run one by one; choose another tensor with --output NAME, or "
+        "the model's own size with --input-size HxW where that is open"
     )
 
 

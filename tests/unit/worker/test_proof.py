@@ -463,6 +463,16 @@ def test_the_slope_of_a_batch_that_is_mixed_is_that_of_one_image(tmp_path):
     assert "images are run one by one" in said and witness(found, "slope").value is not None
 
 
+def test_rows_of_an_image_are_not_said_to_come_from_its_neighbours(tmp_path):
+    def rows(held: Weights) -> Callable:
+        kernel = held(3, 3, 3, 5)
+        return lambda image: tf.reshape(tf.nn.relu(tf.nn.conv2d(image, kernel, 2, "SAME")), [-1, 5])
+
+    found = proved(save(tmp_path / "rows", rows))
+    (said,) = found.proof.warnings
+    assert found.proof.alone and "rows for each image" in said and "neighbours" not in said
+
+
 def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
