@@ -2149,7 +2149,7 @@ def several_values(folder):
 @row("input", "one value of what stands beside each image")
 def one_value(folder):
     shifted(folder)
-    return plain(options={**RAW, "feeds": (("shift", "[4]"),)})
+    return plain(options={**RAW, "feeds": (("shift", "[0]"),)})
 
 
 @row("input", "two images, the other given with --feed")

@@ -483,6 +483,23 @@ def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     assert found.proof.warnings == () and not found.proof.alone, "it is said once"
 
 
+def test_a_variable_that_is_changed_before_it_is_read_is_warned_of(tmp_path):
+    def counting(held: Weights, after: bool) -> Callable:
+        serve, count = network(held, last=tf.identity), held(1, around=3.0)
+
+        def counted(image):
+            before = count.read_value()
+            count.assign_add([1.0])
+            return serve(image) * (count.read_value() if after else before)
+
+        return counted
+
+    found = proved(save(tmp_path / "after", lambda held: counting(held, True)))
+    (said,) = found.model.facts.warnings
+    assert "changes the variable" in said and "--output NAME" in said
+    assert not proved(save(tmp_path / "before", lambda held: counting(held, False))).model.facts.warnings
+
+
 def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
