@@ -197,7 +197,7 @@ def other_inputs(graph: Graph, question: Question, options: ModelOptions) -> dic
             raise UsageError(f"--feed {several[1]}: {tensor.key} is given twice", "give it once")
     values = {graph.feeds[tensor.name]: _value(graph, question, tensor, given) for tensor in others}
     for tensor in question.others:
-        if tensor.shape and tensor.shape[0] < 0 and any(name in given for name in names(tensor)):
+        if tensor.shape == (-1,) and any(name in given for name in names(tensor)):
             _check_alone(graph, tensor, values[graph.feeds[tensor.name]])
     return values
 
