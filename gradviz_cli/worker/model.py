@@ -19,7 +19,7 @@ from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
-from gradviz_cli.worker.analysis.chance import random_warning
+from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
 from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
@@ -206,6 +206,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     assumed = (
         *asked.opened.saved.warnings,
         chance,
+        None if chance else changing_warning(graph),
         lost_warning(graph, question),
         size_warning,
         start_warning,

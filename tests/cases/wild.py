@@ -2133,6 +2133,25 @@ def siamese_zero(folder):
     return plain(score=siamese_score(0), options={**RAW, "input": "left"}, warnings=("--feed",))
 
 
+def shifted(folder):
+    """A number for each image is added to its scores."""
+    held = holding()
+    compute = lambda image, shift: {"scores": small(image, held) + shift[:, None]}
+    save(folder, serving(compute, IMAGE, tf.TensorSpec([None], name="shift")), held)
+
+
+@row("input", "several values of what stands beside each image")
+def several_values(folder):
+    shifted(folder)
+    return Refusal(UsageError, ("--feed shift: 2 values", "give one"), {**RAW, "feeds": (("shift", "[1, 2]"),)})
+
+
+@row("input", "one value of what stands beside each image")
+def one_value(folder):
+    shifted(folder)
+    return plain(options={**RAW, "feeds": (("shift", "[0]"),)})
+
+
 @row("input", "two images, the other given with --feed")
 def siamese_fed(folder):
     siamese(folder)
@@ -2566,6 +2585,21 @@ def at_outside(folder):
     held = holding()
     save(folder, serving(lambda image: {"scores": sequence(image, held)}), held)
     return Refusal(UsageError, ("--at 9", "position inside"), {**RAW, "at": (9,)})
+
+
+@row("score", "a position outside, by its output")
+def position_outside(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": sequence(image, held)}), held)
+    return Refusal(UsageError, ("--output NAME[0, 9, ...]", "position inside"), {**RAW, "output": "scores[0, 9, ...]"})
+
+
+@row("input", "all axes open, with the wrong --layout")
+def wrong_layout(folder):
+    held = holding()
+    save(folder, serving(lambda image: {"scores": small(image, held)}, tf.TensorSpec([None] * 4, name="image")), held)
+    options = {**RAW, "input_size": (16, 16), "layout": "NCHW"}
+    return Refusal(UsageError, ("--input-size 16x16 and --layout NCHW: ",), options)
 
 
 def deep(x, values, relu=tf.nn.relu):

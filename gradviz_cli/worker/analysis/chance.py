@@ -1,4 +1,5 @@
-"""Whether a graph draws random numbers on the way to its score: dropout, noise or augmentation that was left on."""
+"""Whether each run gives another score: random numbers on the way to it (dropout, noise or augmentation that was left on), or
+variables that a run changes."""
 
 from __future__ import annotations
 
@@ -25,6 +26,18 @@ def random_warning(graph: Graph) -> str | None:
     return (
         f"the model is random ({graph.nodes[name].op} in {name}: dropout, noise or augmentation left on?): each run of it "
         "gives another score; export it for inference, or explain a tensor before that with --output NAME"
+    )
+
+
+def changing_warning(graph: Graph) -> str | None:
+    """A warning of variables that the model changes before it reads them: what is known of them is their saved value."""
+    names = sorted({graph.weights[name] for name in graph.changed if name in graph.nodes})
+    if not names:
+        return None
+    return (
+        f"each run of the model changes the variable {' and '.join(names[:2])} and reads it then; its saved value is taken, so "
+        "that the score may be another than the model's; export it for inference, or explain a tensor before that with "
+        "--output NAME"
     )
 
 

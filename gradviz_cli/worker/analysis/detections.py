@@ -32,7 +32,7 @@ CLASS_WORDS = ("class", "label", "categor", "cls")
 RAW, KEPT, KEPT_CLASSES = "raw_detection_scores", "detection_scores", "detection_classes"  # TensorFlow's detectors
 # What keeps the best boxes and gives their scores, of which it has no gradient; and which input holds the scores.
 SUPPRESSION = {"CombinedNonMaxSuppression": 1, "NonMaxSuppressionV4": 1, "NonMaxSuppressionV5": 1}
-ANCHORS = 3  # of each cell of a grid
+ANCHORS, MOST_ANCHORS = 3, 9  # of each cell of a grid: nearly always, at most
 FEWEST = 2  # times as many detections as numbers of one
 STRIDES = tuple(2**power for power in range(8))
 NEARLY_ALL = 0.9
@@ -42,9 +42,10 @@ NEARLY_ALL = 0.9
 
 
 def named_boxes(tensor: Tensor) -> bool:
-    """Whether an output is called after boxes."""
-    words = set(re.split("[^a-z]+", tensor.key.lower()))
-    return "box" in tensor.key.lower() or bool(words & BOX_WORDS)
+    """Whether an output is called after boxes; `location_class` is called after classes."""
+    key = tensor.key.lower()
+    of_classes = any(word in key for word in CLASS_WORDS)
+    return "box" in key or bool(BOX_WORDS & set(re.split("[^a-z]+", key))) and not of_classes
 
 
 def check_no_boxes(tensor: Tensor, outputs: Sequence[Tensor]) -> None:
@@ -274,19 +275,21 @@ def _alone(look: Look) -> Detections | None:
     if sizes[2:] == [BOX + 2] and (found := _kept(look)):
         return found
     _, one, other = sizes
-    if one is None or other is None or min(one, other) <= BOX or max(one, other) < FEWEST * min(one, other):
+    if one is None or other is None or min(one, other) <= BOX:
         return None
-    axis, count, many = (1, one, other) if one < other else (2, other, one)
+    few = max(one, other) < FEWEST * min(one, other)  # neither axis is that of detections by its length
     computed = look.at(look.graph.score)
     if computed is None or computed[0].ndim != 3:
         return None
-    rows = np.moveaxis(computed[0], axis, -1).reshape(-1, count)
-    parts = _parts(look.graph, look.graph.score, axis)
-    apart = _apart(rows, BOX in parts)
-    alone = sizes[0] == 1 or look.entry.batch == 1
-    if not apart and not (alone and _are_units(rows) and _per_cell(many, look.entry.size)):
-        return None
-    return _read(look, axis, count, parts)
+    for axis, count, many in ((1, one, other), (2, other, one)):
+        parts = _parts(look.graph, look.graph.score, axis)
+        if few and BOX not in parts or not few and count > many:
+            continue
+        rows = np.moveaxis(computed[0], axis, -1).reshape(-1, count)
+        alone = sizes[0] == 1 or look.entry.batch == 1
+        if _apart(rows, BOX in parts) or alone and _are_units(rows) and _in_grids(many, look.entry.size, axis):
+            return _read(look, axis, count, parts)
+    return None
 
 
 def _kept(look: Look) -> Detections | None:
@@ -314,14 +317,21 @@ def _apart(rows: Array, joined: bool) -> bool:
     return bool(rest.min() >= 0 and rest.max() <= 1 and (outside or joined))
 
 
-def _per_cell(many: int, size: tuple[int, int]) -> int:
-    """How many detections each cell of grids over the image has, where that is a whole number; else 0."""
-    for first in range(len(STRIDES)):
-        for last in range(first + 1, len(STRIDES) + 1):
-            cells = sum(math.ceil(size[0] / stride) * math.ceil(size[1] / stride) for stride in STRIDES[first:last])
-            if many % cells == 0 and 1 <= many // cells <= 9 and (last - first > 1 or min(size) // STRIDES[first] > 2):
-                return many // cells
-    return 0
+def _in_grids(many: int, size: tuple[int, int], axis: int) -> bool:
+    """Whether as many detections lie in the cells of grids over the image.
+
+    One for each cell of one grid may be the scores of patches as well, unless they run along the last axis.
+    """
+    grids = [math.ceil(size[0] / stride) * math.ceil(size[1] / stride) for stride in STRIDES]
+    if axis == 2 and many in grids:
+        return False
+    return any(
+        many % sum(grids[first:last]) == 0
+        and many // sum(grids[first:last]) <= MOST_ANCHORS
+        and (last - first > 1 or min(size) // STRIDES[first] > 2)
+        for first in range(len(STRIDES))
+        for last in range(first + 1, len(STRIDES) + 1)
+    )
 
 
 def _read(look: Look, axis: int, count: int, parts: Mapping[int, str]) -> Detections:

@@ -119,11 +119,10 @@ def _check_open(graph: Graph, question: Question, entry: Entry, options: ModelOp
         static_tensors(replace(graph, nodes={**graph.nodes, fed: sized}), graph.score)
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         size = f"{entry.size[0]}x{entry.size[1]}"
-        given = (
-            f"--input-size {size}: " if options.input_size else f"--layout {options.layout}: " if options.layout else ""
-        )
+        layout = [f"--layout {options.layout}"] if options.layout else []
+        given = " and ".join([f"--input-size {size}"] * bool(options.input_size) + layout)
         raise UsageError(
-            f"{given}the input {question.image.key} leaves its axes open, and the model does not take {size} with "
+            f"{given}{': ' if given else ''}the input {question.image.key} leaves its axes open, and the model does not take {size} with "
             f"{entry.channels} channel(s), {entry.layout} ({described(error)})",
             "say what it takes with --input-size HxW and --layout NHWC or NCHW",
         ) from error
@@ -196,7 +195,31 @@ def other_inputs(graph: Graph, question: Question, options: ModelOptions) -> dic
         several = [name for name in given if name in names(tensor)]
         if len(several) > 1:
             raise UsageError(f"--feed {several[1]}: {tensor.key} is given twice", "give it once")
-    return {graph.feeds[tensor.name]: _value(graph, question, tensor, given) for tensor in others}
+    values = {graph.feeds[tensor.name]: _value(graph, question, tensor, given) for tensor in others}
+    for tensor in question.others:
+        if tensor.shape == (-1,) and any(name in given for name in names(tensor)):
+            _check_alone(graph, tensor, values[graph.feeds[tensor.name]])
+    return values
+
+
+def _check_alone(graph: Graph, tensor: Tensor, value: np.ndarray) -> None:
+    """Of what stands beside each image one is given, not as many as the score would have rows then."""
+    name = graph.feeds[tensor.name]
+    kind = attribute(graph.nodes[name], "dtype").type
+    sized = placeholder(name, kind, tf.TensorShape(value.shape).as_proto())
+    if len(value) < 2 or graph.nodes[name].op != "Placeholder":
+        return
+    try:
+        (score,) = static_tensors(replace(graph, nodes={**graph.nodes, name: sized}), graph.score)
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        given = (
+            f"--feed {tensor.key}: the model does not take a value of shape {list(value.shape)} ({described(error)})"
+        )
+        raise UsageError(given, "give one that fits") from error
+    if score.shape.rank and score.shape[0] == len(value):
+        raise UsageError(
+            f"--feed {tensor.key}: {len(value)} values are given, and one stands beside each image", "give one of them"
+        )
 
 
 def _value(graph: Graph, question: Question, tensor: Tensor, given: Mapping[str, str]) -> np.ndarray:

@@ -40,6 +40,7 @@ ENDS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
 # Channels of a backbone: a classifier may end like one, but seldom has so many classes, in so round a number.
 MANY, ROUND = 64, 16
 LEAST_NORMED = 8
+AXES = ("t", "yx", "zyx")  # of positions
 
 Shape = Sequence[int | None]
 
@@ -68,14 +69,15 @@ def read_scores(look: Look, options: ModelOptions) -> tuple[Question, str | None
     axis = class_axis(shape, look.entry.size) if len(shape) > 1 else 0
     inner = [size for place, size in enumerate(shape) if place not in (0, axis)]
     places = [] if at or all(size == 1 for size in inner) else inner
-    return _read(look, options, question, shape[axis], places)
+    why = _embedding(look, shape[axis], bool(inner))
+    return _read(options, question, shape[axis], places, why)
 
 
 def _read(
-    look: Look, options: ModelOptions, question: Question, classes: int | None, places: Shape
+    options: ModelOptions, question: Question, classes: int | None, places: Shape, why: str | None
 ) -> tuple[Question, str | None]:
+    """`why` it is an embedding, if it is."""
     key = question.output.key
-    why = _embedding(look, classes, bool(places)) if classes is not None else None
     where = _where(options, places)
     if why:
         said = f"an embedding ({why}): {classes} channels and no classes{f', each {where}' if places else ''}"
@@ -91,7 +93,7 @@ def _read(
     if classes == 1:
         where = where.replace("that it wins", "where it is positive")
     said = f"{named} {text} of {'?' if classes is None else classes} class{'es, each' if classes != 1 else ','} {where}"
-    form = ", ".join(("y", "x") if len(places) == 2 else ("t",) if len(places) == 1 else ("...",))
+    form = ", ".join(AXES[len(places) - 1] if len(places) <= len(AXES) else "N" * len(places))
     warning = (
         f"the output {key} is {said}, score and output alike; settle it with --box-of all, or take one position with "
         f"--output '{key}[0, {form}, ...]' or --at, the best with --box-of 1"
@@ -111,11 +113,11 @@ def _batched(shape: Shape, entry: Entry) -> list[int | None]:
     return [1, *shape] if dropped else list(shape)
 
 
-def _embedding(look: Look, classes: int, mapped: bool) -> str | None:
-    """Why an output is an embedding, if it is."""
+def _embedding(look: Look, classes: int | None, mapped: bool) -> str | None:
+    """Why an output is an embedding, if it is; `mapped` where it has positions, be it a single one."""
     graph, key = look.graph, look.question.output.key
     end = graph.node(through(graph.nodes, graph.score, SHAPE_OPS))
-    if end.op in ENDS or classes < 2:
+    if classes is None or classes < 2 or end.op in ENDS:
         return None
     if NAMES & set(re.split("[^a-z]+", key.lower())):
         return "by its name"

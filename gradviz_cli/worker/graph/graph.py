@@ -114,6 +114,8 @@ class Graph:
         Variable -> its value. Empty until the weights are loaded.
     custom_gradients : int
         Wrappers with a gradient of the model's own that were replaced by the derivative of their forward pass.
+    changed : frozenset of str
+        Weights that the model reads after it has changed them in the same run.
     """
 
     nodes: Mapping[str, NodeDef]
@@ -124,6 +126,7 @@ class Graph:
     feeds: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, tf.Tensor] = field(default_factory=dict)
     custom_gradients: int = 0
+    changed: frozenset[str] = frozenset()
 
     @property
     def score(self) -> str:

@@ -94,14 +94,15 @@ def proof_of(
     trial, given_up = _settled(subject, usual, build, images)
     with _as_it_stands():
         beside = _independence(subject, trial, images)
-        sloping = _slope(subject, trial, images[: entry.batch or 1], thorough)
+        single = _one_by_one(subject, trial, images) if beside.failed and entry.batch is None else trial
+        sloping = _slope(subject, single, images[: entry.batch or 1], thorough)
         strange = trial.wrong is not None or beside.failed or sloping.failed
         random = strange and _is_random(trial, images)
     alone = beside.failed and not random and entry.batch is None
     said = (
         given_up,
         _unnamed(subject, trial),
-        _dependent(subject, beside, random, alone),
+        (alone and _in_rows(subject, trial, len(images))) or _dependent(subject, beside, random, alone),
         None if random else _no_slope(sloping),
     )
     found = (*trial.found, beside, sloping)
@@ -174,6 +175,13 @@ def _tried(
             else witnesses.best_class(measured, theirs.output, subject.batched),
         )
     return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))
+
+
+def _one_by_one(subject: Prepared, trial: _Trial, images: Array) -> _Trial:
+    """The same way, asked for one image at a time: beside others a score would move with these as well."""
+    problem = replace(subject.problem, entry=replace(subject.problem.entry, batch=1))
+    measure = Measure(trial.differentiator, problem, subject.dtype)
+    return replace(trial, measure=measure, measured=measure(images[:1]))
 
 
 def _is_random(trial: _Trial, images: Array) -> bool:
@@ -250,6 +258,18 @@ def _dependent(subject: Prepared, beside: Witness, random: bool, alone: bool) ->
     return (
         f"the scores of an image change with its neighbours (batch norm in training mode?), {done} ({beside}); "
         "export the model for inference"
+    )
+
+
+def _in_rows(subject: Prepared, trial: _Trial, count: int) -> str | None:
+    """Several rows of scores for each image are no numbers that its neighbours change."""
+    rows, left = divmod(len(trial.measured.scores) if trial.measured else 0, count)
+    if rows < 2 or left:
+        return None
+    return (
+        f"the output {subject.question.output.key} has {rows} rows for each image: they are read as a sequence, a class "
+        "summed over the rows that it wins, and images are run one by one; choose another tensor with --output NAME, or "
+        "the model's own size with --input-size HxW where that is open"
     )
 
 

@@ -38,6 +38,7 @@ from gradviz_cli.worker.graph.wrappers import FUNCTION, PLACES, REPLACED, SHAPES
 from gradviz_cli.worker.read.frames import HANDLE, MAX_DEPTH, VARIABLES, Frame, Frames, Source, joined, results_of
 from gradviz_cli.worker.read.gradients import Capture, OwnGradient, own_gradients
 
+ASSIGNING = frozenset({"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"})
 REF_TWINS = {
     "RefIdentity": "Identity",
     "RefSwitch": "Switch",
@@ -94,6 +95,7 @@ def inline(meta: MetaGraphDef, tensors: Iterable[str], feeds: Mapping[str, int] 
         outputs,
         writer.fed,
         custom_gradients=len(frames.custom_gradients),
+        changed=frozenset(writer.changed),
     )
 
 
@@ -120,6 +122,7 @@ class _Writer:
     weights: dict[str, str] = field(default_factory=dict)
     handles: dict[str, str] = field(default_factory=dict)
     fed: dict[str, str] = field(default_factory=dict)
+    changed: set[str] = field(default_factory=set)
 
     def emit(self, wanted: Source) -> str:
         """Write the node behind `wanted`, and all that it needs, into the graph; returns its `name:index`."""
@@ -152,6 +155,8 @@ class _Writer:
             if handle is not None:
                 self.weights[name] = handle.name
                 self.nodes[name] = placeholder(name, attribute(handle, "dtype").type, _shape_of(handle))
+                if self._is_changed_before(frame, node, handle):
+                    self.changed.add(name)
                 return []
         sources = [self.frames.resolve(frame, text) for text in data_inputs(node)]
         own = self._own_gradient(frame, node)
@@ -198,6 +203,14 @@ class _Writer:
     def _variable_behind(self, frame: Frame, text: str) -> NodeDef | None:
         frame, node, _ = self.frames.behind_identities(self.frames.resolve(frame, text))
         return node if node.op == HANDLE and frame.parent is None else None
+
+    def _is_changed_before(self, frame: Frame, node: NodeDef, handle: NodeDef) -> bool:
+        """A variable is read after the same run has given it another value: control inputs say so, which are dropped."""
+        before = [frame.nodes.get(text[1:]) for text in node.input if text.startswith("^")]
+        return any(
+            one is not None and one.op in ASSIGNING and self._variable_behind(frame, source(one, 0)) is handle
+            for one in before
+        )
 
     def _copy(self, frame: Frame, node: NodeDef, name: str) -> NodeDef:
         copy = NodeDef(name=name, op=REF_TWINS.get(node.op, node.op))

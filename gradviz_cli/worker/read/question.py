@@ -13,6 +13,7 @@ from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
+from gradviz_cli.worker.graph.match import SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Detections, Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.read.ends import ends
@@ -39,12 +40,12 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     name, channel, at = signatures.parse_name(options.output) if options.output else (None, None, ())
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
     chosen = signatures.choose_output(outputs, name)
-    if chosen and channel is None and options.box_of != 0:
-        detections.check_no_boxes(chosen, outputs)
     lists = detections.listed(outputs, chosen) if chosen and channel is None else None
     beside = [tensor.name for tensor in lists[1]] if lists else []
     graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
     graph, output = (graph, chosen) if chosen else _any_tensor(meta, graph, name or "", feeds, forms)
+    if chosen and channel is None and options.box_of != 0 and not _are_shares(graph):
+        detections.check_no_boxes(chosen, outputs)
     graph, image = _image(graph, inputs, options)
     if image.name not in graph.feeds:
         raise ModelUnusable(
@@ -96,6 +97,11 @@ def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, Signatur
     functions = untraced(meta)
     called = f", and its function {functions[0]} was never called before it was saved" if functions else ""
     raise ModelUnusable(f"the model has no signature{called}", "export it with `model.export` or with signatures=...")
+
+
+def _are_shares(graph: Graph) -> bool:
+    """The output ends in a softmax: scores of classes, whatever it is called."""
+    return graph.node(through(graph.nodes, graph.outputs[0], SHAPE_OPS)).op == "Softmax"
 
 
 def _found(graph: Graph, lists: Detections, score: str) -> Detections:

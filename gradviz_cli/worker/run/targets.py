@@ -171,7 +171,10 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
         )
     for place, size in zip(at, inner, strict=True):
         if size is not None and place >= size:
-            raise UsageError(f"--at {','.join(map(str, at))}: the scores are {inner}", "give a position inside")
+            text = ",".join(map(str, at))
+            raise UsageError(
+                f"--at {text} (or --output NAME[0, {text}, ...]): the scores are {inner}", "give a position inside"
+            )
     chosen = (slice(None), *at)
     return tensor[chosen]
 

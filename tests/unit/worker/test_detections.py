@@ -74,6 +74,12 @@ LISTS = {
         lambda image: (lambda x: tf.concat([boxes(x), tf.sigmoid(x[..., 4:5]), tf.sigmoid(x[..., 5:])], -1))(cells(image, 9)),
         4, lambda o: o[..., 4:5] * o[..., 5:],
     ),
+    "as many numbers as detections": (lambda image: turned(apart(cells(image, 48, 1, 4)[:, :16, :16])), 12, lambda o: o[:, 4:].transpose(0, 2, 1)),
+    "the same, transposed": (lambda image: apart(cells(image, 20, 1, 4)), 16, lambda o: o[..., 4:]),
+    "parts of the image, three scales": (
+        lambda image: tf.concat([tf.sigmoid(cells(image, 9, 1, s)) for s in (2, 4, 8)], 1),
+        4, lambda o: o[..., 4:5] * o[..., 5:],
+    ),
     "one class": (lambda image: turned(apart(cells(image, 5))), 1, lambda o: o[:, 4:].transpose(0, 2, 1)),
 }  # fmt: skip
 
@@ -96,6 +102,8 @@ NONE = {
     "a sequence of distributions": lambda image: tf.nn.softmax(cells(image, 9)),
     "a sequence of logits": lambda image: cells(image, 9),
     "features of patches": lambda image: tf.nn.relu(cells(image, 24)),
+    "labels of patches": lambda image: tf.sigmoid(cells(image, 9)),
+    "as many labels as patches": lambda image: tf.sigmoid(cells(image, 16, 1, 4)),
     "few rows": lambda image: tf.sigmoid(cells(image, 48)),
     "logits": lambda image: tf.reduce_mean(cells(image, 9), 1),
     "a map": lambda image: tf.reshape(tf.sigmoid(cells(image, 9)), [1, 8, 8, 9]),
@@ -189,7 +197,9 @@ def test_maps_of_a_pyramid_are_none():
         detections.check_no_boxes(one, levels)
 
 
-@pytest.mark.parametrize("other", [SCORES, tensor("seasons", -1, 4), tensor("boxes", -1, 7)])
+@pytest.mark.parametrize(
+    "other", [SCORES, tensor("seasons", -1, 4), tensor("boxes", -1, 7), tensor("location_class", -1, 4)]
+)
 def test_other_heads_are_not(other):
     detections.check_no_boxes(other, [other])
 
@@ -225,7 +235,9 @@ READ = {
     "behind a normalisation": (lambda image: norm(head(image)), "behind its normalisation"),
     "pooled": (lambda image: tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, WIDE, 1, "SAME")), [1, 2]), "pooled features"),
     "a feature map": (lambda image: tf.nn.relu(tf.nn.conv2d(image, WIDE, 4, "SAME")), "a feature map"),
+    "a feature map of one cell": (lambda image: tf.nn.relu(tf.nn.conv2d(image, WIDE, 16, "SAME")), "a feature map"),
     "logits": (head, None),
+    "logits of one cell": (lambda image: tf.nn.conv2d(image, WIDE, 16, "SAME"), None),
     "probabilities": (lambda image: tf.nn.softmax(head(image)), None),
     "logits behind a normalisation": (lambda image: tf.matmul(norm(head(image, 12)), KERNEL), None),
     "a class map that is pooled": (
@@ -258,6 +270,7 @@ def test_an_embedding_by_its_name():
         ((1, 8, 8, 5), "a map [8, 8] of 5 classes, each summed over the positions that it wins"),
         ((1, 12, 5), "a sequence [12] of 5 classes, each summed"),
         ((1, 8, 8, 1), "a map [8, 8] of 1 class, summed over the positions where it is positive"),
+        ((1, 2, 3, 2, 5), "a map [2, 3, 2] of 5 classes"),
         ((1, 5), None),
         ((1, 5, 1, 1), None),
         ((5,), None),
@@ -271,7 +284,8 @@ def test_a_map_or_sequence_is_said_to_be_one(shape, said):
     if said is None:
         assert (asked.reading, warning) == (None, None)
         return
-    assert said in asked.reading and said in warning and "[0, " in warning
+    assert said in asked.reading and said in warning
+    assert f"'output_0[0, {('t', 'y, x', 'z, y, x')[len(shape) - 3]}, ...]'" in warning
     assert read_scores(look(build), ModelOptions("m", box_of=0))[1] is None
     at = read_scores(look(build), ModelOptions("m", at=(1,) * (len(shape) - 2)))
     assert (at[0].positions, at[1]) == (False, None)

@@ -74,10 +74,10 @@ class Shown(NamedTuple):
     proof: Proof
 
 
-def proved(path: str, modes: tuple[str, ...] = ("backprop",), **options) -> Shown:
+def proved(path: str, modes: tuple[str, ...] = ("backprop",), thorough: bool = False, **options) -> Shown:
     options = {"preprocess": "unit", **options}
     found = Model(ModelOptions(path, **options), modes, verified=True)
-    return Shown(found, found.prove())
+    return Shown(found, found.prove(thorough))
 
 
 def witness(found: Shown, name: str) -> Witness:
@@ -453,6 +453,26 @@ def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
+def test_the_slope_of_a_batch_that_is_mixed_is_that_of_one_image(tmp_path):
+    def mixing(held: Weights) -> Callable:
+        serve = network(held)
+        return lambda image: serve(image - tf.reduce_mean(image, 0, keepdims=True) * 0.5)
+
+    found = proved(save(tmp_path / "mixed", mixing), thorough=True)
+    (said,) = found.proof.warnings
+    assert "images are run one by one" in said and witness(found, "slope").value is not None
+
+
+def test_rows_of_an_image_are_not_said_to_come_from_its_neighbours(tmp_path):
+    def rows(held: Weights) -> Callable:
+        kernel = held(3, 3, 3, 5)
+        return lambda image: tf.reshape(tf.nn.relu(tf.nn.conv2d(image, kernel, 2, "SAME")), [-1, 5])
+
+    found = proved(save(tmp_path / "rows", rows))
+    (said,) = found.proof.warnings
+    assert found.proof.alone and "rows for each image" in said and "neighbours" not in said
+
+
 def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
@@ -461,6 +481,23 @@ def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     (said,) = found.model.facts.warnings
     assert "the model is random (RandomUniform in " in said
     assert found.proof.warnings == () and not found.proof.alone, "it is said once"
+
+
+def test_a_variable_that_is_changed_before_it_is_read_is_warned_of(tmp_path):
+    def counting(held: Weights, after: bool) -> Callable:
+        serve, count = network(held, last=tf.identity), held(1, around=3.0)
+
+        def counted(image):
+            before = count.read_value()
+            count.assign_add([1.0])
+            return serve(image) * (count.read_value() if after else before)
+
+        return counted
+
+    found = proved(save(tmp_path / "after", lambda held: counting(held, True)))
+    (said,) = found.model.facts.warnings
+    assert "changes the variable" in said and "--output NAME" in said
+    assert not proved(save(tmp_path / "before", lambda held: counting(held, False))).model.facts.warnings
 
 
 def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):

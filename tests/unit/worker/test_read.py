@@ -558,3 +558,15 @@ def test_a_loop_that_is_no_function_has_no_gradient():
     )
     with pytest.raises(ModelUnusable, match="the loop around exit"):
         check_loops(graph, question())
+
+
+def test_four_shares_are_classes_whatever_they_are_called(tmp_path: Path):
+    def save(name: str, last) -> Path:
+        head = lambda image: {"location": last(tf.reduce_mean(image, [1, 2])[:, :4])}  # noqa: E731
+        traced = tf.function(head).get_concrete_function(tf.TensorSpec([None, 8, 8, 5], F, "image"))
+        tf.saved_model.save(tf.Module(), str(tmp_path / name), signatures=traced)
+        return tmp_path / name
+
+    assert asked(save("shares", tf.nn.softmax))[1].output.key == "location"
+    with pytest.raises(ModelUnusable, match="location holds the places of boxes"):
+        asked(save("places", tf.nn.relu))
