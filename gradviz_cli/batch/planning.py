@@ -46,7 +46,7 @@ PAGES = ("first", "all")
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
     "pixel_range": values.pixel_range,
-    "mean": values.numbers,
+    "mean": values.pixels,
     "std": values.deviations,
     "channel_order": values.choice(CHANNEL_ORDERS),
     "signature": values.text,
@@ -197,9 +197,8 @@ def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
 
 
 def asks_for_labels(options: Mapping[str, object]) -> str:
-    """The option by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
-    asked = (f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
-    return next(asked, "")
+    """The options by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
+    return " ".join(f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:

@@ -180,7 +180,7 @@ def _needs_samples(page: tiff.Page) -> bool:
         apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
-    odd_order = swapped and bits > 8 and (packed_up != 1 or (bits == 32 and not signed))
+    odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))
     return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
 
 
@@ -349,7 +349,8 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
     bits = png.significant_bits(data) if image.format == "PNG" else 16
     most = max(high for _, high in np.array(image.getextrema()).tolist())
     if bits < 16 and most < 2 ** max(bits - 8, 0) and (values := png.wide_colours(data, image)) is not None:
-        return Image.fromarray(levels.table(levels.white_of(values, bits))[values]), ()
+        shown, notes = levels.as_levels(values, levels.table(levels.white_of(values, bits)), None)
+        return Image.fromarray(shown), notes
     if most < levels.HANDFUL and most:
         return image, (levels.POOR,)
     return image, ()
