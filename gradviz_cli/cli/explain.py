@@ -40,7 +40,6 @@ COMMON = [
     "raw",
     "labels_file",
     "input_size",
-    "colormap",
     "files_from",
     "include",
     "exclude",
@@ -65,7 +64,7 @@ COMMON = [
     "targets",
     multiple=True,
     metavar="SPEC",
-    help="topK, rankK, a class index, a label, or parent: the label that is the image's folder.  [default: top1]",
+    help="topK, rankK, a class index, a label, or parent (the image's folder).  [default: top1]",
 )
 @click.option(
     "--style",
@@ -112,9 +111,9 @@ COMMON = [
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
-@click.option("--root", type=NamedPath(), metavar="DIR", help="Names of outputs are relative to this folder.")
+@click.option("--root", type=NamedPath(), metavar="DIR", help="Outputs are named relative to this folder.")
 @click.option(
-    "--include", "include", multiple=True, metavar="GLOB", help="Of folders, only files that match: '*.jpg', '2024/**'."
+    "--include", "include", multiple=True, metavar="GLOB", help="Of folders only what matches: '*.jpg', '2024/**'."
 )
 @click.option("--exclude", "exclude", multiple=True, metavar="GLOB", help="Leave out what matches, folders as well.")
 @click.option(
@@ -152,7 +151,7 @@ COMMON = [
     "--verbose",
     count=True,
     type=Level(),
-    help="Say what is found and done; -vv: verify each step of the compiler too.",
+    help="Say what is done; -vv: verify each step too.",
 )
 @config_option
 @log_format_option
@@ -174,7 +173,7 @@ def command(
     gallery: bool,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
-    """Write heatmaps of IMAGES (files or folders) as MODEL, a SavedModel folder, sees them.
+    """Write heatmaps of IMAGES (files or folders) as MODEL (a SavedModel, .keras, .h5, .pb) sees them.
 
     deconv and guided show what an image holds rather than why a class was chosen: they depend little on the upper
     layers (Adebayo 2018, Nie 2018, Sixt 2020). backprop is the plain gradient.
