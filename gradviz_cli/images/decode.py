@@ -266,16 +266,15 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     if width < 1 or height < 1:
         raise ImageError("damaged", f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
-        millions = -(-width * height // 10**6)
-        remedy = f"--max-pixels {millions}M lets it in" if millions <= MOST_OF_A_PHOTO else "see --max-pixels"
-        raise _too_many_pixels(f"{width} x {height}", limits, remedy)
+        raise _too_many_pixels(f"{width} x {height}", width * height, limits)
     if max(size) > MAX_SIDE:
         raise ImageError("too-large", f"{width} x {height} pixels: no side may be longer than {MAX_SIDE}")
 
 
-def _too_many_pixels(count: str, limits: Limits, remedy: str = "see --max-pixels") -> ImageError:
-    limit = limits.max_pixels
-    return ImageError("too-large", f"{count} pixels are more than the limit of {limit}; {remedy}")
+def _too_many_pixels(said: str, count: int, limits: Limits) -> ImageError:
+    limit, millions = limits.max_pixels, -(-count // 10**6)
+    remedy = f"--max-pixels {millions}M lets it in" if millions <= MOST_OF_A_PHOTO else "see --max-pixels"
+    return ImageError("too-large", f"{said} pixels are more than the limit of {limit}; {remedy}")
 
 
 _TURNS = {
@@ -371,8 +370,9 @@ def _mend_transparency(image: Image.Image, data: bytes) -> None:
 def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageError:
     """What a decoder raised, in our words."""
     if isinstance(error, Image.DecompressionBombError):
-        count = re.search(r"\d+", str(error))
-        return _too_many_pixels(count.group() if count else "the", limits)
+        found = re.search(r"\d+", str(error))
+        count = int(found.group()) if found else limits.max_pixels + 1
+        return _too_many_pixels(str(count), count, limits)
     if isinstance(error, MemoryError):
         return ImageError("memory", f"{name}: not enough memory to decode it")
     reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__

@@ -1216,7 +1216,7 @@ def _no_images(shelf: _Shelf) -> None:
         "magick.mvg": b"viewbox 0 0 9 9 image over 0,0 0,0 'ephemeral:/tmp/x'",
     }.items():
         shelf.failed(name, data, "format")
-    shelf.failed("array.npy", b"\x93NUMPY\1\0" + bytes(99), "damaged")
+    shelf.failed("array.npy", b"\x93NUMPY\1\0" + bytes(99), "damaged", "format")  # as numbers; as a picture
 
 
 def _file_types(shelf: _Shelf) -> None:
