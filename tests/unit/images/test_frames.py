@@ -71,7 +71,6 @@ def test_every_page_by_itself(file: Path, form: str, more: dict) -> None:
     for place, colour in enumerate(COLOURS):
         shown = np.asarray(decode(alone(data, place, Limits()), Limits()))
         assert shown.shape == (4, 6, 3) and np.abs(shown.astype(int) - colour).max() <= (0 if form == "TIFF" else 3)
-    assert alone(data, 0, Limits()) == data or form == "GIF"
     with pytest.raises(ImageError, match="it has no page 5"):
         alone(data, 4, Limits())
 
