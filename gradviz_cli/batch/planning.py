@@ -46,7 +46,7 @@ PAGES = ("first", "all")
 OF_MODEL: dict[str, values.Read] = {
     "preprocess": values.choice(PREPROCESSES),
     "pixel_range": values.pixel_range,
-    "mean": values.numbers,
+    "mean": values.pixels,
     "std": values.deviations,
     "channel_order": values.choice(CHANNEL_ORDERS),
     "signature": values.text,
@@ -197,9 +197,8 @@ def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
 
 
 def asks_for_labels(options: Mapping[str, object]) -> str:
-    """The option by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
-    asked = (f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
-    return next(asked, "")
+    """The options by which somebody but the model itself asks for labels, so that ones which do not fit it are a mistake."""
+    return " ".join(f"{_typed(name)} {options[name]}" for name in OF_LABELS if options.get(name) not in (None, 0))
 
 
 def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled) -> Settled:
@@ -210,21 +209,32 @@ def _settled(model: Path, standing: Mapping[str, object] | None, asked: Settled)
 
 
 def _over(weaker: Settled, stronger: Settled, where: str = "") -> Settled:
-    """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round. A range and its
-    statistics belong together: none is taken from here and the other from there."""
-    ranges = [name for name in RANGE if name in stronger and stronger[name] != RGBA]  # which says nothing of a range
+    """The stronger ones, and of the weaker ones what they leave."""
+    ranges = _ranges(stronger)
     named = stronger.get("preprocess", "auto")
     if ranges and named != "auto":
         raise UsageError(
             f"{where}--preprocess {named} and {_typed(ranges[0])} both say what the model expects",
             "leave one of them out",
         )
+    return {**left_by(stronger, weaker), **stronger}
+
+
+def left_by(stronger: Mapping[str, Any], weaker: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in place of --preprocess is set aside by a stronger --preprocess, and the other way round. A range and its
+    statistics belong together: none is taken from here and the other from there."""
+    ranges = _ranges(stronger)
     aside = (
         *(RANGE if "preprocess" in stronger else ()),
         *(("preprocess",) if ranges else ()),
         *(STATISTICS if not STATISTICS.isdisjoint(ranges) else ()),
     )
-    return {**{name: value for name, value in weaker.items() if name not in aside}, **stronger}
+    return {name: value for name, value in weaker.items() if name not in aside}
+
+
+def _ranges(options: Mapping[str, Any]) -> list[str]:
+    """What says in place of --preprocess what the model expects; an order of four channels says nothing of a range."""
+    return [name for name in RANGE if name in options and options[name] != RGBA]
 
 
 def _whole_range(chosen: Settled) -> Settled:

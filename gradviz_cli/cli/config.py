@@ -13,7 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gradviz_cli.batch.planning import OPTIONS
+from gradviz_cli.batch.planning import OPTIONS, left_by
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.toml import read_toml
 
@@ -24,7 +24,7 @@ def _use_config(context: click.Context, parameter: click.Parameter, file: Path |
     file = file or surroundings.pop("config", None)
     given = {} if file is None else _defaults(read_toml(Path(file)), context, f"{file}")
     set_there = _defaults(surroundings, context, "the environment", _prefix(context))
-    context.default_map = {**(context.default_map or {}), **given, **set_there}
+    context.default_map = {**(context.default_map or {}), **left_by(set_there, given), **set_there}
 
 
 def _environment(context: click.Context) -> dict[str, Any]:

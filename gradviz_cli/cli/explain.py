@@ -61,7 +61,7 @@ COMMON = [
     "targets",
     multiple=True,
     metavar="SPEC",
-    help="topK, rankK, a class index, a label, or parent: the label that is the image's folder.  [default: top1]",
+    help="topK, rankK, a class index, a label, or parent (the image's folder).  [default: top1]",
 )
 @click.option(
     "--style",
@@ -108,9 +108,9 @@ COMMON = [
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
-@click.option("--root", type=NamedPath(), metavar="DIR", help="Names of outputs are relative to this folder.")
+@click.option("--root", type=NamedPath(), metavar="DIR", help="Outputs are named relative to this folder.")
 @click.option(
-    "--include", "include", multiple=True, metavar="GLOB", help="Of folders, only files that match: '*.jpg', '2024/**'."
+    "--include", "include", multiple=True, metavar="GLOB", help="Of folders only what matches: '*.jpg', '2024/**'."
 )
 @click.option("--exclude", "exclude", multiple=True, metavar="GLOB", help="Leave out what matches, folders as well.")
 @click.option(
@@ -148,7 +148,7 @@ COMMON = [
     "--verbose",
     count=True,
     type=Level(),
-    help="Say what is found and done; -vv: verify each step of the compiler too.",
+    help="Say what is done; -vv: verify each step too.",
 )
 @config_option
 @log_format_option

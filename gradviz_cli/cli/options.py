@@ -83,7 +83,11 @@ def model_options(function: Callable) -> Callable:
                 type=Numbers("LOW,HIGH", values.pixel_range),
                 help="In place of --preprocess: what black and white become.",
             ),
-            click.option("--mean", type=Numbers("R,G,B"), help="What is subtracted then; one number for all channels."),
+            click.option(
+                "--mean",
+                type=Numbers("R,G,B", values.pixels),
+                help="What is subtracted then; one number for all channels.",
+            ),
             click.option("--std", type=Numbers("R,G,B", values.deviations), help="By what it is divided then."),
             click.option(
                 "--channel-order", type=click.Choice(planning.CHANNEL_ORDERS), help="Order of the model's channels."

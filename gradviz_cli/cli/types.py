@@ -67,7 +67,7 @@ class Numbers(_Value):
 
     listed = True
 
-    def __init__(self, name: str, read: values.Read = values.numbers):
+    def __init__(self, name: str, read: values.Read):
         super().__init__(name, read)
 
 

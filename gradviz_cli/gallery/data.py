@@ -96,6 +96,8 @@ class _Tables:
     def _place(self, out: Path, one: Shown) -> dict[str, Any]:
         """Where the source image and the pictures are, as addresses; what stands in the way of showing the former."""
         found, why = folder.find_source(out, one)
+        if found and one.page is not None:  # a browser shows the whole file, and that is another picture
+            found, why = None, "page"
         address = _address(one.name)
         link = _address(os.path.relpath(found, os.path.abspath(out))) if found else ""
         if found and not link.endswith(address):

@@ -72,6 +72,12 @@ class Shown:
     time: str
     error: tuple[str, str] | None
     pictures: tuple[Picture, ...]
+    page: int | None = None
+
+    @property
+    def file(self) -> str:
+        """The image as it was given, without the number of a page."""
+        return self.image if self.page is None else self.image.removesuffix(f"#{self.page}")
 
 
 def images(out: Path) -> Iterator[Shown]:
@@ -94,7 +100,7 @@ def images(out: Path) -> Iterator[Shown]:
             if not (mine and os.path.lexists(line.source)):
                 continue  # pruned, or written anew as another image's
             status = MISSING
-        yield Shown(line.image, line.source, name, status, line.time, line.error, pictures)
+        yield Shown(line.image, line.source, name, status, line.time, line.error, pictures, line.page)
 
 
 def _lines(out: Path) -> Iterator[Line]:
@@ -204,7 +210,7 @@ def find_source(out: Path, one: Shown) -> tuple[str | None, str]:
     if not os.path.isabs(one.image):
         here = os.path.abspath(out)
         for folder in (here, *map(str, Path(here).parents)):
-            moved = os.path.normpath(os.path.join(folder, one.image))
+            moved = os.path.normpath(os.path.join(folder, one.file))
             if os.path.isfile(moved) and _is(moved, sha256):
                 return moved, ""
     return None, "gone"

@@ -18,6 +18,7 @@
     gone: "The image is no longer there",
     changed: "The image has changed since",
     failed: "The image could not be explained",
+    page: "It is one page of its file, and no browser shows a page alone",
   };
   const PANEL = data.styles.findIndex((style) => style.name === "panel");
   const ALL = -1;

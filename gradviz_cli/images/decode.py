@@ -180,7 +180,7 @@ def _needs_samples(page: tiff.Page) -> bool:
         apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
-    odd_order = swapped and bits > 8 and (packed_up != 1 or (bits == 32 and not signed))
+    odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))
     return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
 
 
@@ -266,16 +266,15 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     if width < 1 or height < 1:
         raise ImageError("damaged", f"{width} x {height} pixels")
     if width * height > limits.max_pixels:
-        millions = -(-width * height // 10**6)
-        remedy = f"--max-pixels {millions}M lets it in" if millions <= MOST_OF_A_PHOTO else "see --max-pixels"
-        raise _too_many_pixels(f"{width} x {height}", limits, remedy)
+        raise _too_many_pixels(f"{width} x {height}", width * height, limits)
     if max(size) > MAX_SIDE:
         raise ImageError("too-large", f"{width} x {height} pixels: no side may be longer than {MAX_SIDE}")
 
 
-def _too_many_pixels(count: str, limits: Limits, remedy: str = "see --max-pixels") -> ImageError:
-    limit = limits.max_pixels
-    return ImageError("too-large", f"{count} pixels are more than the limit of {limit}; {remedy}")
+def _too_many_pixels(said: str, count: int, limits: Limits) -> ImageError:
+    limit, millions = limits.max_pixels, -(-count // 10**6)
+    remedy = f"--max-pixels {millions}M lets it in" if millions <= MOST_OF_A_PHOTO else "see --max-pixels"
+    return ImageError("too-large", f"{said} pixels are more than the limit of {limit}; {remedy}")
 
 
 _TURNS = {
@@ -349,7 +348,8 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
     bits = png.significant_bits(data) if image.format == "PNG" else 16
     most = max(high for _, high in np.array(image.getextrema()).tolist())
     if bits < 16 and most < 2 ** max(bits - 8, 0) and (values := png.wide_colours(data, image)) is not None:
-        return Image.fromarray(levels.table(levels.white_of(values, bits))[values]), ()
+        shown, notes = levels.as_levels(values, levels.table(levels.white_of(values, bits)), None)
+        return Image.fromarray(shown), notes
     if most < levels.HANDFUL and most:
         return image, (levels.POOR,)
     return image, ()
@@ -370,8 +370,9 @@ def _mend_transparency(image: Image.Image, data: bytes) -> None:
 def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageError:
     """What a decoder raised, in our words."""
     if isinstance(error, Image.DecompressionBombError):
-        count = re.search(r"\d+", str(error))
-        return _too_many_pixels(count.group() if count else "the", limits)
+        found = re.search(r"\d+", str(error))
+        count = int(found.group()) if found else limits.max_pixels + 1
+        return _too_many_pixels(str(count), count, limits)
     if isinstance(error, MemoryError):
         return ImageError("memory", f"{name}: not enough memory to decode it")
     reason = printable(" ".join(str(error).split()))[:200] or type(error).__name__

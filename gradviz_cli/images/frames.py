@@ -52,7 +52,7 @@ def pages(path: AnyPath) -> tuple[int, ...]:
 
 
 def alone(data: bytes, place: int, limits: Limits) -> bytes:
-    """An image file whose first page is that at a place of another: of a TIFF the same one, of a GIF a PNG of the frame.
+    """An image file whose only page is that at a place of another: of a TIFF the same one, of a GIF a PNG of the frame.
 
     Raises
     ------
@@ -65,8 +65,15 @@ def alone(data: bytes, place: int, limits: Limits) -> bytes:
     offset = next(islice(_directories(io.BytesIO(data)), place, None), None)
     if offset is None:
         raise _gone(place)
-    end = form.first + struct.calcsize(form.offset)
-    return b"".join([data[: form.first], struct.pack(form.offset, offset), data[end:]])
+    (count,) = struct.unpack_from(form.many, data, offset)
+    following = offset + struct.calcsize(form.many) + count * form.entry
+    found = bytearray(data)
+    struct.pack_into(form.offset, found, form.first, offset)
+    if following + struct.calcsize(form.offset) <= len(found):  # else the file ends there
+        struct.pack_into(
+            form.offset, found, following, 0
+        )  # or the pages behind it would be taken for planes of this one
+    return bytes(found)
 
 
 def _gone(place: int) -> ImageError:

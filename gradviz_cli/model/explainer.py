@@ -39,6 +39,9 @@ WHOLE = {
     kind: np.iinfo("uint8" if kind == "string" else kind) for kind in ("string", "uint8", "uint16", "int32", "int64")
 }
 SMALL = 3.0  # numbers up to this are no levels of 0..255 but those of a range that networks are trained on
+OTHER_SHIFT = (
+    "leave --labels-from out (its first line is that of class 0 then), or give the file that the model was trained with"
+)
 TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
 
 
@@ -114,7 +117,8 @@ class Explainer:
         """Leave out labels that are not as many as the classes, or raise UsageError where they were asked for."""
         wrong = misfit(self._labels, classes)
         if wrong and self._labels_asked:
-            raise UsageError(f"{self._labels_asked}: {wrong[0]}", wrong[1])
+            shifted = "--labels-from " in self._labels_asked  # then a remedy with another one would be a guess
+            raise UsageError(f"{self._labels_asked}: {wrong[0]}", OTHER_SHIFT if shifted else wrong[1])
         if wrong:
             self._labels = ()
         if wrong and self._options.output is None:  # other scores than those that the labels are of

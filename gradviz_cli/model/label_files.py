@@ -46,6 +46,7 @@ NAMED = frozenset(NAMES)
 INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
 WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
 LEADING = re.compile(r"(\d{1,6})\s*(?:[:,;=\t)]|\.\s|\s)\s*(\S.*)")
+QUOTED = re.compile(r"""(["'])([^"']*)\1,?""")
 MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
 BACKGROUND = ("background", "dummy", "__background__", "_background_")
 
@@ -329,6 +330,9 @@ def _names(text: str, suffix: str) -> Labels:
     lines = [line.strip() for line in _lines(text)]
     while lines and not lines[-1]:
         lines.pop()
+    quoted = [QUOTED.fullmatch(line) for line in lines if line]
+    if len(quoted) > 1 and all(quoted):  # as they stand in the source of a list
+        lines = [one[2] if (one := QUOTED.fullmatch(line)) else line for line in lines]
     coded = [line for line in lines if WORDNET.match(line)]
     begins = lines[:1] and lines[0].casefold() in BACKGROUND
     if coded and len(coded) == len(lines) - bool(begins):

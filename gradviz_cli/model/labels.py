@@ -65,6 +65,8 @@ def misfit(labels: tuple[str, ...], classes: int | None) -> tuple[str, str] | No
     said = f"{len(labels)} labels{f' ({empty} of them empty)' if empty else ''} for {classes} {'class' if classes == 1 else 'classes'}"
     if (len(labels), classes) == (2, 1):
         return said, "its one score is mostly that of the second label: --labels-from 1 gives it that"
+    if empty and labels[0] and len(labels) - empty == classes:
+        return said, "an empty line, or a number that the file leaves out, counts as a class: remove it"
     if len(labels) == classes + 1:
         return said, "the first may be a background class that this model has not: --labels-from 1 leaves it out"
     if len(labels) == classes - 1:

@@ -18,6 +18,7 @@ import numpy as np
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
+MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a deviation
 SHOWN = 60  # characters of a value that a message repeats
 MOST_DIGITS = 18  # of a whole number
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -118,17 +119,29 @@ def numbers(value: object) -> tuple[float, ...]:
 
 def pixel_range(value: object) -> tuple[float, float]:
     """LOW,HIGH."""
-    found = numbers(value)
+    found = pixels(value)
     if len(found) != 2 or found[0] >= found[1]:
         raise ValueError(f"{value} is not LOW,HIGH, such as 0,1 or -1,1")
+    if found[1] - found[0] < LEAST_PIXEL:
+        raise ValueError(f"{value} is no range of pixels: it is narrower than {LEAST_PIXEL:g}")
     return found[0], found[1]
+
+
+def pixels(value: object) -> tuple[float, ...]:
+    """Numbers that pixels can have, so that float32 holds what is made of them."""
+    found = numbers(value)
+    if max(map(abs, found)) > MOST_PIXEL:
+        raise ValueError(f"{value} is beyond what pixels are: {MOST_PIXEL:g} at most")
+    return found
 
 
 def deviations(value: object) -> tuple[float, ...]:
     """Numbers above 0."""
-    found = numbers(value)
+    found = pixels(value)
     if min(found) <= 0:
         raise ValueError(f"{value} is no standard deviation: it is above 0")
+    if min(found) < LEAST_PIXEL:
+        raise ValueError(f"{value} is no standard deviation of pixels: it is below {LEAST_PIXEL:g}")
     return found
 
 

@@ -791,6 +791,8 @@ def _tiff_layouts(shelf: _Shelf) -> None:
         packed_up = zlib.compress(samples.astype(f">{'f' if kind == 3 else 'i'}{bits // 8}").tobytes())
         data = tiff(GRAY.shape, bits, 1, packed_up, ">", kind, t259=[8])
         shelf.drawn(f"layout-big-endian-packed-{bits}.tif", data, twin)
+    inverse = tiff(GRAY.shape, 16, 0, (65535 - GRAY.astype(int) * 257).astype(">u2").tobytes(), ">")
+    shelf.drawn("layout-big-endian-white-is-zero.tif", inverse, GRAY)
     large = tiff(GRAY.shape, 32, 1, (GRAY.astype(np.int64) * 16_000_000).astype(">u4").tobytes(), ">")
     shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
     shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
@@ -882,6 +884,8 @@ def _fewer_bits(shelf: _Shelf) -> None:
     colours = RGB.astype(int) * 4095 // 255
     three = chunk(b"sBIT", b"\x0c" * 3)
     shelf.drawn("fewer-bits-rgb.png", png(colours, 16, 2, three), np.rint(colours / 4095 * 255).astype(np.uint8))
+    dark = RGB.astype(int) << 4  # below 4096, but as if scaled
+    shelf.drawn("fewer-bits-rgb-dark.png", png(dark, 16, 2, three), np.rint(dark / 257).astype(np.uint8), 0, (FEW,))
     opaque = np.dstack([colours, np.full(GRAY.shape, 4095)])
     four = chunk(b"sBIT", b"\x0c" * 4)
     shelf.drawn("fewer-bits-rgba.png", png(opaque, 16, 6, four), np.rint(colours / 4095 * 255).astype(np.uint8))
@@ -1212,7 +1216,7 @@ def _no_images(shelf: _Shelf) -> None:
         "magick.mvg": b"viewbox 0 0 9 9 image over 0,0 0,0 'ephemeral:/tmp/x'",
     }.items():
         shelf.failed(name, data, "format")
-    shelf.failed("array.npy", b"\x93NUMPY\1\0" + bytes(99), "damaged")
+    shelf.failed("array.npy", b"\x93NUMPY\1\0" + bytes(99), "damaged", "format")  # as numbers; as a picture
 
 
 def _file_types(shelf: _Shelf) -> None:

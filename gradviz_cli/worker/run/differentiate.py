@@ -113,7 +113,8 @@ class Differentiator:
             return
         word = "top" if set(range(highest + 1)) <= set(ranks) else "rank"
         asked = f"{word}{highest + 1}" if highest in ranks else highest
-        raise UsageError(f"--target {asked}: the model has {self._limit} classes", "give a smaller one")
+        classes = "1 class" if self._limit == 1 else f"{self._limit} classes"
+        raise UsageError(f"--target {asked}: the model has {classes}", "give a smaller one")
 
     def _function(self, form: Form) -> Callable:
         with self._building:

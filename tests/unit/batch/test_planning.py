@@ -315,6 +315,7 @@ def test_a_range_and_a_preset_set_each_other_aside(model: Path) -> None:
         ({"target": "dog"}, "--target by label"),
         ({"target": "parent"}, "--target by label"),
         ({"labels_from": 1}, "--labels-from 1"),
+        ({"labels": "names.txt", "labels_from": 1}, "--labels names.txt --labels-from 1"),
         ({"labels_from": 0}, ""),
         ({"standing": {"labels": "names.txt"}}, "--labels names.txt"),
     ],

@@ -23,6 +23,8 @@ from gradviz_cli.process.protocol import ModelOptions
 @click.option("--batch-size", type=int, default=1)
 @click.option("--raw/--no-raw", default=False)
 @click.option("--preprocess", default="auto")
+@click.option("--pixel-range")
+@click.option("--std")
 @click.option("--input-size", type=Size())
 @click.option("--labels", "labels_file", type=click.Path(path_type=Path))
 @click.pass_context
@@ -55,6 +57,18 @@ def test_the_line_wins_over_the_environment_over_the_file(here: Path) -> None:
     found = run("--config", "a.toml", env=environment)
     assert (found["batch_size"], found["raw"]) == (3, True)  # an empty variable is one that is not set
     assert run("--config", "a.toml", "--batch-size", "4", env=environment)["batch_size"] == 4
+
+
+def test_a_range_of_the_environment_sets_aside_that_of_the_file(here: Path) -> None:
+    """They belong together: a deviation is not of the range that stands elsewhere."""
+    Path("a.toml").write_text('preprocess = "unit"')
+    found = run("--config", "a.toml", env={"GRADVIZ_PAINT_PIXEL_RANGE": "0,255"})
+    assert (found["preprocess"], found["pixel_range"]) == ("auto", "0,255")
+    Path("a.toml").write_text('pixel-range = "0,1"\nstd = 0.5\nraw = true')
+    found = run("--config", "a.toml", env={"GRADVIZ_PAINT_PREPROCESS": "raw"})
+    assert (found["preprocess"], found["pixel_range"], found["std"], found["raw"]) == ("raw", None, None, True)
+    found = run("--config", "a.toml", env={"GRADVIZ_PAINT_STD": "2"})
+    assert (found["pixel_range"], found["std"]) == (None, "2")
 
 
 def test_the_environment_may_name_the_file(here: Path) -> None:

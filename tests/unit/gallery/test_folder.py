@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -116,6 +117,27 @@ def test_a_failed_image_stays_without_a_picture(tmp_path: Path) -> None:
     (shown,) = folder.images(tmp_path)
     assert (shown.status, shown.error, shown.pictures) == ("failed", ("timeout", "too long"), ())
     assert folder.find_source(tmp_path, shown) == (None, "gone")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_page_of_a_file_is_not_said_to_be_gone(tmp_path: Path, moved: bool) -> None:
+    source = tmp_path / "photos" / "a.tif"
+    source.parent.mkdir()
+    source.write_bytes(b"II*\0")
+    line = {
+        **LINE,
+        "image": "photos/a.tif#2",
+        "source": str(tmp_path / "before" / "a.tif" if moved else source),
+        "page": 2,
+    }
+    name = "a.tif#2.guided.png"
+    written(tmp_path, [{**line, "outputs": [name]}])
+    said = {**SAID, "image": hashlib.sha256(source.read_bytes()).hexdigest()}
+    (tmp_path / name).write_bytes(encode_png(np.zeros((2, 4), np.uint8), None, json.dumps(said)))
+    (shown,) = data.collect(tmp_path)["images"]
+    assert (shown["name"], shown["gone"]) == ("a.tif#2", "page")
+    source.unlink()
+    assert data.collect(tmp_path)["images"][0]["gone"] == "gone"
 
 
 @pytest.mark.parametrize("make", [None, "folder", "file"])

@@ -275,6 +275,13 @@ def test_labels_that_do_not_fit_name_no_class(made, labels) -> None:
     assert other.labels == () and other.warnings(["backprop"]) == ()
 
 
+@pytest.mark.parametrize("labels", [("", "ant", "bee", "cat"), ("bee", "cat")], ids=str)
+def test_another_shift_is_not_answered_with_a_shift(made, labels) -> None:
+    with pytest.raises(UsageError, match="leave --labels-from out") as caught:
+        made(facts("raw"), labels=labels, labels_asked="--labels own.txt --labels-from -1")
+    assert "--labels-from 1" not in caught.value.remedy and "--labels-from -1" not in caught.value.remedy
+
+
 def test_an_empty_label_is_none(made) -> None:
     model, _ = made(facts("raw"), labels=("ant", "bee", ""))
     (found,) = model.explain([image(1, 0, 0)], REQUEST)

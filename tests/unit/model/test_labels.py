@@ -23,6 +23,9 @@ from gradviz_cli.model.labels import misfit, read_labels
         ("a.txt", b"\xef\xbb\xbfcat\ndog", ("cat", "dog")),
         ("a.txt", "köter\n猫".encode(), ("köter", "猫")),
         ("a.txt", b"cat\n\ndog", ("cat", "", "dog")),
+        ("a.txt", b'"cat"\n"dog, red"\n', ("cat", "dog, red")),
+        ("a.txt", b"'cat',\n'dog',\n", ("cat", "dog")),
+        ("a.txt", b'"cat"\ndog\'s\n', ('"cat"', "dog's")),
         ("a.json", b'["cat", "dog"]', ("cat", "dog")),
         ("a.txt", b'  ["cat", "dog"]', ("cat", "dog")),
         ("a.json", b'{"1": "dog", "0": "cat"}', ("cat", "dog")),
@@ -226,6 +229,14 @@ def test_as_many_labels_as_classes(labels: int, classes: int, said: str, remedy:
 def test_empty_ones_are_counted() -> None:
     found = misfit(("x", "", "y"), 2)
     assert found is not None and found[0] == "3 labels (1 of them empty) for 2 classes"
+
+
+def test_an_empty_line_among_them_is_no_background() -> None:
+    """Whoever left out the first line then would have every class in front of it off by one."""
+    found = misfit(("x", "", "y"), 2)
+    assert found is not None and "remove it" in found[1] and "--labels-from" not in found[1]
+    first = misfit(("", "x", "y"), 2)  # of a map that counts from 1
+    assert first is not None and "--labels-from 1" in first[1]
 
 
 def test_labels_of_a_model_that_lie_elsewhere(tmp_path: Path) -> None:
