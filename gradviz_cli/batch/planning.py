@@ -166,6 +166,7 @@ def plan_from(
     typed, place = _path("MODEL", model), _path("--out", out)
     asked = _read(options)
     folder = forms.resolve(typed)
+    forms.check_out(typed, folder, place)
     home = forms.home(folder)
     settled = _settled(home, standing, asked)
     labels = _labels(home, settled)

@@ -28,7 +28,7 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
-from gradviz_cli.model.forms import check_order
+from gradviz_cli.model.forms import check_order, chosen
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 COMMON = [
@@ -184,6 +184,8 @@ def command(
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
+            for line in chosen(model, Path(plan.model.path)):
+                voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard), voice)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short

@@ -19,7 +19,7 @@ from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.text import plain
-from gradviz_cli.model import fingerprint
+from gradviz_cli.model import fingerprint, forms
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import ModelOptions, Witness
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
@@ -70,10 +70,12 @@ def command(
         asked_by = asks_for_labels({**standing, **asked})
         strict = tuple(RULES) if "all" in modes else modes or (DEFAULT_MODE,)
         told, code = _ask(chosen, image, labels, asked_by, proof, strict)
+    found = Path(chosen.path)
+    told.update(model=str(found), passed_over=[str(path) for path in forms.passed_over(found)])
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
-        click.echo("\n".join(map(plain, _lines(told, verbose))))
+        click.echo("\n".join(map(plain, _lines(told, verbose, forms.chosen(model, found)))))
     return code
 
 
@@ -109,8 +111,8 @@ def _ask(
         return told, int(code)
 
 
-def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
-    lines = [*_verdict(told), "signatures"]
+def _lines(told: dict[str, Any], verbose: bool, chosen_model: Sequence[str] = ()) -> list[str]:
+    lines = [*_verdict(told), *(f"model       {line}" for line in chosen_model), "signatures"]
     for name, signature in told["signatures"].items():
         for part in ("inputs", "outputs"):
             for key, tensor in signature[part].items():

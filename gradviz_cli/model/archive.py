@@ -227,7 +227,11 @@ def _root(archive: Path, members: Sequence[Member]) -> Parts:
             f"unpack it, and give its {printable(inner[0])}" if inner else "pack the folder that holds saved_model.pb"
         )
         raise ModelUnusable(f"{printable(archive)} holds no saved_model.pb", remedy)
-    return choice.only(sorted(models), printable(archive), "unpack it, and give the folder that is meant")
+    return choice.only(
+        sorted(models),
+        printable(archive),
+        lambda one: f"unpack it, and give the one that is meant, such as {printable('/'.join(one))}",
+    )
 
 
 def _write(archive: Path, member: Member, target: Path) -> None:

@@ -196,10 +196,15 @@ def test_the_command_refuses_in_the_same_words(model: Path, argv: str) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such model: nowhere; give a SavedModel folder"):
+    with pytest.raises(UsageError, match="no such model: nowhere; check the path"):
         plan_from("nowhere")
     with pytest.raises(UsageError, match="MODEL: it is empty"):
         plan_from("")
+
+
+def test_out_is_no_folder_of_the_model(model: Path) -> None:
+    with pytest.raises(UsageError, match=f"--out {model}/heatmaps lies in the model {model}; give a folder of its own"):
+        plan_from(model, model / "heatmaps")
 
 
 def test_what_the_model_says_of_itself(model: Path) -> None:

@@ -66,3 +66,9 @@ def test_of_a_model_that_nothing_was_chosen_of_it_knows_nothing(monkeypatch):
     lines, _ = told(monkeypatch, bad, "backprop")
     assert {"patched     not looked for", "gradient    not tried", "refused ops not looked for"} <= set(lines)
     assert "no ReLU" not in "\n".join(lines)
+
+
+def test_it_says_which_model_was_taken(monkeypatch):
+    told(monkeypatch, SMOOTH, "backprop")
+    answer, _ = inspect._ask(ModelOptions("m"), None, (), "", "never", ("backprop",))
+    assert "model       birds/10, found in birds" in inspect._lines(answer, False, ["birds/10, found in birds"])
