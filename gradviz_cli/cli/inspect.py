@@ -18,16 +18,33 @@ from gradviz_cli.cli.probe import probe
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
-from gradviz_cli.files.text import plain
+from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model import fingerprint, forms
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import ModelOptions, Witness
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 
+class _Inspect(Command):
+    """Images are taken by `explain` as arguments, here by an option."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(context, args)
+        except click.UsageError as error:
+            extra = [word for word in words if not word.startswith("-") and f"({word}" in error.message]
+            if type(error) is not click.UsageError or not extra:
+                raise
+            said = printable(extra[0])
+            raise UsageError(
+                f"inspect takes a MODEL alone, and not {said} behind it", f"for images give --image {said}"
+            ) from error
+
+
 @click.command(
     "inspect",
-    cls=Command,
+    cls=_Inspect,
     common=("as_json", "modes", "image", "signature", "input", "output", "labels_file", "verbose"),
 )
 @click.argument("model", metavar="MODEL", type=NamedPath())

@@ -90,7 +90,7 @@ def _in_zip(archive: Path, file: BinaryIO, stack: ExitStack) -> Iterator[Member]
         if info.flag_bits & 1:
             raise ModelUnusable(f"{printable(archive)} is encrypted", _UNPACK)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _damaged(archive, "it is compressed in an unusual way")
+            raise ModelUnusable(f"{printable(archive)} is compressed in an unusual way", _UNPACK)
         mode = info.external_attr >> 28  # the upper bits of a Unix mode; 0 where another system wrote it
         kind = "folder" if info.is_dir() else "file" if mode in (0, 0o10) else "link"
         # Programs of Windows wrote backslashes.
@@ -274,7 +274,8 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def _damaged(archive: Path, why: str) -> ModelUnusable:
-    return ModelUnusable(f"{printable(archive)} cannot be unpacked ({printable(shortened(why, 200))})", _UNPACK)
+    what = f"{printable(archive)} cannot be unpacked: it is incomplete or damaged ({printable(shortened(why, 200))})"
+    return ModelUnusable(what, "fetch it again, or pack it again")
 
 
 def _refused(archive: Path, what: str) -> ModelRefused:
