@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -97,6 +98,7 @@ def command(
 
 
 # What is wrong with a model, as `explain` exits for it.
+ADVICE = re.compile(r" \(`gradviz inspect MODEL --image [^)]*\)")
 CODES = {error.__name__: error.code for error in (UsageError, ModelRefused, ModelUnusable)}
 
 
@@ -125,6 +127,7 @@ def _ask(
             if image is not None:
                 told["preprocess_probe"], images = probe(model, image)
                 told.update({"probe_images": images} if images else {})
+                told["warnings"] = [ADVICE.sub("", warning) for warning in told["warnings"]]  # it is being followed
         return told, int(code)
 
 

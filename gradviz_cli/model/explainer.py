@@ -204,7 +204,7 @@ class Explainer:
             return
         low, high = float(fitted.min()), float(fitted.max())
         preset = self.preprocess_of(held)
-        if preset != AS_THEY_ARE and not _like_levels(fitted):
+        if preset != AS_THEY_ARE and not like_levels(fitted):
             raise ImageError(
                 "range",
                 f"holds numbers from {low:g} to {high:g}, and {self._range_option} is for levels of 0..255; "
@@ -302,6 +302,6 @@ class Explainer:
         self.close()
 
 
-def _like_levels(numbers: np.ndarray) -> bool:
+def like_levels(numbers: np.ndarray) -> bool:
     """Whether numbers could be levels of 0..255, and not those of a range that networks are trained on."""
     return float(numbers.min()) >= 0 and SMALL < float(numbers.max()) <= 255

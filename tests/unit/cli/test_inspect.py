@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,13 @@ def test_it_says_which_model_was_taken(monkeypatch):
     told(monkeypatch, SMOOTH, "backprop")
     answer, _ = inspect._ask(ModelOptions("m"), None, (), "", "never", ("backprop",))
     assert "model       birds/10, found in birds" in inspect._lines(answer, False, ["birds/10, found in birds"])
+
+
+def test_the_advice_that_is_being_followed_is_left_out():
+    from gradviz_cli.worker.analysis import image
+
+    said = next(line for line in Path(image.__file__).read_text().splitlines() if "gradviz inspect MODEL" in line)
+    assert (
+        inspect.ADVICE.sub("", "settle it with --preprocess " + said.strip().strip('"'))
+        == "settle it with --preprocess"
+    )
