@@ -148,9 +148,9 @@ def _many(found: Sequence[TargetResult | ImageError], wanted: Sequence[int | Non
     }
 
 
-def _grouped(labelled: Sequence[tuple[int, int]]) -> int | None:
+def _grouped(labelled: Sequence[tuple[int | None, int]]) -> int | None:
     """How many images are of the class that most of their folder are, where each folder has another such class."""
-    folders: dict[int, Counter[int]] = {}
+    folders: dict[int, Counter[int | None]] = {}
     for index, right in labelled:
         folders.setdefault(right, Counter())[index] += 1
     most = [found.most_common(1)[0] for found in folders.values()]

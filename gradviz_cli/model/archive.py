@@ -129,9 +129,14 @@ def _in_tar(archive: Path, file: BinaryIO, stack: ExitStack) -> Iterator[Member]
     import tarfile  # most models are folders
 
     plain: Any = file
-    if file.read(2) == b"\x1f\x8b":
-        plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+    start = file.read(3)
     file.seek(0)
+    if start[:2] == b"\x1f\x8b":
+        plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+    elif start == b"BZh":
+        import bz2  # which a Python may be without
+
+        plain = stack.enter_context(bz2.BZ2File(file))
     most = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * os.fstat(file.fileno()).st_size))
     bounded: Any = _Bounded(plain, archive, most)
     opened = stack.enter_context(tarfile.TarFile(fileobj=bounded))
@@ -261,7 +266,16 @@ def _reading(archive: Path) -> Iterator[None]:
     """Whatever bytes can make of the readers of archives."""
     try:
         yield
-    except (OSError, EOFError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        AttributeError,
+        ImportError,
+    ) as error:
         raise _damaged(archive, str(error)) from error
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, MemoryError) as error:
         raise _damaged(archive, str(error)) from error
