@@ -9,7 +9,8 @@ or of the environment), and what is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
+from gradviz_cli.files.text import printable
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
 from gradviz_cli.model import forms
-from gradviz_cli.model.labels import read_labels
+from gradviz_cli.model.labels import SHIPPED, read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, by_label, parse_targets
@@ -65,9 +67,9 @@ OF_MODEL: dict[str, values.Read] = {
     "trust_model": values.flag,
 }
 OF_DRAWING: dict[str, values.Read] = {
-    "mode": values.several(values.choice(MODES)),
+    "mode": values.with_commas(values.several(values.choice(MODES))),
     "target": values.several(values.target),
-    "style": values.several(values.choice(STYLE_NAMES)),
+    "style": values.with_commas(values.several(values.choice(STYLE_NAMES))),
     "colormap": values.text,
     "clip": values.number,
     "alpha": values.number,
@@ -107,6 +109,7 @@ OF_RUN: dict[str, values.Read] = {
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 # What the names of the classes are read by.
 OF_LABELS = ("labels", "labels_from")
+NO_SUCH_LABEL, SHOWN_LABELS = ": no such label", 5
 # What stands in place of --preprocess.
 RANGE = ("pixel_range", "mean", "std", "channel_order")
 STATISTICS = frozenset(RANGE) - {"channel_order"}
@@ -166,10 +169,12 @@ def plan_from(
     typed, place = _path("MODEL", model), _path("--out", out)
     asked = _read(options)
     folder = forms.resolve(typed)
+    forms.check_out(typed, folder, place)
     home = forms.home(folder)
     settled = _settled(home, standing, asked)
     labels = _labels(home, settled)
-    drawing = _drawing(settled, asked, labels)
+    with _named(settled.get("labels", home / SHIPPED), labels):
+        drawing = _drawing(settled, asked, labels)
     wanted = asks_for_labels({**(standing or {}), **options})
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
@@ -194,6 +199,22 @@ def model_from(
 
 def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
     return read_labels(settled.get("labels"), model, settled.get("labels_from", 0))
+
+
+@contextmanager
+def _named(file: Path, labels: tuple[str, ...]) -> Iterator[None]:
+    """Says of a label that is not there in which file it is not: that may be the file of another model."""
+    try:
+        yield
+    except UsageError as error:
+        if not (labels and error.message.endswith(NO_SUCH_LABEL)):
+            raise
+        remedy = error.remedy
+        if not remedy.startswith("did you mean"):
+            shown = ", ".join(map(printable, [label for label in labels if label][:SHOWN_LABELS]))
+            more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
+            remedy = f"it holds {shown}{more}: is it the file of this model?"
+        raise UsageError(f"{error.message} among the {len(labels)} of {printable(file)}", remedy) from error
 
 
 def asks_for_labels(options: Mapping[str, object]) -> str:

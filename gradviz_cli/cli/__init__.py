@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import gc
 import importlib
 import os
 import re
+import shlex
 import sys
 import traceback
 
@@ -14,8 +16,8 @@ import click
 
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
-from gradviz_cli.errors import ExitCode, GradvizError
-from gradviz_cli.files.text import plain
+from gradviz_cli.errors import ExitCode, GradvizError, UsageError
+from gradviz_cli.files.text import plain, printable
 from gradviz_cli.version import __version__
 
 COMMANDS = {
@@ -42,6 +44,24 @@ class _Commands(click.Group):
             return importlib.import_module(f"gradviz_cli.cli.{name}").command
         finally:
             gc.enable()
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name not in COMMANDS and not name.startswith("-"):
+            raise UsageError(f"there is no command {printable(name)}", self._meant(name, args))
+        return super().resolve_command(context, args)
+
+    @staticmethod
+    def _meant(name: str, args: list[str]) -> str:
+        """What to do about a word that is no command: a path is the MODEL of `explain`, or of `inspect`."""
+        if os.path.exists(name):
+            shown = " ".join(shlex.quote(printable(one)) for one in args[:6])
+            command = "explain" if len(args) > 1 and not args[1].startswith("-") else "inspect"
+            return f"did you mean gradviz {command} {shown}{' ...' if len(args) > 6 else ''}?"
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        return f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

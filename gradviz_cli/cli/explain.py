@@ -22,13 +22,13 @@ from gradviz_cli.cli.options import (
     mode_option,
     model_options,
 )
-from gradviz_cli.cli.types import Amount, Auto, Level, NamedPath, Seconds, Shard
+from gradviz_cli.cli.types import Amount, Auto, Level, Name, NamedPath, Names, Seconds, Shard, flat
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
-from gradviz_cli.model.forms import check_order
+from gradviz_cli.model.forms import check_order, chosen
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 COMMON = [
@@ -67,14 +67,15 @@ COMMON = [
     "--style",
     "styles",
     multiple=True,
-    type=click.Choice(planning.STYLE_NAMES),
+    type=Names(planning.STYLE_NAMES),
+    callback=flat,
     help=f"How a map is drawn.  [default: {DEFAULT_STYLE}]",
 )
 @model_options
 @click.option("--raw", is_flag=True, help="Also write each attribution as float32 .npy.")
 @click.option(
     "--fit",
-    type=click.Choice(FITS),
+    type=Name(FITS),
     default="stretch",
     help="How an image is brought to the input size.",
     show_default=True,
@@ -83,14 +84,14 @@ COMMON = [
 @click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
 @click.option(
     "--scale",
-    type=click.Choice(planning.SCALES),
+    type=Name(planning.SCALES),
     default="each",
     show_default=True,
     help="One scale for each map, or for all of an image.",
 )
 @click.option(
     "--size",
-    type=click.Choice(planning.SIZES),
+    type=Name(planning.SIZES),
     default="image",
     show_default=True,
     help="PNG at the size of the image or of the model input.",
@@ -115,7 +116,7 @@ COMMON = [
 @click.option("--exclude", "exclude", multiple=True, metavar="GLOB", help="Leave out what matches, folders as well.")
 @click.option(
     "--pages",
-    type=click.Choice(planning.PAGES),
+    type=Name(planning.PAGES),
     default="first",
     show_default=True,
     help="Of TIFFs and GIFs that have several.",
@@ -184,6 +185,8 @@ def command(
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
+            for line in chosen(model, Path(plan.model.path)):
+                voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard), voice)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,16 +19,33 @@ from gradviz_cli.cli.probe import probe
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
-from gradviz_cli.files.text import plain
-from gradviz_cli.model import fingerprint
+from gradviz_cli.files.text import plain, printable
+from gradviz_cli.model import fingerprint, forms
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import ModelOptions, Witness
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 
+class _Inspect(Command):
+    """Images are taken by `explain` as arguments, here by an option."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        try:
+            return super().parse_args(context, args)
+        except click.UsageError as error:
+            extra = [word for word in words if not word.startswith("-") and f"({word}" in error.message]
+            if type(error) is not click.UsageError or not extra:
+                raise
+            said = printable(extra[0])
+            raise UsageError(
+                f"inspect takes a MODEL alone, and not {said} behind it", f"for images give --image {said}"
+            ) from error
+
+
 @click.command(
     "inspect",
-    cls=Command,
+    cls=_Inspect,
     common=("as_json", "modes", "image", "signature", "input", "output", "labels_file", "verbose"),
 )
 @click.argument("model", metavar="MODEL", type=NamedPath())
@@ -70,14 +88,17 @@ def command(
         asked_by = asks_for_labels({**standing, **asked})
         strict = tuple(RULES) if "all" in modes else modes or (DEFAULT_MODE,)
         told, code = _ask(chosen, image, labels, asked_by, proof, strict)
+    found = Path(chosen.path)
+    told.update(model=str(found), passed_over=[str(path) for path in forms.passed_over(found)])
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
-        click.echo("\n".join(map(plain, _lines(told, verbose))))
+        click.echo("\n".join(map(plain, _lines(told, verbose, forms.chosen(model, found)))))
     return code
 
 
 # What is wrong with a model, as `explain` exits for it.
+ADVICE = re.compile(r" \(`gradviz inspect MODEL --image [^)]*\)")
 CODES = {error.__name__: error.code for error in (UsageError, ModelRefused, ModelUnusable)}
 
 
@@ -106,11 +127,12 @@ def _ask(
             if image is not None:
                 told["preprocess_probe"], images = probe(model, image)
                 told.update({"probe_images": images} if images else {})
+                told["warnings"] = [ADVICE.sub("", warning) for warning in told["warnings"]]  # it is being followed
         return told, int(code)
 
 
-def _lines(told: dict[str, Any], verbose: bool) -> list[str]:
-    lines = [*_verdict(told), "signatures"]
+def _lines(told: dict[str, Any], verbose: bool, chosen_model: Sequence[str] = ()) -> list[str]:
+    lines = [*_verdict(told), *(f"model       {line}" for line in chosen_model), "signatures"]
     for name, signature in told["signatures"].items():
         for part in ("inputs", "outputs"):
             for key, tensor in signature[part].items():

@@ -12,7 +12,7 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
-from gradviz_cli.cli.types import Feed, NamedPath, Numbers, Place, Position, Shift, Size
+from gradviz_cli.cli.types import Feed, Name, NamedPath, Names, Numbers, Place, Position, Shift, Size, flat
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
 from gradviz_cli.plan import values
 from gradviz_cli.process.protocol import PROOFS
@@ -62,7 +62,8 @@ def mode_option(function: Callable) -> Callable:
         "--mode",
         "modes",
         multiple=True,
-        type=click.Choice(planning.MODES),
+        type=Names(planning.MODES),
+        callback=flat,
         help=f"ReLU rule.  [default: {DEFAULT_MODE}]",
     )(function)
 
@@ -73,7 +74,7 @@ def model_options(function: Callable) -> Callable:
         (
             click.option(
                 "--preprocess",
-                type=click.Choice(planning.PREPROCESSES),
+                type=Name(planning.PREPROCESSES),
                 default="auto",
                 show_default=True,
                 help="Pixel range that the model expects.",
@@ -89,9 +90,7 @@ def model_options(function: Callable) -> Callable:
                 help="What is subtracted then; one number for all channels.",
             ),
             click.option("--std", type=Numbers("R,G,B", values.deviations), help="By what it is divided then."),
-            click.option(
-                "--channel-order", type=click.Choice(planning.CHANNEL_ORDERS), help="Order of the model's channels."
-            ),
+            click.option("--channel-order", type=Name(planning.CHANNEL_ORDERS), help="Order of the model's channels."),
             click.option(
                 "--labels", "labels_file", type=NamedPath(), help="Names of the classes, one a line, or JSON."
             ),
@@ -111,7 +110,7 @@ def model_options(function: Callable) -> Callable:
             ),
             click.option(
                 "--score",
-                type=click.Choice(planning.SCORES),
+                type=Name(planning.SCORES),
                 default="logit",
                 show_default=True,
                 help="Explain what feeds the final softmax or sigmoid, or the output itself.",
@@ -125,14 +124,14 @@ def model_options(function: Callable) -> Callable:
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),
             click.option(
                 "--activations",
-                type=click.Choice(planning.ACTIVATIONS),
+                type=Name(planning.ACTIVATIONS),
                 default="relu",
                 show_default=True,
                 help="Which activations obey the rule.",
             ),
             click.option(
                 "--precision",
-                type=click.Choice(planning.PRECISIONS),
+                type=Name(planning.PRECISIONS),
                 default="float32",
                 show_default=True,
                 help="Arithmetic of the convolutions; bfloat16 is quicker and coarse.",

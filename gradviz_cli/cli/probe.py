@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.aside import LeftOut
+from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.images.preprocess import PREPROCESS
-from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.explainer import AS_THEY_ARE, Explainer, like_levels
+from gradviz_cli.plan.plan import Job, Walk
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.plan.targets import Target, of_image
-from gradviz_cli.process.protocol import GIVEN, Explain
+from gradviz_cli.process.protocol import GIVEN, NUMBERS, Explain
 from gradviz_cli.rules import PLAIN
 
 MOST_IMAGES = 48  # of a folder, from all over it
 MOST_NAMES = 100_000  # that are looked through for them
 AT_ONCE = 8
 EQUAL = 1e-6  # of the largest score: answers that differ by less are the same
+LEAST_LABELLED, MOSTLY = 4, 0.8  # images in folders, and the part of them that has to agree, before labels are doubted
+ARRAY_NAMES = ("*.npy", "*.npz")
 WHOLE = ("uint8", "int32", "string")  # inputs that take 0..255 and nothing else
 
 Json = dict[str, Any]
@@ -41,32 +45,46 @@ def probe(model: Explainer, image: Path) -> tuple[Json, Json | None]:
     if image.is_dir():
         return _of_folder(model, image)
     try:
-        fitted = model.decode(read_bytes(image, Limits())).fitted
+        read = model.decode(read_bytes(image, Limits()))
     except ImageError as error:
         raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
-    answers = _answers(model, [fitted])
+    answers = _answers(model, [read])
     told = {name: _one(found[0]) for name, found in answers.items()}
+    told[AS_THEY_ARE].update({"ready": True} if _are_ready([read]) else {})
     for name, other in _equal(answers).items():
         told[name]["same_as"] = other
     return told, None
 
 
 def _of_folder(model: Explainer, folder: Path) -> tuple[Json, Json]:
-    below = list(islice(Inputs((folder,), Path("heatmaps")).jobs(), MOST_NAMES))
-    wanted, fitted, unread = [], [], 0
+    below = _images(folder)
+    wanted, read, wrong = [], [], ""
+    unread = 0
     for job in below[:: -(-len(below) // MOST_IMAGES) or 1]:
         try:
-            fitted.append(model.decode(read_bytes(job.path, Limits())).fitted)
+            read.append(model.decode(read_bytes(job.path, Limits())))
             wanted.append(_folder_class(model, job.path))
-        except ImageError:
+        except ImageError as error:
             unread += 1
-    if not fitted:
-        raise UsageError(f"{printable(folder)}: holds no image that can be read", "give another --image")
-    answers = _answers(model, fitted)
+            wrong = wrong or f" ({printable(job.path)}: {error.message})"
+    if not read:
+        raise UsageError(f"{printable(folder)}: holds no image that can be read{wrong}", "give another --image")
+    answers = _answers(model, read)
     same = _equal(answers)
     told = {name: _many(found, wanted, same.get(name)) for name, found in answers.items()}
+    told[AS_THEY_ARE].update({"ready": True} if _are_ready(read) else {})
     named = sum(one is not None for one in wanted)
-    return told, {"found": len(below), "read": len(fitted), "unread": unread, "labelled": named}
+    return told, {"found": len(below), "read": len(read), "unread": unread, "labelled": named}
+
+
+def _images(folder: Path) -> list[Job]:
+    """The images of a folder; its arrays where it holds nothing else."""
+    lefts = LeftOut(), LeftOut()
+    for left, walk in zip(lefts, (Walk(), Walk(include=ARRAY_NAMES)), strict=True):
+        if found := list(islice(Inputs((folder,), Path("heatmaps"), walk=walk).jobs(left), MOST_NAMES)):
+            return found
+    why = f": {lefts[0]}" if str(lefts[0]) else ""
+    raise UsageError(f"{printable(folder)}: holds no image{why}", "give another --image")
 
 
 def _folder_class(model: Explainer, path: Path) -> int | None:
@@ -80,12 +98,20 @@ def _folder_class(model: Explainer, path: Path) -> int | None:
 Answers = dict[str, list[TargetResult | ImageError]]
 
 
-def _answers(model: Explainer, fitted: Sequence[np.ndarray]) -> Answers:
-    """The best class of each image, under each choice that the model input can be meant by."""
+def _are_ready(read: Sequence[Pixels]) -> bool:
+    """Whether files of numbers can only be meant as they are."""
+    return any(one.held == NUMBERS and not like_levels(one.fitted) for one in read)
+
+
+def _answers(model: Explainer, read: Sequence[Pixels]) -> Answers:
+    """The best class of each image, under each choice that the model input can be meant by. Numbers that are no levels of
+    0..255 are of the model's range already."""
+    fitted = [one.fitted for one in read]
+    ready = _are_ready(read)
     whole = model.facts.input.dtype in WHOLE
     names = [name for name, preset in PREPROCESS.items() if preset.takes(model.facts.channels)]
-    choices: dict[str, str | None] = {name: name for name in names if name == "raw" or not whole}
-    if model.preset != PREPROCESS.get(model.facts.preprocess):
+    choices: dict[str, str | None] = {name: name for name in names if name == AS_THEY_ARE or not (whole or ready)}
+    if not ready and model.preset != PREPROCESS.get(model.facts.preprocess):
         choices[GIVEN] = None
     request = Explain((-1,), (PLAIN,))
     found: Answers = {name: [] for name in choices}
@@ -111,6 +137,7 @@ def _many(found: Sequence[TargetResult | ImageError], wanted: Sequence[int | Non
     outputs = [one.output for one in seen if one.output is not None]
     several = len({right for _, right in labelled}) > 1
     return {
+        "grouped": _grouped(labelled),
         "right": sum(index == right for index, right in labelled) if labelled else None,
         "labelled": len(labelled),
         "classes": len(classes),
@@ -119,6 +146,16 @@ def _many(found: Sequence[TargetResult | ImageError], wanted: Sequence[int | Non
         "dead": not seen or len(seen) > 1 and len(classes) == 1 and (several or _close([seen[0]] * len(seen), seen)),
         "same_as": same,
     }
+
+
+def _grouped(labelled: Sequence[tuple[int | None, int]]) -> int | None:
+    """How many images are of the class that most of their folder are, where each folder has another such class."""
+    folders: dict[int, Counter[int | None]] = {}
+    for index, right in labelled:
+        folders.setdefault(right, Counter())[index] += 1
+    most = [found.most_common(1)[0] for found in folders.values()]
+    several = len(most) > 1 and len({index for index, _ in most}) == len(most)
+    return sum(count for _, count in most) if several else None
 
 
 def _equal(answers: Answers) -> dict[str, str]:
@@ -155,10 +192,40 @@ def lines(told: Mapping[str, Json], images: Json | None) -> Iterator[str]:
     for name, one in told.items():
         option = f"--preprocess {name:{width}}" if name != GIVEN else f"as it is given{'':{max(0, width - 1)}}"
         marks = [f"same as {one['same_as']}"] if one.get("same_as") else []
+        if one.get("ready"):
+            marks.append("the only choice: the numbers are no levels of 0..255")
         if one.get("dead"):
             marks.append("dead: one class for all of them")
         said = f"  ({'; '.join(marks)})" if marks else ""
         yield f"{option}  {_said(one)}{said}"
+    if images:
+        yield "mean output is that of the class that wins: a wrong range may have a higher one"
+        yield from filter(None, (_tie(told), _doubt(told)))
+
+
+def _tie(told: Mapping[str, Json]) -> str:
+    """What is said of choices that are right as often as the best."""
+    rights = {name: one["right"] for name, one in told.items() if one["right"] and not one["same_as"]}
+    best = [name for name, right in rights.items() if right == max(rights.values())]
+    if len(best) < 2 or all(told[name]["dead"] for name in best):
+        return ""
+    right = f"{rights[best[0]]} of {told[best[0]]['labelled']} right"
+    return f"{', '.join(best[:-1])} and {best[-1]}: {right} under each; nothing tells them apart here"
+
+
+def _doubt(told: Mapping[str, Json]) -> str:
+    """What is said of labels under which few are right, though the model tells images apart."""
+    labelled = max((one["labelled"] for one in told.values()), default=0)
+    few = all(2 * one["right"] < labelled for one in told.values() if one["right"] is not None)
+    if labelled < LEAST_LABELLED or not few or all(one["dead"] for one in told.values()):
+        return ""
+    grouped = max(one["grouped"] or 0 for one in told.values())
+    if grouped >= MOSTLY * labelled:
+        return (
+            f"{grouped} of {labelled} go by their folders, but to other classes than the labels say: "
+            "are the labels in the order of the model's classes?"
+        )
+    return "few are right under any choice: are these the labels of this model, in the order of its classes?"
 
 
 def _said(one: Json) -> str:

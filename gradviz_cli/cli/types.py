@@ -86,6 +86,29 @@ class Feed(_Value):
         super().__init__("NAME=VALUE|FILE.npy", values.feed)
 
 
+class Name(click.Choice):
+    """One of several names; asks whether another one was meant."""
+
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
+        try:
+            return super().convert(value, param, context)
+        except click.BadParameter as error:
+            hint = values.meant(value, map(str, self.choices))
+            self.fail(f"{error.message.rstrip('.')}{hint}", param, context)
+
+
+class Names(Name):
+    """One or several names, with commas; `flat` makes one list of an option that is given more than once."""
+
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
+        return ",".join(super(Names, self).convert(part, param, context) for part in values.parts(str(value)))
+
+
+def flat(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of an option of `Names`."""
+    return tuple(part for one in value for part in values.parts(one))
+
+
 class NamedPath(click.Path):
     """A path that is not empty, see `values.path`."""
 

@@ -68,7 +68,7 @@ def read_array(data: bytes, limits: Limits, geometry: Geometry) -> Numbers | Non
 def check_picture(geometry: Geometry) -> None:
     """Refuse a picture where the model takes channels that no picture has; nothing is made up for them."""
     if geometry.mode is None:
-        alpha = ", or --channel-order rgba if they are those of RGBA" if geometry.channels == 4 else ""
+        alpha = "; if it was trained on RGBA pictures, give --channel-order rgba" if geometry.channels == 4 else ""
         raise ImageError("shape", f"is a picture; {_wanted(geometry)}{alpha}")
 
 

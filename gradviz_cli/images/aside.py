@@ -49,6 +49,7 @@ class LeftOut:
         example = {Kind.NAME: ending or "no ending", Kind.SYSTEM: name}.get(kind)
         if example and len(met.examples) < self.MOST:
             met.examples[example] = None
+        met.more = met.more or bool(example) and example not in met.examples
 
     def __str__(self) -> str:
         """All of it on one line; empty where nothing was left out."""
@@ -67,6 +68,7 @@ class LeftOut:
 class _Met:
     count: int = 0
     examples: dict[str, None] = field(default_factory=dict)
+    more: bool = False  # of them than are kept
 
     @property
     def first(self) -> str:
@@ -74,7 +76,8 @@ class _Met:
         return next((example for example in self.examples if example.startswith(".")), "")
 
     def __str__(self) -> str:
-        return f" ({', '.join(map(printable, self.examples))})" if self.examples else ""
+        shown = [*map(printable, self.examples), *(["..."] if self.more else [])]
+        return f" ({', '.join(shown)})" if shown else ""
 
 
 # ---- folders of systems and programs

@@ -107,8 +107,14 @@ class Inputs:
         others = sum(1 for _ in self._once(left))
         if others:
             return f"no image was found: none of {others} falls to --shard {self.shard[0]}/{self.shard[1]}"
-        why = "; ".join(filter(None, (str(left), left.remedy)))
+        why = "; ".join(filter(None, (str(left), left.remedy, self._meant_include())))
         return f"no image was found: {why}" if why else "no image was found"
+
+    def _meant_include(self) -> str:
+        """What was meant by an ending alone, which is the whole name of no file."""
+        endings = [one.removeprefix(".") for one in self.walk.include]
+        meant = [f"--include '*.{one}'" for one in endings if one.isalnum() and has_image_name(f"x.{one}")]
+        return f"did you mean {' '.join(meant)}?" if meant else ""
 
     def _check_difference(self, twice: frozenset[int], names: Names) -> None:
         """Hashes can collide; names decide. The same image once more is no clash."""

@@ -90,7 +90,7 @@ def _in_zip(archive: Path, file: BinaryIO, stack: ExitStack) -> Iterator[Member]
         if info.flag_bits & 1:
             raise ModelUnusable(f"{printable(archive)} is encrypted", _UNPACK)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise _damaged(archive, "it is compressed in an unusual way")
+            raise ModelUnusable(f"{printable(archive)} is compressed in an unusual way", _UNPACK)
         mode = info.external_attr >> 28  # the upper bits of a Unix mode; 0 where another system wrote it
         kind = "folder" if info.is_dir() else "file" if mode in (0, 0o10) else "link"
         # Programs of Windows wrote backslashes.
@@ -129,9 +129,14 @@ def _in_tar(archive: Path, file: BinaryIO, stack: ExitStack) -> Iterator[Member]
     import tarfile  # most models are folders
 
     plain: Any = file
-    if file.read(2) == b"\x1f\x8b":
-        plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+    start = file.read(3)
     file.seek(0)
+    if start[:2] == b"\x1f\x8b":
+        plain = stack.enter_context(gzip.GzipFile(fileobj=file))
+    elif start == b"BZh":
+        import bz2  # which a Python may be without
+
+        plain = stack.enter_context(bz2.BZ2File(file))
     most = min(MAX_BYTES, max(FREE_BYTES, MAX_RATIO * os.fstat(file.fileno()).st_size))
     bounded: Any = _Bounded(plain, archive, most)
     opened = stack.enter_context(tarfile.TarFile(fileobj=bounded))
@@ -227,7 +232,11 @@ def _root(archive: Path, members: Sequence[Member]) -> Parts:
             f"unpack it, and give its {printable(inner[0])}" if inner else "pack the folder that holds saved_model.pb"
         )
         raise ModelUnusable(f"{printable(archive)} holds no saved_model.pb", remedy)
-    return choice.only(sorted(models), printable(archive), "unpack it, and give the folder that is meant")
+    return choice.only(
+        sorted(models),
+        printable(archive),
+        lambda one: f"unpack it, and give the one that is meant, such as {printable('/'.join(one))}",
+    )
 
 
 def _write(archive: Path, member: Member, target: Path) -> None:
@@ -257,7 +266,16 @@ def _reading(archive: Path) -> Iterator[None]:
     """Whatever bytes can make of the readers of archives."""
     try:
         yield
-    except (OSError, EOFError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        ArithmeticError,
+        TypeError,
+        AttributeError,
+        ImportError,
+    ) as error:
         raise _damaged(archive, str(error)) from error
     except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, MemoryError) as error:
         raise _damaged(archive, str(error)) from error
@@ -270,7 +288,8 @@ def _reading(archive: Path) -> Iterator[None]:
 
 
 def _damaged(archive: Path, why: str) -> ModelUnusable:
-    return ModelUnusable(f"{printable(archive)} cannot be unpacked ({printable(shortened(why, 200))})", _UNPACK)
+    what = f"{printable(archive)} cannot be unpacked: it is incomplete or damaged ({printable(shortened(why, 200))})"
+    return ModelUnusable(what, "fetch it again, or pack it again")
 
 
 def _refused(archive: Path, what: str) -> ModelRefused:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.text import printable
@@ -24,11 +24,11 @@ def may_be_model(name: str) -> bool:
     return _MODELS.fullmatch(name) is not None
 
 
-def only(models: Sequence[Parts], where: str, remedy: str) -> Parts:
+def only(models: Sequence[Parts], where: str, remedy: Callable[[Parts], str]) -> Parts:
     """The one that is meant of folders that hold a model, each named by its parts.
 
     A model inside another one is a part of it. Beside numbered versions nothing else counts, and the highest is meant, as
-    for TensorFlow Serving.
+    for TensorFlow Serving. `remedy` gives what to do about several, with one of them as an example.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def only(models: Sequence[Parts], where: str, remedy: str) -> Parts:
         return left[0]
     shown = ", ".join(printable("/".join(one)) for one in left[:_SHOWN])
     more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-    raise UsageError(f"{where} holds several models: {shown}{more}", remedy)
+    raise UsageError(f"{where} holds several models: {shown}{more}", remedy(left[0]))
 
 
 def _is_of(model: Parts, base: Parts) -> bool:

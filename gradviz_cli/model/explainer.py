@@ -189,6 +189,12 @@ class Explainer:
         return self._preset_for(held).name
 
     @property
+    def _range_option(self) -> str:
+        """The option that says the range."""
+        named = self._options.preprocess
+        return "--pixel-range" if named == "auto" else f"--preprocess {named}"
+
+    @property
     def _range_is_said(self) -> bool:
         return self._options.preprocess != "auto" or self._options.pixel_range is not None
 
@@ -196,11 +202,21 @@ class Explainer:
         return PREPROCESS[AS_THEY_ARE] if held == NUMBERS and not self._range_is_said else self.preset
 
     def check_numbers(self, held: str, fitted: np.ndarray) -> None:
-        """Refuse numbers that a model of whole numbers does not take; raises ImageError (`range`)."""
-        whole = WHOLE.get(self.facts.input.dtype)
-        if held != NUMBERS or whole is None:
+        """Refuse numbers that a model of whole numbers does not take, and those that an option would bring from 0..255 to
+        another range though they do not lie there: they would be divided once more. Raises ImageError (`range`)."""
+        if held != NUMBERS:
             return
         low, high = float(fitted.min()), float(fitted.max())
+        preset = self.preprocess_of(held)
+        if preset != AS_THEY_ARE and not like_levels(fitted):
+            raise ImageError(
+                "range",
+                f"holds numbers from {low:g} to {high:g}, and {self._range_option} is for levels of 0..255; "
+                "--preprocess raw gives them to the model as they are",
+            )
+        whole = WHOLE.get(self.facts.input.dtype)
+        if whole is None:
+            return
         if not whole.min <= low <= high <= whole.max or np.any(np.rint(fitted) != fitted):
             raise ImageError(
                 "range",
@@ -212,27 +228,22 @@ class Explainer:
         if held == PICTURE:
             return ()
         preset, said = self.preprocess_of(held), self._range_is_said
-        option = f"--preprocess {preset}" if self._options.preprocess != "auto" else "--pixel-range"
         lines = []
         if not said and held == NUMBERS:
             lines.append(
-                "its numbers are no levels of 0..255 and go to the model as they are; --preprocess raw settles it"
+                "its numbers are not whole ones of 0..255, and go to the model as they are; --preprocess raw settles it"
             )
         elif not said and preset != AS_THEY_ARE:
             lines.append(
-                f"its numbers are taken for levels of 0..255, brought to {self._preset_for(held).summary}; "
+                f"its numbers are whole ones of 0..255, and are taken for levels: brought to {self._preset_for(held).summary}; "
                 f"--preprocess {preset} settles it, or --preprocess raw leaves them as they are"
-            )
-        elif held == NUMBERS and preset != AS_THEY_ARE and not _like_levels(fitted):
-            lines.append(
-                f"{option} is for levels of 0..255, which its numbers are not; --preprocess raw leaves them as they are"
             )
         if size != self.facts.size:
             given, taken = ("x".join(map(str, one)) for one in (size, self.facts.size))
             lines.append(
                 f"its {given} numbers are resampled to {taken}, the size of the model input; save it at that size"
             )
-        return tuple(lines)
+        return tuple(f"{line} (said of the first such file alone)" for line in lines)
 
     def explain(
         self,
@@ -295,6 +306,6 @@ class Explainer:
         self.close()
 
 
-def _like_levels(numbers: np.ndarray) -> bool:
+def like_levels(numbers: np.ndarray) -> bool:
     """Whether numbers could be levels of 0..255, and not those of a range that networks are trained on."""
     return float(numbers.min()) >= 0 and SMALL < float(numbers.max()) <= 255

@@ -62,6 +62,50 @@ def resolve(model: Path) -> Path:
     return graph if graph.is_file() and form_of(graph) == GRAPH else folder
 
 
+def check_out(model: Path, found: Path, out: Path) -> None:
+    """Refuse an output folder among the files of a model: what is written there would become a part of it.
+
+    Parameters
+    ----------
+    model, found : Path
+        As typed, and what `resolve` made of it.
+
+    Raises
+    ------
+    UsageError
+        OUT is the model, lies in it, or is the folder around it that was given as the model.
+    """
+    place, typed, real = (Path(os.path.realpath(path)) for path in (out, model, found))
+    around = [real, *real.parents]
+    between = around[: around.index(typed) + 1] if typed in around else [real]
+    if not (place in between or real.is_dir() and place.is_relative_to(real)):
+        return
+    where = (
+        "the model" if place == real else "in the model" if place.is_relative_to(real) else "the folder of the model"
+    )
+    verb = "lies" if where.startswith("in ") else "is"
+    raise UsageError(
+        f"--out {printable(out)} {verb} {where} {printable(found)}", "give a folder of its own: --out heatmaps"
+    )
+
+
+def passed_over(model: Path) -> tuple[Path, ...]:
+    """Versions beside a resolved one, and higher, that hold no SavedModel: not complete yet, it may be."""
+    if not choice.is_version(model.name):
+        return ()
+    beside = [name for name, _ in _folders(model.parent) if choice.is_version(name) and int(name) > int(model.name)]
+    paths = (model.parent / name for name in sorted(beside, key=int))
+    return tuple(path for path in paths if not is_saved_model(path))
+
+
+def chosen(model: Path, found: Path) -> list[str]:
+    """What was taken for MODEL where that is another path than was typed, and what was not; for people."""
+    if not model.is_dir() or os.path.abspath(model) == os.path.abspath(found):
+        return []
+    rest = [f"{printable(path)} is passed over: it holds no saved_model.pb" for path in passed_over(found)]
+    return ["; ".join([f"{printable(found)}, found in {printable(model)}", *rest])]
+
+
 def home(model: Path) -> Path:
     """Where the labels and settings of a resolved model lie: its folder; an archive is unpacked. Raises as `archive.unpack`."""
     if model.is_file() and form_of(model) in ARCHIVES:
@@ -123,7 +167,7 @@ def _missing(model: Path) -> GradvizError:
     if os.path.exists(f"{model}.index"):
         what = f"{shown} is the name of a checkpoint, which holds weights and no graph"
         return ModelUnusable(what, "build the model in its own code, load these weights, and model.export('folder')")
-    return UsageError(f"no such model: {shown}", "give a SavedModel folder")
+    return UsageError(f"no such model: {shown}", "check the path")
 
 
 def _below(folder: Path) -> Path:
@@ -136,8 +180,11 @@ def _below(folder: Path) -> Path:
         raise UsageError(
             f"{printable(folder)} is too large to be searched for its models", f"name one, such as {first}"
         )
-    names = [printable(folder.joinpath(*one)) for one in found]
-    return folder.joinpath(*choice.only(found, printable(folder), f"name the one that is meant, such as {names[0]}"))
+
+    def such_as(one: choice.Parts) -> str:
+        return f"name the one that is meant, such as {printable(folder.joinpath(*one))}"
+
+    return folder.joinpath(*choice.only(found, printable(folder), such_as))
 
 
 def _search(folder: Path) -> tuple[list[choice.Parts], bool]:

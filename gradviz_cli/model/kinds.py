@@ -61,6 +61,8 @@ KINDS = (
     Kind("an archive of TorchServe", _PYTORCH, head=_FIRST, name=r"\.mar"),
     Kind("a zip archive", form=ZIP, head=rb"PK(\x03\x04|\x05\x06)"),
     Kind("a gzip or tar archive", form=TAR, head=rb"\x1f\x8b\x08|.{257}ustar"),
+    # xz is left out: what it says of itself decides how much memory unpacking takes.
+    Kind("a bzip2 archive", form=TAR, head=rb"BZh[1-9]", name=r"\.(tar\.bz2|tbz2?)"),
     Kind(
         "compressed data",
         "unpack it, and give the folder that holds saved_model.pb",

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from gradviz_cli.errors import ImageError, ModelRefused, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable
 from gradviz_cli.model.label_files import decoded, labels_in
 
 SHIPPED = Path("assets.extra") / "labels.txt"
 MAX_BYTES = 64 * 2**20
+OWN = "is it the file of this model?"
 FORMS = "give one label a line, a JSON list, or a JSON object from index to label"
 
 
@@ -39,6 +41,8 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
         text = decoded(read_bytes(file, Limits(max_file_size=MAX_BYTES)))
         found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
+        if getattr(error, "kind", "") == "missing":
+            raise UsageError(f"--labels {printable(file)}: no such file", "check the path") from error
         why = getattr(error, "message", None) or str(error)
         raise UsageError(f"--labels {file}: {why}", FORMS) from error
     if start >= max(1, len(found)):
@@ -68,7 +72,13 @@ def misfit(labels: tuple[str, ...], classes: int | None) -> tuple[str, str] | No
     if empty and labels[0] and len(labels) - empty == classes:
         return said, "an empty line, or a number that the file leaves out, counts as a class: remove it"
     if len(labels) == classes + 1:
-        return said, "the first may be a background class that this model has not: --labels-from 1 leaves it out"
+        return (
+            said,
+            f"{OWN}; if so, the first may be a background class that the model has not: --labels-from 1 leaves it out",
+        )
     if len(labels) == classes - 1:
-        return said, "the model's first class may be a background that the file leaves out: --labels-from -1 skips it"
+        return (
+            said,
+            f"{OWN}; if so, the model's first class may be a background that the file leaves out: --labels-from -1 skips it",
+        )
     return said, "give the file that the model was trained with, or choose its scores with --output NAME"

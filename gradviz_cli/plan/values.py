@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,38 @@ def choice(names: Iterable[str]) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if value not in known:
-            raise ValueError(f"{value!r} is none of {', '.join(known)}")
+            raise ValueError(f"{value!r} is none of {', '.join(known)}{meant(value, known)}")
         return str(value)
 
     return read
+
+
+# Words that others have for a pixel range, and the choices of --preprocess that it may be.
+OTHER_WORDS = {"imagenet": "torch or caffe", "pytorch": "torch", "tf": "signed", "vgg": "caffe", "none": "raw"}
+
+
+def meant(value: object, known: Iterable[str]) -> str:
+    """A question after the choice that may have been meant by what is none; empty where none is near."""
+    names = tuple(known)
+    word = str(value).lower()
+    other = OTHER_WORDS.get(word, "")
+    near = other if other.split(" ")[0] in names else ", ".join(get_close_matches(word, names, 1))
+    return f"; did you mean {near}?" if near else ""
+
+
+def with_commas(read: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
+    """Of what takes several: also a text of them with commas."""
+
+    def all_of(value: object) -> tuple[str, ...]:
+        values = value if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping) else [value]
+        return read([part for one in values for part in (parts(one) if isinstance(one, str) else [one])])
+
+    return all_of
+
+
+def parts(value: str) -> list[str]:
+    """The names in a text with commas."""
+    return [part.strip() for part in value.split(",")]
 
 
 LAYOUT_NAMES = {"channels_last": "NHWC", "channels_first": "NCHW"}  # as Keras calls them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import resource
@@ -179,12 +180,13 @@ def test_a_list_of_files_that_fills_memory(tmp_path: Path, size: int) -> None:
     refused(tmp_path, _list_of(size)(tmp_path / "a.zip"), match="holds more than")
 
 
+@pytest.mark.parametrize("opened", [gzip.open, bz2.open])
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
-def test_a_header_that_fills_memory(tmp_path: Path, kind: bytes) -> None:
+def test_a_header_that_fills_memory(tmp_path: Path, kind: bytes, opened) -> None:
     """tarfile reads such headers in one go, and zeros shrink to a thousandth."""
     header = entry("x", kind)
     header.size = 2**25
-    with gzip.open(tmp_path / "a.tgz", "wb", 1) as file:
+    with opened(tmp_path / "a.tgz", "wb", compresslevel=1) as file:
         file.write(header.tobuf(tarfile.GNU_FORMAT))
         file.write(bytes(2**25))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -192,10 +194,11 @@ def test_a_header_that_fills_memory(tmp_path: Path, kind: bytes) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**14, "kilobytes"
 
 
-def test_a_size_beyond_all_disks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opened", [gzip.open, bz2.open])
+def test_a_size_beyond_all_disks(tmp_path: Path, opened) -> None:
     header = entry("m/variables/x")
     header.size = 2**62
-    with gzip.open(tmp_path / "a.tgz", "wb") as file:
+    with opened(tmp_path / "a.tgz", "wb") as file:
         file.write(tarfile.TarInfo(GRAPH[0]).tobuf() + header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
     refused(tmp_path, tmp_path / "a.tgz", match="unpacks to more than")
 

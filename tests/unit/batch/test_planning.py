@@ -56,6 +56,7 @@ def digests(plan: Plan) -> list[str]:
         ("", {}),
         ("-m deconv -m guided", {"mode": ["deconv", "guided"]}),
         ("-m all --style panel", {"mode": "all", "style": "panel"}),
+        ("-m deconv,guided --style gray,rgb", {"mode": "deconv, guided", "style": ["gray", "rgb"]}),
         ("-t top3 -t 3 -t dog", {"target": ["top3", 3, "dog"]}),
         ("-t 7", {"target": 7}),
         ("--clip 95 --alpha 1 --style overlay", {"clip": 95, "alpha": 1, "style": ("overlay",)}),
@@ -139,7 +140,13 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
         ({"mode": "fancy"}, f"--mode: 'fancy' is none of {', '.join(RULES)}, all"),
         ({"modes": "guided"}, "there is no option modes; the options are "),
         ({"style": ["heatmap", "x"]}, "--style: 'x' is none of "),
-        ({"target": "unicorn"}, "--target unicorn: no such label"),
+        ({"target": "unicorn"}, "--target unicorn: no such label among the 3 of "),
+        ({"mode": "guide"}, f"--mode: 'guide' is none of {', '.join(RULES)}, all; did you mean guided?"),
+        ({"mode": "guided,x"}, "--mode: 'x' is none of "),
+        (
+            {"preprocess": "imagenet"},
+            "--preprocess: 'imagenet' is none of auto, raw, unit, signed, caffe, torch; did you mean torch or caffe?",
+        ),
         ({"clip": 0}, "--clip: 0 is not a percentile"),
         ({"clip": "wide"}, "--clip: 'wide' is no number"),
         ({"alpha": 2, "style": "overlay"}, "--alpha: 2 is no weight"),
@@ -156,7 +163,7 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
         ({"feed": ["x=1", "x=2"]}, "--feed: x is given twice"),
         ({"layout": "NXWC"}, "--layout: 'NXWC' is none of NHWC"),
         ({"labels": ""}, "--labels: it is empty"),
-        ({"labels": "none.txt"}, "--labels none.txt: "),
+        ({"labels": "none.txt"}, "--labels none.txt: no such file; check the path"),
         ({"out": ""}, "--out: it is empty"),
         ({"preprocess": "raw", "mean": 0.5}, "--preprocess raw and --mean both say"),
         ({"preprocess": "caffe", "channel_order": "rgb"}, "--preprocess caffe and --channel-order both say"),
@@ -196,10 +203,15 @@ def test_the_command_refuses_in_the_same_words(model: Path, argv: str) -> None:
 
 
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no such model: nowhere; give a SavedModel folder"):
+    with pytest.raises(UsageError, match="no such model: nowhere; check the path"):
         plan_from("nowhere")
     with pytest.raises(UsageError, match="MODEL: it is empty"):
         plan_from("")
+
+
+def test_out_is_no_folder_of_the_model(model: Path) -> None:
+    with pytest.raises(UsageError, match=f"--out {model}/heatmaps lies in the model {model}; give a folder of its own"):
+        plan_from(model, model / "heatmaps")
 
 
 def test_what_the_model_says_of_itself(model: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,19 @@ def test_of_a_model_that_nothing_was_chosen_of_it_knows_nothing(monkeypatch):
     lines, _ = told(monkeypatch, bad, "backprop")
     assert {"patched     not looked for", "gradient    not tried", "refused ops not looked for"} <= set(lines)
     assert "no ReLU" not in "\n".join(lines)
+
+
+def test_it_says_which_model_was_taken(monkeypatch):
+    told(monkeypatch, SMOOTH, "backprop")
+    answer, _ = inspect._ask(ModelOptions("m"), None, (), "", "never", ("backprop",))
+    assert "model       birds/10, found in birds" in inspect._lines(answer, False, ["birds/10, found in birds"])
+
+
+def test_the_advice_that_is_being_followed_is_left_out():
+    from gradviz_cli.worker.analysis import image
+
+    said = next(line for line in Path(image.__file__).read_text().splitlines() if "gradviz inspect MODEL" in line)
+    assert (
+        inspect.ADVICE.sub("", "settle it with --preprocess " + said.strip().strip('"'))
+        == "settle it with --preprocess"
+    )

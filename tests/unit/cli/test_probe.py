@@ -15,7 +15,7 @@ from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.preprocess import PREPROCESS, Preset
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.results import TargetResult
-from gradviz_cli.process.protocol import Facts, InputFacts
+from gradviz_cli.process.protocol import NUMBERS, Facts, InputFacts
 
 LABELS = ("dark", "middle", "light")
 
@@ -62,7 +62,7 @@ def test_a_folder_says_how_many_are_right(folder: Path) -> None:
     told, images = probe(Played(), folder)
     assert images == {"found": 7, "read": 6, "unread": 1, "labelled": 5}
     assert told["raw"] == {
-        "right": 4, "labelled": 5, "classes": 3, "output": 0.5, "failed": 0, "dead": False, "same_as": None,
+        "grouped": 4, "right": 4, "labelled": 5, "classes": 3, "output": 0.5, "failed": 0, "dead": False, "same_as": None,
     }  # fmt: skip
     assert (told["unit"]["right"], told["unit"]["dead"], told["unit"]["same_as"]) == (3, True, None)
     assert told["signed"]["same_as"] == told["torch"]["same_as"] == "unit"
@@ -116,7 +116,7 @@ def test_one_image(folder: Path) -> None:
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no image that can be read"):
+    with pytest.raises(UsageError, match="holds no image; give another --image"):
         probe(Played(), tmp_path)
 
 
@@ -132,3 +132,63 @@ def test_what_was_given_stands_beside_the_presets(folder: Path) -> None:
 )
 def test_only_what_the_model_takes_is_tried(folder: Path, model: Played, names: set[str]) -> None:
     assert set(probe(model, folder)[0]) == names
+
+
+def row(right: int, grouped: int | None, classes: int = 3, **more) -> dict:
+    counts = {"right": right, "labelled": 8, "grouped": grouped, "classes": classes, "output": 0.5, "failed": 0}
+    return {**counts, "dead": classes == 1, "same_as": None, **more}
+
+
+IMAGES = {"found": 8, "read": 8, "unread": 0, "labelled": 8}
+
+
+@pytest.mark.parametrize(
+    ("told", "last"),
+    [
+        ({"raw": row(7, 7), "unit": row(6, 6)}, "mean output is "),
+        ({"raw": row(7, 7), "unit": row(7, 7)}, "raw and unit: 7 of 8 right under each; nothing tells them apart here"),
+        ({"raw": row(7, 7), "unit": row(7, 7, same_as="raw")}, "mean output is "),
+        (
+            {"raw": row(2, None, 1), "unit": row(0, 7)},
+            "7 of 8 go by their folders, but to other classes than the labels",
+        ),
+        ({"raw": row(2, None, 1), "unit": row(1, 3)}, "few are right under any choice: are these the labels of this "),
+        ({"raw": row(2, None, 1), "unit": row(2, None, 1)}, "mean output is "),
+    ],
+)
+def test_ties_and_strange_labels_are_said(told: dict, last: str) -> None:
+    assert list(lines(told, IMAGES))[-1].startswith(last)
+
+
+def test_images_that_go_by_their_folders() -> None:
+    assert module._grouped([(3, 0), (3, 0), (1, 0), (2, 1)]) == 3
+    assert module._grouped([(3, 0), (3, 1)]) is None
+    assert module._grouped([(3, 0), (1, 0)]) is None
+
+
+def test_arrays_where_there_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_text("200")
+    assert probe(Played(), tmp_path)[1]["read"] == 1
+    (tmp_path / "b.png").write_text("1")
+    assert probe(Played(), tmp_path)[0]["raw"]["output"] == 0.5 and probe(Played(), tmp_path)[1]["found"] == 1
+
+
+def test_numbers_of_another_range_are_tried_as_they_are_alone(tmp_path: Path) -> None:
+    class OfNumbers(Played):
+        def decode(self, data: bytes) -> Pixels:
+            return Pixels((2, 2), np.full((2, 2, 3), int(data) / 255, np.float32), None, NUMBERS)
+
+    (tmp_path / "a.npy").write_text("200")
+    told, images = probe(OfNumbers(), tmp_path / "a.npy")
+    assert set(told) == {"raw"} and told["raw"]["ready"]
+    assert "(the only choice: the numbers are no levels of 0..255)" in next(lines(told, images))
+
+
+def test_why_a_folder_gives_nothing_is_said(folder: Path, tmp_path: Path) -> None:
+    (folder / "only").mkdir()
+    (folder / "only" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="1 file is not named as an image"):
+        probe(Played(), folder / "only")
+    (folder / "only" / "notes.png").write_text("no")
+    with pytest.raises(UsageError, match="no image that can be read .*notes.png: is no image"):
+        probe(Played(), folder / "only")

@@ -9,7 +9,7 @@ import click
 import numpy as np
 import pytest
 
-from gradviz_cli.cli.types import Amount, Auto, Feed, NamedPath, Position, Seconds, Shard, Size
+from gradviz_cli.cli.types import Amount, Auto, Feed, NamedPath, Names, Position, Seconds, Shard, Size
 from gradviz_cli.plan.values import MAX_FEED
 
 
@@ -38,6 +38,7 @@ from gradviz_cli.plan.values import MAX_FEED
         (Feed(), "sizes=[[1], [2]]", ("sizes", "[[1], [2]]")),
         (Feed(), 'name="a=b"', ("name", '"a=b"')),
         (NamedPath(), "a/b", Path("a/b")),
+        (Names(("guided", "all")), "guided, all", "guided,all"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -87,3 +88,9 @@ def test_a_feed_runs_no_program_and_has_an_end(tmp_path: Path) -> None:
     for name, word in (("pickled", "cannot be read"), ("large", "more than")):
         with pytest.raises(click.BadParameter, match=word):
             Feed().convert(f"x={tmp_path}/{name}.npy", None, None)
+
+
+@pytest.mark.parametrize("text", ["guide", "all,guide", "Guided"])
+def test_a_name_that_is_near_is_offered(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="did you mean guided"):
+        Names(("guided", "all")).convert(text, None, None)

@@ -118,7 +118,7 @@ def test_only_what_is_named_as_an_image(here: Path) -> None:
     names, said = found(inputs("in"))
     assert names == ["a.JPG", "b.jpeg", "c.tif", "g.png/h.webp"]
     assert said == (
-        "5 files are not named as images (.db, .json, .xmp, .jpg~), "
+        "5 files are not named as images (.db, .json, .xmp, .jpg~, ...), "
         "1 raw photo (.nef), 1 HEIC photo (.heic), 1 array (.npy)"
     )
     Path("others").mkdir()
@@ -128,6 +128,14 @@ def test_only_what_is_named_as_an_image(here: Path) -> None:
         "no image was found: 1 hidden name, 1 array (.npy), 1 link to a folder, 1 file is not named as an image (no ending); "
         "name what you mean, or: --include '*.npy' for arrays, --follow-links, --include '*'"
     )
+
+
+def test_an_ending_alone_is_no_pattern(here: Path) -> None:
+    made("in/a.jpg")
+    for word in ("jpg", ".JPG"):
+        said = inputs("in", include=(word,)).why_none()
+        assert said.lower().endswith("; did you mean --include '*.jpg'?")
+    assert "did you mean" not in inputs("in", include=("*.png", "in")).why_none()
 
 
 def test_folders_of_systems_and_programs(here: Path) -> None:

@@ -6,6 +6,7 @@ import io
 import subprocess
 import tarfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,11 @@ def test_wherever_the_model_lies(tmp_path: Path, pack, prefix: str) -> None:
     [
         lambda path, files: zipped(path, files, zipfile.ZIP_STORED),
         lambda path, files: tarred(path, files, "w"),
+        lambda path, files: tarred(path, files, "w:bz2"),
         lambda path, files: tarred(path, files, "w:gz", tarfile.GNU_FORMAT),
         lambda path, files: tarred(path, files, "w", tarfile.USTAR_FORMAT),
     ],
-    ids=["stored", "plain", "gnu", "ustar"],
+    ids=["stored", "plain", "bzip2", "gnu", "ustar"],
 )
 def test_however_it_is_packed(tmp_path: Path, pack) -> None:
     assert found(pack(tmp_path / "m", below("birds/")), tmp_path / "out") == FILES
@@ -116,7 +118,7 @@ def test_a_torn_one_gives_nothing(tmp_path: Path, pack) -> None:
 
 
 def test_a_turned_bit_is_found(tmp_path: Path) -> None:
-    for number, pack in enumerate((zipped, tarred)):
+    for number, pack in enumerate((zipped, tarred, partial(tarred, how="w:bz2"))):
         data = bytearray(pack(tmp_path / "m", {"saved_model.pb": b"x" * 50_000}).read_bytes())
         data[len(data) // 2] ^= 4
         (tmp_path / "turned").write_bytes(data)
@@ -125,7 +127,9 @@ def test_a_turned_bit_is_found(tmp_path: Path) -> None:
 
 
 def test_what_is_no_archive_though_it_begins_like_one(tmp_path: Path) -> None:
-    for number, data in enumerate([b"PK\3\4" + bytes(100), b"\x1f\x8b\x08" + bytes(100), bytes(257) + b"ustar"]):
+    for number, data in enumerate(
+        [b"PK\3\4" + bytes(100), b"\x1f\x8b\x08" + bytes(100), b"BZh91AY&SY" + bytes(100), bytes(257) + b"ustar"]
+    ):
         (tmp_path / "m").write_bytes(data)
-        with pytest.raises(ModelUnusable, match="cannot be unpacked"):
+        with pytest.raises(ModelUnusable, match="incomplete or damaged .*; fetch it again"):
             found(tmp_path / "m", tmp_path / f"out{number}")

@@ -9,7 +9,11 @@ from gradviz_cli.model.choice import is_version, only
 
 
 def chosen(*names: str) -> str:
-    return "/".join(only([tuple(filter(None, name.split("/"))) for name in names], "birds", "name one"))
+    return "/".join(
+        only(
+            [tuple(filter(None, name.split("/"))) for name in names], "birds", lambda one: f"name one: {'/'.join(one)}"
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,6 +38,11 @@ def test_several_are_named(names: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         chosen(*names)
     assert names[-1] in str(caught.value) and "name one" in str(caught.value)
+
+
+def test_the_example_is_one_of_those_that_are_listed() -> None:
+    with pytest.raises(UsageError, match="birds/10, half/3; name one: birds/10"):
+        chosen("birds/1", "birds/10", "half/3")
 
 
 def test_of_many_only_some_are_named() -> None:

@@ -213,9 +213,6 @@ def test_what_is_said_is_done_to_numbers_too(made) -> None:
         (NUMBERS, "unit", "auto", 7, ("as they are", "--preprocess raw settles it")),
         (NUMBERS, "raw", "raw", 7, ()),
         (NUMBERS, "unit", "unit", 7, ()),
-        (NUMBERS, "unit", "unit", 1, ("--preprocess unit is for levels of 0..255", "--preprocess raw")),
-        (NUMBERS, "unit", "unit", 1000, ("--preprocess unit is for levels of 0..255",)),
-        (NUMBERS, "unit", "unit", -7, ("--preprocess unit is for levels of 0..255",)),
     ],
 )
 def test_what_is_assumed_of_numbers_is_said_in_a_line(made, held, found, said, highest, words) -> None:
@@ -224,10 +221,37 @@ def test_what_is_assumed_of_numbers_is_said_in_a_line(made, held, found, said, h
     assert len(lines) == bool(words) and all(word in lines[0] for word in words)
 
 
+@pytest.mark.parametrize(
+    ("options", "value", "right"),
+    [
+        ({}, 1, True),
+        ({"preprocess": "raw"}, -7, True),
+        ({"preprocess": "unit"}, 200, True),
+        ({"preprocess": "unit"}, 1, False),
+        ({"preprocess": "torch"}, 1000, False),
+        ({"preprocess": "signed"}, -1, False),
+        ({"pixel_range": (0.0, 1.0)}, 1, False),
+    ],
+)
+def test_numbers_are_never_divided_twice(made, options, value, right) -> None:
+    """As who wrote floats of 0..1 has divided them."""
+    model, _ = made(facts(options.get("preprocess", "given" if options else "unit")), model=options)
+    numbers = np.full((2, 2, 3), value, np.float32)
+    model.check_numbers(PICTURE, numbers)
+    model.check_numbers(PIXELS, numbers)
+    if right:
+        model.check_numbers(NUMBERS, numbers)
+        return
+    option = "--pixel-range" if "pixel_range" in options else f"--preprocess {options['preprocess']}"
+    with pytest.raises(ImageError, match=f"from {value} to {value}, and {option} is for levels of 0..255; ") as caught:
+        model.check_numbers(NUMBERS, numbers)
+    assert caught.value.kind == "range"
+
+
 def test_numbers_of_another_size_are_resampled_and_that_is_said(made) -> None:
     model, _ = with_options(made, facts("raw"), preprocess="raw")
     (line,) = model.assumed(NUMBERS, (5, 7), NUMBERS_IN)
-    assert "5x7" in line and "2x2" in line
+    assert "5x7" in line and "2x2" in line and line.endswith("(said of the first such file alone)")
     assert model.assumed(PICTURE, (5, 7), NUMBERS_IN) == ()
 
 

@@ -12,7 +12,7 @@ import pytest
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.model import forms
 from gradviz_cli.model.fingerprint import of_model
-from gradviz_cli.model.forms import check_order, home, ready, resolve
+from gradviz_cli.model.forms import check_order, check_out, chosen, home, ready, resolve
 
 GRAPH = b"\n\x3a\n\x05input\x12\x0bPlaceholder"
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -69,6 +69,43 @@ def test_the_one_model_below(tmp_path: Path) -> None:
     (tmp_path / "run" / "logs").mkdir()
     (tmp_path / "run" / "circle").symlink_to(tmp_path / "run")
     assert resolve(tmp_path / "run") == deep
+
+
+def test_what_was_taken_is_said_where_it_is_another_path(tmp_path: Path) -> None:
+    for version in ("9", "10"):
+        model(tmp_path / "birds" / version)
+    (tmp_path / "birds" / "8").mkdir()
+    (tmp_path / "birds" / "11" / "variables").mkdir(parents=True)
+    assert chosen(tmp_path / "birds", tmp_path / "birds" / "10") == [
+        f"{tmp_path}/birds/10, found in {tmp_path}/birds; {tmp_path}/birds/11 is passed over: it holds no saved_model.pb"
+    ]
+    assert chosen(tmp_path / "birds" / "10", tmp_path / "birds" / "10") == []
+    assert chosen(tmp_path / "birds" / "10" / "saved_model.pb", tmp_path / "birds" / "10") == []
+
+
+@pytest.mark.parametrize(
+    "typed, out, right",
+    [
+        ("m", "m", False),
+        ("m", "link", False),
+        ("m", "m/variables/maps", False),
+        ("m/saved_model.pb", "m/maps", False),
+        ("birds", "birds", False),
+        ("birds", "birds/7", False),
+        ("birds", "birds/maps", True),
+        ("m", ".", True),
+        ("m", "maps", True),
+        ("m", "m-maps", True),
+    ],
+)
+def test_what_is_written_is_no_part_of_a_model(tmp_path: Path, typed: str, out: str, right: bool) -> None:
+    model(tmp_path / "m"), model(tmp_path / "birds" / "7")
+    (tmp_path / "link").symlink_to("m")
+    found = resolve(tmp_path / typed)
+    if right:
+        return check_out(tmp_path / typed, found, tmp_path / out)
+    with pytest.raises(UsageError, match=f"--out {tmp_path}/{out} .*model {found}; give a folder of its own"):
+        check_out(tmp_path / typed, found, tmp_path / out)
 
 
 def test_of_several_none_is_taken(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ KERAS_JSON = json.dumps({"class_name": "Functional", "config": {"layers": []}}).
         ("m.caffemodel", bytes(9), "Caffe", "export"),
         ("m.gguf", b"GGUF\3", "GGUF", "export"),
         ("m.npz", zipped("arr_0.npy"), "NumPy", "model.export"),
+        ("m.bz2", b"BZh91AY&SY", "compressed", "unpack"),
         ("m.tar.xz", b"\xfd7zXZ\0", "compressed", "unpack"),
         ("other.pb", b"\x08\x01\x12\x80\x01", "under another name", "name it saved_model.pb"),
         ("photo.png", picture(), "it is an image", "MODEL comes first"),

@@ -214,8 +214,13 @@ def test_where_the_labels_begin(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "classes", "said", "remedy"),
     [
-        (1001, 1000, "1001 labels for 1000 classes", "first may be a background class .*--labels-from 1 "),
-        (1000, 1001, "1000 labels for 1001 classes", "--labels-from -1 "),
+        (
+            1001,
+            1000,
+            "1001 labels for 1000 classes",
+            "^is it the file of this model.*first may be a background class .*--labels-from 1 ",
+        ),
+        (1000, 1001, "1000 labels for 1001 classes", "^is it the file of this model.*--labels-from -1 "),
         (2, 4, "2 labels for 4 classes", "--output"),
         (2, 1, "2 labels for 1 class", "second label: --labels-from 1 "),
     ],
