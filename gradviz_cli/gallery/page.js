@@ -17,6 +17,7 @@
   const GONE = {
     gone: "The image is no longer there",
     changed: "The image has changed since",
+    unchecked: "The image was not compared with the one that was explained",
     failed: "The image could not be explained",
   };
   const PANEL = data.styles.findIndex((style) => style.name === "panel");

@@ -86,10 +86,10 @@ def test_a_run_that_sweeps_meanwhile_does_no_harm(here: Path, monkeypatch: pytes
     explained()
     replace, swept = os.replace, []
 
-    def sweep_first(source, target) -> None:
+    def sweep_first(source, target, **folders) -> None:
         if not swept:
             swept.append(sweep("maps"))
-        replace(source, target)
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", sweep_first)
     assert gallery.write(Path("maps")).is_file()

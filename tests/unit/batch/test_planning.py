@@ -80,8 +80,8 @@ def digests(plan: Plan) -> list[str]:
         ("--channel-order rgba --layout channels_last", {"channel_order": "rgba", "layout": "nhwc"}),
         ("--signature s --tag t --input i --output o --layout NCHW", {
             "signature": "s", "tag": "t", "input": "i", "output": "o", "layout": "NCHW"}),
-        ("--raw --force --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
-            ["raw", "force", "dry_run", "fail_fast", "allow_empty", "allow_empty_map", "require_sandbox"], True)),
+        ("--raw --force --adopt --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
+            ["raw", "force", "adopt", "dry_run", "fail_fast", "allow_empty", "allow_empty_map", "require_sandbox"], True)),
         ("--colormap magma --scale shared --size input --fit pad --precision bfloat16", {
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),

@@ -65,7 +65,7 @@ def test_everything_is_on_the_disk_before_it_has_a_name(
     done: list[str] = []
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: done.append("sync") or sync(handle))
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("name") or replace(*names))
+    monkeypatch.setattr(os, "replace", lambda *names, **folders: done.append("name") or replace(*names, **folders))
     Publisher(out, kept).publish([drawn(out, "a"), drawn(out, "b")])
     assert done == ["sync", "sync", "name", "name", "sync"]  # the folder's names at the end
 
@@ -86,10 +86,10 @@ def test_a_full_disk_ends_the_run_and_what_stands_stands(
 ) -> None:
     group, replace = [drawn(out, name) for name in "abc"], os.replace
 
-    def full(temporary: bytes, final: bytes) -> None:
-        if final.endswith(b"/b"):
+    def full(temporary: bytes, final: bytes, **folders: int) -> None:
+        if final == b"b":
             raise OSError(errno.ENOSPC, "No space left on device")
-        replace(temporary, final)
+        replace(temporary, final, **folders)
 
     monkeypatch.setattr(os, "replace", full)
     results, end = Publisher(out, kept).publish(group)
