@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from gradviz_cli.cli.config import given
 from gradviz_cli.cli.explain import command
 from gradviz_cli.cli.inspect import command as inspect
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import UsageError
+from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Job, Plan
@@ -235,6 +236,28 @@ def test_what_a_model_may_not_say(model: Path, content: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         plan_from(model)
     assert str(model / MODEL_FILE) in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_the_model_says_of_itself_lies_in_it(model: Path, tmp_path: Path, what: str) -> None:
+    outside = tmp_path / "outside" / MODEL_FILE.name
+    outside.parent.mkdir()
+    outside.write_text('preprocess = "unit"\n')
+    link, target = (model / MODEL_FILE, outside) if what == "file" else (model / MODEL_FILE.parent, outside.parent)
+    if what == "folder":
+        shutil.rmtree(link)
+    link.symlink_to(target)
+    with pytest.raises(ModelRefused, match=r"gradviz\.toml is a link out of the model"):
+        plan_from(model)
+    link.unlink()
+    store = tmp_path / "store"  # of a download cache, where the graph lies too
+    store.mkdir()
+    (store / "graph").write_bytes(b"a graph")
+    outside.rename(store / "settings")
+    (model / "saved_model.pb").symlink_to(store / "graph")
+    (model / MODEL_FILE.parent).mkdir(exist_ok=True)
+    (model / MODEL_FILE).symlink_to(store / "settings")
+    assert plan_from(model).model.preprocess == "unit"
 
 
 def test_standing_options_need_not_be_of_use(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
