@@ -89,7 +89,8 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
 
 def _check_ours(handle: int, path: Path) -> None:
     check_own(handle, path)
-    if not LOCK_TEXT.fullmatch(os.pread(handle, _KEPT, 0)):
+    text = os.pread(handle, _KEPT + 1, 0)
+    if len(text) > _KEPT or not LOCK_TEXT.fullmatch(text):
         raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", OWN_REMEDY)
 
 

@@ -170,8 +170,8 @@ def _check_reached(folder: Path, root: Path) -> None:
     for place in (folder, *folder.parents):
         if place == root:
             return
-        if place.is_symlink():
-            where = printable(os.path.realpath(place))
+        with suppress(OSError):  # it changes hands just now
+            where = printable(os.path.realpath(place) if os.readlink(place) else place)
             raise OutputError(
                 f"{printable(place)}: is a link to {where}, and nothing is written through links below --out",
                 "remove it, or name the folder that it leads to with --out",

@@ -273,6 +273,18 @@ def test_standing_options_need_not_be_of_use(model: Path, monkeypatch: pytest.Mo
     )  # fmt: skip
 
 
+def test_what_was_typed_is_kept_beside_the_model_that_it_means(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = tmp_path / "birds"
+    for version in ("1", "10", "9"):
+        shutil.copytree(model, versions / version)
+        (versions / version / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
+    monkeypatch.chdir(tmp_path)
+    plan = plan_from("birds")
+    assert (plan.typed, plan.model.path) == (str(versions), "birds/10")
+
+
 def test_inspect_asks_for_the_same_model(model: Path) -> None:
     argv = [str(model), "--score", "output", "--feed", "x=1", "--allow-op", "A"]
     with inspect.make_context("inspect", list(argv)) as context:

@@ -17,6 +17,7 @@ from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import ModelUnusable, OutputError
 from gradviz_cli.files import whole
+from gradviz_cli.files.reading import stamp_of
 from gradviz_cli.files.whole import stage
 from gradviz_cli.plan.results import Result
 
@@ -187,3 +188,12 @@ def test_a_file_system_that_cannot_sync(out: Path, kept: Manifest, monkeypatch: 
     monkeypatch.setattr(whole, "_without_sync", set())
     results, end = Publisher(out, kept).publish([drawn(out, "a")])
     assert [result.status for result in results] == ["written"] and end is None
+
+
+def test_how_each_file_looks_under_its_name_is_kept(out: Path, kept: Manifest) -> None:
+    """So that the next run need not read it to know that it still is what was written."""
+    results, end = Publisher(out, kept).publish([drawn(out, "a", "b"), drawn(out, "c")])
+    assert end is None
+    assert [result.stamps for result in results] == [
+        {name: stamp_of((out / name).stat()) for name in names} for names in (("a", "b"), ("c",))
+    ]
