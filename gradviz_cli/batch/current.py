@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.batch.known import Known, Written
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.reading import Limits, Stamp, hash_file, read_stamped, stamp_of
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
@@ -20,23 +22,29 @@ from gradviz_cli.plan.results import Result, Status
 MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 
 
-class Found(NamedTuple):
-    """An image file's bytes, their SHA-256, and its result when all of its outputs are current."""
+class Read(NamedTuple):
+    """An image file's bytes, their SHA-256, and its stamp meanwhile."""
 
     data: bytes
     sha256: str
+    stamp: Stamp | None
+
+
+class Found(NamedTuple):
+    """An image file, and its result when all of its outputs are current."""
+
+    read: Read
     current: Result | None
 
 
-def lookup(
-    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, rehash: bool = False
-) -> Found:
-    """Read a job's image file, and look whether its outputs are current.
+def read(job: Job, limits: Limits) -> Read:
+    """Raises ImageError."""
+    data, stamp = read_stamped(job.path, limits)
+    return Read(data, hashlib.sha256(data).hexdigest(), stamp)
 
-    Parameters
-    ----------
-    rehash : bool
-        Hash the outputs that are current, so that the manifest gets to know them.
+
+def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:
+    """Read a job's image file, and look whether its outputs are current: what they say, and that they are what was written.
 
     Raises
     ------
@@ -46,31 +54,37 @@ def lookup(
     if job.trouble:
         raise ImageError("unreadable", job.trouble)
     _check_names(outputs)
-    data = read_bytes(job.path, limits)
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Found(data, sha256, None if plan.force else _current(plan, job, outputs, digests, sha256, rehash))
+    image = read(job, limits)
+    return Found(image, None if plan.force else _current(plan, job, outputs, digests, image, known))
 
 
 def _current(
-    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, sha256: str, rehash: bool
+    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, image: Read, known: Known
 ) -> Result | None:
     existing: list[Record] = []
-    paths: dict[Path, None] = {}  # in order, each once
+    files: dict[str, Written] = {}
     for output in outputs:
-        found = check_current(plan, output, partial(digests.of, output, sha256))
+        found = check_current(plan, output, partial(digests.of, output, image.sha256), known)
         if found is None:
             return None
-        existing.append(found)
-        paths.update(dict.fromkeys([output.path, *arrays(plan, output).values()]))
-    names = {str(path.relative_to(plan.out)): path for path in paths}
-    hashes = {name: hashed for name, path in names.items() if rehash and (hashed := sha256_of(path))}
+        existing.append(found[0])
+        files.update(found[1])
     targets = tuple(dict.fromkeys(found.target for found in existing if found.target))
     joint = joint_digest([found.digest or "" for found in existing])
-    return Result(job.name, Status.CURRENT, tuple(names), targets, None, joint, hashes=hashes, page=job.number)
+    result = Result(job.name, Status.CURRENT, tuple(files), targets, None, joint, page=job.number)
+    result = replace(result, image_sha256=image.sha256, image_stamp=image.stamp)
+    news = any(file != known.written(name) for name, file in files.items())
+    if not news and known.is_from(job.rel, os.path.abspath(job.path)):
+        return result
+    stamps = {name: file.stamp for name, file in files.items() if file.stamp}
+    return replace(result, hashes={name: file.sha256 for name, file in files.items()}, stamps=stamps)
 
 
-def check_current(plan: Plan, output: Output, digest: Callable[[int | None], str]) -> Record | None:
-    """What the existing picture says, when it (and with --raw its array) is what would be written again; else None.
+def check_current(
+    plan: Plan, output: Output, digest: Callable[[int | None], str], known: Known
+) -> tuple[Record, dict[str, Written]] | None:
+    """What the existing picture says, when it (and with --raw its array) is what would be written again, and what it and the
+    arrays are by name; else None.
 
     `digest` gives the one that it would have, if it shows this class.
     """
@@ -81,23 +95,36 @@ def check_current(plan: Plan, output: Output, digest: Callable[[int | None], str
         return None
     hashes = record.npy if output.mode is None else {output.mode: record.npy}
     expected = hashes if isinstance(hashes, Mapping) else {}
-    right = all(
-        (found := sha256_of(path)) and found == expected.get(mode) for mode, path in arrays(plan, output).items()
-    )
-    return record if right else None
+    files: dict[str, Written] = {}
+    for mode, path in [(None, output.path), *arrays(plan, output).items()]:
+        name = str(path.relative_to(plan.out))
+        found = as_written(path, known.written(name))
+        if found is None or mode is not None and found.sha256 != expected.get(mode):
+            return None
+        files[name] = found
+    return record, files
+
+
+def as_written(path: Path, before: Written | None) -> Written | None:
+    """A file that still is what was written, with its stamp of today; else None. Its bytes are read only where the stamp is
+    another one."""
+    if before is None:
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if before.stamp is not None and before.stamp == stamp_of(status):
+        return before
+    if before.stamp is not None and before.stamp[0] != status.st_size:
+        return None
+    found = hash_file(path, MAX_OUTPUT)
+    return Written(*found) if found and found[0] == before.sha256 else None
 
 
 def arrays(plan: Plan, output: Output) -> dict[str, Path]:
     """Mode -> the array that is written beside a picture."""
     return output.array_paths(plan.drawing.modes) if plan.drawing.raw else {}
-
-
-def sha256_of(path: Path) -> str | None:
-    """Of a file that a run wrote; None where there is none that can be read."""
-    try:
-        return hashlib.sha256(read_bytes(path, Limits(max_file_size=MAX_OUTPUT))).hexdigest()
-    except ImageError:
-        return None
 
 
 def _check_names(outputs: Iterable[Output]) -> None:

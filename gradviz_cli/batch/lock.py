@@ -19,7 +19,7 @@ from pathlib import Path
 from gradviz_cli.batch.claim import Claim
 from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import check_own, writing
+from gradviz_cli.files.whole import OWN_REMEDY, check_own, writing
 from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT
 from gradviz_cli.plan.results import now
 
@@ -89,9 +89,9 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
 
 def _check_ours(handle: int, path: Path) -> None:
     check_own(handle, path)
-    if not LOCK_TEXT.fullmatch(os.pread(handle, _KEPT, 0)):
-        remedy = "move it away, or choose another folder with --out"
-        raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", remedy)
+    text = os.pread(handle, _KEPT + 1, 0)
+    if len(text) > _KEPT or not LOCK_TEXT.fullmatch(text):
+        raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", OWN_REMEDY)
 
 
 def _lock(handle: int, out: Path, wait: float) -> Claim | None:

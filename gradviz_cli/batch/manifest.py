@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.files.whole import check_own, sync_file, writing
+from gradviz_cli.errors import OutputError
+from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
 from gradviz_cli.plan.outputs import MANIFEST
 from gradviz_cli.plan.results import Result, now
+
+LOOKED_AT = 1 << 16  # bytes
+_LINE = re.compile(rb'"(image|source)"\s*:')
 
 
 class Manifest:
@@ -37,6 +43,7 @@ class Manifest:
                 self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
             )
             check_own(self._handle, self._path)
+            _check_ours(os.pread(self._handle, LOOKED_AT, 0), self._path)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 self._append(b"\n")
@@ -60,7 +67,7 @@ class Manifest:
 
     def note(self, fields: Mapping[str, Any]) -> None:
         """Let the next line have these fields too."""
-        self._noted = dict(fields)
+        self._noted |= fields
 
     @contextmanager
     def publishing(self) -> Iterator[Callable[..., None]]:
@@ -88,6 +95,14 @@ class Manifest:
         except OSError:
             os.ftruncate(self._handle, start)
             raise
+
+
+def _check_ours(start: bytes, path: Path) -> None:
+    """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
+    and a power cut zeros."""
+    text = start.strip(b"\0 \r\n")
+    if not (_LINE.search(text) or b'{"image": '.startswith(text)):
+        raise OutputError(f"{printable(path)}: cannot be written: it is no manifest of gradviz", OWN_REMEDY)
 
 
 def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ from typing import Protocol, TypeVar
 
 from gradviz_cli.batch.budget import Budget
 from gradviz_cli.batch.flow import Stage, drained, in_order
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Published, Publisher
@@ -116,7 +117,7 @@ class Pipeline:
 
 
 def pipeline(
-    plan: Plan, digests: Digests, loaded: Callable[[Explainer], None], manifest: Manifest, rehash: bool = False
+    plan: Plan, digests: Digests, loaded: Callable[[Explainer], None], manifest: Manifest, known: Known
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
@@ -124,8 +125,8 @@ def pipeline(
     ----------
     loaded : callable
         Called once with the model when the model has been loaded; never when every output is current.
-    rehash : bool
-        Hash also what is current, as the run before may have died before it could write that down.
+    known : Known
+        What the manifest says of the files in OUT.
     """
     explainer = Explainer(
         plan.model,
@@ -146,7 +147,7 @@ def pipeline(
     proofs = Proofs(plan, digests.fingerprint, manifest)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded)
     publisher = Publisher(plan.out, manifest, plan.fail_fast)
-    reader = Reader(plan, digests, decoding, differentiator, budget, threads, rehash)
+    reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
     return Pipeline(reader, differentiator, drawer, publisher, budget, explainer)
 
@@ -157,11 +158,11 @@ def results(
     digests: Digests,
     loaded: Callable[[Explainer], None],
     manifest: Manifest,
+    known: Known,
     end: float | None = None,
-    rehash: bool = False,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, rehash)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, known)) as stages:
         yield from stages.results(jobs, end)
 
 

@@ -17,14 +17,14 @@ from typing import Any
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import UsageError
+from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
 from gradviz_cli.model import forms
-from gradviz_cli.model.labels import SHIPPED, read_labels
+from gradviz_cli.model.labels import SHIPPED, belongs, read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, by_label, parse_targets
@@ -94,6 +94,7 @@ OF_RUN: dict[str, values.Read] = {
     "batch_size": values.auto,
     "jobs": values.auto,
     "force": values.flag,
+    "adopt": values.flag,
     "dry_run": values.flag,
     "fail_fast": values.flag,
     "timeout": values.seconds(1),
@@ -179,7 +180,10 @@ def plan_from(
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
     walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
-    return Plan(_model_options(folder, settled), place, drawing, labels, labels_asked=wanted, walk=walk, **run)
+    named = os.path.abspath(typed)
+    return Plan(
+        _model_options(folder, settled), place, drawing, labels, labels_asked=wanted, typed=named, walk=walk, **run
+    )
 
 
 def model_from(
@@ -344,10 +348,14 @@ def model_settings(model: Path) -> Settled:
     ------
     UsageError
         It cannot be read, says something that is not for it to say, or names labels outside the model.
+    ModelRefused
+        It is a link out of the model.
     """
     file = model / MODEL_FILE
     if not file.is_file():
         return {}
+    if not belongs(file, model):
+        raise ModelRefused(f"{file} is a link out of the model", "put a copy of it there, or remove it")
     table = read_toml(file)
     for key in table:
         if key.replace("-", "_") not in MODEL_KEYS:

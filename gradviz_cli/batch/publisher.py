@@ -16,6 +16,7 @@ from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
+from gradviz_cli.files.reading import stamp_of
 from gradviz_cli.files.whole import Staged, sync_folder, writing
 from gradviz_cli.plan.results import Result, Status
 
@@ -123,9 +124,9 @@ class Publisher(Stage):
 
     def _named(self, drawn: Drawn) -> Result:
         try:
-            for staged in drawn.files:
-                whole.publish(staged)
-            return drawn.result
+            looks = [stamp_of(whole.publish(staged)) for staged in drawn.files]
+            stamps = {name: look for name, look in zip(drawn.result.hashes, looks, strict=False) if look}
+            return replace(drawn.result, stamps=stamps)
         except OutputError as error:
             if ends_run(error, self._out):
                 raise

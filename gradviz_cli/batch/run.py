@@ -13,9 +13,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import pipeline
+from gradviz_cli.batch import owner, pipeline
 from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
@@ -78,7 +79,7 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
     digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
     left = LeftOut()
     jobs = inputs.jobs(left)
-    found = _planned(plan, jobs, digests) if plan.dry_run else _written(plan, inputs, jobs, digests, observer, end)
+    found = (_planned if plan.dry_run else _written)(plan, inputs, jobs, digests, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in found:
@@ -102,30 +103,42 @@ def _written(
     plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
-    with held(plan.out, patience) as lock, _manifest(plan, lock) as manifest:
-        if lock.claimed:
-            observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
-        observer.started(inputs.jobs())
-        stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, end, lock.unfinished)
-        with closing(stages):
-            yield from stages
+    with held(plan.out, patience) as lock, Known.of(plan.out) as known:
+        owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
+        with _manifest(plan, lock) as manifest:
+            if lock.claimed:
+                observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
+            observer.started(inputs.jobs())
+            model = owner.model_of(plan, digests.fingerprint)
+            if model != known.model:
+                manifest.note({MODEL: model._asdict()})
+            stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, known, end)
+            with closing(stages):
+                yield from stages
 
 
-def _planned(plan: Plan, jobs: Iterable[Job], digests: Digests) -> Generator[Result, None, None]:
+def _planned(
+    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
+) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
-    for job in jobs:
-        pictures: tuple[Output, ...] = ()
-        try:
-            pictures = outputs(plan, job, SHEETS)
-            result = lookup(plan, job, pictures, digests, plan.limits).current
-        except ImageError as error:
-            result = failed(job, error)
-        if result is None:
-            names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-            result = Result(job.name, Status.PENDING, names, page=job.number)
-        yield result
-        if plan.fail_fast and result.failed:
-            return
+    with Known.of(plan.out) as known:
+        owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
+        for job in jobs:
+            result = _foreseen(plan, job, digests, known)
+            yield result
+            if plan.fail_fast and result.failed:
+                return
+
+
+def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
+    pictures: tuple[Output, ...] = ()
+    try:
+        pictures = outputs(plan, job, SHEETS)
+        result = lookup(plan, job, pictures, digests, plan.limits, known).current
+    except ImageError as error:
+        return failed(job, error)
+    names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
+    return result or Result(job.name, Status.PENDING, names, page=job.number)
 
 
 @contextmanager

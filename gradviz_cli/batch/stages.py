@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
-from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.current import Read, failed, lookup, read
 from gradviz_cli.batch.flow import Stage, known
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw import pictures, styles
 from gradviz_cli.draw.pictures import Context, Drawn, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
-from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
@@ -77,10 +76,11 @@ class Decoding:
         self._explainer, self._budget = explainer, budget
         self._pixels, self._fast = pictures.needs_pixels(plan), plan.drawing.fast_decode
 
-    def source(self, job: Job, data: bytes, sha256: str, geometry: Geometry) -> Source:
+    def source(self, job: Job, found: Read, geometry: Geometry) -> Source:
         """Raises ImageError as `Explainer.decode`."""
-        decoded = self._explainer.decode(data, geometry, self._pixels, self._fast, job.page and job.page.place)
-        source = Source(job, decoded.size, sha256, decoded.fitted, decoded.pixels, decoded.held, decoded.notes)
+        decoded = self._explainer.decode(found.data, geometry, self._pixels, self._fast, job.page and job.page.place)
+        pixels = decoded.fitted, decoded.pixels, decoded.held, decoded.notes
+        source = Source(job, decoded.size, found.sha256, *pixels, found.stamp)
         self._budget.hold(_bytes(source))
         return source
 
@@ -95,9 +95,7 @@ class Decoding:
             return item
         self.release(item.source)
         try:
-            data = read_bytes(item.job.path, self.limits)
-            source = self.source(item.job, data, hashlib.sha256(data).hexdigest(), geometry)
-            return replace(item, source=source)
+            return replace(item, source=self.source(item.job, read(item.job, self.limits), geometry))
         except ImageError as error:
             return replace(item, source=None, result=failed(item.job, error, item.seconds))
 
@@ -237,8 +235,8 @@ class Reader(Stage):
 
     Parameters
     ----------
-    rehash : bool
-        Hash also what is current, as the run before may have died before it could write that down.
+    known : Known
+        What the manifest says of the files in OUT.
     """
 
     def __init__(
@@ -249,10 +247,10 @@ class Reader(Stage):
         differentiator: Differentiator,
         budget: Budget,
         threads: int,
-        rehash: bool = False,
+        known: Known,
     ):
         super().__init__("read", threads)
-        self._plan, self._digests, self._rehash = plan, digests, rehash
+        self._plan, self._digests, self._known = plan, digests, known
         self._decoding, self._differentiator, self._budget = decoding, differentiator, budget
 
     def submit(self, place: int, job: Job) -> Future[Prepared]:
@@ -264,12 +262,12 @@ class Reader(Stage):
         self._budget.enter(place)
         try:
             item = replace(item, outputs=outputs(self._plan, job, styles.SHEETS))
-            found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._rehash)
+            found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
             if found.current:
                 return replace(item, result=found.current)
             self._differentiator.wake()
             geometry = self._differentiator.geometry()
-            return replace(item, source=self._decoding.source(job, found.data, found.sha256, geometry))
+            return replace(item, source=self._decoding.source(job, found.read, geometry))
         except ImageError as error:
             return replace(item, result=failed(job, error, item.seconds))
 

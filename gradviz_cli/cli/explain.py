@@ -142,6 +142,7 @@ COMMON = [
 @click.option("--allow-empty-map", is_flag=True, help="Draw a map that is zero or not finite, flat.")
 @click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for another run in OUT.")
 @click.option("--force", is_flag=True, help="Redo what is current.")
+@click.option("--adopt", is_flag=True, help="Take OUT over from another model, or from other images of the same names.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failed image.")
 @click.option(

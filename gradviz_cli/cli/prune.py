@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
 from gradviz_cli.batch import manifest
-from gradviz_cli.batch.current import sha256_of
+from gradviz_cli.batch.current import MAX_OUTPUT
 from gradviz_cli.batch.lock import held
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.types import NamedPath, Seconds
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files.beneath import folder_below, parts_below
+from gradviz_cli.files.reading import hash_open
 from gradviz_cli.files.text import printable
+
+Identity = tuple[int, int, int, int, int]
 
 
 @click.command("prune")
@@ -37,7 +43,8 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
         gone, kept = _listed(out)
         if not even_all:
             _check_sources({source for source, _ in gone.values()}, kept)
-        orphans = [name for name, (_, sha256) in sorted(gone.items()) if _is_ours(out, name, sha256)]
+        found = ((name, _found(out, name, sha256)) for name, (_, sha256) in sorted(gone.items()))
+        orphans = {name: identity for name, identity in found if identity}
         if max_delete is not None and len(orphans) > max_delete:
             raise UsageError(
                 f"{len(orphans)} files would be removed, more than --max-delete {max_delete}",
@@ -46,8 +53,8 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
         if dry_run:
             print_paths(out / name for name in orphans)
             return 0
-        for name in orphans:
-            _remove(out, name)
+        for name, identity in orphans.items():
+            _remove(out, name, identity)
     return 0
 
 
@@ -114,32 +121,50 @@ def _is_empty(folder: str) -> bool:
         return True
 
 
-def _is_ours(out: Path, name: str, sha256: object) -> bool:
+def _found(out: Path, name: str, sha256: object) -> Identity | None:
     """A plain file inside OUT, reached through no link, unchanged."""
-    path = out / name
-    if os.path.isabs(name) or "\0" in name or ".." in Path(name).parts or path.suffix not in (".png", ".npy"):
-        return False
+    if os.path.isabs(name) or "\0" in name or not name.endswith((".png", ".npy")):
+        return None
     try:
-        inside = path.parent.resolve() == out.resolve() / Path(name).parent
-        return inside and not path.is_symlink() and sha256_of(path) == sha256
-    except (OSError, RuntimeError, ValueError):  # links in a circle, before Python 3.13; a name of no bytes
-        return False
+        with folder_below(out, parts_below(out, (out / name).parent)) as folder, _opened(name, folder) as file:
+            status = os.fstat(file)
+            plain = stat.S_ISREG(status.st_mode) and status.st_size <= MAX_OUTPUT
+            return _identity(status) if plain and hash_open(file, status.st_size)[0] == sha256 else None
+    except (OSError, ValueError):  # ValueError: it leads out of OUT, or no file can have this name
+        return None
 
 
-def _remove(out: Path, name: str) -> None:
-    """Remove the file, and the folders that are empty then."""
-    path = out / name
+@contextmanager
+def _opened(name: str, folder: int) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    handle = os.open(os.path.basename(name), flags, dir_fd=folder)
     try:
-        path.unlink()
-    except FileNotFoundError:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _identity(status: os.stat_result) -> Identity:
+    """Of a file and its bytes."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _remove(out: Path, name: str, identity: Identity) -> None:
+    """Remove the file that was found, and the folders that are empty then. What came to that name meanwhile stays, and what
+    came to the name of a folder on the way there."""
+    *parts, last = (*parts_below(out, (out / name).parent), os.path.basename(name))
+    try:
+        with folder_below(out, parts) as folder:
+            if _identity(os.stat(last, dir_fd=folder, follow_symlinks=False)) != identity:
+                return
+            os.unlink(last, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         remedy = "give write permission on its folder"
-        raise OutputError(f"{printable(path)}: cannot be removed: {error.strerror}", remedy) from error
-    for folder in path.parents:
-        if folder == out:
-            return
-        try:
-            folder.rmdir()
-        except OSError:
-            return
+        raise OutputError(f"{printable(out / name)}: cannot be removed: {error.strerror}", remedy) from error
+    with suppress(OSError):  # not empty
+        while parts:
+            last = parts.pop()
+            with folder_below(out, parts) as folder:
+                os.rmdir(last, dir_fd=folder)

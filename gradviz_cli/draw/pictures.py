@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from gradviz_cli.draw.look import Look, Picture, Scale, look_of
 from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.record import describe
 from gradviz_cli.draw.styles import Style
+from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.whole import Staged, StagedFiles
 from gradviz_cli.images.fit import Geometry, as_rgb, unfit
 from gradviz_cli.model.explainer import Attribution
@@ -40,6 +41,7 @@ class Source:
     pixels: np.ndarray | None
     held: str = PICTURE
     notes: tuple[str, ...] = ()
+    stamp: Stamp | None = None  # of the file when it was read
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
     digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
     named, reading = (job.name, status, tuple(by_name)), context.facts.reading
     result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number, reading)
+    result = replace(result, image_sha256=source.sha256, image_stamp=source.stamp)
     return Drawn(result, tuple(files.staged))
 
 

@@ -53,8 +53,9 @@ def _strongest(attribution: np.ndarray) -> np.ndarray:
 
 
 def _sum(attribution: np.ndarray) -> np.ndarray:
-    """Sum over channels, [h, w, c] -> [h, w]."""
-    return functools.reduce(np.add, _by_channel(attribution))
+    """Sum over channels, [h, w, c] -> [h, w]; float64 where float32 cannot hold it."""
+    total = functools.reduce(np.add, _by_channel(attribution))
+    return total if _finite(total) else attribution.sum(axis=-1, dtype=np.float64)
 
 
 def _channels(attribution: np.ndarray) -> np.ndarray:
@@ -89,6 +90,8 @@ def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.nd
     low, high = scale or (0.0, 0.0)
     if low == high:
         return np.full(field.shape, ZERO if centred else 0, dtype=np.uint8)
+    if high > float(np.finfo(field.dtype).max):
+        field = field.astype(np.float64)
     out = np.clip(field, -high if centred else 0, high)  # before the division: nothing can overflow
     out /= high
     out *= 255 - ZERO if centred else 255
@@ -198,7 +201,7 @@ class Style:
         if attribution.ndim != 3 or attribution.size == 0:
             raise ValueError(f"an attribution is [h, w, c] with at least one value, not {list(attribution.shape)}")
         check_channels([self.name], attribution.shape[-1])
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is not finite, and drawn as such
+        with np.errstate(over="ignore", invalid="ignore"):
             return self.measure(attribution)
 
     def colormap_for(self, look: Look) -> str | None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+import time
 from dataclasses import dataclass
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.text import AnyPath
+
+# What a file has in common with itself as long as nobody touches it: bytes, and nanoseconds of its last change and of the
+# last change of its state, which nobody can set (a copy that keeps times has another one).
+Stamp = tuple[int, int, int]
+COARSE = 3  # seconds within which two changes may have one time, where a file system's clock counts seconds
 
 
 @dataclass(frozen=True)
@@ -17,6 +24,13 @@ class Limits:
 
     max_pixels: int = 52_000_000
     max_file_size: int = 100_000_000
+
+
+def stamp_of(status: os.stat_result) -> Stamp | None:
+    """None where a change from now on might leave it as it is."""
+    found = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    counts_seconds = not any(each % 1_000_000_000 for each in found[1:])
+    return None if counts_seconds and time.time() - max(found[1:]) / 1e9 < COARSE else found
 
 
 def read_bytes(path: AnyPath, limits: Limits) -> bytes:
@@ -28,8 +42,14 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
         `missing`, `not-a-file` (folder, FIFO, socket, device), `unreadable` (permission, I/O), `too-large`,
         `empty`. Neither a FIFO nor a device is opened.
     """
+    return read_stamped(path, limits)[0]
+
+
+def read_stamped(path: AnyPath, limits: Limits) -> tuple[bytes, Stamp | None]:
+    """The same, and the file's stamp while it was read; None where it changed meanwhile."""
     fd, size = _open_regular(path)
     with open(fd, "rb") as file:
+        before = stamp_of(os.fstat(fd))
         if size > limits.max_file_size:
             raise ImageError(
                 "too-large",
@@ -38,11 +58,31 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
         if size == 0:
             raise ImageError("empty", "the file is empty")
         try:
-            return file.read(size)  # a file that still grows is taken as it was when opened
+            data = file.read(size)  # a file that still grows is taken as it was when opened
+            return data, before if before == stamp_of(os.fstat(fd)) else None
         except OSError as error:
             raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
         except MemoryError as error:
             raise ImageError("memory", f"not enough memory to read {size} bytes") from error
+
+
+def hash_file(path: AnyPath, most: int) -> tuple[str, Stamp | None] | None:
+    """SHA-256 and stamp of a regular file of at most `most` bytes, read bit by bit; None where there is none to be read."""
+    try:
+        fd, size = _open_regular(path)
+        with open(fd, "rb", buffering=0) as file:
+            return hash_open(file.fileno(), size) if size <= most else None
+    except (ImageError, OSError):
+        return None
+
+
+def hash_open(fd: int, size: int) -> tuple[str, Stamp | None]:
+    """The same of the first `size` bytes of a file that is open. Raises OSError."""
+    before, digest, done = stamp_of(os.fstat(fd)), hashlib.sha256(), 0
+    while done < size and (chunk := os.pread(fd, min(1 << 20, size - done), done)):
+        digest.update(chunk)
+        done += len(chunk)
+    return digest.hexdigest(), before if before == stamp_of(os.fstat(fd)) else None
 
 
 def head(path: AnyPath, most: int) -> bytes:

@@ -9,12 +9,13 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.beneath import Parts, entries_of, folder_below, parts_below
 from gradviz_cli.files.text import AnyPath, printable
 
 TEMPORARY = ".gradviz-"  # how the name of an unfinished file begins; it ends in `.tmp`
@@ -38,10 +39,19 @@ _without_sync: set[int] = set()  # devices of those
 
 
 class Staged(NamedTuple):
-    """A file that has all its bytes, but not yet its name."""
+    """A file that has all its bytes, but not yet its name, in the folder that `parts` lead to from the root."""
 
     temporary: bytes
     final: bytes
+    root: AnyPath
+    parts: Parts
+
+    def folder(self) -> AbstractContextManager[int]:
+        return folder_below(self.root, self.parts)
+
+    @property
+    def names(self) -> tuple[bytes, bytes]:
+        return os.path.basename(self.temporary), os.path.basename(self.final)
 
 
 _unpublished: set[Staged] = set()
@@ -71,28 +81,34 @@ def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
             sync_folder(os.path.dirname(staged.final) or b".")
 
 
-def stage(path: AnyPath, data: bytes, *, sync: bool = False) -> Staged:
-    """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`."""
+def stage(path: AnyPath, data: bytes, *, sync: bool = False, root: AnyPath | None = None) -> Staged:
+    """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`. With a `root`, neither half
+    follows a link below it."""
     with writing(path):
         final = os.fsencode(path)
-        _check_replaceable(final)
-        temporary = os.path.join(os.path.dirname(final), os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
-        staged = Staged(temporary, final)
-        _unpublished.add(staged)
-        try:
-            _write_new(temporary, data, sync)
-        except BaseException:  # Ctrl-C as well
-            discard(staged)
-            raise
+        folder, name = os.path.split(final)
+        temporary = os.path.join(folder, os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
+        parts = () if root is None else parts_below(root, folder)
+        staged = Staged(temporary, final, folder or b"." if root is None else root, parts)
+        with staged.folder() as handle:
+            _check_replaceable(final, name, handle)
+            _unpublished.add(staged)
+            try:
+                _write_new(staged.names[0], data, sync, handle)
+            except BaseException:  # Ctrl-C as well
+                discard(staged)
+                raise
         return staged
 
 
-def publish(staged: Staged) -> None:
-    """The second half of `write_whole`: the file gets its name; where it cannot, the temporary is gone."""
+def publish(staged: Staged) -> os.stat_result:
+    """The second half of `write_whole`: the file gets its name; where it cannot, the temporary is gone. The file's status."""
     try:
-        with writing(staged.final):
-            os.replace(*staged)
+        with writing(staged.final), staged.folder() as handle:
+            os.replace(*staged.names, src_dir_fd=handle, dst_dir_fd=handle)
+            status = os.stat(staged.names[1], dir_fd=handle, follow_symlinks=False)
         _unpublished.discard(staged)
+        return status
     except BaseException:
         discard(staged)
         raise
@@ -100,8 +116,8 @@ def publish(staged: Staged) -> None:
 
 def discard(staged: Staged) -> None:
     """Remove the temporary file."""
-    with suppress(OSError):
-        os.unlink(staged.temporary)
+    with suppress(OSError), staged.folder() as handle:
+        os.unlink(staged.names[0], dir_fd=handle)
     _unpublished.discard(staged)
 
 
@@ -121,16 +137,22 @@ class StagedFiles:
 
     def add(self, path: Path, data: bytes) -> None:
         """Stage a file, and make the folders that it needs below the root."""
-        _check_reached(path.parent, self._root)
         try:
-            staged = stage(path, data)
+            staged = self._staged(path, data)
+        except OutputError:
+            _check_reached(path.parent, self._root)  # has better words for a link
+            raise
+        self.staged.append(staged)
+        self.hashes[path] = hashlib.sha256(data).hexdigest()
+
+    def _staged(self, path: Path, data: bytes) -> Staged:
+        try:
+            return stage(path, data, root=self._root)
         except OutputError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise
-            _make_folders(path.parent, self._root)
-            staged = stage(path, data)
-        self.staged.append(staged)
-        self.hashes[path] = hashlib.sha256(data).hexdigest()
+        with writing(path.parent), folder_below(self._root, parts_below(self._root, path.parent), make=True):
+            return stage(path, data, root=self._root)
 
     def __enter__(self) -> StagedFiles:
         return self
@@ -148,25 +170,12 @@ def _check_reached(folder: Path, root: Path) -> None:
     for place in (folder, *folder.parents):
         if place == root:
             return
-        if place.is_symlink():
-            where = printable(os.path.realpath(place))
+        with suppress(OSError):  # it changes hands just now
+            where = printable(os.path.realpath(place) if os.readlink(place) else place)
             raise OutputError(
                 f"{printable(place)}: is a link to {where}, and nothing is written through links below --out",
                 "remove it, or name the folder that it leads to with --out",
             )
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    """Make a folder below the root; the root itself is there, or was taken away and must not come back empty."""
-    missing = []
-    while folder != root and not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for folder in reversed(missing):
-        with writing(folder):
-            with suppress(FileExistsError):  # another thread was faster
-                folder.mkdir()
-            sync_folder(folder.parent)
 
 
 def discard_all() -> None:
@@ -186,33 +195,36 @@ def writing(path: AnyPath) -> Iterator[None]:
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
 
 
-def check_own(handle: int, path: AnyPath) -> None:
+OWN_REMEDY = "move it away, or choose another folder with --out"
+
+
+def check_own(handle: int, path: AnyPath, remedy: str = OWN_REMEDY) -> None:
     """A file that is written in place must be a plain one of one name: a pipe would wait for ever, and a hard link is
     somebody else's file."""
     status = os.fstat(handle)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         what = "it has another name too" if stat.S_ISREG(status.st_mode) else "it is not a regular file"
-        remedy = "move it away, or choose another folder with --out"
+        what = "it is a folder" if stat.S_ISDIR(status.st_mode) else what
         raise OutputError(f"{printable(path)}: cannot be written: {what}", remedy)
 
 
-def _check_replaceable(final: bytes) -> None:
+def _check_replaceable(final: bytes, name: bytes, folder: int) -> None:
     """A name that a rename would take from a folder, FIFO, socket or device is refused."""
     try:
-        mode = os.lstat(final).st_mode
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
     except FileNotFoundError:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise OutputError(
             f"{printable(final)}: cannot be written: it is {what}",
-            "move it away, or choose another folder with --out",
+            OWN_REMEDY,
         )
 
 
-def _write_new(path: bytes, data: bytes, sync: bool) -> None:
+def _write_new(name: bytes, data: bytes, sync: bool, folder: int) -> None:
     """The kernel applies the umask to 0666 (mkstemp would leave 0600)."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
     with open(fd, "wb", buffering=0) as file:
         rest = memoryview(data)
         while rest:
@@ -252,7 +264,7 @@ def sync_folder(folder: AnyPath) -> None:
 
 
 # The accent, in either form, is of a probe of `files.names`.
-_LEFT_BEHIND = re.compile(re.escape(os.fsencode(TEMPORARY)) + rb"((\xc3\xa9|e\xcc\x81)-)?[0-9a-f]{16}\.tmp")
+_LEFT_BEHIND = re.compile(re.escape(TEMPORARY) + "((\u00e9|e\u0301)-)?[0-9a-f]{16}\\.tmp")
 
 
 def sweep(folder: AnyPath, *, below: bool = False) -> int:
@@ -260,14 +272,15 @@ def sweep(folder: AnyPath, *, below: bool = False) -> int:
 
     Only while no other run writes there: hold the lock of the output folder. Links are not followed.
     """
-    removed, folders = 0, [os.fsencode(folder)]
-    while folders:
-        with suppress(OSError), os.scandir(folders.pop()) as entries:
+    removed, waiting = 0, [Parts()]
+    while waiting:
+        parts = waiting.pop()
+        with suppress(OSError), folder_below(folder, parts) as handle, entries_of(handle) as entries:
             for entry in entries:
                 if below and entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.path)
+                    waiting.append((*parts, entry.name))
                 elif _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     with suppress(OSError):
-                        os.unlink(entry.path)
+                        os.unlink(entry.name, dir_fd=handle)
                         removed += 1
     return removed

@@ -10,16 +10,19 @@ What it shows is the manifest's last line of each image, and what the pictures t
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from gradviz_cli.errors import ImageError, OutputError
-from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.files.whole import write_whole
+from gradviz_cli.errors import OutputError
+from gradviz_cli.files.text import printable
+from gradviz_cli.files.whole import check_own, write_whole
 from gradviz_cli.gallery.data import collect
 from gradviz_cli.gallery.page import render
 
 PAGE = "index.html"
 GENERATOR = b'<meta name="generator" content="gradviz'  # by this a page is known as ours
+LARGEST = 2**31  # bytes of a page
+REMEDY = "move it away; the gallery has to have that name"
 
 
 def write(out: Path) -> Path:
@@ -35,6 +38,7 @@ def write(out: Path) -> Path:
     path = out / PAGE
     _check_ours(path)
     data = render(collect(out), out).encode("ascii")
+    _check_ours(path)  # making it may have taken a while
     try:
         write_whole(path, data)
     except OutputError as error:
@@ -45,9 +49,21 @@ def write(out: Path) -> Path:
 
 
 def _check_ours(path: Path) -> None:
+    """A page is only replaced where it is one of ours beyond doubt: a plain file of one name that can be read."""
     try:
-        head = read_bytes(path, Limits(max_file_size=2**40))[:4096]
-    except ImageError:
-        return  # not there, or nothing that could be taken for a page; writing says what is wrong with it
-    if GENERATOR not in head:
-        raise OutputError(f"{path}: is not a gallery", "move it away; the gallery has to have that name")
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with OUT is said elsewhere
+        return
+    except OSError as error:
+        why = "it is a link" if path.is_symlink() else f"it cannot be read: {error.strerror}"
+        raise OutputError(f"{printable(path)}: cannot be written: {why}", REMEDY) from error
+    try:
+        check_own(handle, path, REMEDY)
+        if os.fstat(handle).st_size > LARGEST or GENERATOR not in os.pread(handle, 4096, 0):
+            raise OutputError(f"{printable(path)}: is not a gallery", REMEDY)
+    except OSError as error:
+        raise OutputError(
+            f"{printable(path)}: cannot be written: it cannot be read: {error.strerror}", REMEDY
+        ) from error
+    finally:
+        os.close(handle)

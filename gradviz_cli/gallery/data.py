@@ -71,6 +71,7 @@ class _Tables:
     folders: _Table = field(default_factory=_Table)  # (as given, as linked)
     runs: dict[str, int] = field(default_factory=dict)  # how pictures were made -> how many
     sizes: dict[str, list[float]] = field(default_factory=dict)  # style -> width / height
+    reading: folder.Reading = field(default_factory=folder.Reading)
 
     def entry(self, out: Path, one: Shown) -> dict[str, Any]:
         """One image, as the script of the page reads it."""
@@ -95,7 +96,7 @@ class _Tables:
 
     def _place(self, out: Path, one: Shown) -> dict[str, Any]:
         """Where the source image and the pictures are, as addresses; what stands in the way of showing the former."""
-        found, why = folder.find_source(out, one)
+        found, why = folder.find_source(out, one, self.reading)
         if found and one.page is not None:  # a browser shows the whole file, and that is another picture
             found, why = None, "page"
         address = _address(one.name)

@@ -6,23 +6,23 @@ none of ours are passed over.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TypeGuard
 
 from gradviz_cli.batch import manifest
+from gradviz_cli.batch.known import image_stamp
 from gradviz_cli.draw.record import Record
-from gradviz_cli.errors import ImageError, UsageError
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.errors import UsageError
+from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
 from gradviz_cli.plan.results import Status, TargetResult
 
 MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
+MOST_READ = 2**34  # bytes of images that are compared for one page
 WHERE = "give the folder that `gradviz explain` wrote to"
 
 
@@ -37,6 +37,8 @@ class Line:
     time: str
     error: tuple[str, str] | None
     page: int | None = None
+    sha256: str | None = None  # of the image, and its stamp then
+    stamp: Stamp | None = None
 
     @property
     def key(self) -> str:
@@ -72,6 +74,8 @@ class Shown:
     time: str
     error: tuple[str, str] | None
     pictures: tuple[Picture, ...]
+    sha256: str | None = None  # of the image that they are of, and its stamp then
+    stamp: Stamp | None = None
     page: int | None = None
 
     @property
@@ -100,7 +104,10 @@ def images(out: Path) -> Iterator[Shown]:
             if not (mine and os.path.lexists(line.source)):
                 continue  # pruned, or written anew as another image's
             status = MISSING
-        yield Shown(line.image, line.source, name, status, line.time, line.error, pictures, line.page)
+        sha256 = next((picture.record.image for picture in pictures), line.sha256)
+        stamp = line.stamp if sha256 == line.sha256 else None
+        named = line.image, line.source, name, status, line.time, line.error
+        yield Shown(*named, pictures, sha256, stamp, line.page)
 
 
 def _lines(out: Path) -> Iterator[Line]:
@@ -132,6 +139,7 @@ def _line(record: dict) -> Line | None:
         time if isinstance(time, str) else "",
         _error(record.get("error")),
         page if isinstance(page := record.get("page"), int) else None,
+        *image_stamp(record),
     )
 
 
@@ -195,39 +203,46 @@ def _name(line: Line, roots: list[str]) -> str:
     return next((line.image.removeprefix(root) for root in roots if root and line.image.startswith(root)), line.image)
 
 
-def find_source(out: Path, one: Shown) -> tuple[str | None, str]:
-    """The source image if it is still the one that was explained; else why it cannot be shown.
+@dataclass
+class Reading:
+    """How many bytes of images may still be read to compare them. For most that need not be: they look as they did when they
+    were explained."""
+
+    left: int = MOST_READ
+
+
+def find_source(out: Path, one: Shown, reading: Reading) -> tuple[str | None, str]:
+    """The source image if it is still the one that was explained, byte for byte; else why it cannot be shown.
 
     A failed image is never loaded: it may be what the limits are for. A folder that was moved together with its
     images is told by the images' names relative to a folder above it, and by their SHA-256.
     """
     if one.status == Status.FAILED:
         return None, "failed" if os.path.lexists(one.source) else "gone"
-    sha256 = next((picture.record.image for picture in one.pictures), None)
     if os.path.isfile(one.source):
-        same = _unchanged_since(one.source, one.time) or _is(one.source, sha256)
-        return (one.source, "") if same else (None, "changed")
+        same = _is_image(one.source, one, reading)
+        return (one.source, "") if same else (None, "unchecked" if same is None else "changed")
     if not os.path.isabs(one.image):
         here = os.path.abspath(out)
         for folder in (here, *map(str, Path(here).parents)):
             moved = os.path.normpath(os.path.join(folder, one.file))
-            if os.path.isfile(moved) and _is(moved, sha256):
+            if os.path.isfile(moved) and _is_image(moved, one, reading):
                 return moved, ""
     return None, "gone"
 
 
-def _unchanged_since(path: str, time: str) -> bool:
-    """Whether the file is older than the manifest's line; a copy of the same bytes may be younger."""
+def _is_image(path: str, one: Shown, reading: Reading) -> bool | None:
+    """Whether the file holds the bytes that were explained; None where that cannot be known, or would take too long."""
     try:
-        line = datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp()  # cut to milliseconds
-        return os.stat(path).st_mtime <= line + 0.001
-    except (OSError, ValueError, OverflowError):
+        status = os.stat(path)
+    except OSError:
+        return None
+    if one.stamp and one.stamp == stamp_of(status):
+        return True
+    if one.stamp and one.stamp[0] != status.st_size:
         return False
-
-
-def _is(path: str, sha256: object) -> bool:
-    """Whether the file holds these bytes."""
-    try:
-        return hashlib.sha256(read_bytes(path, Limits(max_file_size=2**32))).hexdigest() == sha256
-    except ImageError:
-        return False
+    if one.sha256 is None or status.st_size > reading.left:
+        return None
+    reading.left -= status.st_size
+    found = hash_file(path, MOST_READ)
+    return found and found[0] == one.sha256

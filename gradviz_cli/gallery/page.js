@@ -17,6 +17,7 @@
   const GONE = {
     gone: "The image is no longer there",
     changed: "The image has changed since",
+    unchecked: "The image was not compared with the one that was explained",
     failed: "The image could not be explained",
     page: "It is one page of its file, and no browser shows a page alone",
   };

@@ -133,15 +133,18 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
     Parameters
     ----------
     field : numpy.ndarray
-        float32 [h, w] or [h, w, k], h and w those of `geometry`.
+        float32 [h, w] or [h, w, k], h and w those of `geometry`; float64 where float32 cannot hold its values.
     size : tuple of int
         Height and width of the image after `decode`.
 
     Returns
     -------
     numpy.ndarray
-        float32 [*size] or [*size, k].
+        [*size] or [*size, k], as `field`.
     """
+    if field.dtype == np.float64:
+        top = float(np.abs(field).max()) or 1.0
+        return unfit((field / top).astype(np.float32), geometry, size) * np.float64(top)
     if field.shape[:2] != (geometry.height, geometry.width):
         raise ValueError(f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}")
     seen, shown = spread(geometry, size)

@@ -35,7 +35,7 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
         if not file.is_file():
             _check_start(start)
             return ()
-        if not _belongs(file, model):
+        if not belongs(file, model):
             raise ModelRefused(f"{file} is a link out of the model", "give --labels FILE")
     try:
         text = decoded(read_bytes(file, Limits(max_file_size=MAX_BYTES)))
@@ -55,7 +55,7 @@ def _check_start(start: int) -> None:
         raise UsageError(f"--labels-from {start}: there are no labels", "give --labels FILE")
 
 
-def _belongs(file: Path, model: Path) -> bool:
+def belongs(file: Path, model: Path) -> bool:
     """Whether it lies in the model, or in the store of a download cache where the model's graph lies."""
     real = file.resolve()
     return real.is_relative_to(model.resolve()) or real.parent == (model / "saved_model.pb").resolve().parent

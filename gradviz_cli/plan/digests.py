@@ -34,8 +34,10 @@ class Digests:
             self._shared[kind] = self._of_kind(output)
         labels = self._plan.labels
         label = labels[index] if index is not None and 0 <= index < len(labels) else ""
-        told = json.dumps([self._shared[kind], image_sha256, len(labels), label, output.page])
-        return hashlib.sha256(told.encode()).hexdigest()
+        told = [self._shared[kind], image_sha256, len(labels), label, output.page]
+        if output.mode is None:  # a sheet shows the name of the image, which its own name begins with
+            told.append(output.path.name)
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def _of_kind(self, output: Output) -> str:
         plan = self._plan

@@ -72,6 +72,10 @@ class Plan:
         Seconds: for one image, for the whole run, for another run in OUT to end.
     allow_empty : bool
         No image at all is success.
+    typed : str
+        MODEL as it was given, which `model.path` was found by: a folder of several versions, say.
+    adopt : bool
+        Take OUT over from another model or other images.
     verify : bool
         Verify the graph after each step of the compiler.
     proof : str
@@ -97,6 +101,8 @@ class Plan:
     verify: bool = False
     proof: str = "auto"
     labels_asked: str = ""
+    typed: str = ""
+    adopt: bool = False
     walk: Walk = Walk()
 
     @property

@@ -9,7 +9,12 @@ from enum import Enum
 from typing import Any
 
 from gradviz_cli.errors import ExitCode, gravest
+from gradviz_cli.files.reading import Stamp
 from gradviz_cli.rules import PLAIN, RULES
+
+# Fields of the manifest that are read again: of each output its SHA-256 and its stamp (`files.reading`), by name; the same of
+# the image file.
+HASHES, STAMPS, IMAGE_HASH, IMAGE_STAMP = "sha256", "stamps", "image_sha256", "image_stamp"
 
 
 class Status(str, Enum):
@@ -112,6 +117,9 @@ class Result:
     notes: tuple[str, ...] = ()
     page: int | None = None  # its number, which ends the name of the image behind a `#`
     reading: str | None = None  # what the output is taken for, where it is more than one score for each class
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    image_sha256: str | None = None
+    image_stamp: Stamp | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))  # its word is as good
@@ -123,10 +131,11 @@ class Result:
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
-        hashes, page, reading, _ = (line.pop(name) for name in ("hashes", "page", "reading", "notes"))
-        line |= {"reading": reading} if reading else {}
+        hashes, page, _ = (line.pop(name) for name in ("hashes", "page", "notes"))
+        found = {name: line.pop(name) for name in ("reading", STAMPS, IMAGE_HASH, IMAGE_STAMP)}
+        line |= {name: value for name, value in found.items() if value}
         file = self.image if page is None else self.image.removesuffix(f"#{page}")
-        more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(file), "sha256": hashes}
+        more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(file), HASHES: hashes}
         if page is not None:
             more["page"] = page
         return {**line, **more}

@@ -119,7 +119,9 @@ def test_whatever_changes_a_pixel_is_redone(pool: Pool, done: Path) -> None:
     shutil.copytree(demo.MODEL, done / "other")
     (done / "other" / "assets.extra" / "labels.txt").write_text("a\n")
     arguments[1] = done / "other"
-    assert pool.gradviz(*arguments, cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
+    refused = pool.gradviz(*arguments, cwd=done)
+    assert refused.returncode == 2 and str(done / "other") in refused.stderr and str(demo.MODEL) in refused.stderr
+    assert pool.gradviz(*arguments, "--adopt", cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
 
 
 def test_a_dry_run_writes_nothing(done: Path) -> None:

@@ -19,6 +19,9 @@ from workers import Pool
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.cli import main
+from gradviz_cli.cli import prune as pruning
+
+SWAPS = ["the folder for a link", "the folder for another", "the file for another", "the file for a link", "its bytes"]
 
 
 class Out:
@@ -422,3 +425,39 @@ def test_after_it_the_gallery_and_the_next_run_work(pool: Pool, tmp_path: Path) 
     assert [record["status"] for record in records(tmp_path / "maps")] == ["written"] * 3 + ["current"] * 2 + [
         "current"
     ] * 2 + ["written"]
+
+
+@pytest.mark.parametrize("swap", SWAPS)
+def test_what_is_swapped_between_the_look_and_the_removal_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str
+) -> None:
+    """Nothing outside OUT is lost, nor what came to a name meanwhile."""
+    out, victim = Out(tmp_path), tmp_path / "victim"
+    out.explained("deep/a.jpg", "z.jpg")
+    (out.photos / "deep" / "a.jpg").unlink()
+    shutil.copytree(out.path / "deep", victim)
+    inner, name = out.path / "deep", "a.jpg.guided.png"
+    remove, swapped = pruning._remove, []
+
+    def after_a_swap(*given) -> None:
+        if not swapped:
+            swapped.append(True)
+            if swap == "its bytes":
+                (inner / name).write_bytes(b"mine now")
+            elif swap.startswith("the folder"):
+                inner.rename(out.path / "moved")
+                inner.symlink_to(victim) if swap.endswith("link") else shutil.copytree(victim, inner)
+            else:
+                (inner / name).unlink()
+                if swap.endswith("link"):
+                    (inner / name).symlink_to(victim / name)
+                else:
+                    shutil.copy2(victim / name, inner / name)
+        remove(*given)
+
+    monkeypatch.setattr(pruning, "_remove", after_a_swap)
+    before = content(victim)
+    assert prune(out.path, "--even-all") == 0 and swapped
+    assert content(victim) == before and os.path.lexists(inner / name)
+    if swap.startswith("the folder"):
+        assert {path.name for path in inner.iterdir()} == {path.name for path in victim.iterdir()}

@@ -184,7 +184,7 @@ def test_progress_on_a_terminal(model: Path, photos: Path, done: Path, tmp_path:
     out = shutil.copytree(done, tmp_path / "out")
     images = shutil.copytree(photos, tmp_path / "images")
     (images / "000" / "00000.png").write_bytes(b"broken")
-    code, sent = terminal("explain", model, images, "-o", out, cwd=tmp_path)
+    code, sent = terminal("explain", model, images, "-o", out, "--adopt", cwd=tmp_path)
     assert code == 3
     assert "40/40 images, " in sent and "/s" in sent and " left" in sent and "1 failed" in sent
     assert all(
@@ -194,7 +194,7 @@ def test_progress_on_a_terminal(model: Path, photos: Path, done: Path, tmp_path:
     assert failed.startswith("gradviz: ") and "00000.png" in failed
     assert summary.startswith("39 current, 1 failed in ")
     for quiet in (["-q"], ["--progress", "never"]):
-        code, sent = terminal("explain", model, images, "-o", out, *quiet, cwd=tmp_path)
+        code, sent = terminal("explain", model, images, "-o", out, "--adopt", *quiet, cwd=tmp_path)
         assert (code, len(screen(sent)), " images, " in sent) == (3, 1, False)
 
 

@@ -71,6 +71,8 @@ def draw(out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", s
 def log(out: Path, image: Path | str, outputs: tuple | list = (), status: str = "written", **more) -> None:
     """Add a line to the manifest as a run does."""
     out.mkdir(parents=True, exist_ok=True)
+    if status != "failed" and "image_sha256" not in more:
+        more["image_sha256"] = hashlib.sha256(Path(image).read_bytes()).hexdigest()
     book = manifest.Manifest(out)
     book.add(Result(str(image), status, tuple(outputs), **more))
     book.close()

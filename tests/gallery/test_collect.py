@@ -10,6 +10,8 @@ import pytest
 from gallery.folders import collected, draw, embedded, explained, log, photo, source_of
 
 from gradviz_cli import gallery
+from gradviz_cli.files.reading import stamp_of
+from gradviz_cli.gallery import folder
 
 
 def only(data: dict) -> dict:
@@ -194,6 +196,44 @@ def test_a_younger_copy_of_the_same_bytes_is_the_same_image(here: Path) -> None:
     future = Path("maps/manifest.jsonl").stat().st_mtime + 10
     os.utime("photos/a.jpg", (future, future))
     assert "gone" not in only(collected())
+
+
+@pytest.mark.parametrize("how", ["times put back", "same size", "moved over it", "older manifest"])
+def test_an_image_that_was_replaced_is_told_whatever_its_time(here: Path, how: str) -> None:
+    """As by cp -p, rsync -t or tar."""
+    source = photo(Path("photos/a.jpg"))
+    stamp = None if how == "older manifest" else stamp_of(source.stat())
+    name, before = draw(Path("maps"), source, "a.jpg", "guided"), source.stat()
+    log(Path("maps"), source, [name], image_stamp=stamp)
+    assert "gone" not in only(collected())
+    if how == "same size":
+        source.write_bytes(source.read_bytes()[:-1] + b"x")
+    elif how == "moved over it":
+        photo(Path("other.jpg"), (1, 2, 3)).rename(source)
+    else:
+        photo(source, (1, 2, 3))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert only(collected())["gone"] == "changed"
+
+
+def test_images_that_look_as_they_did_are_not_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = photo(Path("photos/a.jpg"))
+    log(Path("maps"), source, [draw(Path("maps"), source, "a.jpg", "guided")], image_stamp=stamp_of(source.stat()))
+    monkeypatch.setattr(folder, "hash_file", pytest.fail)
+    assert "gone" not in only(collected())
+
+
+def test_what_would_take_too_long_to_compare_is_said(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.jpg", "b.jpg", "c.jpg"):
+        explained(name)
+    monkeypatch.setattr(folder.Reading.__init__, "__defaults__", (2 * Path("photos/a.jpg").stat().st_size,))
+    assert [image.get("gone") for image in collected()["images"]] == [None, None, "unchecked"]
+
+
+def test_an_image_of_which_nothing_is_known_is_not_shown(here: Path) -> None:
+    """Lines of older versions do not say which one it was, and here no picture does."""
+    log(Path("maps"), photo(Path("photos/a.jpg")), (), "zero", image_sha256=None)
+    assert only(collected())["gone"] == "unchecked"
 
 
 def test_a_folder_moved_together_with_its_images_still_finds_them(here: Path) -> None:

@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pytest
+from children import as_nobody
 from click.testing import CliRunner
 from gallery.browser import contrast
 from gallery.folders import HOSTILE, HOSTILE_LABEL, MODEL, collected, embedded, explained, source_of
@@ -82,14 +84,79 @@ def test_an_index_of_someone_else_is_left_alone(here: Path) -> None:
         gallery.write(Path("maps"))
 
 
+OURS = b'<!doctype html><meta name="generator" content="gradviz 0">'
+
+
+def make_foreign(what: str, page: Path) -> None:
+    other = page.with_name("other.html")
+    other.write_bytes(OURS)
+    if what == "empty":
+        page.touch()
+    elif what == "link":
+        page.symlink_to("other.html")
+    elif what == "dangling link":
+        page.symlink_to("nowhere")
+    elif what == "hard link":
+        page.hardlink_to(other)
+    elif what == "pipe":
+        os.mkfifo(page)
+    elif what == "huge":
+        page.write_bytes(OURS)
+        os.truncate(page, 2**31 + 1)
+    else:
+        page.write_bytes(b"x" * 4096 + OURS)
+
+
+@pytest.mark.parametrize("what", ["empty", "link", "dangling link", "hard link", "pipe", "huge", "only quotes it"])
+def test_an_index_that_may_be_someone_else_s_is_left_alone(here: Path, what: str) -> None:
+    explained()
+    page = Path("maps/index.html")
+    make_foreign(what, page)
+    before = page.lstat()
+    with pytest.raises(OutputError, match=r"index\.html: .*; move it away"):
+        gallery.write(Path("maps"))
+    assert page.lstat() == before and Path("maps/other.html").read_bytes() == OURS
+    assert not [name for name in os.listdir("maps") if name.startswith(".gradviz-")]
+
+
+def test_an_index_that_cannot_be_read_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be told is not what is not there."""
+    with tempfile.TemporaryDirectory(prefix="gradviz-tests-") as folder:  # pytest's own are closed to others
+        os.chmod(folder, 0o755)
+        monkeypatch.chdir(folder)
+        explained()
+        page = Path(folder, "maps/index.html")
+        page.write_text("somebody else's site")
+        page.chmod(0)
+        os.chmod("maps", 0o777)
+        said = as_nobody(lambda: gallery.write(page.parent))
+        assert "index.html: cannot be written: it cannot be read: Permission denied" in said
+        assert page.read_text() == "somebody else's site"
+        monkeypatch.undo()
+
+
+def test_an_index_that_comes_while_the_page_is_made_is_left_alone(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained()
+    render = gallery.render
+
+    def slowly(*given):
+        Path("maps/index.html").write_text("somebody else's site")
+        return render(*given)
+
+    monkeypatch.setattr(gallery, "render", slowly)
+    with pytest.raises(OutputError, match="is not a gallery"):
+        gallery.write(Path("maps"))
+    assert Path("maps/index.html").read_text() == "somebody else's site"
+
+
 def test_a_run_that_sweeps_meanwhile_does_no_harm(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained()
     replace, swept = os.replace, []
 
-    def sweep_first(source, target) -> None:
+    def sweep_first(source, target, **folders) -> None:
         if not swept:
             swept.append(sweep("maps"))
-        replace(source, target)
+        replace(source, target, **folders)
 
     monkeypatch.setattr(os, "replace", sweep_first)
     assert gallery.write(Path("maps")).is_file()

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradviz_cli.batch.current import check_current, lookup, sha256_of
+from gradviz_cli.batch import current
+from gradviz_cli.batch.current import check_current, lookup
+from gradviz_cli.batch.known import Known
+from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.reading import Limits, stamp_of
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import TargetResult
+from gradviz_cli.plan.results import Result, TargetResult
 from gradviz_cli.plan.targets import Target
 
 TARGET = {"index": 2, "label": "cat", "rank": 0, "score": 1.5, "output": None}
@@ -36,11 +40,27 @@ def written(path: Path, record: object) -> None:
     path.write_bytes(encode_png(PIXELS, None, record if isinstance(record, str) else json.dumps(record)))
 
 
-def looked(plan: Plan, job: Job, **more):
-    return lookup(plan, job, outputs(plan, job, SHEETS), Digests(plan, "f"), Limits(), **more)
+def looked(plan: Plan, job: Job):
+    with Known.of(plan.out) as known:
+        return lookup(plan, job, outputs(plan, job, SHEETS), Digests(plan, "f"), Limits(), known)
 
 
-def make(plan: Plan, job: Job) -> tuple[Output, ...]:
+def noted(plan: Plan, job: Job, *paths: Path, stamped: bool = True) -> None:
+    """In the manifest, as they are now."""
+    names = {str(path.relative_to(plan.out)): path for path in paths}
+    hashes = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in names.items()}
+    stamps = {name: stamp_of(path.stat()) for name, path in names.items() if stamped}
+    manifest = Manifest(plan.out)
+    manifest.add(Result(job.name, "written", tuple(names), hashes=hashes, stamps=stamps))
+    manifest.close()
+
+
+def checked(plan: Plan, output: Output):
+    with Known.of(plan.out) as known:
+        return check_current(plan, output, lambda index: "d", known)
+
+
+def make(plan: Plan, job: Job, stamped: bool = True) -> tuple[Output, ...]:
     """Write pictures that are current."""
     digests, image = Digests(plan, "f"), hashlib.sha256(b"an image").hexdigest()
     pictures = outputs(plan, job, SHEETS)
@@ -53,12 +73,14 @@ def make(plan: Plan, job: Job) -> tuple[Output, ...]:
             hashes[mode] = hashlib.sha256(path.read_bytes()).hexdigest()
         npy = hashes.get(output.mode) if output.mode else hashes
         written(output.path, {"digest": digests.of(output, image), "target": TARGET, "npy": npy})
+        noted(plan, job, output.path, *arrays.values(), stamped=stamped)
     return pictures
 
 
 def test_an_image_without_pictures_is_pending(plan: Callable[..., Plan], job: Job) -> None:
-    found = looked(plan(), job)
-    assert found == (b"an image", hashlib.sha256(b"an image").hexdigest(), None)
+    read, found = looked(plan(), job)
+    assert found is None
+    assert read == (b"an image", hashlib.sha256(b"an image").hexdigest(), stamp_of(job.path.stat()))
 
 
 def test_an_image_whose_pictures_are_there_is_current(plan: Callable[..., Plan], job: Job) -> None:
@@ -74,9 +96,86 @@ def test_an_image_whose_pictures_are_there_is_current(plan: Callable[..., Plan],
         "cat.jpg.panel.png",
     )
     assert result.targets == (TargetResult(2, "cat", 0, 1.5, None),)
-    assert result.hashes == {}
-    rehashed = looked(asked, job, rehash=True).current
-    assert rehashed is not None and rehashed.hashes == {name: sha256_of(asked.out / name) for name in result.outputs}
+    assert result.hashes == {} and result.stamps == {}  # nothing that the manifest does not know
+    assert result.image_sha256 == hashlib.sha256(b"an image").hexdigest()
+    assert result.image_stamp == stamp_of(job.path.stat())
+
+
+def test_what_looks_as_it_was_written_is_not_read(
+    plan: Callable[..., Plan], job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan({"raw": True})
+    make(asked, job)
+    monkeypatch.setattr(current, "hash_file", pytest.fail)
+    assert looked(asked, job).current is not None
+
+
+@pytest.mark.parametrize("why", ["an older manifest", "a copy", "a later touch"])
+def test_what_has_another_look_is_told_by_its_bytes_and_that_is_remembered(
+    plan: Callable[..., Plan], job: Job, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = plan()
+    (output,) = make(asked, job, stamped=why != "an older manifest")
+    if why == "a copy":
+        data = output.path.read_bytes()
+        output.path.unlink()
+        output.path.write_bytes(data)
+    elif why == "a later touch":
+        os.utime(output.path, (1, 1))
+    result = looked(asked, job).current
+    assert result is not None
+    name = "cat.jpg.guided.png"
+    assert result.stamps == {name: stamp_of(output.path.stat())}
+    assert result.hashes == {name: hashlib.sha256(output.path.read_bytes()).hexdigest()}
+    manifest = Manifest(asked.out)
+    manifest.add(result)
+    manifest.close()
+    monkeypatch.setattr(current, "hash_file", pytest.fail)
+    again = looked(asked, job).current
+    assert again is not None and again.hashes == {}
+
+
+def test_photos_that_moved_are_written_down(plan: Callable[..., Plan], job: Job, tmp_path: Path) -> None:
+    make(plan(), job)
+    moved = tmp_path / "elsewhere" / "cat.jpg"
+    moved.parent.mkdir()
+    job.path.rename(moved)
+    result = looked(plan(), Job(moved, "cat.jpg")).current
+    assert result is not None and result.hashes.keys() == {"cat.jpg.guided.png"}
+
+
+def damages(whole: bytes) -> dict[str, bytes]:
+    start, body = whole.index(b"IDAT"), whole.rindex(b"IEND") - 8
+    other = encode_png(np.full((2, 2), 9, np.uint8), None, "x")
+    return {
+        "zeroed": whole[: start + 4] + bytes(body - start - 4) + whole[body:],
+        "none": whole[: start - 4] + whole[-12:],
+        "another picture's": whole[: start - 4] + other[other.index(b"IDAT") - 4 :],
+        "one bit": whole[: start + 6] + bytes([whole[start + 6] ^ 1]) + whole[start + 7 :],
+        "something behind": whole[:-12] + b"\0\0\0\0tEXt" + whole[-12:],
+    }
+
+
+@pytest.mark.parametrize("kind", ["zeroed", "none", "another picture's", "one bit", "something behind"])
+@pytest.mark.parametrize("hidden", [False, True])
+@pytest.mark.parametrize("stamped", [False, True])
+def test_a_picture_whose_pixels_are_others_is_pending(
+    plan: Callable[..., Plan], job: Job, kind: str, hidden: bool, stamped: bool
+) -> None:
+    """Also when its times were put back."""
+    (output,) = make(plan(), job, stamped)
+    before = output.path.stat()
+    output.path.write_bytes(damages(output.path.read_bytes())[kind])
+    if hidden:
+        os.utime(output.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert looked(plan(), job).current is None
+
+
+def test_a_picture_that_no_manifest_knows_is_pending(plan: Callable[..., Plan], job: Job) -> None:
+    """Nobody can say that its pixels are those that were drawn."""
+    make(plan(), job)
+    (plan().out / "manifest.jsonl").unlink()
+    assert looked(plan(), job).current is None
 
 
 def test_force_makes_everything_pending(plan: Callable[..., Plan], job: Job) -> None:
@@ -85,7 +184,10 @@ def test_force_makes_everything_pending(plan: Callable[..., Plan], job: Job) -> 
     assert looked(plan(force=True), job).current is None
 
 
-@pytest.mark.parametrize("change", ["image", "picture gone", "one of two gone", "array gone", "array changed", "other"])
+@pytest.mark.parametrize(
+    "change",
+    ["image", "picture gone", "one of two gone", "array gone", "array changed", "array of another run", "other"],
+)
 def test_what_makes_it_pending(plan: Callable[..., Plan], job: Job, change: str) -> None:
     asked = plan({"targets": (Target(rank=0), Target(index=3)), "raw": True})
     first, second = make(asked, job)
@@ -101,6 +203,9 @@ def test_what_makes_it_pending(plan: Callable[..., Plan], job: Job, change: str)
         array.unlink()
     elif change == "array changed":
         array.write_bytes(array.read_bytes()[:-1] + b"x")
+    elif change == "array of another run":
+        array.write_bytes(encode_npy(np.zeros((2, 2, 3), np.float32)))
+        noted(asked, job, array)
     else:
         asked = plan({"targets": (Target(rank=0), Target(index=3)), "raw": True, "clip": 90.0})
     assert looked(asked, job).current is None
@@ -127,10 +232,10 @@ def test_what_makes_it_pending(plan: Callable[..., Plan], job: Job, change: str)
 )
 def test_a_target_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], job: Job, target: object) -> None:
     (output,) = outputs(plan(), job, SHEETS)
-    written(output.path, {"digest": "d", "target": target})
-    assert check_current(plan(), output, lambda index: "d") is None
-    written(output.path, {"digest": "d", "target": TARGET})
-    assert check_current(plan(), output, lambda index: "d") is not None
+    for said, right in ((target, False), (TARGET, True)):
+        written(output.path, {"digest": "d", "target": said})
+        noted(plan(), job, output.path)
+        assert (checked(plan(), output) is not None) == right
 
 
 @pytest.mark.parametrize(
@@ -139,7 +244,8 @@ def test_a_target_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], j
 def test_a_text_that_no_run_wrote_is_not_believed(plan: Callable[..., Plan], job: Job, text: str) -> None:
     (output,) = outputs(plan(), job, SHEETS)
     written(output.path, text)
-    assert check_current(plan(), output, lambda index: "d") is None
+    noted(plan(), job, output.path)
+    assert checked(plan(), output) is None
 
 
 @pytest.mark.parametrize("npy", [None, 3, [], {"guided": 3}, "0" * 64])
@@ -148,15 +254,17 @@ def test_an_array_needs_its_hash(plan: Callable[..., Plan], job: Job, npy: objec
     (output,) = make(asked, job)
     record = {"digest": "d", "target": TARGET, "npy": npy}
     written(output.path, record)
-    assert check_current(asked, output, lambda index: "d") is None
-    assert check_current(plan(), output, lambda index: "d") is not None  # without --raw nobody asks
+    noted(asked, job, output.path)
+    assert checked(asked, output) is None
+    assert checked(plan(), output) is not None  # without --raw nobody asks
 
 
 def test_a_file_that_is_no_picture(plan: Callable[..., Plan], job: Job) -> None:
     (output,) = outputs(plan(), job, SHEETS)
     output.path.parent.mkdir()
     output.path.write_bytes(b"\x89PNG no")
-    assert check_current(plan(), output, lambda index: "d") is None
+    noted(plan(), job, output.path)
+    assert checked(plan(), output) is None
 
 
 @pytest.mark.parametrize(
@@ -173,9 +281,3 @@ def test_images_that_cannot_be_read(plan: Callable[..., Plan], job: Job, kind: s
     with pytest.raises(ImageError, match=said) as caught:
         looked(plan(), job)
     assert caught.value.kind == kind
-
-
-def test_hashes_of_files(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert sha256_of(tmp_path) is None and sha256_of(tmp_path / "none") is None

@@ -86,9 +86,10 @@ def test_a_lock_that_fails_is_not_taken_for_one_that_is_unknown(
         pass
 
 
-@pytest.mark.parametrize("kind", ["pipe", "hard link", "text"])
+@pytest.mark.parametrize("kind", ["pipe", "hard link", "text", "long text"])
 def test_what_has_the_name_of_the_lock_is_not_emptied(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "precious").write_text("process 1 on moon since then\n" if kind == "hard link" else "precious")
+    text = {"text": "precious", "long text": f"process 1 on {'m' * 1000} precious"}
+    (tmp_path / "precious").write_text(text.get(kind, "process 1 on moon since then\n"))
     if kind == "pipe":
         os.mkfifo(tmp_path / LOCK)
     else:

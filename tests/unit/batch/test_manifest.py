@@ -50,6 +50,53 @@ def test_it_is_appended_to(tmp_path: Path) -> None:
     assert [line["image"] for line in lines(tmp_path)] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"somebody's notes\n", b"[]\n", b'{"name": "x"}\n', b"{}\n", b"\x1f\x8b\x08", b"x" * 100_000],
+    ids=lambda content: repr(content[:20]),
+)
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(OutputError, match=r"manifest\.jsonl: .* no manifest of gradviz; move it away"):
+        Manifest(tmp_path)
+    assert (tmp_path / MANIFEST).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n",
+        b'{"im',
+        b'{"image": "to',
+        b"\0" * 5000,
+        b"\0" * 99 + b'\n{"image":"x"}\n',
+        b'{"status":"x","image":"y"}\n',
+    ],
+    ids=lambda content: repr(content[:20]),
+)
+def test_what_a_kill_a_power_cut_or_another_program_left_of_ours_is_appended_to(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / MANIFEST).write_bytes(content)
+    kept = Manifest(tmp_path)
+    kept.add(Result("a", "written"))
+    kept.close()
+    assert (tmp_path / MANIFEST).read_bytes().startswith(content)
+    assert [record["image"] for record in manifest.read(tmp_path)][-1] == "a"
+
+
+def test_several_notes_stand_in_one_line(tmp_path: Path) -> None:
+    kept = Manifest(tmp_path)
+    kept.note({"model": {"path": "m"}})
+    kept.note({"proved": {"key": "k"}})
+    kept.add(Result("a", "written"), Result("b", "written"))
+    kept.close()
+    first, second = lines(tmp_path)
+    assert (first["model"], first["proved"]) == ({"path": "m"}, {"key": "k"}) and not {
+        "model",
+        "proved",
+    } & second.keys()
+
+
 def test_a_torn_line_stays_alone(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text('{"image": "x"}\n{"image": "to')
     kept = Manifest(tmp_path)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from gradviz_cli.batch import pipeline, stages
+from gradviz_cli.batch.current import Read
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.stages import Prepared
@@ -55,7 +57,7 @@ def jobs(folder: Path) -> list[Job]:
 
 
 def ran(plan: Plan, todo, kept: Manifest, loaded=lambda model: None, end: float | None = None) -> list[Result]:
-    return list(pipeline.results(plan, todo, Digests(plan, "f"), loaded, kept, end))
+    return list(pipeline.results(plan, todo, Digests(plan, "f"), loaded, kept, Known(), end))
 
 
 def statuses(results: list[Result]) -> str:
@@ -124,7 +126,7 @@ def test_what_was_found_before_the_end_stands(plan, images, explainers, kept) ->
     folder = images("good", "good", "good", "last", "good", "good", "good")
     found: list[Result] = []
     with pytest.raises(GradvizError, match="nothing goes any more"):
-        for result in pipeline.results(plan(), jobs(folder), Digests(plan(), "f"), lambda model: None, kept):
+        for result in pipeline.results(plan(), jobs(folder), Digests(plan(), "f"), lambda model: None, kept, Known()):
             found.append(result)
     assert statuses(found) == "wwww"
     assert len(list(plan().out.glob("*.png"))) == 4 and len(list(lines(plan().out))) == 4
@@ -158,7 +160,7 @@ def test_the_time_is_up(plan, images, explainers, kept, fake, monkeypatch) -> No
         todo = jobs(images(*["good"] * 40))
         end = time.monotonic() + 0.3
         for result in pipeline.results(
-            plan(batch_size=1), todo, Digests(plan(), "f"), lambda model: None, kept, end
+            plan(batch_size=1), todo, Digests(plan(), "f"), lambda model: None, kept, Known(), end
         ):  # fmt: skip
             found.append(result)
     assert 0 < len(found) < 40
@@ -171,7 +173,9 @@ def test_whoever_stops_early_leaves_nothing_behind(plan, images, explainers, kep
     """Also those that wait for room."""
     monkeypatch.setattr(pipeline, "MOST_HELD", most)
     threads = threading.active_count()
-    found = pipeline.results(plan(), jobs(images(*["good"] * 30)), Digests(plan(), "f"), lambda model: None, kept)
+    found = pipeline.results(
+        plan(), jobs(images(*["good"] * 30)), Digests(plan(), "f"), lambda model: None, kept, Known()
+    )
     with closing(found):
         assert next(found).status == "written"
     assert explainers[0].closed and not whole._unpublished
@@ -236,7 +240,7 @@ def test_any_budget_lets_a_run_through(plan, images, explainers, kept, monkeypat
 def test_how_far_it_reads_ahead(plan, explainers, kept) -> None:
     def differentiator(**more) -> stages.Differentiator:
         asked = plan(**more)
-        found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept).differentiator
+        found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known()).differentiator
         return found
 
     assert differentiator(batch_size=5).reads_ahead() == 3 * 5
@@ -248,7 +252,7 @@ def test_the_size_of_a_batch_follows_from_the_input(plan, explainers, kept, monk
     monkeypatch.setattr(stages, "expected_geometry", lambda plan: Geometry(224, 224, 3, "stretch"))
     monkeypatch.setattr(stages.machine, "cores", lambda: 2)
     asked = plan(batch_size=None)
-    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept).differentiator
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known()).differentiator
     assert (found.batch_size(), found.reads_ahead()) == (8, 24)
 
 
@@ -302,7 +306,7 @@ def test_what_the_file_says_of_the_input(plan, monkeypatch, model: dict, shape, 
 
 def test_closing_twice_does_no_harm(plan, explainers, kept) -> None:
     asked = plan()
-    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept)
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known())
     found.close()
     found.close(0.0)
     found.differentiator.wake()  # an image that came too late
@@ -311,11 +315,14 @@ def test_closing_twice_does_no_harm(plan, explainers, kept) -> None:
 
 def test_an_image_that_changes_into_none_before_it_is_read_again(plan, tmp_path, explainers, kept) -> None:
     asked = plan()
-    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept)
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known())
     decoding, path = found.drawer._decoding, tmp_path / "x.png"
     path.write_text("good 3")
     first = Prepared(
-        Job(path, "x.png"), (), 0.0, decoding.source(Job(path, "x.png"), b"good 3", "s", Geometry(8, 8, 3, "crop"))
+        Job(path, "x.png"),
+        (),
+        0.0,
+        decoding.source(Job(path, "x.png"), Read(b"good 3", "s", None), Geometry(8, 8, 3, "crop")),
     )
     assert found.budget.held == 8 * 8 * 3
     again = decoding.refitted(first, Geometry(4, 4, 3, "crop"))
@@ -331,7 +338,7 @@ def test_an_image_that_changes_into_none_before_it_is_read_again(plan, tmp_path,
 @pytest.mark.parametrize("why", ["closed", "enough"])
 def test_nothing_is_drawn_when_the_run_is_over(plan, explainers, kept, draw, why: str) -> None:
     asked = plan()
-    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept)
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known())
     waiting, go = item((1, 1)), threading.Event()
     found.budget.hold(3)
     held_up = [found.drawer._pool.submit(go.wait, 5) for _ in range(2)]
@@ -348,7 +355,7 @@ def test_nothing_is_drawn_when_the_run_is_over(plan, explainers, kept, draw, why
 
 def test_a_result_that_stands_passes_through_every_stage(plan, explainers, kept) -> None:
     asked = plan()
-    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept)
+    found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known())
     current = replace(item(), result=Result("x", "current"))
     ((same, outcome),) = found.differentiator.submit([current]).result(0).items
     assert same is current and outcome is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from gradviz_cli.cli.config import given
 from gradviz_cli.cli.explain import command
 from gradviz_cli.cli.inspect import command as inspect
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import UsageError
+from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Job, Plan
@@ -81,8 +82,8 @@ def digests(plan: Plan) -> list[str]:
         ("--channel-order rgba --layout channels_last", {"channel_order": "rgba", "layout": "nhwc"}),
         ("--signature s --tag t --input i --output o --layout NCHW", {
             "signature": "s", "tag": "t", "input": "i", "output": "o", "layout": "NCHW"}),
-        ("--raw --force --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
-            ["raw", "force", "dry_run", "fail_fast", "allow_empty", "allow_empty_map", "require_sandbox"], True)),
+        ("--raw --force --adopt --dry-run --fail-fast --allow-empty --allow-empty-map --require-sandbox", dict.fromkeys(
+            ["raw", "force", "adopt", "dry_run", "fail_fast", "allow_empty", "allow_empty_map", "require_sandbox"], True)),
         ("--colormap magma --scale shared --size input --fit pad --precision bfloat16", {
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
@@ -249,6 +250,28 @@ def test_what_a_model_may_not_say(model: Path, content: str, said: str) -> None:
     assert str(model / MODEL_FILE) in str(caught.value) and said in str(caught.value)
 
 
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_the_model_says_of_itself_lies_in_it(model: Path, tmp_path: Path, what: str) -> None:
+    outside = tmp_path / "outside" / MODEL_FILE.name
+    outside.parent.mkdir()
+    outside.write_text('preprocess = "unit"\n')
+    link, target = (model / MODEL_FILE, outside) if what == "file" else (model / MODEL_FILE.parent, outside.parent)
+    if what == "folder":
+        shutil.rmtree(link)
+    link.symlink_to(target)
+    with pytest.raises(ModelRefused, match=r"gradviz\.toml is a link out of the model"):
+        plan_from(model)
+    link.unlink()
+    store = tmp_path / "store"  # of a download cache, where the graph lies too
+    store.mkdir()
+    (store / "graph").write_bytes(b"a graph")
+    outside.rename(store / "settings")
+    (model / "saved_model.pb").symlink_to(store / "graph")
+    (model / MODEL_FILE.parent).mkdir(exist_ok=True)
+    (model / MODEL_FILE).symlink_to(store / "settings")
+    assert plan_from(model).model.preprocess == "unit"
+
+
 def test_standing_options_need_not_be_of_use(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan_from(model, standing={"alpha": 0.7}).drawing.alpha == 0.7
     monkeypatch.setenv("GRADVIZ_EXPLAIN_ALPHA", "0.7")
@@ -260,6 +283,18 @@ def test_standing_options_need_not_be_of_use(model: Path, monkeypatch: pytest.Mo
         model, standing={"alpha": 0.7, "mode": ["deconv", "guided"], "batch_size": 8, "lock_wait": 3},
         mode="backprop", batch_size="auto",
     )  # fmt: skip
+
+
+def test_what_was_typed_is_kept_beside_the_model_that_it_means(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = tmp_path / "birds"
+    for version in ("1", "10", "9"):
+        shutil.copytree(model, versions / version)
+        (versions / version / "saved_model.pb").write_bytes(b"\x08\x01\x12\x00")
+    monkeypatch.chdir(tmp_path)
+    plan = plan_from("birds")
+    assert (plan.typed, plan.model.path) == (str(versions), "birds/10")
 
 
 def test_inspect_asks_for_the_same_model(model: Path) -> None:

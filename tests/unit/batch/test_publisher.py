@@ -17,6 +17,7 @@ from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import ModelUnusable, OutputError
 from gradviz_cli.files import whole
+from gradviz_cli.files.reading import stamp_of
 from gradviz_cli.files.whole import stage
 from gradviz_cli.plan.results import Result
 
@@ -65,7 +66,7 @@ def test_everything_is_on_the_disk_before_it_has_a_name(
     done: list[str] = []
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: done.append("sync") or sync(handle))
-    monkeypatch.setattr(os, "replace", lambda *names: done.append("name") or replace(*names))
+    monkeypatch.setattr(os, "replace", lambda *names, **folders: done.append("name") or replace(*names, **folders))
     Publisher(out, kept).publish([drawn(out, "a"), drawn(out, "b")])
     assert done == ["sync", "sync", "name", "name", "sync"]  # the folder's names at the end
 
@@ -86,10 +87,10 @@ def test_a_full_disk_ends_the_run_and_what_stands_stands(
 ) -> None:
     group, replace = [drawn(out, name) for name in "abc"], os.replace
 
-    def full(temporary: bytes, final: bytes) -> None:
-        if final.endswith(b"/b"):
+    def full(temporary: bytes, final: bytes, **folders: int) -> None:
+        if final == b"b":
             raise OSError(errno.ENOSPC, "No space left on device")
-        replace(temporary, final)
+        replace(temporary, final, **folders)
 
     monkeypatch.setattr(os, "replace", full)
     results, end = Publisher(out, kept).publish(group)
@@ -187,3 +188,12 @@ def test_a_file_system_that_cannot_sync(out: Path, kept: Manifest, monkeypatch: 
     monkeypatch.setattr(whole, "_without_sync", set())
     results, end = Publisher(out, kept).publish([drawn(out, "a")])
     assert [result.status for result in results] == ["written"] and end is None
+
+
+def test_how_each_file_looks_under_its_name_is_kept(out: Path, kept: Manifest) -> None:
+    """So that the next run need not read it to know that it still is what was written."""
+    results, end = Publisher(out, kept).publish([drawn(out, "a", "b"), drawn(out, "c")])
+    assert end is None
+    assert [result.stamps for result in results] == [
+        {name: stamp_of((out / name).stat()) for name in names} for names in (("a", "b"), ("c",))
+    ]

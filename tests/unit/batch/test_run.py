@@ -279,7 +279,7 @@ def test_a_killed_run_is_cleaned_up_after(plan, images, explainers) -> None:
     assert ran(plan(), folder)[0] == 0
     assert not left.exists()
     (line,) = lines(plan().out)
-    assert line["status"] == "current" and line["sha256"].keys() == {"001.png.guided.png"}  # so prune knows it
+    assert line["status"] == "written" and line["sha256"].keys() == {"001.png.guided.png"}  # so prune knows it
 
 
 @pytest.mark.parametrize(

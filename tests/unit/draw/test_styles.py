@@ -17,6 +17,7 @@ from PIL import Image
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS, DIVERGING
 from gradviz_cli.draw.styles import STYLES, Look, degenerate, needs_image
 from gradviz_cli.errors import ExitCode, UsageError
+from gradviz_cli.images.fit import Geometry, unfit
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "render.npz"
 CONTRACT = ("heatmap", "gray", "signed", "rgb", "overlay")  # the names that users have, in this order
@@ -287,12 +288,28 @@ def test_one_hot_pixel_is_seen(style, value, no_warning):
     assert picture.scale[1] == pytest.approx(value, rel=0.05)
 
 
-def test_values_too_large_to_add_are_not_finite(no_warning):
+def test_values_whose_sum_no_float32_holds_are_drawn(no_warning):
     array = np.full((4, 4, 3), 3e38, np.float32)
     array[0] *= -1
-    assert draw(array, "signed").scale is None
+    array[1] = [3e38, 3e38, -3e38]  # in float32 the first two are infinite already
+    picture = draw(array, "signed")
+    assert picture.scale[1] == pytest.approx(9e38)
+    assert picture.pixels[:, 0].tolist() == [1, 128 + round(127 / 3), 255, 255]
     array[:, 0] = 0
     assert draw(array, "heatmap").scale == (0, pytest.approx(3e38))
+
+
+def test_an_ordinary_field_on_a_scale_that_no_float32_holds(no_warning):
+    """One of several that share it."""
+    picture = STYLES["signed"].colour(np.array([[0, 3e38]], np.float32), scale=(-9e38 * 128 / 127, 9e38))
+    assert picture.pixels.tolist() == [[128, 128 + round(127 / 3)]]
+
+
+def test_a_field_beyond_float32_is_brought_to_the_size_of_the_image():
+    field = np.array([[9e38, -9e38], [0, 9e38]])
+    found = unfit(field, Geometry(2, 2, 3, "stretch"), (4, 4))
+    assert found.shape == (4, 4) and np.isfinite(found).all() and np.abs(found).max() == pytest.approx(9e38)
+    assert np.allclose(found / 9e38, unfit((field / 9e38).astype(np.float32), Geometry(2, 2, 3, "stretch"), (4, 4)))
 
 
 # -------------------------------------------------------------------------------------------------------- colormaps

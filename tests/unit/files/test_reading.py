@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from children import as_nobody
@@ -13,7 +15,7 @@ from odd_images import RGB, saved
 
 from gradviz_cli.draw.png import read_text
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, _open_regular, read_bytes
+from gradviz_cli.files.reading import Limits, _open_regular, hash_file, read_bytes, read_stamped, stamp_of
 
 LIMITS = Limits()
 
@@ -25,6 +27,56 @@ def test_file_limit_is_exact(tmp_path):
     with pytest.raises(ImageError) as caught:
         read_bytes(path, Limits(max_file_size=999))
     assert caught.value.kind == "too-large" and "--max-file-size" in caught.value.message
+
+
+def test_hashes_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    stamp = stamp_of((tmp_path / "a").stat())
+    sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hash_file(tmp_path / "a", 3) == (sha256, stamp) and hash_file(tmp_path / "a", 2) is None
+    assert hash_file(tmp_path, 9) is None and hash_file(tmp_path / "none", 9) is None
+    (tmp_path / "long").write_bytes(bytes(5_000_000))
+    assert hash_file(tmp_path / "long", 2**30)[0] == hashlib.sha256(bytes(5_000_000)).hexdigest()
+    assert read_stamped(tmp_path / "a", LIMITS) == (b"abc", stamp)
+
+
+@pytest.mark.parametrize("change", ["bytes", "bytes, and the times put back", "moved over it", "touched"])
+def test_a_stamp_changes_with_the_file(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    before = path.stat()
+    time.sleep(0.02)  # a kernel counts in steps of some milliseconds
+    if change == "touched":
+        os.utime(path)
+    elif change == "moved over it":
+        (tmp_path / "b").write_bytes(b"xyz")
+        (tmp_path / "b").rename(path)
+    else:
+        path.write_bytes(b"xyz")
+    if change != "bytes":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert stamp_of(path.stat()) != stamp_of(before)
+
+
+@pytest.mark.parametrize(("age", "known"), [(0.5, False), (10, True)])
+def test_a_clock_of_seconds_cannot_tell_what_comes_at_once(tmp_path: Path, age: float, known: bool) -> None:
+    at = (int(time.time() - age)) * 1_000_000_000
+    found = stamp_of(SimpleNamespace(st_size=3, st_mtime_ns=at, st_ctime_ns=at))
+    assert found == ((3, at, at) if known else None)
+    assert stamp_of(SimpleNamespace(st_size=3, st_mtime_ns=at, st_ctime_ns=at + 1)) is not None
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_stamp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")
+    pread = os.pread
+
+    def slow(*given):
+        os.utime(path, (1, 1))
+        return pread(*given)
+
+    monkeypatch.setattr(os, "pread", slow)
+    assert hash_file(path, 9)[1] is None
 
 
 @pytest.mark.parametrize("name", ["nul\0byte.png", b"nul\0byte.png", "not-there", "x" * 256])

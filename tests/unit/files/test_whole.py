@@ -163,9 +163,9 @@ def test_interrupt_leaves_nothing(tmp_path, monkeypatch, stop, call):
 def test_file_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     said, replace, fsync = [], os.replace, os.fsync
 
-    def note_replace(*names):
+    def note_replace(*names, **folders):
         said.append("rename")
-        replace(*names)
+        replace(*names, **folders)
 
     def note_fsync(fd):
         said.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"{os.fstat(fd).st_size} bytes")

@@ -116,7 +116,7 @@ def test_a_failed_image_stays_without_a_picture(tmp_path: Path) -> None:
     written(tmp_path, [{**LINE, "status": "failed", "outputs": [], "error": error}])
     (shown,) = folder.images(tmp_path)
     assert (shown.status, shown.error, shown.pictures) == ("failed", ("timeout", "too long"), ())
-    assert folder.find_source(tmp_path, shown) == (None, "gone")
+    assert folder.find_source(tmp_path, shown, folder.Reading()) == (None, "gone")
 
 
 @pytest.mark.parametrize("moved", [False, True])

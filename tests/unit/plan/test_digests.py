@@ -113,6 +113,16 @@ def test_a_panel_shows_all_modes_and_the_label() -> None:
     assert digests(changed(panel, labels=("a", "b"))) != digests(panel)
 
 
+def test_a_panel_shows_the_name_of_the_image_and_no_other_picture_does() -> None:
+    def named(plan: Plan, rel: str) -> list[str]:
+        return [Digests(plan, "f").of(output, "1", 0) for output in outputs(plan, Job(Path(rel), rel), SHEETS)]
+
+    both = changed(PLAN, {"styles": ("heatmap", "panel")})
+    (map_, panel), (other_map, other_panel) = named(both, "a.jpg"), named(both, "b.jpg")
+    assert map_ == other_map and panel != other_panel
+    assert named(both, "deep/a.jpg") == [map_, panel]  # only the name stands there
+
+
 @pytest.mark.parametrize("labels", [("lion", "dog"), (), ("cat", "dog", "ant")], ids=str)
 def test_the_label_of_the_class_that_is_shown(labels: tuple[str, ...]) -> None:
     """One that was corrected, taken away, or is of another file than before."""

@@ -92,6 +92,13 @@ def test_a_line_of_the_manifest() -> None:
     )
 
 
+def test_what_is_known_of_the_files_stands_in_the_line() -> None:
+    stamp = (3, 4, 5)
+    result = Result("a", "written", ("b.png",), stamps={"b.png": stamp}, image_sha256="i", image_stamp=stamp)
+    line = json.loads(json.dumps(result.record("T")))
+    assert (line["stamps"], line["image_sha256"], line["image_stamp"]) == ({"b.png": [3, 4, 5]}, "i", [3, 4, 5])
+
+
 def test_time_is_rfc_3339_in_utc() -> None:
     said = now()
     assert said.endswith("Z") and len(said) == len("2026-01-01T00:00:00.000Z")

@@ -48,6 +48,8 @@ FULL = Plan(
     max_duration=1e-3,
     lock_wait=2.0,
     labels_asked="--labels x",
+    typed="/models",
+    adopt=True,
     allow_empty=True,
     walk=Walk(("*.jpg",), ("old",), True, "photos", "all"),
 )
@@ -68,7 +70,7 @@ def test_there_and_back(plan: Plan) -> None:
 def test_the_bytes_of_a_plan() -> None:
     """Written out, so that a change of the form is seen: other machines read it."""
     assert to_json(PLAIN) == (
-        '{"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"clip":99.0,'
+        '{"adopt":false,"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"clip":99.0,'
         '"colormap":"inferno","fast_decode":false,"fit":"stretch","modes":["guided"],"raw":false,"scale":"each",'
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
         '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
@@ -76,7 +78,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"box_of":null,"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
         '"std":[],"tag":null,"trust_model":false},"out":"out",'
-        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","verify":false,'
+        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","typed":"","verify":false,'
         '"walk":{"exclude":[],"follow_links":false,"include":[],"pages":"first","root":null}}'
     )
 

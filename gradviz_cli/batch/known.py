@@ -1,0 +1,246 @@
+"""What OUT's manifest knows of the files there: their hashes, how they looked when they were written, whose they are.
+
+The manifest is read once, line by line, and of each line that tells something only three numbers are kept for each output;
+the line itself is read again when somebody asks for it. So a million lines take some 50 MB and a few seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradviz_cli.files.reading import Stamp
+from gradviz_cli.plan.outputs import MANIFEST
+from gradviz_cli.plan.results import HASHES, IMAGE_HASH, IMAGE_STAMP, STAMPS
+
+LONGEST_LINE = 1 << 22  # bytes; a longer one is no run's
+MODEL = "model"  # the field of the first line of a run that says which model it was
+_SOURCED, _HASHED, _OF_MODEL = (
+    f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
+)
+_IMAGE = "\0"  # begins the key of an image, which no name of a file has
+
+
+class Model(NamedTuple):
+    """Which model a run had: its full path, as it was typed and where that led, and its fingerprint."""
+
+    typed: str
+    path: str
+    fingerprint: str
+
+
+class Written(NamedTuple):
+    """A file as it was written, or found to be what was written; no stamp where none was to be had."""
+
+    sha256: str
+    stamp: Stamp | None
+
+
+class Known:
+    """The last that OUT's manifest says, output by output and image by image. For several threads at once.
+
+    Attributes
+    ----------
+    model : Model or None
+        Of the last run.
+    """
+
+    def __init__(self, handle: int | None = None):
+        self._handle = handle
+        self.model: Model | None = None
+        self._keys, self._places, self._sources = array("q"), array("q"), array("q")
+        self._record = lru_cache(maxsize=256)(self._read_record)
+        if handle is not None:
+            self._learn(handle)
+
+    @classmethod
+    def of(cls, out: Path) -> Known:
+        """Nothing is known where there is no manifest that can be read: whoever writes to it will say why."""
+        try:
+            handle = os.open(out / MANIFEST, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return cls()
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return cls(handle)
+        os.close(handle)
+        return cls()
+
+    def __enter__(self) -> Known:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def written(self, name: str) -> Written | None:
+        """Of an output, by its name under OUT."""
+        record = self._last(name)
+        sha256 = _of_name(record, HASHES, name)
+        return Written(sha256, stamp(_of_name(record, STAMPS, name))) if _is_hash(sha256) else None
+
+    def is_from(self, rel: str, source: str) -> bool | None:
+        """Whether the image of this name under OUT is from this file; None where there is no such image."""
+        found = self._find(_IMAGE + rel)
+        return None if found is None else self._sources[found] == hash(source)
+
+    def image(self, rel: str) -> dict[str, Any]:
+        """The last line with outputs of the image of this name; empty where there is none."""
+        record = self._last(_IMAGE + rel)
+        return record if outputs_of(record) and _rel(record) == rel else {}
+
+    def images(self) -> Iterator[dict[str, Any]]:
+        """Lines of images, the latest first."""
+        return (self._record(place) for place in sorted(set(self._places), reverse=True))
+
+    def _find(self, key: str) -> int | None:
+        number = hash(key)
+        found = bisect_right(self._keys, number) - 1
+        return found if found >= 0 and self._keys[found] == number else None
+
+    def _last(self, key: str) -> dict[str, Any]:
+        found = self._find(key)
+        return {} if found is None else self._record(self._places[found])
+
+    def _learn(self, handle: int) -> None:
+        place = 0
+        for line, length in _lines(handle):
+            if _HASHED in line or _SOURCED not in line or _OF_MODEL in line:
+                self._note(place, _told_plainly(line) or self._told(line))
+            place += length
+        order = np.argsort(np.frombuffer(self._keys, np.int64), kind="stable") if self._keys else ()
+        for column in (self._keys, self._places, self._sources):
+            column[:] = array("q", np.frombuffer(column, np.int64)[order].tobytes()) if len(order) else array("q")
+
+    def _told(self, line: bytes) -> _Told | None:
+        record = _parsed(line)
+        self.model = _model(record) or self.model
+        names = outputs_of(record)
+        hashed = [name for name in names if _is_hash(_of_name(record, HASHES, name))]
+        return _Told(_rel(record), record["source"], hashed) if names else None
+
+    def _note(self, place: int, told: _Told | None) -> None:
+        for key in (*told.hashed, _IMAGE + told.rel) if told else ():
+            self._keys.append(hash(key))
+            self._places.append(place)
+            self._sources.append(hash(told and told.source))
+
+    def _read_record(self, place: int) -> dict[str, Any]:
+        """The line that begins there; empty where the file was closed or cut meanwhile."""
+        line, size = b"", 1 << 12
+        while self._handle is not None and b"\n" not in line and len(line) <= LONGEST_LINE:
+            more = os.pread(self._handle, size, place + len(line))
+            if not more:
+                break
+            line, size = line + more, size * 4
+        return _parsed(line.partition(b"\n")[0])
+
+
+class _Told(NamedTuple):
+    """What a line says: its image's name under OUT, the file that it is from, and its outputs that have a hash."""
+
+    rel: str
+    source: str
+    hashed: list[str]
+
+
+def _told_plainly(line: bytes) -> _Told | None:
+    """The same at a fifth of the cost, of a line as runs write most of them; None of others. It is only what the index is made
+    of: a line that is asked for is read as JSON."""
+    found = None if _OF_MODEL in line else _PLAIN.fullmatch(line)
+    if found is None:
+        return None
+    image, output, source, hashes = (part.decode("ascii", "replace") for part in found.groups())
+    return _Told(_name_under_out(output, image), source, _HASHED_NAME.findall(hashes))
+
+
+_TEXT = rb'"([^"\\]*)"'
+_PLAIN = re.compile(
+    rb'\{"image": %s, "status": "[a-z]+", "outputs": \[%s.*, "source": %s, "%s": \{((?:%s: "[0-9a-f]{64}"[,}] ?)+).*\n'
+    % (_TEXT, _TEXT, _TEXT, HASHES.encode(), rb'"[^"\\]*"')
+)
+_HASHED_NAME = re.compile('"([^"]+)": "[0-9a-f]{64}"')
+
+
+def outputs_of(record: dict[str, Any]) -> list[str]:
+    """The names of a line's outputs that lie in OUT, if it is a line of an image."""
+    found = record.get("outputs")
+    if not (isinstance(record.get("image"), str) and isinstance(record.get("source"), str) and isinstance(found, list)):
+        return []
+    return [name for name in found if isinstance(name, str) and _is_inside(name)]
+
+
+def stamp(said: object) -> Stamp | None:
+    """A stamp, if this is one."""
+    whole = isinstance(said, list) and len(said) == 3 and all(type(one) is int for one in said)
+    return tuple(said) if whole else None  # type: ignore[arg-type,return-value]
+
+
+def image_stamp(record: dict[str, Any]) -> tuple[str | None, Stamp | None]:
+    """The hash of the image file that a line is of, and its stamp when it was read."""
+    sha256 = record.get(IMAGE_HASH)
+    return (sha256, stamp(record.get(IMAGE_STAMP))) if _is_hash(sha256) else (None, None)
+
+
+def _rel(record: dict[str, Any]) -> str:
+    """The name of a line's image under OUT."""
+    return _name_under_out(outputs_of(record)[0], record["image"])
+
+
+def _name_under_out(output: str, image: str) -> str:
+    return f"{output.rpartition('/')[0]}/{image.rpartition('/')[2]}".lstrip("/")
+
+
+def _is_inside(name: str) -> bool:
+    return name != "" and "\0" not in name and not name.startswith("/") and ".." not in name.split("/")
+
+
+def _of_name(record: dict[str, Any], field: str, name: str) -> Any:
+    found = record.get(field)
+    return found.get(name) if isinstance(found, dict) else None
+
+
+def _is_hash(said: object) -> bool:
+    return isinstance(said, str) and len(said) == 64
+
+
+def _model(record: dict[str, Any]) -> Model | None:
+    found = record.get(MODEL)
+    said = [found.get(name) for name in Model._fields] if isinstance(found, dict) else []
+    parts = [part for part in said if isinstance(part, str)]
+    return Model(*parts) if len(parts) == len(Model._fields) else None
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _lines(handle: int) -> Iterator[tuple[bytes, int]]:
+    """Each line of a file and the bytes that it takes; of one that is too long nothing."""
+    with os.fdopen(os.dup(handle), "rb", 1 << 20) as file:
+        file.seek(0)
+        while line := file.readline(LONGEST_LINE):
+            length, end = len(line), line
+            while not end.endswith(b"\n") and (end := file.readline(LONGEST_LINE)):
+                length += len(end)
+            yield line if length == len(line) else b"", length
