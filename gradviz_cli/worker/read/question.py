@@ -8,11 +8,12 @@ from dataclasses import replace
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
-from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
 from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
+from gradviz_cli.worker.graph.match import SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Detections, Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.read.ends import ends
@@ -38,9 +39,9 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
     name, channel, at = signatures.parse_name(options.output) if options.output else (None, None, ())
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
-    chosen = signatures.choose_output(outputs, name)
-    if chosen and channel is None and options.box_of != 0:
-        detections.check_no_boxes(chosen, outputs)
+    chosen = signatures.choose_output(outputs, name, lambda: _as_scores(meta, outputs, feeds, forms))
+    if chosen and channel is None:
+        detections.check_no_boxes(chosen, outputs, classes=options.box_of == 0)
     lists = detections.listed(outputs, chosen) if chosen and channel is None else None
     beside = [tensor.name for tensor in lists[1]] if lists else []
     graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
@@ -79,6 +80,20 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     outputs_now = (score, score, question.fed(graph), *graph.outputs[1:])
     listed = {**graph.feeds, **{tensor.name: tensor.key for tensor in unfed}}
     return replace(graph, outputs=outputs_now, feeds=listed), question
+
+
+def _as_scores(meta: MetaGraphDef, outputs: list[Tensor], feeds: Mapping[str, int], forms: Forms) -> Mapping[str, str]:
+    """What tells the outputs that end as scores of classes do from the others, for who has to choose."""
+    try:
+        graph = forms(inline(meta, [tensor.name for tensor in outputs], feeds))
+    except GradvizError:  # said once one is chosen
+        return {}
+    ends = [graph.node(through(graph.nodes, one, SHAPE_OPS)).op for one in graph.outputs]
+    return {
+        tensor.key: f" (ends in a {end.lower()}, as scores of classes do)"
+        for tensor, end in zip(outputs, ends, strict=True)
+        if end in ("Softmax", "Sigmoid")
+    }
 
 
 def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, SignatureDef, str]:
