@@ -308,7 +308,7 @@ def _no_boxes(key: str, places: int, classes: int) -> str:
 def may_be_boxes(look: Look, places: int, classes: int) -> str | None:
     """What else a sequence can be, where its shape is a detector's: raw numbers of boxes cannot be told from logits."""
     few, many = sorted((places, classes))
-    if few <= BOX or many < FEWEST * few or not _in_grids(many, look.entry.size, 1 if few == places else 2):
+    if few <= BOX or many < FEWEST * few or not _in_grids(many, look.entry.size, axis=1):
         return None
     listed = f"if it lists {many} detections of {few} numbers each, boxes among them, take"
     if many == classes:
