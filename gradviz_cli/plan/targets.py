@@ -191,14 +191,6 @@ def _only(label: str, places: list[int], labels: tuple[str, ...]) -> int:
     if not labels:
         raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
     near = nearest(label, labels)
-    known = sum(map(bool, labels))
     raise UsageError(
-        f"--target {label}: no such label among the {known} known{_begin(labels)}",
-        f"did you mean {', '.join(near)}?" if near else f"give {SPECS}",
+        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else f"give {SPECS}"
     )
-
-
-def _begin(labels: tuple[str, ...]) -> str:
-    """What tells one file of labels from another."""
-    first = [printable(label) for label in labels if label][:MOST_NEAR]
-    return f" ({', '.join(first)}{', ...' if sum(map(bool, labels)) > len(first) else ''})" if first else ""

@@ -157,12 +157,13 @@ def _embedding(look: Look, classes: int | None, mapped: bool) -> str | None:
         normed = _normed(look, classes)
         if normed:
             return normed
-    many = classes >= MANY and classes % ROUND == 0
-    if mapped and (many and end.op in ACTIVE or _of_features(look, end)):
+    even = classes % ROUND == 0  # small classifiers end in an activation too, but not in so round a number of classes
+    many = classes >= MANY and even
+    if mapped and (many and end.op in ACTIVE or even and _of_features(look, end)):
         return "a feature map, with no layer behind its activation"
     if end.op in POOLS:
         before = graph.node(through(graph.nodes, source(end, 0), SHAPE_OPS))
-        found = many and before.op in ACTIVE or _of_features(look, before)
+        found = many and before.op in ACTIVE or even and _of_features(look, before)
         return "pooled features, with no layer behind" if found else None
     if many and not mapped and _is_activation(look, end):
         return "features of a hidden layer, with none behind its activation"

@@ -271,7 +271,7 @@ def head(image, count: int = 48):
 
 
 WIDE = DRAW.normal(size=(3, 3, 3, 128)).astype(np.float32)
-FEW, POINTS = WIDE[..., :10], WIDE[:1, :1, :, :10]
+FEW, POINTS = WIDE[..., :16], WIDE[:1, :1, :, :16]
 
 
 def conv(image, kernel):
@@ -316,11 +316,11 @@ READ = {
         lambda image: conv(tf.nn.relu(tf.nn.conv2d(image, WIDE[..., :3], 1, "SAME")), FEW),
         lambda image: tf.nn.softmax(conv(image, FEW)),
         lambda image: conv(image, FEW) * 3.0,
-        lambda image: conv(image, FEW) * tf.sigmoid(conv(image, WIDE[..., 10:20])),
+        lambda image: conv(image, FEW) * tf.sigmoid(conv(image, WIDE[..., 16:32])),
     ],
 )
 def test_a_map_of_scores_is_no_feature_map(build):
-    assert "a map [4, 4] of 10 classes" in read_scores(look(build), ModelOptions("m"))[1]
+    assert "a map [4, 4] of 16 classes" in read_scores(look(build), ModelOptions("m"))[1]
 
 
 @pytest.mark.parametrize("name", READ)
