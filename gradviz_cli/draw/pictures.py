@@ -202,15 +202,19 @@ def _sheet(
         field = style.reduce(drawable[mode, place])
         scale = common or style.limits(field, look)
         shown = field if at_input else unfit(field, context.geometry, sheet.size_of(*source.size))
-        columns.append(Column(mode, style.colour(shown, None, look, scale), _captions(found, place)))
+        columns.append(Column(mode, style.colour(shown, None, look, scale), _captions(found, place, context.facts)))
     notes = (f"The bars end at percentile {look.clip:g}.",)
     name = Path(source.job.rel).name
     pixels = sheet.compose(image, columns, lines=(name,), notes=notes, shared=shared)
     return pixels, {column.mode: column.picture.scale for column in columns}
 
 
-def _captions(found: Attribution, place: int) -> tuple[str, ...]:
-    """Below each map of a sheet. The index also stands beside a label, which may be cut or in letters the font lacks."""
+def _captions(found: Attribution, place: int, facts: Facts) -> tuple[str, ...]:
+    """Below each map of a sheet. The index also stands beside a label, which may be cut or in letters the font lacks; a
+    score that is a sum over positions does not rank the classes, and what does is said."""
     target = found.targets[place]
     score = "not finite" if target.score is None else f"{target.score:.4g}"
-    return (*filter(None, [target.label]), f"class {target.index}", f"score {score}")
+    lines = (*filter(None, [target.label]), f"class {target.index}", f"score {score}")
+    if facts.ranked_by is None or target.rank is None or facts.classes == 1:
+        return lines
+    return (*lines, "summed over positions", f"rank {target.rank + 1} by {facts.ranked_by}")

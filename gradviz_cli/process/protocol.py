@@ -251,6 +251,8 @@ class Facts:
         What the output is taken for, where it is more than one score for each class.
     positions : bool
         A class may be found at several positions, or nowhere.
+    ranked_by : str or None
+        What classes are ranked by, where a score is a sum over positions and so does not say it.
     alpha : bool
         The fourth of the four channels is that of RGBA.
     """
@@ -274,6 +276,7 @@ class Facts:
     bypassed_as: str | None = None
     reading: str | None = None
     positions: bool = False
+    ranked_by: str | None = None
     alpha: bool = False
 
     @property

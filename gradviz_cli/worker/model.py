@@ -198,7 +198,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             at=options.at or question.at,
             everywhere=question.channel is not None,
             detections=question.detections,
-            box=options.box_of or int(question.detections is not None),
+            box=int(question.detections is not None) if options.box_of is None else options.box_of,
             one_detection=bool(options.box_of),
             competing=question.head is not None and "softmax" in question.head.name,
         )
@@ -377,9 +377,18 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         passed_by=passed_by(graph, question, prepared.found),
         reading=question.reading,
         positions=question.positions,
+        ranked_by=_ranked_by(prepared),
         warnings=prepared.warnings,
         alpha=entry.alpha,
     )
+
+
+def _ranked_by(prepared: Prepared) -> str | None:
+    """What the sums over positions are ranked by: of logits, which may be below 0, more of them may sum to less."""
+    problem = prepared.problem
+    if not prepared.question.positions or problem.box or problem.everywhere:
+        return None
+    return "summed output" if problem.detections else "positions won"
 
 
 class Model:

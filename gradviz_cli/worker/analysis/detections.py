@@ -24,7 +24,6 @@ from gradviz_cli.worker.graph.question import Detections, Question, Tensor, stat
 Array = np.ndarray
 
 BOX = 4  # numbers of a box
-OTHERWISE = "--box-of all reads it as scores of classes at positions"
 # Words of the names of outputs.
 BOX_WORDS = frozenset({"roi", "rois", "loc", "locs", "location", "locations", "regression", "reg", "deltas", "offsets"})
 SCORE_WORDS = ("score", "conf", "prob", "logit")
@@ -48,13 +47,20 @@ def named_boxes(tensor: Tensor) -> bool:
     return "box" in key or bool(BOX_WORDS & set(re.split("[^a-z]+", key))) and not of_classes
 
 
-def check_no_boxes(tensor: Tensor, outputs: Sequence[Tensor]) -> None:
-    """Refuse the places of boxes, and grids that hold them beside classes: they are no classes."""
-    if any(_next_grid(tensor, other) for other in outputs):
+def check_no_boxes(tensor: Tensor, outputs: Sequence[Tensor], classes: bool = False) -> None:
+    """Refuse the places of boxes, and grids that hold them beside classes: they are no classes.
+
+    Parameters
+    ----------
+    classes : bool
+        Who asks says that a grid holds classes alone, as that of a segmenter with outputs of several sizes does.
+    """
+    if not classes and any(_next_grid(tensor, other) for other in outputs):
         raise ModelUnusable(
             f"the output {tensor.key} is one grid of a detector, as the next one beside it says: its channels are those of "
             "boxes as well as of classes",
-            f"explain one channel of it with --output '{tensor.key}[..., C]', or read all as classes with --box-of all",
+            f"explain one channel of it with --output '{tensor.key}[..., C]'; if all its channels are classes and none is of a "
+            "box, --box-of all reads them so",
         )
     shape = tensor.shape or ()
     four = len(shape) > 1 and (shape[-1] == BOX or len(shape) == 3 and shape[1] == BOX)
@@ -208,10 +214,7 @@ def find_detections(look: Look) -> Detections | None:
 
 
 def _said(found: Detections, how: str) -> Detections:
-    text = f"detections ({how}): a class is explained by its best one"
-    return replace(
-        found, said=text, warning=f"{text}; settle it with --box-of 1 (--box-of N: the N-th best), {OTHERWISE}"
-    )
+    return replace(found, said=f"detections ({how})")
 
 
 def _with_background(look: Look, found: Detections) -> Detections:
@@ -286,10 +289,31 @@ def _alone(look: Look) -> Detections | None:
         if few and BOX not in parts or not few and count > many:
             continue
         rows = np.moveaxis(computed[0], axis, -1).reshape(-1, count)
+        apart = _apart(rows, BOX in parts)
         alone = sizes[0] == 1 or look.entry.batch == 1
-        if _apart(rows, BOX in parts) or alone and _are_units(rows) and _in_grids(many, look.entry.size, axis):
-            return _read(look, axis, count, parts)
+        if apart or alone and _are_units(rows) and _in_grids(many, look.entry.size, axis):
+            found = _read(look, axis, count, parts)
+            return found if apart else replace(found, otherwise=_no_boxes(look.question.output.key, one, other))
     return None
+
+
+def _no_boxes(key: str, places: int, classes: int) -> str:
+    """What else numbers can be of which the first four are not seen to be a box; one class of it is no matter of boxes."""
+    return (
+        f"if it holds no boxes but is a sequence of {places} positions with {classes} classes each, explain one class "
+        f"with --output '{key}[..., C]'"
+    )
+
+
+def may_be_boxes(look: Look, places: int, classes: int) -> str | None:
+    """What else a sequence can be, where its shape is a detector's: raw numbers of boxes cannot be told from logits."""
+    few, many = sorted((places, classes))
+    if few <= BOX or many < FEWEST * few or not _in_grids(many, look.entry.size, axis=1):
+        return None
+    listed = f"if it lists {many} detections of {few} numbers each, boxes among them, take"
+    if many == classes:
+        return f"{listed} number C of the best one with --output '{look.question.output.key}[0, C, ...]'"
+    return f"{listed} number C of the best one with -t C --box-of 1"
 
 
 def _kept(look: Look) -> Detections | None:

@@ -142,6 +142,8 @@ def find(
         raise UsageError(
             f"--layout {chosen}: the input {key} has shape {_text(shape)}", "give a layout of as many axes"
         )
+    if layout is not None:
+        _check_channels(key, shape, chosen)
     if layout is None and seen is not None and seen.one_axis:
         raise ModelUnusable(
             f"the input {key} has shape {_text(shape)}, which the model reads as a sequence, not as a picture",
@@ -157,6 +159,23 @@ def find(
     size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
     batch = sizes.get("N", 1)
     return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
+
+
+def _check_channels(key: str, shape: tuple[int, ...], layout: str) -> None:
+    """Refuse a layout that makes the three channels of a shape a side of the picture, and one of its sides the channels."""
+    axes = LAYOUTS[layout]
+    place = axes.find("C")
+    if place < 0 or shape[place] < 1 or shape[place] in CHANNELS:
+        return
+    other = len(axes) - 1 if place < len(axes) - 1 else axes.find("H")
+    if shape[other] == 3:
+        turned = "".join(axes[one] for one in range(len(axes)) if one != place)
+        turned = f"{turned}C" if other == len(axes) - 1 else turned.replace("HW", "CHW")
+        raise UsageError(
+            f"--layout {layout}: the input {key} has shape {_text(shape)}, which would be {shape[place]} channels and a side "
+            "of 3 pixels",
+            f"leave out --layout, or give {turned}",
+        )
 
 
 def _any_rank(layout: str | None, seen: Axes | None) -> tuple[int, ...]:

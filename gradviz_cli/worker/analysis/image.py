@@ -189,7 +189,9 @@ def other_inputs(graph: Graph, question: Question, options: ModelOptions) -> dic
     known = {name for tensor in others for name in names(tensor)}
     for name in given:
         if name not in known:
-            keys = ", ".join(tensor.key for tensor in others) or "none"
+            keys = ", ".join(tensor.key for tensor in others)
+            if not keys:
+                raise UsageError(f"--feed {name}: the score needs no input but the image", "leave out --feed")
             raise UsageError(f"--feed {name}: the other inputs are {keys}", "give one of these")
     for tensor in others:
         several = [name for name in given if name in names(tensor)]

@@ -94,8 +94,8 @@ class Detections:
         The class that says that there is nothing.
     said : str
         What it is read as.
-    warning : str or None
-        How, for who wants it otherwise.
+    otherwise : str or None
+        What else it can be, and how that is explained, where that is not beyond doubt.
     """
 
     scores: str
@@ -108,7 +108,7 @@ class Detections:
     shift: int = 0
     background: int | None = None
     said: str = "detections"
-    warning: str | None = None
+    otherwise: str | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,8 @@ def proof_of(
         strange = trial.wrong is not None or beside.failed or sloping.failed
         random = strange and _is_random(trial, images)
     alone = beside.failed and not random and entry.batch is None
+    if beside.failed and subject.random:  # it draws other numbers at another place, as it was said to
+        beside = replace(beside, failed=False, value=None, said="the model is random")
     said = (
         given_up,
         _unnamed(subject, trial),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
-from gradviz_cli.errors import ModelUnusable, UsageError
+from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
@@ -39,13 +39,13 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
     name, channel, at = signatures.parse_name(options.output) if options.output else (None, None, ())
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
-    chosen = signatures.choose_output(outputs, name)
+    chosen = signatures.choose_output(outputs, name, lambda: _as_scores(meta, outputs, feeds, forms))
     lists = detections.listed(outputs, chosen) if chosen and channel is None else None
     beside = [tensor.name for tensor in lists[1]] if lists else []
     graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
     graph, output = (graph, chosen) if chosen else _any_tensor(meta, graph, name or "", feeds, forms)
-    if chosen and channel is None and options.box_of != 0 and not _are_shares(graph):
-        detections.check_no_boxes(chosen, outputs)
+    if chosen and channel is None and not _are_shares(graph):
+        detections.check_no_boxes(chosen, outputs, classes=options.box_of == 0)
     graph, image = _image(graph, inputs, options)
     if image.name not in graph.feeds:
         raise ModelUnusable(
@@ -80,6 +80,20 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     outputs_now = (score, score, question.fed(graph), *graph.outputs[1:])
     listed = {**graph.feeds, **{tensor.name: tensor.key for tensor in unfed}}
     return replace(graph, outputs=outputs_now, feeds=listed), question
+
+
+def _as_scores(meta: MetaGraphDef, outputs: list[Tensor], feeds: Mapping[str, int], forms: Forms) -> Mapping[str, str]:
+    """What tells the outputs that end as scores of classes do from the others, for who has to choose."""
+    try:
+        graph = forms(inline(meta, [tensor.name for tensor in outputs], feeds))
+    except GradvizError:  # said once one is chosen
+        return {}
+    ends = [graph.node(through(graph.nodes, one, SHAPE_OPS)).op for one in graph.outputs]
+    return {
+        tensor.key: f" (ends in a {end.lower()}, as scores of classes do)"
+        for tensor, end in zip(outputs, ends, strict=True)
+        if end in ("Softmax", "Sigmoid")
+    }
 
 
 def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, SignatureDef, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
@@ -127,8 +127,16 @@ def choose_input(inputs: list[Tensor], wanted: str | None) -> Tensor | None:
     raise UsageError(f"the signature takes several inputs: {keys}", "name the image with --input NAME")
 
 
-def choose_output(outputs: list[Tensor], wanted: str | None) -> Tensor | None:
-    """The output named (None when none has that name), else the only one, else the only one of class scores."""
+def choose_output(
+    outputs: list[Tensor], wanted: str | None, told: Callable[[], Mapping[str, str]] | None = None
+) -> Tensor | None:
+    """The output named (None when none has that name), else the only one, else the only one of class scores.
+
+    Parameters
+    ----------
+    told : callable, optional
+        What is known of some, by their keys; asked where it is not clear which one is meant.
+    """
     if wanted is not None:
         return next((tensor for tensor in outputs if wanted in names(tensor)), None)
     floats = [tensor for tensor in outputs if tensor.dtype.is_floating]
@@ -146,7 +154,8 @@ def choose_output(outputs: list[Tensor], wanted: str | None) -> Tensor | None:
     scores = [tensor for tensor in floats if tensor.shape is not None and len(tensor.shape) == 2]
     if len(scores) == 1:
         return scores[0]
-    keys = ", ".join(f"{tensor.key} {describe(tensor)}" for tensor in outputs)
+    notes = told() if told else {}
+    keys = ", ".join(f"{tensor.key} {describe(tensor)}{notes.get(tensor.key, '')}" for tensor in outputs)
     raise UsageError(f"the signature gives several outputs: {keys}", "choose one with --output NAME")
 
 
@@ -158,4 +167,27 @@ def parse_name(name: str) -> tuple[str, int | None, tuple[int, ...]]:
     position = re.fullmatch(r"(.*?)\s*\[\s*[0:]((?:\s*,\s*\d+)+)\s*,\s*(?:\.\.\.|:)\s*\]", name)
     if position:
         return position[1], None, tuple(map(int, re.findall(r"\d+", position[2])))
+    _check_place(name)
     return name, None, ()
+
+
+def _check_place(name: str) -> None:
+    """Refuse brackets that say neither a channel nor a position; no tensor has any in its name."""
+    found = re.fullmatch(r"(.*?)\s*\[([^\[\]]*)\]\s*", name)
+    if not found:
+        return
+    tensor, parts = found[1], [part.strip() for part in found[2].split(",")]
+    words = [part for part in parts if re.fullmatch("[A-Za-z]+", part)]
+    if words:
+        numbers = ", ".join(str(10 * place) if part in words else part for place, part in enumerate(parts))
+        stand = f"{' and '.join(words)} stand{'s' if len(words) == 1 else ''} for {'a number' if len(words) == 1 else 'numbers'}"
+        raise UsageError(f"--output '{name}': {stand}", f"write them out, as in --output '{tensor}[{numbers}]'")
+    if len(parts) > 2 and all(part.isdigit() for part in parts):
+        raise UsageError(
+            f"--output '{name}': a position ends in `...`, and --target says the class",
+            f"give --output '{tensor}[{', '.join(['0', *parts[1:-1]])}, ...]' -t {int(parts[-1])}",
+        )
+    raise UsageError(
+        f"--output '{name}': the brackets name neither a channel nor a position",
+        f"give --output '{tensor}[..., C]' or '{tensor}[0, y, x, ...]' with numbers for C, y and x",
+    )

@@ -113,8 +113,10 @@ class Differentiator:
             return
         word = "top" if set(range(highest + 1)) <= set(ranks) else "rank"
         asked = f"{word}{highest + 1}" if highest in ranks else highest
-        classes = "1 class" if self._limit == 1 else f"{self._limit} classes"
-        raise UsageError(f"--target {asked}: the model has {classes}", "give a smaller one")
+        if self._limit == 1:
+            raise UsageError(f"--target {asked}: the model has one score", "give 0, or leave out --target")
+        remedy = f"give {word}{self._limit} or less" if highest in ranks else f"give 0 to {self._limit - 1}"
+        raise UsageError(f"--target {asked}: the model has {self._limit} classes", remedy)
 
     def _function(self, form: Form) -> Callable:
         with self._building:

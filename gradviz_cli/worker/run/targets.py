@@ -167,7 +167,8 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
         )
     if len(at) != len(inner):
         raise UsageError(
-            f"--at {','.join(map(str, at))}: the scores have {len(inner)} position axes", f"give {len(inner)}"
+            f"--at {','.join(map(str, at))}: {_axes_said(len(inner))}",
+            f"give {len(inner)} number{'s' if len(inner) > 1 else ''}" if inner else "leave out --at",
         )
     for place, size in zip(at, inner, strict=True):
         if size is not None and place >= size:
@@ -177,6 +178,12 @@ def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
             )
     chosen = (slice(None), *at)
     return tensor[chosen]
+
+
+def _axes_said(count: int) -> str:
+    if not count:
+        return "the output has one score for each class, and no positions"
+    return f"the scores have {count} position {'axes' if count > 1 else 'axis'}"
 
 
 def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Tensor | int = -1) -> tf.Tensor:
@@ -189,6 +196,7 @@ def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Te
         The class or rank that is asked for, as `chosen_class` takes it.
     """
     if problem.everywhere or scores.shape[1] == 1:
+        _check_box(problem)
         return tf.ones_like(scores)
     if problem.box:
         by = outputs if _by_output(scores, outputs, problem) else scores
@@ -198,6 +206,15 @@ def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Te
     else:
         best = tf.one_hot(tf.argmax(scores, axis=2), tf.shape(scores)[2], dtype=scores.dtype)
     return tf.where(tf.shape(scores)[1] == 1, tf.ones_like(scores), best)
+
+
+def _check_box(problem: Problem) -> None:
+    """Refuse the N-th best of a single score: it would be left out without a word."""
+    if problem.box > 1:
+        why = (
+            "one channel is explained, everywhere" if problem.everywhere else "a class has one score and no second best"
+        )
+        raise UsageError(f"--box-of {problem.box}: {why}", "leave out --box-of")
 
 
 def _by_output(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem) -> bool:
@@ -264,8 +281,9 @@ def chosen_class(
     """
     totals, means = tf.reduce_sum(scores * won, 1), _of_output(outputs, won)
     area = tf.reduce_sum(won, 1)
-    if problem and problem.box:
-        found = means if _by_output(scores, outputs, problem) else totals
+    if problem and (problem.box or problem.detections):
+        summed = not problem.box and outputs.shape[1:] == scores.shape[1:]  # of logits most say that nothing is there
+        found = means if summed or _by_output(scores, outputs, problem) else totals
         merit = tf.where((area > 0) & _in_ranks(scores, problem), found, found.dtype.min)
     else:
         merit = totals if scores.shape[1] == 1 else tf.where(tf.shape(scores)[1] == 1, totals, area)

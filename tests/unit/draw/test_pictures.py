@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gradviz_cli.draw.pictures import Context, Drawn, Source, draw, needs_pixels
+from gradviz_cli.draw.pictures import Context, Drawn, Source, _captions, draw, needs_pixels
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import OutputError
@@ -121,6 +122,19 @@ def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:
     assert not np.asarray(Image.open(io.BytesIO(files["deep/a.png.guided.gray.png"]))).any()
     assert done.result.status is Status.WRITTEN and done.result.error is None
     assert Record.read(tmp_path / "deep/a.png.guided.gray.png").scale is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "more"),
+    [
+        (FACTS, ()),
+        (replace(FACTS, ranked_by="positions won"), ("summed over positions", "rank 2 by positions won")),
+        (replace(FACTS, ranked_by="positions won", classes=1), ()),
+    ],
+)
+def test_a_panel_says_what_ranks_the_classes_where_their_scores_do_not(facts: Facts, more: tuple[str, ...]) -> None:
+    found = Attribution((TargetResult(3, "cat", 1, 34.1, 0.5),), {})
+    assert _captions(found, 0, facts) == ("cat", "class 3", "score 34.1", *more)
 
 
 @pytest.mark.parametrize(("scale", "ends"), [("each", [4.0, 8.0]), ("shared", [8.0, 8.0])])

@@ -42,7 +42,11 @@ def test_specs(specs: tuple[str, ...], expected: list[Target]) -> None:
         ("parent", (), "no labels are known"),
         ("", ("cat", ""), "no such label"),
         ("FOX", LABELS, "2 classes have that label; give an index: [2, 3]"),
-        ("unicorn", LABELS, "no such label; give a class index, topK, rankK or a label"),
+        (
+            "unicorn",
+            LABELS,
+            "no such label; give a class index, topK, rankK or a label",
+        ),
         ("panda", LABELS, "did you mean red panda?"),
         ("re panda", LABELS, "did you mean red panda?"),
         ("tench, tinca tinka", LABELS, "did you mean tench, Tinca tinca?"),

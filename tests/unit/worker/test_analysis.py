@@ -324,12 +324,35 @@ def test_an_open_size_is_assumed_with_a_warning():
         ((-1, 17), None, None, ModelUnusable),
         ((-1, 8, 8, 3), "NHW", None, UsageError),
         ((-1, 8, 8, 3), None, (9, 9), UsageError),
+        ((-1, 64, 64, 3), "NCHW", None, UsageError),
+        ((1, 3, 64, 64), "NHWC", None, UsageError),
+        ((64, 64, 3), "CHW", None, UsageError),
+        ((3, 64, 64), "HWC", None, UsageError),
         ((-1, 100), "flat", (7, 7), UsageError),
     ],
 )
 def test_shapes_that_are_no_pictures(shape, layout, size, error):
     with pytest.raises(error):
         entry.find("image", shape, layout, size)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "channels"),
+    [
+        ((-1, 8, 64, 64), "NCHW", 8),
+        ((-1, 64, 64, 8), "NHWC", 8),
+        ((-1, -1, -1, 3), "NCHW", 3),
+        ((-1, 3, 3, 3), "NCHW", 3),
+    ],
+)
+def test_a_layout_that_fits_is_taken(shape, layout, channels):
+    assert entry.find("x", shape, layout, None)[0].channels == channels
+
+
+def test_a_layout_that_contradicts_the_three_channels_names_the_right_one():
+    for shape, layout, right in (((-1, 64, 64, 3), "NCHW", "NHWC"), ((3, 64, 64), "HWC", "CHW")):
+        with pytest.raises(UsageError, match=f"--layout {layout}: .*64 channels.*give {right}$"):
+            entry.find("x", shape, layout, None)
 
 
 @pytest.mark.parametrize("layout", [name for name, axes in entry.LAYOUTS.items() if "N" in axes])
@@ -452,6 +475,11 @@ def test_what_does_not_fit_an_input_is_a_matter_of_the_option(dtype, text):
     graph = written(fed(), fed("mask", dtype, (None, 2)), feeds={"image:0": "image", "mask:0": "mask"})
     with pytest.raises(UsageError, match=r"--feed mask: the input takes \w+ \[\?, 2\]"):
         other_inputs(graph, question(others=(beside,)), ModelOptions("m", feeds=(("mask", text),)))
+
+
+def test_what_is_fed_to_the_image_alone_is_left_out():
+    with pytest.raises(UsageError, match="--feed training: .*; leave out --feed$"):
+        other_inputs(with_others(), question(), ModelOptions("m", feeds=(("training", "0"),)))
 
 
 def test_an_input_that_is_fed_under_two_names_is_refused():

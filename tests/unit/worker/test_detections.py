@@ -89,13 +89,48 @@ def test_an_output_that_lists_detections_is_laid_by_detections_and_classes(name)
     build, classes, scores = LISTS[name]
     seen = look(build)
     found = find_detections(seen)
-    assert found is not None and "4 of the box" in found.said and "--box-of" in found.warning
+    assert found is not None and "4 of the box" in found.said
     graph = laid(seen.graph, replace(seen.question, detections=found))
     image = pixels(SHAPE)
     got = computed(graph, image)
     np.testing.assert_allclose(got[0], scores(computed(seen.graph, image)[0]), rtol=1e-6)
     assert got[0].shape[2] == classes
     np.testing.assert_array_equal(got[1], computed(seen.graph, image)[0])  # the model's own output stays
+
+
+def test_detections_are_never_read_as_classes():
+    build, *_ = LISTS["YOLOv8"]
+    readings = {box: read_scores(look(build), ModelOptions("m", box_of=box)) for box in (None, 1, 3, 0)}
+    assert all(asked.detections is not None and asked.positions for asked, _ in readings.values())
+    assert "its best one; settle it with --box-of 1" in readings[None][1]
+    assert "classes at" not in readings[None][1] and "if it" not in readings[None][1]
+    said = [readings[box][0].reading.partition("explained by ")[2] for box in (1, 3, 0)]
+    assert said == ["its best one", "its best one but 2", "the sum of its scores in the detections that it wins"]
+
+
+def test_where_nothing_tells_a_box_both_readings_are_said():
+    warning = read_scores(look(LISTS["boxes in parts of the image"][0]), ModelOptions("m"))[1]
+    assert "lists detections" in warning
+    assert (
+        "a sequence of 9 positions with 64 classes each, explain one class with --output 'output_0[..., C]'" in warning
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda image: turned(cells(image, 9)), "--output 'output_0[0, C, ...]'"),
+        (lambda image: cells(image, 9), "-t C --box-of 1"),
+        (lambda image: tf.nn.softmax(cells(image, 9)), None),
+        (lambda image: cells(image, 4), None),
+        (lambda image: cells(image, 9)[:, :61], None),
+    ],
+)
+def test_raw_numbers_of_a_detector_may_be_taken_for_a_sequence(build, said):
+    asked, warning = read_scores(look(build), ModelOptions("m"))
+    assert asked.detections is None and "is a sequence" in warning
+    other = "if it lists 64 detections of 9 numbers each, boxes among them, take number C of the best one with "
+    assert f"; {other}{said}" in warning if said else "detections" not in warning
 
 
 NONE = {
@@ -191,6 +226,12 @@ def test_a_grid_of_a_detector_is_refused(one):
         detections.check_no_boxes(one, grids)
 
 
+def test_grids_of_classes_alone_may_be_read_so_and_boxes_never():
+    detections.check_no_boxes(GRIDS[0], GRIDS, classes=True)
+    with pytest.raises(ModelUnusable, match="holds the places of boxes"):
+        detections.check_no_boxes(BOXES, [BOXES, SCORES], classes=True)
+
+
 def test_maps_of_a_pyramid_are_none():
     levels = [tensor("p3", -1, 16, 16, 256), tensor("p4", -1, 8, 8, 256), tensor("p5", -1, 16, 16, 24)]
     for one in levels:
@@ -230,6 +271,17 @@ def head(image, count: int = 48):
 
 
 WIDE = DRAW.normal(size=(3, 3, 3, 128)).astype(np.float32)
+FEW, POINTS = WIDE[..., :16], WIDE[:1, :1, :, :16]
+
+
+def conv(image, kernel):
+    return tf.nn.conv2d(image, kernel, 4, "SAME")
+
+
+def pool(x):
+    return tf.reduce_mean(x, [1, 2])
+
+
 READ = {
     "of length 1": (lambda image: tf.math.l2_normalize(head(image), 1), "length 1"),
     "behind a normalisation": (lambda image: norm(head(image)), "behind its normalisation"),
@@ -241,11 +293,34 @@ READ = {
     "probabilities": (lambda image: tf.nn.softmax(head(image)), None),
     "logits behind a normalisation": (lambda image: tf.matmul(norm(head(image, 12)), KERNEL), None),
     "a class map that is pooled": (
-        lambda image: tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, WIDE[..., :10], 1, "SAME")), [1, 2]), None),
+        lambda image: tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, POINTS, 1, "SAME")), [1, 2]), None),
+    "few channels, pooled": (lambda image: pool(tf.nn.relu(conv(image, FEW))), "pooled features"),
+    "few channels": (lambda image: tf.nn.relu(conv(image, FEW)), "a feature map"),
+    "few channels, SiLU": (lambda image: (lambda x: x * tf.sigmoid(x))(conv(image, FEW) + np.float32(0.5)), "a feature map"),
+    "few channels, a sum": (
+        lambda image: tf.nn.relu(conv(image, POINTS) + tf.nn.relu(conv(image, FEW))), "a feature map"),
+    "a hidden layer": (lambda image: tf.nn.relu(head(image)[:, :48] @ np.float32(DRAW.normal(size=(48, 64)))),
+        "features of a hidden layer"),
+    "few numbers behind a ReLU": (lambda image: tf.nn.relu(head(image, 12)), None),
+    "scaled logits": (lambda image: tf.matmul(head(image), np.float32(DRAW.normal(size=(48, 64)))) * 3, None),
     "a classifier of pooled features": (
         lambda image: tf.matmul(tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, WIDE[..., :12], 1, "SAME")), [1, 2]), KERNEL),
         None),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda image: tf.nn.relu(conv(image, POINTS)),  # a map of classes, as SqueezeNet has
+        lambda image: conv(tf.nn.relu(tf.nn.conv2d(image, WIDE[..., :3], 1, "SAME")), FEW),
+        lambda image: tf.nn.softmax(conv(image, FEW)),
+        lambda image: conv(image, FEW) * 3.0,
+        lambda image: conv(image, FEW) * tf.sigmoid(conv(image, WIDE[..., 16:32])),
+    ],
+)
+def test_a_map_of_scores_is_no_feature_map(build):
+    assert "a map [4, 4] of 16 classes" in read_scores(look(build), ModelOptions("m"))[1]
 
 
 @pytest.mark.parametrize("name", READ)

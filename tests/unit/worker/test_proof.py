@@ -500,6 +500,21 @@ def test_a_variable_that_is_changed_before_it_is_read_is_warned_of(tmp_path):
     assert not proved(save(tmp_path / "before", lambda held: counting(held, False))).model.facts.warnings
 
 
+def test_lots_by_a_seed_of_the_model_are_warned_of_once(tmp_path):
+    def dropping(held: Weights) -> Callable:
+        seed = held(2, around=5)
+
+        def noisy(x):
+            noise = tf.random.stateless_normal(tf.shape(x), tf.cast(seed * 100, tf.int32))
+            return tf.nn.relu(x + noise)
+
+        return network(held, noisy)
+
+    found = proved(save(tmp_path / "seeded", dropping))
+    (said,) = found.model.facts.warnings
+    assert "the model is random (Stateless" in said and found.proof.warnings == () and found.proof.alone
+
+
 def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))

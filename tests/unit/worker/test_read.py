@@ -240,6 +240,43 @@ def test_a_channel_or_a_position_behind_a_name(text, want):
     assert signatures.parse_name(text) == want
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a[0, y, x, ...]", "y and x stand for numbers; write them out, as in --output 'a[0, 10, 20, ...]'"),
+        ("a:0[0, 4, x, ...]", "x stands for a number; write them out, as in --output 'a:0[0, 4, 20, ...]'"),
+        ("a[..., C]", "C stands for a number; write them out, as in --output 'a[..., 10]'"),
+        ("a[0, 10, 20, 1]", "and --target says the class; give --output 'a[0, 10, 20, ...]' -t 1"),
+        ("a[0, 10, 20,]", "neither a channel nor a position; give --output 'a[..., C]' or"),
+        ("a[]", "neither a channel nor a position"),
+    ],
+)
+def test_other_brackets_are_refused(text, said):
+    with pytest.raises(UsageError) as caught:
+        signatures.parse_name(text)
+    assert str(caught.value).startswith(f"--output '{text}': ") and said in str(caught.value)
+
+
+def test_of_several_outputs_those_that_end_as_scores_do_are_told(tmp_path: Path):
+    module = tf.Module()
+    kernel = np.ones((12, 5), np.float32)
+
+    def serve(image):
+        logits = tf.reshape(image, [-1, 12]) @ kernel
+        return {"a": tf.nn.softmax(logits), "b": tf.math.l2_normalize(logits, 1), "c": tf.sigmoid(logits)}
+
+    spec = tf.TensorSpec([None, 2, 2, 3], name="image")
+    tf.saved_model.save(
+        module, str(tmp_path), signatures=tf.function(serve, autograph=False).get_concrete_function(spec)
+    )
+    said = (
+        r"a float32 \[\?, 5\] \(ends in a softmax, .*\), b float32 \[\?, 5\], c float32 \[\?, 5\] \(ends in a sigmoid"
+    )
+    with pytest.raises(UsageError, match=said):
+        asked(tmp_path)
+    assert asked(tmp_path, output="b")[1].output.key == "b"
+
+
 # --- functions without signatures -------------------------------------------------------------------------------------
 
 

@@ -171,6 +171,40 @@ def test_of_detections_one_is_explained(want, problem, index, score):
     assert float(found[3][0]) == pytest.approx(score / 10)
 
 
+@pytest.mark.parametrize(
+    ("want", "problem", "index", "score", "output"),
+    [
+        (-1, {}, 0, 4.0, 0.5),  # its logits sum to less than those of class 1, its outputs to more
+        (-2, {}, 1, 9.0, 0.3),
+        (-3, {}, 2, 0.0, 0.0),
+        (-1, {"detections": Detections("score:0", 2, background=0)}, 1, 9.0, 0.3),
+    ],
+)
+def test_of_all_detections_those_that_a_class_wins_are_summed(want, problem, index, score, output):
+    outputs = tf.constant([[[0.0, 0.1, 0.0], [0.5, 0.3, 0.5], [0.2, 0.2, 0.25]]])
+    problem = replace(LISTED, box=0, **problem)
+    won = targets.winners(DETECTED, outputs, problem, want)
+    found = [float(one[0]) for one in targets.chosen_class(DETECTED, outputs, won, tf.constant(want), problem)]
+    assert found == [index, -1 - want, score, pytest.approx(output)]
+
+
+@pytest.mark.parametrize("more", [{}, {"everywhere": True}, {"at": (1,)}])
+def test_a_single_score_has_no_second_best(more):
+    problem = replace(PROBLEM, box=2, **more)
+    scores = targets.positions(tf.zeros([2, 3, 5] if more else [2, 5]), 2, problem)
+    with pytest.raises(UsageError, match="--box-of 2: .*leave out --box-of"):
+        targets.winners(scores, scores, problem)
+    for box in (0, 1):
+        assert targets.winners(scores, scores, replace(problem, box=box)).numpy().all()
+
+
+def test_a_position_of_a_single_score_is_left_out():
+    with pytest.raises(UsageError, match="--at 3,3: the output has one score for each class.*leave out --at"):
+        targets.positions(tf.zeros([2, 5]), 2, replace(PROBLEM, at=(3, 3)))
+    with pytest.raises(UsageError, match="--at 3,3: the scores have 1 position axis; give 1 number"):
+        targets.positions(tf.zeros([2, 7, 5]), 2, replace(PROBLEM, at=(3, 3)))
+
+
 def test_logits_of_one_softmax_are_not_those_of_the_next():
     outputs = tf.constant([[[0.1, 0.2, 0.0], [0.7, 0.1, 0.2], [0.3, 0.3, 0.1]]])
     problem = replace(LISTED, competing=True)
@@ -302,9 +336,14 @@ def test_a_class_that_is_not_there_is_refused():
     one = differentiator()
     one.prepare(["backprop"])
     assert one.classes == 4
-    asked = {"4": [4], "rank5": [-5], "top2000": [-1 - rank for rank in range(2000)], "9": [-5, 9]}
-    for words, targets_ in asked.items():
-        with pytest.raises(UsageError, match=f"--target {words}: the model has 4 classes"):
+    asked = {
+        "4": ([4], "0 to 3"),
+        "rank5": ([-5], "rank4 or less"),
+        "top2000": ([-1 - rank for rank in range(2000)], "top4 or less"),
+        "9": ([-5, 9], "0 to 3"),
+    }
+    for words, (targets_, remedy) in asked.items():
+        with pytest.raises(UsageError, match=f"--target {words}: the model has 4 classes; give {remedy}$"):
             one.explain(pixels(), targets_, ["backprop"])
 
 
