@@ -50,6 +50,7 @@ from gradviz_cli.batch.stages import (
 )
 from gradviz_cli.files.whole import discard_all
 from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
@@ -116,7 +117,12 @@ class Pipeline:
 
 
 def pipeline(
-    plan: Plan, digests: Digests, loaded: Callable[[Explainer], None], manifest: Manifest, rehash: bool = False
+    plan: Plan,
+    digests: Digests,
+    loaded: Callable[[Explainer], None],
+    manifest: Manifest,
+    rehash: bool = False,
+    seal: Seal | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
@@ -126,6 +132,8 @@ def pipeline(
         Called once with the model when the model has been loaded; never when every output is current.
     rehash : bool
         Hash also what is current, as the run before may have died before it could write that down.
+    seal : Seal, optional
+        Of the model whose fingerprint is in the digests.
     """
     explainer = Explainer(
         plan.model,
@@ -139,6 +147,7 @@ def pipeline(
         require_sandbox=plan.require_sandbox,
         verify=plan.verify,
         prove=plan.proof,
+        seal=seal,
     )
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
@@ -159,9 +168,10 @@ def results(
     manifest: Manifest,
     end: float | None = None,
     rehash: bool = False,
+    seal: Seal | None = None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, rehash)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, rehash, seal)) as stages:
         yield from stages.results(jobs, end)
 
 

@@ -26,6 +26,7 @@ from gradviz_cli.files.names import as_it_is, folding
 from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
@@ -75,10 +76,13 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
     end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
     fold = as_it_is if plan.dry_run else folding(plan.out)
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
-    digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
+    seal = fingerprint.seal(Path(plan.model.path))
+    digests = Digests(plan, seal.fingerprint)
     left = LeftOut()
     jobs = inputs.jobs(left)
-    found = _planned(plan, jobs, digests) if plan.dry_run else _written(plan, inputs, jobs, digests, observer, end)
+    found = (
+        _planned(plan, jobs, digests) if plan.dry_run else _written(plan, inputs, jobs, digests, seal, observer, end)
+    )
     told: set[str] = set()
     with closing(found):
         for result in found:
@@ -99,14 +103,20 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
 
 
 def _written(
-    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
+    plan: Plan,
+    inputs: Inputs,
+    jobs: Iterable[Job],
+    digests: Digests,
+    seal: Seal,
+    observer: Observer,
+    end: float | None,
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
     with held(plan.out, patience) as lock, _manifest(plan, lock) as manifest:
         if lock.claimed:
             observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
         observer.started(inputs.jobs())
-        stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, end, lock.unfinished)
+        stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, end, lock.unfinished, seal)
         with closing(stages):
             yield from stages
 
