@@ -19,7 +19,7 @@ from pathlib import Path
 from gradviz_cli.batch.claim import Claim
 from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import OWN_REMEDY, check_own, writing
+from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
 from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT
 from gradviz_cli.plan.results import now
 
@@ -44,9 +44,10 @@ class Lock:
         self.unfinished = bool(_holder(handle))
 
     def begin(self) -> None:
-        """From here on a kill leaves the lock unfinished."""
+        """From here on a kill, or a power cut, leaves the lock unfinished."""
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, f"process {os.getpid()} on {os.uname().nodename} since {now()}\n".encode(), 0)
+        sync_file(self._handle)
 
     def finish(self) -> None:
         """What there was to clean up is cleaned up."""

@@ -51,6 +51,7 @@ from gradviz_cli.batch.stages import (
 )
 from gradviz_cli.files.whole import discard_all
 from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
@@ -117,7 +118,12 @@ class Pipeline:
 
 
 def pipeline(
-    plan: Plan, digests: Digests, loaded: Callable[[Explainer], None], manifest: Manifest, known: Known
+    plan: Plan,
+    digests: Digests,
+    loaded: Callable[[Explainer], None],
+    manifest: Manifest,
+    known: Known,
+    seal: Seal | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
@@ -127,6 +133,8 @@ def pipeline(
         Called once with the model when the model has been loaded; never when every output is current.
     known : Known
         What the manifest says of the files in OUT.
+    seal : Seal, optional
+        Of the model whose fingerprint is in the digests.
     """
     explainer = Explainer(
         plan.model,
@@ -140,6 +148,7 @@ def pipeline(
         require_sandbox=plan.require_sandbox,
         verify=plan.verify,
         prove=plan.proof,
+        seal=seal,
     )
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
@@ -160,9 +169,10 @@ def results(
     manifest: Manifest,
     known: Known,
     end: float | None = None,
+    seal: Seal | None = None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, known)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, known, seal)) as stages:
         yield from stages.results(jobs, end)
 
 

@@ -27,6 +27,7 @@ from gradviz_cli.files.names import as_it_is, folding
 from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
@@ -76,10 +77,14 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
     end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
     fold = as_it_is if plan.dry_run else folding(plan.out)
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
-    digests = Digests(plan, fingerprint.of_model(Path(plan.model.path)))
+    seal = fingerprint.seal(Path(plan.model.path))
+    digests = Digests(plan, seal.fingerprint)
     left = LeftOut()
     jobs = inputs.jobs(left)
-    found = (_planned if plan.dry_run else _written)(plan, inputs, jobs, digests, observer, end)
+    if plan.dry_run:
+        found = _planned(plan, inputs, jobs, digests, end)
+    else:
+        found = _written(plan, inputs, jobs, digests, seal, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in found:
@@ -100,7 +105,13 @@ def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> 
 
 
 def _written(
-    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
+    plan: Plan,
+    inputs: Inputs,
+    jobs: Iterable[Job],
+    digests: Digests,
+    seal: Seal,
+    observer: Observer,
+    end: float | None,
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
     with held(plan.out, patience) as lock, Known.of(plan.out) as known:
@@ -112,13 +123,13 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, known, end)
+            stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, known, end, seal)
             with closing(stages):
                 yield from stages
 
 
 def _planned(
-    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, observer: Observer, end: float | None
+    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, end: float | None
 ) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
     with Known.of(plan.out) as known:

@@ -20,7 +20,7 @@ from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.text import plain, printable
-from gradviz_cli.model import fingerprint, forms
+from gradviz_cli.model import forms
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.process.protocol import ModelOptions, Witness
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
@@ -108,7 +108,7 @@ def _ask(
     with Explainer(options, (PLAIN,), labels=labels, labels_asked=asked_by, prove=prove) as model:
         found = model.inspect()
         model.fit_labels(found.chosen.classes if found.chosen else None)
-        told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": fingerprint.of_model(Path(options.path))}
+        told: dict[str, Any] = {**asdict(found), "proof": None, "fingerprint": model.fingerprint}
         told["warnings"] = [*told["warnings"], *filter(None, [model.misfit])]
         code = ExitCode.OK
         if found.problem:

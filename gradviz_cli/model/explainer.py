@@ -18,6 +18,7 @@ from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
@@ -78,6 +79,8 @@ class Explainer:
         How images are brought to the size of the model input, a key of `images.fit.FITS`.
     timeout : float or None
         Seconds for one image, in a decoder and in the worker.
+    seal : Seal, optional
+        Of the model that is meant (see `RemoteModel`).
 
     Attributes
     ----------
@@ -99,10 +102,11 @@ class Explainer:
         require_sandbox: bool = False,
         verify: bool = False,
         prove: str = "never",
+        seal: Seal | None = None,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self.misfit = ""
-        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove)
+        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
 
@@ -127,6 +131,11 @@ class Explainer:
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
         return self._model.inspect()
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that is read."""
+        return self._model.fingerprint
 
     @property
     def proof(self) -> Proof | None:

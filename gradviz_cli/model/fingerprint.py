@@ -5,19 +5,96 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from gradviz_cli.errors import ModelRefused, ModelUnusable
+from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
+from gradviz_cli.files.text import printable
 from gradviz_cli.model.kinds import GRAPHS, form_of, is_saved_model, unusable
 
 PARTS = (*GRAPHS, "variables", "assets", "assets.extra")
 # Far beyond any image model; a file of holes may claim to be of any size.
 MAX_BYTES = 2**36
 MAX_FILES = 100_000
+# A file that was written so shortly before it was hashed may be written again at what its times call the same moment.
+YOUNG = 2 * 10**9  # nanoseconds
+
+
+@dataclass(frozen=True)
+class Seal:
+    """A model as it was read.
+
+    Attributes
+    ----------
+    fingerprint : str
+        Of its files.
+    state : tuple
+        Name, device, inode, size and times of each file and folder: while these are equal, nothing was changed.
+    taken : int
+        When, in nanoseconds.
+    """
+
+    fingerprint: str
+    state: tuple[tuple[str, tuple[int, ...]], ...]
+    taken: int = field(compare=False)
+
+    @property
+    def young(self) -> bool:
+        """Whether equal times prove nothing yet."""
+        return any(
+            moment > self.taken - YOUNG for _, (*_, modified, changed) in self.state for moment in (modified, changed)
+        )
+
+
+def seal(model: Path) -> Seal:
+    """The fingerprint of a model, and how to tell that it still holds; raises as `of_model`."""
+    taken, state = time.time_ns(), _state(model)  # before the hash: what is changed in between shows
+    return Seal(of_model(model), state, taken)
+
+
+def unbroken(model: Path, before: Seal) -> Seal:
+    """The seal of a model that holds what it held; another one than `before` if somebody has touched its files.
+
+    They are hashed again only if they were touched.
+
+    Raises
+    ------
+    ModelUnusable
+        It holds something else, or is gone.
+    """
+    if before.state == _state(model):
+        if not before.young:
+            return before
+        _of_file.cache_clear()
+    shown = printable(model)
+    try:
+        now = seal(model)
+    except GradvizError as error:
+        raise ModelUnusable(f"{shown} was removed or replaced during the run", "run again with the new one") from error
+    if now.fingerprint != before.fingerprint:
+        raise ModelUnusable(
+            f"{shown} was replaced or changed during the run", "run again: the next one takes the new one"
+        )
+    return now
+
+
+def _state(model: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Folders are in it, as their times tell of files that were away for a while."""
+    names = ["", *(part for part in PARTS if (model / part).is_dir()), *_files(model)] if model.is_dir() else [""]
+    return tuple((name, _identity(model / name)) for name in names)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0, 0, 0)
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def of_model(model: Path) -> str:
@@ -44,11 +121,7 @@ def of_model(model: Path) -> str:
 
 def of_file(file: Path) -> str:
     """SHA-256 of a file's content; taken once, until its size or a time of it changes."""
-    try:
-        status = file.stat()
-    except OSError as error:
-        raise ModelUnusable(f"{file} cannot be read: {error.strerror}", "check the path and its permissions") from error
-    return _of_file(file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return _of_file(file, _identity(file))
 
 
 @lru_cache(maxsize=16)

@@ -17,6 +17,7 @@ from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
 from gradviz_cli.model import fingerprint, forms, peek
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.kinds import GRAPHS, HDF5, KERAS
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
@@ -59,6 +60,8 @@ MAX_GRAPH = 2**31  # bytes; no protocol buffer holds more
 LINKS = {KERAS: "keras", HDF5: "h5"}  # how the name of a file of Keras ends
 # More files than this are granted by their folders: a command line has an end.
 MAX_GRANTS = 200
+# How often a model is read whose files are touched meanwhile.
+READINGS = 3
 
 
 class RemoteModel:
@@ -74,6 +77,8 @@ class RemoteModel:
         Let the worker verify the graph after each step of the compiler, to find out which one is at fault.
     prove : str
         One of PROOFS: let it prove the model before the first image, unless `load` is told what was found before.
+    seal : Seal, optional
+        Of the model that is meant: no other one is loaded, by whatever worker. Without it, the one that is there first.
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class RemoteModel:
         targets: int = 1,
         verify: bool = False,
         prove: str = "never",
+        seal: Seal | None = None,
     ):
+        self._seal = seal
         self._load = Load(options, tuple(modes), targets, require_sandbox, verify)
         self._prove = prove
         self._timeout = timeout
@@ -166,8 +173,38 @@ class RemoteModel:
         assert self._child is not None, "load the model first"
         return self._child
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the model that is read."""
+        if self._seal is None:
+            self._seal = fingerprint.seal(Path(self.path))
+        return self._seal.fingerprint
+
     def _begin(self, request: Load | Inspect, kind: type[Answer]) -> Answer:
-        """The first request to a worker, which is started for it unless there is one."""
+        """The first request to a worker, of the model that has our fingerprint and of no other.
+
+        Raises
+        ------
+        ModelUnusable, ModelRefused, UsageError
+            As the worker says; or the model is another one by now, which is the better reason.
+        """
+        assert self.fingerprint and self._seal
+        for _ in range(READINGS):
+            before = self._seal
+            try:
+                answer = self._begun(request, kind)
+            except GradvizError:
+                fingerprint.unbroken(Path(self.path), before)
+                raise
+            self._seal = fingerprint.unbroken(Path(self.path), before)
+            if self._seal == before:
+                return answer
+            self._worker.close()  # touched, and nobody knows what it read
+            self._child = None
+        raise ModelUnusable(f"{self.path} is touched again and again while it is read", "wait until it is copied")
+
+    def _begun(self, request: Load | Inspect, kind: type[Answer]) -> Answer:
+        """Its answer. The worker is started for it unless there is one."""
         path, files = self._located()
         if self._child is None:
             self._child = self._start(path, files)

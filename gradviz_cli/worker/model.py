@@ -35,6 +35,7 @@ from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
+from gradviz_cli.worker.passes.fixed_chance import fixed_chance
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
 from gradviz_cli.worker.passes.functionalize import functionalize
@@ -43,7 +44,6 @@ from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.start import start
-from gradviz_cli.worker.passes.whole_vectors import whole_vectors
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
@@ -98,11 +98,11 @@ SCORING_STEPS: tuple[Step[Question], ...] = (
 # For the gradient, again for other weights.
 BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("mark", mark, "the rule acts on activations, before anything hides how they are spelled"),
+    Step("fixed_chance", fixed_chance, "a map depends on nothing but its image, also where dropout was left on"),
     Step("equal_forms", equal_forms, "some operations have no gradient, others no kernel of it on this machine"),
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
-    Step("whole_vectors", whole_vectors, "what is left over of a vector is rounded otherwise, beside other images too"),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
@@ -419,24 +419,19 @@ class Model:
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
-        self._use(build(prepared, modes, targets, check=check, proof=proof), proof)
+        self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
         self.facts = facts(prepared, self._differentiator.classes)
-
-    def _use(self, differentiator: Differentiator, proof: Proof | None) -> None:
-        self._differentiator = differentiator
-        self._step = proved(self._problem, proof).entry.batch or 1
 
     def prove(self, thorough: bool = False) -> Proof:
         """Prove the model, before the first image. Raises ProofFailed, as `prove` above."""
         assert self._prepared is not None, "a model is proved once, before it explains"
         modes, targets, check = self._asked
         prepared = self._prepared
-        found, proof = prove(prepared, self._differentiator, modes, targets, check, thorough)
+        self._differentiator, proof = prove(prepared, self._differentiator, modes, targets, check, thorough)
         self._prepared = None
-        self._use(found, proof)
         with doing("proving the model"):
             ends = span(prepared.preprocess, prepared.options)
-            self._try(scenes(self._problem.entry, ends, self._step, SEED))
+            self._try(scenes(self._problem.entry, ends, 1, SEED))
         return proof
 
     def _try(self, images: np.ndarray) -> None:
@@ -457,7 +452,7 @@ class Model:
             return None
 
         def forward() -> None:
-            self._calls.over(images, lambda part: self._differentiator.explain(part, [-1], []), self._step)
+            self._calls.over(images, lambda part: self._differentiator.explain(part, [-1], []))
 
         return lacking(error, self._differentiator.graph, forward)
 
@@ -472,7 +467,7 @@ class Model:
             return self._differentiator.explain(part, targets, modes, scores)
 
         try:
-            found = joined(self._calls.over(images, explained, self._step))
+            found = joined(self._calls.over(images, explained))
             self._worked = True
             return found
         except tf.errors.ResourceExhaustedError as error:

@@ -97,6 +97,12 @@ class Server:
                 "leave the option out, or run on Linux 5.13 or later",
             )
 
+    def _settle_walls(self) -> None:
+        """Which operations may run hangs on what is in force; `policy` needs TensorFlow, so not before."""
+        from gradviz_cli.worker.analysis.policy import Walls
+
+        Walls.full = self._confined.level == "full"
+
     def _convert(self, request: Convert) -> tuple[Converted, Arrays]:
         """Keras builds what the file says, and that may be code: never without the walls."""
         if self._confined.level != "full":
@@ -115,6 +121,7 @@ class Server:
         with _imports():
             from gradviz_cli.worker.model import Model
 
+        self._settle_walls()
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
         self._model = Model(request.options, request.modes, request.targets, request.verify, request.proof)
@@ -129,6 +136,7 @@ class Server:
         with _imports():
             from gradviz_cli.worker.inspection import inspect
 
+        self._settle_walls()
         return Inspected(inspect(request.options))
 
     def _explain(self, request: Explain, images: np.ndarray) -> tuple[Explained, Arrays]:

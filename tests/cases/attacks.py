@@ -64,9 +64,26 @@ PROCESSES = {
     "send signals through a descriptor": "fcntl.fcntl(w.pipe, fcntl.F_SETOWN, os.getppid())",
     "outlive the parent": "check(libc.prctl(1, 0, 0, 0, 0))",
     "watch a folder": "check(libc.inotify_init())",
+    "move the parent to another processor": "os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid()))",
+    "become a subreaper": "check(libc.prctl(36, 1, 0, 0, 0))",
+    "lock a file that others lock": "fcntl.flock(os.open(w.model + w.canary, os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    "lock a part of a file": "fcntl.lockf(os.open(w.model + w.canary, os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    "wait for all disks": "check(libc.syscall(267 if w.arm else 306, w.outside_folder))",
+}
+MEMORY = {
+    "a file in memory": "os.memfd_create('x')",
+    "shared memory without a name": "mmap.mmap(-1, 4096, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)",
+    "move pages of a pipe": "os.splice(os.open(w.model + w.canary, os.O_RDONLY), os.pipe()[1], 6)",
+    "read and write behind the call": (
+        "ring = ctypes.c_ulong()\ncheck(libc.syscall(0 if w.arm else 206, 1, ctypes.byref(ring)))"
+    ),
 }
 # What a kernel, a container or the lack of root may refuse without our help.
 PERHAPS = {
+    "read attributes": "os.listxattr(w.outside + w.canary)",
+    "change flags": "fcntl.ioctl(os.open(w.model + w.canary, os.O_RDONLY), 0x40086602, struct.pack('l', 0x40))",
+    "lease a file": "fcntl.fcntl(os.open(w.model + w.canary, os.O_RDONLY), 1024, fcntl.F_RDLCK)",
+    "share a core with a process": "check(libc.prctl(62, 2, w.victim, 0, 0))",
     "change an attribute": "os.setxattr(w.outside + w.canary, 'user.gradviz', b'x')",
     "read the environment of process 1": "open('/proc/1/environ').read()",
     "open a process": "os.pidfd_open(w.victim)",
@@ -83,5 +100,5 @@ PERHAPS = {
     ),
     "count events": "check(libc.syscall(241 if w.arm else 298, struct.pack('II112x', 1, 120), 0, -1, -1, 0))",
 }
-ATTACKS = WRITES | READS | NETWORK | PROCESSES | PERHAPS
+ATTACKS = WRITES | READS | NETWORK | PROCESSES | MEMORY | PERHAPS
 REFUSALS = {"EPERM", "EACCES", "EXDEV", "ENOSYS"}

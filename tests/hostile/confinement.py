@@ -32,7 +32,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 
 
 CHILD = """
-import ctypes, errno, fcntl, json, os, resource, signal, socket, struct, subprocess, sys, termios, types
+import ctypes, errno, fcntl, json, mmap, os, resource, signal, socket, struct, subprocess, sys, termios, types
 from gradviz_cli.process.sandbox import enter as sandbox, environment, kernel
 
 w = types.SimpleNamespace(**json.loads(sys.argv[1]))

@@ -91,7 +91,13 @@ def test_filter_judges_arguments(ask):
     ]
     fcntl = ask.number("fcntl")
     assert [ask(fcntl, 0, c) for c in (1, 3, 8, 10, 15, 1030)] == [ALLOW, ALLOW, EPERM, EPERM, EPERM, ALLOW]
-    assert [ask(ask.number("prctl"), o) for o in (15, 1)] == [ALLOW, EPERM]
+    assert {ask(fcntl, 0, c) for c in (6, 7, 37, 38, 1024, 1026)} == {EPERM}
+    assert [ask(ask.number("prctl"), o) for o in (15, 1, 4, 36, 62)] == [ALLOW, EPERM, EPERM, EPERM, EPERM]
+    affinity = ask.number("sched_setaffinity")
+    assert [ask(affinity, pid) for pid in (0, PROCESS, PROCESS - 1)] == [ALLOW, ALLOW, EPERM]
+    private, shared, anonymous, fixed = 2, 1, 0x20, 0x10
+    mapped = [private, private | anonymous, shared, shared | fixed, shared | anonymous, shared | anonymous | fixed]
+    assert [ask(ask.number("mmap"), 0, 4096, 3, flags) for flags in mapped] == [ALLOW] * 4 + [EPERM] * 2
 
 
 def test_filter_lets_no_file_be_emptied_that_is_not_opened_for_writing(ask):

@@ -177,8 +177,7 @@ def test_other_calling_conventions_end_the_process(world):
     if platform.machine() != "x86_64":
         pytest.skip("x86_64 only")
     body = """
-import mmap
-code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+code = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)  # read, write, execute
 getpid_by_int80 = b"\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3"
 code.write(getpid_by_int80)
 function = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
@@ -208,7 +207,6 @@ report([outcome(write, size) for size in (1 << 20, (1 << 20) + 1)])
 @linux
 def test_memory_above_the_limit_is_refused(world):
     body = """
-import mmap
 report(outcome(mmap.mmap, -1, 300 << 20, mmap.MAP_PRIVATE))
 """
     assert world.value("enter(memory_limit=200 << 20)\n" + body) == "ENOMEM"

@@ -39,7 +39,14 @@ _REFUSED: _Numbers = {
     "truncate": (76, 45), "inotify_init": (253, None), "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27), "fanotify_init": (300, 262), "fanotify_mark": (301, 263),
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
+    "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "getxattrat": 464,
+    "listxattr": (194, 11), "llistxattr": (195, 12), "flistxattr": (196, 13), "listxattrat": 465,
+    # locks on files that others wait for, and waiting for the disks of all
+    "flock": (73, 32), "sync": (162, 81), "syncfs": (306, 267),
+    # memory that no limit counts
+    "memfd_create": (319, 279), "memfd_secret": 447,
     # large interfaces of the kernel that no gradient needs
+    "io_setup": (206, 0), "io_submit": (209, 2), "splice": (275, 76), "vmsplice": (278, 75), "tee": (276, 77),
     "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "add_key": (248, 217),
     "request_key": (249, 218), "keyctl": (250, 219), "mount": (165, 40), "umount2": (166, 39),
@@ -56,8 +63,9 @@ _REFUSED: _Numbers = {
 _ABSENT: _Numbers = {"clone3": 435, "openat2": 437}
 # Judged by one argument. Asked most often, so they come first in the filter.
 _JUDGED: _Numbers = {
-    "openat": (257, 56), "open": (2, None), "ioctl": (16, 29), "fcntl": (72, 25), "clone": (56, 220),
+    "mmap": (9, 222), "openat": (257, 56), "open": (2, None), "ioctl": (16, 29), "fcntl": (72, 25), "clone": (56, 220),
     "prlimit64": (302, 261), "prctl": (157, 167), "tgkill": (234, 131), "kill": (62, 129),
+    "sched_setaffinity": (203, 122),
 }  # fmt: skip
 _LAST_KNOWN = 469  # newer calls, and those of x32, whose numbers start at 2^30, do not exist here
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
@@ -65,8 +73,17 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _REFUSE, _NO_SUCH_CALL = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 _CLONE_THREAD = 0x10000
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
-_TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP = 0x5412, 0x541C, 0x8901, 0x8902
+_MAP_TYPE, _MAP_SHARED, _MAP_ANONYMOUS = 0xF, 0x1, 0x20
+# A terminal takes characters as if typed (TIOCSTI), or is taken over; signals can be sent through a file's owner.
+_OF_TERMINALS = (0x5412, 0x541C, 0x540E, 0x541D, 0x5423)  # TIOCSTI, TIOCLINUX, TIOCSCTTY, TIOCCONS, TIOCSETD
+_OF_OWNERS = (0x8901, 0x8902)  # FIOSETOWN, SIOCSPGRP
+# Who owns a file that is only open to be read may change its flags, version, project and encryption, or seal it for good.
+_OF_FLAGS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x800C6613, 0x40806685)
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_F_LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW and those of open files
+_F_LEASES = (1024, 1026)  # F_SETLEASE, F_NOTIFY
+# What a thread may say of itself: its name, and that of its memory. The rest asks.
+_PR_ALLOWED = (3, 15, 16, 21, 23, 25, 27, 30, 38, 39, 41, 42, 0x53564D41, 0x41555856)
 _TSYNC, _SPEC_ALLOW = 1, 4
 _Instruction = tuple[int, int, int, int]  # operation, jump if true, jump if false, value
 
@@ -108,11 +125,18 @@ def _opening(index: int) -> list[_Instruction]:
 def _judgements(process: int) -> dict[str, list[_Instruction]]:
     """What each call of `_JUDGED` is asked, for the process with this id."""
     return {
+        # Anonymous memory that is shared counts for no limit.
+        "mmap": [
+            _argument(3),
+            (_AND, 0, 0, _MAP_TYPE | _MAP_ANONYMOUS),
+            (_EQUAL, 0, 1, _MAP_SHARED | _MAP_ANONYMOUS),
+            (_RETURN, 0, 0, _REFUSE),
+            (_RETURN, 0, 0, _ALLOW),
+        ],
         "open": _opening(1),
         "openat": _opening(2),
-        # A terminal takes characters as if typed (TIOCSTI); signals can be sent through a file's owner.
-        "ioctl": _except(1, _TIOCSTI, _TIOCLINUX, _FIOSETOWN, _SIOCSPGRP),
-        "fcntl": _except(1, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX),
+        "ioctl": _except(1, *_OF_TERMINALS, *_OF_OWNERS, *_OF_FLAGS),
+        "fcntl": _except(1, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, *_F_LOCKS, *_F_LEASES),
         # Threads, but no processes.
         "clone": [
             _argument(0),
@@ -121,10 +145,11 @@ def _judgements(process: int) -> dict[str, list[_Instruction]]:
             (_RETURN, 0, 0, _ALLOW),
         ],
         "prlimit64": _only(0, 0, process),
-        "prctl": _except(0, kernel.PR_SET_PDEATHSIG),
+        "prctl": _only(0, *_PR_ALLOWED),
         # abort() sends itself a signal.
         "tgkill": _only(0, process),
         "kill": _only(0, process),
+        "sched_setaffinity": _only(0, 0, process),
     }
 
 

@@ -7,25 +7,42 @@ from collections.abc import Mapping
 
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs
+from gradviz_cli.worker.graph.graph import Graph, ancestors, source
 from gradviz_cli.worker.graph.tf_private import op_def
 
 # What TensorFlow calls operations that draw, stateful ones or not.
-DRAWING = ("Random", "Multinomial", "TruncatedNormal", "StatefulUniform", "StatefulStandardNormal", "Distorted")
+DRAWING = (
+    *(
+        "Random",
+        "Multinomial",
+        "TruncatedNormal",
+        "StatefulUniform",
+        "StatefulStandardNormal",
+        "StatefulTruncatedNormal",
+    ),
+    *("Distorted", "FractionalAvgPool", "FractionalMaxPool", "RngReadAndSkip", "StatelessShuffle"),
+)
+_GRADIENT = "Grad"  # of one, which draws nothing
+# What tells one without a state what to draw, and what reads a variable for that.
+_TOLD = frozenset({"seed", "key", "counter"})
+_READING = frozenset({"ReadVariableOp"})
 
 
 def random_warning(graph: Graph) -> str | None:
-    """A warning of an operation that draws other numbers in each run of the model.
+    """A warning of an operation that draws other numbers in each run of the model, in loops and branches too.
 
     One without a state draws the same numbers for the same seed; that is no chance where the seed is written in the graph.
-    Keras keeps it in a variable that each run changes. Branches that data choose are not looked at.
+    Keras keeps it in a variable that each run changes.
     """
-    name = next((name for name, node in sorted(graph.nodes.items()) if _draws(graph.nodes, node)), None)
-    if name is None:
+    scopes = [graph.nodes, *(function.nodes for function in graph.functions.values())]
+    drawn = (node for nodes in scopes for _, node in sorted(nodes.items()) if _draws(graph, nodes, node))
+    node = next(drawn, None)
+    if node is None:
         return None
     return (
-        f"the model is random ({graph.nodes[name].op} in {name}: dropout, noise or augmentation left on?): each run of it "
-        "gives another score; export it for inference, or explain a tensor before that with --output NAME"
+        f"the model is random ({node.op} in {node.name}: dropout, noise or augmentation left on?): TensorFlow draws other "
+        "numbers in each run, gradviz the same for every image; export it for inference, or explain a tensor before that "
+        "with --output NAME"
     )
 
 
@@ -41,10 +58,21 @@ def changing_warning(graph: Graph) -> str | None:
     )
 
 
-def _draws(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
-    if not any(word in node.op for word in DRAWING):
+def changes(node: NodeDef) -> bool:
+    """Whether an operation draws other numbers each time that it runs."""
+    if not any(word in node.op for word in DRAWING) or node.op.endswith(_GRADIENT):
         return False
+    if node.op.startswith("Fractional"):
+        return not (node.attr["deterministic"].b and (node.attr["seed"].i or node.attr["seed2"].i))
     definition = op_def(node.op)
-    if definition is None or definition.is_stateful:
+    return definition is None or definition.is_stateful
+
+
+def _draws(graph: Graph, nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
+    if changes(node):
         return True
-    return any(nodes[name].op == "Placeholder" for name in ancestors(nodes, data_inputs(node)))
+    definition = op_def(node.op)
+    if definition is None or not any(word in node.op for word in DRAWING):
+        return False
+    told = [source(node, place) for place, one in enumerate(definition.input_arg) if one.name in _TOLD]
+    return any(name in graph.weights or nodes[name].op in _READING for name in ancestors(nodes, told))

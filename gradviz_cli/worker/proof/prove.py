@@ -41,6 +41,7 @@ FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL_STE
 STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "FloorDiv", "FloorMod", "TruncateDiv"})
 # What a StopGradient may read and change nothing by: the mean within a variance, the maximum within a softmax.
 STOPPED = frozenset({"Mean", "Max"})
+DRAWN = "the model is random, and each image is run alone with the same numbers"
 # Steps to leave out, how the graph is differentiated -> its gradients.
 Build = Callable[[tuple[str, ...], Problem], Differentiator]
 
@@ -98,7 +99,7 @@ def proof_of(
         sloping = _slope(subject, single, images[: entry.batch or 1], thorough)
         strange = trial.wrong is not None or beside.failed or sloping.failed
         random = strange and _is_random(trial, images)
-    alone = beside.failed and not random and entry.batch is None
+    alone = (subject.random or beside.failed and not random) and entry.batch is None
     if beside.failed and subject.random:  # it draws other numbers at another place, as it was said to
         beside = replace(beside, failed=False, value=None, said="the model is random")
     said = (
@@ -198,6 +199,8 @@ def _is_random(trial: _Trial, images: Array) -> bool:
 
 
 def _theirs(subject: Prepared, images: Array) -> _Theirs:
+    if subject.random:
+        return _Theirs(None, why=DRAWN)
     size = sum(value.dtype.size * value.shape.num_elements() for value in subject.read.values())
     if size > MAX_WEIGHTS:
         return _Theirs(None, why=f"its weights take {size >> 20} MiB, and a second copy is not made")
@@ -248,15 +251,13 @@ def _given_up(without: tuple[str, ...], against: Witness) -> str:
 
 def _dependent(subject: Prepared, beside: Witness, random: bool, alone: bool) -> str | None:
     if random:
-        if subject.random:  # said already
-            return None
         return (
             "the model is random (dropout, noise or augmentation left on?): the same image gives another map each time; "
             "export it for inference, or explain a tensor before that with --output NAME"
         )
     if not beside.failed:
         return None
-    done = "so images are run one by one" if alone else "whatever --batch-size is"
+    done = "so images are run one by one" if alone else "so each is given beside copies of itself"
     return (
         f"the scores of an image change with its neighbours (batch norm in training mode?), {done} ({beside}); "
         "export the model for inference"
@@ -278,6 +279,8 @@ def _in_rows(subject: Prepared, trial: _Trial, count: int) -> str | None:
 def _independence(subject: Prepared, trial: _Trial, images: Array) -> Witness:
     if len(images) < 2:
         return Witness("independence", said="the model takes one image at a time")
+    if subject.random:
+        return Witness("independence", said=DRAWN)
     if trial.measured is None:
         return Witness("independence", said="the model fails on generated images")
     entry, measure = subject.problem.entry, trial.measure

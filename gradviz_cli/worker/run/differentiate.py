@@ -90,10 +90,10 @@ class Differentiator:
     def _explain_some(
         self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None
     ) -> list[np.ndarray]:
-        """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs; the last is padded."""
+        """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs."""
         function, entry = self._function(form), self._problem.entry
         parts = []
-        for fed, full in calls(images, size):
+        for fed, full in alone(images, self.size) if self.size else calls(images, size):
             found = [
                 value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
             ]
@@ -222,6 +222,12 @@ def calls(images: np.ndarray, size: int | None) -> Iterator[tuple[np.ndarray, in
         part = images[start : start + size]
         missing = size - len(part)
         yield (np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part), len(part)
+
+
+def alone(images: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Each image, as often as the model takes images at once: no other one changes how its numbers are rounded."""
+    for image in images:
+        yield np.repeat(image[None], size, axis=0), 1
 
 
 OTHER_ENDS = "explain a tensor before it with --output NAME, or start behind it with --input NAME"

@@ -1,8 +1,9 @@
-"""Several gradient calls at once, each on one thread: as fast as the cores allow, and the same bits on any number of them.
+"""Several gradient calls at once, each of one image and on one thread: as fast as the cores allow, and the same bits
+whatever else is computed.
 
-TensorFlow splits a matrix product over threads along the axis that it sums over when the others are short, so its
-rounding depends on the number of threads and on the batch. On one thread it does not: the images of a batch are
-shared out over as many calls as there are cores instead, which is no slower, as the threads never wait for each other.
+How TensorFlow rounds depends on the number of threads, over which it splits sums, and on the batch: it takes another
+kernel for one row of a matrix than for two, and what is left over of a vector at the end of a tensor is computed by another
+formula. An image that is alone in its call, on one thread, meets neither.
 """
 
 from __future__ import annotations
@@ -22,26 +23,25 @@ Part = TypeVar("Part")
 
 
 class Calls:
-    """Runs a function of images on parts of a batch, side by side.
+    """Runs a function of images on each image of a batch, side by side.
 
     To be made before TensorFlow computes anything: its thread pools are set then.
     """
 
     def __init__(self, precision: str = "float32") -> None:
-        # A GPU gains from whole batches, and its kernels round alike for all of them.
+        # A GPU is idle without whole batches; there the last bits may depend on them.
         gpu = bool(tf.config.list_physical_devices("GPU"))
         _set_precision(precision, gpu)
-        self._workers = 1 if gpu else cores()
-        if self._workers > 1 or cores() == 1:
-            _one_thread_each(self._workers)
-        self._pool = ThreadPoolExecutor(self._workers, "gradient")
+        self._together = gpu
+        if not gpu:
+            _one_thread_each(cores())
+        self._pool = ThreadPoolExecutor(cores(), "gradient")
 
-    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part], step: int = 1) -> list[Part]:
-        """The results for parts of `images`, in order; every part but the last is a multiple of `step` long."""
-        blocks = -(-len(images) // step)
-        size = -(-blocks // self._workers) * step
-        parts = [images[start : start + size] for start in range(0, len(images), size)]
-        return list(self._pool.map(function, parts)) if len(parts) > 1 else [function(parts[0])]
+    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
+        """The results for parts of `images`, in order."""
+        if self._together or len(images) == 1:
+            return [function(images)]
+        return list(self._pool.map(function, np.split(images, len(images))))
 
 
 def _set_precision(precision: str, gpu: bool) -> None:

@@ -15,6 +15,7 @@ from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model.explainer import Attribution
+from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.plan import Drawing, Plan
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.process.protocol import Explain, Facts, InputFacts, Loaded, ModelOptions
@@ -40,8 +41,16 @@ class FakeExplainer:
     unloadable = False
     seconds = 0.0  # that one gradient call takes
 
-    def __init__(self, options: ModelOptions, modes: tuple[str, ...], *, labels: tuple[str, ...] = (), **_: object):
-        self.modes, self.labels = modes, labels
+    def __init__(
+        self,
+        options: ModelOptions,
+        modes: tuple[str, ...],
+        *,
+        labels: tuple[str, ...] = (),
+        seal: Seal | None = None,
+        **_: object,
+    ):
+        self.modes, self.labels, self.seal = modes, labels, seal
         self.batches: list[list[int]] = []
         self.decoded: list[int] = []
         self.loads = self.closed = 0

@@ -22,6 +22,7 @@ from gradviz_cli.batch.run import results, run
 from gradviz_cli.errors import GradvizError, GradvizWarning, Locked, ModelUnusable, TimeUp, UsageError
 from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.images.listing import Inputs
+from gradviz_cli.model.fingerprint import of_model
 from gradviz_cli.plan.plan import Plan, Walk
 from gradviz_cli.plan.results import Report, Result
 from gradviz_cli.plan.targets import Target
@@ -480,3 +481,13 @@ def test_three_nights_of_a_photo_folder(plan, images, explainers, tmp_path) -> N
             drawn = sorted(str(path.relative_to(out)) for path in out.rglob("*.png"))
             assert drawn == [f"{name}.{mode}.png" for name in mine]
     assert sum(explainer.loads for explainer in explainers) == len(outs)
+
+
+def test_the_worker_is_told_which_model_the_digests_are_of(explainers, images, plan, tmp_path):
+    ran(plan(), images("good"))
+    digests = {line["digest"] for line in lines(plan().out)}
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"another graph")
+    ran(plan(), tmp_path / "images")
+    first, second = (one.seal.fingerprint for one in explainers)
+    assert first != second and digests != {line["digest"] for line in lines(plan().out)}
+    assert second == of_model(tmp_path / "model")

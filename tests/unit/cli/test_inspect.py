@@ -30,6 +30,8 @@ class Told:
 
     def __exit__(self, *raised: object) -> None: ...
 
+    fingerprint = "f"
+
     def inspect(self) -> Inspection:
         return self._found
 
@@ -40,7 +42,6 @@ class Told:
 
 def told(monkeypatch: pytest.MonkeyPatch, found: Inspection, *modes: str) -> tuple[list[str], int]:
     monkeypatch.setattr(inspect, "Explainer", lambda *given, **named: Told(found))
-    monkeypatch.setattr(inspect.fingerprint, "of_model", lambda path: "f")
     answer, code = inspect._ask(ModelOptions("m"), None, (), "", "never", modes)
     return inspect._lines(answer, verbose=False), code
 

@@ -21,7 +21,7 @@ from gradviz_cli.worker.graph import wrappers
 from gradviz_cli.worker.graph.graph import Graph, copied, split
 from gradviz_cli.worker.graph.steps import Step
 from gradviz_cli.worker.model import Model
-from gradviz_cli.worker.passes import batch_norm
+from gradviz_cli.worker.passes import batch_norm, fixed_chance
 from gradviz_cli.worker.proof import original, probes, prove, witnesses
 from gradviz_cli.worker.read import question
 from gradviz_cli.worker.run import differentiate, targets
@@ -480,7 +480,12 @@ def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     found = proved(save(tmp_path / "random", dropping))
     (said,) = found.model.facts.warnings
     assert "the model is random (RandomUniform in " in said
-    assert found.proof.warnings == () and not found.proof.alone, "it is said once"
+    assert found.proof.warnings == (), "it is said once"
+    images = probes.scenes(found.model._differentiator._problem.entry, (0.0, 1.0), 3, 1)
+    once, again = (found.model.explain(images[order], [0], ["guided"]) for order in ([0, 1, 2], [2, 0, 1]))
+    np.testing.assert_array_equal(once.gradients[0][0, [2, 0, 1]], again.gradients[0][0])
+    np.testing.assert_array_equal(once.score[[2, 0, 1]], again.score)
+    assert once.gradients[0].any()
 
 
 def test_a_variable_that_is_changed_before_it_is_read_is_warned_of(tmp_path):
@@ -520,6 +525,7 @@ def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
 
     monkeypatch.setattr(model, "random_warning", lambda graph: None)
+    monkeypatch.setattr(fixed_chance, "changes", lambda node: False)
     for name, spec in (("open", IMAGE), ("one", ONE)):
         (said,) = proved(save(tmp_path / name, dropping, spec)).proof.warnings
         assert "the model is random" in said

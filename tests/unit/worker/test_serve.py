@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from graphs import pixels
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
@@ -26,6 +28,7 @@ from gradviz_cli.process.protocol import (
     to_wire,
 )
 from gradviz_cli.process.sandbox.enter import Sandbox
+from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.serve import Server
 
 FULL = Sandbox("full", 1, True, ())
@@ -166,3 +169,22 @@ def test_a_mistake_of_ours_is_a_bug(folder: Path, monkeypatch):
 def test_explain_before_load():
     failure, _ = answered(Server(FULL), Explain((0,), ("backprop",)), IMAGES)
     assert "before a model was loaded" in failure.message
+
+
+def test_without_a_full_sandbox_the_list_is_the_only_wall_and_narrower(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy.Walls, "full", True)  # put back at the end
+    partial = Server(Sandbox("partial", 0, True, ("Landlock",)))
+    drawing = tiny.write(tmp_path / "drawing", lambda images: tf.random.uniform(tf.shape(images)[:1]))
+    assert isinstance(answered(partial, Load(options(folder)))[0], Loaded)
+    refused = answered(partial, Load(options(drawing)))[0]
+    assert refused.kind == "ModelRefused" and "RandomUniform" in refused.message
+    assert "without a full sandbox" in refused.message and "--allow-op RandomUniform" in refused.remedy
+    said = answered(partial, Inspect(options(drawing)))[0].told
+    assert said.refused_ops[0].op == "RandomUniform" and "without a full sandbox" in (said.problem or "")
+    assert isinstance(answered(partial, Load(replace(options(drawing), allow_ops=("RandomUniform",))))[0], Loaded)
+    assert isinstance(answered(Server(FULL), Load(options(drawing)))[0], Loaded)
+
+
+def test_what_is_walled_is_a_part_of_the_list():
+    assert set(policy._groups()) > policy.WALLED
+    assert "DecodeJpeg" in policy._allowed(True) - policy._allowed(False) and "Conv2D" in policy._allowed(False)
