@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError, ModelUnusable
+from gradviz_cli.errors import ImageError, ModelUnusable, OutputError
 from gradviz_cli.files.reading import Limits
-from gradviz_cli.files.scratch import Scratch
+from gradviz_cli.files.scratch import Scratch, overfull, remove
 from gradviz_cli.files.text import shortened
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
     HELD,
     NUMBERS,
@@ -32,6 +33,10 @@ KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory", "sha
 # What it may say of one image: a file may have taken the decoder over.
 MOST_NOTES, LONGEST_NOTE = 8, 300
 FLOAT = 4  # bytes of a number that is no level
+# Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
+MOST_MEMORY = 4 * 2**30
+# Bytes of temporary files; it needs none.
+MAX_SCRATCH = 2**24
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
@@ -56,7 +61,7 @@ class Decoders:
         self._guard = threading.Lock()
         self._starting = threading.Lock()  # one at a time, so that who fails to start one knows all the others
         self._idle: SimpleQueue[Child] = SimpleQueue()
-        self._children: set[Child] = set()
+        self._children: dict[Child, str] = {}  # and the folder of each
         self._closed = False
 
     def decode(
@@ -106,7 +111,7 @@ class Decoders:
                         raise
                     if not self._children:  # no image's fault
                         raise ModelUnusable(
-                            f"no image can be decoded: {lost.message}", "raise ulimit -u and -n"
+                            f"no image can be decoded: {lost.message}", lost.remedy or "raise ulimit -u and -n"
                         ) from lost
                     patience = WAIT
                     continue
@@ -120,19 +125,36 @@ class Decoders:
                 raise ChildLost("crash", "the run is over")
             if self._scratch is None:  # not earlier, and by no thread that a signal may stop in between
                 self._scratch = Scratch()
-        folder = self._scratch.path
         with self._starting:
-            child = Child("gradviz_cli.images.reader", {"scratch": folder}, scrubbed_environment(folder), folder)
+            folder = self._folder(self._scratch)
+            config = {"scratch": folder, "memory_limit": min(MOST_MEMORY, machine.memory_limit())}
+            environment = scrubbed_environment(folder)
+            child = Child(
+                "gradviz_cli.images.reader", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH)
+            )
             with self._guard:
-                self._children.add(child)
+                self._children[child] = folder
                 if self._closed:
                     child.kill()
         return child
 
+    def _folder(self, scratch: Scratch) -> str:
+        """One for each decoder: what one that was taken over leaves there is no other's."""
+        try:
+            return scratch.folder()
+        except OSError as error:
+            if self._closed:
+                raise ChildLost("crash", "the run is over") from error
+            raise OutputError(
+                f"{scratch.path}: no temporary folder can be made: {error.strerror}", "make room there, or set TMPDIR"
+            ) from error
+
     def _drop(self, child: Child) -> None:
         child.close()
         with self._guard:
-            self._children.discard(child)
+            folder = self._children.pop(child, None)
+        if folder is not None:
+            remove(folder)
 
     def close(self) -> None:
         """Kill all of them; a thread that waits for an answer gets an ImageError."""
