@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from gradviz_cli.cli.options import (
     mode_option,
     model_options,
 )
+from gradviz_cli.cli.signals import limited
 from gradviz_cli.cli.types import Amount, Auto, Level, NamedPath, Seconds, Shard
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
@@ -168,6 +170,7 @@ def command(
     quiet: bool,
     verbose: int,
     gallery: bool,
+    max_duration: float | None,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
     """Write heatmaps of IMAGES (files or folders) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
@@ -176,15 +179,16 @@ def command(
     2020); backprop is the plain gradient.
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
-    with _list(files_from, null) as listed:
+    end = None if max_duration is None else time.monotonic() + max_duration
+    with limited(max_duration) as begun, _list(files_from, null) as listed:
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         check_order(model, paths)
         asked, standing = given(context)
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
-        with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
-            report = run(plan, Inputs(paths, out, listed, shard), voice)
+        with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:
+            report = run(plan, Inputs(paths, out, listed, shard), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 

@@ -7,8 +7,10 @@ import os
 import stat
 from dataclasses import dataclass
 
-from gradviz_cli.errors import ImageError
-from gradviz_cli.files.text import AnyPath
+from gradviz_cli.errors import ImageError, OutputError
+from gradviz_cli.files.text import AnyPath, printable
+
+TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
     ImageError
         `missing`, `not-a-file` (folder, FIFO, socket, device), `unreadable` (permission, I/O), `too-large`,
         `empty`. Neither a FIFO nor a device is opened.
+    OutputError
+        This process may open no further file.
     """
     fd, size = _open_regular(path)
     with open(fd, "rb") as file:
@@ -63,6 +67,8 @@ def _open_regular(path: AnyPath) -> tuple[int, int]:
     except ValueError as error:  # a NUL in the name
         raise ImageError("missing", "no file can have this name") from error
     except OSError as error:
+        if error.errno in TOO_MANY:  # no fault of this file, and the next one cannot be opened either
+            raise OutputError(f"{printable(path)}: cannot be opened: {error.strerror}", "raise ulimit -n") from error
         gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         raise ImageError("missing" if gone else "unreadable", f"cannot be opened: {error.strerror}") from error
     try:

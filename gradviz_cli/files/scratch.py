@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import IO
 
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.reading import TOO_MANY
 
 PREFIX = "gradviz-scratch-"
 # What a worker writes: TensorFlow and Keras leave a few kilobytes, in folders of no depth.
@@ -61,10 +62,13 @@ def unnamed_file() -> IO[bytes]:
     OutputError
         No folder for temporary files can be written.
     """
+    why: OSError | None = None
     for base in _bases():
-        with suppress(OSError):
+        try:
             return tempfile.TemporaryFile(dir=base, buffering=0)
-    raise _nowhere()
+        except OSError as error:
+            why = why or error
+    raise _nowhere(why)
 
 
 def fill(file: IO[bytes], data: bytes) -> None:
@@ -98,15 +102,18 @@ def _bases() -> Iterator[str]:
 
 def _made() -> tuple[str, int]:
     """A new folder and the descriptor that holds its lock."""
+    why: OSError | None = None
     for base in _bases():
-        with suppress(OSError):
+        try:
             while True:
                 path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
                 handle = _locked(path)
                 if handle is not None:
                     _check_room(path, handle)
                     return path, handle
-    raise _nowhere()
+        except OSError as error:
+            why = why or error
+    raise _nowhere(why)
 
 
 def _check_room(path: str, handle: int) -> None:
@@ -123,11 +130,12 @@ def _check_room(path: str, handle: int) -> None:
     os.unlink(probe)
 
 
-def _nowhere() -> OutputError:
+def _nowhere(why: OSError | None) -> OutputError:
     places = ", ".join(_bases())
-    return OutputError(
-        f"temporary files can be written to none of {places}", "set TMPDIR to a folder that can be written"
-    )
+    too_many = why is not None and why.errno in TOO_MANY
+    remedy = "raise ulimit -n" if too_many else "set TMPDIR to a folder that can be written"
+    reason = f": {why.strerror}" if why else ""
+    return OutputError(f"temporary files can be written to none of {places}{reason}", remedy)
 
 
 def _locked(path: str) -> int | None:

@@ -261,7 +261,7 @@ class RemoteModel:
             raise ModelUnusable(f"{self.path}: {lost.message}", remedy) from lost
 
     def _unusable(self, lost: ChildLost) -> ModelUnusable:
-        said = _last_line(self.stderr)
+        said = "" if lost.remedy else _last_line(self.stderr)
         remedy = "export the model again, or see what it says with -v"
         if lost.kind == "timeout":
             remedy = "if it is very large or the disk very slow, raise --timeout; loading is given five times as long"

@@ -63,7 +63,7 @@ def behind(error: BaseException | None) -> Shortage | None:
             found = named_in(str(error))
         if found:
             return found
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return None
 
 
