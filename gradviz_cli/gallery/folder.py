@@ -20,6 +20,7 @@ from gradviz_cli.batch import manifest
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import shortened
 from gradviz_cli.plan.results import Status, TargetResult
 
 MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
@@ -130,7 +131,9 @@ def _line(record: dict) -> Line | None:
 
 
 def _error(found: object) -> tuple[str, str] | None:
-    return (str(found.get("kind")), str(found.get("message"))) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    return shortened(str(found.get("kind")), 200), shortened(str(found.get("message")))
 
 
 def _is_name(value: object) -> TypeGuard[str]:

@@ -9,7 +9,7 @@ from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.model.label_files import decoded, labels_in
 
 SHIPPED = Path("assets.extra") / "labels.txt"
-MAX_BYTES = 64 * 2**20
+MAX_BYTES, MAX_OWN_BYTES = 64 * 2**20, 8 * 2**20  # of a file that the user names, and of one in the model, a stranger's
 FORMS = "give one label a line, a JSON list, or a JSON object from index to label"
 
 
@@ -36,7 +36,8 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
         if not _belongs(file, model):
             raise ModelRefused(f"{file} is a link out of the model", "give --labels FILE")
     try:
-        text = decoded(read_bytes(file, Limits(max_file_size=MAX_BYTES)))
+        inside = file.is_relative_to(model)
+        text = decoded(read_bytes(file, Limits(max_file_size=MAX_OWN_BYTES if inside else MAX_BYTES)))
         found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
         why = getattr(error, "message", None) or str(error)
