@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from gradviz_cli.process.supervisor import Child, ChildLost
 KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory", "shape"})
 # What it may say of one image: a file may have taken the decoder over.
 MOST_NOTES, LONGEST_NOTE = 8, 300
+Arrays = tuple[np.ndarray, ...]
 FLOAT = 4  # bytes of a number that is no level
 # Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
 MOST_MEMORY = 4 * 2**30
@@ -62,6 +64,7 @@ class Decoders:
         self._starting = threading.Lock()  # one at a time, so that who fails to start one knows all the others
         self._idle: SimpleQueue[Child] = SimpleQueue()
         self._children: dict[Child, str] = {}  # and the folder of each
+        self._used: WeakSet[Child] = WeakSet()  # those that have decoded an image
         self._closed = False
 
     def decode(
@@ -80,25 +83,36 @@ class Decoders:
         limits = self._limits
         wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast, page=page)
         most = FLOAT * geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
-        child = None
-        try:
-            child = self._child()
-            given = (np.frombuffer(data, np.uint8),)
-            answer, arrays = child.request(wanted, Decoded, given, self._timeout, most)
-            if isinstance(answer, Decoded):
-                _check(answer, arrays, wanted, child)
-        except ChildLost as lost:
-            if child is not None:
-                self._drop(child)
-            raise ImageError(lost.kind, f"decoding it failed: {lost.message.replace('worker', 'decoder')}") from lost
-        self._idle.put(child)
+        answer, arrays = self._answer(wanted, (np.frombuffer(data, np.uint8),), most)
         if isinstance(answer, Failure):
             raise ImageError(answer.kind if answer.kind in KINDS else "damaged", shortened(answer.message))
         notes = tuple(shortened(note, LONGEST_NOTE) for note in answer.notes[:MOST_NOTES])
         return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, answer.held, notes)
 
+    def _answer(self, wanted: Decode, given: Arrays, most: int) -> tuple[Decoded | Failure, Arrays]:
+        """What a decoder says. An image that took one over may spoil what that says of the next, so what one that was used
+        before makes nonsense of is asked once more, of another."""
+        for more in (True, False):
+            child = None
+            try:
+                child = self._child()
+                used = child in self._used
+                answer, arrays = child.request(wanted, Decoded, given, self._timeout, most)
+                if isinstance(answer, Decoded):
+                    _check(answer, arrays, wanted, child)
+                self._used.add(child)
+                self._idle.put(child)
+                return answer, arrays
+            except ChildLost as lost:
+                if child is not None:
+                    self._drop(child)
+                if not (more and child is not None and used and lost.kind == "crash") or self._closed:
+                    message = lost.message.replace("worker", "decoder")
+                    raise ImageError(lost.kind, f"decoding it failed: {message}") from lost
+        raise AssertionError("the second one was lost too")
+
     def _child(self) -> Child:
-        """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""
+        """A decoder that is idle and ready, or a new one; where the system starts no further one, another's turn is awaited."""
         patience = 0.0
         while True:
             try:
@@ -115,7 +129,7 @@ class Decoders:
                         ) from lost
                     patience = WAIT
                     continue
-            if child.alive:
+            if child.ready:
                 return child
             self._drop(child)
 

@@ -299,7 +299,9 @@ class RemoteModel:
         return self._recovery.outcomes(images)
 
     def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
-        if not self._worker.alive and not self._closed:  # it ended while it had nothing to do: no image's fault
+        if (
+            not self._worker.ready and not self._closed
+        ):  # it ended, or spoke, while it had nothing to do: no image's fault
             self._replace()
         try:
             return self._ask(images)

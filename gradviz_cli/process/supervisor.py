@@ -126,6 +126,16 @@ class Child:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked: it is alive, and has said nothing that nobody asked for."""
+        with self._asking:
+            if self._in < 0 or not self.alive:
+                return False
+            poll = select.poll()
+            poll.register(self._in, select.POLLIN)
+            return not poll.poll(0)
+
     def request(
         self,
         request: Any,

@@ -45,6 +45,10 @@ class Fake:
             raise answer
         return answer
 
+    @property
+    def ready(self) -> bool:
+        return self.alive
+
     def nonsense(self, what: str) -> ChildLost:
         self.kill()
         return ChildLost("crash", f"the worker answered nonsense ({what})")
@@ -137,6 +141,31 @@ def test_one_that_is_lost_costs_its_image_and_is_replaced(fake, pool: Decoders, 
     assert caught.value.kind == kind
     pool.decode(b"2", GEOMETRY, False)
     assert [one.alive for one in child.made] == [False, True]
+
+
+def test_what_a_used_one_makes_nonsense_of_is_asked_once_more(fake, pool: Decoders) -> None:
+    """The image before may have taken it over."""
+    child = fake(fits(), (Decoded(10, 20), ()), fits())
+    pool.decode(b"1", GEOMETRY, False)
+    pool.decode(b"2", GEOMETRY, False)
+    assert [one.alive for one in child.made] == [False, True]
+    assert [asked.data for asked in child.asked] == [b"1", b"2", b"2"]
+
+
+def test_an_image_that_a_new_one_dies_of_too_has_failed(fake, pool: Decoders) -> None:
+    child = fake(fits(), ChildLost("crash", "it crashed"), ChildLost("crash", "it crashed again"))
+    pool.decode(b"1", GEOMETRY, False)
+    with pytest.raises(ImageError, match="again"):
+        pool.decode(b"2", GEOMETRY, False)
+    assert not child.plan
+
+
+def test_one_that_hangs_is_not_waited_for_twice(fake, pool: Decoders) -> None:
+    child = fake(fits(), ChildLost("timeout", "no answer"))
+    pool.decode(b"1", GEOMETRY, False)
+    with pytest.raises(ImageError, match="no answer"):
+        pool.decode(b"2", GEOMETRY, False)
+    assert not child.plan
 
 
 def test_one_that_died_while_idle_is_replaced(fake, pool: Decoders) -> None:

@@ -265,3 +265,17 @@ def test_a_signal_to_us_is_none_to_the_child(child) -> None:
     one.request(ASKED, Decoded)
     assert os.getpgid(one.pid) == one.pid != os.getpgid(0)
     os.kill(one.pid, signal.SIGKILL)
+
+
+def test_one_that_speaks_without_being_asked_is_not_asked_again(child) -> None:
+    """What it said would pass for the answer about the next image."""
+    honest = child("request()\nsay(decoded(1, 1))\ntime.sleep(99)")
+    assert honest.request(ASKED, Decoded) and honest.ready
+    liar = child("request()\nsay(decoded(1, 1))\nsay(decoded(2, 2))\ntime.sleep(99)")
+    liar.request(ASKED, Decoded)
+    end = time.monotonic() + 20
+    while liar.ready and time.monotonic() < end:
+        time.sleep(0.01)
+    assert liar.alive and not liar.ready
+    liar.close()
+    assert not liar.ready
