@@ -89,7 +89,8 @@ def images(out: Path) -> Iterator[Shown]:
     for key, line in last.items():
         name, status = _name(line, roots), line.status.value
         mine = [each for each in line.outputs if owner[each] == key]
-        older = [each for each in names.get(key, ()) if owner[each] == key and each not in line.outputs]
+        listed = set(line.outputs)
+        older = [each for each in names.get(key, ()) if owner[each] == key and each not in listed]
         pictures = _pictures(out, name, mine, older)
         if not pictures and not line.status.failed:
             if not (mine and os.path.lexists(line.source)):

@@ -317,14 +317,23 @@ class RemoteModel:
         answer, arrays = self._worker.request(self._request, Explained, (images,), self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
-            if kind is None:
-                raise self._as_exception(answer)
-            return ImageError(kind, shortened(answer.message))
+            return self._refused(answer) if kind is None else ImageError(kind, shortened(answer.message))
         try:
             check_arrays(arrays, expected)
             return rows(self._request, arrays)
         except ValueError as error:
             raise self._worker.nonsense(str(error)) from error
+
+    def _refused(self, failure: Failure) -> ImageError:
+        """The worker says what would end the run. An image may have taken it over, so a new one is asked about a blank image;
+        raises what was wrong where that one says the same."""
+        expected = expected_arrays(self._request, 1, self._shape)
+        blank = np.zeros((1, *self._shape), np.float32)
+        self._replace()
+        answer, _ = self._worker.request(self._request, Explained, (blank,), self._timeout, size_of(expected))
+        if isinstance(answer, Failure) and answer.kind == failure.kind:
+            raise self._as_exception(answer)
+        return ImageError("crash", "the worker said something else of it than of a blank image")
 
     def _replace(self) -> None:
         self._drop()

@@ -179,6 +179,10 @@ EXPLAINING = {
     "sends endless numbers": "send(WRAPPED, *right[:4], right[4] * np.inf)",
     "sends a map of nothing": "send(WRAPPED, *right[:4], right[4] * 0)",
     "trickles its map": "array([9999]); [(raw(b'x'), time.sleep(0.5)) for _ in range(99)]",
+    "says that the model is unusable": "send(failure(kind='ModelUnusable'))",
+    "says that it is refused": "send(failure(kind='ModelRefused'))",
+    "says that an option is wrong": "send(failure(kind='UsageError'))",
+    "says that gradviz has a bug": "send(failure(kind='Bug'))",
     "says a failure of the image": "send(failure(kind='Failed', message='\\x1b[2J\\nno'))",
 }
 # No lies: what is said is odd, and the picture is right.

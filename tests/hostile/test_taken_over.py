@@ -21,7 +21,7 @@ QUICK = (
     "fills the disk and trickles",
     "says a giant height",
     "sends a map for another batch",
-    "stops",
+    "says that the model is unusable",
 )
 
 
@@ -36,11 +36,11 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def ran(model: Path, photos: Path, capsys: pytest.CaptureFixture) -> tuple[int, dict[str, str], str]:
+def ran(model: Path, photos: Path, capsys: pytest.CaptureFixture, *more: str) -> tuple[int, dict[str, str], str]:
     """Exit code, the status of each image, and what was said."""
     out = photos.parent / "out"
     options = ["-m", "backprop", "--proof", "never", "--timeout", str(TIMEOUT), "--jobs", "1", "--style", "overlay"]
-    code = cli.main(["explain", str(model), str(photos), "-o", str(out), *options])
+    code = cli.main(["explain", str(model), str(photos), "-o", str(out), *options, *more])
     lines = map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
     assert len((out / "manifest.jsonl").read_bytes()) < 10_000
     return code, {os.path.basename(line["image"]): line["status"] for line in lines}, capsys.readouterr().err
@@ -67,11 +67,21 @@ def test_a_decoder_that_lies_costs_its_image(lie: str, plain_model: Path, photos
     check_cost(ran(plain_model, photos, capsys), time.monotonic() - start)
 
 
-@pytest.mark.parametrize("lie", marked({**ANYHOW, **EXPLAINING}))
+@pytest.mark.parametrize("lie", marked(ANYHOW))
 def test_a_worker_that_lies_costs_its_image(lie: str, plain_model: Path, photos: Path, monkeypatch, capsys) -> None:
-    take_over(monkeypatch, photos.parent / "code", explaining={**ANYHOW, **EXPLAINING}[lie])
+    """Also of a batch."""
+    take_over(monkeypatch, photos.parent / "code", explaining=ANYHOW[lie])
     start = time.monotonic()
     check_cost(ran(plain_model, photos, capsys), time.monotonic() - start)
+
+
+@pytest.mark.parametrize("lie", marked(EXPLAINING))
+def test_a_worker_that_lies_about_its_numbers_costs_its_image(
+    lie: str, plain_model: Path, photos: Path, monkeypatch, capsys
+) -> None:
+    take_over(monkeypatch, photos.parent / "code", explaining=EXPLAINING[lie])
+    start = time.monotonic()
+    check_cost(ran(plain_model, photos, capsys, "--batch-size", "1"), time.monotonic() - start)
 
 
 @pytest.mark.parametrize("oddity", HARMLESS)
