@@ -33,6 +33,7 @@ from gradviz_cli.images.listing import Inputs, names_in
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
+MOST_LISTED = 2**31  # bytes of a list: of twenty million names
 COMMON = [
     "out",
     "modes",
@@ -203,7 +204,13 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
         yield None
         return
     with scratch.unnamed_file() as copy:
+        size = 0
         for chunk in _content(source):
+            size += len(chunk)
+            if size > MOST_LISTED:
+                raise UsageError(
+                    f"--files-from {source}: more than {MOST_LISTED >> 30} GiB of names", "check what it is"
+                )
             scratch.fill(copy, chunk)
         yield lambda: names_in(copy, null)
 
