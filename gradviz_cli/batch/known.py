@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gradviz_cli.batch.manifest import LONGEST
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.plan.outputs import MANIFEST
 from gradviz_cli.plan.results import HASHES, IMAGE_HASH, IMAGE_STAMP, STAMPS
 
-LONGEST_LINE = 1 << 22  # bytes; a longer one is no run's
 MODEL = "model"  # the field of the first line of a run that says which model it was
 _SOURCED, _HASHED, _OF_MODEL = (
     f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
@@ -144,7 +144,7 @@ class Known:
     def _read_record(self, place: int) -> dict[str, Any]:
         """The line that begins there; empty where the file was closed or cut meanwhile."""
         line, size = b"", 1 << 12
-        while self._handle is not None and b"\n" not in line and len(line) <= LONGEST_LINE:
+        while self._handle is not None and b"\n" not in line and len(line) <= LONGEST:
             more = os.pread(self._handle, size, place + len(line))
             if not more:
                 break
@@ -239,8 +239,8 @@ def _lines(handle: int) -> Iterator[tuple[bytes, int]]:
     """Each line of a file and the bytes that it takes; of one that is too long nothing."""
     with os.fdopen(os.dup(handle), "rb", 1 << 20) as file:
         file.seek(0)
-        while line := file.readline(LONGEST_LINE):
+        while line := file.readline(LONGEST):
             length, end = len(line), line
-            while not end.endswith(b"\n") and (end := file.readline(LONGEST_LINE)):
+            while not end.endswith(b"\n") and (end := file.readline(LONGEST)):
                 length += len(end)
             yield line if length == len(line) else b"", length

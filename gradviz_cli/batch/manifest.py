@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.text import printable
@@ -17,6 +19,7 @@ from gradviz_cli.plan.outputs import MANIFEST
 from gradviz_cli.plan.results import Result, now
 
 LOOKED_AT = 1 << 16  # bytes
+LONGEST = 2**23  # bytes of a line; one of ten thousand pictures of an image has fewer
 _LINE = re.compile(rb'"(image|source)"\s*:')
 
 
@@ -106,17 +109,37 @@ def _check_ours(start: bytes, path: Path) -> None:
 
 
 def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:
-    """The lines of a manifest in order, those alone that hold a text; a torn one is passed over."""
+    """The lines of a manifest in order, those alone that hold a text; a torn one is passed over, and one that is longer than
+    any that a run writes.
+
+    Raises
+    ------
+    OSError
+        It is there, and cannot be read or is no regular file.
+    """
+    wanted = holding.encode()
     try:
-        with open(out / MANIFEST, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if holding not in line:
-                    continue
-                try:
-                    record = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(record, dict):
-                    yield record
+        handle = os.open(out / MANIFEST, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return
+    with open(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(out / MANIFEST))
+        for line in _lines(file):
+            if wanted not in line:
+                continue
+            try:
+                record = json.loads(line.decode("utf-8", "replace"))
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict):
+                yield record
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    while line := file.readline(LONGEST + 1):
+        if len(line) <= LONGEST:
+            yield line
+        else:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(1 << 16)

@@ -49,6 +49,7 @@ from gradviz_cli.batch.stages import (
     Prepared,
     Reader,
 )
+from gradviz_cli.errors import TimeUp
 from gradviz_cli.files.whole import discard_all
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import Seal
@@ -64,7 +65,7 @@ MOST_DRAWN, MOST_IMAGES, LONGEST_WAIT = 2**25, 256, 5.0
 MOST_JOBS = 8
 # Bytes of decoded images that wait to be drawn.
 MOST_HELD = 2**28
-# Seconds that threads get to finish when a signal ends the run. It has to be gone within two.
+# Seconds that threads get to finish when a signal or the clock ends the run. It has to be gone within two.
 PATIENCE = 1.0
 
 
@@ -191,6 +192,9 @@ def at_work(stages: Closing) -> Iterator[Closing]:
     try:
         try:
             yield stages
+        except TimeUp:
+            stages.close(PATIENCE)
+            raise
         except Exception:
             stages.close()
             raise

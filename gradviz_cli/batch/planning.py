@@ -18,7 +18,7 @@ from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.fit import FITS
@@ -28,7 +28,7 @@ from gradviz_cli.model.labels import SHIPPED, belongs, read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, by_label, parse_targets
-from gradviz_cli.process.protocol import LAYOUTS, PROOFS, ModelOptions
+from gradviz_cli.process.protocol import LAYOUTS, MAX_CHANNELS, PROOFS, ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
 # Choices that stand in no table of their own.
@@ -139,6 +139,9 @@ MODEL_KEYS = (
     "box_of",
     "fit",
 )
+
+# Characters of a value there.
+LONGEST_SETTING = 100_000
 
 Settled = dict[str, Any]  # options by name, their values canonical
 
@@ -359,12 +362,26 @@ def model_settings(model: Path) -> Settled:
     table = read_toml(file)
     for key in table:
         if key.replace("-", "_") not in MODEL_KEYS:
-            raise UsageError(f"{file}: {key} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option")
-    said = {key.replace("-", "_"): value if isinstance(value, list) else str(value) for key, value in table.items()}
+            named = shortened(printable(key), 100)
+            raise UsageError(
+                f"{file}: {named} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option"
+            )
+    said = {key.replace("-", "_"): _as_typed(value, f"{file}: {key}") for key, value in table.items()}
     found = _over({}, _read(said, f"{file}: "), f"{file}: ")
     if "labels" in found:
         found["labels"] = _inside(model, file, found["labels"])
     return found
+
+
+def _as_typed(value: object, where: str) -> object:
+    """A value of the file as it would be typed; UsageError for what is none."""
+    parts = value if isinstance(value, list) else [value]
+    texts = [str(one) for one in parts if isinstance(one, str | int | float)]
+    if len(texts) < len(parts) or len(parts) > MAX_CHANNELS or sum(map(len, texts)) > LONGEST_SETTING:
+        raise UsageError(
+            f"{where} is no value of an option", "give a text, a number, true or false, or a list of these"
+        )
+    return value if isinstance(value, list) else texts[0]
 
 
 def _inside(model: Path, file: Path, name: Path) -> Path:

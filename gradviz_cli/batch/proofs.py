@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -39,8 +40,9 @@ class Proofs:
         if self._plan.proof != "auto":
             return None
         key, found = self._key(), None
-        for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
-            found = _proof(line.get(FIELD), key) or found
+        with suppress(OSError):  # then it is proved anew
+            for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
+                found = _proof(line.get(FIELD), key) or found
         return found
 
     def keep(self, proof: Proof | None) -> None:

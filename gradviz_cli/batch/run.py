@@ -32,22 +32,27 @@ from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
+from gradviz_cli.process import shortage
 
 
-def run(plan: Plan, inputs: Inputs, observer: Observer | None = None) -> Report:
+def run(plan: Plan, inputs: Inputs, observer: Observer | None = None, end: float | None = None) -> Report:
     """Explain all images. What ends the run early is told to the observer and stands in the report, with its exit code.
 
-    A signal ends it within two seconds and is raised (KeyboardInterrupt and the like); OUT is in order then.
+    `end` is the monotonic time at which --max-duration ends, where that began to count before. A signal ends it within two seconds and is raised (KeyboardInterrupt and the like); OUT is in order then.
     """
     report = Report()
-    with suppress(GradvizError), closing(results(plan, inputs, observer, report)) as found:
+    with suppress(GradvizError), closing(results(plan, inputs, observer, report, end)) as found:
         for _ in found:
             pass
     return report
 
 
 def results(
-    plan: Plan, inputs: Inputs, observer: Observer | None = None, report: Report | None = None
+    plan: Plan,
+    inputs: Inputs,
+    observer: Observer | None = None,
+    report: Report | None = None,
+    end: float | None = None,
 ) -> Generator[Result, None, None]:
     """The same, one image after the other: each result comes when its files and its line in the manifest are there.
 
@@ -60,8 +65,10 @@ def results(
         What ends the run; results that were yielded stand. The observer has been told of it.
     """
     observer, report, start = observer or Observer(), report if report is not None else Report(), time.monotonic()
+    if end is None and plan.max_duration is not None:
+        end = start + plan.max_duration
     try:
-        yield from _results(plan, inputs, observer, report)
+        yield from _told_of_limits(_results(plan, inputs, observer, report, end))
     except GradvizError as error:
         report.fatal.add(error.code)
         observer.failure(error)
@@ -73,8 +80,19 @@ def results(
     observer.ended(report, time.monotonic() - start)
 
 
-def _results(plan: Plan, inputs: Inputs, observer: Observer, report: Report) -> Generator[Result, None, None]:
-    end = None if plan.max_duration is None else time.monotonic() + plan.max_duration
+def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, None, None]:
+    """What the system has too little of is no fault of gradviz, and named."""
+    try:
+        yield from found
+    except (OSError, RuntimeError, MemoryError, ImportError) as error:
+        if (short := shortage.as_error(error)) is not None:
+            raise short from error
+        raise
+
+
+def _results(
+    plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
+) -> Generator[Result, None, None]:
     fold = as_it_is if plan.dry_run else folding(plan.out)
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
     seal = fingerprint.seal(Path(plan.model.path))

@@ -11,6 +11,8 @@ import re
 import shlex
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -18,6 +20,7 @@ from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
 from gradviz_cli.files.text import plain, printable
+from gradviz_cli.process import shortage
 from gradviz_cli.version import __version__
 
 COMMANDS = {
@@ -30,6 +33,9 @@ COMMANDS = {
 }
 
 
+THREADS = "OPENBLAS_NUM_THREADS"
+
+
 class _Commands(click.Group):
     """Commands whose modules are imported when they are called."""
 
@@ -39,9 +45,11 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        shortage.check_space()
         gc.disable()  # what is imported stays: to search it for garbage again and again takes a tenth of the start
         try:
-            return importlib.import_module(f"gradviz_cli.cli.{name}").command
+            with _one_thread():
+                return importlib.import_module(f"gradviz_cli.cli.{name}").command
         finally:
             gc.enable()
 
@@ -66,6 +74,20 @@ class _Commands(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """NumPy's library starts threads when it is loaded, which the command has no use for; where it may start none, it sends
+    the process a SIGINT, as if somebody had stopped it. For children it is as it was."""
+    if THREADS in os.environ:
+        yield
+        return
+    os.environ[THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
 
 
 @click.command(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
             and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
         ):
             return _stopped(f"stdout cannot be written: {error.strerror}", ExitCode.OUTPUT)
+        if (short := shortage.as_error(error)) is not None:
+            return _stopped(str(short), short.code, traceback.format_exc() if verbose else "")
         message = f"internal error: {type(error).__name__}: {error} (please report it, with the output of -v)"
         return _stopped(message, ExitCode.BUG, traceback.format_exc() if verbose else "")
 

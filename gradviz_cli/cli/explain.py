@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from gradviz_cli.cli.options import (
     mode_option,
     model_options,
 )
+from gradviz_cli.cli.signals import limited
 from gradviz_cli.cli.types import Amount, Auto, Level, Name, NamedPath, Names, Seconds, Shard, flat
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
@@ -31,6 +33,7 @@ from gradviz_cli.images.listing import Inputs, names_in
 from gradviz_cli.model.forms import check_order, chosen
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
+MOST_LISTED = 2**31  # bytes of a list: of twenty million names
 COMMON = [
     "out",
     "modes",
@@ -170,6 +173,7 @@ def command(
     quiet: bool,
     verbose: int,
     gallery: bool,
+    max_duration: float | None,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
     """Write heatmaps of IMAGES (files or folders) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
@@ -178,17 +182,18 @@ def command(
     2020); backprop is the plain gradient.
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
-    with _list(files_from, null) as listed:
+    end = None if max_duration is None else time.monotonic() + max_duration
+    with limited(max_duration) as begun, _list(files_from, null) as listed:
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         check_order(model, paths)
         asked, standing = given(context)
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
-        with Voice(plan, verbose > 0, quiet, progress, print_end) as voice:
+        with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:
             for line in chosen(model, Path(plan.model.path)):
                 voice.detail(f"model {line}")
-            report = run(plan, Inputs(paths, out, listed, shard), voice)
+            report = run(plan, Inputs(paths, out, listed, shard), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
@@ -203,7 +208,13 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
         yield None
         return
     with scratch.unnamed_file() as copy:
+        size = 0
         for chunk in _content(source):
+            size += len(chunk)
+            if size > MOST_LISTED:
+                raise UsageError(
+                    f"--files-from {source}: more than {MOST_LISTED >> 30} GiB of names", "check what it is"
+                )
             scratch.fill(copy, chunk)
         yield lambda: names_in(copy, null)
 

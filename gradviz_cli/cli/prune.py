@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -74,10 +75,18 @@ def _listed(out: Path) -> tuple[dict[str, tuple[str, str]], bool]:
 
 def _entries(out: Path) -> Iterator[tuple[str, list[str], dict[str, str]]]:
     """Image, names of its outputs and their hashes, line by line. The manifest is only a text: what else it holds is left out."""
-    for record in manifest.read(out):
+    for record in _records(out):
         source, names, hashes = record.get("source"), record.get("outputs"), record.get("sha256")
         if isinstance(source, str) and os.path.isabs(source) and isinstance(names, list) and isinstance(hashes, dict):
             yield source, [name for name in names if isinstance(name, str)], hashes
+
+
+def _records(out: Path) -> Iterator[dict[str, Any]]:
+    try:
+        yield from manifest.read(out)
+    except OSError as error:
+        said = f"{printable(out / manifest.MANIFEST)}: cannot be read: {error.strerror}"
+        raise OutputError(said, "check what it is, and its permissions") from error
 
 
 def _is_gone(source: str) -> bool:

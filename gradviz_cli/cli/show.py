@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,7 +17,11 @@ from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.draw.png import begins_like_png
 from gradviz_cli.draw.record import Ends, Json, Record, as_arguments
 from gradviz_cli.errors import ExitCode, ImageError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import printable, shortened
+
+# What a shell makes something of, also inside double quotes; what is cut: names and values, and the options as a whole.
+ACTIVE, ACTIVE_IN_QUOTES = ";&|<>()$`\\\"'!#", "$`\\'!"
+MOST_SHOWN, LONGEST_OPTIONS = 50, 50_000
 
 
 @click.command("show")
@@ -45,13 +53,54 @@ def _why_not(path: Path) -> str:
 
 
 def lines(path: Path, record: Record) -> Iterator[str]:
-    """For people: the name of the file, then aligned names and values with their units, what is not known last."""
-    known = ((name, told(record)) for name, told in ROWS.items())
-    unknown = ((name, _plain(value)) for name, value in record.unknown())
+    """For people: the name of the file, then aligned names and values with their units, what is not known last. Whatever a
+    stranger wrote, a line that is pasted into a shell runs nothing of it."""
+    ours = _quoted(record)
+    known = ((name, told(ours)) for name, told in ROWS.items())
+    unknown = (
+        (shlex.quote(shortened(name, 200)), _told(value)) for name, value in islice(record.unknown(), MOST_SHOWN)
+    )
     rows = [(name, value) for name, value in (*known, *unknown) if value]
     width = max((len(name) for name, _ in rows), default=0)
-    yield printable(path)
+    yield _safe(printable(path))
     yield from (f"  {printable(name):{width}}  {printable(value)}" for name, value in rows)
+
+
+def _safe(text: str, active: str = ACTIVE) -> str:
+    """A text, cut to what a person reads; in quotes where a shell would make anything of it."""
+    cut = shortened(text)
+    return cut if cut == text and not any(mark in text for mark in active) else shlex.quote(cut)
+
+
+def _told(value: Json) -> str | None:
+    """A value that is not known. JSON closes its own quotation marks, but a shell looks into them."""
+    told = _plain(value)
+    return None if told is None else _safe(told, ACTIVE_IN_QUOTES if told == json.dumps(value) else ACTIVE)
+
+
+def _quoted(record: Record) -> Record:
+    """The same with each text in it safe, and no more of them than are read; options are quoted where they are listed."""
+    found = {one.name: _each_safe(getattr(record, one.name)) for one in fields(record)}
+    target = record.target
+    if target is not None and target.label is not None:
+        found["target"] = replace(target, label=_safe(target.label))
+    return replace(record, **{**found, "options": record.options, "more": record.more})
+
+
+def _each_safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return _safe(value)
+    if isinstance(value, Mapping):
+        return {_safe(name): _each_safe(one) for name, one in islice(value.items(), MOST_SHOWN)}
+    if isinstance(value, tuple):
+        return tuple(map(_each_safe, value[:MOST_SHOWN]))
+    return value
+
+
+def _options(record: Record) -> str:
+    """As they are typed: all of them, or none."""
+    typed = as_arguments(record.options)
+    return typed if len(typed) <= LONGEST_OPTIONS else f"({len(typed)} characters, more than any run writes)"
 
 
 def _target(record: Record) -> str | None:
@@ -118,5 +167,5 @@ ROWS: dict[str, Callable[[Record], str | None]] = {
     "npy": _arrays,
     "digest": lambda record: _plain(record.digest, "SHA-256 "),
     "version": lambda record: _plain(record.version, "gradviz "),
-    "options": lambda record: as_arguments(record.options),
+    "options": _options,
 }

@@ -1,13 +1,18 @@
-"""SIGINT, SIGTERM and SIGHUP end a run in order: children killed, whole files only, the code that the shell expects."""
+"""SIGINT, SIGTERM and SIGHUP end a run in order: children killed, whole files only, the code that the shell expects. And
+--max-duration ends one that has not even come to its first image."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from gradviz_cli.errors import TimeUp
+
+# Seconds after which a clock rings that somebody looks at who can say better what it was.
+LATER = 0.25
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -40,3 +45,26 @@ def stopping() -> Iterator[None]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+@contextmanager
+def limited(seconds: float | None) -> Iterator[Callable[[], None]]:
+    """Inside, TimeUp is raised in the main thread after so many seconds, whatever it waits for: a list that does not end, a
+    lock, a large file. Not any more once the function that it gives is called: from there on the run looks at the clock."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise TimeUp("--max-duration is reached before the first image", "give more time, or see with -v what takes it")
+
+    def disarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds + LATER)
+    try:
+        yield disarm
+    finally:
+        disarm()
+        signal.signal(signal.SIGALRM, before)

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from gradviz_cli.files.text import LONGEST_LINE, shortened
 from gradviz_cli.plan.results import now
 
 _as_json = False
@@ -28,8 +29,16 @@ def say(line: str) -> None:
 
 
 def tell(level: str, event: str, text: str, **fields: Any) -> None:
-    """One line on stderr in the form that was asked for: `text`, or the fields as JSON."""
-    say(json.dumps({"time": now(), "level": level, "event": event, **fields}) if _as_json else text)
+    """One line on stderr in the form that was asked for: `text`, or the fields as JSON. Texts that are too long are cut."""
+    if _as_json:
+        cut = {name: value if name == "traceback" else _cut(value) for name, value in fields.items()}
+        say(json.dumps({"time": now(), "level": level, "event": event, **cut}))
+    else:
+        say(shortened(text, LONGEST_LINE))
+
+
+def _cut(value: Any) -> Any:
+    return shortened(value, LONGEST_LINE) if isinstance(value, str) else value
 
 
 def put(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gradviz_cli.batch.observer import Observer
@@ -30,11 +30,20 @@ class Voice(Observer):
     ----------
     print_end : bytes
         Print each written path on stdout, followed by this; empty for none.
+    begun : callable
+        Called when the images come next.
     """
 
     def __init__(
-        self, plan: Plan, verbose: bool = False, quiet: bool = False, progress: str = "auto", print_end: bytes = b""
+        self,
+        plan: Plan,
+        verbose: bool = False,
+        quiet: bool = False,
+        progress: str = "auto",
+        print_end: bytes = b"",
+        begun: Callable[[], None] = lambda: None,
     ):
+        self._begun = begun
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
         self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
         shown = progress == "always" or progress == "auto" and is_terminal() and not speaks_json() and not quiet
@@ -45,6 +54,7 @@ class Voice(Observer):
     def started(self, jobs: Iterable[Job]) -> None:
         """Count the jobs for the progress line, beside the work."""
         self._started = True
+        self._begun()
         if self._progress:
             threading.Thread(target=self._progress.count, args=(jobs,), daemon=True).start()
 

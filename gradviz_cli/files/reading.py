@@ -9,8 +9,10 @@ import stat
 import time
 from dataclasses import dataclass
 
-from gradviz_cli.errors import ImageError
-from gradviz_cli.files.text import AnyPath
+from gradviz_cli.errors import ImageError, OutputError
+from gradviz_cli.files.text import AnyPath, printable
+
+TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE})
 
 # What a file has in common with itself as long as nobody touches it: bytes, and nanoseconds of its last change and of the
 # last change of its state, which nobody can set (a copy that keeps times has another one).
@@ -41,6 +43,8 @@ def read_bytes(path: AnyPath, limits: Limits) -> bytes:
     ImageError
         `missing`, `not-a-file` (folder, FIFO, socket, device), `unreadable` (permission, I/O), `too-large`,
         `empty`. Neither a FIFO nor a device is opened.
+    OutputError
+        This process may open no further file.
     """
     return read_stamped(path, limits)[0]
 
@@ -103,6 +107,8 @@ def _open_regular(path: AnyPath) -> tuple[int, int]:
     except ValueError as error:  # a NUL in the name
         raise ImageError("missing", "no file can have this name") from error
     except OSError as error:
+        if error.errno in TOO_MANY:  # no fault of this file, and the next one cannot be opened either
+            raise OutputError(f"{printable(path)}: cannot be opened: {error.strerror}", "raise ulimit -n") from error
         gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
         raise ImageError("missing" if gone else "unreadable", f"cannot be opened: {error.strerror}") from error
     try:

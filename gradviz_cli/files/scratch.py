@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import re
-import shutil
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +14,14 @@ from contextlib import suppress
 from typing import IO
 
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.reading import TOO_MANY
 
 PREFIX = "gradviz-scratch-"
-# What a worker writes: TensorFlow and Keras leave a few kilobytes.
+# What a worker writes: TensorFlow and Keras leave a few kilobytes, in folders of no depth.
 ROOM = 2**16
+DEEPEST = 12
+_LONG = 2000  # characters of a path; the system takes twice as many
+_BLOCK = 4096  # bytes; an entry takes that much at least
 _OURS = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 
 
@@ -33,10 +37,19 @@ class Scratch:
     def __init__(self) -> None:
         self.path, self._handle = _made()
 
+    def folder(self) -> str:
+        """A new folder in it, for one child."""
+        return tempfile.mkdtemp(dir=self.path)
+
+    def clear(self) -> None:
+        """Remove all that is in it."""
+        if self._handle >= 0:
+            _empty(self.path)
+
     def close(self) -> None:
         """Remove the folder with all that is in it; harmless the second time."""
         if self._handle >= 0:
-            _remove(self.path)
+            remove(self.path)
             handle, self._handle = self._handle, -1
             os.close(handle)
 
@@ -49,10 +62,13 @@ def unnamed_file() -> IO[bytes]:
     OutputError
         No folder for temporary files can be written.
     """
+    why: OSError | None = None
     for base in _bases():
-        with suppress(OSError):
+        try:
             return tempfile.TemporaryFile(dir=base, buffering=0)
-    raise _nowhere()
+        except OSError as error:
+            why = why or error
+    raise _nowhere(why)
 
 
 def fill(file: IO[bytes], data: bytes) -> None:
@@ -86,15 +102,18 @@ def _bases() -> Iterator[str]:
 
 def _made() -> tuple[str, int]:
     """A new folder and the descriptor that holds its lock."""
+    why: OSError | None = None
     for base in _bases():
-        with suppress(OSError):
+        try:
             while True:
                 path = tempfile.mkdtemp(prefix=PREFIX, dir=base)
                 handle = _locked(path)
                 if handle is not None:
                     _check_room(path, handle)
                     return path, handle
-    raise _nowhere()
+        except OSError as error:
+            why = why or error
+    raise _nowhere(why)
 
 
 def _check_room(path: str, handle: int) -> None:
@@ -105,17 +124,18 @@ def _check_room(path: str, handle: int) -> None:
             file.write(os.urandom(ROOM))
     except OSError as error:
         if error.errno != errno.EFBIG:  # ulimit -f holds everywhere; what it forbids is said when it is met
-            _remove(path)
+            remove(path)
             os.close(handle)
             raise
     os.unlink(probe)
 
 
-def _nowhere() -> OutputError:
+def _nowhere(why: OSError | None) -> OutputError:
     places = ", ".join(_bases())
-    return OutputError(
-        f"temporary files can be written to none of {places}", "set TMPDIR to a folder that can be written"
-    )
+    too_many = why is not None and why.errno in TOO_MANY
+    remedy = "raise ulimit -n" if too_many else "set TMPDIR to a folder that can be written"
+    reason = f": {why.strerror}" if why else ""
+    return OutputError(f"temporary files can be written to none of {places}{reason}", remedy)
 
 
 def _locked(path: str) -> int | None:
@@ -154,7 +174,7 @@ def _swept(path: str) -> bool:
         if not private:
             return False
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(path)
+        remove(path)
         return True
     except OSError:
         return False
@@ -162,6 +182,66 @@ def _swept(path: str) -> bool:
         os.close(handle)
 
 
-def _remove(path: str) -> None:
-    with suppress(RecursionError):  # what a worker left may be of any depth
-        shutil.rmtree(path, ignore_errors=True)
+def overfull(folder: str, most: int) -> str | None:
+    """Why a child that has this folder must end, if it must: it may have been taken over, and the disk is everybody's."""
+    if _usage(folder, most) > most:
+        return f"the worker wrote more than {most >> 20} MiB of temporary files"
+    return None
+
+
+def _usage(folder: str, most: int) -> int:
+    """Bytes of what lies below a folder, each entry at least a block; counted no further than just above `most`, which what
+    is too deep to be looked at counts as."""
+    total, todo = 0, [(folder, 0)]
+    while todo:
+        place, depth = todo.pop()
+        with suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    total += max(_BLOCK, status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0)
+                if total > most or depth >= DEEPEST:
+                    return most + 1
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append((entry.path, depth + 1))
+    return total
+
+
+def remove(path: str) -> None:
+    """Remove a folder with all that is in it; what cannot be removed stays."""
+    _empty(path)
+    with suppress(OSError):
+        os.rmdir(path)
+
+
+def _empty(path: str) -> None:
+    """What a child left may be of any depth, so folders are moved up before no path leads to them any more."""
+    todo, found = [path], []
+    while todo:
+        place = todo.pop()
+        if os.path.islink(place):
+            continue
+        found.append(place)
+        with suppress(OSError):
+            os.chmod(place, 0o700)
+        for name in _listed(place):
+            inner = os.path.join(place, name)
+            with suppress(OSError):
+                if os.path.islink(inner) or not os.path.isdir(inner):
+                    os.unlink(inner)
+                    continue
+                if len(inner) > _LONG:
+                    os.chmod(inner, 0o700)
+                    os.rename(inner, moved := os.path.join(path, secrets.token_hex(8)))
+                    inner = moved
+                todo.append(inner)
+    for folder in reversed(found[1:]):
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

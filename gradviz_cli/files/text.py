@@ -6,7 +6,7 @@ import os
 import sys
 
 AnyPath = str | bytes | os.PathLike
-LONGEST = 1000  # characters of a message
+LONGEST, LONGEST_LINE = 1000, 4000  # characters of a message, and of all that is said in one line
 
 
 def plain(text: str) -> str:

@@ -2,27 +2,73 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import shortened
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-MAX_BYTES = 1 << 20
+# A file of options has a line or two for each of them. Python's parser takes a time that grows with the square of the parts
+# of a key (a.b.c) and of the digits of a number, so those are counted first, and the depth of what stands in brackets.
+MAX_BYTES = 1 << 16
+MAX_PARTS, MAX_WORD, MAX_DEPTH, LARGEST = 8, 100, 8, 2**63
+# A text or a comment, whole; one without an end goes on to the end of its line or of the file, where the parser will stop.
+_ASIDE = re.compile(
+    r"#[^\n]*"
+    r'|"""(?:\\.|[^\\])*?(?:"{3,5}|\Z)'
+    r"|\'\'\'.*?(?:\'{3,5}|\Z)"
+    r'|"(?:\\.|[^"\\\n])*"?'
+    r"|\'[^\'\n]*\'?",
+    re.DOTALL,
+)
+_LONG_WORD = re.compile(rf"[\w+-]{{{MAX_WORD + 1}}}")
+_MANY_PARTS = re.compile(rf"(?:[\w-]+[ \t]*\.[ \t]*){{{MAX_PARTS}}}")
 
 
 def read_toml(file: Path) -> dict[str, Any]:
     """The file's table; raises UsageError that names it."""
     try:
-        data = read_bytes(file, Limits(max_file_size=MAX_BYTES))
-        return tomllib.loads(data.decode("utf-8"))
+        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8")
+        _check_simple(text)
+        table = tomllib.loads(text)
+        _check_numbers(table)
+        return table
     except ImageError as error:
-        raise UsageError(f"{file}: {error.message}", "check the path") from error
+        large = error.kind == "too-large"
+        raise UsageError(
+            f"{file}: {f'more than {MAX_BYTES >> 10} KiB are no options' if large else error.message}",
+            "remove what does not belong there" if large else "check the path",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: {error}", "see https://toml.io") from error
+        raise UsageError(f"{file}: {shortened(str(error), 300)}", "see https://toml.io") from error
+
+
+def _check_simple(text: str) -> None:
+    """Raise ValueError for long keys and numbers, and for much inside each other, which options are not."""
+    bare = _ASIDE.sub(lambda found: "" if found[0].startswith("#") else "s", text)
+    if _LONG_WORD.search(bare):
+        raise ValueError(f"a number or a key of more than {MAX_WORD} characters")
+    if _MANY_PARTS.search(bare):
+        raise ValueError(f"a key of more than {MAX_PARTS} parts")
+    depth = deepest = 0
+    for mark in re.findall(r"[\[\]{}]", bare):
+        depth = max(0, depth + (1 if mark in "[{" else -1))
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH:
+        raise ValueError(f"brackets inside each other, more than {MAX_DEPTH} deep")
+
+
+def _check_numbers(value: object) -> None:
+    """Raise ValueError for a whole number that nothing can print, as Python reads it."""
+    if isinstance(value, int) and abs(value) >= LARGEST:
+        raise ValueError("a whole number of more than 64 bits")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_numbers(inner)

@@ -29,6 +29,8 @@ _REMEDIES = {
     errno.ENOENT: "the folder is gone, or there never was one: choose another with --out",
     errno.ESTALE: "the folder was replaced or unmounted on its server: mount it again",
     errno.EIO: "the disk or the connection to it fails: look into the system's log",
+    errno.EMFILE: "too many files are open: raise ulimit -n",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
     errno.ENAMETOOLONG: "give the image a shorter name",
 }
 

@@ -19,6 +19,7 @@ from gradviz_cli.batch.known import image_stamp
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
+from gradviz_cli.files.text import shortened
 from gradviz_cli.plan.results import Status, TargetResult
 
 MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
@@ -98,7 +99,8 @@ def images(out: Path) -> Iterator[Shown]:
     for key, line in last.items():
         name, status = _name(line, roots), line.status.value
         mine = [each for each in line.outputs if owner[each] == key]
-        older = [each for each in names.get(key, ()) if owner[each] == key and each not in line.outputs]
+        listed = set(line.outputs)
+        older = [each for each in names.get(key, ()) if owner[each] == key and each not in listed]
         pictures = _pictures(out, name, mine, older)
         if not pictures and not line.status.failed:
             if not (mine and os.path.lexists(line.source)):
@@ -144,7 +146,9 @@ def _line(record: dict) -> Line | None:
 
 
 def _error(found: object) -> tuple[str, str] | None:
-    return (str(found.get("kind")), str(found.get("message"))) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    return shortened(str(found.get("kind")), 200), shortened(str(found.get("message")))
 
 
 def _is_name(value: object) -> TypeGuard[str]:

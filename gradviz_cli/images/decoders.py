@@ -6,14 +6,16 @@ import threading
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError, ModelUnusable
+from gradviz_cli.errors import ImageError, ModelUnusable, OutputError
 from gradviz_cli.files.reading import Limits
-from gradviz_cli.files.scratch import Scratch
+from gradviz_cli.files.scratch import Scratch, overfull, remove
 from gradviz_cli.files.text import shortened
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
     HELD,
     NUMBERS,
@@ -31,7 +33,12 @@ from gradviz_cli.process.supervisor import Child, ChildLost
 KINDS = frozenset({"format", "truncated", "damaged", "too-large", "memory", "shape"})
 # What it may say of one image: a file may have taken the decoder over.
 MOST_NOTES, LONGEST_NOTE = 8, 300
+Arrays = tuple[np.ndarray, ...]
 FLOAT = 4  # bytes of a number that is no level
+# Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
+MOST_MEMORY = 4 * 2**30
+# Bytes of temporary files; it needs none.
+MAX_SCRATCH = 2**24
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
@@ -56,7 +63,8 @@ class Decoders:
         self._guard = threading.Lock()
         self._starting = threading.Lock()  # one at a time, so that who fails to start one knows all the others
         self._idle: SimpleQueue[Child] = SimpleQueue()
-        self._children: set[Child] = set()
+        self._children: dict[Child, str] = {}  # and the folder of each
+        self._used: WeakSet[Child] = WeakSet()  # those that have decoded an image
         self._closed = False
 
     def decode(
@@ -75,25 +83,36 @@ class Decoders:
         limits = self._limits
         wanted = Decode(limits.max_pixels, limits.max_file_size, **vars(geometry), pixels=pixels, fast=fast, page=page)
         most = FLOAT * geometry.height * geometry.width * geometry.channels + (3 * limits.max_pixels if pixels else 0)
-        child = None
-        try:
-            child = self._child()
-            given = (np.frombuffer(data, np.uint8),)
-            answer, arrays = child.request(wanted, Decoded, given, self._timeout, most)
-            if isinstance(answer, Decoded):
-                _check(answer, arrays, wanted, child)
-        except ChildLost as lost:
-            if child is not None:
-                self._drop(child)
-            raise ImageError(lost.kind, f"decoding it failed: {lost.message.replace('worker', 'decoder')}") from lost
-        self._idle.put(child)
+        answer, arrays = self._answer(wanted, (np.frombuffer(data, np.uint8),), most)
         if isinstance(answer, Failure):
             raise ImageError(answer.kind if answer.kind in KINDS else "damaged", shortened(answer.message))
         notes = tuple(shortened(note, LONGEST_NOTE) for note in answer.notes[:MOST_NOTES])
         return Pixels((answer.height, answer.width), arrays[0], arrays[1] if pixels else None, answer.held, notes)
 
+    def _answer(self, wanted: Decode, given: Arrays, most: int) -> tuple[Decoded | Failure, Arrays]:
+        """What a decoder says. An image that took one over may spoil what that says of the next, so what one that was used
+        before makes nonsense of is asked once more, of another."""
+        for more in (True, False):
+            child = None
+            try:
+                child = self._child()
+                used = child in self._used
+                answer, arrays = child.request(wanted, Decoded, given, self._timeout, most)
+                if isinstance(answer, Decoded):
+                    _check(answer, arrays, wanted, child)
+                self._used.add(child)
+                self._idle.put(child)
+                return answer, arrays
+            except ChildLost as lost:
+                if child is not None:
+                    self._drop(child)
+                if not (more and child is not None and used and lost.kind == "crash") or self._closed:
+                    message = lost.message.replace("worker", "decoder")
+                    raise ImageError(lost.kind, f"decoding it failed: {message}") from lost
+        raise AssertionError("the second one was lost too")
+
     def _child(self) -> Child:
-        """A decoder that is idle and alive, or a new one; where the system starts no further one, another's turn is awaited."""
+        """A decoder that is idle and ready, or a new one; where the system starts no further one, another's turn is awaited."""
         patience = 0.0
         while True:
             try:
@@ -106,11 +125,11 @@ class Decoders:
                         raise
                     if not self._children:  # no image's fault
                         raise ModelUnusable(
-                            f"no image can be decoded: {lost.message}", "raise ulimit -u and -n"
+                            f"no image can be decoded: {lost.message}", lost.remedy or "raise ulimit -u and -n"
                         ) from lost
                     patience = WAIT
                     continue
-            if child.alive:
+            if child.ready:
                 return child
             self._drop(child)
 
@@ -120,19 +139,36 @@ class Decoders:
                 raise ChildLost("crash", "the run is over")
             if self._scratch is None:  # not earlier, and by no thread that a signal may stop in between
                 self._scratch = Scratch()
-        folder = self._scratch.path
         with self._starting:
-            child = Child("gradviz_cli.images.reader", {"scratch": folder}, scrubbed_environment(folder), folder)
+            folder = self._folder(self._scratch)
+            config = {"scratch": folder, "memory_limit": min(MOST_MEMORY, machine.memory_limit())}
+            environment = scrubbed_environment(folder)
+            child = Child(
+                "gradviz_cli.images.reader", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH)
+            )
             with self._guard:
-                self._children.add(child)
+                self._children[child] = folder
                 if self._closed:
                     child.kill()
         return child
 
+    def _folder(self, scratch: Scratch) -> str:
+        """One for each decoder: what one that was taken over leaves there is no other's."""
+        try:
+            return scratch.folder()
+        except OSError as error:
+            if self._closed:
+                raise ChildLost("crash", "the run is over") from error
+            raise OutputError(
+                f"{scratch.path}: no temporary folder can be made: {error.strerror}", "make room there, or set TMPDIR"
+            ) from error
+
     def _drop(self, child: Child) -> None:
         child.close()
         with self._guard:
-            self._children.discard(child)
+            folder = self._children.pop(child, None)
+        if folder is not None:
+            remove(folder)
 
     def close(self) -> None:
         """Kill all of them; a thread that waits for an answer gets an ImageError."""

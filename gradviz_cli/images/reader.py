@@ -14,14 +14,15 @@ from gradviz_cli.process.sandbox import enter
 if TYPE_CHECKING:
     from gradviz_cli.process.protocol import Decode, Decoded
 
-# Far more than the largest image within the default limits needs; a decoder that wants more is being fooled.
-MEMORY_LIMIT = 4 * 2**30
+FILE_LIMIT = 2**20  # bytes; it writes none
 
 
 def main(argument: str) -> None:
     """Answer requests until the other side closes the pipe."""
     config = json.loads(argument)
-    enter.enter([], config["scratch"], parent=config["parent"], memory_limit=MEMORY_LIMIT)
+    enter.enter(
+        [], config["scratch"], parent=config["parent"], memory_limit=config["memory_limit"], file_limit=FILE_LIMIT
+    )
     # Only now Pillow: what follows is bound by the sandbox.
     from gradviz_cli.process import wire
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.text import shortened
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
@@ -23,6 +24,7 @@ from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.process.protocol import (
+    MOST_SAID,
     NUMBERS,
     PICTURE,
     Explain,
@@ -172,10 +174,10 @@ class Explainer:
         """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
         proof = self.proof
         said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self.misfit]))
-        named = [f"{self._model.path}: {warning}" for warning in said]
+        named = [f"{self._model.path}: {shortened(warning)}" for warning in said[:MOST_SAID]]
         confined = self.loaded.sandbox
         if confined.level != "full":
-            missing = "; ".join(confined.missing)
+            missing = shortened("; ".join(confined.missing))
             named.append(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
         return tuple(dict.fromkeys(named))
 

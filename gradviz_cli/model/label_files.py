@@ -17,7 +17,8 @@ from typing import Any
 
 Labels = tuple[str, ...]
 
-MOST = 1_000_000  # of a class index
+MOST, MOST_LINES = 1_000_000, 10_000_000  # of a class index, and of lines: a label map has several for each
+LONGEST = 1000  # characters of a name; Unicode's composed form takes a time that grows with the square
 LONGEST_LITERAL = 1 << 20  # characters of a list or dict as Python writes it
 # Byte order marks, the longer ones first: one of UTF-16 begins one of UTF-32.
 MARKS = {
@@ -79,9 +80,13 @@ def labels_in(text: str, suffix: str) -> Labels:
     ValueError
         It has none of the forms, or its form is in doubt.
     """
+    if text.count("\n") > MOST_LINES:
+        raise ValueError(f"it has more than {MOST_LINES} lines")
     found = next(found for form in FORMS if (found := form(text, suffix)) is not None)
     if not any(found):
         raise ValueError("it holds no labels")
+    if len(found) > MOST or max(map(len, found)) > LONGEST:
+        raise ValueError(f"no model has more than {MOST} classes, and no name is longer than {LONGEST} characters")
     return tuple(unicodedata.normalize("NFC", label) for label in found)
 
 
@@ -263,7 +268,7 @@ def _yaml_inline(text: str) -> Labels:
     parts: list[str] = []
     part, quote = "", ""
     for letter in text[1:]:
-        if quote or letter in "'\"" and not part.strip().strip("0123456789: "):
+        if quote or letter in "'\"" and len(part) < LONGEST and not part.strip().strip("0123456789: "):
             part += letter
             quote = "" if letter == quote else quote or letter
         elif letter in ("[", "{"):

@@ -10,7 +10,7 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.model.label_files import decoded, labels_in
 
 SHIPPED = Path("assets.extra") / "labels.txt"
-MAX_BYTES = 64 * 2**20
+MAX_BYTES, MAX_OWN_BYTES = 64 * 2**20, 8 * 2**20  # of a file that the user names, and of one in the model, a stranger's
 OWN = "is it the file of this model?"
 FORMS = "give one label a line, a JSON list, or a JSON object from index to label"
 
@@ -38,7 +38,8 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
         if not belongs(file, model):
             raise ModelRefused(f"{file} is a link out of the model", "give --labels FILE")
     try:
-        text = decoded(read_bytes(file, Limits(max_file_size=MAX_BYTES)))
+        inside = file.is_relative_to(model)
+        text = decoded(read_bytes(file, Limits(max_file_size=MAX_OWN_BYTES if inside else MAX_BYTES)))
         found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
         if getattr(error, "kind", "") == "missing":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnusable, ProofFailed, UsageError
-from gradviz_cli.files.scratch import Scratch
+from gradviz_cli.files.scratch import Scratch, overfull
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
 from gradviz_cli.model import fingerprint, forms, peek
@@ -153,8 +153,7 @@ class RemoteModel:
         except ChildLost as lost:
             if self._closed:
                 raise self._unusable(lost) from lost
-            self._worker.close()
-            self._child = None
+            self._drop()
             self._begin(self._load, Loaded)
             return _unproved(lost.message)
         if isinstance(answer, Failure):  # what else goes wrong over it proves nothing
@@ -206,21 +205,32 @@ class RemoteModel:
     def _begun(self, request: Load | Inspect, kind: type[Answer]) -> Answer:
         """Its answer. The worker is started for it unless there is one."""
         path, files = self._located()
-        if self._child is None:
-            self._child = self._start(path, files)
         request = replace(request, options=replace(request.options, path=path))
-        return self._asked(self._child, request, kind, self._load_timeout(files))[0]
+        return self._asked(lambda: self._child or self._start(path, files), request, kind, self._load_timeout(files))[0]
 
     def _asked(
-        self, child: Child, request: Load | Inspect | Convert, kind: type[Said], timeout: float | None, most: int = 0
+        self,
+        start: Callable[[], Child],
+        request: Load | Inspect | Convert,
+        kind: type[Said],
+        timeout: float | None,
+        most: int = 0,
     ) -> tuple[Said, tuple[np.ndarray, ...]]:
-        """The answer of a worker that has no model yet."""
-        if self._closed:  # a signal came in between
-            child.close()
-        try:
-            answer, arrays = child.request(request, kind, timeout=timeout, most=most)
-        except ChildLost as lost:
-            raise self._unusable(lost) from lost
+        """The answer of a worker that has no model yet; one that somebody kills meanwhile is replaced once, within the same
+        time."""
+        end = None if timeout is None else time.monotonic() + timeout
+        for more in (True, False):
+            self._child = child = start()
+            if self._closed:  # a signal came in between
+                child.close()
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                answer, arrays = child.request(request, kind, timeout=left, most=most)
+                break
+            except ChildLost as lost:
+                if not (more and lost.killed) or self._closed:
+                    raise self._unusable(lost) from lost
+                self._drop_worker()
         if isinstance(answer, Failure):
             raise self._as_exception(answer)
         return answer, arrays
@@ -237,16 +247,19 @@ class RemoteModel:
         real, link = file.resolve(), os.path.join(self._folder(), f"model.{LINKS[form]}")
         os.symlink(real, link)  # Keras goes by the ending of a name
         size = _size(real)
-        self._child = child = self._start(str(real), [real], room=2 * size)
+        request = Convert(link, self._load.options.trust_model)
         try:
-            request = Convert(link, self._load.options.trust_model)
-            _, arrays = self._asked(child, request, Converted, self._load_timeout([real]), MAX_GRAPH)
+            _, arrays = self._asked(
+                lambda: self._start(str(real), [real], room=2 * size),
+                request,
+                Converted,
+                self._load_timeout([real]),
+                MAX_GRAPH,
+            )
+            if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1 or not arrays[0].size:
+                raise self._unusable(self._worker.nonsense("no graph"))
         finally:
-            self._child = None
-            child.close()
-            os.unlink(link)
-        if len(arrays) != 1 or arrays[0].dtype != np.uint8 or arrays[0].ndim != 1 or not arrays[0].size:
-            raise self._unusable(child.nonsense("no graph"))
+            self._drop()
         return arrays[0].tobytes()
 
     def _as_exception(self, failure: Failure) -> Exception:
@@ -277,17 +290,22 @@ class RemoteModel:
         environment = scrubbed_environment(folder, _kernels(Path(path)))
         try:
             config = {"read": read, "scratch": folder, **limits}
-            return Child("gradviz_cli.worker", config, environment, folder, lambda: _overfull(folder, room))
+            return Child(
+                "gradviz_cli.worker", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH + room)
+            )
         except ChildLost as lost:
-            raise ModelUnusable(f"{self.path}: {lost.message}", "free memory, or raise ulimit -u and -n") from lost
+            remedy = lost.remedy or "free memory, or raise ulimit -u and -n"
+            raise ModelUnusable(f"{self.path}: {lost.message}", remedy) from lost
 
     def _unusable(self, lost: ChildLost) -> ModelUnusable:
-        said = _last_line(self.stderr)
+        said = "" if lost.remedy else _last_line(self.stderr)
         remedy = "export the model again, or see what it says with -v"
         if lost.kind == "timeout":
             remedy = "if it is very large or the disk very slow, raise --timeout; loading is given five times as long"
         if lost.kind == "memory":
             remedy = "free memory, or take a machine with more"
+        if lost.remedy:
+            remedy = lost.remedy
         text = f"{self.path}: loading it failed: {lost.message}{f' ({said})' if said else ''}"
         return ModelUnusable(text, remedy)
 
@@ -318,7 +336,9 @@ class RemoteModel:
         return self._recovery.outcomes(images)
 
     def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
-        if not self._worker.alive and not self._closed:  # it ended while it had nothing to do: no image's fault
+        if (
+            not self._worker.ready and not self._closed
+        ):  # it ended, or spoke, while it had nothing to do: no image's fault
             self._replace()
         try:
             return self._ask(images)
@@ -334,19 +354,38 @@ class RemoteModel:
         answer, arrays = self._worker.request(self._request, Explained, (images,), self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
-            if kind is None:
-                raise self._as_exception(answer)
-            return ImageError(kind, shortened(answer.message))
+            return self._refused(answer) if kind is None else ImageError(kind, shortened(answer.message))
         try:
             check_arrays(arrays, expected)
             return rows(self._request, arrays)
         except ValueError as error:
             raise self._worker.nonsense(str(error)) from error
 
+    def _refused(self, failure: Failure) -> ImageError:
+        """The worker says what would end the run. An image may have taken it over, so a new one is asked about a blank image;
+        raises what was wrong where that one says the same."""
+        expected = expected_arrays(self._request, 1, self._shape)
+        blank = np.zeros((1, *self._shape), np.float32)
+        self._replace()
+        answer, _ = self._worker.request(self._request, Explained, (blank,), self._timeout, size_of(expected))
+        if isinstance(answer, Failure) and answer.kind == failure.kind:
+            raise self._as_exception(answer)
+        return ImageError("crash", "the worker said something else of it than of a blank image")
+
     def _replace(self) -> None:
-        self._worker.close()
-        self._child = None
+        self._drop()
         self.load()
+
+    def _drop(self) -> None:
+        """End the worker, and remove what it left: the next one is not to be ended for it."""
+        self._drop_worker()
+        if self._scratch is not None:
+            self._scratch.clear()
+
+    def _drop_worker(self) -> None:
+        if self._child is not None:
+            self._child.close()
+        self._child = None
 
     def close(self) -> None:
         """Kill the worker and remove its scratch folder."""
@@ -391,29 +430,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
-
-
-def _overfull(folder: str, room: int = 0) -> str | None:
-    """Why a worker with this scratch folder must end, if it must."""
-    most = MAX_SCRATCH + room
-    if _usage(folder, most) > most:
-        return f"the worker wrote more than {most >> 20} MiB of temporary files"
-    return None
-
-
-def _usage(folder: str, most: int) -> int:
-    """Bytes of what lies below a folder, each entry at least a block; counted no further than just above `most`."""
-    total = 0
-    for base, folders, names in os.walk(folder):
-        for name in (*folders, *names):
-            try:
-                status = os.lstat(os.path.join(base, name))
-            except OSError:
-                continue
-            total += max(4096, status.st_blocks * 512 if stat.S_ISREG(status.st_mode) else 0)
-            if total > most:
-                return total
-    return total
 
 
 def _kernels(model: Path) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 
 def cores() -> int:
@@ -29,31 +30,88 @@ def gpus() -> list[str]:
     return [*sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")), seen]
 
 
-# A model that takes all memory is to cost one image and not the machine.
-MEMORY_SHARE, LEAST_MEMORY = 0.8, 4 * 2**30
+# A model that takes all memory is to cost one image and not the machine. With less than the least TensorFlow does not start:
+# there the supervisor, which looks at what is left, is faster than the limit.
+MEMORY_SHARE, LEAST_MEMORY = 0.8, 2 * 2**30
+# What has to stay free: below, a machine begins to swap, or its kernel to end processes.
+LEFT_SHARE, MOST_LEFT = 0.02, 2**28
 
 
 def memory_limit() -> int:
-    """Bytes that a worker may have: most of what this machine, or this container, has."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(LEAST_MEMORY, int(MEMORY_SHARE * min([total, *_container_limits()])))
+    """Bytes that a child may have: most of what is free now on this machine, or in this container."""
+    return max(LEAST_MEMORY, int(MEMORY_SHARE * free_memory()))
 
 
-def _container_limits() -> Iterator[int]:
-    """Memory limits of the control groups that this process is in."""
+def free_memory() -> int:
+    """Bytes that can be had without swapping, as far as the system says so."""
+    return min([_available(), *(max(0, limit - used) for limit, used in _groups())])
+
+
+def is_short() -> bool:
+    """Whether next to nothing is free, of the machine or of the container."""
+    return free_memory() < min(MOST_LEFT, int(LEFT_SHARE * _total()))
+
+
+def resident(process: int) -> int:
+    """Bytes of memory that a process holds; 0 where there is none, or where nothing says so."""
     try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _total() -> int:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([installed, *(limit for limit, _ in _groups())])
+
+
+def _available() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, IndexError, StopIteration):  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+class _Names(NamedTuple):
+    """Files of a control group, and the key of the file cache in its statistics, which the kernel gives back."""
+
+    root: str
+    limit: str
+    used: str
+    cache: str
+
+
+_ONE = _Names("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_TWO = _Names("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
+
+
+def _groups() -> Iterator[tuple[int, int]]:
+    """Limit and use of the control groups that this process is in, of those that have a limit."""
+    try:
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
         return
-    for _, controllers, group in (parts for parts in groups if len(parts) == 3):
+    for _, controllers, group in (parts for parts in lines if len(parts) == 3):
         if controllers and "memory" not in controllers.split(","):
             continue
-        root, name = (
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if controllers else ("/sys/fs/cgroup", "memory.max")
-        )
-        inner = Path(root + group)
+        names = _ONE if controllers else _TWO
+        inner = Path(names.root + group)
         for place in (inner, *inner.parents):
-            try:
-                yield int((place / name).read_text())
-            except (OSError, ValueError):  # ValueError: `max`, which is none
-                continue
+            if (limit := _number(place / names.limit)) is not None:
+                yield limit, max(0, (_number(place / names.used) or 0) - _cache(place / "memory.stat", names.cache))
+
+
+def _number(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # ValueError: `max`, which is none
+        return None
+
+
+def _cache(file: Path, key: str) -> int:
+    try:
+        lines = file.read_text().splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith(f"{key} ")), 0)
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -29,6 +29,7 @@ from gradviz_cli.rules import DEFAULT_MODE, RULES
 LONGEST_TEXT = 20_000
 MOST_ITEMS = 500_000
 LARGEST_NUMBER = 2**63
+MOST_SAID = 50  # warnings and witnesses
 
 
 # More channels than this are no planes of an image: hyperspectral cameras have some hundred.
@@ -156,6 +157,9 @@ class Proof:
     def __post_init__(self) -> None:
         if not set(self.without) <= set(OPTIONAL_STEPS):
             raise NotUnderstood("a step that may not be left out")
+        said = sum(map(len, (*(one.said for one in self.witnesses), *self.warnings)))
+        if len(self.witnesses) > MOST_SAID or len(self.warnings) > MOST_SAID or said > LONGEST_TEXT:
+            raise NotUnderstood("a proof that is longer than a proof")
         if any(one.failed for one in self.witnesses) and not self.warnings:
             raise NotUnderstood("what speaks against a model is warned of")
 
@@ -526,6 +530,11 @@ def size_of(expected: Expected) -> int:
     return sum(np.dtype(dtype).itemsize * int(np.prod(shape)) for dtype, shape in expected)
 
 
+def longest_header(kind: type[Any]) -> int:
+    """Bytes of an answer without its arrays: what a model offers may be long, everything else is short."""
+    return 2**23 if kind is Inspected else 2**20
+
+
 def check_arrays(arrays: Sequence[np.ndarray], expected: Expected) -> None:
     """Raise ValueError for arrays other than those that were asked for."""
     if [(array.dtype.name, array.shape) for array in arrays] != expected:
@@ -537,6 +546,8 @@ def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
     index, rank, score, output, *gradients = arrays
     if index.size and (index.min() < 0 or rank.min() < -1):
         raise ValueError("a class below 0")
+    if any((index[:, place] != target).any() for place, target in enumerate(request.targets) if target >= 0):
+        raise ValueError("another class than was asked for")
     by_mode = dict(zip(request.modes, gradients, strict=True))
     return [
         Row(index[i], rank[i], score[i], output[i], {mode: array[:, i] for mode, array in by_mode.items()})

@@ -17,25 +17,40 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradviz_cli.process import wire
-from gradviz_cli.process.protocol import Failure, NotUnderstood, from_wire, to_wire
+from gradviz_cli.process import machine, shortage, wire
+from gradviz_cli.process.protocol import Failure, NotUnderstood, from_wire, longest_header, to_wire
 
 Answer = TypeVar("Answer")
 
 _KEPT_STDERR = 64 * 1024
-_LOOK_EVERY = 1.0  # seconds
+_LOOK_EVERY = 0.25  # seconds
 _PIPE = 2**20  # bytes; what Linux lets everybody have
-# What the C++ library, the loader and Python say when an allocation fails where nobody expects it to.
-_OUT_OF_MEMORY = ("std::bad_alloc", "Cannot allocate memory", "MemoryError", "OOM when allocating")
+# A child that holds less than this is not why memory runs short.
+_LARGE = 2**28
+
+
+# Signals that a process brings on itself.
+_OWN_FAULT = frozenset(
+    {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+)
 
 
 class ChildLost(Exception):
-    """A child gave no answer. `kind` is for machines: crash, timeout or memory; the message for people."""
+    """A child gave no answer.
 
-    def __init__(self, kind: str, message: str):
+    Attributes
+    ----------
+    kind : str
+        For machines: crash, timeout or memory.
+    message, remedy : str
+        For people; what to do where it is known better than by the kind.
+    killed : bool
+        Somebody else ended it, such as the kernel: it may go well the next time.
+    """
+
+    def __init__(self, kind: str, message: str, remedy: str = "", killed: bool = False):
         super().__init__(message)
-        self.kind = kind
-        self.message = message
+        self.kind, self.message, self.remedy, self.killed = kind, message, remedy, killed
 
 
 class Child:
@@ -46,7 +61,7 @@ class Child:
     Parameters
     ----------
     watch : callable, optional
-        Asked about once a second while an answer is awaited: why the child must end at once, or None.
+        Asked several times a second as long as the child lives: why it must end at once, or None. Memory is looked at too.
 
     Raises
     ------
@@ -78,10 +93,10 @@ class Child:
                 cwd=folder,
                 start_new_session=True,
             )
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             for fd in pipes:
                 os.close(fd)
-            raise ChildLost("crash", f"no process can be started: {error.strerror}") from error
+            raise _not_started(error) from error
         os.close(there_read)
         os.close(there_write)
         self._in, self._out, self._watch = here_read, here_write, watch
@@ -90,8 +105,13 @@ class Child:
         os.set_blocking(here_write, False)  # a child that does not listen must not stop us either
         self._asking = threading.Lock()
         self._said = bytearray()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
+        self._ended_for: ChildLost | None = None
+        self._watcher = threading.Thread(target=self._look_after, daemon=True)
+        try:
+            self._watcher.start()
+        except (RuntimeError, MemoryError) as error:
+            self._give_up()
+            raise _not_started(error) from error
 
     @property
     def stderr(self) -> str:
@@ -105,6 +125,16 @@ class Child:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may be asked: it is alive, and has said nothing that nobody asked for."""
+        with self._asking:
+            if self._in < 0 or not self.alive:
+                return False
+            poll = select.poll()
+            poll.register(self._in, select.POLLIN)
+            return not poll.poll(0)
 
     def request(
         self,
@@ -127,7 +157,7 @@ class Child:
         try:
             with self._asking:
                 wire.send(self._out, to_wire(request), arrays, lambda: self._wait(self._out, select.POLLOUT, end))
-                answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most)
+                answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most, longest_header(kind))
             return from_wire(wire.plain(answer), kind, Failure), found
         except TimeoutError:
             self.kill()
@@ -147,7 +177,7 @@ class Child:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        self._listener.join(1)
+        self._watcher.join(1)
 
     def close(self) -> None:
         """Kill the child and give back its pipes. A request under way in another thread ends with ChildLost."""
@@ -167,42 +197,94 @@ class Child:
             buffer = buffer[count:]
 
     def _wait(self, fd: int, event: int, end: float | None) -> None:
-        """Until a pipe is ready; TimeoutError at the monotonic time `end`."""
+        """Until a pipe is ready; TimeoutError at the monotonic time `end`, also where it is ready again and again."""
         poll = select.poll()
         poll.register(fd, event)
-        while True:
-            left = _LOOK_EVERY if end is None else min(_LOOK_EVERY, end - time.monotonic())
-            if poll.poll(max(0.0, left) * 1000):
-                return
-            if left < _LOOK_EVERY:
-                raise TimeoutError
-            reason = self._watch and self._watch()
-            if reason:
-                self.kill()
-                raise ChildLost("crash", reason)
+        left = None if end is None else end - time.monotonic()
+        if left is not None and left <= 0 or not poll.poll(None if left is None else left * 1000 + 1):
+            raise TimeoutError
 
     def _lost(self) -> ChildLost:
         try:
             code = self._process.wait(2)
         except subprocess.TimeoutExpired:
             self.kill()
-            return ChildLost("crash", "the worker closed its pipe and went on")
-        self._listener.join(1)
+            return self._ended_for or ChildLost("crash", "the worker closed its pipe and went on")
+        self._watcher.join(1)
+        if self._ended_for:
+            return self._ended_for
         if code == -signal.SIGKILL:
-            return ChildLost("memory", "the worker was killed, most likely because memory ran out")
-        if code < 0 and any(sign in self.stderr for sign in _OUT_OF_MEMORY):
-            return ChildLost("memory", "the worker ended because memory ran out")
+            return ChildLost("memory", "the worker was killed, most likely because memory ran out", killed=True)
+        short = shortage.named_in(self.stderr) if code else None
+        if short:
+            kind = "memory" if short is shortage.MEMORY else "crash"
+            return ChildLost(kind, f"the worker ended because {short.what}", short.remedy)
         if code < 0:
-            return ChildLost("crash", f"the worker crashed ({_signal_name(-code)})")
+            killed = -code not in _OWN_FAULT
+            return ChildLost("crash", f"the worker crashed ({_signal_name(-code)})", killed=killed)
         return ChildLost("crash", f"the worker ended with code {code}")
 
-    def _listen(self) -> None:
+    def _look_after(self) -> None:
+        """Keep what it says on its standard error, and look at what it takes, until it is gone: nobody needs to wait for an
+        answer, and an answer that trickles in stops nothing."""
         stream = self._process.stderr
         assert stream is not None  # it was asked for
-        while chunk := os.read(stream.fileno(), 8192):
-            self._said += chunk
-            del self._said[:-_KEPT_STDERR]
+        poll, open_, due = select.poll(), True, time.monotonic() + _LOOK_EVERY
+        poll.register(stream.fileno(), select.POLLIN)
+        while open_ or self.alive:
+            left = max(0.0, due - time.monotonic())
+            if open_ and poll.poll(left * 1000):
+                open_ = self._heard(stream.fileno())
+            elif not open_:
+                self._gone_within(left)
+            if time.monotonic() >= due:
+                due = time.monotonic() + _LOOK_EVERY
+                self._check()
         stream.close()
+
+    def _heard(self, stream: int) -> bool:
+        """Whether there is more to come."""
+        chunk = os.read(stream, 8192)
+        self._said += chunk
+        del self._said[:-_KEPT_STDERR]
+        return bool(chunk)
+
+    def _gone_within(self, seconds: float) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+
+    def _check(self) -> None:
+        """End the child where it takes too much."""
+        reason = self._watch and self._watch()
+        lost = ChildLost("crash", reason) if reason else self._too_large()
+        if lost and self.alive:
+            self._ended_for = lost
+            self._process.kill()
+
+    def _too_large(self) -> ChildLost | None:
+        """Why it must end before the machine swaps, or the kernel ends whom it likes."""
+        if machine.resident(self.pid) < _LARGE or not machine.is_short():
+            return None
+        return ChildLost(
+            "memory",
+            "the worker was stopped, as next to no memory was free",
+            "free memory, or take a machine with more",
+        )
+
+    def _give_up(self) -> None:
+        """A process that cannot be looked after."""
+        self._process.kill()
+        self._process.wait()
+        for fd in (self._in, self._out):
+            os.close(fd)
+        if self._process.stderr:
+            self._process.stderr.close()
+
+
+def _not_started(error: Exception) -> ChildLost:
+    short = shortage.behind(error)
+    why = getattr(error, "strerror", None) or str(error) or "memory ran out"
+    return ChildLost("crash", f"no process can be started: {why}", short.remedy if short else "")
 
 
 def _widen(pipe: int) -> None:

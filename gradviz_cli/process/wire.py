@@ -59,8 +59,11 @@ def send(fd: int, header: dict, arrays: tuple[np.ndarray, ...] = (), ready: Call
         raise Closed(str(error)) from error
 
 
-def receive(fill: Callable[[memoryview], None], most: int = MAX_ARRAYS) -> tuple[dict, tuple[np.ndarray, ...]]:
-    """Read one message whose arrays hold at most `most` bytes; `fill` fills a buffer or raises what ends the wait.
+def receive(
+    fill: Callable[[memoryview], None], most: int = MAX_ARRAYS, longest: int = MAX_HEADER
+) -> tuple[dict, tuple[np.ndarray, ...]]:
+    """Read one message whose arrays hold at most `most` bytes and whose header at most `longest`; `fill` fills a buffer or
+    raises what ends the wait.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def receive(fill: Callable[[memoryview], None], most: int = MAX_ARRAYS) -> tuple
     size = bytearray(_LENGTH.size)
     fill(memoryview(size))
     length = _LENGTH.unpack(size)[0]
-    if length > MAX_HEADER:
+    if length > longest:
         raise Garbled(f"a header of {length} bytes")
     head = bytearray(length)
     fill(memoryview(head))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradviz_cli.errors import GradvizError, ModelRefused, ModelUnusable
-from gradviz_cli.process import wire
+from gradviz_cli.process import shortage, wire
 from gradviz_cli.process.protocol import (
     Convert,
     Converted,
@@ -72,7 +72,7 @@ class Server:
             answer = Failure(type(error).__name__, error.message, error.remedy, lines)
         except MemoryError:
             loading = not isinstance(request, Explain)
-            remedy = "free memory, or take a machine with more" if loading else "use a smaller --batch-size"
+            remedy = shortage.MEMORY.remedy if loading else "use a smaller --batch-size"
             answer = Failure("Memory", "memory ran out", remedy)
         except Exception as error:
             answer = _unforeseen(error, request)
@@ -153,6 +153,8 @@ def _imports() -> Iterator[None]:
         tensorflow.import_tensorflow()
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        if (short := shortage.behind(error)) is not None:
+            raise ModelUnusable(f"TensorFlow cannot be imported: {short.what}", short.remedy) from error
         raise ModelUnusable(
             f"TensorFlow cannot be imported ({described(error)})",
             "repair the installation: pip install --force-reinstall tensorflow",

@@ -256,7 +256,7 @@ def test_where_only_one_decoder_can_be_started(monkeypatch: pytest.MonkeyPatch, 
         pool.close()
 
 
-@pytest.mark.parametrize("end", ["in order", "failed", "stopped"])
+@pytest.mark.parametrize("end", ["in order", "failed", "time is up", "stopped"])
 def test_a_signal_while_the_pipeline_closes(end: str) -> None:
     """What was interrupted is done again."""
     closed = []
@@ -269,7 +269,10 @@ def test_a_signal_while_the_pipeline_closes(end: str) -> None:
 
     with pytest.raises(KeyboardInterrupt), pipeline.at_work(Stages()):
         if end == "failed":
+            raise ModelUnusable("")
+        if end == "time is up":
             raise TimeUp("")
         if end == "stopped":
             raise KeyboardInterrupt
-    assert closed == ([pipeline.PATIENCE] if end == "stopped" else [None, pipeline.PATIENCE])
+    first = [pipeline.PATIENCE if end == "time is up" else None] if end != "stopped" else []
+    assert closed == [*first, pipeline.PATIENCE]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hostile_models import SIDE
 
-from gradviz_cli.model import remote
-from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.files.scratch import overfull
+from gradviz_cli.model.remote import MAX_SCRATCH, RemoteModel
 from gradviz_cli.process.protocol import Facts, InputFacts, Loaded, ModelOptions, to_wire
 from gradviz_cli.process.sandbox import enter
 from gradviz_cli.process.supervisor import Child
@@ -158,7 +158,7 @@ class Taken(RemoteModel):
         script.mkdir(exist_ok=True)
         (script / "taken_over.py").write_text(FAKE)
         environment = {**os.environ, **self.behaviour, "PYTHONPATH": f"{script}{os.pathsep}{ROOT}"}
-        return Child("taken_over", {}, environment, folder, lambda: remote._overfull(folder))
+        return Child("taken_over", {}, environment, folder, lambda: overfull(folder, MAX_SCRATCH))
 
     def _load_timeout(self, files: list[Path]) -> float:
         return self._patience

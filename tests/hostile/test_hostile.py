@@ -25,7 +25,6 @@ from hostile_models import CASES, ODD_FOLDERS, Case, World
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.model import fingerprint, peek
 from gradviz_cli.model.remote import RemoteModel
-from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Load, ModelOptions, to_wire
 from gradviz_cli.process.sandbox import enter
 from gradviz_cli.worker.analysis import policy
@@ -278,17 +277,7 @@ def test_links_of_a_download_cache_are_followed(w: World) -> None:
     assert fingerprint.of_model(cached) == fingerprint.of_model(source) == fingerprint.of_model(linked)
 
 
-# ---- memory, and the sandbox asked for
-
-
-def test_memory_limit_follows_machine_and_container(monkeypatch) -> None:
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    monkeypatch.setattr(machine, "_container_limits", lambda: [])
-    assert machine.memory_limit() == max(machine.LEAST_MEMORY, int(0.8 * physical))
-    monkeypatch.setattr(machine, "_container_limits", lambda: [10 * 2**30])
-    assert machine.memory_limit() == min(8 * 2**30, max(machine.LEAST_MEMORY, int(0.8 * physical)))
-    monkeypatch.setattr(machine, "_container_limits", lambda: [2**30])
-    assert machine.memory_limit() == machine.LEAST_MEMORY
+# ---- the sandbox asked for
 
 
 def test_a_sandbox_that_is_asked_for_comes_before_the_model() -> None:

@@ -62,6 +62,61 @@ def test_a_worker_that_lies_about_an_image_costs_the_image(behaviour: str, plain
         model.close()
 
 
+ASKED = Explain((-1,), ("backprop",))
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_worker_that_is_killed_while_it_loads_is_tried_once_more(killed: bool, plain_model: Path, tmp_path) -> None:
+    """Somebody's kill may be an accident; a crash, or a second kill, is none."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    once = f"open({str(first)!r}, 'x'); os.kill(os.getpid(), signal.SIGKILL)"
+    loading = f"""
+if not os.path.exists({str(first)!r}):
+    {once if killed else once.replace("SIGKILL", "SIGSEGV")}
+open({str(second)!r}, 'x')
+send(facts)
+"""
+    model = Taken(plain_model, loading)
+    try:
+        if killed:
+            assert model.load().facts.classes == 4
+        else:
+            with pytest.raises(ModelUnusable, match="SIGSEGV"):
+                model.load()
+        assert first.exists() and second.exists() == killed
+    finally:
+        model.close()
+
+
+def test_a_worker_that_is_always_killed_is_tried_twice(plain_model: Path, tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    model = Taken(plain_model, f"open({str(count)!r}, 'a').write('x'); os.kill(os.getpid(), signal.SIGKILL)")
+    try:
+        with pytest.raises(ModelUnusable, match="memory ran out"):
+            model.load()
+        assert count.read_text() == "xx"
+    finally:
+        model.close()
+
+
+def test_what_a_worker_left_is_not_the_fault_of_the_next(plain_model: Path) -> None:
+    """It was ended for its temporary files; the one that takes its place must not be."""
+    explaining = f"""
+{GOOD}
+if arrays[0].max() > 2:
+    os.posix_fallocate(os.open("f", 65), 0, 2**28 + 1)
+    time.sleep(99)
+say(i, i, f, f, g)
+"""
+    model = Taken(plain_model, "send(facts)", explaining)
+    try:
+        model.load()
+        assert list(model.explain(np.full([1, SIDE, SIDE, 3], 9, np.float32), ASKED))[0].kind == "crash"
+        assert explained(model).gradients["backprop"].shape == (1, SIDE, SIDE, 3)
+    finally:
+        model.close()
+
+
 def test_an_honest_fake_is_believed(plain_model: Path) -> None:
     """The fake itself works: what is refused above is refused for what it does."""
     model = Taken(plain_model, "send(facts)", GOOD + "say(i, i, f, f, g)")
@@ -78,7 +133,7 @@ def test_a_worker_that_does_not_listen_is_not_waited_for(plain_model: Path) -> N
     try:
         model.load()
         many = np.zeros([4000, SIDE, SIDE, 3], np.float32)
-        model._request = Explain((-1,), ("backprop",))
+        model._request = ASKED
         start = time.monotonic()
         with pytest.raises(ChildLost, match="no answer"):
             model._ask(many)

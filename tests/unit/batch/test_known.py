@@ -149,7 +149,7 @@ def test_a_stamp_that_is_none_is_not_believed(said: object) -> None:
 
 
 def test_lines_that_no_run_writes_take_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "LONGEST_LINE", 4096)
+    monkeypatch.setattr(known, "LONGEST", 4096)
     line = json.dumps(FIRST.record("t")).encode() + b"\n"
     long = json.dumps({**FIRST.record("t"), "sha256": {"x.jpg.guided.png": C}, "more": "x" * 20_000}).encode() + b"\n"
     (tmp_path / "manifest.jsonl").write_bytes(long + line + long)

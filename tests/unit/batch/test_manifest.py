@@ -155,3 +155,20 @@ def test_reading_passes_over_what_is_no_record(tmp_path: Path) -> None:
     assert list(manifest.read(tmp_path)) == []
     (tmp_path / MANIFEST).write_bytes(b'{"image": "a"}\n[1]\nnull\n\xff\n\n' + b"[" * 100_000 + b'\n{"image": "b"}')
     assert [record["image"] for record in manifest.read(tmp_path)] == ["a", "b"]
+
+
+def test_reading_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line without an end costs no memory, and none of those behind it."""
+    monkeypatch.setattr(manifest, "LONGEST", 100)
+    longest = json.dumps({"image": "x" * (100 - len('{"image": ""}\n'))}) + "\n"
+    said = [{"image": "a"}, json.loads(longest), {"image": "b"}]
+    lines = ['{"image": "a"}\n', "x" * 100_000 + "\n", longest, " " + longest, '{"image": "b"}\n', "y" * 1000]
+    (tmp_path / MANIFEST).write_text("".join(lines))
+    assert list(manifest.read(tmp_path)) == said
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_reading_waits_for_nobody(tmp_path: Path, make) -> None:
+    make(tmp_path / MANIFEST)
+    with pytest.raises(OSError):
+        list(manifest.read(tmp_path))

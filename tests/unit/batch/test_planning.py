@@ -236,10 +236,16 @@ def test_what_the_model_says_of_itself(model: Path) -> None:
         ("preprocess = 'fancy'", "--preprocess: 'fancy' is none of"),
         ("labels = '../../names.txt'", "lies outside the model"),
         ('labels = "a\\u0000b"', "name with a NUL"),
-        ("a = " + "[" * 5000 + "]" * 5000, "recursion"),
+        ("a = " + "[" * 5000 + "]" * 5000, "more than 8 deep"),
         ("labels = 'loop'", "gradviz.toml: labels = "),
         ("preprocess = 'raw'\nmean = 0.5", "both say what the model expects"),
         ("preprocess =", "gradviz.toml: "),
+        ("labels = 0x" + "f" * 5000, "more than 100 characters"),
+        ("labels = 1979-05-27", "labels is no value of an option"),
+        ("[labels]\na = 1", "labels is no value of an option"),
+        ("mean = [" + "0," * 5000 + "]", "mean is no value of an option"),
+        ("labels = '" + "x" * 60_000 + "'", "gradviz.toml: labels = "),
+        ("'" + "x" * 60_000 + "' = 1", "is none of preprocess"),
     ],
 )
 def test_what_a_model_may_not_say(model: Path, content: str, said: str) -> None:

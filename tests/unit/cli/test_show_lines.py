@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -66,7 +67,17 @@ def test_what_people_ask_first_comes_first() -> None:
         ({"more": {"target": {"parent": "cat"}}}, "parent", "cat"),
         ({"more": {"to_json": {"x": 1}}}, "to_json", '{"x": 1}'),
         ({"more": {"scale": [1, 2, 3]}, "scale": None}, "scale", "[1, 2, 3]"),
-        ({"more": {"\x1b[31m": "\u202e"}}, "\\x1b[31m", "\\u202e"),
+        ({"more": {"\x1b[31m": "\u202e"}}, "'\\x1b[31m'", "\\u202e"),
+        ({"estimator": "x; reboot"}, "estimator", "'x; reboot'"),
+        ({"target": TargetResult(3, "$(reboot)", None, None, None)}, "target", "'$(reboot)' (class 3)"),
+        ({"mode": ("a&b", "c")}, "mode", "'a&b', c"),
+        ({"scale": {"a|b": (0.0, 1.0)}, "unit": "`c`"}, "scale", "'a|b' 0 to 1 '`c`'"),
+        ({"npy": {"a": ">b"}}, "npy", "a '>b'"),
+        ({"more": {"x": {"a": ["$(reboot)"]}}}, "x", """'{"a": ["$(reboot)"]}'"""),
+        ({"more": {"x": "it's; reboot"}}, "x", """'it'"'"'s; reboot'"""),
+        ({"more": {"x": ["a;b", "c"]}}, "x", "'a;b, c'"),
+        ({"options": {"mode": "guided; reboot"}}, "options", "--mode 'guided; reboot'"),
+        ({"options": {"label": "a"}}, "mode", "guided"),
     ],
 )
 def test_a_row(changed: dict, name: str, shown: str) -> None:
@@ -107,3 +118,34 @@ def test_a_picture_that_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "a.png").write_bytes(b"x")
     monkeypatch.setattr(os, "pread", refuse)
     assert _why_not(tmp_path / "a.png") == ImageError("unreadable", "cannot be read: Input/output error").message
+
+
+def test_names_are_quoted_as_well() -> None:
+    """A line can be pasted: behind a command, no part of it is a command of its own."""
+    record = Record(mode="guided", more={"style heatmap; touch canary #": 1, "$(touch canary)": 2, "a'; touch b '": 3})
+    _, _, *unknown = lines(Path("x.png"), record)
+    said = [shlex.split(line) for line in unknown]
+    assert [name for name, _ in said] == list(record.more) and [value for _, value in said] == ["1", "2", "3"]
+    assert next(lines(Path("a;b$(c).png"), record)) == "'a;b$(c).png'"
+
+
+def test_long_ones_are_cut_and_still_closed() -> None:
+    label = TargetResult(3, "';" + "x" * 100_000, None, None, None)
+    record = Record(
+        target=label,
+        scale={f"'{number}": (0.0, 1.0) for number in range(1000)},
+        options={"input": "'" * 100_000},
+        more={**{f"n{number}": ["$'" + "y" * 90_000] for number in range(60)}},
+    )
+    said = list(lines(Path("x.png"), record))
+    assert len(said) < 60 and max(map(len, said)) < 6000
+    for line in said:
+        shlex.split(line)
+
+
+@pytest.mark.parametrize(
+    "text", ["a;b", "a&b", "a|b", "a<b", "a>b", "a(b)", "a$b", "a`b`", "a\\b", 'a"b', "a'b", "a!b", "#a"]
+)
+def test_whatever_a_shell_takes_for_its_own_is_quoted(text: str) -> None:
+    for record in (Record(style=text), Record(more={"x": text}), Record(more={text: 1}), Record(preprocess=text)):
+        assert text in [word.rstrip(",") for line in lines(Path("x"), record) for word in shlex.split(line)]

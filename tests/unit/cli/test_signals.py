@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
-from gradviz_cli.cli.signals import SIGNALS, Stopped, stopping
+from gradviz_cli.cli.signals import SIGNALS, Stopped, limited, stopping
+from gradviz_cli.errors import TimeUp
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +73,15 @@ def test_another_thread_takes_no_handlers() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_a_clock_rings_once_unless_it_is_put_out() -> None:
+    with pytest.raises(TimeUp, match="--max-duration"), limited(0.01):
+        time.sleep(20)
+    with limited(0.01) as begun:
+        begun()
+        time.sleep(0.5)
+    with limited(None) as begun:
+        begun()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL

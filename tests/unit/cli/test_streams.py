@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.cli import stderr
+from gradviz_cli.cli import explain, stderr
 from gradviz_cli.cli.stdout import print_paths
-from gradviz_cli.errors import ExitCode, OutputError
+from gradviz_cli.errors import ExitCode, OutputError, UsageError
 
 
 class Stream(io.TextIOWrapper):
@@ -101,3 +101,12 @@ def test_the_width_without_a_terminal_is_that_of_a_page() -> None:
         for fd in (reader, writer, held):
             os.close(fd)
     assert found == 80
+
+
+def test_a_list_without_an_end_does_not_fill_the_disk(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(explain, "MOST_LISTED", 100_000)
+    with pytest.raises(UsageError, match="--files-from /dev/zero: more than"), explain._list("/dev/zero", False):
+        pass
+    (tmp_path / "list").write_bytes(b"a\n" * 50_000)
+    with explain._list(str(tmp_path / "list"), False) as names:
+        assert sum(1 for _ in names()) == 50_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +15,7 @@ from gradviz_cli.files.reading import Limits
 from gradviz_cli.images import decoders
 from gradviz_cli.images.decoders import Decoders
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import NUMBERS, PICTURE, PIXELS, Decode, Decoded, Failure
 from gradviz_cli.process.supervisor import ChildLost
 
@@ -29,8 +32,9 @@ class Fake:
     made: list[Fake]
     asked: list[SimpleNamespace]
 
-    def __init__(self, module: str, config: dict, environment: dict, folder: str):
-        self.alive, self.module, self.folder = True, module, folder
+    def __init__(self, module: str, config: dict, environment: dict, folder: str, watch: Callable[[], str | None]):
+        self.alive, self.module, self.folder, self.watch = True, module, folder, watch
+        self.limit = config["memory_limit"]
         self.made.append(self)
 
     def request(self, wanted: Decode, kind: type, arrays: tuple, timeout: float, most: int) -> Answer:
@@ -40,6 +44,10 @@ class Fake:
             self.kill()
             raise answer
         return answer
+
+    @property
+    def ready(self) -> bool:
+        return self.alive
 
     def nonsense(self, what: str) -> ChildLost:
         self.kill()
@@ -135,6 +143,31 @@ def test_one_that_is_lost_costs_its_image_and_is_replaced(fake, pool: Decoders, 
     assert [one.alive for one in child.made] == [False, True]
 
 
+def test_what_a_used_one_makes_nonsense_of_is_asked_once_more(fake, pool: Decoders) -> None:
+    """The image before may have taken it over."""
+    child = fake(fits(), (Decoded(10, 20), ()), fits())
+    pool.decode(b"1", GEOMETRY, False)
+    pool.decode(b"2", GEOMETRY, False)
+    assert [one.alive for one in child.made] == [False, True]
+    assert [asked.data for asked in child.asked] == [b"1", b"2", b"2"]
+
+
+def test_an_image_that_a_new_one_dies_of_too_has_failed(fake, pool: Decoders) -> None:
+    child = fake(fits(), ChildLost("crash", "it crashed"), ChildLost("crash", "it crashed again"))
+    pool.decode(b"1", GEOMETRY, False)
+    with pytest.raises(ImageError, match="again"):
+        pool.decode(b"2", GEOMETRY, False)
+    assert not child.plan
+
+
+def test_one_that_hangs_is_not_waited_for_twice(fake, pool: Decoders) -> None:
+    child = fake(fits(), ChildLost("timeout", "no answer"))
+    pool.decode(b"1", GEOMETRY, False)
+    with pytest.raises(ImageError, match="no answer"):
+        pool.decode(b"2", GEOMETRY, False)
+    assert not child.plan
+
+
 def test_one_that_died_while_idle_is_replaced(fake, pool: Decoders) -> None:
     child = fake(fits(), fits())
     pool.decode(b"1", GEOMETRY, False)
@@ -169,8 +202,31 @@ def test_pixels_that_cannot_be_cost_the_image_and_the_decoder(fake, pool: Decode
     pool.decode(b"", GEOMETRY, False)
 
 
+def test_each_has_a_folder_of_its_own_which_is_bounded_and_goes_with_it(fake, pool: Decoders) -> None:
+    child = fake(ChildLost("crash", "taken over"), fits())
+    with pytest.raises(ImageError):
+        pool.decode(b"1", GEOMETRY, False)
+    pool.decode(b"2", GEOMETRY, False)
+    first, second = child.made
+    assert first.folder != second.folder and os.path.dirname(first.folder) == os.path.dirname(second.folder)
+    assert not os.path.exists(first.folder) and second.watch() is None
+    os.truncate(os.open(os.path.join(second.folder, "hole"), os.O_CREAT | os.O_RDWR), 2**40)  # which takes nothing
+    assert second.watch() is None
+    Path(second.folder, "big").write_bytes(bytes(decoders.MAX_SCRATCH + 1))
+    assert "temporary files" in second.watch()
+
+
+def test_memory_is_a_part_of_what_is_free(fake, pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = fake(fits(), ChildLost("crash", ""), fits())
+    monkeypatch.setattr(machine, "free_memory", lambda: 2**40)
+    pool.decode(b"", GEOMETRY, False)
+    monkeypatch.setattr(machine, "free_memory", lambda: 2**31)
+    pool.decode(b"", GEOMETRY, False)
+    assert [one.limit for one in child.made] == [decoders.MOST_MEMORY, machine.LEAST_MEMORY]
+
+
 def test_where_none_can_be_started_the_run_ends(pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(*arguments) -> None:
+    def none(*arguments, **more) -> None:
         raise ChildLost("crash", "no process can be started: Too many open files")
 
     monkeypatch.setattr(decoders, "Child", none)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.model import labels
 from gradviz_cli.model.label_files import labels_in
 from gradviz_cli.model.labels import misfit, read_labels
 
@@ -259,3 +260,37 @@ def test_labels_of_a_model_that_lie_elsewhere(tmp_path: Path) -> None:
     shipped.symlink_to(cache / "labels")
     (model / "saved_model.pb").symlink_to(cache / "graph")  # as in a download cache
     assert read_labels(None, model) == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".txt", "x\n" * 10_000_001),
+        (".txt", "a" + "\u0301\u0323" * 100_000),
+        (".json", json.dumps(["a" * 1001])),
+        (".json", "[" + "0," * 1_000_000 + "0]"),
+        (".yaml", "names: [a" + "'" * 300_000),
+        (".yaml", "names: ['" + "a" * 300_000),
+        (".pbtxt", "item { name: '" + "\\" * 300_000),
+        (".csv", "index,name\n" + '"' * 300_000),
+        (".txt", "[" + "-" * 300_000),
+        (".txt", "[" + "(" * 300_000),
+        (".txt", "1 " + " " * 300_000 + "\x85\n" * 3),
+    ],
+    ids=lambda value: value[:20] if value.startswith(".") else "",
+)
+def test_what_a_stranger_wrote_is_refused_soon(suffix: str, text: str) -> None:
+    start = time.process_time()
+    with suppress(ValueError, RecursionError):
+        assert max(map(len, labels_in(text, suffix))) <= 1000
+    assert time.process_time() - start < 5
+
+
+def test_those_of_a_model_are_smaller_than_those_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels, "MAX_OWN_BYTES", 10)
+    (tmp_path / "assets.extra").mkdir()
+    for file in (tmp_path / labels.SHIPPED, tmp_path / "own.txt"):
+        file.write_text("ant\nbee\nwasp\n")
+        with pytest.raises(UsageError, match="more than the limit"):
+            read_labels(file, tmp_path)
+    assert read_labels(tmp_path / "own.txt", tmp_path / "elsewhere") == ("ant", "bee", "wasp")

@@ -23,44 +23,83 @@ def test_cores_are_those_that_this_process_may_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "want"),
+    ("available", "groups", "want"),
     [
-        ([], 80 * GIB),
-        ([50 * GIB], 40 * GIB),
-        ([200 * GIB], 80 * GIB),
-        ([10 * GIB, 20 * GIB], 8 * GIB),
-        ([GIB], 4 * GIB),
+        (50, [], 40),
+        (50, [(20, 10)], 8),
+        (50, [(200, 100), (100, 95)], 4),
+        (5, [(100, 0)], 4),
+        (0.1, [], 2),
+        (50, [(10, 11)], 2),
     ],
 )
-def test_memory_is_most_of_the_smallest_limit(monkeypatch: pytest.MonkeyPatch, limits: list[int], want: int) -> None:
-    sizes = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 100 * GIB // 4096}
-    monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
-    monkeypatch.setattr(machine, "_container_limits", lambda: iter(limits))
-    assert machine.memory_limit() == pytest.approx(want, abs=1)
+def test_memory_is_most_of_what_is_free(monkeypatch, available: float, groups: list, want: int) -> None:
+    """Not of what is installed: others may have taken it, and what a container has used is gone too."""
+    monkeypatch.setattr(machine, "_available", lambda: int(available * GIB))
+    monkeypatch.setattr(machine, "_groups", lambda: iter([(limit * GIB, used * GIB) for limit, used in groups]))
+    assert machine.memory_limit() == pytest.approx(want * GIB, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("available", "groups", "short"),
+    [
+        (10, [], False),
+        (0.1, [], True),
+        (10, [(2, 1.9)], False),
+        (10, [(2, 1.99)], True),
+        (10, [(100, 99.9)], True),
+    ],
+)
+def test_where_memory_is_short(monkeypatch, available: float, groups: list, short: bool) -> None:
+    monkeypatch.setattr(machine, "_available", lambda: int(available * GIB))
+    monkeypatch.setattr(machine, "_groups", lambda: iter([(int(one * GIB), int(two * GIB)) for one, two in groups]))
+    assert machine.is_short() == short
+
+
+def test_what_a_process_holds() -> None:
+    before = machine.resident(os.getpid())
+    kept = b"x" * 2**26
+    assert machine.resident(os.getpid()) - before > 2**25 and kept
+    assert machine.resident(2**22 + 1) == 0
+
+
+V2 = "/sys/fs/cgroup"
+V1 = f"{V2}/memory"
 
 
 @pytest.mark.parametrize(
     ("groups", "files", "want"),
     [
-        ("0::/a/b\n", {"/sys/fs/cgroup/a/b/memory.max": "max\n", "/sys/fs/cgroup/a/memory.max": "700\n"}, [700]),
+        (
+            "0::/a/b\n",
+            {f"{V2}/a/b/memory.max": "max\n", f"{V2}/a/memory.max": "700\n", f"{V2}/a/memory.current": "500\n"},
+            [(700, 500)],
+        ),
         (
             "0::/a\n",
-            {"/sys/fs/cgroup/a/memory.max": "5\n", "/sys/fs/cgroup/memory.max": "6\n"},
-            [5, 6],
+            {
+                f"{V2}/a/memory.max": "5\n",
+                f"{V2}/a/memory.current": "4\n",
+                f"{V2}/a/memory.stat": "anon 1\ninactive_file 3\n",
+                f"{V2}/memory.max": "6\n",
+            },
+            [(5, 1), (6, 0)],
         ),
         (
             "4:memory:/x\n3:cpu:/x\n",
             {
-                "/sys/fs/cgroup/memory/x/memory.limit_in_bytes": "900\n",
-                "/sys/fs/cgroup/cpu/x/memory.limit_in_bytes": "1\n",
+                f"{V1}/x/memory.limit_in_bytes": "900\n",
+                f"{V1}/x/memory.usage_in_bytes": "800\n",
+                f"{V1}/x/memory.stat": "inactive_file 1\ntotal_inactive_file 300\n",
+                f"{V2}/cpu/x/memory.limit_in_bytes": "1\n",
             },
-            [900],
+            [(900, 500)],
         ),
         ("what is this\n", {}, []),
     ],
     ids=["v2 above", "v2 nested", "v1", "odd"],
 )
-def test_limits_of_control_groups(monkeypatch, groups: str, files: dict[str, str], want: list[int]) -> None:
+def test_limits_of_control_groups(monkeypatch, groups: str, files: dict[str, str], want: list) -> None:
     told = {"/proc/self/cgroup": groups, **files}
 
     def read(path: Path) -> str:
@@ -69,4 +108,4 @@ def test_limits_of_control_groups(monkeypatch, groups: str, files: dict[str, str
         return told[str(path)]
 
     monkeypatch.setattr(Path, "read_text", read)
-    assert list(machine._container_limits()) == want
+    assert list(machine._groups()) == want

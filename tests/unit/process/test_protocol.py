@@ -27,10 +27,12 @@ from gradviz_cli.process.protocol import (
     Loaded,
     ModelOptions,
     NotUnderstood,
+    Proof,
     RefusedOp,
     SignatureInfo,
     TensorInfo,
     Verdict,
+    Witness,
     check_arrays,
     expected_arrays,
     from_wire,
@@ -207,6 +209,7 @@ REQUEST = Explain((-1, 4), ("backprop", "guided"))
 def arrays(images: int = 1) -> list[np.ndarray]:
     random = np.random.default_rng(0)
     columns = [random.integers(0, 9, (images, 2)).astype(np.int32) for _ in range(2)]
+    columns[0][:, 1] = 4
     columns += [random.normal(size=(images, 2)).astype(np.float32) for _ in range(2)]
     return columns + [random.normal(size=(2, images, 1, 2, 3)).astype(np.float32) for _ in range(2)]
 
@@ -248,6 +251,22 @@ def test_a_class_below_0_is_refused(place: int, lie: int) -> None:
     given[place][0, 1] = lie
     with pytest.raises(ValueError, match="below 0"):
         rows(REQUEST, given)
+
+
+def test_another_class_than_was_asked_for_is_refused() -> None:
+    given = arrays(3)
+    given[0][2, 1] = 5
+    with pytest.raises(ValueError, match="another class"):
+        rows(REQUEST, given)
+
+
+def test_a_proof_is_bounded() -> None:
+    Proof((Witness("slope", said="x" * 1000),) * 5, warnings=("y" * 1000,))
+    for longer in ({"witnesses": (Witness("slope"),) * 99}, {"witnesses": (), "warnings": ("",) * 99}):
+        with pytest.raises(NotUnderstood):
+            Proof(**longer)
+    with pytest.raises(NotUnderstood):
+        Proof((Witness("slope", said="x" * 19_000),) * 5)
 
 
 def test_a_rank_that_was_not_asked_for_is_one_below_0() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Decode, Decoded, Failure
 from gradviz_cli.process.supervisor import Child, ChildLost
 
@@ -132,10 +134,70 @@ def test_a_child_that_does_not_listen_is_ended(child) -> None:
     assert found.kind == "timeout"
 
 
-def test_who_watches_may_end_it(child) -> None:
-    """Asked about once a second while the answer is awaited, however long that may take."""
-    found = lost(child("request()\ntime.sleep(99)", watch=lambda: "the disk is full"), timeout=None)
+TRICKLES = """
+request()
+os.write(config["out"], struct.pack("<Q", 1 << 20))
+while True:
+    os.write(config["out"], b" ")
+    time.sleep({pause})
+"""
+
+
+def test_a_child_that_trickles_its_answer_is_ended_in_time(child) -> None:
+    """There always is something to read."""
+    start = time.monotonic()
+    found = lost(child(TRICKLES.format(pause=0)), timeout=0.5)
+    assert found.kind == "timeout" and time.monotonic() - start < 10
+
+
+def test_a_child_that_is_stopped_is_ended_in_time(child) -> None:
+    one = child("request()\nos.kill(os.getpid(), signal.SIGSTOP)")
+    assert lost(one, timeout=0.5).kind == "timeout"
+
+
+@pytest.mark.parametrize(
+    "lines", ["request()\ntime.sleep(99)", TRICKLES.format(pause=0.01)], ids=["silent", "trickles"]
+)
+def test_who_watches_may_end_it(child, lines: str) -> None:
+    """Asked while the answer is awaited, however long that may take, and while it comes in."""
+    found = lost(child(lines, watch=lambda: "the disk is full"), timeout=None)
     assert (found.kind, found.message) == ("crash", "the disk is full")
+
+
+def test_one_that_nobody_asks_is_watched_as_well(child) -> None:
+    """It may have closed its standard error."""
+    one = child("os.close(2)\ntime.sleep(99)", watch=lambda: "the disk is full")
+    one._process.wait(20)
+    assert lost(one).message == "the disk is full"
+
+
+def test_a_large_one_is_ended_where_memory_is_short(child, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "is_short", lambda: True)
+    small = child("request()\ntime.sleep(0.6)\nsay(decoded(1, 1))")
+    assert small.request(ASKED, Decoded)[0] == Decoded(1, 1)
+    found = lost(child("request()\nkept = b'x' * (1 << 29)\ntime.sleep(99)"), timeout=None)
+    assert found.kind == "memory" and "stopped" in found.message and not found.killed
+
+
+@pytest.mark.parametrize(
+    ("lines", "killed"),
+    [("SIGKILL", True), ("SIGTERM", True), ("SIGABRT", False), ("SIGSEGV", False), ("SIGSYS", False)],
+)
+def test_who_was_killed_by_somebody_else_may_be_tried_again(child, lines: str, killed: bool) -> None:
+    assert lost(child(f"request(); os.kill(os.getpid(), signal.{lines})")).killed == killed
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "remedy"),
+    [
+        ("RuntimeError: can't start new thread", "crash", "ulimit -u"),
+        ("OSError: [Errno 24] Too many open files", "crash", "ulimit -n"),
+        ("libstdc++.so.6: failed to map segment from shared object", "memory", "ulimit -v"),
+    ],
+)
+def test_a_limit_of_the_system_is_named(child, said: str, kind: str, remedy: str) -> None:
+    found = lost(child(f"request(); os.write(2, {said!r}.encode()); sys.exit(1)"))
+    assert found.kind == kind and remedy in found.remedy
 
 
 def test_its_last_words_are_kept(child) -> None:
@@ -177,6 +239,17 @@ def test_where_no_process_can_be_started(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_where_nobody_can_look_after_it(child, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(ChildLost, match="can't start new thread") as caught:
+        child("time.sleep(99)")
+    assert "ulimit -u" in caught.value.remedy and len(os.listdir("/proc/self/fd")) == before
+
+
 def test_no_descriptor_is_left(child) -> None:
     before = len(os.listdir("/proc/self/fd"))
     one = child("request()\nsay(decoded(1, 1))")
@@ -192,3 +265,17 @@ def test_a_signal_to_us_is_none_to_the_child(child) -> None:
     one.request(ASKED, Decoded)
     assert os.getpgid(one.pid) == one.pid != os.getpgid(0)
     os.kill(one.pid, signal.SIGKILL)
+
+
+def test_one_that_speaks_without_being_asked_is_not_asked_again(child) -> None:
+    """What it said would pass for the answer about the next image."""
+    honest = child("request()\nsay(decoded(1, 1))\ntime.sleep(99)")
+    assert honest.request(ASKED, Decoded) and honest.ready
+    liar = child("request()\nsay(decoded(1, 1))\nsay(decoded(2, 2))\ntime.sleep(99)")
+    liar.request(ASKED, Decoded)
+    end = time.monotonic() + 20
+    while liar.ready and time.monotonic() < end:
+        time.sleep(0.01)
+    assert liar.alive and not liar.ready
+    liar.close()
+    assert not liar.ready
