@@ -85,6 +85,7 @@ COMMANDED = (
 )
 
 
+@pytest.mark.slow  # each of these models is refused or contained in test_hostile.py too
 def test_the_command_ends_in_order(w: World, tmp_path: Path) -> None:
     """Exit code, one line, nothing left behind; two at a time."""
     folders = {name: written(named(name), w) for name in COMMANDED}
