@@ -14,8 +14,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from gradviz_cli.errors import ModelUnusable
-from gradviz_cli.worker.graph.graph import attribute, data_inputs, descendants, maker_name, width
-from gradviz_cli.worker.graph.tf_private import op_def
+from gradviz_cli.worker.graph.graph import attribute, data_inputs, descendants, maker_name, types_of
 from gradviz_cli.worker.read.savedmodel import MAX_GRAPH_BYTES, MAX_TEXT_BYTES, Saved, check_size, read_regular
 
 SIGNATURE, TAG = "serving_default", "serve"
@@ -84,19 +83,7 @@ def _ends(nodes: Mapping[str, NodeDef], fed: Sequence[NodeDef]) -> Iterator[tupl
     read = {maker_name(text) for node in nodes.values() for text in data_inputs(node)}
     for name, node in nodes.items():
         if name in reached and name not in given and name not in read:
-            yield from ((f"{name}:{index}", dtype) for index, dtype in enumerate(_dtypes(node)))
-
-
-def _dtypes(node: NodeDef) -> list[int]:
-    """Types of the tensors that a node gives; none for an operation that this TensorFlow does not know."""
-    definition = op_def(node.op)
-    found: list[int] = []
-    for output in definition.output_arg if definition is not None else ():
-        if output.type_list_attr:
-            found += attribute(node, output.type_list_attr).list.type
-        else:
-            found += [output.type or attribute(node, output.type_attr).type] * width(output, node)
-    return found
+            yield from ((f"{name}:{index}", dtype) for index, dtype in enumerate(types_of(node)))
 
 
 def _input(node: NodeDef, producer: int) -> TensorInfo:
