@@ -29,22 +29,27 @@ FACTS = to_wire(
     )
 )
 
-# A worker that answers as its behaviour says: Python lines with `send(header, *arrays)`, `raw(bytes)` and `facts`.
-FAKE = """
+# What a process in the place of a child begins with: it can speak as one, and write bytes that no child would.
+SPEAKS = """
 import json, os, signal, struct, sys, time
 import numpy as np
 from gradviz_cli.process import wire
 config = json.loads(sys.argv[1])
-facts = json.loads(os.environ["FACTS"])
 fill = wire.fill_from(config["in"])
 send = lambda header, *arrays: wire.send(config["out"], header, arrays)
-say = lambda *arrays: send({"type": "Explained"}, *arrays)
 def raw(data):
     view = memoryview(data)
     while view:
         view = view[os.write(config["out"], view):]
 def head(text):
     raw(struct.pack("<Q", len(text)) + text)
+"""
+# A worker that answers as its behaviour says: Python lines with `send(header, *arrays)`, `raw(bytes)` and `facts`.
+FAKE = (
+    SPEAKS
+    + """
+facts = json.loads(os.environ["FACTS"])
+say = lambda *arrays: send({"type": "Explained"}, *arrays)
 requests = 0
 while True:
     try:
@@ -54,6 +59,7 @@ while True:
     behave = os.environ["LOADING"] if request["type"] == "Load" else os.environ["EXPLAINING"]
     exec(behave)
 """
+)
 
 
 LOADING = {

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hostile.lying_workers import FACTS
+from hostile.lying_workers import FACTS, SPEAKS
 
 from gradviz_cli.images import decoders
 from gradviz_cli.model.remote import RemoteModel
@@ -20,19 +20,9 @@ from gradviz_cli.process import supervisor
 ROOT = Path(__file__).parents[2]
 MARK = b"this image lies"  # within the file that takes its decoder over; its pixels take over the worker
 
-COMMON = """
-import json, os, signal, struct, sys, time
-import numpy as np
-from gradviz_cli.process import wire
-config = json.loads(sys.argv[1])
-fill = wire.fill_from(config["in"])
-send = lambda header, *arrays: wire.send(config["out"], header, arrays)
-def raw(data):
-    view = memoryview(data)
-    while view:
-        view = view[os.write(config["out"], view):]
-def head(text):
-    raw(struct.pack("<Q", len(text)) + text)
+COMMON = (
+    SPEAKS
+    + """
 def trickle(seconds=99, pause=0.01):
     end = time.monotonic() + seconds
     raw(struct.pack("<Q", 1 << 20))
@@ -44,6 +34,7 @@ def failure(**changes):
 def array(shape, dtype="uint8"):
     head(json.dumps({**WRAPPED, "arrays": [{"shape": shape, "dtype": dtype}]}).encode())
 """
+)
 DECODER = (
     COMMON
     + """
