@@ -22,6 +22,7 @@ from gradviz_cli.process.protocol import (
     Inspected,
     Load,
     Loaded,
+    ModelOptions,
     Prove,
     Proved,
     from_wire,
@@ -111,14 +112,14 @@ class Server:
                 f" ({'; '.join(self._confined.missing)})",
                 "export the model yourself (model.export('folder')), or run on Linux 5.13 or later",
             )
-        with _imports():
+        with _imports(whole=True):  # Keras calls all of it
             from gradviz_cli.worker.convert import convert
 
         return Converted(), (np.frombuffer(convert(request), np.uint8),)
 
     def _load(self, request: Load) -> Loaded:
         start = time.monotonic()
-        with _imports():
+        with _imports(whole=_trusting(request.options)):
             from gradviz_cli.worker.model import Model
 
         self._settle_walls()
@@ -133,7 +134,7 @@ class Server:
         return Proved(self._model.prove(request.thorough))
 
     def _inspect(self, request: Inspect) -> Inspected:
-        with _imports():
+        with _imports(whole=_trusting(request.options)):
             from gradviz_cli.worker.inspection import inspect
 
         self._settle_walls()
@@ -146,11 +147,16 @@ class Server:
         return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients)
 
 
+def _trusting(options: ModelOptions) -> bool:
+    """Operations may run that are outside the allowed set, whose gradients a part of TensorFlow may register."""
+    return options.trust_model or bool(options.allow_ops)
+
+
 @contextmanager
-def _imports() -> Iterator[None]:
+def _imports(whole: bool) -> Iterator[None]:
     """What fails in here is the installation's fault and not the model's."""
     try:
-        tensorflow.import_tensorflow()
+        tensorflow.import_tensorflow(whole)
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         if (short := shortage.behind(error)) is not None:

@@ -192,7 +192,7 @@ IMPORTS = """
 import sys
 from gradviz_cli.worker.run import tensorflow as lean
 {before}
-lean.import_tensorflow()
+lean.import_tensorflow(whole=True)
 import tensorflow as tf
 assert float(tf.constant(1.0) + 1) == 2
 print("keras.src" in sys.modules, any(isinstance(each, lean._Absent) for each in sys.meta_path))

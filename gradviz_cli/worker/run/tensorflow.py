@@ -1,4 +1,4 @@
-"""`import tensorflow` without Keras, which gradviz never calls.
+"""`import tensorflow` without what gradviz never calls: only the names that are asked for, and never Keras.
 
 TensorFlow imports Keras as its last act and carries on where there is none. Left out, it costs neither its own time nor
 that of what it looks for in turn: with scikit-learn installed that is half of the whole import.
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
+
+from gradviz_cli.worker.graph import tf_names
 
 ABSENT = ("keras", "tf_keras")
 
@@ -33,13 +35,33 @@ class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         raise ModuleNotFoundError(f"{module.__name__} is left out", name=module.__name__)
 
 
-def import_tensorflow() -> None:
-    """Import TensorFlow without Keras; where a version of it insists on Keras, with it."""
+def import_tensorflow(whole: bool = False) -> None:
+    """Let `import tensorflow` work; all of it where that is asked for, or where the names alone cannot be had.
+
+    Parameters
+    ----------
+    whole : bool
+        Also what registers gradients of operations outside the allowed set, and what Keras uses.
+    """
+    if whole or tf_names.plugged():
+        _import_all()
+    elif "tensorflow" not in sys.modules:
+        with suppress(ImportError, AttributeError, OSError):
+            tf_names.install(_import_all)
+        import tensorflow  # noqa: F401
+
+
+def _import_all() -> ModuleType:
+    """TensorFlow without Keras; where a version of it insists on Keras, with it."""
+    if isinstance(sys.modules.get("tensorflow"), tf_names.Names):
+        del sys.modules["tensorflow"]
     absent = _Absent()
     sys.meta_path.insert(0, absent)
     try:
         with suppress(ImportError, AttributeError, TypeError, ValueError):
-            import tensorflow  # noqa: F401
+            import tensorflow
     finally:
         sys.meta_path.remove(absent)
-    import tensorflow  # noqa: F401
+    import tensorflow
+
+    return tensorflow
