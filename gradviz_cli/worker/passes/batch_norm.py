@@ -144,8 +144,10 @@ def _batch_norm(graph: Graph, node: NodeDef, tensor: str) -> tuple[np.ndarray, n
 
 
 def _scaled(op: str, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Each product in float64, rounded once; a copy of the whole kernel in float64 would cost more than the products."""
     shape = kernel.shape[-2:] if op == "DepthwiseConv2dNative" else kernel.shape[-1:]
-    return (kernel.astype(np.float64) * scale.reshape(shape)).astype(np.float32)
+    scaled = np.empty(kernel.shape, np.float32)
+    return np.multiply(kernel, scale.reshape(shape), out=scaled, dtype=np.float64, casting="same_kind")
 
 
 def _bias_add(name: str, tensor: str, bias: str) -> NodeDef:

@@ -13,6 +13,7 @@ from graphs import SHAPE, Calls, computed, const, fed, function, node, ops, pixe
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, copied
 from gradviz_cli.worker.graph.question import Head, Question
 from gradviz_cli.worker.graph.verify import verify
+from gradviz_cli.worker.passes import constants as module
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.float32 import float32, values
@@ -229,6 +230,37 @@ def test_nothing_to_compute_is_the_graph_itself():
 def test_a_node_whose_second_output_is_read_stays():
     graph = traced(lambda image, w: image * tf.split(w, 2, name="parts")[1], {"w": normal(6)})
     assert "Split" in ops(passed(constants, graph))
+
+
+GAINS = {
+    "a stripped batch norm": lambda w, v: w * tf.math.rsqrt(tf.abs(v) + 1e-3),
+    "a gain of each channel": lambda w, v: tf.reshape(w / tf.sqrt(tf.square(v) + 1.0), [1, 1, 1, 3]),
+    "axes that are added and taken away": lambda w, v: tf.squeeze(tf.expand_dims(w - v, 0), [0]) * 2.0,
+    "one number for all": lambda w, v: tf.broadcast_to(tf.maximum(w[0], 0.5), [3]) + v,
+    "a sum over channels": lambda w, v: w / tf.norm(v),  # NumPy here knows no sums: TensorFlow computes these
+}
+
+
+@pytest.mark.parametrize("gain", GAINS.values(), ids=GAINS)
+def test_small_constants_are_what_tensorflow_computes(gain):
+    graph = traced(lambda image, w, v: image * gain(w, v), {"w": normal(3), "v": normal(3)})
+    after = passed(constants, graph, rtol=1e-6)
+    assert sorted(set(ops(after)) - {"Placeholder", "Const"}) == ["Mul"]
+
+
+def test_numpy_computes_most_of_them(monkeypatch: pytest.MonkeyPatch):
+    """Building a function of TensorFlow's for these takes longer than all the rest of the pass."""
+    asked = []
+    monkeypatch.setattr(module, "_computed_by_tensorflow", lambda graph, names: asked.append(names) or {})
+    for gain in GAINS.values():
+        graph = traced(lambda image, w, v, gain=gain: image * gain(w, v), {"w": normal(3), "v": normal(3)})
+        constants(graph, question())
+    assert len(asked) == 2  # the strided slice and the sum
+
+
+def test_a_large_constant_is_left_to_tensorflow(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "MAX_SMALL", 2)
+    test_what_depends_on_weights_alone_becomes_a_weight()
 
 
 # --- half precision ---------------------------------------------------------------------------------------------------
