@@ -25,6 +25,7 @@ _SPACES = "tensorflow._api.v2"  # where a name is a list of names again: tf.math
 # What a plain import does before and after it binds its names; without it TensorFlow behaves as version 1 did.
 _FIRST = ("tensorflow.python.pywrap_tensorflow", "tensorflow.python.tf2")
 _BEHAVIOUR = "tensorflow.python.compat.v2_compat"
+_KERNELS = "core/kernels"  # a folder of some releases: kernels in libraries of their own
 # Importing these registers the gradients of operations; those of loops and branches come along.
 _GRADIENTS = ("python/ops/*_grad.py", "python/debug/lib/debug_gradients.py")
 
@@ -99,13 +100,15 @@ def install(complete: Callable[[], ModuleType]) -> None:
         for path in (path for pattern in _GRADIENTS for path in sorted(root.glob(pattern))):
             importlib.import_module(".".join(("tensorflow", *path.relative_to(root).with_suffix("").parts)))
         importlib.import_module(_BEHAVIOUR).enable_v2_behavior()
+        if (root / _KERNELS).exists():
+            importlib.import_module("tensorflow.python.framework.load_library").load_library(str(root / _KERNELS))
     except BaseException:
         del sys.modules["tensorflow"]
         raise
 
 
 def plugged() -> bool:
-    """Devices or kernels of others are to be loaded, which only a plain import does."""
+    """Devices of others are to be loaded, which only a plain import does."""
     folders = [*map(Path, sys.path), *map(Path, site.getsitepackages())]
     beside = any((folder / "tensorflow-plugins").exists() for folder in folders if folder.name.endswith("-packages"))
-    return bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH")) or beside or (_root() / "core/kernels").exists()
+    return bool(os.environ.get("TF_PLUGGABLE_DEVICE_LIBRARY_PATH")) or beside
