@@ -75,6 +75,7 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    with writing(out / LOCK):
         handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     claim: Claim | None = None
     try:

@@ -1,4 +1,4 @@
-"""Long campaigns of batches that nobody watches: kills, signals, a hundred thousand images, a million names, one picture.
+"""Long campaigns of batches that nobody watches: kills, signals, forty thousand images, a million names, one picture.
 
 About fifteen minutes on two cores; each test can be run by itself. `-s` shows the figures.
 """
@@ -164,10 +164,18 @@ def status(pid: int, field: str) -> int:
     return 0
 
 
+def held(pid: int) -> tuple[int, int]:
+    """Open descriptors and threads of a process; zeros when it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0, 0
+
+
 def watched(
     *arguments, cwd: Path, env: dict | None = None, every: float = 0.5
 ) -> tuple[subprocess.Popen, float, list[dict[str, int]]]:
-    """Run to the end; kilobytes of the command, its worker and its decoders, again and again."""
+    """Run to the end; kilobytes, descriptors and threads of the command, its worker and its decoders, again and again."""
     begun = time.monotonic()
     with open(cwd / "stderr", "wb") as stderr:
         process = start(*arguments, cwd=cwd, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
@@ -182,6 +190,8 @@ def watched(
             **{module: status(pid, "VmRSS") for module, pid in pids.items()},
         }
         kilobytes["most"] = status(process.pid, "VmHWM")
+        for name, pid in {"command": process.pid, **pids}.items():
+            kilobytes[f"{name} descriptors"], kilobytes[f"{name} threads"] = held(pid)
         samples.append(kilobytes)
         time.sleep(every)
     return process, time.monotonic() - begun, samples[:-1]
@@ -193,8 +203,8 @@ def flat(values: list[int]) -> tuple[float, float]:
     return float(np.median(values[quarter : 2 * quarter])), float(np.median(values[-quarter:]))
 
 
-def test_a_hundred_thousand_images_in_flat_memory(model: Path, tmp_path: Path) -> None:
-    images, count = many(tmp_path / "images", 100_000), 100_000
+def test_forty_thousand_images_and_nothing_grows(model: Path, tmp_path: Path) -> None:
+    images, count = many(tmp_path / "images", 40_000), 40_000
     process, seconds, samples = watched("explain", model, images, "-o", "out", cwd=tmp_path)
     assert (process.returncode, (tmp_path / "stderr").read_text()) == (0, "")
     assert statuses(tmp_path / "out") == {"written": count}
@@ -204,6 +214,10 @@ def test_a_hundred_thousand_images_in_flat_memory(model: Path, tmp_path: Path) -
         second, last = flat([sample[name] for sample in running])
         print(f"{name}: {second / 1024:.1f} MiB in the second quarter, {last / 1024:.1f} MiB in the last")
         assert last < 1.1 * second
+        for what in ("descriptors", "threads"):
+            second, last = flat([sample[f"{name} {what}"] for sample in running])
+            print(f"{name}: {second:.0f} {what} in the second quarter, {last:.0f} in the last")
+            assert 0 < last <= second + 1
     assert samples[-1]["most"] < 100 * 1024
 
     process, seconds, samples = watched(

@@ -91,7 +91,7 @@ def read_regular(path: Path, limit: int) -> bytes:
             raise ModelUnusable(
                 f"{path} has {status.st_size} bytes, more than a graph can have", "export the model again"
             )
-        return file.read(limit)
+        return file.read(status.st_size)  # a buffer of the limit's size would be more than a small machine has
 
 
 def _parse_binary(file: Path) -> SavedModel:

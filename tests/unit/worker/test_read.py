@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +97,17 @@ def test_a_file_larger_than_its_limit(tmp_path: Path):
     assert savedmodel.read_regular(tmp_path / "a", 5) == b"12345"
     with pytest.raises(ModelUnusable, match="has 5 bytes"):
         savedmodel.read_regular(tmp_path / "a", 4)
+
+
+def test_a_small_graph_takes_little_memory(tmp_path: Path):
+    """A machine with less than two gigabytes free can read it too."""
+    (tmp_path / "a").write_bytes(b"12345")
+    tracemalloc.start()
+    try:
+        assert savedmodel.read_regular(tmp_path / "a", savedmodel.MAX_GRAPH_BYTES) == b"12345"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_constant_whose_bytes_do_not_fit_its_shape(tmp_path: Path):
