@@ -85,7 +85,7 @@ def explained(name: str = "a.jpg", modes: tuple[str, ...] = ("guided",), **text)
 
 
 def collected(out: str = "maps") -> dict:
-    return gallery.collect(Path(out))
+    return gallery.collect([Path(out)])
 
 
 def embedded(page: Path) -> str:

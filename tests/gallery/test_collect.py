@@ -105,7 +105,7 @@ def test_targets_styles_and_panels_are_told_by_the_names(here: Path) -> None:
     assert data["targets"] == ["top1", "top2", "top10", "281"]
     assert [style["name"] for style in data["styles"]] == ["heatmap", "overlay", "panel"]
     assert [style["aspect"] for style in data["styles"]] == [pytest.approx(4 / 3, rel=1e-4)] * 2 + [4]
-    suffixes = {suffix for *_, suffix in data["sets"][only(data)["set"]]}
+    suffixes = {suffix for *_, suffix, _ in data["sets"][only(data)["set"]]}
     assert {"x.5.jpg" + suffix for suffix in suffixes} == set(names)
 
 

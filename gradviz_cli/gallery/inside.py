@@ -1,0 +1,104 @@
+"""Pictures and images that the page holds in itself: reduced copies, so that it can be sent.
+
+They are decoded where all images are, in processes of their own; an image's copy has its pixels and nothing else, no
+place where it was taken and no name of a camera.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradviz_cli.errors import ImageError
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.images.decoders import Decoders
+from gradviz_cli.images.fit import Geometry, fit, spread
+from gradviz_cli.process import machine
+from gradviz_cli.process.protocol import NUMBERS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+PIXELS = 640  # of the longer side
+PIXELS_RANGE = (32, 4096)
+TIMEOUT = 60.0  # seconds for one picture
+QUALITY = 82  # of WebP and JPEG
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    path: str
+    size: tuple[int, int] | None  # width and height, where a picture of ours says so
+    page: int | None
+
+
+@dataclass
+class Inside:
+    """What the page is to hold, in the order in which it was asked for."""
+
+    pixels: int = PIXELS
+    limits: Limits = field(default_factory=Limits)
+    wanted: dict[_Wanted, int] = field(default_factory=dict)
+
+    def add(self, path: str, size: tuple[int, int] | None, page: int | None = None) -> int:
+        """The place that a picture will have."""
+        return self.wanted.setdefault(_Wanted(path, size, page), len(self.wanted))
+
+    def copies(self) -> list[str]:
+        """Each as base64 of a PNG, WebP or JPEG; empty where it cannot be read."""
+        decoders = Decoders(self.limits, TIMEOUT)
+        try:
+            with ThreadPoolExecutor(machine.cores()) as pool:
+                try:
+                    return list(pool.map(lambda one: self._copy(one, decoders), self.wanted))
+                except BaseException:
+                    decoders.close()  # so that the threads end
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        finally:
+            decoders.close()
+
+    def _copy(self, one: _Wanted, decoders: Decoders) -> str:
+        try:
+            data = read_bytes(one.path, self.limits)
+            small = _encoded(self._reduced(data, one, decoders))
+        except ImageError:
+            return ""
+        # one of ours that is small already stays as it is
+        as_it_is = one.size and max(one.size) <= self.pixels and len(data) <= len(small)
+        return base64.b64encode(data if as_it_is else small).decode()
+
+    def _reduced(self, data: bytes, one: _Wanted, decoders: Decoders) -> np.ndarray:
+        """uint8 [h, w, 3], at most `pixels` high and wide, and no larger than it is."""
+        if one.size:
+            shorter = min(1.0, self.pixels / max(one.size))
+            width, height = (max(1, round(shorter * side)) for side in one.size)
+            return decoders.decode(data, Geometry(height, width), pixels=False, fast=True, page=one.page).fitted
+        # The size of an image is known only once it is decoded: it is put into a square, which is cut away again.
+        square = Geometry(self.pixels, self.pixels, fit="pad")
+        found = decoders.decode(data, square, pixels=False, fast=True, page=one.page)
+        if found.held == NUMBERS:  # in the model's own range
+            whole = decoders.decode(data, Geometry(1, 1), pixels=True, page=one.page).pixels
+            return fit(_image(whole), square)[spread(square, found.size)[1].slices]
+        if max(found.size) <= self.pixels:
+            return decoders.decode(data, Geometry(*found.size), pixels=False, page=one.page).fitted
+        return found.fitted[spread(square, found.size)[1].slices]
+
+
+def _image(pixels: np.ndarray | None) -> Image.Image:
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(pixels, np.uint8))
+
+
+def _encoded(pixels: np.ndarray) -> bytes:
+    from PIL import features
+
+    file = io.BytesIO()
+    _image(pixels).save(file, "WEBP" if features.check("webp") else "JPEG", quality=QUALITY)
+    return file.getvalue()
