@@ -130,7 +130,7 @@ class _Tables:
             return {"status": ELSEWHERE, "time": ""}
         side: dict[str, Any] = {"status": one.status, "time": one.time}
         if one.name != image.name:
-            side["at"] = _address(one.name)
+            side |= {"at": _address(one.name), "as": printable(one.name)}
         if one.error:
             side["error"] = list(one.error)
         if one.pictures:
@@ -180,7 +180,8 @@ class _Tables:
         return place | ({"url": address} if address != one.name else {}) | ({"gone": why} if why else {})
 
     def _held(self, one: Shown, place: int) -> dict[str, Any]:
-        return {"folder": self.folders[_given(one), ""], "input": place}
+        """In the page itself, which may go to others: of a full path it keeps the name alone."""
+        return {"folder": self.folders["" if os.path.isabs(one.image) else _given(one), ""], "input": place}
 
     def _target(self, picture: Picture) -> list:
         target = picture.target

@@ -14,17 +14,22 @@ import numpy as np
 from gradviz_cli.draw.colormaps import COLORMAPS, DIVERGING, ZERO
 
 LUMA = np.array([0.2126, 0.7152, 0.0722])  # as in the page's filter
-STEPS = 33  # of the table: by them a strength is at most 1 % off, near the white middle of a diverging map 7 %
 
 
 @cache
 def fade_of(colormap: str) -> list[float] | None:
-    """Strengths 0..1 of pixels whose luma is 0, 1/32, ... 1: the magnitude as a share of the scale. None: no such map."""
+    """Strength 0..1 of a pixel whose luma is 0, 1, ... 255: its magnitude as a share of the scale. None: no such colormap.
+
+    Where colours of several strengths have one luma it is the smallest, so that zero stays zero: the two arms of a
+    diverging map are equally light, but only nearly of equal luma.
+    """
     if colormap not in COLORMAPS:
         return None
-    luma = COLORMAPS[colormap] @ LUMA / 255
+    luma = COLORMAPS[colormap] @ LUMA
     intensity = np.arange(256)
     strength = np.abs(intensity - ZERO) / (255 - ZERO) if colormap in DIVERGING else intensity / 255
     order = np.argsort(luma, kind="stable")
-    table = np.interp(np.linspace(0, 1, STEPS), luma[order], np.minimum(strength, 1)[order])
+    table = np.interp(intensity, luma[order], strength[order])
+    for level in np.unique(np.rint(luma)).astype(int):
+        table[level] = strength[np.rint(luma) == level].min()
     return [round(float(value), 3) for value in table]

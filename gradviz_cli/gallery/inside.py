@@ -18,6 +18,7 @@ from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.images.decoders import Decoders
 from gradviz_cli.images.fit import Geometry, fit, spread
+from gradviz_cli.images.frames import pages
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import NUMBERS
 
@@ -34,7 +35,7 @@ QUALITY = 82  # of WebP and JPEG
 class _Wanted:
     path: str
     size: tuple[int, int] | None  # width and height, where a picture of ours says so
-    page: int | None
+    page: int | None  # its number, where the file has several
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Inside:
         return self.wanted.setdefault(_Wanted(path, size, page), len(self.wanted))
 
     def copies(self) -> list[str]:
-        """Each as base64 of a PNG, WebP or JPEG; empty where it cannot be read."""
+        """Each as base64 of a WebP, or of a JPEG where Pillow has no WebP; empty where it cannot be read."""
         decoders = Decoders(self.limits, TIMEOUT)
         try:
             with ThreadPoolExecutor(machine.cores()) as pool:
@@ -66,28 +67,35 @@ class Inside:
     def _copy(self, one: _Wanted, decoders: Decoders) -> str:
         try:
             data = read_bytes(one.path, self.limits)
-            small = _encoded(self._reduced(data, one, decoders))
+            return base64.b64encode(_encoded(self._reduced(data, one, decoders))).decode()
         except ImageError:
             return ""
-        # one of ours that is small already stays as it is
-        as_it_is = one.size and max(one.size) <= self.pixels and len(data) <= len(small)
-        return base64.b64encode(data if as_it_is else small).decode()
 
     def _reduced(self, data: bytes, one: _Wanted, decoders: Decoders) -> np.ndarray:
         """uint8 [h, w, 3], at most `pixels` high and wide, and no larger than it is."""
         if one.size:
             shorter = min(1.0, self.pixels / max(one.size))
             width, height = (max(1, round(shorter * side)) for side in one.size)
-            return decoders.decode(data, Geometry(height, width), pixels=False, fast=True, page=one.page).fitted
+            return decoders.decode(data, Geometry(height, width), pixels=False, fast=True).fitted
         # The size of an image is known only once it is decoded: it is put into a square, which is cut away again.
-        square = Geometry(self.pixels, self.pixels, fit="pad")
-        found = decoders.decode(data, square, pixels=False, fast=True, page=one.page)
+        square, place = Geometry(self.pixels, self.pixels, fit="pad"), _place(one)
+        found = decoders.decode(data, square, pixels=False, fast=True, page=place)
         if found.held == NUMBERS:  # in the model's own range
-            whole = decoders.decode(data, Geometry(1, 1), pixels=True, page=one.page).pixels
+            whole = decoders.decode(data, Geometry(1, 1), pixels=True, page=place).pixels
             return fit(_image(whole), square)[spread(square, found.size)[1].slices]
         if max(found.size) <= self.pixels:
-            return decoders.decode(data, Geometry(*found.size), pixels=False, page=one.page).fitted
+            return decoders.decode(data, Geometry(*found.size), pixels=False, page=place).fitted
         return found.fitted[spread(square, found.size)[1].slices]
+
+
+def _place(one: _Wanted) -> int | None:
+    """Where a page is in its file."""
+    if one.page is None:
+        return None
+    places = dict(enumerate(pages(one.path), 1))
+    if one.page not in places:
+        raise ImageError("damaged", f"it has no page {one.page}")
+    return places[one.page]
 
 
 def _image(pixels: np.ndarray | None) -> Image.Image:

@@ -54,5 +54,12 @@ def _take(one: Shown, others: list[Shown], left: dict[int, Shown]) -> Shown | No
     while others and id(others[-1]) not in left:
         others.pop()
     other = others[-1] if others else None
-    same = other and (one.sha256 == other.sha256 or (one.name == other.name and None in (one.sha256, other.sha256)))
-    return left.pop(id(others.pop())) if same else None
+    if other is None or not _may_be_same(one, other):
+        return None
+    return left.pop(id(others.pop()))
+
+
+def _may_be_same(one: Shown, other: Shown) -> bool:
+    if None in (one.sha256, other.sha256):
+        return one.name == other.name
+    return one.sha256 == other.sha256

@@ -24,7 +24,6 @@ const PARTS = {
 };
 /** The same of what the lightbox shows, where that is not what the list shows. */
 const LOOKS = Object.fromEntries(["mode", "style", "target"].map((name) => [`see-${name}`, [name, PARTS[name][1]]]));
-const looksFirst = (name) => (name === "mode" && state.mode === ALL ? 0 : state[name]);
 
 const times = new Map();
 for (const image of images) times.set(image.name, (times.get(image.name) ?? 0) + 1);

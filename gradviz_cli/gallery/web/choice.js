@@ -54,6 +54,7 @@ function haystack(at) {
     givenName(image),
     image.truth ?? "",
     ...OUTS.flatMap((out) => [
+      sideOf(image, out).as ?? "",
       ...Object.keys(sideOf(image, out).targets ?? {}).map((target) => targetOf(image, out, target).label),
       ...(sideOf(image, out).error ?? []),
     ]),

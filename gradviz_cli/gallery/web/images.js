@@ -25,7 +25,7 @@ function statusOf(image, out) {
 // ---- where its pictures are: beside the page, or in it
 
 const copies = JSON.parse(byId("copies")?.textContent ?? "null");
-const KINDS = { iVBO: "png", UklG: "webp", "/9j/": "jpeg" };
+const KINDS = { UklG: "webp", "/9j/": "jpeg" }; // by their first bytes
 const copy = (place) => (copies[place] ? `data:image/${KINDS[copies[place].slice(0, 4)]};base64,${copies[place]}` : null);
 
 function sourceOf(image) {

@@ -1,9 +1,19 @@
 // One image at a time.
 
 function open(i) {
-  Object.assign(look, { at: i, mode: state.mode === ALL ? 0 : state.mode, style: state.style, target: state.target });
+  write(); // what Back comes back to
+  look.at = i;
+  for (const name of ["mode", "style", "target"]) look[name] = looksFirst(name);
   opened();
   enter();
+}
+
+/** What the list shows of the image; of all modes the first that it has. */
+function looksFirst(name) {
+  if (name !== "mode" || state.mode !== ALL) return state[name];
+  const image = images[shown[look.at]];
+  const has = (mode) => shownOuts().some((out) => pictureOf(image, out, mode, state.style, state.target));
+  return Math.max(0, [...data.modes.keys()].findIndex(has));
 }
 
 /** Show what is looked at. */
@@ -121,12 +131,13 @@ const rows = (all) => all.filter(([, value]) => value).flatMap(([title, value]) 
 function facts(image, out) {
   const picture = pictureOf(image, out, look.mode, look.style, look.target);
   const target = targetOf(image, out, look.target);
-  const { error, time } = sideOf(image, out);
+  const { error, time, as } = sideOf(image, out);
   const [low, high] = picture?.scale ?? [null, null];
   const unit = data.runs[0]?.facts.unit ?? "";
   const scale = low === null ? null : low === high ? `flat: ${number(low)} everywhere` : `${number(low)} to ${number(high)} ${unit}`;
   return rows([
     ["Folder", shownOuts().length > 1 ? make("b", {}, data.outs[out].name) : null],
+    ["Name there", as],
     ["Error", picture && error ? `${error[1]} (${error[0]})` : null],
     ["Class index", target && target.index >= 0 ? `${target.index}` : null],
     ["Scale", scale],

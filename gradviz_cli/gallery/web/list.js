@@ -6,24 +6,23 @@ const shownModes = () => (isSheet(state.style) ? [ALL] : state.mode === ALL ? [.
 const sourceThumb = (image) => (isSheet(state.style) ? [] : [["input", sourceOf(image), whyGone(image)]]);
 
 function mapThumbs(image, out) {
-  const names = shownOuts().length > 1;
+  const [{ name: folder }, several] = [data.outs[out], shownOuts().length > 1];
+  const words = sideOf(image, out).set === undefined ? WORDS[statusOf(image, out)] : "Not drawn";
   return shownModes().map((mode) => {
     const name = mode === ALL ? data.styles[state.style].name : data.modes[mode].name;
-    const words = sideOf(image, out).set === undefined ? WORDS[statusOf(image, out)] : "Not drawn";
-    const several = shownModes().length > 1 || mode === ALL;
-    const caption = !names ? name : several ? `${name} \u00b7 ${data.outs[out].name}` : data.outs[out].name;
+    const caption = !several || shownModes().length > 1 ? name : mode === ALL ? `${name} \u00b7 ${folder}` : folder;
     return [caption, pictureOf(image, out, mode, state.style, state.target)?.url, words];
   });
 }
 
-/** The input and its maps; of two folders with several modes, a row each. */
+/** The input and its maps; of two folders with several modes, a row each, and between them which is which. */
 function thumbnails(image) {
   const [first, ...others] = shownOuts().map((out) => mapThumbs(image, out));
-  const blank = first.length > 1 ? [["", null, ""]] : [];
-  const all = [...sourceThumb(image), ...first, ...others.flatMap((maps) => [...blank, ...maps])];
+  const key = first.length > 1 ? [["", null, others.length ? `${data.outs[0].name} above, ${data.outs[1].name} here` : ""]] : [];
+  const all = [...sourceThumb(image), ...first, ...others.flatMap((maps) => [...key, ...maps])];
   return all.map(([name, url, missing]) => {
     const content = url ? imageOf(url, "", missing, { loading: "lazy" }) : make("span", { className: "absent" }, missing);
-    return make("span", { className: `thumb${name ? "" : " blank"}` }, content, make("span", { className: "caption" }, name));
+    return make("span", { className: `thumb${name ? "" : " key"}` }, content, make("span", { className: "caption" }, name));
   });
 }
 
@@ -173,6 +172,7 @@ function redraw() {
   list.replaceChildren();
   measure();
   draw();
+  remember();
 }
 
 /** How much of the window the head covers, where it stays in sight. */
@@ -235,6 +235,12 @@ list.addEventListener("keydown", (event) => {
   if (!(event.key in moves)) return;
   event.preventDefault();
   goTo(moves[event.key]());
+});
+
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address holds what is chosen
+  list.focus();
+  goTo(current);
 });
 
 let asked = false;
