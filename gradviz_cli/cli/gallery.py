@@ -40,7 +40,7 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
     if pixels and not embed:
         raise UsageError("--pixels is of the copies that --embed puts into the page", "give --embed too")
     with stopping():
-        written = gallery.write(*outs, to=page, pixels=(pixels or gallery.PIXELS) if embed else None)
+        written = gallery.write(*outs, to=page, pixels=(pixels or gallery.PIXELS) if embed else None, told=_told)
     size = written.stat().st_size
     if embed and size > MAIL:
         click.echo(
@@ -51,3 +51,9 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
     if sys.stdout.isatty():
         click.echo(f"Open {printable(written.absolute())}")
     return 0
+
+
+def _told(done: int, of: int) -> None:
+    """A line on a terminal, gone once all are done."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done} of {of} pictures" if done < of else "\r\033[K", err=True, nl=False)

@@ -13,6 +13,8 @@ all that compact, `page` puts it into the HTML, with the parts of it that lie in
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from gradviz_cli.errors import OutputError, UsageError
@@ -31,7 +33,12 @@ LARGEST = 400 * 2**20  # bytes of a page; a text of more is none for Chromium
 REMEDY = "move it away, or name another file with -o"
 
 
-def write(out: Path, *others: Path, to: Path | None = None, pixels: int | None = None) -> Path:
+Told = Callable[[int, int], None]  # how many pictures are done, of how many
+
+
+def write(
+    out: Path, *others: Path, to: Path | None = None, pixels: int | None = None, told: Told = lambda done, of: None
+) -> Path:
     """Write the page over an output folder; returns its path.
 
     Parameters
@@ -42,6 +49,8 @@ def write(out: Path, *others: Path, to: Path | None = None, pixels: int | None =
         The page, in place of `out`/index.html.
     pixels : int
         Let the page hold its pictures, at most so many pixels high and wide.
+    told : callable
+        Hears how far that is.
 
     Raises
     ------
@@ -62,8 +71,8 @@ def write(out: Path, *others: Path, to: Path | None = None, pixels: int | None =
         )
     inside = Inside(pixels) if pixels else None
     data = collect((out, *others), path.parent, inside)
-    text = render(data, path.parent, inside.copies() if inside else None).encode("ascii")
-    _check_size(path, len(text), pixels)
+    text = render(data, path.parent, _copies(path, inside, told) if inside else None).encode("ascii")
+    _check_size(path, len(text), "make one of a part of the images")
     _check_ours(path)  # making it may have taken a while
     try:
         write_whole(path, text)
@@ -74,12 +83,20 @@ def write(out: Path, *others: Path, to: Path | None = None, pixels: int | None =
     return path
 
 
-def _check_size(path: Path, size: int, pixels: int | None) -> None:
+def _copies(path: Path, inside: Inside, told: Told) -> list[str]:
+    found, size = [], 0
+    with closing(inside.copies()) as copies:
+        for copy in copies:
+            found.append(copy)
+            size += len(copy)
+            _check_size(path, size, "give smaller pictures with --pixels, or make one of a part of the images")
+            told(len(found), len(inside.wanted))
+    return found
+
+
+def _check_size(path: Path, size: int, remedy: str) -> None:
     if size > LARGEST:
-        remedy = "give smaller pictures with --pixels" if pixels else "make one of a part of the images"
-        raise UsageError(
-            f"{printable(path)}: would have {size >> 20} MiB, and browsers open {LARGEST >> 20} at most", remedy
-        )
+        raise UsageError(f"{printable(path)}: would have more than {LARGEST >> 20} MiB, which no browser opens", remedy)
 
 
 def _check_ours(path: Path) -> None:

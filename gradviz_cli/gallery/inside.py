@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,19 +51,15 @@ class Inside:
         """The place that a picture will have."""
         return self.wanted.setdefault(_Wanted(path, size, page), len(self.wanted))
 
-    def copies(self) -> list[str]:
+    def copies(self) -> Generator[str, None, None]:
         """Each as base64 of a WebP, or of a JPEG where Pillow has no WebP; empty where it cannot be read."""
         decoders = Decoders(self.limits, TIMEOUT)
+        pool = ThreadPoolExecutor(machine.cores())
         try:
-            with ThreadPoolExecutor(machine.cores()) as pool:
-                try:
-                    return list(pool.map(lambda one: self._copy(one, decoders), self.wanted))
-                except BaseException:
-                    decoders.close()  # so that the threads end
-                    pool.shutdown(cancel_futures=True)
-                    raise
+            yield from pool.map(lambda one: self._copy(one, decoders), self.wanted)
         finally:
-            decoders.close()
+            decoders.close()  # so that a thread that still waits for one ends
+            pool.shutdown(cancel_futures=True)
 
     def _copy(self, one: _Wanted, decoders: Decoders) -> str:
         try:

@@ -127,7 +127,7 @@ def test_what_cannot_be_read_is_left_out(browser: Browser, here: Path) -> None:
     )  # its text and end are whole
     inside = Inside(320)
     gallery.collect([Path("maps")], inside=inside)
-    assert [bool(copy) for copy in inside.copies()] == [True, False]
+    assert list(map(bool, inside.copies())) == [True, False]
     browser.open(gallery.write(Path("maps"), pixels=320))
     browser.settle()
     assert browser.texts(".absent") == ["Not drawn"]
@@ -137,14 +137,16 @@ def test_what_cannot_be_read_is_left_out(browser: Browser, here: Path) -> None:
 def test_a_page_that_no_browser_opens_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained()
     monkeypatch.setattr(gallery, "LARGEST", 1000)
+    made = iter(["x" * 600, "x" * 600])
+    monkeypatch.setattr(Inside, "copies", lambda inside: (next(made) for _ in range(9)))
     with pytest.raises(UsageError, match="--pixels"):
         gallery.write(Path("maps"), pixels=320)
-    assert not Path("maps/index.html").exists()
+    assert list(made) == [] and not Path("maps/index.html").exists()  # no third was asked for
 
 
 def test_the_command_warns_of_a_page_too_large_for_mail(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     explained()
-    monkeypatch.setattr(Inside, "copies", lambda inside: ["UklG" * 300] * len(inside.wanted))
+    monkeypatch.setattr(Inside, "copies", lambda inside: ("UklG" * 300 for _ in inside.wanted))
     for most, said in ((20 * 2**20, ""), (1000, "page.html has 0 MiB, more than most mail takes")):
         monkeypatch.setattr("gradviz_cli.cli.gallery.MAIL", most)
         run = CliRunner().invoke(command, ["maps", "--embed", "-o", "page.html"], standalone_mode=False)

@@ -13,6 +13,7 @@ from gallery.folders import collected, draw, embedded, explained, log, photo, sa
 from gradviz_cli import gallery
 from gradviz_cli.cli.gallery import command
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.gallery.inside import Inside
 
 
 @pytest.fixture
@@ -86,6 +87,17 @@ def test_images_are_paired_by_their_bytes_and_else_by_their_name(here: Path) -> 
     other, same = collected("maps", "more")["images"]
     assert (same["name"], same["status"], same["other"]["at"]) == ("a.jpg", "written", "renamed.jpg")
     assert (other["name"], other["status"], other["other"]["status"]) == ("a.jpg", "elsewhere", "written")
+
+
+def test_a_page_of_both_holds_the_pictures_of_both(here: Path) -> None:
+    explained()
+    explained(out="more", modes=("backprop", "guided"))
+    inside = Inside(64)
+    (image,) = gallery.collect([Path("maps"), Path("more")], inside=inside)["images"]
+    held = [Path(one.path).as_posix() for one in inside.wanted]
+    assert [held[place] for place in image["inside"]] == ["maps/a.jpg.guided.png"]
+    assert [held[place] for place in image["other"]["inside"]] == ["more/a.jpg.backprop.png", "more/a.jpg.guided.png"]
+    assert held[image["input"]] == str(here / "photos/a.jpg")
 
 
 def test_folders_of_one_name_are_told_apart(here: Path) -> None:
