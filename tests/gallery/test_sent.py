@@ -125,10 +125,9 @@ def test_what_cannot_be_read_is_left_out(browser: Browser, here: Path) -> None:
     Path("maps/a.jpg.guided.png").write_bytes(
         data.replace(b"IDAT", b"IDAT\xff\xff\xff", 1)
     )  # its text and end are whole
-    inside = Inside(320)
-    gallery.collect([Path("maps")], inside=inside)
-    assert list(map(bool, inside.copies())) == [True, False]
-    browser.open(gallery.write(Path("maps"), pixels=320))
+    page = gallery.write(Path("maps"), pixels=320)
+    assert list(map(bool, copies(page))) == [True, False]
+    browser.open(page)
     browser.settle()
     assert browser.texts(".absent") == ["Not drawn"]
     browser.check()

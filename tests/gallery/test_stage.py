@@ -25,8 +25,6 @@ def striped(levels: list[int]) -> np.ndarray:
     ("style", "colormap", "strengths"),
     [
         ("heatmap", "inferno", [1 / 255, 64 / 255, 128 / 255, 191 / 255, 1]),
-        ("heatmap", "viridis", [1 / 255, 64 / 255, 128 / 255, 191 / 255, 1]),
-        ("signed", "blue-black-orange", [1, 64 / 127, 0, 63 / 127, 1]),
         ("signed", "blue-white-red", [1, 64 / 127, 0, 63 / 127, 1]),
     ],
 )
