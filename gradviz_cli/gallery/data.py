@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 from urllib.parse import quote
 
+from gradviz_cli.batch.known import Model
 from gradviz_cli.draw.record import Ends
 from gradviz_cli.draw.styles import SHEETS, STYLES, names
 from gradviz_cli.files.text import printable
@@ -60,7 +61,7 @@ def collect(outs: Sequence[Path], base: Path | None = None, inside: Inside | Non
         targets=sorted({picture.spec for picture in pictures}, key=_natural_target),
     )
     entries = [tables.entry(row) for row in rows]
-    models = {fingerprint: path for one in folders for fingerprint, path in one.models.items()}
+    models = {fingerprint: model for one in folders for fingerprint, model in one.models.items()}
     return {
         "version": __version__,
         "outs": [tables.folder(out, one) for out, one in zip(outs, folders, strict=True)],
@@ -107,7 +108,7 @@ class _Tables:
     def folder(self, out: Path, found: Folder) -> dict[str, Any]:
         """An output folder, as the head of the page names it."""
         used = {picture.record.model for one in found.images for picture in one.pictures}
-        models = [model_name(path) for fingerprint, path in found.models.items() if fingerprint in used]
+        models = [model_name(model.typed) for model in found.models.values() if model.fingerprint in used]
         where = _address(os.path.relpath(os.path.abspath(out), os.path.abspath(self.base)))
         name = printable(os.path.basename(os.path.abspath(out)) or "/")
         if len({os.path.basename(os.path.abspath(one)) for one in self.outs}) < len(self.outs):
@@ -308,6 +309,6 @@ def _runs(counted: Mapping[str, int]) -> list[tuple[dict[str, Any], int]]:
     return runs
 
 
-def _named(facts: dict[str, Any], models: Mapping[str, str]) -> dict[str, Any]:
-    path = models.get(str(facts.get("model")))
-    return ({"name": model_name(path)} if path else {}) | facts
+def _named(facts: dict[str, Any], models: Mapping[str, Model]) -> dict[str, Any]:
+    model = models.get(str(facts.get("model")))
+    return ({"name": model_name(model.typed)} if model else {}) | facts

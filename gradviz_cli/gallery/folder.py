@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from gradviz_cli.batch import manifest
-from gradviz_cli.batch.known import image_stamp
+from gradviz_cli.batch.known import Model, image_stamp
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
@@ -43,7 +43,7 @@ class Line:
     page: int | None = None
     sha256: str | None = None  # of the image, and its stamp then
     stamp: Stamp | None = None
-    model: tuple[str, str] | None = None  # fingerprint and path, in the first line of a run
+    model: Model | None = None  # in the first line of a run
 
     @property
     def key(self) -> str:
@@ -107,10 +107,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Folder:
-    """An output folder: its images, and the models that its runs had, path by fingerprint."""
+    """An output folder: its images, and the models that its runs had, by fingerprint."""
 
     images: tuple[Shown, ...]
-    models: Mapping[str, str]
+    models: Mapping[str, Model]
 
 
 def read(out: Path) -> Folder:
@@ -121,16 +121,17 @@ def read(out: Path) -> Folder:
     UsageError
         No run has written to `out`, or its manifest cannot be read.
     """
-    models: dict[str, str] = {}
+    models: dict[str, Model] = {}
     return Folder(tuple(_images(out, models)), models)
 
 
-def _images(out: Path, models: dict[str, str]) -> Iterator[Shown]:
+def _images(out: Path, models: dict[str, Model]) -> Iterator[Shown]:
     last: dict[str, Line] = {}
     names: dict[str, dict[str, None]] = {}  # image -> all pictures that any line named
     owner: dict[str, str] = {}  # picture -> the image that it was last written for
     for line in _lines(out):
-        models.update([line.model] if line.model else [])
+        if line.model:
+            models[line.model.fingerprint] = line.model
         last[line.key] = line
         for name in line.outputs:
             owner[name] = line.key
@@ -186,10 +187,12 @@ def _line(record: dict) -> Line | None:
     )
 
 
-def _model(found: object) -> tuple[str, str] | None:
+def _model(found: object) -> Model | None:
     said = found if isinstance(found, dict) else {}
-    fingerprint, path = said.get("fingerprint"), said.get("typed")
-    return (fingerprint, path) if isinstance(fingerprint, str) and _is_name(path) else None
+    typed, path, fingerprint = (said.get(name) for name in Model._fields)
+    if _is_name(typed) and _is_name(path) and isinstance(fingerprint, str):
+        return Model(typed, path, fingerprint)
+    return None
 
 
 def _error(found: object) -> tuple[str, str] | None:

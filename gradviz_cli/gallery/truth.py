@@ -31,7 +31,7 @@ class Judge:
         seen = {picture.target.label for one in shown for picture in one.pictures if picture.target.label}
         names = {_folder(one) for one in shown} - {""}
         if not names.isdisjoint(map(_composed, seen)):
-            seen |= {label for each in folders for path in each.models.values() for label in _shipped(path)}
+            seen |= {label for each in folders for model in each.models.values() for label in _shipped(model.path)}
         labels = frozenset(map(_composed, seen))
         rest = sorted(names - labels) if names & labels else []
         return cls(labels, rest[:MOST_NAMED] + ["..."] * (len(rest) > MOST_NAMED))

@@ -181,11 +181,11 @@ def test_labels_that_no_image_got_are_known_from_the_model(here: Path) -> None:
     explained("cat/1.jpg", target=said("dog"))
     explained("dog/2.jpg", target=said("dog"))
     lines = [json.loads(line) for line in Path("maps/manifest.jsonl").read_text().splitlines()]
-    lines[0]["model"] = {"typed": str(here / "net"), "path": str(here / "net"), "fingerprint": "12" * 32}
+    lines[0]["model"] = {"typed": str(here / "net.keras"), "path": str(here / "net"), "fingerprint": "12" * 32}
     Path("maps/manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     data = collected()
     assert [image["right"] for image in data["images"]] == [False, True]
-    assert data["outs"][0]["models"] == ["net"] and data["runs"][0]["facts"]["name"] == "net"
+    assert data["outs"][0]["models"] == ["net.keras"] and data["runs"][0]["facts"]["name"] == "net.keras"
 
 
 def test_the_rank_of_the_true_class_judges_as_well(here: Path) -> None:

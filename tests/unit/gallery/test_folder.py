@@ -55,6 +55,14 @@ def test_a_field_of_another_type_is_as_if_it_were_not_there(over: dict, name: st
     assert getattr(folder._line({**LINE, **over}), name) == value
 
 
+@pytest.mark.parametrize("over", [{}, {"typed": 3}, {"path": "\0"}, {"fingerprint": None}])
+def test_the_model_of_a_run_is_known_by_its_first_line(over: dict, tmp_path: Path) -> None:
+    model = {"typed": "/nets/a", "path": "/nets/a/1", "fingerprint": "m"}
+    written(tmp_path, [{**LINE, "model": {**model, **over}}, {**LINE, "model": 3}], guided=SAID)
+    found = folder.read(tmp_path).models
+    assert {name: one.path for name, one in found.items()} == ({} if over else {"m": "/nets/a/1"})
+
+
 def test_a_source_that_is_none_is_the_image_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert folder._line({**LINE, "source": ["x"]}).source == str(tmp_path / "photos/a.jpg")
