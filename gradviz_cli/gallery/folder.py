@@ -9,18 +9,21 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 from gradviz_cli.batch import manifest
-from gradviz_cli.batch.known import image_stamp
+from gradviz_cli.batch.known import Model, image_stamp
 from gradviz_cli.draw.record import Record
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
 from gradviz_cli.files.text import shortened
+from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.results import Status, TargetResult
+from gradviz_cli.plan.targets import PARENT
 
 MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
 MOST_READ = 2**34  # bytes of images that are compared for one page
@@ -40,6 +43,7 @@ class Line:
     page: int | None = None
     sha256: str | None = None  # of the image, and its stamp then
     stamp: Stamp | None = None
+    model: Model | None = None  # in the first line of a run
 
     @property
     def key(self) -> str:
@@ -47,16 +51,32 @@ class Line:
         return self.source if self.page is None else f"{self.source}#{self.page}"
 
 
+Kind = tuple[str, str]  # mode and estimator of a map
+
+
 @dataclass(frozen=True)
 class Picture:
     """One PNG that the manifest names, and what it says of itself."""
 
     suffix: str  # of its name, behind the name of the image: `.guided.top2.png`
-    mode: str | None  # None: a sheet of all modes
     style: str
-    spec: str  # the target as asked for: `top1`, `top2`, a class index
+    spec: str  # the target as asked for: `top1`, `top2`, a class index, `parent`
     target: TargetResult
     record: Record
+
+    @property
+    def kind(self) -> Kind | None:
+        """Mode and estimator, either may be empty; None for a sheet, which shows several."""
+        mode, estimator = self.record.mode, self.record.estimator or ESTIMATOR
+        if self.style in SHEETS or not (isinstance(mode, str) or estimator != ESTIMATOR):
+            return None
+        return mode if isinstance(mode, str) else "", "" if estimator == ESTIMATOR else estimator
+
+    @property
+    def look(self) -> str:
+        """The style; sheets of several estimators are told apart."""
+        estimator = self.record.estimator or ESTIMATOR
+        return self.style if self.kind or estimator == ESTIMATOR else f"{self.style} {estimator}"
 
     @property
     def subject(self) -> tuple[str | None, str | None]:
@@ -85,12 +105,33 @@ class Shown:
         return self.image if self.page is None else self.image.removesuffix(f"#{self.page}")
 
 
-def images(out: Path) -> Iterator[Shown]:
-    """Each image of the manifest once, by its last line."""
+@dataclass(frozen=True)
+class Folder:
+    """An output folder: its images, and the models that its runs had, by fingerprint."""
+
+    images: tuple[Shown, ...]
+    models: Mapping[str, Model]
+
+
+def read(out: Path) -> Folder:
+    """Each image of the manifest once, by its last line.
+
+    Raises
+    ------
+    UsageError
+        No run has written to `out`, or its manifest cannot be read.
+    """
+    models: dict[str, Model] = {}
+    return Folder(tuple(_images(out, models)), models)
+
+
+def _images(out: Path, models: dict[str, Model]) -> Iterator[Shown]:
     last: dict[str, Line] = {}
     names: dict[str, dict[str, None]] = {}  # image -> all pictures that any line named
     owner: dict[str, str] = {}  # picture -> the image that it was last written for
     for line in _lines(out):
+        if line.model:
+            models[line.model.fingerprint] = line.model
         last[line.key] = line
         for name in line.outputs:
             owner[name] = line.key
@@ -142,7 +183,16 @@ def _line(record: dict) -> Line | None:
         _error(record.get("error")),
         page if isinstance(page := record.get("page"), int) else None,
         *image_stamp(record),
+        _model(record.get("model")),
     )
+
+
+def _model(found: object) -> Model | None:
+    said = found if isinstance(found, dict) else {}
+    typed, path, fingerprint = (said.get(name) for name in Model._fields)
+    if _is_name(typed) and _is_name(path) and isinstance(fingerprint, str):
+        return Model(typed, path, fingerprint)
+    return None
 
 
 def _error(found: object) -> tuple[str, str] | None:
@@ -185,9 +235,8 @@ def _picture(out: Path, image: str, name: str) -> Picture | None:
     record = Record.read(os.path.join(out, name))
     if record is None or record.style is None or record.target is None:
         return None
-    spec = next((part for part in suffix.split(".") if re.fullmatch(r"top\d+|\d+", part)), "top1")
-    mode = record.mode if isinstance(record.mode, str) else None
-    return Picture(suffix, mode, record.style, spec, record.target, record)
+    spec = next((part for part in suffix.split(".") if re.fullmatch(rf"top\d+|\d+|{PARENT}", part)), "top1")
+    return Picture(suffix, record.style, spec, record.target, record)
 
 
 def _roots(lines: Iterable[Line]) -> list[str]:

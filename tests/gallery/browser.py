@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import unquote_plus
 
 from PIL import Image
 
@@ -23,6 +30,20 @@ def missing_for_browser() -> list[str]:
     except ImportError:
         missing.append("selenium (PyPI)")
     return missing
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address of a folder over HTTP."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 class Browser:
@@ -43,14 +64,21 @@ class Browser:
         self.driver = webdriver.Chrome(options=options, service=service)
         self.keys, self._css, self._wait = Keys, By.CSS_SELECTOR, WebDriverWait
 
-    def open(self, page: Path, size: tuple[int, int] = WIDE, dark: bool = False) -> None:
+    def open(self, page: Path | str, size: tuple[int, int] = WIDE, dark: bool = False, at: str = "") -> None:
+        """A file or an address; `at` stands behind its #."""
         self.driver.get("about:blank")
         self.errors(), self.requests()  # of what was open before
         screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
-        self.driver.get(page.absolute().as_uri())
+        address = page if isinstance(page, str) else page.absolute().as_uri()
+        self.driver.get(f"{address}#{at}" if at else address)
+
+    def at(self) -> str:
+        """What stands behind the # of the address, once all that was chosen has come there."""
+        time.sleep(0.2)
+        return unquote_plus(self.js("location.hash.slice(1)"))
 
     def js(self, script: str, *arguments):
         return self.driver.execute_script(f"return {script}", *arguments)
@@ -114,8 +142,12 @@ class Browser:
 
     def pixel(self, element, x: float, y: float) -> tuple[int, ...]:
         """The colour at a place in an element, as shares of its size."""
+        return self.pixels(element, [x], y)[0]
+
+    def pixels(self, element, across: Iterable[float], y: float) -> list[tuple[int, ...]]:
+        """The colours at several places beside each other."""
         picture = Image.open(BytesIO(element.screenshot_as_png)).convert("RGB")
-        return picture.getpixel((int(picture.width * x), int(picture.height * y)))
+        return [picture.getpixel((int(picture.width * x), int(picture.height * y))) for x in across]
 
 
 def luminance(colour: str) -> float:

@@ -32,7 +32,7 @@ def hostile(here: Path) -> Path:
     return gallery.write(Path("maps"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory) -> Iterator[Browser]:
     missing = missing_for_browser()
     if missing:
@@ -42,6 +42,18 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
     browser = Browser(tmp_path_factory.mktemp("profile"))
     yield browser
     browser.driver.quit()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core."""
+    try:
+        import axe_core_python
+    except ImportError:
+        reason = "THE GALLERY WAS NOT TRIED FOR ACCESSIBILITY: install axe-core-python (PyPI)"
+        warnings.warn(reason, stacklevel=1)
+        pytest.skip(reason)
+    return Path(axe_core_python.__file__).with_name("axe.min.js").read_text("utf-8")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 
 from gradviz_cli import gallery
 from gradviz_cli.batch import manifest
+from gradviz_cli.draw.colormaps import COLORMAPS
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.plan.results import Result
 
@@ -39,13 +40,20 @@ def photo(path: Path, colour: tuple[int, int, int] = (200, 60, 40), size: tuple[
     return path
 
 
-def draw(out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", spec: str = "", **text) -> str:
+BLUE = np.full((30, 40, 3), (20, 40, 220), np.uint8)
+
+
+def draw(
+    out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", spec: str = "",
+    pixels: np.ndarray = BLUE, **text,
+) -> str:  # fmt: skip
     """Write a picture as a run does: all of one blue, with what it says of itself; returns its name.
 
-    `over` replaces what it says of its mode and style, too.
+    `pixels` are others, or intensities of the colormap that it names; `over` replaces what it says of its mode and style.
     """
     over = text.pop("over", {})
-    parts = [rel, "" if style == "panel" else mode, spec, "" if style == "heatmap" else style, "png"]
+    estimator = text.get("estimator", "")
+    parts = [rel, "" if style == "panel" else mode, estimator, spec, "" if style == "heatmap" else style, "png"]
     name = ".".join(filter(None, parts))
     record = {
         "version": "0.1.0",
@@ -62,9 +70,11 @@ def draw(out: Path, source: Path, rel: str, mode: str, style: str = "heatmap", s
         **text,
         **over,
     }
-    pixels = np.full((30, 120 if style == "panel" else 40, 3), (20, 40, 220), np.uint8)
+    palette = COLORMAPS[text["colormap"]] if pixels.ndim == 2 else None
+    if style == "panel":
+        pixels = np.tile(pixels, (1, 3, 1))
     (out / name).parent.mkdir(parents=True, exist_ok=True)
-    (out / name).write_bytes(encode_png(pixels, None, json.dumps(record)))
+    (out / name).write_bytes(encode_png(pixels, palette, json.dumps(record)))
     return name
 
 
@@ -78,14 +88,27 @@ def log(out: Path, image: Path | str, outputs: tuple | list = (), status: str = 
     book.close()
 
 
-def explained(name: str = "a.jpg", modes: tuple[str, ...] = ("guided",), **text) -> None:
+def explained(
+    name: str = "a.jpg",
+    modes: tuple[str, ...] = ("guided",),
+    out: str = "maps",
+    size: tuple[int, int] = (40, 30),
+    **text,
+) -> None:
     """One image of `photos`, explained into `maps`."""
-    source = photo(Path("photos") / name)
-    log(Path("maps"), source, [draw(Path("maps"), source, name, mode, **text) for mode in modes])
+    source = Path("photos") / name
+    if not source.exists():
+        photo(source, size=size)
+    log(Path(out), source, [draw(Path(out), source, name, mode, **text) for mode in modes])
 
 
-def collected(out: str = "maps") -> dict:
-    return gallery.collect(Path(out))
+def said(label: str, rank: int = 0, score: float = 1.0, output: float = 0.5) -> dict:
+    """A target as a picture says it."""
+    return {"index": 7, "label": label, "rank": rank, "score": score, "output": output}
+
+
+def collected(*outs: str) -> dict:
+    return gallery.collect([Path(out) for out in outs or ("maps",)])
 
 
 def embedded(page: Path) -> str:

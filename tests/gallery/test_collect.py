@@ -105,8 +105,21 @@ def test_targets_styles_and_panels_are_told_by_the_names(here: Path) -> None:
     assert data["targets"] == ["top1", "top2", "top10", "281"]
     assert [style["name"] for style in data["styles"]] == ["heatmap", "overlay", "panel"]
     assert [style["aspect"] for style in data["styles"]] == [pytest.approx(4 / 3, rel=1e-4)] * 2 + [4]
-    suffixes = {suffix for *_, suffix in data["sets"][only(data)["set"]]}
+    suffixes = {suffix for *_, suffix, _ in data["sets"][only(data)["set"]]}
     assert {"x.5.jpg" + suffix for suffix in suffixes} == set(names)
+
+
+def test_estimators_are_told_by_the_pictures(here: Path) -> None:
+    source, out = photo(Path("photos/a.jpg")), Path("maps")
+    names = [draw(out, source, "a.jpg", "guided")]
+    names += [draw(out, source, "a.jpg", "backprop", spec="top2", estimator=one) for one in ("smoothgrad", "grad-cam")]
+    log(out, source, names)
+    data = collected()
+    assert names[1:] == ["a.jpg.backprop.smoothgrad.top2.png", "a.jpg.backprop.grad-cam.top2.png"]
+    assert [mode["name"] for mode in data["modes"]] == ["guided", "grad-cam", "smoothgrad"]
+    assert data["targets"] == ["top1", "top2"]
+    assert [[mode, target] for mode, _, target, *_ in data["sets"][0]] == [[0, 0], [1, 1], [2, 1]]
+    assert {run["facts"]["estimator"] for run in data["runs"]} == {"gradient", "smoothgrad", "grad-cam"}
 
 
 def test_failed_images_are_named_like_the_others_of_their_folder(here: Path) -> None:

@@ -194,7 +194,7 @@ def test_a_folder_without_images_makes_an_empty_page(here: Path) -> None:
 
 
 def test_text_stands_out_from_what_is_behind_it_in_both_colours() -> None:
-    css = (Path(gallery.__file__).parent / "page.css").read_text()
+    css = (Path(gallery.__file__).parent / "web/page.css").read_text()
     pairs = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", css))
     colours = {name: pair.split(", ") for name, pair in pairs.items()}
     assert contrast("#000000", "#ffffff") == pytest.approx(21)

@@ -55,6 +55,14 @@ def test_a_field_of_another_type_is_as_if_it_were_not_there(over: dict, name: st
     assert getattr(folder._line({**LINE, **over}), name) == value
 
 
+@pytest.mark.parametrize("over", [{}, {"typed": 3}, {"path": "\0"}, {"fingerprint": None}])
+def test_the_model_of_a_run_is_known_by_its_first_line(over: dict, tmp_path: Path) -> None:
+    model = {"typed": "/nets/a", "path": "/nets/a/1", "fingerprint": "m"}
+    written(tmp_path, [{**LINE, "model": {**model, **over}}, {**LINE, "model": 3}], guided=SAID)
+    found = folder.read(tmp_path).models
+    assert {name: one.path for name, one in found.items()} == ({} if over else {"m": "/nets/a/1"})
+
+
 def test_a_source_that_is_none_is_the_image_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert folder._line({**LINE, "source": ["x"]}).source == str(tmp_path / "photos/a.jpg")
@@ -70,9 +78,14 @@ def written(out: Path, lines: list[dict], **pictures: dict) -> None:
 
 def test_an_image_with_its_picture(tmp_path: Path) -> None:
     written(tmp_path, [LINE], guided=SAID)
-    (shown,) = folder.images(tmp_path)
+    (shown,) = folder.read(tmp_path).images
     (picture,) = shown.pictures
-    assert (shown.name, shown.status, picture.suffix, picture.mode) == ("a.jpg", "written", ".guided.png", "guided")
+    assert (shown.name, shown.status, picture.suffix, picture.kind) == (
+        "a.jpg",
+        "written",
+        ".guided.png",
+        ("guided", ""),
+    )
     assert (picture.spec, picture.target.label, picture.subject) == ("top1", "tabby", ("m", "i"))
 
 
@@ -80,25 +93,25 @@ def test_an_image_with_its_picture(tmp_path: Path) -> None:
 def test_the_target_as_asked_for_is_told_by_the_name(tmp_path: Path, suffix: str, spec: str) -> None:
     outputs = [f"a.jpg.{suffix.replace('_', '.')}.png"]
     written(tmp_path, [{**LINE, "outputs": outputs}], **{suffix: SAID})
-    assert next(folder.images(tmp_path)).pictures[0].spec == spec
+    assert folder.read(tmp_path).images[0].pictures[0].spec == spec
 
 
 @pytest.mark.parametrize("over", [{"style": None}, {"style": 3}, {"target": None}, {"target": "x"}, {"target": [1]}])
 def test_a_picture_that_does_not_say_what_it_shows_is_none(tmp_path: Path, over: dict) -> None:
     written(tmp_path, [LINE], guided={**SAID, **over})
-    assert not list(folder.images(tmp_path))
+    assert not folder.read(tmp_path).images
 
 
 def test_a_sheet_is_of_no_mode(tmp_path: Path) -> None:
     said = {**SAID, "mode": ["backprop", "guided"], "style": "panel"}
     written(tmp_path, [{**LINE, "outputs": ["a.jpg.panel.png"]}], panel=said)
-    assert next(folder.images(tmp_path)).pictures[0].mode is None
+    assert folder.read(tmp_path).images[0].pictures[0].kind is None
 
 
 def test_of_earlier_runs_only_pictures_of_the_same_model_and_image_count(tmp_path: Path) -> None:
     lines = [{**LINE, "outputs": [f"a.jpg.{mode}.png"]} for mode in ("backprop", "deconv", "guided")]
     written(tmp_path, lines, backprop={**SAID, "mode": "backprop"}, deconv={**SAID, "model": "n"}, guided=SAID)
-    (shown,) = folder.images(tmp_path)
+    (shown,) = folder.read(tmp_path).images
     assert [picture.suffix for picture in shown.pictures] == [".guided.png", ".backprop.png"]
 
 
@@ -106,15 +119,15 @@ def test_an_image_that_is_there_without_its_picture_is_missing(tmp_path: Path) -
     source = tmp_path / "a.jpg"
     source.touch()
     written(tmp_path, [{**LINE, "source": str(source)}])
-    assert next(folder.images(tmp_path)).status == MISSING
+    assert folder.read(tmp_path).images[0].status == MISSING
     source.unlink()
-    assert not list(folder.images(tmp_path))
+    assert not folder.read(tmp_path).images
 
 
 def test_a_failed_image_stays_without_a_picture(tmp_path: Path) -> None:
     error = {"kind": "timeout", "message": "too long"}
     written(tmp_path, [{**LINE, "status": "failed", "outputs": [], "error": error}])
-    (shown,) = folder.images(tmp_path)
+    (shown,) = folder.read(tmp_path).images
     assert (shown.status, shown.error, shown.pictures) == ("failed", ("timeout", "too long"), ())
     assert folder.find_source(tmp_path, shown, folder.Reading()) == (None, "gone")
 
@@ -134,10 +147,10 @@ def test_a_page_of_a_file_is_not_said_to_be_gone(tmp_path: Path, moved: bool) ->
     written(tmp_path, [{**line, "outputs": [name]}])
     said = {**SAID, "image": hashlib.sha256(source.read_bytes()).hexdigest()}
     (tmp_path / name).write_bytes(encode_png(np.zeros((2, 4), np.uint8), None, json.dumps(said)))
-    (shown,) = data.collect(tmp_path)["images"]
+    (shown,) = data.collect([tmp_path])["images"]
     assert (shown["name"], shown["gone"]) == ("a.tif#2", "page")
     source.unlink()
-    assert data.collect(tmp_path)["images"][0]["gone"] == "gone"
+    assert data.collect([tmp_path])["images"][0]["gone"] == "gone"
 
 
 @pytest.mark.parametrize("make", [None, "folder", "file"])
@@ -148,7 +161,7 @@ def test_what_is_no_output_folder(tmp_path: Path, make: str | None) -> None:
     elif make == "file":
         out.touch()
     with pytest.raises(UsageError, match="explain"):
-        list(folder.images(out))
+        folder.read(out)
 
 
 # ---- as data
@@ -174,7 +187,7 @@ def test_names_sort_as_people_expect() -> None:
 def test_the_data_of_one_picture(tmp_path: Path) -> None:
     said = {**SAID, "scale": [0.0, 0.123456789], "clip": 99.0, "options": {"fit": "crop", "scale": "each"}}
     written(tmp_path, [LINE], guided=said)
-    found = data.collect(tmp_path)
+    found = data.collect([tmp_path])
     (entry,) = found["images"]
     assert entry["scales"] == [[0.0, 0.123457]] and entry["aspect"] == 2
     assert found["classes"] == [[3, "tabby"]] and entry["targets"] == {0: [0, None, None, None]}
