@@ -170,7 +170,7 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    typed, place = _path("MODEL", model), _path("--out", out)
+    typed, place = forms.named(_path("MODEL", model)), _path("--out", out)
     asked = _read(options)
     folder = forms.resolve(typed)
     forms.check_out(typed, folder, place)
