@@ -141,7 +141,9 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, known, end, seal)
+            stages = pipeline.results(
+                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading
+            )
             with closing(stages):
                 yield from stages
 

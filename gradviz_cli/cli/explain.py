@@ -15,6 +15,7 @@ from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.cli.config import given, placed
+from gradviz_cli.cli.line import LINE
 from gradviz_cli.cli.options import (
     Command,
     colormap_option,
@@ -28,6 +29,7 @@ from gradviz_cli.cli.types import Amount, Auto, Level, Name, NamedPath, Names, S
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
+from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs, names_in
 from gradviz_cli.model.forms import check_order, chosen
@@ -188,6 +190,7 @@ def command(
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         check_order(model, paths)
         asked, standing = given(context)
+        LINE.then(f"reading {printable(model)}")
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:

@@ -48,6 +48,11 @@ def named(model: Path) -> Path:
     return model if os.path.lexists(model) else NAMED.get(os.fspath(model), model)
 
 
+def short_name(model: str) -> str:
+    """What people call a model by: the last part of its path, or the name of one that comes with gradviz."""
+    return next((name for name, path in NAMED.items() if os.fspath(path) == model), os.path.basename(model))
+
+
 def resolve(model: Path) -> Path:
     """The SavedModel folder that a path or a name means, or the file that stands for one. What is neither is given back as it
     is.
