@@ -25,6 +25,7 @@ from gradviz_cli.cli.options import (
     model_options,
 )
 from gradviz_cli.cli.signals import limited
+from gradviz_cli.cli.stderr import say
 from gradviz_cli.cli.types import Amount, Auto, Level, Name, NamedPath, Names, Seconds, Shard, flat
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
@@ -200,7 +201,9 @@ def command(
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
-        page.write(out)
+        written = page.write(out)
+        if voice.hints:
+            say(f"the page over them is {printable(written.absolute())}")
     return report.exit_code(plan.allow_empty)
 
 

@@ -38,6 +38,8 @@ class Voice(Observer):
         Print each written path on stdout, followed by this; empty for none.
     begun : callable
         Called when the images come next.
+    hints : bool
+        Say at the end where the pictures are and what to do next: to who looks on, as the attribute of that name says.
     """
 
     def __init__(
@@ -48,13 +50,14 @@ class Voice(Observer):
         progress: str = "auto",
         print_end: bytes = b"",
         begun: Callable[[], None] = lambda: None,
+        hints: bool = True,
     ):
         self._begun = begun
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
         self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
         shown = progress == "always" or progress == "auto" and looked_on() and not quiet
         self._progress = Progress() if shown and not plan.dry_run else None
-        self._looked_on = self._progress is not None and looked_on()
+        self.hints = hints and self._progress is not None and looked_on()
         self._started = False
         self._report, self._pictures = Report(), 0
         self._guard = threading.RLock()
@@ -119,7 +122,7 @@ class Voice(Observer):
     def ended(self, report: Report, seconds: float) -> None:
         """One line at the end, with -v or on a terminal: how many, there also where they are and what to do next."""
         if self._started and (self._verbose or self._progress):
-            message = f"{_counted(report)} in {seconds:.1f} s" + (self._next(report) if self._looked_on else "")
+            message = f"{_counted(report)} in {seconds:.1f} s" + (self._next(report) if self.hints else "")
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 
     def _next(self, report: Report) -> str:
