@@ -14,6 +14,7 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
+from gradviz_cli.batch.single import FOLDER
 from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.line import LINE
 from gradviz_cli.cli.options import (
@@ -59,7 +60,9 @@ COMMON = [
 @click.command("explain", cls=Command, common=COMMON)
 @click.argument("model", metavar="MODEL", type=NamedPath())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
-@click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
+@click.option("-o", "--out", default="heatmaps", type=NamedPath(), show_default=True,
+    help="Output folder; or NAME.png, for one picture of one image.",
+)  # fmt: skip
 @mode_option
 @click.option(
     "-t",
@@ -194,6 +197,8 @@ def command(
         LINE.then(f"reading {printable(model)}")
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        if gallery and plan.file:
+            raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
         with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:
             for line in chosen(model, Path(plan.model.path)):
                 voice.detail(f"model {line}")

@@ -130,6 +130,9 @@ class Voice(Observer):
         if report.fatal or not done:
             return ""
         out = self._plan.out
+        if self._plan.file:
+            picture = printable(out / self._plan.file)
+            return f": {picture}; what it says of itself: gradviz show {shlex.quote(picture)}"
         told = f": {_several(self._pictures, 'picture')} in" if self._pictures else ": they are in"
         command = f"gradviz gallery {shlex.quote(printable(out))} --open"
         again = "; the same command tries those that failed again" if report.failed else ""

@@ -63,6 +63,8 @@ class Plan:
 
     Attributes
     ----------
+    file : str
+        Where one picture is asked for under a name of its own: that name, and `out` is the folder that it is to lie in.
     labels_asked : str
         The option that asks for them: where they do not fit the model, the run ends. Else they are the model's own, and are
         left out with a warning.
@@ -104,6 +106,7 @@ class Plan:
     typed: str = ""
     adopt: bool = False
     walk: Walk = Walk()
+    file: str = ""
 
     @property
     def limits(self) -> Limits:
