@@ -67,12 +67,13 @@ def placed(plan: Plan, inputs: Inputs) -> Iterator[tuple[Plan, Inputs, Deliver]]
         yield plan, inputs, lambda result: result
         return
     target = plan.out / plan.file
-    _check_one(plan, inputs, target)
+    images = replace(inputs, out=target)  # images may lie beside it
+    _check_one(plan, images, target)
     _check_free(target)
     scratch = Scratch()
     try:
         aside = Path(scratch.folder())
-        yield replace(plan, out=aside, file=""), replace(inputs, out=aside), partial(_delivered, aside, target)
+        yield replace(plan, out=aside, file=""), images, partial(_delivered, aside, target)
     finally:
         scratch.close()
 

@@ -123,12 +123,21 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for."""
+    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for.
+
+    `copy` is where its bytes lie, of one that can be read only once.
+    """
 
     path: Path
     rel: str
     trouble: str | None = None
     page: Page | None = None
+    copy: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """What is to be read."""
+        return self.copy or self.path
 
     @property
     def number(self) -> int | None:

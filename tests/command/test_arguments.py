@@ -124,6 +124,20 @@ def test_lists_of_names(model: Path, photos: Path, done: Path, tmp_path: Path) -
     assert gradviz("explain", model, "--files-from", "none", "-o", out, cwd=tmp_path).returncode == 2
 
 
+def test_an_image_on_stdin(model: Path, photos: Path, tmp_path: Path) -> None:
+    image = photos / "000" / "00000.png"
+
+    def dry(*arguments) -> tuple[int, str, str]:
+        with open(image) as stdin:
+            run = gradviz("explain", model, *arguments, "--dry-run", cwd=tmp_path, stdin=stdin)
+        return run.returncode, run.stdout, run.stderr
+
+    assert dry("-")[:2] == (0, "heatmaps/stdin.guided.png\n")
+    assert dry("-", "-o", "x.png")[:2] == (0, "x.png\n")
+    code, _, said = dry("-", "--max-file-size", "50")
+    assert code == 4 and said.startswith("gradviz: /dev/stdin: 51 bytes") and "--max-file-size" in said
+
+
 def test_names_that_would_meet_are_refused_before_any_work(model: Path, photos: Path, tmp_path: Path) -> None:
     for name in ("a/x.png", "b/x.png", "c/cat", "c/cat.3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -78,6 +78,7 @@ def test_the_page_is_opened_in_the_browser(done: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("terminal", ["dumb", "xterm"])
 def test_a_terminal_that_writes_over_nothing_gets_lines(model: Path, tmp_path: Path, terminal: str) -> None:
-    code, said = on_terminal("explain", model, "none.png", cwd=tmp_path, env={"TERM": terminal})
-    assert code == 2 and shown(said)[-1].startswith("gradviz: no such file")
+    """Nobody types an image into it either."""
+    code, said = on_terminal("explain", model, "-", cwd=tmp_path, env={"TERM": terminal})
+    assert code == 2 and shown(said)[-1].startswith("gradviz: -: stdin is a terminal")
     assert (BACK in said) == (terminal == "xterm")

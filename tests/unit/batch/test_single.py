@@ -70,10 +70,15 @@ def test_one_picture_and_nothing_else(one, images, explainers, tmp_path: Path, s
     assert os.listdir(tmp_path / "new") == [ASKED]
 
 
-def test_a_sheet_is_one_picture(one, images, explainers) -> None:
-    asked = one({"modes": ("backprop", "guided"), "styles": ("panel",)})
-    (result,) = drawn(asked, images("good"))
-    assert result.status == "written" and Record.read(asked.out / ASKED).mode == ("backprop", "guided")
+def test_a_sheet_is_one_picture(one, images) -> None:
+    asked = one({"modes": ("backprop", "guided"), "styles": ("panel",)}, dry_run=True)
+    assert [result.outputs for result in drawn(asked, images("good"))] == [(ASKED,)]
+
+
+def test_the_image_may_lie_beside_it(one, images, explainers) -> None:
+    folder = images("good")
+    (result,) = drawn(replace(one(), out=folder), folder)
+    assert result.status == "written" and sorted(os.listdir(folder)) == ["001.png", ASKED]
 
 
 @pytest.mark.parametrize(
