@@ -21,6 +21,7 @@ from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
+from gradviz_cli.batch.why import why
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.files import scratch, whole
@@ -173,11 +174,14 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
     pictures: tuple[Output, ...] = ()
     try:
         pictures = outputs(plan, job, SHEETS)
-        result = lookup(plan, job, pictures, digests, plan.limits, known).current
+        read, result = lookup(plan, job, pictures, digests, plan.limits, known)
     except ImageError as error:
         return failed(job, error)
+    if result:
+        return result
     names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-    return result or Result(job.name, Status.PENDING, names, page=job.number)
+    reason = why(plan, pictures, digests, read.sha256, known)
+    return Result(job.name, Status.PENDING, names, page=job.number, why=reason)
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.forms import short_name
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Report, Result, Status
+from gradviz_cli.plan.results import Report, Result, Status, TargetResult
 from gradviz_cli.process.protocol import Loaded, Proof
 
 EVERY_EVENT = 5.0  # seconds between two progress events in JSON
@@ -54,7 +55,8 @@ class Voice(Observer):
     ):
         self._begun = begun
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
-        self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
+        self._verbose = verbose
+        self._foreseen = Foreseen()
         shown = progress == "always" or progress == "auto" and looked_on() and not quiet
         self._progress = Progress() if shown and not plan.dry_run else None
         self.hints = hints and self._progress is not None and looked_on()
@@ -90,13 +92,18 @@ class Voice(Observer):
     def result(self, result: Result, report: Report) -> None:
         """A failed image is always said; the others with -v."""
         image = printable(result.image)
+        more: dict[str, Any] = {"image": image, "status": result.status}
         if result.failed:
             error = result.error or {}
-            message, more = error["message"], {"kind": error["kind"], "status": result.status}
-            self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)
+            message, kind = error["message"], error["kind"]
+            self._line("error", "image", f"gradviz: {image}: {message}", message=message, kind=kind, **more)
         elif self._verbose:
-            message = f"{result.status} {image}" + (f": {result.error['message']}" if result.error else "")
-            self._line("info", "image", message, image=image, status=result.status, message=message)
+            message = f"{result.status} {image}: {_told(result)}"
+            found = [asdict(target) for target in result.targets]
+            more |= {"outputs": result.outputs, "targets": found}
+            self._line("info", "image", message, message=message, **more)
+        if result.status is Status.PENDING:
+            self._foreseen.add(result)
         self._report = report
         self._pictures += len(result.outputs) if result.status is Status.WRITTEN else 0
         if self._progress:
@@ -120,7 +127,12 @@ class Voice(Observer):
             self._detail(line)
 
     def ended(self, report: Report, seconds: float) -> None:
-        """One line at the end, with -v or on a terminal: how many, there also where they are and what to do next."""
+        """One line at the end, with -v or on a terminal: how many, there also where they are and what to do next. Of a dry run
+        what a run would do, and why."""
+        if self._plan.dry_run and report.total and not report.fatal and not self._quiet:
+            counts, reasons = report.counts, self._foreseen.reasons
+            for message in self._foreseen.lines(report):
+                self._line("info", "dry-run", message, message=message, counts=counts, reasons=reasons)
         if self._started and (self._verbose or self._progress):
             message = f"{_counted(report)} in {seconds:.1f} s" + (self._next(report) if self.hints else "")
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
@@ -200,6 +212,65 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")
     return lines
+
+
+MOST_TARGETS, MOST_EXAMPLES = 3, 3
+
+
+def _told(result: Result) -> str:
+    """What was found in an image: classes and scores, how many pictures show it; or why there are none."""
+    if result.error:
+        return result.error["message"]
+    pictures = sum(name.endswith(".png") for name in result.outputs)
+    arrays = len(result.outputs) - pictures
+    more = len(result.targets) - MOST_TARGETS
+    parts = [
+        *map(_target, result.targets[:MOST_TARGETS]),
+        *([f"{_several(more, 'target')} more"] if more > 0 else []),
+        _several(pictures, "picture") + (f" and {_several(arrays, 'array')}" if arrays else ""),
+        *([result.why] if result.why else []),
+    ]
+    return "; ".join(parts)
+
+
+def _target(target: TargetResult) -> str:
+    index = "an unknown class" if target.index is None else f"class {target.index}"
+    facts = {"rank": None if not target.rank else target.rank + 1, "score": target.score, "output": target.output}
+    known = [f"{name} {value:.4g}" for name, value in facts.items() if value is not None]
+    named = [printable(target.label), index] if target.label else [index]
+    return f"{named[0]} ({', '.join([*named[1:], *known])})" if [*named[1:], *known] else named[0]
+
+
+class Foreseen:
+    """What a run would draw: images by the reason that they have for it.
+
+    Attributes
+    ----------
+    reasons : dict
+        Reason -> number of images.
+    """
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self._pictures = 0
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, result: Result) -> None:
+        self.reasons[result.why] += 1
+        self._pictures += len(result.outputs)
+        examples = self._examples.setdefault(result.why, [])
+        if len(examples) < MOST_EXAMPLES:
+            examples.append(printable(result.image))
+
+    def lines(self, report: Report) -> Iterator[str]:
+        """How many in all, then a line for each reason."""
+        pending, current = (report.counts.get(status, 0) for status in (Status.PENDING, Status.CURRENT))
+        drawn = f"{_several(self._pictures, 'picture')} of {_several(pending, 'image')}" if pending else "nothing"
+        others = [f"{current} current"] * bool(current) + [f"{report.failed} failed"] * bool(report.failed)
+        yield f"would draw {drawn}" + (f"; {', '.join(others)}" if others else "")
+        for reason, count in self.reasons.most_common():
+            shown = ", ".join([*self._examples[reason], *(["..."] if count > MOST_EXAMPLES else [])])
+            yield f"  {count} {reason}: {shown}"
 
 
 class Progress:

@@ -92,12 +92,13 @@ def test_a_config_file_named_by_the_environment(planned, tmp_path: Path) -> None
 # ---- which images, and which exit code
 
 
-def test_a_dry_run_says_nothing_else(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_and_why_and_writes_nothing(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     out = shutil.copytree(done, tmp_path / "out")
     shutil.copy(photos / "000" / "00000.png", tmp_path / "new.png")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    run = gradviz("explain", model, photos, "new.png", "-o", out, "--raw", "--dry-run", "-v", cwd=tmp_path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{out}/new.png.guided.png\n", "")
+    run = gradviz("explain", model, photos, "new.png", "-o", out, "--raw", "--dry-run", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (0, f"{out}/new.png.guided.png\n")
+    assert run.stderr == "would draw 1 picture of 1 image; 40 current\n  1 new: new.png\n"
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     os.mkfifo(tmp_path / "fifo.png")
     run = gradviz("explain", model, photos, "fifo.png", "-o", out, "--raw", "--dry-run", cwd=tmp_path)

@@ -15,7 +15,7 @@ from gradviz_cli.cli.signals import Stopped
 from gradviz_cli.cli.voice import Progress, Voice, _clock
 from gradviz_cli.errors import OutputError
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Report, Result, Status
+from gradviz_cli.plan.results import Report, Result, Status, TargetResult
 from gradviz_cli.process.protocol import ModelOptions
 
 PLAN = Plan(ModelOptions("model"), Path("out"))
@@ -92,7 +92,7 @@ def test_verbose_says_everything_and_quiet_no_warning(said: Said) -> None:
     speaker.warning("mind this")
     speaker.ended(reported(1, 2), 2.04)
     assert said.text().splitlines() == [
-        "written a.png",
+        "written a.png: 1 picture",
         "a detail",
         "gradviz: warning: mind this",
         "2 failed, 1 written in 2.0 s",
@@ -216,12 +216,58 @@ def test_written_paths_on_stdout(capfdbinary: pytest.CaptureFixture) -> None:
     assert capfdbinary.readouterr().out == b"out/a.png.guided.png\0"
 
 
-def test_a_dry_run_prints_what_is_pending_and_nothing_else(capfdbinary: pytest.CaptureFixture) -> None:
-    speaker = Voice(replace(PLAN, dry_run=True), verbose=True, progress="always")
-    for result in (Result("a.png", "pending", ("a", "b")), Result("c.png", "current", ("c",)), FAILED):
-        speaker.result(result, reported(1))
-    speaker.ended(reported(1), 1.0)
-    assert capfdbinary.readouterr() == (b"out/a\nout/b\n", b"gradviz: b\\n.png: no image begins like this\n")
+PENDING = [
+    Result("a.png", "pending", ("a", "b"), why="new"),
+    Result("c.png", "current", ("c",)),
+    *[Result(f"{number}.png", "pending", ("d.png",), why="option changed (--clip)") for number in range(5)],
+    FAILED,
+]
+
+
+def foreseen(**more) -> None:
+    speaker, report = Voice(replace(PLAN, dry_run=True), progress="always", **more), Report()
+    for result in PENDING:
+        report.add(result)
+        speaker.result(result, report)
+    speaker.ended(report, 1.0)
+
+
+def test_a_dry_run_prints_what_is_pending_and_says_why(capfdbinary: pytest.CaptureFixture) -> None:
+    foreseen()
+    out, err = capfdbinary.readouterr()
+    assert out == b"out/a\nout/b\n" + 5 * b"out/d.png\n"
+    assert err.decode().splitlines() == [
+        "gradviz: b\\n.png: no image begins like this",
+        "would draw 7 pictures of 6 images; 1 current, 1 failed",
+        "  5 option changed (--clip): 0.png, 1.png, 2.png, ...",
+        "  1 new: a.png",
+    ]
+
+
+def test_each_image_of_a_dry_run_with_v_and_none_with_q(said: Said) -> None:
+    foreseen(verbose=True)
+    assert "pending 0.png: 1 picture; option changed (--clip)\n" in said.text()
+    before = said.text()
+    foreseen(quiet=True)
+    assert said.text().removeprefix(before) == "gradviz: b\\n.png: no image begins like this\n"
+
+
+def test_a_dry_run_with_nothing_to_do(said: Said) -> None:
+    Voice(replace(PLAN, dry_run=True)).ended(Report({Status.CURRENT: 3}), 0.0)
+    assert said.text() == "would draw nothing; 3 current\n"
+    Voice(replace(PLAN, dry_run=True)).ended(Report(), 0.0)  # a warning says why there is none
+    assert said.text() == "would draw nothing; 3 current\n"
+
+
+def test_with_v_each_image_says_what_was_found(said: Said, as_json: None) -> None:
+    targets = (TargetResult(3, "leaf", 0, 12.3456, 0.98765), TargetResult(7, None, 4, None, None))
+    result = replace(WRITTEN, targets=targets, outputs=("a.png.guided.png", "a.png.guided.npy"))
+    Voice(PLAN, verbose=True).result(result, reported(1))
+    line = json.loads(said.text())
+    assert line["message"] == (
+        "written a.png: leaf (class 3, score 12.35, output 0.9877); class 7 (rank 5); 1 picture and 1 array"
+    )
+    assert [target["index"] for target in line["targets"]] == [3, 7] and line["outputs"] == list(result.outputs)
 
 
 def test_what_ends_a_run_is_one_line_and_its_traceback_is_for_v(said: Said) -> None:
