@@ -27,7 +27,7 @@ from gradviz_cli.process.protocol import Loaded, Proof
 EVERY_EVENT = 5.0  # seconds between two progress events in JSON
 WINDOW = 30.0  # over which the rate is taken: images that were current go by faster than those that follow
 TOGETHER = 0.2  # within which results are taken for those of one batch
-MEANT = 5.0  # of work before a time left is told
+LEAST, MEANT = 1.0, 5.0  # of work before a rate, and a time left, are told
 
 
 class Voice(Observer):
@@ -351,6 +351,8 @@ class Progress:
         times = [at for at, _ in self._passed]
         longest = max(late - early for early, late in pairwise(times))
         until = max(last, now - longest)
+        if until - then < LEAST:
+            return None, None
         rate = (done - before) / (until - then)
         if self.total is None or until - then < MEANT:
             return rate, None
