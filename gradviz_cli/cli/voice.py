@@ -17,7 +17,7 @@ from gradviz_cli.cli.signals import Stopped
 from gradviz_cli.cli.stderr import speaks_json, tell
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import GradvizError
-from gradviz_cli.files.text import plain, printable
+from gradviz_cli.files.text import plain, printable, shortened
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.forms import short_name
 from gradviz_cli.plan.plan import Job, Plan
@@ -78,7 +78,9 @@ class Voice(Observer):
     def loading(self) -> None:
         """The longest part of a short run."""
         if self._progress:
-            self._progress.wait(f"starting TensorFlow, reading {printable(short_name(self._plan.typed))}")
+            self._progress.wait(
+                f"starting TensorFlow, reading {printable(short_name(self._plan.typed or self._plan.model.path))}"
+            )
 
     def loaded(self, model: Explainer) -> None:
         """Warnings, and with -v what was found in the model."""
@@ -99,13 +101,13 @@ class Voice(Observer):
             self._line("error", "image", f"gradviz: {image}: {message}", message=message, kind=kind, **more)
         elif self._verbose:
             message = f"{result.status} {image}: {_told(result)}"
-            found = [asdict(target) for target in result.targets]
+            found = [{**asdict(one), "label": one.label and shortened(one.label)} for one in result.targets]
             more |= {"outputs": result.outputs, "targets": found}
             self._line("info", "image", message, message=message, **more)
         if result.status is Status.PENDING:
             self._foreseen.add(result)
         self._report = report
-        self._pictures += len(result.outputs) if result.status is Status.WRITTEN else 0
+        self._pictures += _pictures(result) if result.status is Status.WRITTEN else 0
         if self._progress:
             with self._guard:
                 self._progress.add(report)
@@ -214,6 +216,11 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
     return lines
 
 
+def _pictures(result: Result) -> int:
+    """How many: the other outputs are arrays."""
+    return sum(name.endswith(".png") for name in result.outputs)
+
+
 MOST_TARGETS, MOST_EXAMPLES = 3, 3
 
 
@@ -221,7 +228,7 @@ def _told(result: Result) -> str:
     """What was found in an image: classes and scores, how many pictures show it; or why there are none."""
     if result.error:
         return result.error["message"]
-    pictures = sum(name.endswith(".png") for name in result.outputs)
+    pictures = _pictures(result)
     arrays = len(result.outputs) - pictures
     more = len(result.targets) - MOST_TARGETS
     parts = [
