@@ -111,6 +111,8 @@ class Voice(Observer):
         if self._progress:
             with self._guard:
                 self._progress.add(report)
+            if report.total == self._progress.total:
+                LINE.look()
         end = b"\n" if result.status is Status.PENDING else self._print_end
         if end and result.status in (Status.PENDING, Status.WRITTEN):
             print_paths((self._plan.out / name for name in result.outputs), end)

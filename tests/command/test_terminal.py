@@ -21,7 +21,7 @@ def test_a_run_from_the_first_moment_to_the_last(model: Path, photos: Path, tmp_
     assert code == 0
     steps = [step for step in said.split(BACK) if step]
     assert steps[0] == "starting"  # before anything large is imported
-    moments = [f"reading {model}"[:99], f"starting TensorFlow, reading {model.name}", "0/40 images", "40 written in "]
+    moments = [f"reading {model}"[:99], f"starting TensorFlow, reading {model.name}", "40/40 images", "40 written in "]
     found = [next(place for place, step in enumerate(steps) if step.startswith(moment)) for moment in moments]
     assert found == sorted(found)
     last = shown(said)[-1]
