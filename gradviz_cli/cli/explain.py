@@ -221,6 +221,7 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
     if source is None:
         yield None
         return
+    LINE.then(f"reading the names in {'stdin' if source == '-' else printable(source)}")
     with scratch.unnamed_file() as copy:
         size = 0
         for chunk in _content(source):
@@ -243,6 +244,7 @@ def _stdin(paths: Sequence[Path], most: int) -> Iterator[Path | None]:
     if sys.stdin is None or sys.stdin.isatty():
         what = "closed" if sys.stdin is None else "a terminal"
         raise UsageError(f"-: stdin is {what}", "give it an image: gradviz explain MODEL - < cat.jpg")
+    LINE.then("reading the image on stdin")
     place = scratch.Scratch()
     try:
         copy = Path(place.folder()) / STDIN.name
