@@ -118,4 +118,5 @@ def _delivered(aside: Path, target: Path, result: Result) -> Result:
         with writing(target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
         write_whole(target, (aside / result.outputs[0]).read_bytes())
-    return replace(result, outputs=(target.name,), hashes={}, stamps={})
+    why = "drawn anew each time" if result.status is Status.PENDING and target.exists() else result.why
+    return replace(result, outputs=(target.name,), hashes={}, stamps={}, why=why)

@@ -125,8 +125,13 @@ def test_an_image_that_fails_leaves_nothing(one, images, explainers, tmp_path: P
 
 
 def test_a_dry_run_names_it(one, images, explainers, tmp_path: Path) -> None:
-    (result,) = drawn(one(dry_run=True), images("good"))
-    assert (result.status, result.outputs) == ("pending", (ASKED,)) and not (tmp_path / "new").exists()
+    folder = images("good")
+    (result,) = drawn(one(dry_run=True), folder)
+    assert (result.status, result.outputs, result.why) == ("pending", (ASKED,), "new") and not (
+        tmp_path / "new"
+    ).exists()
+    drawn(one(), folder)
+    assert [result.why for result in drawn(one(dry_run=True), folder)] == ["drawn anew each time"]
 
 
 def test_where_it_cannot_be_written(one, images, explainers, tmp_path: Path, scratch: Path) -> None:
