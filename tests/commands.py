@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +44,30 @@ def start(*arguments, cwd: Path, env: dict | None = None, **more) -> subprocess.
     """Start it in a session of its own."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True, **more}
     return subprocess.Popen(command(*arguments), cwd=cwd, env=environment(env), **options)
+
+
+def on_terminal(*arguments, cwd: Path, env: dict | None = None, columns: int = 100, until_: str = "", then=None):
+    """Run it with a terminal for stdin, stdout and stderr: its code and all that the terminal got. `then(terminal, process)` is
+    called when this text has come."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    ends = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = start(*arguments, cwd=cwd, env={"TERM": "xterm", **(env or {})}, **ends)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # what the last of them has closed
+        while data := os.read(ours, 1 << 16):
+            said += data
+            if then and until_ in said.decode(errors="replace"):
+                then(ours, process)
+                then = None
+    os.close(ours)
+    return process.wait(60), said.decode().replace("\r\n", "\n")
+
+
+def shown(said: str) -> list[str]:
+    """The lines that a terminal shows of this in the end."""
+    return [line.rsplit("\r\x1b[K", 1)[-1] for line in said.removesuffix("\n").split("\n")]
 
 
 def picture(path: Path, seed: int, size: tuple[int, int] = (60, 80)) -> Path:

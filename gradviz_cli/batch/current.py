@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 def read(job: Job, limits: Limits) -> Read:
     """Raises ImageError."""
-    data, stamp = read_stamped(job.path, limits)
+    data, stamp = read_stamped(job.file, limits)
     return Read(data, hashlib.sha256(data).hexdigest(), stamp)
 
 

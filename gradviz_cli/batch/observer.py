@@ -13,13 +13,16 @@ from gradviz_cli.plan.results import Report, Result
 class Observer:
     """Does nothing with what it is told: override what you want to know.
 
-    It comes in this order, each once unless it says otherwise; `loaded` comes in a thread of its own:
+    It comes in this order, each once unless it says otherwise; `loading` and `loaded` come in a thread of their own:
 
-        detail?  started?  (loaded? | result)*  (warning | detail)*  failure?  ended
+        detail?  started?  (loading? loaded? | result)*  (warning | detail)*  failure?  ended
     """
 
     def started(self, jobs: Iterable[Job]) -> None:
         """OUT is locked, and the images come next: never in a dry run. `jobs` may be walked through, to count them."""
+
+    def loading(self) -> None:
+        """TensorFlow is started, and reads the model; never when every output is current."""
 
     def loaded(self, model: Explainer) -> None:
         """The model has been loaded; never when every output is current. It is there to be asked for facts and warnings."""

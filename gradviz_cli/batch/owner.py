@@ -81,7 +81,7 @@ def _check_image(plan: Plan, job: Job, known: Known) -> None:
     if there is None or _is_one_place(before["source"], source):
         return
     content = image_stamp(before)[0] or _image_shown(plan.out, before)
-    found = content and hash_file(job.path, plan.max_file_size)
+    found = content and hash_file(job.file, plan.max_file_size)
     if found and found[0] != content:
         raise UsageError(
             f"{printable(plan.out / there)} is of {printable(before['source'])}, and {printable(source)} is another image",

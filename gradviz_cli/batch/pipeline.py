@@ -125,13 +125,14 @@ def pipeline(
     manifest: Manifest,
     known: Known,
     seal: Seal | None = None,
+    loading: Callable[[], None] = lambda: None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
     Parameters
     ----------
-    loaded : callable
-        Called once with the model when the model has been loaded; never when every output is current.
+    loading, loaded : callable
+        Called once before the model is loaded, and with the model when it has been; never when every output is current.
     known : Known
         What the manifest says of the files in OUT.
     seal : Seal, optional
@@ -155,7 +156,7 @@ def pipeline(
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
     proofs = Proofs(plan, digests.fingerprint, manifest)
-    differentiator = Differentiator(plan, explainer, decoding, proofs, loaded)
+    differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
     publisher = Publisher(plan.out, manifest, plan.fail_fast)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
@@ -171,9 +172,10 @@ def results(
     known: Known,
     end: float | None = None,
     seal: Seal | None = None,
+    loading: Callable[[], None] = lambda: None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, known, seal)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading)) as stages:
         yield from stages.results(jobs, end)
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gradviz_cli.batch.single import folder_and_file
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
@@ -158,7 +159,8 @@ def plan_from(
     Parameters
     ----------
     model, out : path
-        SavedModel folder, or what stands for one (`model.forms`); output folder.
+        SavedModel folder, or what stands for one (`model.forms`); output folder, or the name of one picture
+        (`batch.single`).
     standing : mapping, optional
         Options that are meant for many runs, and need not be of use in each: weaker than `options`.
     **options
@@ -170,7 +172,7 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    typed, place = _path("MODEL", model), _path("--out", out)
+    typed, place = forms.named(_path("MODEL", model)), _path("--out", out)
     asked = _read(options)
     folder = forms.resolve(typed)
     forms.check_out(typed, folder, place)
@@ -184,9 +186,9 @@ def plan_from(
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
     walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
     named = os.path.abspath(typed)
-    return Plan(
-        _model_options(folder, settled), place, drawing, labels, labels_asked=wanted, typed=named, walk=walk, **run
-    )
+    place, file = folder_and_file(place)
+    chosen = _model_options(folder, settled)
+    return Plan(chosen, place, drawing, labels, labels_asked=wanted, typed=named, walk=walk, file=file, **run)
 
 
 def model_from(

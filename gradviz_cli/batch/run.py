@@ -20,6 +20,8 @@ from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.single import Deliver, placed
+from gradviz_cli.batch.why import why
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.files import scratch, whole
@@ -93,6 +95,13 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
+    with placed(plan, inputs) as (there, images, deliver):
+        yield from _in_folder(there, images, observer, report, end, deliver)
+
+
+def _in_folder(
+    plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None, deliver: Deliver
+) -> Generator[Result, None, None]:
     fold = as_it_is if plan.dry_run else folding(plan.out)
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
     seal = fingerprint.seal(Path(plan.model.path))
@@ -105,7 +114,7 @@ def _results(
         found = _written(plan, inputs, jobs, digests, seal, observer, end)
     told: set[str] = set()
     with closing(found):
-        for result in found:
+        for result in map(deliver, found):
             report.add(result)
             observer.result(result, report)
             for note in filter(lambda one: one not in told, result.notes):
@@ -141,7 +150,9 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            stages = pipeline.results(plan, jobs, digests, observer.loaded, manifest, known, end, seal)
+            stages = pipeline.results(
+                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading
+            )
             with closing(stages):
                 yield from stages
 
@@ -163,11 +174,14 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
     pictures: tuple[Output, ...] = ()
     try:
         pictures = outputs(plan, job, SHEETS)
-        result = lookup(plan, job, pictures, digests, plan.limits, known).current
+        read, result = lookup(plan, job, pictures, digests, plan.limits, known)
     except ImageError as error:
         return failed(job, error)
+    if result:
+        return result
     names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
-    return result or Result(job.name, Status.PENDING, names, page=job.number)
+    reason = why(plan, pictures, digests, read.sha256, known)
+    return Result(job.name, Status.PENDING, names, page=job.number, why=reason)
 
 
 @contextmanager

@@ -122,8 +122,8 @@ class Differentiator(Stage):
 
     Parameters
     ----------
-    loaded : callable
-        Called once with the model when the model has been loaded; never when every output is current.
+    loading, loaded : callable
+        Called once before the model is loaded, and with the model when it has been; never when every output is current.
     """
 
     def __init__(
@@ -133,9 +133,10 @@ class Differentiator(Stage):
         decoding: Decoding,
         proofs: Proofs,
         loaded: Callable[[Explainer], None],
+        loading: Callable[[], None] = lambda: None,
     ):
         super().__init__("differentiate", 1)
-        self._proofs = proofs
+        self._proofs, self._told_of_loading = proofs, loading
         self._plan, self._explainer, self._decoding, self._loaded = plan, explainer, decoding, loaded
         self._guard = threading.Lock()
         self._loading: Future[Facts] | None = None
@@ -185,6 +186,7 @@ class Differentiator(Stage):
             super().close()
 
     def _load(self) -> Facts:
+        self._told_of_loading()
         before = self._proofs.before()
         facts = self._explainer.load(before).facts
         if before is None:

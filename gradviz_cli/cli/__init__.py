@@ -12,10 +12,11 @@ import shlex
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import click
 
+from gradviz_cli.cli.line import doing
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
@@ -33,6 +34,9 @@ COMMANDS = {
 }
 
 
+# Commands that take a while to begin, and words with which nobody waits for them.
+SLOW = ("explain", "inspect", "demo")
+QUIET = {"-q", "--quiet", "never", "--progress=never", "-h", "--help", "--help-all", "--dry-run", "list"}
 THREADS = "OPENBLAS_NUM_THREADS"
 
 
@@ -128,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     verbose = any(re.fullmatch("-v+|--verbose", argument) for argument in arguments)
     speak_json(_asks_for_json(arguments))
     try:
-        with stopping():
+        with stopping(), doing("starting") if _is_slow(arguments) else nullcontext():
             return int(gradviz.main(arguments, prog_name="gradviz", standalone_mode=False) or 0)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -155,6 +159,10 @@ def main(arguments: list[str] | None = None) -> int:
             return _stopped(str(short), short.code, traceback.format_exc() if verbose else "")
         message = f"internal error: {type(error).__name__}: {error} (please report it, with the output of -v)"
         return _stopped(message, ExitCode.BUG, traceback.format_exc() if verbose else "")
+
+
+def _is_slow(arguments: list[str]) -> bool:
+    return bool(arguments) and arguments[0] in SLOW and QUIET.isdisjoint(arguments)
 
 
 def _stopped(message: str, code: int, trace: str = "") -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
+from gradviz_cli.batch.single import FOLDER
 from gradviz_cli.cli.config import given, placed
+from gradviz_cli.cli.line import LINE
 from gradviz_cli.cli.options import (
     Command,
     colormap_option,
@@ -24,12 +26,14 @@ from gradviz_cli.cli.options import (
     model_options,
 )
 from gradviz_cli.cli.signals import limited
-from gradviz_cli.cli.types import Amount, Auto, Level, Name, NamedPath, Names, Seconds, Shard, flat
+from gradviz_cli.cli.stderr import say
+from gradviz_cli.cli.types import Amount, Auto, ImagePath, Level, Name, NamedPath, Names, Seconds, Shard, flat
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
+from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
-from gradviz_cli.images.listing import Inputs, names_in
+from gradviz_cli.images.listing import STDIN, Inputs, names_in
 from gradviz_cli.model.forms import check_order, chosen
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
@@ -55,8 +59,10 @@ COMMON = [
 
 @click.command("explain", cls=Command, common=COMMON)
 @click.argument("model", metavar="MODEL", type=NamedPath())
-@click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
-@click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
+@click.argument("paths", metavar="IMAGES...", nargs=-1, type=ImagePath())
+@click.option("-o", "--out", default="heatmaps", type=NamedPath(), show_default=True,
+    help="Output folder; or NAME.png, for one picture of one image.",
+)  # fmt: skip
 @mode_option
 @click.option(
     "-t",
@@ -174,30 +180,38 @@ def command(
     verbose: int,
     gallery: bool,
     max_duration: float | None,
+    max_file_size: int,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
-    """Write heatmaps of IMAGES (files or folders) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
+    """Write heatmaps of IMAGES (files, folders, - for one on stdin) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
 
     deconv and guided show what an image holds rather than why a class was chosen (Adebayo 2018, Nie 2018, Sixt
     2020); backprop is the plain gradient.
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
     end = None if max_duration is None else time.monotonic() + max_duration
-    with limited(max_duration) as begun, _list(files_from, null) as listed:
+    if STDIN in paths and files_from == "-":
+        raise UsageError("stdin cannot be an image (-) and the list of --files-from -", "give one of them as a file")
+    with limited(max_duration) as begun, _list(files_from, null) as listed, _stdin(paths, max_file_size) as stdin:
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         check_order(model, paths)
         asked, standing = given(context)
+        LINE.then(f"reading {printable(model)}")
         with placed(context):
             plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        if gallery and plan.file:
+            raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
         with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:
             for line in chosen(model, Path(plan.model.path)):
                 voice.detail(f"model {line}")
-            report = run(plan, Inputs(paths, out, listed, shard), voice, end)
+            report = run(plan, Inputs(paths, out, listed, shard, stdin=stdin), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
-        page.write(out)
+        written = page.write(out)
+        if voice.hints:
+            say(f"the page over them is {printable(written.absolute())}")
     return report.exit_code(plan.allow_empty)
 
 
@@ -207,6 +221,7 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
     if source is None:
         yield None
         return
+    LINE.then(f"reading the names in {'stdin' if source == '-' else printable(source)}")
     with scratch.unnamed_file() as copy:
         size = 0
         for chunk in _content(source):
@@ -217,6 +232,32 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
                 )
             scratch.fill(copy, chunk)
         yield lambda: names_in(copy, null)
+
+
+@contextmanager
+def _stdin(paths: Sequence[Path], most: int) -> Iterator[Path | None]:
+    """A copy of what comes through stdin, where it is an image: it is read more than once. No more than what shows that it is
+    too large."""
+    if STDIN not in paths:
+        yield None
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        what = "closed" if sys.stdin is None else "a terminal"
+        raise UsageError(f"-: stdin is {what}", "give it an image: gradviz explain MODEL - < cat.jpg")
+    LINE.then("reading the image on stdin")
+    place = scratch.Scratch()
+    try:
+        copy = Path(place.folder()) / STDIN.name
+        with open(copy, "xb", buffering=0) as file, open(0, "rb", buffering=0, closefd=False) as source:
+            left = most + 1
+            while left and (chunk := source.read(min(left, 1 << 16))):
+                scratch.fill(file, chunk)
+                left -= len(chunk)
+        yield copy
+    except OSError as error:
+        raise UsageError(f"-: stdin cannot be read: {error.strerror}", "give it an image, or name one") from error
+    finally:
+        place.close()
 
 
 def _content(source: str) -> Iterator[bytes]:

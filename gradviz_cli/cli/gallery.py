@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import webbrowser
 from pathlib import Path
 
 import click
@@ -26,7 +27,8 @@ MAIL = 20 * 2**20  # bytes; the largest letter that most take
     type=click.IntRange(*gallery.PIXELS_RANGE),
     help=f"Longest side of these copies.  [default: {gallery.PIXELS}]",
 )
-def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int | None) -> int:
+@click.option("--open", "open_", is_flag=True, help="Open it in the browser ($BROWSER, or that of the system).")
+def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int | None, open_: bool) -> int:
     """Write OUT/index.html, a page to look through the pictures in OUT: filter, sort, compare, blend map and input.
 
     With OUT2 it shows both folders side by side, image by image: two models, or one before and after.
@@ -49,7 +51,11 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
             err=True,
         )
     if sys.stdout.isatty():
-        click.echo(f"Open {printable(written.absolute())}")
+        click.echo(printable(written.absolute()))
+    if open_ and not webbrowser.open(written.absolute().as_uri()):
+        raise UsageError(
+            "--open: no browser could be started", f"set BROWSER to one, or open {printable(written.absolute())} in yours"
+        )
     return 0
 
 

@@ -13,6 +13,7 @@ import click
 
 from gradviz_cli.batch.planning import asks_for_labels, model_from
 from gradviz_cli.cli.config import given, placed
+from gradviz_cli.cli.line import doing
 from gradviz_cli.cli.options import Command, mode_option, model_options
 from gradviz_cli.cli.probe import lines as probe_lines
 from gradviz_cli.cli.probe import probe
@@ -84,7 +85,7 @@ def command(
         options.pop("mode", None)
     with placed(context):
         chosen, labels = model_from(model, standing=standing, **asked)
-    with stopping():
+    with stopping(), doing(f"starting TensorFlow, reading {printable(model)}"):
         asked_by = asks_for_labels({**standing, **asked})
         strict = tuple(RULES) if "all" in modes else modes or (DEFAULT_MODE,)
         told, code = _ask(chosen, image, labels, asked_by, proof, strict)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import unicodedata
 from typing import Any
 
 from gradviz_cli.files.text import LONGEST_LINE, shortened
 from gradviz_cli.plan.results import now
 
 _as_json = False
+_guard = threading.RLock()
+_shown = ""  # what stands in the last line, which is written over; empty for nothing
+BACK = "\r\x1b[K"  # to its beginning, and everything behind it away
 
 
 def speak_json(wanted: bool) -> None:
@@ -25,7 +30,9 @@ def speaks_json() -> bool:
 
 def say(line: str) -> None:
     """One line on stderr, as it is."""
-    put(line + "\n")
+    with _guard:
+        clear()
+        put(line + "\n")
 
 
 def tell(level: str, event: str, text: str, **fields: Any) -> None:
@@ -49,6 +56,38 @@ def put(text: str) -> None:
         sys.stderr.flush()
     except (AttributeError, LookupError, ValueError, OSError):
         pass
+
+
+def overwrite(text: str) -> None:
+    """Let this stand in the last line of the terminal, until something is said or something else stands there.
+
+    It is cut to the terminal as it is now: a full line would wrap, and could not be taken back. Rows that a line took which
+    was wrapped by somebody who made the terminal narrower are left: to take more than one away may take what was said.
+    """
+    global _shown
+    with _guard:
+        fitted = _fitting(text, width() - 1)
+        if fitted != _shown:
+            put(BACK + fitted)
+            _shown = fitted
+
+
+def clear() -> None:
+    """Take away what `overwrite` wrote."""
+    global _shown
+    with _guard:
+        if _shown:
+            put(BACK)
+            _shown = ""
+
+
+def _fitting(text: str, columns: int) -> str:
+    """The beginning of a text that takes so many columns: characters of East Asia take two."""
+    for place, character in enumerate(text):
+        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if columns < 0:
+            return text[:place]
+    return text
 
 
 def is_terminal() -> bool:

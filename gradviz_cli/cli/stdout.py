@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from gradviz_cli.cli.stderr import clear
 from gradviz_cli.errors import OutputError
 
 
@@ -20,6 +21,7 @@ def print_paths(paths: Iterable[Path], end: bytes = b"\n") -> None:
         stdout is closed, or takes nothing; BrokenPipeError when its reader has gone.
     """
     stream = getattr(sys.stdout, "buffer", None)
+    clear()  # both may be one terminal
     try:
         if stream is None:
             raise OSError(errno.EBADF, "it is closed")

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan import values
 
 _Parameter = click.Parameter | None
@@ -121,3 +122,10 @@ class NamedPath(click.Path):
         except ValueError as error:
             self.fail(str(error), param, context)
         return Path(os.fsdecode(super().convert(value, param, context)))
+
+
+class ImagePath(NamedPath):
+    """A path of an image or a folder, or `-` for an image that comes through stdin; `./-` is a file."""
+
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Path:
+        return STDIN if value == "-" else super().convert(value, param, context)

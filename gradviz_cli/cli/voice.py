@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.cli.stderr import is_terminal, put, speaks_json, tell, width
+from gradviz_cli.cli.line import LINE, Told, looked_on, timed
+from gradviz_cli.cli.signals import Stopped
+from gradviz_cli.cli.stderr import speaks_json, tell
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import GradvizError
-from gradviz_cli.files.text import plain, printable
+from gradviz_cli.files.text import plain, printable, shortened
 from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.forms import short_name
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Report, Result, Status
+from gradviz_cli.plan.results import Report, Result, Status, TargetResult
 from gradviz_cli.process.protocol import Loaded, Proof
 
-EVERY = 0.2  # seconds between two states of the progress line
-EVERY_EVENT = 5.0  # between two progress events in JSON
-WINDOW = 30.0  # seconds over which the rate is taken: images that were current go by faster than those that follow
+EVERY_EVENT = 5.0  # seconds between two progress events in JSON
+WINDOW = 30.0  # over which the rate is taken: images that were current go by faster than those that follow
+TOGETHER = 0.2  # within which results are taken for those of one batch
+LEAST, MEANT = 1.0, 5.0  # of work before a rate, and a time left, are told
 
 
 class Voice(Observer):
@@ -32,6 +39,8 @@ class Voice(Observer):
         Print each written path on stdout, followed by this; empty for none.
     begun : callable
         Called when the images come next.
+    hints : bool
+        Say at the end where the pictures are and what to do next: to who looks on, as the attribute of that name says.
     """
 
     def __init__(
@@ -42,14 +51,20 @@ class Voice(Observer):
         progress: str = "auto",
         print_end: bytes = b"",
         begun: Callable[[], None] = lambda: None,
+        hints: bool = True,
     ):
         self._begun = begun
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
-        self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
-        shown = progress == "always" or progress == "auto" and is_terminal() and not speaks_json() and not quiet
+        self._verbose = verbose
+        self._foreseen = Foreseen()
+        shown = progress == "always" or progress == "auto" and looked_on() and not quiet
         self._progress = Progress() if shown and not plan.dry_run else None
+        self.hints = hints and self._progress is not None and looked_on()
         self._started = False
+        self._report, self._pictures = Report(), 0
         self._guard = threading.RLock()
+        if not self._progress:
+            LINE.over()
 
     def started(self, jobs: Iterable[Job]) -> None:
         """Count the jobs for the progress line, beside the work."""
@@ -57,9 +72,20 @@ class Voice(Observer):
         self._begun()
         if self._progress:
             threading.Thread(target=self._progress.count, args=(jobs,), daemon=True).start()
+            if not speaks_json():
+                LINE.doing(self._progress.text)
+
+    def loading(self) -> None:
+        """The longest part of a short run."""
+        if self._progress:
+            self._progress.wait(
+                f"starting TensorFlow, reading {printable(short_name(self._plan.typed or self._plan.model.path))}"
+            )
 
     def loaded(self, model: Explainer) -> None:
         """Warnings, and with -v what was found in the model."""
+        if self._progress:
+            self._progress.begin()
         for message in model.warnings(self._plan.drawing.modes):
             self._warn(message, model=self._plan.model.path)
         for line in _description(model.loaded, model.proof):
@@ -68,16 +94,25 @@ class Voice(Observer):
     def result(self, result: Result, report: Report) -> None:
         """A failed image is always said; the others with -v."""
         image = printable(result.image)
+        more: dict[str, Any] = {"image": image, "status": result.status}
         if result.failed:
             error = result.error or {}
-            message, more = error["message"], {"kind": error["kind"], "status": result.status}
-            self._line("error", "image", f"gradviz: {image}: {message}", image=image, message=message, **more)
+            message, kind = error["message"], error["kind"]
+            self._line("error", "image", f"gradviz: {image}: {message}", message=message, kind=kind, **more)
         elif self._verbose:
-            message = f"{result.status} {image}" + (f": {result.error['message']}" if result.error else "")
-            self._line("info", "image", message, image=image, status=result.status, message=message)
+            message = f"{result.status} {image}: {_told(result)}"
+            found = [{**asdict(one), "label": one.label and shortened(one.label)} for one in result.targets]
+            more |= {"outputs": result.outputs, "targets": found}
+            self._line("info", "image", message, message=message, **more)
+        if result.status is Status.PENDING:
+            self._foreseen.add(result)
+        self._report = report
+        self._pictures += _pictures(result) if result.status is Status.WRITTEN else 0
         if self._progress:
             with self._guard:
-                self._progress.show(report)
+                self._progress.add(report)
+            if report.total == self._progress.total:
+                LINE.look()
         end = b"\n" if result.status is Status.PENDING else self._print_end
         if end and result.status in (Status.PENDING, Status.WRITTEN):
             print_paths((self._plan.out / name for name in result.outputs), end)
@@ -96,13 +131,42 @@ class Voice(Observer):
             self._detail(line)
 
     def ended(self, report: Report, seconds: float) -> None:
-        """One line at the end, with -v or on a terminal."""
+        """One line at the end, with -v or on a terminal: how many, there also where they are and what to do next. Of a dry run
+        what a run would do, and why."""
+        if self._plan.dry_run and report.total and not report.fatal and not self._quiet:
+            counts, reasons = report.counts, self._foreseen.reasons
+            for message in self._foreseen.lines(report):
+                self._line("info", "dry-run", message, message=message, counts=counts, reasons=reasons)
         if self._started and (self._verbose or self._progress):
-            counts = (
-                ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
-            )
-            message = f"{counts} in {seconds:.1f} s"
+            message = f"{_counted(report)} in {seconds:.1f} s" + (self._next(report) if self.hints else "")
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
+
+    def _next(self, report: Report) -> str:
+        done = report.total - report.failed
+        if report.fatal or not done:
+            return ""
+        out = self._plan.out
+        if self._plan.file:
+            picture = printable(out / self._plan.file)
+            return f": {picture}; what it says of itself: gradviz show {shlex.quote(picture)}"
+        told = f": {_several(self._pictures, 'picture')} in" if self._pictures else ": they are in"
+        command = f"gradviz gallery {shlex.quote(printable(out))} --open"
+        again = "; the same command tries those that failed again" if report.failed else ""
+        return f"{told} {printable(out)}{again}; to look at them: {command}"
+
+    def _stopped(self) -> None:
+        """A signal ended the run: how far it came."""
+        done, total = self._report.total, self._progress.total if self._progress else None
+        of = f" of {total}" if total else ""
+        failed = f" ({self._report.failed} failed)" if self._report.failed else ""
+        how = "begins anew" if self._plan.force or not done else "goes on from there"
+        without = ", without --force goes on from there" if self._plan.force and done else ""
+        message = (
+            f"stopped: {done}{of} images are done{failed}, every file is whole; the same command {how}{without}"
+            if done
+            else f"stopped before the first image was done; the same command {how}"
+        )
+        self._line("warning", "stopped", f"gradviz: {message}", message=message, counts=self._report.counts)
 
     def _warn(self, message: str, **more: Any) -> None:
         message = plain(message)
@@ -117,20 +181,23 @@ class Voice(Observer):
 
     def _line(self, level: str, event: str, text: str, **fields: Any) -> None:
         with self._guard:
-            self._clear()
             tell(level, event, text, **fields)
-
-    def _clear(self) -> None:
-        """Take the progress line away."""
-        if self._progress:
-            with self._guard:
-                self._progress.clear()
 
     def __enter__(self) -> Voice:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._clear()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        LINE.over()
+        if kind is not None and issubclass(kind, Stopped | KeyboardInterrupt) and (self._verbose or self._progress):
+            self._stopped()
+
+
+def _counted(report: Report) -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(report.counts.items())) or "nothing to do"
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
@@ -151,48 +218,154 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
     return lines
 
 
-class Progress:
-    """One line that is written over: how many of how many, images a second, time left. In JSON an event now and then."""
+def _pictures(result: Result) -> int:
+    """How many: the other outputs are arrays."""
+    return sum(name.endswith(".png") for name in result.outputs)
+
+
+MOST_TARGETS, MOST_EXAMPLES = 3, 3
+
+
+def _told(result: Result) -> str:
+    """What was found in an image: classes and scores, how many pictures show it; or why there are none."""
+    if result.error:
+        return result.error["message"]
+    pictures = _pictures(result)
+    arrays = len(result.outputs) - pictures
+    more = len(result.targets) - MOST_TARGETS
+    parts = [
+        *map(_target, result.targets[:MOST_TARGETS]),
+        *([f"{_several(more, 'target')} more"] if more > 0 else []),
+        _several(pictures, "picture") + (f" and {_several(arrays, 'array')}" if arrays else ""),
+        *([result.why] if result.why else []),
+    ]
+    return "; ".join(parts)
+
+
+def _target(target: TargetResult) -> str:
+    index = "an unknown class" if target.index is None else f"class {target.index}"
+    facts = {"rank": None if not target.rank else target.rank + 1, "score": target.score, "output": target.output}
+    known = [f"{name} {value:.4g}" for name, value in facts.items() if value is not None]
+    named = [printable(target.label), index] if target.label else [index]
+    return f"{named[0]} ({', '.join([*named[1:], *known])})" if [*named[1:], *known] else named[0]
+
+
+class Foreseen:
+    """What a run would draw: images by the reason that they have for it.
+
+    Attributes
+    ----------
+    reasons : dict
+        Reason -> number of images.
+    """
 
     def __init__(self) -> None:
-        self._total: int | None = None
-        self._last = 0.0
-        self._passed = deque([(time.monotonic(), 0)])
-        self._shown = False
+        self.reasons: Counter[str] = Counter()
+        self._pictures = 0
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, result: Result) -> None:
+        self.reasons[result.why] += 1
+        self._pictures += len(result.outputs)
+        examples = self._examples.setdefault(result.why, [])
+        if len(examples) < MOST_EXAMPLES:
+            examples.append(printable(result.image))
+
+    def lines(self, report: Report) -> Iterator[str]:
+        """How many in all, then a line for each reason."""
+        pending, current = (report.counts.get(status, 0) for status in (Status.PENDING, Status.CURRENT))
+        drawn = f"{_several(self._pictures, 'picture')} of {_several(pending, 'image')}" if pending else "nothing"
+        others = [f"{current} current"] * bool(current) + [f"{report.failed} failed"] * bool(report.failed)
+        yield f"would draw {drawn}" + (f"; {', '.join(others)}" if others else "")
+        for reason, count in self.reasons.most_common():
+            shown = ", ".join([*self._examples[reason], *(["..."] if count > MOST_EXAMPLES else [])])
+            yield f"  {count} {reason}: {shown}"
+
+
+class Progress:
+    """How far a run is: how many of how many, images a second, time left; or what it waits for.
+
+    The rate is that of late, from the first results on: starting TensorFlow, reading the model and its first batch say
+    nothing of the images that follow. No time left is told before some of them have passed.
+    """
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self._done = self._failed = 0
+        self._waiting: Told | None = None
+        self._passed: deque[tuple[float, int]] = deque()
+        self._first = self._last_event = 0.0
+        self._guard = threading.RLock()
 
     def count(self, jobs: Iterable) -> None:
-        self._total = sum(1 for _ in jobs)
+        self.total = sum(1 for _ in jobs)
 
-    def show(self, report: Report) -> None:
-        now = time.monotonic()
-        if now - self._last < (EVERY_EVENT if speaks_json() else EVERY) and report.total != self._total:
-            return
-        self._last = now
-        rate = self._rate(now, report.total)
-        left = (self._total - report.total) / rate if self._total and rate else None
-        of = f"/{self._total}" if self._total else ""
-        remaining = "" if left is None else f", {_clock(left)} left"
-        failed = f", {report.failed} failed" if report.failed else ""
-        line = f"{report.total}{of} images, {rate:.1f}/s{remaining}{failed}"
-        if speaks_json():
-            fields = {"done": report.total, "total": self._total, "failed": report.failed, "rate": round(rate, 2)}
-            tell("info", "progress", line, message=line, **fields, seconds_left=None if left is None else round(left))
-            return
-        put("\r\x1b[K" + line[: width() - 1])  # a full line would wrap, and could not be taken back
-        self._shown = True
+    def wait(self, what: str) -> None:
+        """No image has its turn before this is done."""
+        self._waiting = timed(what)
 
-    def _rate(self, now: float, done: int) -> float:
-        """Images a second of late."""
-        self._passed.append((now, done))
-        while len(self._passed) > 2 and now - self._passed[1][0] > WINDOW:
-            self._passed.popleft()
-        then, before = self._passed[0]
-        return (done - before) / max(now - then, 1e-9)
+    def begin(self) -> None:
+        """The images have their turn, at a rate of their own."""
+        with self._guard:
+            self._waiting = None
+            self._passed.clear()
 
-    def clear(self) -> None:
-        if self._shown:
-            put("\r\x1b[K")
-            self._shown = False
+    def add(self, report: Report) -> None:
+        """An image has its result."""
+        with self._guard:
+            now = time.monotonic()
+            self._done, self._failed = report.total, report.failed
+            self._pass(now)
+            if speaks_json() and (now - self._last_event >= EVERY_EVENT or self._done == self.total):
+                self._last_event = now
+                self._event(now)
+
+    def _pass(self, now: float) -> None:
+        passed = self._passed
+        if not passed:
+            self._first = now
+        if len(passed) == 1 and now - self._first < TOGETHER:
+            passed.clear()
+        if len(passed) > 1 and now - passed[-2][0] < TOGETHER:
+            passed.pop()
+        passed.append((now, self._done))
+        while len(passed) > 2 and now - passed[1][0] > WINDOW:
+            passed.popleft()
+
+    def text(self) -> str:
+        with self._guard:
+            of = f"/{self.total}" if self.total else ""
+            counted = [f"{self._done}{of} images"] if self._done or not self._waiting else []
+            failed = [f"{self._failed} failed"] if self._failed else []
+            if self._waiting:
+                return ", ".join([*counted, *failed, self._waiting()])
+            rate, left = self._pace(time.monotonic())
+            paced = [f"{rate:.1f}/s"] if rate else []
+            remaining = [f"{_clock(left)} left"] if left is not None else []
+            return ", ".join([*counted, *paced, *remaining, *failed])
+
+    def _event(self, now: float) -> None:
+        line, (rate, left) = self.text(), self._pace(now)
+        fields = {"done": self._done, "total": self.total, "failed": self._failed, "rate": rate and round(rate, 2)}
+        tell("info", "progress", line, message=line, **fields, seconds_left=None if left is None else round(left))
+
+    def _pace(self, now: float) -> tuple[float | None, float | None]:
+        """Images a second, and the seconds that the others take; None as long as that would be a guess.
+
+        Between two batches nothing changes; where the next one comes later than any before, the rate falls.
+        """
+        if len(self._passed) < 2:
+            return None, None
+        (then, before), (last, done) = self._passed[0], self._passed[-1]
+        times = [at for at, _ in self._passed]
+        longest = max(late - early for early, late in pairwise(times))
+        until = max(last, now - longest)
+        if until - then < LEAST:
+            return None, None
+        rate = (done - before) / (until - then)
+        if self.total is None or until - then < MEANT:
+            return rate, None
+        return rate, max(0.0, (self.total - done) / rate - (now - until))
 
 
 def _clock(seconds: float) -> str:

@@ -2,5 +2,8 @@
 
 from pathlib import Path
 
-MODEL = Path(__file__).parent / "model"
+from gradviz_cli.model.forms import NAMED
+
+NAME = "demo"
+MODEL = NAMED[NAME]
 IMAGES = Path(__file__).parent / "images"

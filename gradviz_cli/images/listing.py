@@ -23,11 +23,14 @@ from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_sys
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.frames import pages
 from gradviz_cli.images.globs import Globs, full_path
+from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import Job, Page, Walk
 
 Identity = tuple[int, int]  # device and inode
 Names = Callable[[str], Iterable[str]]
 LONGEST = 4096  # bytes of a path that a system takes
+# An image that comes through stdin: its path, which is there on every system, so that its outputs are no orphans.
+STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Inputs:
         Only the i-th (from 1) of n parts; an image's part follows from its output name, on every machine the same.
     fold : callable
         Makes names equal that the file system of OUT takes for one.
+    stdin : Path, optional
+        A copy of what came through stdin, which STDIN among the paths means.
     repeated : frozenset of int
         Hashes of names that come more than once; `checked` finds them.
     """
@@ -58,6 +63,7 @@ class Inputs:
     walk: Walk = Walk()
     fold: Fold = as_it_is
     repeated: frozenset[int] = frozenset()
+    stdin: Path | None = None
 
     def jobs(self, left: LeftOut | None = None) -> Iterator[Job]:
         """Every image of this shard; what is left out is counted in `left`."""
@@ -81,6 +87,8 @@ class Inputs:
             An argument does not exist or lies outside --root, or two images would share their outputs' names.
         """
         for path in self.paths:
+            if self.stdin and path == STDIN:
+                continue
             if not os.path.lexists(path):
                 raise UsageError(f"no such file or folder: {printable(path)}", "check the path")
             _named(path, self.walk.root)
@@ -142,7 +150,7 @@ class Inputs:
             yield job
 
     def _all(self, left: LeftOut) -> Iterator[Job]:
-        search = _Search(self.walk, _identity(self.out), left)
+        search = _Search(self.walk, _identity(self.out), left, self.stdin)
         for path in self.paths:
             yield from search.jobs(path)
         for path in self.listed() if self.listed else ():
@@ -214,7 +222,11 @@ def _entry(name: bytes, null: bool) -> Path:
     if len(name) > LONGEST:
         ends = "NUL; leave out -0 if they are lines" if null else "a new line; add -0 if they end in NUL"
         raise UsageError(f"--files-from: a name of more than {LONGEST} bytes", f"names there end in {ends}")
-    return Path(os.fsdecode(name if null else name.removesuffix(b"\r")))
+    typed = os.fsdecode(name if null else name.removesuffix(b"\r"))
+    try:
+        return values.path(typed)
+    except ValueError as error:
+        raise UsageError(f"--files-from: {error}", "or leave it out of the list") from None
 
 
 def _in_shard(rel: str, number: int, count: int) -> bool:
@@ -248,6 +260,7 @@ class _Search:
     walk: Walk
     out: Identity | None
     left: LeftOut
+    stdin: Path | None = None
     include: Globs = field(init=False)
     exclude: Globs = field(init=False)
     entered: set[Identity] = field(default_factory=set)  # folders, where links are followed
@@ -261,14 +274,15 @@ class _Search:
             if self.exclude.matches(full_path(os.path.dirname(path)), path.name):
                 self.left.add(Kind.EXCLUDED)
             else:
-                yield from self._paged(Job(path, _named(path, self.walk.root)))
+                copy = self.stdin if path == STDIN else None
+                yield from self._paged(Job(path, path.name if copy else _named(path, self.walk.root), copy=copy))
         elif not _inside(path, self.out):
             self.entered.clear()
             yield from self._below(path)
 
     def _paged(self, job: Job) -> Iterator[Job]:
         """A job, or one for each of its pages: `scan.tif#1`, `scan.tif#2`, ..."""
-        places = pages(job.path) if self.walk.pages == "all" else ()
+        places = pages(job.file) if self.walk.pages == "all" else ()
         for number, place in enumerate(places, 1):
             yield replace(job, rel=f"{job.rel}#{number}", page=Page(number, place))
         if not places:

@@ -26,7 +26,9 @@ from gradviz_cli.model.kinds import (
     GRAPH,
     GRAPHS,
     MADE_BY_KERAS,
+    NAMED,
     form_of,
+    goes_before,
     is_saved_model,
     unusable,
 )
@@ -41,8 +43,19 @@ _MAKERS = ("tensorflow", "tensorflow-cpu", "tf-nightly", "keras", "tf_keras")
 Convert = Callable[[Path, str], bytes]  # a file and its form -> the bytes of a SavedModel's graph
 
 
+def named(model: Path) -> Path:
+    """Where the model lies that comes with gradviz under this name; the path itself where something of that name is here."""
+    return model if os.path.lexists(model) else NAMED.get(os.fspath(model), model)
+
+
+def short_name(model: str) -> str:
+    """What people call a model by: the last part of its path, or the name of one that comes with gradviz."""
+    return next((name for name, path in NAMED.items() if os.fspath(path) == model), os.path.basename(model))
+
+
 def resolve(model: Path) -> Path:
-    """The SavedModel folder that a path means, or the file that stands for one. What is neither is given back as it is.
+    """The SavedModel folder that a path or a name means, or the file that stands for one. What is neither is given back as it
+    is.
 
     Raises
     ------
@@ -51,6 +64,7 @@ def resolve(model: Path) -> Path:
     ModelUnusable
         It is the name of a checkpoint's files.
     """
+    model = named(model)
     if not os.path.exists(model):
         raise _missing(model)
     folder = model.parent if model.name in GRAPHS and not model.is_dir() else model
@@ -100,6 +114,10 @@ def passed_over(model: Path) -> tuple[Path, ...]:
 
 def chosen(model: Path, found: Path) -> list[str]:
     """What was taken for MODEL where that is another path than was typed, and what was not; for people."""
+    ours = NAMED.get(os.fspath(model))
+    if ours is not None:
+        how = f"it {goes_before(model)}" if os.path.lexists(model) else "it comes with gradviz"
+        return [f"{printable(os.path.abspath(found))}: {how}"]
     if not model.is_dir() or os.path.abspath(model) == os.path.abspath(found):
         return []
     rest = [f"{printable(path)} is passed over: it holds no saved_model.pb" for path in passed_over(found)]
@@ -142,9 +160,9 @@ def ready(model: Path, convert: Convert, variant: str = "") -> Path:
 
 def check_order(model: Path, images: Sequence[Path]) -> None:
     """Raise UsageError where MODEL is none, but one of IMAGES is: the arguments are swapped."""
-    if not os.path.exists(model) or _is_model(model):
+    if not os.path.exists(named(model)) or _is_model(model):
         return
-    found = [path for path in images if os.path.exists(path) and _is_model(path)]
+    found = [path for path in images if os.path.exists(named(path)) and _is_model(path)]
     if len(found) == 1:
         others = [model, *(path for path in images if path != found[0])]
         shown = " ".join(shlex.quote(printable(path)) for path in (found[0], *others[:5]))

@@ -141,8 +141,24 @@ def form_of(file: Path) -> str | None:
     return kind.form if kind is not None else None
 
 
+# Models that come with gradviz, each by the name that may be typed for it.
+NAMED = {"demo": Path(__file__).parents[1] / "demo" / "model"}
+
+
+def goes_before(model: Path) -> str:
+    """What a path says that has the name of a model of ours."""
+    return f"goes before the model of that name that comes with gradviz ({printable(NAMED[os.fspath(model)])})"
+
+
 def unusable(model: Path) -> ModelUnusable:
     """What to say of a path that is no form of a model."""
+    wrong = _unusable(model)
+    if os.fspath(model) not in NAMED:
+        return wrong
+    return ModelUnusable(f"{wrong.message}, and {goes_before(model)}", wrong.remedy)
+
+
+def _unusable(model: Path) -> ModelUnusable:
     shown = printable(model)
     kind = kind_of(model)
     if kind is not None and kind.form is None:

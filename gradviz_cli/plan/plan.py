@@ -63,6 +63,8 @@ class Plan:
 
     Attributes
     ----------
+    file : str
+        Where one picture is asked for under a name of its own: that name, and `out` is the folder that it is to lie in.
     labels_asked : str
         The option that asks for them: where they do not fit the model, the run ends. Else they are the model's own, and are
         left out with a warning.
@@ -104,6 +106,7 @@ class Plan:
     typed: str = ""
     adopt: bool = False
     walk: Walk = Walk()
+    file: str = ""
 
     @property
     def limits(self) -> Limits:
@@ -120,12 +123,21 @@ class Page(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for."""
+    """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for.
+
+    `copy` is where its bytes lie, of one that can be read only once.
+    """
 
     path: Path
     rel: str
     trouble: str | None = None
     page: Page | None = None
+    copy: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """What is to be read."""
+        return self.copy or self.path
 
     @property
     def number(self) -> int | None:

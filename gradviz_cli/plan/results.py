@@ -104,7 +104,8 @@ class TargetResult:
 
 @dataclass(frozen=True)
 class Result:
-    """How one image went; a line of the manifest. `notes` say what was assumed of its file, each to be told once a run."""
+    """How one image went; a line of the manifest. `notes` say what was assumed of its file, each to be told once a run; `why`
+    is why it is pending."""
 
     image: str
     status: Status
@@ -120,6 +121,7 @@ class Result:
     stamps: dict[str, Stamp] = field(default_factory=dict)
     image_sha256: str | None = None
     image_stamp: Stamp | None = None
+    why: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))  # its word is as good
@@ -131,7 +133,7 @@ class Result:
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
-        hashes, page, _ = (line.pop(name) for name in ("hashes", "page", "notes"))
+        hashes, page, *_ = (line.pop(name) for name in ("hashes", "page", "notes", "why"))
         found = {name: line.pop(name) for name in ("reading", STAMPS, IMAGE_HASH, IMAGE_STAMP)}
         line |= {name: value for name, value in found.items() if value}
         file = self.image if page is None else self.image.removesuffix(f"#{page}")

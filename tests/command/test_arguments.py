@@ -92,12 +92,13 @@ def test_a_config_file_named_by_the_environment(planned, tmp_path: Path) -> None
 # ---- which images, and which exit code
 
 
-def test_a_dry_run_says_nothing_else(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_what_and_why_and_writes_nothing(model: Path, photos: Path, done: Path, tmp_path: Path) -> None:
     out = shutil.copytree(done, tmp_path / "out")
     shutil.copy(photos / "000" / "00000.png", tmp_path / "new.png")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    run = gradviz("explain", model, photos, "new.png", "-o", out, "--raw", "--dry-run", "-v", cwd=tmp_path)
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{out}/new.png.guided.png\n", "")
+    run = gradviz("explain", model, photos, "new.png", "-o", out, "--raw", "--dry-run", cwd=tmp_path)
+    assert (run.returncode, run.stdout) == (0, f"{out}/new.png.guided.png\n")
+    assert run.stderr == "would draw 1 picture of 1 image; 40 current\n  1 new: new.png\n"
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     os.mkfifo(tmp_path / "fifo.png")
     run = gradviz("explain", model, photos, "fifo.png", "-o", out, "--raw", "--dry-run", cwd=tmp_path)
@@ -122,6 +123,20 @@ def test_lists_of_names(model: Path, photos: Path, done: Path, tmp_path: Path) -
     stale = gradviz("explain", model, "--files-from", "list", "-o", out, "--raw", cwd=tmp_path)
     assert stale.returncode == 3 and "gone.png" in stale.stderr
     assert gradviz("explain", model, "--files-from", "none", "-o", out, cwd=tmp_path).returncode == 2
+
+
+def test_an_image_on_stdin(model: Path, photos: Path, tmp_path: Path) -> None:
+    image = photos / "000" / "00000.png"
+
+    def dry(*arguments) -> tuple[int, str, str]:
+        with open(image) as stdin:
+            run = gradviz("explain", model, *arguments, "--dry-run", cwd=tmp_path, stdin=stdin)
+        return run.returncode, run.stdout, run.stderr
+
+    assert dry("-")[:2] == (0, "heatmaps/stdin.guided.png\n")
+    assert dry("-", "-o", "x.png")[:2] == (0, "x.png\n")
+    code, _, said = dry("-", "--max-file-size", "50")
+    assert code == 4 and said.startswith("gradviz: /dev/stdin: 51 bytes") and "--max-file-size" in said
 
 
 def test_names_that_would_meet_are_refused_before_any_work(model: Path, photos: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, files, gradviz, picture, pixels, records, text
+from commands import ROOT, files, gradviz, on_terminal, picture, pixels, records, shown, text
 from PIL import Image
 from workers import Pool
 
@@ -225,13 +225,22 @@ def test_help_version_and_bare_call(tmp_path: Path) -> None:
     assert "gradviz " in gradviz("--version", cwd=tmp_path).stdout
 
 
-def test_demo_writes_all_modes_and_says_where_to_look(tmp_path: Path) -> None:
+def test_demo_writes_all_modes_and_a_page_and_says_what_to_try(tmp_path: Path) -> None:
     run = gradviz("demo", cwd=tmp_path)
-    assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.splitlines() == [f"Look at the pictures in {tmp_path / 'heatmaps'}"]
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
     count = len(list(demo.IMAGES.iterdir()))
     assert 8 <= count <= 12
     assert len(list((tmp_path / "heatmaps").glob("*.png"))) == count * len(RULES) * 2
+    page = tmp_path / "heatmaps" / "index.html"
+    page.unlink()
+    code, said = on_terminal("demo", cwd=tmp_path)  # all are current: nobody waits for TensorFlow
+    where, *tries = shown(said)[-4:]
+    assert code == 0 and str(page) in where and page.exists()
+    assert [words.split()[:3] for words in tries] == [
+        ["gradviz", "gallery", "heatmaps"],
+        ["gradviz", "explain", demo.NAME],
+        ["gradviz", "inspect", demo.NAME],
+    ]
 
 
 def test_an_independent_reader_gets_the_documented_numbers(pool: Pool, done: Path) -> None:

@@ -21,7 +21,7 @@ from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.run import results, run
 from gradviz_cli.errors import GradvizError, GradvizWarning, Locked, ModelUnusable, TimeUp, UsageError
 from gradviz_cli.files.whole import TEMPORARY
-from gradviz_cli.images.listing import Inputs
+from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model.fingerprint import of_model
 from gradviz_cli.plan.plan import Plan, Walk
 from gradviz_cli.plan.results import Report, Result
@@ -226,6 +226,21 @@ def test_a_dry_run_of_what_is_current(plan, images, explainers) -> None:
     folder = images("good", "good")
     ran(plan(), folder)
     assert ran(plan(dry_run=True), folder) == (0, ["current 1", "current 2", "ended"], [])
+
+
+def test_an_image_from_stdin(plan, images, explainers, tmp_path: Path) -> None:
+    """It may be another one each time, as a photo that changes in place; its outputs are no orphans."""
+    copy, asked = tmp_path / "copy", plan()
+    for text, status in (("good 1", "written"), ("good 1", "current"), ("good 2", "written"), ("bad 3", "failed")):
+        copy.write_text(text)
+        (result,) = results(asked, Inputs((STDIN, STDIN), asked.out, stdin=copy))
+        assert (result.status, result.image) == (status, "/dev/stdin")
+        assert result.outputs == (("stdin.guided.png",) if status != "failed" else ())
+    assert {line["source"] for line in lines(asked.out)} == {"/dev/stdin"}
+    folder = images("good")
+    (folder / "001.png").rename(folder / "stdin")
+    with pytest.raises(UsageError, match="would both be written as stdin"):
+        list(results(asked, Inputs((STDIN, folder / "stdin"), asked.out, stdin=copy)))
 
 
 def test_a_dry_run_needs_no_folder(plan, images, explainers) -> None:

@@ -110,3 +110,20 @@ def test_a_list_without_an_end_does_not_fill_the_disk(tmp_path, monkeypatch) -> 
     (tmp_path / "list").write_bytes(b"a\n" * 50_000)
     with explain._list(str(tmp_path / "list"), False) as names:
         assert sum(1 for _ in names()) == 50_000
+
+
+@pytest.mark.parametrize(
+    ("stdin", "arguments", "said"),
+    [
+        (None, ["-"], "-: stdin is closed; give it an image"),
+        (
+            io.StringIO(),
+            ["-", "--files-from", "-"],
+            "stdin cannot be an image .-. and the list of --files-from -; give one",
+        ),
+    ],
+)
+def test_stdin_is_one_thing_or_the_other(monkeypatch: pytest.MonkeyPatch, stdin, arguments: list, said: str) -> None:
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(UsageError, match=said):
+        explain.command.main(["model", *arguments], standalone_mode=False)

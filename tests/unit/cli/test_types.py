@@ -9,7 +9,8 @@ import click
 import numpy as np
 import pytest
 
-from gradviz_cli.cli.types import Amount, Auto, Feed, NamedPath, Names, Position, Seconds, Shard, Size
+from gradviz_cli.cli.types import Amount, Auto, Feed, ImagePath, NamedPath, Names, Position, Seconds, Shard, Size
+from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan.values import MAX_FEED
 
 
@@ -38,6 +39,9 @@ from gradviz_cli.plan.values import MAX_FEED
         (Feed(), "sizes=[[1], [2]]", ("sizes", "[[1], [2]]")),
         (Feed(), 'name="a=b"', ("name", '"a=b"')),
         (NamedPath(), "a/b", Path("a/b")),
+        (ImagePath(), "a/b", Path("a/b")),
+        (ImagePath(), "-", STDIN),
+        (ImagePath(), "./-", Path("-")),  # a file
         (Names(("guided", "all")), "guided, all", "guided,all"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

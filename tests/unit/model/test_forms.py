@@ -83,6 +83,42 @@ def test_what_was_taken_is_said_where_it_is_another_path(tmp_path: Path) -> None
     assert chosen(tmp_path / "birds" / "10" / "saved_model.pb", tmp_path / "birds" / "10") == []
 
 
+def test_the_model_that_comes_with_gradviz_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed, ours = Path("demo"), forms.NAMED["demo"]
+    assert (ours / "saved_model.pb").is_file()
+    assert forms.named(typed) == resolve(typed) == ours
+    assert chosen(typed, ours) == [f"{ours}: it comes with gradviz"]
+    assert forms.named(tmp_path / "demo") == tmp_path / "demo"  # a path is no name
+    with pytest.raises(UsageError, match="no such model"):
+        resolve(Path("./other"))
+
+
+def test_what_is_called_demo_goes_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed, ours = Path("demo"), forms.NAMED["demo"]
+    typed.mkdir()
+    assert resolve(typed) == typed
+    with pytest.raises(
+        ModelUnusable, match="holds no saved_model.pb, and goes before the model of that name"
+    ) as caught:
+        ready(typed, never)
+    assert str(ours) in str(caught.value)
+    typed.rmdir()
+    model(typed)
+    assert ready(resolve(typed), never) == typed
+    (said,) = chosen(typed, typed)
+    assert said.startswith(f"{tmp_path}/demo: it goes before the model") and str(ours) in said
+
+
+def test_images_before_the_model_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("cat.png").write_bytes(PNG)
+    check_order(Path("demo"), [Path("cat.png")])
+    with pytest.raises(UsageError, match="but demo is one; MODEL comes first: gradviz explain demo cat.png"):
+        check_order(Path("cat.png"), [Path("demo")])
+
+
 @pytest.mark.parametrize(
     "typed, out, right",
     [

@@ -73,7 +73,7 @@ def test_the_bytes_of_a_plan() -> None:
         '{"adopt":false,"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"clip":99.0,'
         '"colormap":"inferno","fast_decode":false,"fit":"stretch","modes":["guided"],"raw":false,"scale":"each",'
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
-        '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
+        '"fail_fast":false,"file":"","force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":52000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
         '"box_of":null,"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
