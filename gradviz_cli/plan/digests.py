@@ -10,7 +10,7 @@ from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Plan
 
 # Part of every digest: raised when the same options would give other pixels than before.
-DRAWING_VERSION = 3
+DRAWING_VERSION = 4
 ESTIMATOR = "gradient"
 
 
