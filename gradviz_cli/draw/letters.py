@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import functools
 import unicodedata
+from collections.abc import Callable
 
 from PIL import ImageFont
 
 from gradviz_cli.draw.look import Scale
 from gradviz_cli.errors import UsageError
+
+LONGEST = 1000  # characters of a line that are looked at
 
 # What Unicode does not take apart, and the usual romanisation of the Cyrillic and Greek alphabets, in pairs
 _PAIRS = """
@@ -43,6 +46,11 @@ def font_of(size: float) -> ImageFont.FreeTypeFont:
         ) from error
     assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is
     return font
+
+
+def font_file() -> bytes:
+    """The font itself, TrueType."""
+    return bytes(font_of(16).font_bytes)
 
 
 def _stamp(character: str) -> tuple[tuple[int, int], bytes]:
@@ -84,32 +92,45 @@ def printable(text: str) -> str:
     return " ".join(filter(None, words))
 
 
-def shortened(text: str, size: int, width: int) -> str:
+def shortened(text: str, size: float, width: float) -> str:
     """As much of the start of `text` as fits into `width` pixels, with an ellipsis where something is left out."""
     font = font_of(size)
-    text = printable(text[:1000])
-    if font.getlength(text) <= width:
+    return cut(printable(text[:LONGEST]), lambda part: font.getlength(part) <= width)
+
+
+def wrapped(text: str, size: float, width: float) -> list[str]:
+    """`text` in lines of at most `width` pixels."""
+    font = font_of(size)
+    return broken(printable(text), lambda line: font.getlength(line) <= width)
+
+
+Fits = Callable[[str], bool]
+
+
+def cut(text: str, fits: Fits) -> str:
+    """The same of what `fits`."""
+    if len(text) <= LONGEST and fits(text):
         return text
-    fits, too_long = 0, len(text)
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if font.getlength(text[:middle].rstrip() + "…") <= width:
-            fits = middle
+    most, too_long = 0, min(len(text), LONGEST)
+    while too_long - most > 1:
+        middle = (most + too_long) // 2
+        if fits(text[:middle].rstrip() + "…"):
+            most = middle
         else:
             too_long = middle
-    return text[:fits].rstrip() + "…"
+    return text[:most].rstrip() + "…"
 
 
-def wrapped(text: str, size: int, width: int) -> list[str]:
-    """`text` in lines of at most `width` pixels."""
+def broken(text: str, fits: Fits) -> list[str]:
+    """`text` in lines that fit."""
     lines = [""]
-    for word in printable(text).split():
+    for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and font_of(size).getlength(longer) > width:
+        if lines[-1] and not fits(longer):
             lines.append(word)
         else:
             lines[-1] = longer
-    return [shortened(line, size, width) for line in lines]
+    return [cut(line, fits) for line in lines]
 
 
 def number(value: float) -> str:

@@ -114,7 +114,9 @@ def _fitted(pixels: np.ndarray) -> Image.Image:
     """At its size in the panel, input and maps alike: averaged where it is too large, else its pixels as squares."""
     height, width = size_in_panel(*pixels.shape[:2])
     smaller = width < pixels.shape[1] or height < pixels.shape[0]
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
+    return Image.fromarray(pixels).resize(
+        (width, height), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
+    )
 
 
 def _map(picture: Picture) -> Image.Image:
