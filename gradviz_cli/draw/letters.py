@@ -53,6 +53,12 @@ def font_file() -> bytes:
     return bytes(font_of(16).font_bytes)
 
 
+def font_name() -> tuple[str, str]:
+    """Family and style."""
+    family, style = font_of(16).getname()
+    return family or "Unknown", style or "Regular"
+
+
 def _stamp(character: str) -> tuple[tuple[int, int], bytes]:
     mask = font_of(16).getmask(character)
     return mask.size, bytes(mask)

@@ -64,6 +64,8 @@ def check_file(path: Path, force: bool = False) -> Callable[[Page], bytes]:
     if make is None:
         known = ", ".join(FORMATS)
         raise UsageError(f"--out {printable(path)}: its ending says no form of a figure", f"give one of {known}")
+    if not path.parent.is_dir():
+        raise OutputError(f"{printable(path)}: cannot be written: there is no such folder", "make it, or choose another")
     if not os.path.lexists(path):
         return make
     remedy = "give another name with --out, or --force"
@@ -97,7 +99,7 @@ def write(
     data = make(sheet.page)
     check_file(path, force)  # drawing may have taken a while
     write_whole(path, data)
-    return sheet, list(_warnings(collection, outs, chosen, sheet, figure.choice.limit is None))
+    return sheet, list(_warnings(collection, outs, chosen, sheet, figure.choice))
 
 
 def _check_arrays(maps: Iterable[tuple[int, Map]], outs: Sequence[Path]) -> None:
@@ -144,15 +146,18 @@ def _size(collection: Collection, chosen: Chosen, image: int, known: sources.Sou
 
 
 def _warnings(
-    collection: Collection, outs: Sequence[Path], chosen: Chosen, sheet: Sheet, limited: bool
+    collection: Collection, outs: Sequence[Path], chosen: Chosen, sheet: Sheet, choice: Choice
 ) -> Iterator[str]:
     shown = len(chosen.axes["image"])
-    if limited and shown < chosen.of_images:
+    if choice.limit is None and shown < chosen.of_images:
         yield f"{shown} of {chosen.of_images} images are shown; --image chooses, --limit 0 shows all"
+    if collection.left_out and not choice.images:
+        yield f"{collection.left_out} images have no map and are left out; --image names those that are meant"
     for model in chosen.axes["model"]:
         if len(collection.fingerprints[model]) > 1:
             yield f"{printable(outs[model])}: its maps are of {len(collection.fingerprints[model])} models, one after the other"
     if sheet.missing:
         first = "; ".join(f"{where}: {why}" for where, why in sheet.missing[:MOST_NAMED])
         more = f"; and {len(sheet.missing) - MOST_NAMED} more" if len(sheet.missing) > MOST_NAMED else ""
-        yield f"{len(sheet.missing)} places of the sheet are empty ({first}{more})"
+        remedy = "; --no-inputs leaves the images out" if sheet.without_input else ""
+        yield f"{len(sheet.missing)} places of the sheet are empty ({first}{more}){remedy}"

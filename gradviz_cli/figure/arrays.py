@@ -20,7 +20,7 @@ _HEADER = re.compile(
     rb"'shape': \((?P<shape>\d{1,7}, \d{1,7}(, \d{1,7})?)\), \} *\n",
     re.DOTALL,
 )
-REMEDY = "explain it again with --raw --force"
+GONE = "the .npy is gone"
 
 
 def read(found: Map) -> np.ndarray:
@@ -33,7 +33,10 @@ def read(found: Map) -> np.ndarray:
     """
     if found.sha256 is None:
         raise ImageError("missing", "drawn without --raw")
-    data = read_bytes(found.path, Limits(max_file_size=LARGEST))
+    try:
+        data = read_bytes(found.path, Limits(max_file_size=LARGEST))
+    except ImageError as error:
+        raise ImageError(error.kind, GONE if error.kind == "missing" else f"the .npy {error.message}") from error
     if hashlib.sha256(data).hexdigest() != found.sha256:
         raise ImageError("changed", "the .npy is not the one that the picture was drawn from")
     return _array(data)

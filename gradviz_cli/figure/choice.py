@@ -10,8 +10,8 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.figure.maps import Collection, Map, Place
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.globs import Globs, folded
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan import values
+from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.targets import nearest
 from gradviz_cli.rules import RULES
 
@@ -114,7 +114,7 @@ def _images(collection: Collection, patterns: Sequence[str]) -> list[int]:
     if not patterns:
         return list(range(len(names)))
     found: dict[int, None] = {}
-    for pattern in (part for pattern in patterns for part in _parts(pattern, names)):
+    for pattern in (part for whole in patterns for part in _parts(whole, names)):
         matching = _matching(pattern, names)
         if not matching:
             near = nearest(pattern, tuple(names)) or names[:MOST_LISTED]

@@ -8,14 +8,14 @@ from itertools import product
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.figure.choice import Chosen
-from gradviz_cli.figure.maps import Collection, Map, Place
-from gradviz_cli.files.text import plain
+from gradviz_cli.figure.maps import Collection, Map, Place, told
 from gradviz_cli.plan.digests import ESTIMATOR
 
 AXES = Place._fields
 ROWS, COLUMNS = ("image",), ("model", "estimator", "mode", "target")
 INPUT = "input"
 NO_MAP = "no map"
+SCORE = "score "
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _namer(collection: Collection, chosen: Chosen) -> Callable[[str, object], st
 
     def name(axis: str, value: object) -> str:
         known: dict = {"image": images, "target": targets, "model": dict(enumerate(collection.models))}.get(axis, {})
-        return plain(str(known.get(value, value)))
+        return told(known.get(value, value))
 
     return name
 
@@ -165,7 +165,7 @@ def _constant(chosen: Chosen, shown: set[str]) -> str:
         for axis in ("estimator", "mode")
         if axis not in shown and len(chosen.axes[axis]) == 1 and chosen.axes[axis][0] != ESTIMATOR
     ]
-    return ", ".join(words)
+    return ", ".join(map(told, words))
 
 
 # ---- what is said of the maps
@@ -175,12 +175,12 @@ def _class(each: Map) -> str:
     target = each.record.target
     if target is None:
         return ""
-    return plain(target.label) if target.label else "" if target.index is None else f"class {target.index}"
+    return told(target.label) if target.label else "" if target.index is None else f"class {target.index}"
 
 
 def _said(each: Map) -> tuple[str, str]:
     score = each.record.target.score if each.record.target else None
-    return _class(each), "" if score is None else f"score {score:.4g}"
+    return _class(each), "" if score is None else f"{SCORE}{score:.4g}"
 
 
 def _same(maps: Iterable[Map]) -> tuple[str, ...] | None:
@@ -199,10 +199,16 @@ def _with_captions(grid: Grid) -> Grid:
     columns = [[row.cells[k].map for row in grid.rows] for k in range(len(grid.heads))]
     by_column = [_same(filter(None, column)) for column in columns]
     if all(lines is not None for lines in by_column):
-        said = [", ".join(lines or ()) for lines in by_column]
-        return replace(grid, heads=tuple((*head, line) for head, line in zip(grid.heads, said, strict=True)))
+        heads = [(*head, *lines) for head, lines in zip(grid.heads, _even(by_column), strict=True)]
+        return replace(grid, heads=tuple(heads))
     rows = tuple(replace(row, cells=tuple(map(_captioned, row.cells))) for row in grid.rows)
     return replace(grid, rows=rows)
+
+
+def _even(said: Sequence[tuple[str, ...] | None]) -> list[tuple[str, ...]]:
+    """As many lines for each."""
+    most = max(len(lines or ()) for lines in said)
+    return [(*(lines or ()), *[""] * (most - len(lines or ()))) for lines in said]
 
 
 def _captioned(cell: Cell) -> Cell:

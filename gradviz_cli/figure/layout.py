@@ -16,6 +16,7 @@ LEAST_CELL = 3 * PER_MM  # in a smaller one nothing can be seen
 TALLEST = 2.0  # height of a picture by the width of its column; a taller one is made narrower
 
 Aspect = Callable[[int], float]  # of an image: height by width
+Lines = Callable[[float], int]  # how many a text has in a width
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Format:
     @property
     def line(self) -> float:
         return 1.25 * self.text
+
+    @property
+    def title(self) -> float:
+        return 1.3 * self.text
+
+    @property
+    def title_line(self) -> float:
+        return 1.3 * self.title
 
     @property
     def gap(self) -> float:
@@ -53,12 +62,13 @@ class Block:
     top: float
     heads: int  # lines
     rows: tuple[float, ...]
+    boxes: tuple[float, ...]  # heights of the rows' pictures
     bottom: float
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Places on the paper. `boxes` are the heights of the rows' pictures."""
+    """Places on the paper."""
 
     format: Format
     width: float
@@ -66,7 +76,6 @@ class Layout:
     labels: float  # width of the rows' labels
     cell: float  # width of a column
     side: float  # width of the bars beside the rows
-    boxes: tuple[float, ...]
     blocks: tuple[Block, ...]
     foot: float  # top of what stands below all rows
 
@@ -81,15 +90,17 @@ class Layout:
     def left(self, block: Block, column: int) -> float:
         return self.grid_left + (column - block.columns.start) * (self.cell + self.format.gap)
 
-    def picture(self, row: int, aspect: float) -> tuple[float, float]:
-        """Width and height of a picture in its row."""
-        height = min(self.cell * aspect, self.boxes[row])
+    def picture(self, aspect: float) -> tuple[float, float]:
+        """Width and height of a picture."""
+        height = _height(self.cell, aspect)
         return height / aspect, height
 
 
-def lay_out(
-    grid: Grid, form: Format, aspect: Aspect, *, bars: str, title: bool, notes: Callable[[float], int]
-) -> Layout:
+def _height(cell: float, aspect: float) -> float:
+    return cell * min(aspect, TALLEST)
+
+
+def lay_out(grid: Grid, form: Format, aspect: Aspect, *, bars: str, title: Lines, notes: Lines) -> Layout:
     """Places for all of a grid.
 
     Parameters
@@ -98,7 +109,7 @@ def lay_out(
     bars : str
         Where there are colour bars: `each` below every map, `row` beside the rows, `column` below the columns, `shared` at
         the foot; empty for none.
-    notes : width -> lines of text at the foot
+    title, notes : width -> lines of text above all, and at the foot
 
     Raises
     ------
@@ -107,7 +118,7 @@ def lay_out(
     """
     across = min(form.wrap or len(grid.heads), len(grid.heads))
     labels = _labels(grid, form)
-    side = form.bar + form.gap + 4 * form.text if bars == "row" else 0.0
+    side = form.bar + form.gap + 4.5 * form.text if bars == "row" else 0.0
     fixed = 2 * form.gap + (labels + form.gap if labels else 0) + (side + form.gap if side else 0)
     room = (form.width or USUAL_WIDTH) - fixed - (across - 1) * form.gap
     cell = room / across if form.width else min(USUAL_CELL, room / across)
@@ -117,21 +128,23 @@ def lay_out(
             "show fewer, let them go on below with --wrap N, or give more --width",
         )
     width = form.width or fixed + across * cell + (across - 1) * form.gap
-    boxes = tuple(_box(row, cell, aspect) for row in grid.rows)
-    top = form.gap + (1.6 * form.line if title else 0.0)
+    inner = width - 2 * form.gap
+    top = form.gap + title(inner) * form.title_line
     blocks = []
     for start in range(0, len(grid.heads), across):
-        blocks.append(_block(grid, form, range(start, min(start + across, len(grid.heads))), top, boxes, bars))
+        columns = range(start, min(start + across, len(grid.heads)))
+        boxes = tuple(_box(row, columns, cell, aspect) for row in grid.rows)
+        blocks.append(_block(grid, form, columns, top, boxes, bars))
         top = blocks[-1].bottom + form.gap
     foot = top
-    height = foot + (form.bar_line + form.gap if bars == "shared" else 0.0) + notes(width - 2 * form.gap) * form.line
+    height = foot + (form.bar_line + form.gap if bars == "shared" else 0.0) + notes(inner) * form.line
     height += form.gap
     if max(width, height) > MOST_POINTS:
         raise UsageError(
             f"the sheet would be {height / PER_MM / 1000:.1f} m high: {len(grid.rows)} rows",
             "show fewer with --limit or --image, or put the images side by side: --cols image --wrap 20",
         )
-    return Layout(form, width, height, labels, cell, side, boxes, tuple(blocks), foot)
+    return Layout(form, width, height, labels, cell, side, tuple(blocks), foot)
 
 
 def _labels(grid: Grid, form: Format) -> float:
@@ -141,10 +154,10 @@ def _labels(grid: Grid, form: Format) -> float:
     return min(widest, 0.2 * (form.width or USUAL_WIDTH))
 
 
-def _box(row: Row, cell: float, aspect: Aspect) -> float:
+def _box(row: Row, columns: range, cell: float, aspect: Aspect) -> float:
     """Height of the pictures of a row."""
-    images = {each.image for each in row.cells if each.image is not None}
-    return max((cell * min(aspect(image), TALLEST) for image in images), default=cell)
+    images = {row.cells[k].image for k in columns} - {None}
+    return max((_height(cell, aspect(image)) for image in images if image is not None), default=cell)
 
 
 def _block(grid: Grid, form: Format, columns: range, top: float, boxes: Sequence[float], bars: str) -> Block:
@@ -157,7 +170,7 @@ def _block(grid: Grid, form: Format, columns: range, top: float, boxes: Sequence
         labels = len([label for label in row.labels if label]) + len(row.lines)
         y += max(box + (form.bar_line if bars == "each" and drawn else 0.0) + below, labels * form.line) + form.gap
     y += form.bar_line if bars == "column" else 0.0
-    return Block(columns, top, lines, tuple(rows), y)
+    return Block(columns, top, lines, tuple(rows), tuple(boxes), y)
 
 
 def spans(grid: Grid, block: Block, level: int) -> Iterator[tuple[str, int, int]]:

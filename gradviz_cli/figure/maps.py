@@ -15,13 +15,19 @@ from typing import NamedTuple
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS, STYLES
 from gradviz_cli.errors import UsageError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import plain, printable, shortened
 from gradviz_cli.gallery import folder
 from gradviz_cli.gallery.folder import Picture, Shown
 from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 FIRST_TARGET = "top1"
+LONGEST = 200  # characters of a name on a sheet
+
+
+def told(name: object) -> str:
+    """A name of any origin, on a sheet: one line of printable characters."""
+    return shortened(plain(str(name)[: 4 * LONGEST]), LONGEST)
 
 
 class Place(NamedTuple):
@@ -64,6 +70,7 @@ class Collection:
     images: tuple[Pictured, ...]
     maps: Mapping[Place, Map]
     fingerprints: tuple[frozenset[str], ...]  # of each folder's pictures
+    left_out: int = 0  # images that have no picture in a folder
 
     def values(self, axis: str) -> list:
         """What occurs on an axis, in order of appearance."""
@@ -82,11 +89,13 @@ def collect(outs: Sequence[Path], names: Sequence[str] = ()) -> Collection:
     maps: dict[Place, Map] = {}
     numbers: dict[tuple, int] = {}
     prints: list[frozenset[str]] = []
+    left_out = 0
     for model, out in enumerate(outs):
         seen: dict[tuple, int] = {}
         found: set[str] = set()
         for shown in folder.images(out):
             if not shown.pictures:
+                left_out += 1
                 continue
             same = (shown.sha256 or (model, shown.name), shown.page)
             seen[same] = seen.get(same, -1) + 1  # copies of one image are images of their own
@@ -97,8 +106,8 @@ def collect(outs: Sequence[Path], names: Sequence[str] = ()) -> Collection:
                 maps.setdefault(place, each)
                 found |= {each.record.model} if each.record.model else set()
         prints.append(frozenset(found))
-    told = tuple(Pictured(lines[0][1].name, tuple(lines)) for lines in images.values())
-    return Collection(tuple(names) or _names(outs), told, maps, tuple(prints))
+    pictured = tuple(Pictured(lines[0][1].name, tuple(lines)) for lines in images.values())
+    return Collection(tuple(names) or _names(outs), pictured, maps, tuple(prints), left_out)
 
 
 def _maps(out: Path, shown: Shown, image: int, model: int) -> Iterator[tuple[Place, Map]]:

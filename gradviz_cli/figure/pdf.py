@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from gradviz_cli.draw.letters import font_file
+from gradviz_cli.draw.letters import font_file, font_name
 from gradviz_cli.figure.canvas import HAIRLINE, MARK, PAPER, Colour, Page, Shown, Words
 from gradviz_cli.figure.truetype import Font
 
@@ -22,7 +22,7 @@ _SYMBOLIC = 4  # flag of a font whose codes are glyphs
 
 
 def pdf(page: Page) -> bytes:
-    writer, font = _Writer(), Font(font_file())
+    writer, font = _Writer(), Font(font_file(), "-".join(font_name()).replace(" ", ""))
     used = dict.fromkeys(letter for item in page.items if isinstance(item, Words) for letter in item.letters)
     pictures = [item for item in page.items if isinstance(item, Shown)]
     names = {id(shown): f"/P{k} {writer.picture(shown)} 0 R" for k, shown in enumerate(pictures)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,10 @@ from gradviz_cli.draw.styles import Style
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.figure import arrays
 from gradviz_cli.figure.canvas import FAINT, INK, PER_INCH, Colour, Page, Shown, Words, measured, shortened, wrapped
-from gradviz_cli.figure.grid import Cell, Grid
+from gradviz_cli.figure.grid import SCORE, Cell, Grid
 from gradviz_cli.figure.layout import Block, Layout, lay_out, spans
 from gradviz_cli.figure.layout import Format as Format
-from gradviz_cli.figure.maps import Map
+from gradviz_cli.figure.maps import Map, told
 from gradviz_cli.images.fit import FITS, Geometry, unfit
 
 MOST_PIXELS = 200_000_000  # of all pictures of a sheet
@@ -30,6 +30,7 @@ SCALES = {
 }
 """Choice of --scale -> what is said of it."""
 
+NOTHING = "run the gradviz explain that wrote them again with --raw, or choose another --style"
 Size = tuple[int, int]  # height, width in pixels
 Spot = tuple[int, int]  # row, column
 
@@ -62,7 +63,7 @@ def _group(scale: str, spot: Spot) -> object:
 
 
 def check_units(grid: Grid, scale: str) -> None:
-    """Numbers of different units, or of inputs in different ranges, have no scale in common.
+    """Numbers of different units, scores or ranges of the model input have no scale in common.
 
     Raises
     ------
@@ -70,19 +71,24 @@ def check_units(grid: Grid, scale: str) -> None:
         Names both.
     """
     groups: dict[object, dict[str, None]] = {}
-    for row, line in enumerate(grid.rows):
-        for column, cell in enumerate(line.cells):
-            if cell.map:
-                record = cell.map.record
-                unit = f"{record.unit or UNIT}, pixels as {record.preprocess or 'unknown'}"
-                groups.setdefault(_group(scale, (row, column)), {})[unit] = None
+    for spot, cell in _cells(grid):
+        if cell.map:
+            groups.setdefault(_group(scale, spot), {})[_measure(cell.map)] = None
     for units in groups.values():
         if len(units) > 1:
             first, second, *_ = units
             raise UsageError(
-                f"--scale {scale}: maps of different units have no scale in common ({first}; {second})",
+                f"--scale {scale}: maps in different units have no scale in common ({first}; {second})",
                 "choose --scale each, or one that keeps them apart",
             )
+
+
+def _measure(each: Map) -> str:
+    """In what the numbers of a map are, and what else decides how large they are."""
+    record = each.record
+    given = {name: record.options.get(name) for name in ("score", "pixel-range", "std")}
+    ranges = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+    return ", ".join([told(record.unit or UNIT), told(f"preprocess {record.preprocess or 'unknown'}"), told(ranges)])
 
 
 # ---- from arrays to pictures
@@ -172,7 +178,8 @@ class Sheet:
 
     page: Page
     missing: tuple[tuple[str, str], ...]
-    failed: bool
+    failed: bool  # something that should be there cannot be read
+    without_input: bool = False
 
 
 Aspect = Callable[[int], float]
@@ -196,12 +203,15 @@ def compose(grid: Grid, drawing: Drawing, form: Format, aspect: Aspect, load: Lo
     bars = drawing.scale if drawing.bars else ""
     notes = _notes(grid, drawing) if drawing.notes else ""
     layout = lay_out(
-        grid, form, aspect, bars=bars, title=bool(drawing.title), notes=lambda width: len(_lines(notes, form, width))
+        grid,
+        form,
+        aspect,
+        bars=bars,
+        title=lambda width: len(_lines(drawing.title, form.title, width)),
+        notes=lambda width: len(_lines(notes, form.text, width)),
     )
     at = {
-        spot: _pixels(layout, spot[0], aspect(cell.image), drawing.dpi)
-        for spot, cell in _cells(grid)
-        if cell.image is not None
+        spot: _pixels(layout, aspect(cell.image), drawing.dpi) for spot, cell in _cells(grid) if cell.image is not None
     }
     _check_pixels(sum(height * width for height, width in at.values()))
     wanted = {
@@ -211,15 +221,17 @@ def compose(grid: Grid, drawing: Drawing, form: Format, aspect: Aspect, load: Lo
     }
     inputs = load(wanted) if wanted else {}
     drawn = _draw(grid, drawing, at.__getitem__, inputs)
+    if not drawn.pictures:
+        raise UsageError(f"no map can be drawn: {next(iter(drawn.failed.values()))}", NOTHING)
     page = Page(
         layout.width, layout.height, drawing.dpi, drawing.title or _title(grid), _described(grid, drawing, notes)
     )
     page.items.extend(_items(grid, drawing, layout, drawn, inputs, aspect, notes))
     lost = {spot: why for spot, cell in _cells(grid) if (why := _lost(cell, inputs))}
     failed = {**drawn.failed, **lost}
-    told = [(_where(grid, spot), why) for spot, why in sorted(failed.items())]
-    told += [(_where(grid, spot), cell.why) for spot, cell in _cells(grid) if cell.why]
-    return Sheet(page, tuple(told), bool(failed))
+    missing = [(_where(grid, spot), why) for spot, why in sorted(failed.items())]
+    missing += [(_where(grid, spot), cell.why) for spot, cell in _cells(grid) if cell.why]
+    return Sheet(page, tuple(missing), bool(failed), bool(lost))
 
 
 def _lost(cell: Cell, inputs: Mapping[int, np.ndarray | str]) -> str:
@@ -228,8 +240,8 @@ def _lost(cell: Cell, inputs: Mapping[int, np.ndarray | str]) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _pixels(layout: Layout, row: int, aspect: float, dpi: float) -> Size:
-    width, height = (max(1, round(side * dpi / PER_INCH)) for side in layout.picture(row, aspect))
+def _pixels(layout: Layout, aspect: float, dpi: float) -> Size:
+    width, height = (max(1, round(side * dpi / PER_INCH)) for side in layout.picture(aspect))
     return height, width
 
 
@@ -241,8 +253,8 @@ def _check_pixels(count: int) -> None:
         )
 
 
-def _lines(text: str, form: Format, width: float) -> list[str]:
-    return wrapped(text, form.text, width) if text else []
+def _lines(text: str, size: float, width: float) -> list[str]:
+    return wrapped(text, size, width) if text else []
 
 
 def _where(grid: Grid, spot: Spot) -> str:
@@ -261,7 +273,7 @@ def _title(grid: Grid) -> str:
 
 def _notes(grid: Grid, drawing: Drawing) -> str:
     """The sentences at the foot."""
-    units = dict.fromkeys(each.record.unit or UNIT for each in grid.maps)
+    units = dict.fromkeys(told(each.record.unit or UNIT) for each in grid.maps)
     clip = (
         f"scales end at percentile {drawing.look.clip:g}"
         if drawing.look.clip < 100
@@ -288,9 +300,9 @@ def _items(
     notes: str,
 ) -> Iterator[Words | Shown]:
     form = layout.format
-    if drawing.title:
-        size = 1.3 * form.text
-        yield _words(layout.margin, layout.margin + size, drawing.title, size, layout.width - 2 * layout.margin)
+    inner = layout.width - 2 * layout.margin
+    for k, line in enumerate(_lines(drawing.title, form.title, inner)):
+        yield Words(layout.margin, layout.margin + form.title + k * form.title_line, line, form.title)
     for block in layout.blocks:
         yield from _heads(grid, layout, block)
         for row in range(len(grid.rows)):
@@ -315,7 +327,7 @@ def _items(
             picture,
         )
         y += form.bar_line + form.gap
-    for k, line in enumerate(_lines(notes, form, layout.width - 2 * layout.margin)):
+    for k, line in enumerate(_lines(notes, form.text, inner)):
         yield Words(layout.margin, y + k * form.line + form.text, line, form.text, ink=FAINT)
 
 
@@ -330,13 +342,15 @@ def _heads(grid: Grid, layout: Layout, block: Block) -> Iterator[Words]:
         for text, first, last in spans(grid, block, level):
             left, right = layout.left(block, first), layout.left(block, last) + layout.cell
             y = block.top + level * form.line + form.text
-            if text:
-                yield _words((left + right) / 2, y, text, form.text, right - left, "middle")
+            for line in _whole_numbers([text] if text else [], form, right - left):
+                yield _words((left + right) / 2, y, line, form.text, right - left, "middle")
 
 
 def _labels(grid: Grid, layout: Layout, block: Block, row: int) -> Iterator[Words]:
     form, y = layout.format, block.rows[row]
-    texts = [(text, INK) for text in grid.rows[row].labels if text] + [(text, FAINT) for text in grid.rows[row].lines]
+    texts = [(text, INK) for text in grid.rows[row].labels if text] + [
+        (text, FAINT) for text in _whole_numbers(grid.rows[row].lines, form, layout.labels)
+    ]
     for k, (text, ink) in enumerate(texts):
         yield _words(layout.margin, y + k * form.line + form.text, text, form.text, layout.labels, ink=ink)
 
@@ -353,7 +367,7 @@ def _cell(
 ) -> Iterator[Words | Shown]:
     row, column = spot
     cell, form = grid.rows[row].cells[column], layout.format
-    left, top, box = layout.left(block, column), block.rows[row], layout.boxes[row]
+    left, top, box = layout.left(block, column), block.rows[row], block.boxes[row]
     if cell.image is None:
         return
     why = cell.why or drawn.failed.get(spot) or _lost(cell, inputs)
@@ -363,7 +377,7 @@ def _cell(
                 left + layout.cell / 2, top + box / 2 + (k + 0.35) * form.line, line, form.text, "middle", FAINT
             )
         return
-    width, height = layout.picture(row, aspect(cell.image))
+    width, height = layout.picture(aspect(cell.image))
     x, y = left + (layout.cell - width) / 2, top + (box - height) / 2
     if cell.map is None:
         yield Shown(x, y, width, height, np.asarray(inputs[cell.image]), None, _where(grid, spot))
@@ -374,10 +388,20 @@ def _cell(
     if drawing.bars and drawing.scale == "each":
         yield from _bar(form, left, below, layout.cell, picture)
         below += form.bar_line
-    for k, line in enumerate(cell.lines):
+    for k, line in enumerate(_whole_numbers(cell.lines, form, layout.cell)):
         yield _words(
             left + layout.cell / 2, below + k * form.line + form.text, line, form.text, layout.cell, "middle", FAINT
         )
+
+
+def _whole_numbers(lines: Sequence[str], form: Format, width: float) -> Iterator[str]:
+    """A number is never cut: `score 19.45`, where there is no room for it `19.45`, or nothing."""
+    for line in lines:
+        number = line.removeprefix(SCORE)
+        if number == line or measured(line, form.text) <= width:
+            yield line
+        elif measured(number, form.text) <= width:
+            yield number
 
 
 def _ramp(picture: Picture) -> np.ndarray:
@@ -395,19 +419,28 @@ def _bar(form: Format, x: float, y: float, width: float, picture: Picture | None
         yield _words(x + width / 2, top + size, labels[0], size, width, "middle", FAINT)
         return
     yield Shown(x, top, width, form.bar, _ramp(picture)[None], None, f"colour bar, {' to '.join(labels)}")
-    if sum(measured(label, size) for label in labels) + 2 * size > width:
-        labels = labels[:1] + ("",) * (len(labels) - 2) + labels[-1:]
-    for k, label in enumerate(labels):
+    shown, size = _numbers(labels, size, width)
+    for k, label in shown.items():
         anchor = "start" if k == 0 else "end" if k == len(labels) - 1 else "middle"
-        if label:
-            yield Words(x + width * k / (len(labels) - 1), top + form.bar + 1.1 * size, label, size, anchor, FAINT)
+        yield Words(x + width * k / (len(labels) - 1), top + form.bar + 1.1 * size, label, size, anchor, FAINT)
+
+
+def _numbers(labels: Sequence[str], size: float, width: float) -> tuple[dict[int, str], float]:
+    """Those that fit below a bar, by their place: all, or its ends; where these do not, in smaller letters."""
+    every = dict(enumerate(labels))
+    ends = {0: labels[0], len(labels) - 1: labels[-1]}
+    for some in (every, ends):
+        needed = sum(measured(label, size) for label in some.values()) + size * (len(some) - 1)
+        if needed <= width:
+            return some, size
+    return ends, size * width / needed
 
 
 def _side_bar(layout: Layout, block: Block, row: int, picture: Picture | None) -> Iterator[Words | Shown]:
     """The bar of a row, upright beside its last map, the largest number on top."""
     if picture is None:
         return
-    form, top, height = layout.format, block.rows[row], layout.boxes[row]
+    form, top, height = layout.format, block.rows[row], block.boxes[row]
     x = layout.left(block, block.columns.stop - 1) + layout.cell + form.gap
     labels, size = bar_labels(picture.scale), 0.85 * form.text
     if len(labels) == 1:

@@ -6,13 +6,13 @@ import base64
 from collections.abc import Iterator
 from html import escape
 
-from gradviz_cli.draw.letters import font_file
+from gradviz_cli.draw.letters import font_file, font_name
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.figure.canvas import HAIRLINE, MARK, PAPER, Colour, Page, Shown, Words
 
 # The font that widths were measured in comes along; where a program does not take it, those that look like it are used,
 # and for letters that it lacks whatever the system has.
-_FONT = "Aileron, Helvetica, Arial, sans-serif"
+_ALIKE = "Helvetica, Arial, sans-serif"
 
 
 def svg(page: Page) -> bytes:
@@ -29,10 +29,10 @@ def _lines(page: Page) -> Iterator[str]:
     )
     yield f'<title id="title">{_text(page.title)}</title>'
     yield f'<desc id="description">{_text(page.description)}</desc>'
-    font = base64.b64encode(font_file()).decode()
+    font, family = base64.b64encode(font_file()).decode(), _text(font_name()[0])
     yield (
-        f'<style>@font-face {{ font-family: Aileron; src: url("data:font/ttf;base64,{font}") format("truetype"); }}'
-        f" text {{ font-family: {_FONT}; white-space: pre; }}</style>"
+        f"<style>@font-face {{ font-family: '{family}'; src: url('data:font/ttf;base64,{font}') format('truetype'); }}"
+        f" text {{ font-family: '{family}', {_ALIKE}; white-space: pre; }}</style>"
     )
     yield f'<rect width="100%" height="100%" fill="{_colour(PAPER)}"/>'
     for item in page.items:

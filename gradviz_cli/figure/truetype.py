@@ -12,12 +12,10 @@ from gradviz_cli.errors import UsageError
 
 
 class Font:
-    """A font file; numbers are thousandths of its size."""
+    """A font file, and its name in a document; numbers are thousandths of its size."""
 
-    name = "Aileron-Regular"
-
-    def __init__(self, data: bytes):
-        self.data = data
+    def __init__(self, data: bytes, name: str):
+        self.data, self.name = data, name
         count = struct.unpack_from(">H", data, 4)[0]
         entries = (struct.unpack_from(">4sIII", data, 12 + 16 * k) for k in range(count))
         self._tables = {tag: start for tag, _, start, _ in entries}
