@@ -65,7 +65,9 @@ def check_file(path: Path, force: bool = False) -> Callable[[Page], bytes]:
         known = ", ".join(FORMATS)
         raise UsageError(f"--out {printable(path)}: its ending says no form of a figure", f"give one of {known}")
     if not path.parent.is_dir():
-        raise OutputError(f"{printable(path)}: cannot be written: there is no such folder", "make it, or choose another")
+        raise OutputError(
+            f"{printable(path)}: cannot be written: there is no such folder", "make it, or choose another"
+        )
     if not os.path.lexists(path):
         return make
     remedy = "give another name with --out, or --force"
