@@ -160,7 +160,12 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A picture, uint8 [h, w, 3], at another size (height, width): resampled as `unfit` does a field."""
     from PIL import Image
 
-    return np.asarray(_resized(Image.fromarray(pixels), *size))
+    if (
+        size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
+    ):  # an average needs no more than bytes, and is quick so
+        return np.asarray(_resized(Image.fromarray(pixels), *size))
+    planes = [_resampled(pixels[..., k].astype(np.float32), *size) for k in range(pixels.shape[2])]
+    return np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
 
 
 def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:

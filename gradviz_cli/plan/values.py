@@ -204,7 +204,7 @@ def size(value: object) -> tuple[int, int]:
 
 
 POINTS = {"pt": 1.0, "mm": 72 / 25.4, "cm": 720 / 25.4, "in": 72.0}  # in a unit of length
-_LENGTH = re.compile(rf"(\d{{1,6}}(?:\.\d{{1,6}})?) ?({'|'.join(POINTS)})")
+_LENGTH = re.compile(rf"([0-9]{{1,6}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(POINTS)})")
 
 
 def length(value: object) -> float:
