@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image
 
 from gradviz_cli.draw.png import encode_npy, encode_png
-from gradviz_cli.draw.record import UNIT
 
 SIZE = (24, 32)  # of the photos, height and width
 
@@ -67,7 +66,7 @@ def write(
                         "target": {"index": index, "label": label, "rank": 0, "score": 1.5, "output": 0.5},
                         "preprocess": "raw",
                         "scale": [0, 1],
-                        "unit": UNIT,
+                        "unit": "attribution per model-input unit",
                         "model": "f" * 64,
                         "image": digest,
                         "options": {"size": "image", "fit": "stretch", "score": "logit"},

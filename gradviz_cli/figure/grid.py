@@ -84,7 +84,9 @@ def sides(rows: Sequence[str], columns: Sequence[str], chosen: Chosen) -> tuple[
         )
     if not rows and not columns:
         return ROWS, COLUMNS
-    return (tuple(rows) or tuple(left), tuple(columns) or tuple(left)) if left else (tuple(rows), tuple(columns))
+    if rows and columns:
+        return (*rows, *left), tuple(columns)
+    return tuple(rows or left), tuple(columns or left)
 
 
 def arrange(
@@ -104,7 +106,7 @@ def arrange(
     places = [key for key in product(*(chosen.axes[axis] for axis in across)) if key in keys[1]]
     by_key = {(_key(place, down), _key(place, across)): each for place, each in chosen.maps.items()}
     shown_down, shown_across = _shown(down, lines, chosen), _shown(across, places, chosen)
-    heads = [tuple(name(across[k], key[k]) for k in shown_across) for key in places]
+    heads = [tuple(name(across[k], key[k]) for k in shown_across) or ("",) for key in places]
     made = []
     for above, key in zip([None, *lines], lines, strict=False):
         cells = []
@@ -112,7 +114,7 @@ def arrange(
             found = by_key.get((key, place))
             cells.append(Cell(map=found, image=_image(down, key, across, place), why="" if found else NO_MAP))
         labels = tuple("" if above and above[: k + 1] == key[: k + 1] else name(down[k], key[k]) for k in shown_down)
-        made.append(Row(labels, tuple(cells)))
+        made.append(Row(labels or ("",), tuple(cells)))
     grid = Grid(
         tuple(heads), tuple(made), _constant(chosen, {down[k] for k in shown_down} | {across[k] for k in shown_across})
     )

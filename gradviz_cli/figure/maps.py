@@ -111,18 +111,17 @@ def collect(outs: Sequence[Path], names: Sequence[str] = ()) -> Collection:
 
 
 def _maps(out: Path, shown: Shown, image: int, model: int) -> Iterator[tuple[Place, Map]]:
-    """One for each attribution, whatever the styles that it was drawn in; one that has an array first."""
-    found: dict[Place, Map] = {}
+    """One for each attribution, whatever the styles that it was drawn in; what says most of it goes first."""
+    found: dict[Place, tuple[tuple[bool, ...], Map]] = {}
     for picture in shown.pictures:
-        for mode, name, sha256 in _arrays(shown.name, picture):
-            estimator = picture.record.estimator or ESTIMATOR
+        upright = _upright(os.path.join(out, shown.name + picture.suffix), picture)
+        for mode, estimator, name, sha256 in _arrays(shown.name, picture):
             place = Place(image, model, estimator, mode, _target(picture))
-            path = os.path.join(out, shown.name + picture.suffix)
-            each = Map(os.path.join(out, name), sha256, picture.record, _upright(path, picture))
-            known = found.get(place)
-            if known is None or (known.sha256 is None, known.size is None) > (sha256 is None, each.size is None):
-                found[place] = each
-    yield from found.items()
+            rank = (sha256 is None, picture.style in SHEETS, upright is None)
+            if place not in found or rank < found[place][0]:
+                found[place] = rank, Map(os.path.join(out, name), sha256, picture.record, upright)
+    for place, (_, each) in found.items():
+        yield place, each
 
 
 def _parts(picture: Picture) -> list[str]:
@@ -133,20 +132,23 @@ def _parts(picture: Picture) -> list[str]:
 
 def _target(picture: Picture) -> str:
     """The part of the name that is neither mode nor estimator."""
-    known = {picture.mode, picture.record.estimator}
+    known = {picture.record.mode, picture.record.estimator}
     return next((part for part in _parts(picture) if part not in known), FIRST_TARGET)
 
 
-def _arrays(image: str, picture: Picture) -> Iterator[tuple[str, str, str | None]]:
-    """Mode, name and SHA-256 of the arrays behind a picture; a sheet has one for each of its modes."""
+def _arrays(image: str, picture: Picture) -> Iterator[tuple[str, str, str, str | None]]:
+    """Mode, estimator, name and SHA-256 of the arrays behind a picture. A sheet has several, each by what tells it apart in
+    its name: `guided`, `backprop.grad-cam`."""
     record, parts = picture.record, _parts(picture)
-    if isinstance(record.mode, str):
+    if picture.style not in SHEETS:
+        mode = record.mode if isinstance(record.mode, str) else ""
         sha256 = record.npy if isinstance(record.npy, str) else None
-        yield record.mode, ".".join([image, *parts, "npy"]), sha256
+        yield mode, record.estimator or ESTIMATOR, ".".join([image, *parts, "npy"]), sha256
         return
-    arrays = record.npy if isinstance(record.npy, Mapping) else {}
-    for mode in record.mode or ():
-        yield mode, ".".join([image, mode, *parts, "npy"]), arrays.get(mode)
+    arrays = record.npy if isinstance(record.npy, Mapping) else dict.fromkeys(record.mode or ())
+    for method, sha256 in arrays.items():
+        mode, _, estimator = method.partition(".")
+        yield mode, estimator or ESTIMATOR, ".".join([image, method, *parts, "npy"]), sha256
 
 
 def _upright(path: str, picture: Picture) -> tuple[int, int] | None:

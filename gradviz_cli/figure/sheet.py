@@ -9,7 +9,6 @@ import numpy as np
 
 from gradviz_cli.draw.letters import bar_labels
 from gradviz_cli.draw.look import Look, Picture, Scale
-from gradviz_cli.draw.record import UNIT
 from gradviz_cli.draw.styles import Style
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.figure import arrays
@@ -20,6 +19,7 @@ from gradviz_cli.figure.layout import Format as Format
 from gradviz_cli.figure.maps import Map, told
 from gradviz_cli.images.fit import FITS, Geometry, unfit
 
+UNKNOWN = "unknown"
 MOST_PIXELS = 200_000_000  # of all pictures of a sheet
 COARSE = 64  # a map of fewer rows is of a layer's grid
 SCALES = {
@@ -88,7 +88,7 @@ def _measure(each: Map) -> str:
     record = each.record
     given = {name: record.options.get(name) for name in ("score", "pixel-range", "std")}
     ranges = ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-    return ", ".join([told(record.unit or UNIT), told(f"preprocess {record.preprocess or 'unknown'}"), told(ranges)])
+    return ", ".join([told(record.unit or UNKNOWN), told(f"preprocess {record.preprocess or UNKNOWN}"), told(ranges)])
 
 
 # ---- from arrays to pictures
@@ -273,7 +273,7 @@ def _title(grid: Grid) -> str:
 
 def _notes(grid: Grid, drawing: Drawing) -> str:
     """The sentences at the foot."""
-    units = dict.fromkeys(told(each.record.unit or UNIT) for each in grid.maps)
+    units = dict.fromkeys(told(each.record.unit or UNKNOWN) for each in grid.maps)
     clip = (
         f"scales end at percentile {drawing.look.clip:g}"
         if drawing.look.clip < 100

@@ -45,6 +45,12 @@ def test_an_axis_goes_where_it_is_told(tmp_path, photos):
     assert [row.labels for row in made.rows][:3] == [("a.png", "top1"), ("", "top2"), ("b.png", "top1")]
     assert heads(made) == ["guided"]
     assert heads(grid(out, columns=["image"], targets=("rank2",))) == ["a.png", "b.png", "c.png"]
+    one = grid(out, rows=["mode"], columns=["target"], images=("b.png",), inputs=True)
+    assert (labels(one), heads(one)) == (["backprop", "guided"], ["input", "top1", "top2"])
+    for all_on in ("rows", "columns"):
+        every = grid(out, **{all_on: ["image", "model", "estimator", "mode", "target"]}, inputs=True, captions=True)
+        assert len(every.maps) == 12 and len({len(head) for head in every.heads}) == 1
+        assert len({len(row.labels) for row in every.rows}) == 1
     with pytest.raises(UsageError, match="there are maps of 2 targets, and neither has target"):
         grid(out, rows=["image"], columns=["mode"])
     with pytest.raises(UsageError, match="mode stands there twice"):
@@ -134,15 +140,17 @@ def test_a_sheet_of_all_modes_has_an_array_for_each(tmp_path, photos):
     out = outs.write(tmp_path / "out", photos[:1], modes=("guided", "backprop"), targets=("top2",))
     text = {"version": "0", "style": "panel", "mode": ["guided", "backprop"], "image": "0" * 64, "model": "f" * 64}
     text["target"] = {"index": 3, "label": "cat", "rank": 1, "score": 1.5, "output": 0.5}
-    text["npy"] = {"guided": "1" * 64, "backprop": "2" * 64}
+    text["npy"] = {"guided": "1" * 64, "backprop.grad-cam": "2" * 64}
     for path in out.glob("*.png"):
         path.unlink()
     outs.write_picture(out / "a.png.top2.panel.png", text)
     (out / "manifest.jsonl").write_text(
         json.dumps({"image": str(photos[0]), "status": "written", "outputs": ["a.png.top2.panel.png"]}) + "\n"
     )
-    found = {Path(each.path).name: each.sha256 for each in grid(out).maps}
-    assert found == {"a.png.guided.top2.npy": "1" * 64, "a.png.backprop.top2.npy": "2" * 64}
+    made = grid(out, columns=["estimator"], rows=["mode", "target"])
+    found = {Path(each.path).name: each.sha256 for each in made.maps}
+    assert found == {"a.png.guided.top2.npy": "1" * 64, "a.png.backprop.grad-cam.top2.npy": "2" * 64}
+    assert (labels(made), heads(made)) == (["backprop", "guided"], ["gradient", "grad-cam"])
 
 
 def test_class_and_score_are_said_once(tmp_path, photos):
