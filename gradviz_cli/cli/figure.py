@@ -80,11 +80,15 @@ def _patterns(context: click.Context, parameter: click.Parameter, value: tuple[s
     metavar="SPEC",
     help="topK, rankK, a class index or a label.  [default: all]",
 )
-@click.option("--limit", type=click.IntRange(min=0), help=f"Images at most, 0 for all.  [default: {MOST_IMAGES}]")
+@click.option(
+    "--limit", type=click.IntRange(min=0), metavar="N", help=f"Images at most, 0 for all.  [default: {MOST_IMAGES}]"
+)
 @click.option(
     "--rows", multiple=True, type=Names(AXES), callback=flat, help=f"What goes down.  [default: {figure.grid.ROWS[0]}]"
 )
-@click.option("--cols", "columns", multiple=True, type=Names(AXES), callback=flat, help="What goes across.")
+@click.option(
+    "--cols", "columns", multiple=True, type=Names(AXES), callback=flat, help="What goes across.  [default: the rest]"
+)
 @click.option("--wrap", type=click.IntRange(min=1), metavar="N", help="Columns side by side; more go on below.")
 @click.option("--style", type=Name(STYLES), default=DEFAULT_STYLE, show_default=True, help="How a map is drawn.")
 @colormap_option
@@ -98,7 +102,9 @@ def _patterns(context: click.Context, parameter: click.Parameter, value: tuple[s
     help="One scale for each map, row or column, or for all.",
 )
 @click.option("--width", type=Length(), help="Of the sheet: 89mm, 3.5in.  [default: as needed, up to 180mm]")
-@click.option("--dpi", type=click.FloatRange(10, 2400), default=300.0, show_default=True, help="Dots per inch.")
+@click.option(
+    "--dpi", type=click.FloatRange(10, 2400), default=300.0, show_default=True, metavar="N", help="Dots per inch."
+)
 @click.option(
     "--font-size", type=click.FloatRange(3, 72), default=8.0, show_default=True, metavar="PT", help="In points."
 )

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from gradviz_cli.draw.letters import printable as spelled
 from gradviz_cli.errors import ImageError, OutputError, UsageError
 from gradviz_cli.figure import arrays, sources
-from gradviz_cli.figure.canvas import MARK, Page
+from gradviz_cli.figure.canvas import MARK, Page, Words
 from gradviz_cli.figure.choice import Choice, Chosen, choose
 from gradviz_cli.figure.grid import Grid, arrange
 from gradviz_cli.figure.layout import Format
@@ -32,10 +33,20 @@ from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import write_whole
 
-FORMATS: dict[str, Callable[[Page], bytes]] = {".png": png, ".svg": svg, ".pdf": pdf}
-"""Ending of the file's name -> what makes it of a page."""
+
+@dataclass(frozen=True)
+class Form:
+    """What makes a file of a page, and whether it shows words in any letters, or in those of our font alone."""
+
+    make: Callable[[Page], bytes]
+    any_letters: bool = False
+
+
+FORMS: dict[str, Form] = {".png": Form(png), ".svg": Form(svg, any_letters=True), ".pdf": Form(pdf)}
+"""Ending of the file's name -> form of a figure."""
 LOOKED_AT = 1 << 16  # bytes of a file in which the mark of a figure stands
 MOST_NAMED = 3
+SHOWN = 60  # characters of a label in a warning
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,8 @@ class Figure:
     captions: bool = True
 
 
-def check_file(path: Path, force: bool = False) -> Callable[[Page], bytes]:
-    """What makes the file. Only a figure is replaced, or with `force` any plain file.
+def check_file(path: Path, force: bool = False) -> Form:
+    """The form of a file. Only a figure is replaced, or with `force` any plain file.
 
     Raises
     ------
@@ -60,27 +71,27 @@ def check_file(path: Path, force: bool = False) -> Callable[[Page], bytes]:
     OutputError
         Something else has that name.
     """
-    make = FORMATS.get(path.suffix.lower())
-    if make is None:
-        known = ", ".join(FORMATS)
+    form = FORMS.get(path.suffix.lower())
+    if form is None:
+        known = ", ".join(FORMS)
         raise UsageError(f"--out {printable(path)}: its ending says no form of a figure", f"give one of {known}")
     if not path.parent.is_dir():
         raise OutputError(
             f"{printable(path)}: cannot be written: there is no such folder", "make it, or choose another"
         )
     if not os.path.lexists(path):
-        return make
+        return form
     remedy = "give another name with --out, or --force"
     if path.is_symlink() or not path.is_file():
         what = "a link" if path.is_symlink() else "not a regular file"
         raise OutputError(f"{printable(path)}: cannot be written: it is {what}", "give another name with --out")
     if not force and MARK.encode() not in head(path, LOOKED_AT):
         raise OutputError(f"{printable(path)}: is there, and no figure of gradviz", remedy)
-    return make
+    return form
 
 
 def write(
-    path: Path, outs: Sequence[Path], figure: Figure, drawing: Drawing, form: Format, *, force: bool = False
+    path: Path, outs: Sequence[Path], figure: Figure, drawing: Drawing, measures: Format, *, force: bool = False
 ) -> tuple[Sheet, list[str]]:
     """Draw maps of these folders and write them; gives the sheet, and what is to be warned of.
 
@@ -91,17 +102,21 @@ def write(
     OutputError
         The file cannot be written; what was there is untouched.
     """
-    make = check_file(path, force)
+    form = check_file(path, force)
     collection = collect(outs, figure.names)
     _check_arrays(((place.model, each) for place, each in collection.maps.items()), outs)
     chosen = choose(collection, figure.choice)
     _check_arrays(((place.model, each) for place, each in chosen.maps.items()), outs)
     grid = arrange(collection, chosen, figure.rows, figure.columns, inputs=figure.inputs, captions=figure.captions)
-    sheet = _composed(collection, chosen, grid, drawing, form)
-    data = make(sheet.page)
+    sheet = _composed(collection, chosen, grid, drawing, measures)
+    data = form.make(sheet.page)
     check_file(path, force)  # drawing may have taken a while
     write_whole(path, data)
-    return sheet, list(_warnings(collection, outs, chosen, sheet, figure.choice))
+    warnings = [
+        *_warnings(collection, outs, chosen, sheet, figure.choice),
+        *([] if form.any_letters else _spelled(sheet)),
+    ]
+    return sheet, warnings
 
 
 def _check_arrays(maps: Iterable[tuple[int, Map]], outs: Sequence[Path]) -> None:
@@ -163,3 +178,12 @@ def _warnings(
         more = f"; and {len(sheet.missing) - MOST_NAMED} more" if len(sheet.missing) > MOST_NAMED else ""
         remedy = "; --no-inputs leaves the images out" if sheet.without_input else ""
         yield f"{len(sheet.missing)} places of the sheet are empty ({first}{more}){remedy}"
+
+
+def _spelled(sheet: Sheet) -> Iterator[str]:
+    """Words whose letters our font lacks."""
+    words = [item.meant for item in sheet.page.items if isinstance(item, Words)]
+    found = [text for text in dict.fromkeys(words) if any(c.isalpha() and spelled(c) != c for c in text)]
+    if found:
+        first = f"{found[0][:SHOWN]} as {spelled(found[0])[:SHOWN]}"
+        yield f"{len(found)} labels are spelled in other letters ({first}); an .svg has them as they are"

@@ -321,3 +321,11 @@ def test_only_a_figure_is_replaced(tmp_path, labelled, ending):
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OutputError, match="it is a link"):
         make(tmp_path, labelled, ending=ending)
+
+
+def test_letters_that_the_font_lacks_are_told_and_an_svg_has_them(tmp_path, labelled):
+    for ending in ("png", "pdf"):
+        _, (warning,), _ = make(tmp_path, labelled, ending=ending, inputs=False)
+        assert warning == "2 labels are spelled in other letters (café 猫 as cafe U+732B); an .svg has them as they are"
+    assert not make(tmp_path, labelled, ending="svg", inputs=False)[1]
+    assert not make(tmp_path, labelled, ending="pdf", inputs=False, captions=False)[1]
