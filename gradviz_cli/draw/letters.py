@@ -35,7 +35,7 @@ _SPELT |= {
 }
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def font_of(size: float) -> ImageFont.FreeTypeFont:
     try:
         font = ImageFont.load_default(size)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from gradviz_cli.draw.letters import font_of
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.errors import UsageError
-from gradviz_cli.figure.canvas import HAIRLINE, MARK, PAPER, PER_INCH, PER_MM, Page, Shown, Words
+from gradviz_cli.figure.canvas import HAIRLINE, MARK, PAPER, PER_INCH, PER_MM, Page, Shown, Words, measured
 from gradviz_cli.version import __version__
 
 MOST_PIXELS = 150_000_000  # of a sheet
@@ -49,7 +49,7 @@ def painted(page: Page) -> np.ndarray:
 def _put(item: Words | Shown, image: Image.Image, draw: ImageDraw.ImageDraw, scale: float) -> None:
     if isinstance(item, Words):
         place = item.x * scale, item.y * scale
-        draw.text(place, item.letters, font=font_of(item.size * scale), fill=item.ink, anchor=_ANCHORS[item.anchor])
+        draw.text(place, item.letters, font=_font(item, scale), fill=item.ink, anchor=_ANCHORS[item.anchor])
         return
     left, top = round(item.x * scale), round(item.y * scale)
     size = max(1, round(item.width * scale)), max(1, round(item.height * scale))
@@ -59,3 +59,10 @@ def _put(item: Words | Shown, image: Image.Image, draw: ImageDraw.ImageDraw, sca
         shown = shown.resize(size, Image.Resampling.NEAREST)
     draw.rectangle((left - 1, top - 1, left + size[0], top + size[1]), outline=HAIRLINE)
     image.paste(shown, (left, top))
+
+
+def _font(words: Words, scale: float) -> ImageFont.FreeTypeFont:
+    """Letters of few pixels come out wider than their measures; they are made so small that the line has its width."""
+    planned, size = measured(words.text, words.size) * scale, words.size * scale
+    wide = font_of(size).getlength(words.letters)
+    return font_of(round(size * planned / wide, 1)) if wide > planned + 1 else font_of(size)

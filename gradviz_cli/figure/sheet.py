@@ -20,6 +20,7 @@ from gradviz_cli.figure.maps import Map, told
 from gradviz_cli.images.fit import FITS, Geometry, unfit
 
 UNKNOWN = "unknown"
+SMALLEST = 0.75  # of the size of letters, where a word does not fit
 MOST_PIXELS = 200_000_000  # of all pictures of a sheet
 COARSE = 64  # a map of fewer rows is of a layer's grid
 SCALES = {
@@ -273,14 +274,17 @@ def _title(grid: Grid) -> str:
 
 def _notes(grid: Grid, drawing: Drawing) -> str:
     """The sentences at the foot."""
-    units = dict.fromkeys(told(each.record.unit or UNKNOWN) for each in grid.maps)
+    units: dict[str, dict[str, None]] = {}
+    for each in grid.maps:
+        units.setdefault(told(each.record.unit or UNKNOWN), {})[told(each.record.estimator)] = None
+    numbers = [f"{unit} ({', '.join(names)})" if len(units) > 1 else unit for unit, names in units.items()]
     clip = (
         f"scales end at percentile {drawing.look.clip:g}"
         if drawing.look.clip < 100
         else "scales end at the largest value"
     )
     constant = f"{grid.constant}: " if grid.constant else ""
-    return f"{constant}{drawing.style.name}; {SCALES[drawing.scale]}; {clip}. Numbers: {'; '.join(units)}."
+    return f"{constant}{drawing.style.name}; {SCALES[drawing.scale]}; {clip}. Numbers: {'; '.join(numbers)}."
 
 
 def _described(grid: Grid, drawing: Drawing, notes: str) -> str:
@@ -332,6 +336,8 @@ def _items(
 
 
 def _words(x: float, y: float, text: str, size: float, width: float, anchor: str = "start", ink: Colour = INK) -> Words:
+    """In somewhat smaller letters where it would be too long, and cut where that is not enough."""
+    size = max(SMALLEST * size, min(size, size * width / max(measured(text, size), 1e-9)))
     shown = shortened(text, size, width)
     return Words(x, y, shown, size, anchor, ink, "" if shown == text else text)
 

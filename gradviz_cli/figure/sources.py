@@ -69,8 +69,11 @@ class Sources:
             except ImageError as error:
                 return number, error.message
 
-        with ThreadPoolExecutor(min(8, cores())) as pool:
+        pool = ThreadPoolExecutor(min(8, cores()))
+        try:
             return dict(pool.map(one, wanted))
+        finally:  # after Ctrl-C nothing that waits is begun any more
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 @contextmanager
