@@ -47,6 +47,7 @@ class Map:
     path: str
     sha256: str | None
     record: Record
+    estimator: str = ESTIMATOR
     size: tuple[int, int] | None = None  # height and width of the upright image, where the picture has its size
 
     @property
@@ -119,7 +120,7 @@ def _maps(out: Path, shown: Shown, image: int, model: int) -> Iterator[tuple[Pla
             place = Place(image, model, estimator, mode, _target(picture))
             rank = (sha256 is None, picture.style in SHEETS, upright is None)
             if place not in found or rank < found[place][0]:
-                found[place] = rank, Map(os.path.join(out, name), sha256, picture.record, upright)
+                found[place] = rank, Map(os.path.join(out, name), sha256, picture.record, estimator, upright)
     for place, (_, each) in found.items():
         yield place, each
 
@@ -147,6 +148,8 @@ def _arrays(image: str, picture: Picture) -> Iterator[tuple[str, str, str, str |
         return
     arrays = record.npy if isinstance(record.npy, Mapping) else dict.fromkeys(record.mode or ())
     for method, sha256 in arrays.items():
+        if "/" in method:  # no run writes such a name, which leads elsewhere
+            continue
         mode, _, estimator = method.partition(".")
         yield mode, estimator or ESTIMATOR, ".".join([image, method, *parts, "npy"]), sha256
 

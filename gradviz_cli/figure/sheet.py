@@ -276,7 +276,7 @@ def _notes(grid: Grid, drawing: Drawing) -> str:
     """The sentences at the foot."""
     units: dict[str, dict[str, None]] = {}
     for each in grid.maps:
-        units.setdefault(told(each.record.unit or UNKNOWN), {})[told(each.record.estimator)] = None
+        units.setdefault(told(each.record.unit or UNKNOWN), {})[told(each.estimator)] = None
     numbers = [f"{unit} ({', '.join(names)})" if len(units) > 1 else unit for unit, names in units.items()]
     clip = (
         f"scales end at percentile {drawing.look.clip:g}"

@@ -140,7 +140,7 @@ def test_a_sheet_of_all_modes_has_an_array_for_each(tmp_path, photos):
     out = outs.write(tmp_path / "out", photos[:1], modes=("guided", "backprop"), targets=("top2",))
     text = {"version": "0", "style": "panel", "mode": ["guided", "backprop"], "image": "0" * 64, "model": "f" * 64}
     text["target"] = {"index": 3, "label": "cat", "rank": 1, "score": 1.5, "output": 0.5}
-    text["npy"] = {"guided": "1" * 64, "backprop.grad-cam": "2" * 64}
+    text["npy"] = {"guided": "1" * 64, "backprop.grad-cam": "2" * 64, "x/../../elsewhere": "3" * 64}
     for path in out.glob("*.png"):
         path.unlink()
     outs.write_picture(out / "a.png.top2.panel.png", text)

@@ -131,6 +131,24 @@ def test_the_input_and_what_lies_below_an_overlay_is_the_image(tmp_path, photos)
     assert (dimmed == dimmed[..., :1]).all()  # gray where the map is zero
 
 
+def test_units_are_said_by_estimator_where_they_differ(tmp_path, photos):
+    out = outs.write(tmp_path / "out", photos[:1], modes=("backprop",))
+    outs.write(out, photos[:1], modes=("backprop",), estimator="grad-cam", unit="score")
+    sheet, _, _ = make(tmp_path, out, inputs=False, form=Format(width=500.0))
+    assert "Numbers: attribution per model-input unit (gradient); score (grad-cam)." in " ".join(texts(sheet))
+    with pytest.raises(UsageError, match="maps in different units"):
+        make(tmp_path, out, inputs=False, look=drawing(scale="shared"))
+
+
+def test_words_have_the_width_that_was_planned_at_any_number_of_dots(tmp_path, photos):
+    """A line of the notes ends inside the paper, also where letters have few pixels."""
+    out = outs.write(tmp_path / "out", photos, modes=("guided", "backprop"))
+    for dpi in (60.0, 75.0, 110.0):
+        _, _, data = make(tmp_path, out, ending="png", inputs=False, look=drawing(dpi=dpi))
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
+        assert (pixels[:, -2:] == 255).all() and (pixels[:, :2] == 255).all()
+
+
 def test_an_image_that_is_gone_is_said_and_the_maps_are_there(tmp_path, photos):
     out = outs.write(tmp_path / "out", photos)
     photos[0].unlink()
