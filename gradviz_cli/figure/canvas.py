@@ -15,7 +15,7 @@ from gradviz_cli.plan.values import POINTS
 INK, FAINT, HAIRLINE, PAPER = (24, 24, 27), (90, 90, 96), (200, 200, 204), (255, 255, 255)
 PER_INCH, PER_MM = POINTS["in"], POINTS["mm"]
 MARK = "gradviz figure"  # by this a figure is known as ours
-_MEASURED = 100  # size of the font in which words are measured
+MEASURED = 100  # size of the font in which words are measured
 
 Colour = tuple[int, int, int]
 
@@ -69,7 +69,7 @@ class Page:
 
 def measured(text: str, size: float) -> float:
     """Width of a text in points."""
-    return font_of(_MEASURED).getlength(printable(text[:LONGEST])) * size / _MEASURED
+    return font_of(MEASURED).getlength(printable(text[:LONGEST])) * size / MEASURED
 
 
 def shortened(text: str, size: float, width: float) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from gradviz_cli.draw.letters import font_of
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.errors import UsageError
-from gradviz_cli.figure.canvas import HAIRLINE, MARK, PAPER, PER_INCH, PER_MM, Page, Shown, Words, measured
+from gradviz_cli.figure.canvas import HAIRLINE, MARK, MEASURED, PAPER, PER_INCH, PER_MM, Page, Shown, Words
 from gradviz_cli.version import __version__
 
 MOST_PIXELS = 150_000_000  # of a sheet
-_ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
+_BEFORE = {"start": 0.0, "middle": 0.5, "end": 1.0}  # part of a line that lies left of its place
 
 
 def png(page: Page) -> bytes:
@@ -48,8 +49,7 @@ def painted(page: Page) -> np.ndarray:
 
 def _put(item: Words | Shown, image: Image.Image, draw: ImageDraw.ImageDraw, scale: float) -> None:
     if isinstance(item, Words):
-        place = item.x * scale, item.y * scale
-        draw.text(place, item.letters, font=_font(item, scale), fill=item.ink, anchor=_ANCHORS[item.anchor])
+        _write(item, image, scale)
         return
     left, top = round(item.x * scale), round(item.y * scale)
     size = max(1, round(item.width * scale)), max(1, round(item.height * scale))
@@ -61,8 +61,19 @@ def _put(item: Words | Shown, image: Image.Image, draw: ImageDraw.ImageDraw, sca
     image.paste(shown, (left, top))
 
 
-def _font(words: Words, scale: float) -> ImageFont.FreeTypeFont:
-    """Letters of few pixels come out wider than their measures; they are made so small that the line has its width."""
-    planned, size = measured(words.text, words.size) * scale, words.size * scale
-    wide = font_of(size).getlength(words.letters)
-    return font_of(round(size * planned / wide, 1)) if wide > planned + 1 else font_of(size)
+def _write(words: Words, image: Image.Image, scale: float) -> None:
+    """Drawn large and brought to size: letters of few pixels would come out a tenth wider or narrower than measured."""
+    size, letters = words.size * scale, words.letters
+    large = MEASURED * math.ceil(size / MEASURED)
+    font, ratio = font_of(large), size / large
+    left, _, right, _ = font.getbbox(letters, anchor="ls")
+    ascent, descent = font.getmetrics()
+    if right <= left:  # nothing but spaces
+        return
+    mask = Image.new("L", (math.ceil(right - left), ascent + descent))
+    ImageDraw.Draw(mask).text((-left, ascent), letters, font=font, fill=255, anchor="ls")
+    small = mask.resize(
+        (max(1, round(mask.width * ratio)), max(1, round(mask.height * ratio))), Image.Resampling.BICUBIC
+    )
+    x = words.x * scale + (left - _BEFORE[words.anchor] * font.getlength(letters)) * ratio
+    image.paste(words.ink, (round(x), round(words.y * scale - ascent * ratio)), small)
