@@ -28,6 +28,7 @@ COMMANDS = {
     "explain": "explain images: a SavedModel and images in, heatmaps out",
     "inspect": "what a SavedModel offers, and what would be patched",
     "gallery": "one HTML page to look through an output folder",
+    "figure": "maps of several images, classes, modes or models on one sheet: PNG, SVG or PDF",
     "show": "what a picture says of itself",
     "prune": "remove outputs whose image is gone",
     "demo": "the embedded model on the sample images: heatmaps in a minute",

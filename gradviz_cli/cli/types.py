@@ -33,6 +33,11 @@ class Size(_Value):
         super().__init__("HxW", values.size)
 
 
+class Length(_Value):
+    def __init__(self) -> None:
+        super().__init__("LENGTH", values.length)
+
+
 class Amount(_Value):
     def __init__(self) -> None:
         super().__init__("N", values.amount)

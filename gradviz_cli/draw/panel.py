@@ -1,23 +1,15 @@
-"""One figure of an image and its maps: side by side, with captions and a colour bar with numbers.
-
-Text is drawn in the font that Pillow carries (Aileron), so a figure looks the same on every machine. That font knows
-ASCII and little more. A label in other letters is never drawn as empty boxes: Latin letters lose their accents
-(`café` -> `cafe`), Cyrillic and Greek are romanised (`кошка` -> `koshka`), and every other character is named by its
-code point (`猫` -> `U+732B`). The label itself stands unchanged in the text chunk of the PNG and in the manifest.
-"""
+"""One figure of an image and its maps: side by side, with captions and a colour bar with numbers."""
 
 from __future__ import annotations
 
-import functools
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from gradviz_cli.draw.look import Picture, Scale
-from gradviz_cli.errors import UsageError
+from gradviz_cli.draw.letters import bar_labels, font_of, shortened, wrapped
+from gradviz_cli.draw.look import Picture
 
 NARROWEST, LONGEST = (
     160,
@@ -59,120 +51,6 @@ def size_in_panel(height: int, width: int) -> tuple[int, int]:
         return max(1, round(height * LONGEST / longer)), max(1, round(width * LONGEST / longer))
     times = -(-NARROWEST // longer)
     return height * times, width * times
-
-
-# ------------------------------------------------------------------------------------------------------------ text
-
-# What Unicode does not take apart, and the usual romanisation of the Cyrillic and Greek alphabets, in pairs
-_PAIRS = """
-ß ss  ẞ SS  µ u  æ ae  œ oe  ø o  ł l  đ d  ð d  þ th  ı i      ‐ -  ‑ -  – -  — -  − -  × x
-а a  б b  в v  г g  д d  е e  ё yo  ж zh  з z  и i  й y  к k  л l  м m  н n  о o  п p  р r  с s  т t  у u  ф f
-х kh  ц ts  ч ch  ш sh  щ shch  ъ '  ы y  ь '  э e  ю yu  я ya      і i  ї yi  є ye  ґ g
-α a  β v  γ g  δ d  ε e  ζ z  η i  θ th  ι i  κ k  λ l  μ m  ν n  ξ x  ο o  π p  ρ r  σ s  ς s  τ t  υ y  φ f
-χ ch  ψ ps  ω o
-"""
-_SPELT = dict(zip(_PAIRS.split()[::2], _PAIRS.split()[1::2], strict=True))
-_SPELT |= {
-    letter.upper(): spelt.capitalize()
-    for letter, spelt in _SPELT.items()
-    if letter.upper() != letter and len(letter.upper()) == 1
-}
-
-
-@functools.lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    try:
-        font = ImageFont.load_default(size)
-    except ImportError as error:
-        raise UsageError(
-            "--style panel: this Pillow was built without FreeType and cannot draw text",
-            "install Pillow's own wheel (pip install --force-reinstall pillow), or choose another style",
-        ) from error
-    assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is
-    return font
-
-
-def _stamp(character: str) -> tuple[tuple[int, int], bytes]:
-    mask = _font(16).getmask(character)
-    return mask.size, bytes(mask)
-
-
-@functools.lru_cache(maxsize=4096)
-def _has_glyph(character: str) -> bool:
-    # U+FFFF is never a character: its stamp is the box for "no glyph".
-    return _stamp(character) != _stamp("\uffff")
-
-
-def _spell(character: str) -> str | None:
-    """`character` in letters that the font has; None where there are none."""
-    parts = _SPELT.get(character) or unicodedata.normalize("NFKD", character)
-    letters = "".join(_SPELT.get(part, part) for part in parts if not unicodedata.combining(part))
-    return letters if letters and all(map(_has_glyph, letters)) else None
-
-
-def printable(text: str) -> str:
-    """`text` in characters that the font can draw; see the module's docstring.
-
-    White space and control characters become one space; invisible format characters (joiners, direction marks) go.
-    """
-    words = [""]
-    for character in unicodedata.normalize("NFC", text):
-        category = unicodedata.category(character)
-        if character.isspace() or category == "Cc":
-            words.append("")
-        elif _has_glyph(character):
-            words[-1] += character
-        elif category != "Cf":
-            letters = _spell(character)
-            if letters is None:
-                words += [f"U+{ord(character):04X}", ""]
-            else:
-                words[-1] += letters
-    return " ".join(filter(None, words))
-
-
-def _shortened(text: str, size: int, width: int) -> str:
-    """As much of the start of `text` as fits into `width` pixels, with an ellipsis where something is left out."""
-    font = _font(size)
-    text = printable(text[:1000])
-    if font.getlength(text) <= width:
-        return text
-    fits, too_long = 0, len(text)
-    while too_long - fits > 1:
-        middle = (fits + too_long) // 2
-        if font.getlength(text[:middle].rstrip() + "…") <= width:
-            fits = middle
-        else:
-            too_long = middle
-    return text[:fits].rstrip() + "…"
-
-
-def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """`text` in lines of at most `width` pixels."""
-    lines = [""]
-    for word in printable(text).split():
-        longer = f"{lines[-1]} {word}".lstrip()
-        if lines[-1] and _font(size).getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return [_shortened(line, size, width) for line in lines]
-
-
-def _number(value: float) -> str:
-    """Three significant digits: 0.00123, 1.2e-5."""
-    mantissa, e, exponent = f"{value:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else mantissa
-
-
-def bar_labels(scale: Scale | None) -> tuple[str, ...]:
-    """What stands below a colour bar, from left to right; a single text where there is no bar to draw."""
-    if scale is None:
-        return ("not finite, not drawn",)
-    low, high = scale
-    if low == high:
-        return (f"flat: {_number(low)} everywhere" if low else "zero everywhere",)
-    return (_number(-high), "0", _number(high)) if low < 0 else ("0", _number(high))
 
 
 # ------------------------------------------------------------------------------------------------------ the figure
@@ -232,15 +110,18 @@ def _layout(image: np.ndarray, columns: Sequence[Column], lines: Sequence[str]) 
     return _Layout(width, max(size[0] for size in shown), captions, len(lines), text=max(14, round(width / 18)))
 
 
-def _fitted(pixels: np.ndarray, shrinking: Image.Resampling) -> Image.Image:
+def _fitted(pixels: np.ndarray) -> Image.Image:
+    """At its size in the panel, input and maps alike: averaged where it is too large, else its pixels as squares."""
     height, width = size_in_panel(*pixels.shape[:2])
     smaller = width < pixels.shape[1] or height < pixels.shape[0]
-    return Image.fromarray(pixels).resize((width, height), shrinking if smaller else Image.Resampling.NEAREST)
+    return Image.fromarray(pixels).resize(
+        (width, height), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
+    )
 
 
 def _map(picture: Picture) -> Image.Image:
     """The picture at its size in the panel. Intensities are averaged before they are coloured, never the colours."""
-    image = _fitted(picture.pixels, Image.Resampling.BOX)
+    image = _fitted(picture.pixels)
     return image if picture.palette is None else Image.fromarray(picture.palette[np.asarray(image)])
 
 
@@ -253,7 +134,7 @@ class _Sheet:
         self.layout = layout
 
     def text(self, x: int, y: int, text: str, size: int, ink: tuple[int, int, int] = _INK, anchor: str = "la") -> None:
-        self.draw.text((x, y), text, font=_font(size), fill=ink, anchor=anchor)
+        self.draw.text((x, y), text, font=font_of(size), fill=ink, anchor=anchor)
 
     def framed(self, x: int, y: int, image: Image.Image) -> None:
         """A hairline around the picture sets a white map off from the paper."""
@@ -262,19 +143,19 @@ class _Sheet:
 
     def cell(self, x: int, y: int, heading: str, image: Image.Image) -> None:
         layout = self.layout
-        self.text(x, y, _shortened(heading, layout.heading, layout.width), layout.heading)
+        self.text(x, y, shortened(heading, layout.heading, layout.width), layout.heading)
         left, top = (layout.width - image.width) // 2, (layout.box - image.height) // 2
         self.framed(x + left, y + layout.above + top, image)
 
     def captions(self, x: int, y: int, lines: Sequence[str]) -> None:
         layout = self.layout
         for k, line in enumerate(lines):
-            self.text(x, y + k * layout.line, _shortened(line, layout.text, layout.width), layout.text)
+            self.text(x, y + k * layout.line, shortened(line, layout.text, layout.width), layout.text)
 
     def colour_bar(self, x: int, y: int, picture: Picture) -> None:
         layout, labels = self.layout, bar_labels(picture.scale)
         if len(labels) == 1:
-            self.text(x, y, _shortened(labels[0], layout.text, layout.width), layout.text, _FAINT)
+            self.text(x, y, shortened(labels[0], layout.text, layout.width), layout.text, _FAINT)
             return
         first = 1 if picture.scale and picture.scale[0] < 0 else 0  # where the sign is shown, intensity 0 is never used
         ramp = np.rint(np.linspace(first, 255, layout.width)).astype(np.uint8)
@@ -337,11 +218,11 @@ def panel(
     layout = _layout(image, columns, lines)
     across, down = layout.width + layout.margin, layout.cell + layout.margin
     width = layout.margin + across * (1 + min(per_row, len(columns)))
-    foot = _wrapped(_foot(columns, notes, shared), layout.text, width - 2 * layout.margin)
+    foot = wrapped(_foot(columns, notes, shared), layout.text, width - 2 * layout.margin)
     rows = -(-len(columns) // per_row)
     sheet = _Sheet(width, layout.margin + rows * down + len(foot) * layout.line + layout.margin, layout)
 
-    sheet.cell(layout.margin, layout.margin, "input", _fitted(image, Image.Resampling.LANCZOS))
+    sheet.cell(layout.margin, layout.margin, "input", _fitted(image))
     sheet.captions(layout.margin, layout.margin + layout.above + layout.box + layout.gap, lines)
     for k, column in enumerate(columns):
         x, y = layout.margin + across * (1 + k % per_row), layout.margin + down * (k // per_row)

@@ -15,7 +15,7 @@ from gradviz_cli.draw.record import describe
 from gradviz_cli.draw.styles import Style
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.whole import Staged, StagedFiles
-from gradviz_cli.images.fit import Geometry, as_rgb, unfit
+from gradviz_cli.images.fit import Geometry, as_rgb, resized, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
@@ -196,6 +196,8 @@ def _sheet(
     image = as_rgb(source.fitted, context.geometry.alpha) if at_input else source.pixels
     if image is None:
         raise ValueError(f"a {sheet.name} shows the source image, and the reader kept none")
+    if not at_input:  # resampled like the maps beside it
+        image = resized(image, sheet.size_of(*source.size))
     common = _shared(style, look, drawable) if shared else None
     columns = []
     for mode in drawing.modes:

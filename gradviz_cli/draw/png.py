@@ -19,8 +19,10 @@ _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_TEXT = 1 << 20
 
 
-def encode_png(pixels: np.ndarray, palette: np.ndarray | None, text: str) -> bytes:
-    """A PNG that carries `text` in a chunk named `gradviz`, ahead of the pixels.
+def encode_png(
+    pixels: np.ndarray, palette: np.ndarray | None, text: str | None = None, dpi: float | None = None
+) -> bytes:
+    """A PNG that carries `text`, where there is one, in a chunk named `gradviz`, ahead of the pixels.
 
     Written here and not by Pillow, which takes three times as long over a colour picture. Run-length
     matching is as small as full matching on noisy maps, and 2.5 times as fast. Same input, same bytes (with
@@ -32,8 +34,10 @@ def encode_png(pixels: np.ndarray, palette: np.ndarray | None, text: str) -> byt
         uint8 [h, w] (gray, or index into `palette`) or [h, w, 3] (RGB).
     palette : numpy.ndarray or None
         uint8 [256, 3].
-    text : str
+    text : str, optional
         Without NUL. A `tEXt` chunk where it is ASCII, else `iTXt`.
+    dpi : float, optional
+        Pixels per inch, for those who print it.
     """
     shape_fits = pixels.ndim == 2 or (palette is None and pixels.shape[2:] == (3,))
     if pixels.dtype != np.uint8 or pixels.size == 0 or not shape_fits:
@@ -44,7 +48,12 @@ def encode_png(pixels: np.ndarray, palette: np.ndarray | None, text: str) -> byt
     kind = 3 if palette is not None else 0 if pixels.ndim == 2 else 2
     compress = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     body = compress.compress(_filtered(pixels).data) + compress.flush()
-    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)), _text_chunk(text)]
+    chunks = [_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0))]
+    if text is not None:
+        chunks.append(_text_chunk(text))
+    if dpi is not None:
+        per_metre = round(dpi / 0.0254)
+        chunks.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
     if palette is not None:
         chunks.append(_chunk(b"PLTE", palette.tobytes()))
     return b"".join([_PNG, *chunks, _chunk(b"IDAT", body), _IEND])

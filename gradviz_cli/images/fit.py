@@ -156,16 +156,35 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
     return out.reshape(*size, *field.shape[2:])
 
 
-def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    """float32 [h, w] -> [height, width], each axis by the filter that suits its direction."""
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture, uint8 [h, w, 3], at another size (height, width): resampled as `unfit` does a field."""
     from PIL import Image
 
-    def filter_for(before: int, after: int) -> Image.Resampling:
-        return Image.Resampling.BICUBIC if after > before else Image.Resampling.BOX
+    if (
+        size[0] <= pixels.shape[0] and size[1] <= pixels.shape[1]
+    ):  # an average needs no more than bytes, and is quick so
+        return np.asarray(_resized(Image.fromarray(pixels), *size))
+    planes = [_resampled(pixels[..., k].astype(np.float32), *size) for k in range(pixels.shape[2])]
+    return np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
 
-    image = Image.fromarray(np.ascontiguousarray(plane))
+
+def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    """float32 [h, w] -> [height, width], within the range of what is there."""
+    from PIL import Image
+
+    image = _resized(Image.fromarray(np.ascontiguousarray(plane)), height, width)
+    return np.clip(np.asarray(image), plane.min(), plane.max())
+
+
+def _resized(image: Image.Image, height: int, width: int) -> Image.Image:
+    """Each axis by the filter that suits its direction."""
+    from PIL.Image import Resampling
+
+    def filter_for(before: int, after: int) -> Resampling:
+        return Resampling.BICUBIC if after > before else Resampling.BOX
+
     if width != image.width:
         image = image.resize((width, image.height), filter_for(image.width, width))
     if height != image.height:
         image = image.resize((width, height), filter_for(image.height, height))
-    return np.clip(np.asarray(image), plane.min(), plane.max())
+    return image

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Plan
 
+# Part of the digest of a sheet: raised when sheets alone come out otherwise than before.
+SHEET_VERSION = 2
 # Part of every digest: raised when the same options would give other pixels than before.
 DRAWING_VERSION = 3
 ESTIMATOR = "gradient"
@@ -36,7 +38,7 @@ class Digests:
         label = labels[index] if index is not None and 0 <= index < len(labels) else ""
         told = [self._shared[kind], image_sha256, len(labels), label, output.page]
         if output.mode is None:  # a sheet shows the name of the image, which its own name begins with
-            told.append(output.path.name)
+            told += [output.path.name, SHEET_VERSION]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
     def _of_kind(self, output: Output) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a deviation
+MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
 MOST_DIGITS = 18  # of a whole number
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -200,6 +201,18 @@ def size(value: object) -> tuple[int, int]:
     if len(sides) != 2 or not sides[0] or not sides[1] or max(sides[0], sides[1]) >= 1e5:
         raise ValueError(f"{value} is not HEIGHTxWIDTH, such as 224x224")
     return sides[0], sides[1]
+
+
+POINTS = {"pt": 1.0, "mm": 72 / 25.4, "cm": 720 / 25.4, "in": 72.0}  # in a unit of length
+_LENGTH = re.compile(rf"([0-9]{{1,6}}(?:\.[0-9]{{1,6}})?) ?({'|'.join(POINTS)})")
+
+
+def length(value: object) -> float:
+    """A length on paper, in points."""
+    found = _LENGTH.fullmatch(str(value).strip().lower())
+    if found is None or not 0 < float(found[1]) * POINTS[found[2]] <= MOST_POINTS:
+        raise ValueError(f"{value} is no width on paper, such as 89mm or 3.5in")
+    return float(found[1]) * POINTS[found[2]]
 
 
 def amount(value: object) -> int:

@@ -22,6 +22,7 @@ COMMAND = [
     "draw",
     "batch",
     "gallery",
+    "figure",
     "api",
     "demo",
     "cli",

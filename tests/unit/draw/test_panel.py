@@ -13,16 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from gradviz_cli.draw import panel as module
+from gradviz_cli.draw import letters
 from gradviz_cli.draw.colormaps import COLORMAPS
+from gradviz_cli.draw.letters import bar_labels, printable
 from gradviz_cli.draw.panel import (
     LONGEST,
     NARROWEST,
     UNIT,
     Column,
-    bar_labels,
     panel,
-    printable,
     size_in_panel,
 )
 from gradviz_cli.draw.styles import STYLES, Look
@@ -348,7 +347,7 @@ def test_what_the_font_can_draw_is_found_out_right():
     known = glyphs()
     assert set(range(33, 127)) <= known and ord("猫") not in known
     for code in [*range(33, 0x250), *range(0x370, 0x460), *range(0x2010, 0x2130), 0x732B, 0x1F408]:
-        assert module._has_glyph(chr(code)) == (code in known), hex(code)
+        assert letters._has_glyph(chr(code)) == (code in known), hex(code)
 
 
 def test_a_label_in_another_script_reaches_the_figure(words):
@@ -361,9 +360,9 @@ def test_a_pillow_that_cannot_draw_text_is_named_with_the_remedy(monkeypatch):
     def missing(size):
         raise ImportError("The _imagingft C module is not installed")
 
-    module._font.cache_clear()
+    letters.font_of.cache_clear()
     monkeypatch.setattr(ImageFont, "load_default", missing)
-    with pytest.raises(UsageError, match=r"--style panel: this Pillow .* cannot draw text; install") as caught:
+    with pytest.raises(UsageError, match=r"no text can be drawn: this Pillow .*; install") as caught:
         panel(source(), [column()])
     assert caught.value.code == ExitCode.USAGE
     monkeypatch.undo()

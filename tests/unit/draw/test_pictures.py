@@ -35,13 +35,13 @@ FIELD = np.array([[2, 4, 1], [0, 1, 4]], np.float32)
 INTENSITIES = [[128, 255, 64], [0, 64, 255]]
 
 
-def drawn(out: Path, maps: dict[str, list[np.ndarray]], **drawing) -> Drawn:
+def drawn(out: Path, maps: dict[str, list[np.ndarray]], image: np.ndarray | None = None, **drawing) -> Drawn:
     """An image of 2 x 3, the size of the model input; a map for each mode and target."""
     wanted = {"modes": tuple(maps), "clip": 100.0, "size": "input", **drawing}
     plan = Plan(ModelOptions("model"), out, Drawing(**wanted))
     job = Job(Path("photos/a.png"), "deep/a.png")
     context = Context(plan, FACTS, Digests(plan, "ab" * 32), Geometry(2, 3, 1))
-    source = Source(job, (2, 3), SHA256, np.full((2, 3, 1), 77, np.uint8), None)
+    source = Source(job, (2, 3), SHA256, np.full((2, 3, 1), 77, np.uint8), image)
     targets = tuple(TargetResult(i, f"class-{i}", i, 1.5, 0.5) for i in range(len(plan.drawing.targets)))
     found = Attribution(targets, {mode: np.stack(each)[..., None] for mode, each in maps.items()})
     return draw(context, source, found, outputs(plan, job, SHEETS), 0.25)
@@ -164,3 +164,20 @@ def test_a_folder_that_was_taken_away_does_not_come_back(tmp_path: Path) -> None
 )
 def test_who_needs_the_source_image(styles: tuple[str, ...], needed: bool) -> None:
     assert needs_pixels(Plan(ModelOptions("m"), Path("out"), Drawing(styles=styles))) is needed
+
+
+def test_the_input_of_a_panel_is_resampled_like_the_maps(tmp_path: Path, monkeypatch) -> None:
+    """An image whose map has its own values is shown as its map is."""
+    levels = np.array([[0, 200, 50], [100, 255, 10]], np.uint8)
+    given = {}
+
+    def panel(image, columns, **more):
+        given.update(image=image, map=columns[0].picture.pixels)
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("gradviz_cli.draw.panel.panel", panel)
+    image = np.repeat(levels[..., None], 3, axis=2)
+    maps = {"guided": [levels.astype(np.float32)]}
+    drawn(tmp_path, maps, styles=("panel",), size="image", colormap="gray", image=image)
+    assert given["image"].shape[:2] == given["map"].shape == SHEETS["panel"].size_of(2, 3)
+    assert np.abs(given["image"][..., 0].astype(int) - given["map"]).max() <= 1

@@ -161,3 +161,11 @@ def test_the_digest_of_an_image() -> None:
 def test_a_drawing_of_python_defaults_is_the_one_of_the_command() -> None:
     asked = Drawing(("guided",), (Target(rank=0),), ("heatmap",), "inferno", 99.0, 0.5, "each", "image", "stretch")
     assert digests(replace(PLAN, drawing=asked)) == digests(PLAN)
+
+
+def test_where_panels_come_out_otherwise_the_other_pictures_are_current(monkeypatch) -> None:
+    both = changed(PLAN, {"styles": ("heatmap", "panel")})
+    map_, panel = digests(both)
+    monkeypatch.setattr("gradviz_cli.plan.digests.SHEET_VERSION", 99)
+    later, later_panel = digests(both)
+    assert later == map_ and later_panel != panel

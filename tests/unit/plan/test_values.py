@@ -157,3 +157,11 @@ def test_too_much_to_be_fed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert values.feed(("x", [1, 2, 3]))[1] == "[1, 2, 3]"
     with pytest.raises(ValueError, match="4 numbers, more than 3"):
         values.feed(("x", [1, 2, 3, 4]))
+
+
+def test_a_length_on_paper_is_in_points():
+    told = {"72pt": 72, "25.4mm": 72, "1 in": 72, "2.54CM": 72, "89mm": 252.28}
+    assert {text: round(values.length(text), 2) for text in told} == told
+    for wrong in ("", "89", "mm", "-1in", "1e3mm", "0mm", "6000mm", "٣mm", "1px"):
+        with pytest.raises(ValueError, match="no width on paper"):
+            values.length(wrong)
