@@ -22,6 +22,8 @@ COMMAND = [
     "draw",
     "batch",
     "gallery",
+    "settings",
+    "explanation",
     "api",
     "demo",
     "cli",
