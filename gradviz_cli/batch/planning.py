@@ -214,9 +214,8 @@ def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
     known = (*OF_MODEL, *OF_LABELS, *OF_LOADING)
     strange = next((name for name in options if name not in known), None)
     if strange is not None:
-        raise UsageError(
-            f"load has no option {strange}{values.meant(strange, known)}", f"its options are {', '.join(known)}"
-        )
+        near = values.meant(strange, known)
+        raise UsageError(f"load has no option {strange}{near}", "" if near else f"its options are {', '.join(known)}")
     typed, asked = _path("MODEL", model), _read(options)
     folder = forms.resolve(typed)
     home = forms.home(folder)
