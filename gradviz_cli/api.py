@@ -312,7 +312,7 @@ class LoadedModel:
     def _failed(self, given: Given, error: ImageError, asked: Asked) -> Found:
         """The image is skipped, or the error raised, with its name."""
         if not asked.skip or self._closed:
-            raise ImageError(error.kind, f"{given.name}: {error.message}") from error
+            raise ImageError(error.kind, f"{given.name}: {error.message}") from None
         return Found(given, None, {}, (Skipped(given.place, given.name, error.kind, error.message),))
 
     def _together(self, found: Sequence[Found], asked: Asked) -> Explanation:
