@@ -36,7 +36,7 @@ from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import Explain
+from gradviz_cli.process.protocol import NUMBERS, Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.settings import LoadSettings, RunSettings, shows
 
@@ -261,7 +261,7 @@ class LoadedModel:
         except ImageError as error:
             return self._failed(given, error, asked)
         for note in (*pixels.notes, *self._model.assumed(pixels.held, pixels.size, pixels.fitted)):
-            self._say([note], {note: f"{given.name}: {note}"})
+            self._say([note], {note: f"{given.name}: {note}{_or_a_picture(given, pixels)}"})
         return Read(given, targets, _reduced(pixels), sha256)
 
     def _targets(self, given: Given, targets: tuple[Target, ...]) -> tuple[Target, ...]:
@@ -549,6 +549,12 @@ def _read(name: str, read: values.Read, value: object) -> Any:
         return read(value)
     except ValueError as error:
         raise UsageError(f"{name}: {error}", "see help(LoadedModel.explain)") from None
+
+
+def _or_a_picture(given: Given, pixels: Pixels) -> str:
+    """What to do where the numbers of an array were meant for a picture."""
+    array = pixels.held == NUMBERS and given.path is None and not isinstance(given.content, bytes)
+    return "; value_range=(LOW, HIGH) takes them for a picture" if array else ""
 
 
 def _reduced(pixels: Pixels) -> Pixels:

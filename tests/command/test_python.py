@@ -56,7 +56,7 @@ def test_an_array_of_a_picture_is_that_picture(loaded: LoadedModel, written: Pat
     want = np.load(written / f"{NAMES[0]}.guided.npy")
     for given, said in ((pixels, None), (pixels / np.float32(255), (0, 1)), (pixels[None], None)):
         assert np.array_equal(loaded.explain(given, value_range=said).attribution[0], want)
-    rotated = loaded.explain((one for one in (pixels, np.rot90(pixels))))
+    rotated = loaded.explain(one for one in (pixels, np.rot90(pixels)))
     assert np.array_equal(rotated.attribution[0], want) and not np.array_equal(rotated.attribution[1], want)
 
 

@@ -8,7 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +174,9 @@ def test_the_range_of_numbers_is_said_or_warned_of(model, recwarn) -> None:
 
 def test_numbers_of_no_picture_go_to_the_model_as_they_are(model) -> None:
     numbers = np.random.default_rng(0).normal(0, 2, (H, W, 3)).astype(np.float32)
-    with pytest.warns(GradvizWarning, match="image-0: its numbers are not whole ones .*--preprocess raw settles it"):
+    with pytest.warns(
+        GradvizWarning, match="image-0: its numbers are not whole .* value_range=.LOW, HIGH. takes them for a picture"
+    ):
         found = model.explain(numbers)
     assert np.allclose(found.attribution[0], 3 * numbers)
 
@@ -423,6 +427,26 @@ def test_a_forked_process_leaves_its_parents_model_alone(model, worker) -> None:
     assert len(model.explain(noise())) == 1
     with pytest.raises(TypeError, match="load it where it is needed"):
         pickle.dumps(model)
+
+
+def test_threads_take_turns(model, worker) -> None:
+    inside: list[int] = []
+    together: list[int] = []
+
+    def asked() -> None:
+        inside.append(1)
+        together.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+
+    worker.before = asked
+    images = [noise(seed) for seed in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(model.explain, images))
+    worker.before = lambda: None
+    assert set(together) == {1} and len(together) == 12
+    want = model.explain(images).attribution
+    assert all(np.array_equal(one.attribution[0], each) for one, each in zip(found, want, strict=True))
 
 
 def test_after_ctrl_c_it_goes_on(model, worker) -> None:
