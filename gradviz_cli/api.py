@@ -146,8 +146,9 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         facts, state = self._model.facts, "closed" if self._closed else "loaded"
-        size = "x".join(map(str, self.input_shape))
-        return f"<LoadedModel {printable(self._plan.typed)}: {size}, {facts.classes} classes, {state}>"
+        size, classes = "x".join(map(str, self.input_shape)), f"{facts.classes} classes" if facts.classes else ""
+        said = ", ".join(filter(None, [size, classes, state]))
+        return f"<LoadedModel {printable(self._plan.typed)}: {said}>"
 
     def explain(
         self,
