@@ -103,7 +103,6 @@ THROUGH_THE_WORKER = (
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::gradviz_cli.errors.GradvizWarning")
 @pytest.mark.parametrize("name", THROUGH_THE_WORKER)
 def test_row_through_the_worker(name, tmp_path):
     (row,) = [row for row in ROWS if str(row) == name]

@@ -351,6 +351,17 @@ def test_options_are_checked_before_the_model(monkeypatch, folder: Path, options
         api.load(folder / "model", **options)
 
 
+def test_what_the_models_own_file_says_counts(worker, folder: Path) -> None:
+    (folder / "model" / "assets.extra").mkdir()
+    (folder / "model" / "assets.extra" / "gradviz.toml").write_text('fit = "crop"')
+    photo = noise(0, (H * 4, W * 8, 3))
+    with pytest.warns(GradvizWarning, match="odd"):
+        cut, whole = api.load(folder / "model"), api.load(folder / "model", fit="stretch")
+    middle = photo[:, W * 2 : W * 6]
+    assert np.array_equal(cut.explain(photo).attribution, whole.explain(middle).attribution)
+    assert not np.array_equal(whole.explain(photo).attribution, cut.explain(photo).attribution)
+
+
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
