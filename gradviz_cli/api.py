@@ -1,69 +1,58 @@
-"""The Python door: `load` a SavedModel, `explain` images, get arrays."""
+"""The Python door: `load` a SavedModel, `explain` images, get arrays and pictures; `run` a whole `gradviz explain`."""
 
 from __future__ import annotations
 
 import os
+import sys
+import threading
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from gradviz_cli.batch.budget import default_batch
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.batch.planning import asks_for_labels, model_from, plan_from, read_option
+from gradviz_cli.batch.planning import plan_from, plan_to_load, read_option
 from gradviz_cli.batch.run import results
+from gradviz_cli.draw.pictures import Source
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.explanation import Explanation, Kept, Origin, Skipped, frozen
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
+from gradviz_cli.images.given import Given, each
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
+from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.model.forms import check_order
-from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Result, why_empty
+from gradviz_cli.plan import values
+from gradviz_cli.plan.digests import ESTIMATOR
+from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.results import Report, Result, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import Explain
+from gradviz_cli.process.protocol import NUMBERS, Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
+from gradviz_cli.settings import LoadSettings, RunSettings, shows
 
-AnImage = str | os.PathLike
-# What may be given more than once on the command line, as it is called where several stand in one place.
-ONE = {"allow_ops": "allow_op", "feeds": "feed"}
+if TYPE_CHECKING:
+    from PIL import Image
+    from typing_extensions import Unpack
 
-Images = np.ndarray | AnImage | Sequence[AnImage]
+    from gradviz_cli.settings import AnyPath, Several, Targets
 
+    AnImage = AnyPath | bytes | Image.Image | np.ndarray
+    Images = AnImage | Iterable[AnImage]
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
-    """The attributions of N images for one target in one mode.
-
-    Attributes
-    ----------
-    attribution : numpy.ndarray
-        float32 [N, H, W, C]: gradient of the score with respect to the model input after preprocessing, channels in the
-        image's order. Not clipped, not scaled.
-    targets, ranks : numpy.ndarray
-        int32 [N]: the class explained, and its place among the classes (0 is the best).
-    scores, outputs : numpy.ndarray
-        float32 [N]: the score that was differentiated, and the same class in the model's own output.
-    labels : tuple
-        Name of each target, None where none is known.
-    """
-
-    attribution: np.ndarray
-    mode: str
-    targets: np.ndarray
-    ranks: np.ndarray
-    scores: np.ndarray
-    outputs: np.ndarray
-    labels: tuple[str | None, ...]
+ESTIMATORS = (ESTIMATOR,)
+ERRORS = ("raise", "skip")
+# Pixels of a source image that are kept for its pictures.
+MOST_KEPT = 2**20
 
 
 @dataclass(frozen=True)
@@ -74,32 +63,65 @@ class PatchReport:
     gates: int
 
 
-class LoadedModel:
-    """A SavedModel in a worker process of its own. Close it, or use it in a `with`."""
+class Asked(NamedTuple):
+    """What is asked of a model, read."""
 
-    def __init__(
-        self,
-        path: str | os.PathLike,
-        batch_size: int | str = 8,
-        timeout: float | None = TIMEOUT,
-        proof: str = "auto",
-        **options: Any,
-    ):
-        chosen, labels = model_from(path, **{ONE.get(name, name): value for name, value in options.items()})
-        self._batch_size: int | None = read_option("batch_size", batch_size)  # None: to suit the model
-        timeout = read_option("timeout", timeout)
-        prove = read_option("proof", proof)
+    modes: tuple[str, ...]
+    targets: tuple[Target, ...]
+    estimators: tuple[str, ...]
+    skip: bool
+    value_range: tuple[float, float] | None
+    allow_empty_map: bool
+
+
+class Read(NamedTuple):
+    """An image that is ready for the model."""
+
+    given: Given
+    targets: tuple[Target, ...]
+    pixels: Pixels
+    sha256: str
+
+
+class Found(NamedTuple):
+    """Of one image what its pictures need, its maps by mode and place of the target, and what is missing."""
+
+    given: Given
+    kept: Kept | None
+    maps: dict[tuple[str, int], np.ndarray]
+    skipped: tuple[Skipped, ...]
+
+
+class LoadedModel:
+    """A SavedModel in a worker process of its own. Close it, or use it in a `with`; it ends with the interpreter at the latest.
+
+    Several threads may ask it, and take turns. A process that was forked off has to load it anew. After Ctrl-C it is still
+    usable: the worker is started again with the next image.
+    """
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
-        self._closed = False
+        self._closed, self._owner, self._turn = False, os.getpid(), threading.Lock()
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        asked = asks_for_labels(options)
-        self._model = Explainer(chosen, (PLAIN,), labels=labels, labels_asked=asked, timeout=timeout, prove=prove)
+        self._model = Explainer(
+            plan.model,
+            (PLAIN,),
+            labels=plan.labels,
+            labels_asked=plan.labels_asked,
+            fit=plan.drawing.fit,
+            limits=plan.limits,
+            timeout=plan.timeout,
+            require_sandbox=plan.require_sandbox,
+            prove=plan.proof,
+        )
+        self._end = weakref.finalize(self, _ended, self._model, self._owner)
         try:
             self._model.load()
             self._say(self._model.warnings((PLAIN,)))
         except BaseException:
-            self._model.close()
+            self.close()
             raise
 
     @property
@@ -117,19 +139,53 @@ class LoadedModel:
         """Height, width and channels that images are brought to."""
         return (*self._model.facts.size, self._model.facts.channels)
 
-    def explain(self, images: Images, mode: str = DEFAULT_MODE, target: str | int = "top1") -> Explanation:
-        """Attributions of one target.
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes by index; empty where none are known."""
+        return self._model.labels
+
+    def __repr__(self) -> str:
+        facts, state = self._model.facts, "closed" if self._closed else "loaded"
+        size, classes = "x".join(map(str, self.input_shape)), f"{facts.classes} classes" if facts.classes else ""
+        said = ", ".join(filter(None, [size, classes, state]))
+        return f"<LoadedModel {printable(self._plan.typed)}: {said}>"
+
+    def explain(
+        self,
+        images: Images,
+        mode: Several = DEFAULT_MODE,
+        target: Targets = "top1",
+        estimator: Several = ESTIMATOR,
+        *,
+        errors: str = "raise",
+        value_range: str | tuple[float, float] | None = None,
+        allow_empty_map: bool = False,
+    ) -> Explanation:
+        """One map of each image, mode and target.
 
         Parameters
         ----------
-        images : array [N, H, W, C] or [H, W, C], path, or sequence of paths
-            Pixels 0..255 in RGB order at `input_shape`, which `preprocess` then brings to the model's range (with
-            `raw` they are taken as they are); or image files, decoded and resized as the command does.
-        mode : str
-            A key of `gradviz_cli.rules.RULES`: backprop, deconv, guided.
-        target : str or int
-            top1, top2, ... (the class of that rank; rank2 is the same), a class index, a label, or `parent` (the label that
-            is the name of the image's folder).
+        images
+            A path, a file's bytes, an open file, a Pillow image or an array (anything that NumPy takes for one), or an
+            iterable of these, which is asked for no more than a batch at a time. Arrays are [H, W], [H, W, C] or a batch
+            [N, H, W, C], of 1, 3 or 4 channels (the last one alpha) or as many as the model has, and of any size: they are
+            fitted as files are, those of the model's size stay as they are. The EXIF orientation of a Pillow image is applied.
+        mode : str or list of str
+            backprop, deconv, guided or all; several with commas or in a list.
+        target : str, int or list of these
+            topK (the K best classes of each image), rankK (the K-th best alone), a class index, a label, or `parent` (the
+            label that is the name of the image's folder).
+        estimator : str
+            What is made of the gradient: the `gradient` itself.
+        errors : str
+            `raise` the ImageError of the first image that fails, or `skip` it: it is warned of, stands in `skipped`, and has
+            no map; `images` says of which image each map is.
+        value_range : (low, high), optional
+            What is black and white in arrays, such as (0, 1). Without it, uint8 and numbers of 0..255 are levels, floats of
+            0..1 are taken for a picture of that range with a warning, and others go to the model as they are with a warning;
+            with `preprocess="raw"` floats do so in any case.
+        allow_empty_map : bool
+            Take a map that is zero everywhere or not finite, too.
 
         Raises
         ------
@@ -138,103 +194,171 @@ class LoadedModel:
         ImageError
             An image cannot be read or explained, or its attribution is zero or not finite.
         """
-        if not isinstance(mode, str) or mode not in RULES:
-            raise UsageError(f"mode {mode!r} is none of {', '.join(RULES)}", "choose one of these")
+        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map)
+        return self._together(list(self._found(images, asked)), asked)
+
+    def each(
+        self,
+        images: Images,
+        mode: Several = DEFAULT_MODE,
+        target: Targets = "top1",
+        estimator: Several = ESTIMATOR,
+        *,
+        errors: str = "raise",
+        value_range: str | tuple[float, float] | None = None,
+        allow_empty_map: bool = False,
+    ) -> Iterator[Explanation]:
+        """As `explain`, one Explanation for each image as soon as it is there: for more images than memory holds."""
+        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map)
+        return (self._together([one], asked) for one in self._found(images, asked))
+
+    def _asked(
+        self, mode: Any, target: Any, estimator: Any, errors: Any, value_range: Any, allow_empty_map: Any
+    ) -> Asked:
+        self._check_open()
+        modes = read_option("mode", mode)
+        if not modes:
+            raise UsageError(f"--mode: {mode!r} is none of {', '.join(RULES)}", "give one or more of these")
+        specs = read_option("target", target)
+        if not specs:
+            raise UsageError(f"--target: {target!r} is no class", "give one or more, such as top1")
+        return Asked(
+            tuple(RULES) if "all" in modes else modes,
+            parse_targets(specs, self._model.labels),
+            _read("estimator", values.with_commas(values.several(values.choice(ESTIMATORS))), estimator),
+            _read("errors", values.choice(ERRORS), errors) == "skip",
+            None if value_range is None else _read("value_range", values.pixel_range, value_range),
+            _read("allow_empty_map", values.flag, allow_empty_map),
+        )
+
+    def _check_open(self) -> None:
         if self._closed:
             raise UsageError("the model is closed", "load it again")
-        wanted = _one_target(target, self._model.labels)
+        if os.getpid() != self._owner:
+            raise UsageError("the model was loaded by another process, which this one was forked from", "load it here")
+
+    def _found(self, images: Any, asked: Asked) -> Iterator[Found]:
+        """Image by image, in order; a batch is in memory at a time."""
         try:
-            return self._explained(images, mode, wanted)
+            self._used = tuple(dict.fromkeys((*self._used, *asked.modes)))
+            self._say(self._model.warnings(asked.modes))
+            size = self._plan.batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
+            waiting = each(images)
+            while batch := list(islice(waiting, size)):
+                for one in self._explained([self._read(given, asked) for given in batch], asked):
+                    for left in one.skipped:
+                        self._say([f"{left.name}: {left.message} (skipped)"])
+                    yield one
         except (GradvizError, ImageError):
             if self._closed:  # by another thread: neither the model nor the image is to blame
                 raise UsageError("the model was closed while it explained", "close it afterwards") from None
             raise
 
-    def _explained(self, images: Images, mode: str, target: Target) -> Explanation:
-        wanted = self._targets(images, target)
-        fitted, held, notes = self._fitted(images)
-        self._used = tuple(dict.fromkeys((*self._used, mode)))
-        self._say(self._model.warnings((mode,)))
-        self._say(notes, notes)
-        found: list[Attribution] = []
-        size = self._batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
-        for alike, group in groupby(range(len(fitted)), lambda place: wanted[place] if wanted else target):
-            places = list(group)
-            for start in range(0, len(places), size):
-                part = places[start : start + size]
-                pixels, kinds = [fitted[place] for place in part], [held[place] for place in part if held]
-                for one in self._model.explain(pixels, Explain((alike.code,), (mode,)), held=kinds):
-                    found.append(_checked(one, mode, len(found), self._model.facts.positions))
-        return self._explanation(found, mode)
-
-    def _targets(self, images: Images, target: Target) -> list[Target]:
-        """The class of each image where that follows from its folder; else nothing."""
-        if not target.parent:
-            return []
-        if isinstance(images, np.ndarray):
-            raise UsageError("target 'parent': an array lies in no folder", "give the paths of the images")
-        return [self._of_folder(target, path) for path in _paths(images)]
-
-    def _of_folder(self, target: Target, path: AnImage) -> Target:
+    def _read(self, given: Given, asked: Asked) -> Read | Found:
+        """An image at the size of the model input, or that it is skipped."""
         try:
-            return of_image((target,), self._model.labels, path)[0]
+            targets = self._targets(given, asked.targets)
+            pixels, sha256 = self._model.read(given, asked.value_range)
         except ImageError as error:
-            raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+            return self._failed(given, error, asked)
+        for note in (*pixels.notes, *self._model.assumed(pixels.held, pixels.size, pixels.fitted)):
+            self._say([note], {note: f"{given.name}: {note}{_or_a_picture(given, pixels)}"})
+        return Read(given, targets, _reduced(pixels), sha256)
 
-    def _explanation(self, found: Sequence[Attribution], mode: str) -> Explanation:
-        empty = np.empty((0, *self.input_shape), np.float32)
-        maps = np.stack([one.maps[mode][0] for one in found]) if found else empty
-        targets = [one.targets[0] for one in found]
-        numbers = [
-            np.array([np.nan if n is None else n for n in column], np.float32)
-            for column in zip(*[(t.score, t.output) for t in targets], strict=True)
+    def _targets(self, given: Given, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        """The classes of one image, where they follow from its folder."""
+        if not any(target.parent for target in targets):
+            return targets
+        if given.path is None:
+            raise UsageError(f"target 'parent': {given.name} lies in no folder", "give the paths of the images")
+        return of_image(targets, self._model.labels, given.path)
+
+    def _explained(self, batch: Sequence[Read | Found], asked: Asked) -> Iterator[Found]:
+        """Neighbours that are asked for the same targets go into one call."""
+        for targets, group in groupby(batch, lambda one: one.targets if isinstance(one, Read) else None):
+            alike = list(group)
+            ready = [one for one in alike if isinstance(one, Read)]
+            if targets is None:
+                yield from (one for one in alike if isinstance(one, Found))
+                continue
+            request = Explain(tuple(target.code for target in targets), asked.modes)
+            fitted, held = [one.pixels.fitted for one in ready], [one.pixels.held for one in ready]
+            with self._turn:
+                found = list(self._model.explain(fitted, request, held=held))
+            for one, outcome in zip(ready, found, strict=True):
+                yield self._settled(one, outcome, asked)
+
+    def _settled(self, one: Read, outcome: Attribution | ImageError, asked: Asked) -> Found:
+        """What was found of one image, without the maps that the command would not draw."""
+        if isinstance(outcome, ImageError):
+            return self._failed(one.given, outcome, asked)
+        found = {(mode, i): each_ for mode, maps in outcome.maps.items() for i, each_ in enumerate(maps)}
+        bad = (
+            {}
+            if asked.allow_empty_map
+            else {key: empty for key, value in found.items() if (empty := degenerate(value))}
+        )
+        skipped: list[Skipped] = []
+        for (mode, place), status in bad.items():
+            plain = (PLAIN, place) in bad if PLAIN in outcome.maps else None
+            positions = self._model.facts.positions
+            status, why = why_empty(status, mode, outcome.targets[place].score, positions, plain)
+            error = ImageError(status.value, f"{mode}, target {one.targets[place].spec}: {why}")
+            skipped += self._failed(one.given, error, asked).skipped
+        pixels, name = one.pixels, os.path.basename(os.fsdecode(one.given.path or one.given.name))
+        source = Source(Job(Path(name), name), pixels.size, one.sha256, pixels.fitted, pixels.pixels, pixels.held)
+        kept = Kept(source, one.targets, outcome.targets, self._model.preprocess_of(pixels.held))
+        return Found(one.given, kept, {key: value for key, value in found.items() if key not in bad}, tuple(skipped))
+
+    def _failed(self, given: Given, error: ImageError, asked: Asked) -> Found:
+        """The image is skipped, or the error raised, with its name."""
+        if not asked.skip or self._closed:
+            raise ImageError(error.kind, f"{given.name}: {error.message}") from None
+        return Found(given, None, {}, (Skipped(given.place, given.name, error.kind, error.message),))
+
+    def _together(self, found: Sequence[Found], asked: Asked) -> Explanation:
+        rows = [
+            (one, one.kept, mode, place, one.maps[mode, place])
+            for one in found
+            if one.kept
+            for mode in asked.modes
+            for place in range(len(one.kept.targets))
+            if (mode, place) in one.maps
         ]
-        scores, outputs = numbers or (np.empty(0, np.float32), np.empty(0, np.float32))
-        index, rank = (np.array([getattr(t, name) for t in targets], np.int32) for name in ("index", "rank"))
-        return Explanation(maps, mode, index, rank, scores, outputs, tuple(t.label for t in targets))
-
-    def _fitted(self, given: Images) -> tuple[Sequence[np.ndarray], list[str], dict[str, str]]:
-        """Images at the size of the model input, 0..255; of files what each held, and what was assumed of their numbers, each
-        with the name of the first file that it holds for."""
-        if not isinstance(given, np.ndarray):
-            paths = [given] if isinstance(given, str | os.PathLike) else _paths(given)
-            read = [self._read(path) for path in paths]
-            notes = {
-                note: f"{printable(path)}: {note}"
-                for path, one in reversed(list(zip(paths, read, strict=True)))
-                for note in (*one.notes, *self._model.assumed(one.held, one.size, one.fitted))
-            }
-            return [one.fitted for one in read], [one.held for one in read], notes
-        pixels = given[None] if given.ndim == 3 else given
-        if pixels.shape[1:] != self.input_shape:
-            height, width, channels = self.input_shape
-            raise UsageError(
-                f"an array of shape {given.shape}: the model takes [N, {height}, {width}, {channels}]",
-                "resize the images, or give their paths",
-            )
-        if not np.isfinite(pixels).all():
-            raise ImageError("damaged", "the array has pixels that are not finite numbers (NaN or infinity)")
-        return list(pixels), [], {}
-
-    def _read(self, path: str | os.PathLike) -> Pixels:
-        try:
-            found = self._model.decode(read_bytes(path, Limits()))
-            self._model.check_numbers(found.held, found.fitted)
-            return found
-        except ImageError as error:
-            raise ImageError(error.kind, f"{printable(path)}: {error.message}") from error
+        empty = np.empty((0, *self.input_shape), np.float32)
+        of = [kept.found[place] for _, kept, _, place, _ in rows]
+        plan = self._plan
+        drawing = replace(plan.drawing, modes=asked.modes, allow_empty_map=asked.allow_empty_map)
+        return Explanation(
+            attribution=frozen(np.stack([row for *_, row in rows]) if rows else empty),
+            images=_integers([one.given.place for one, *_ in rows]),
+            names=tuple(one.given.name for one, *_ in rows),
+            modes=tuple(mode for _, _, mode, _, _ in rows),
+            estimators=asked.estimators * len(rows),
+            targets=_integers([one.index for one in of]),
+            ranks=_integers([one.rank for one in of]),
+            scores=_floats([one.score for one in of]),
+            outputs=_floats([one.output for one in of]),
+            labels=tuple(one.label for one in of),
+            skipped=tuple(left for one in found for left in one.skipped),
+            _places=tuple(place for *_, place, _ in rows),
+            _kept={one.given.place: one.kept for one in found if one.kept},
+            _origin=Origin(
+                replace(plan, drawing=drawing), self._model.facts, self._model.fingerprint, self._model.geometry
+            ),
+        )
 
     def _say(self, messages: Iterable[str], told: Mapping[str, str] = MappingProxyType({})) -> None:
         """Say as Python warnings what the command would say on stderr, each once; `told` are the words where they differ."""
         for message in messages:
             if message not in self._said:
                 self._said.add(message)
-                warnings.warn(told.get(message, message), GradvizWarning, stacklevel=4)
+                warnings.warn(told.get(message, message), GradvizWarning, stacklevel=_callers_level())
 
     def close(self) -> None:
-        """Stop the worker and the decoders."""
+        """Stop the worker and the decoders; harmless the second time. A forked process leaves its parent's alone."""
         self._closed = True
-        self._model.close()
+        self._end()
 
     def __enter__(self) -> LoadedModel:
         return self
@@ -242,8 +366,18 @@ class LoadedModel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a loaded model is a process and cannot be pickled: load it where it is needed")
 
-def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
+
+def _ended(model: Explainer, owner: int) -> None:
+    """What is left to do when a model is closed, forgotten, or the interpreter ends."""
+    if os.getpid() == owner:
+        model.close()
+
+
+@shows(LoadSettings)
+def load(path: AnyPath, **options: Unpack[LoadSettings]) -> LoadedModel:
     """Load a SavedModel into a worker process.
 
     Parameters
@@ -251,8 +385,7 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     path : str or path
         SavedModel folder, or what stands for one: see MODEL of the command.
     **options
-        As on the command line, with `_` for `-`: preprocess, pixel_range, mean, std, channel_order, labels_from, activations, score, signature, tag, input, output,
-        input_size, layout, at, feed, labels, precision, allow_op, trust_model, proof, timeout; and batch_size.
+        As on the command line, with `_` for `-`.
 
     Raises
     ------
@@ -261,55 +394,126 @@ def load(path: str | os.PathLike, **options: Any) -> LoadedModel:
     ModelUnusable, ModelRefused
         As the command line.
     """
-    return LoadedModel(path, **options)
+    return LoadedModel(plan_to_load(path, **options))
 
 
+@shows(LoadSettings)
 def explain(
-    path: str | os.PathLike, images: Images, mode: str = DEFAULT_MODE, target: str | int = "top1", **options: Any
+    path: AnyPath,
+    images: Images,
+    mode: Several = DEFAULT_MODE,
+    target: Targets = "top1",
+    estimator: Several = ESTIMATOR,
+    *,
+    errors: str = "raise",
+    value_range: str | tuple[float, float] | None = None,
+    allow_empty_map: bool = False,
+    **options: Unpack[LoadSettings],
 ) -> Explanation:
-    """Load a model, explain images, close it."""
+    """Load a model, explain images, close it; see `load` and `LoadedModel.explain`."""
     with load(path, **options) as model:
-        return model.explain(images, mode, target)
+        return model.explain(
+            images,
+            mode,
+            target,
+            estimator,
+            errors=errors,
+            value_range=value_range,
+            allow_empty_map=allow_empty_map,
+        )
 
 
+class Run(Iterator[Result]):
+    """A whole `gradviz explain`, image by image. It begins with the first result that is asked for; whoever stops early closes
+    it, or leaves its `with`: that ends the worker and frees OUT.
+
+    Attributes
+    ----------
+    plan : Plan
+        What the options mean.
+    report : Report
+        Counts so far; its `exit_code()` is that of the command.
+    """
+
+    def __init__(self, plan: Plan, paths: Sequence[Path], observer: Observer | None):
+        self.plan, self.report = plan, Report()
+        self._warner = _Warner(plan.drawing.modes)
+        self._begun = False
+        self._results = results(plan, Inputs(tuple(paths), plan.out), observer or self._warner, self.report)
+
+    def __next__(self) -> Result:
+        self._begun = True
+        try:
+            return next(self._results)
+        finally:
+            self._warner.warn()
+
+    def close(self) -> None:
+        """End it here; results that came stand."""
+        self._begun = True
+        self._results.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_begun", True):
+            return
+        said = "run(...) did nothing: its results were never asked for; loop over it, or call list(run(...))"
+        warnings.warn(said, GradvizWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in self.report.counts.items())
+        return f"<Run into {printable(self.plan.out)}: {counts or 'nothing yet'}>"
+
+
+@shows(RunSettings)
 def run(
-    model: str | os.PathLike | Plan,
-    images: AnImage | Sequence[AnImage],
-    out: str | os.PathLike = "heatmaps",
+    model: AnyPath | Plan,
+    images: AnyPath | Iterable[AnyPath],
+    out: AnyPath | None = None,
     observer: Observer | None = None,
-    **options: Any,
-) -> Iterator[Result]:
+    **options: Unpack[RunSettings],
+) -> Run:
     """A whole `gradviz explain`, with lock and manifest; each result comes when its files are written.
 
     Parameters
     ----------
     model : path or Plan
-        A SavedModel folder; or a plan that was made before, which has its own folder and options.
-    images : path or sequence of paths
+        A SavedModel folder; or a plan that was made before (`plan_from`), which has its own folder and options.
+    images : path or iterable of paths
         Files and folders.
     out : path
-        Output folder.
+        Output folder; `heatmaps` if none is given.
     observer : Observer, optional
         Told when the model has been loaded, of each result, of warnings and of the end. Without one, warnings are
         Python's (GradvizWarning).
     **options
         As on the command line, with `_` for `-`.
 
+    Returns
+    -------
+    Run
+        An iterator of results. Nothing is done before the first one is asked for: `for result in run(...)`.
+
     Raises
     ------
-    UsageError, ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
-        What ends the run; results that came stand.
+    UsageError
+        At once: an option makes no sense.
+    ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
+        While it runs: what ends it; results that came stand.
     """
     paths = tuple(map(Path, _paths(images)))
-    if isinstance(model, str | os.PathLike):
-        check_order(Path(model), paths)
-    plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
-    warner = _Warner(plan.drawing.modes)
-    with closing(results(plan, Inputs(paths, plan.out), observer or warner)) as found:
-        for result in found:
-            warner.warn()
-            yield result
-    warner.warn()
+    if isinstance(model, Plan):
+        if options or out is not None:
+            given = ", ".join(["out"] * (out is not None) + list(options))
+            raise UsageError(f"run: a plan has its own folder and options, and {given} would not count", "leave it out")
+        return Run(model, paths, observer)
+    check_order(Path(model), paths)
+    return Run(plan_from(model, "heatmaps" if out is None else out, **options), paths, observer)
 
 
 class _Warner(Observer):
@@ -327,10 +531,10 @@ class _Warner(Observer):
 
     def warn(self) -> None:
         while self._unsaid:
-            warnings.warn(self._unsaid.pop(0), GradvizWarning, stacklevel=3)
+            warnings.warn(self._unsaid.pop(0), GradvizWarning, stacklevel=_callers_level())
 
 
-def _paths(images: object) -> list[str | os.PathLike]:
+def _paths(images: object) -> list[AnyPath]:
     """One path or several."""
     several = images if isinstance(images, Iterable) and not isinstance(images, str | bytes) else [images]
     paths = list(several)
@@ -340,17 +544,44 @@ def _paths(images: object) -> list[str | os.PathLike]:
     return paths
 
 
-def _one_target(target: str | int, labels: tuple[str, ...]) -> Target:
-    """top2 alone means the second class, not the two best."""
-    return parse_targets((str(target),), labels)[-1]
+def _read(name: str, read: values.Read, value: object) -> Any:
+    """The canonical value of an argument that is no option of the command."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", "see help(LoadedModel.explain)") from None
 
 
-def _checked(found: Attribution | ImageError, mode: str, place: int, positions: bool) -> Attribution:
-    """Never a blank map: raise what the command would say of this image."""
-    if isinstance(found, ImageError):
-        raise found
-    status = degenerate(found.maps[mode][0])
-    if status:
-        status, why = why_empty(status, mode, found.targets[0].score, positions, None)
-        raise ImageError(status.value, f"image {place}: {mode}: {why}")
-    return found
+def _or_a_picture(given: Given, pixels: Pixels) -> str:
+    """What to do where the numbers of an array were meant for a picture."""
+    array = pixels.held == NUMBERS and given.path is None and not isinstance(given.content, bytes)
+    return "; value_range=(LOW, HIGH) takes them for a picture" if array else ""
+
+
+def _reduced(pixels: Pixels) -> Pixels:
+    """With an image of no more pixels than are kept for its pictures."""
+    image = pixels.pixels
+    if image is None or image.shape[0] * image.shape[1] <= MOST_KEPT:
+        return pixels
+    from PIL import Image
+
+    part = (MOST_KEPT / (image.shape[0] * image.shape[1])) ** 0.5
+    height, width = (max(1, int(side * part)) for side in image.shape[:2])
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+    return pixels._replace(size=(height, width), pixels=np.asarray(small))
+
+
+def _integers(found: Sequence[int | None]) -> np.ndarray:
+    return frozen(np.array([-1 if one is None else one for one in found], np.int32))
+
+
+def _floats(found: Sequence[float | None]) -> np.ndarray:
+    return frozen(np.array([np.nan if one is None else one for one in found], np.float32))
+
+
+def _callers_level() -> int:
+    """`stacklevel` of the first frame outside this file, for who calls `warnings.warn` in the function that asks."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame, level = frame.f_back, level + 1
+    return level

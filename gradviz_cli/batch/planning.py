@@ -109,6 +109,8 @@ OF_RUN: dict[str, values.Read] = {
     "verify": values.flag,  # on the command line -vv
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
+# What a model that is loaded for a while needs besides those of the model, in Python: how images come to it.
+OF_LOADING = ("fit", "batch_size", "timeout", "max_pixels", "max_file_size", "require_sandbox", "proof")
 # What the names of the classes are read by.
 OF_LABELS = ("labels", "labels_from")
 NO_SUCH_LABEL, SHOWN_LABELS = ": no such label", 5
@@ -204,6 +206,33 @@ def model_from(
     home = forms.home(folder)
     settled = _settled(home, standing, asked)
     return _model_options(folder, settled), _labels(home, settled)
+
+
+def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
+    """The part of a plan that stands before anything is asked of a model, for who asks later; it writes nothing, and has no OUT.
+
+    Raises UsageError as `plan_from`, also for an option that says what is asked of the model.
+    """
+    known = (*OF_MODEL, *OF_LABELS, *OF_LOADING)
+    strange = next((name for name in options if name not in known), None)
+    if strange is not None:
+        near = values.meant(strange, known)
+        raise UsageError(f"load has no option {strange}{near}", "" if near else f"its options are {', '.join(known)}")
+    typed, asked = forms.named(_path("MODEL", model)), _read(options)
+    folder = forms.resolve(typed)
+    home = forms.home(folder)
+    settled = _settled(home, None, asked)
+    drawing = Drawing(**{name: settled[name] for name in OF_DRAWING if name in settled})
+    run = {name: settled[name] for name in OF_LOADING if name in settled and name not in OF_DRAWING}
+    labels, wanted = _labels(home, settled), asks_for_labels(options)
+    named = os.path.abspath(typed)
+    return Plan(_model_options(folder, settled), Path(), drawing, labels, labels_asked=wanted, typed=named, **run)
+
+
+def drawing_from(**options: object) -> Drawing:
+    """The part of a plan that says how a picture is drawn; raises UsageError as `plan_from`."""
+    asked = _read(options)
+    return _drawing(asked, asked, ())
 
 
 def _labels(model: Path, settled: Settled) -> tuple[str, ...]:

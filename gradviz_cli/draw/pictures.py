@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -142,18 +143,30 @@ def _draw_arrays(context: Context, job: Job, outputs: Sequence[Output], drawable
                 files.add(path, encode_npy(drawable[mode, place]))
 
 
+class Shown(NamedTuple):
+    """The pixels of one output, the palette that they are shown through, and the scale; on a sheet that of each mode."""
+
+    pixels: np.ndarray
+    palette: np.ndarray | None
+    scale: Scale | Mapping[str, Scale | None] | None
+
+
+def shown(context: Context, source: Source, found: Attribution, output: Output, drawable: Maps) -> Shown:
+    """One output as pixels, of the maps that it shows."""
+    place = _place(context, source.job, output)
+    if output.mode is None:
+        pixels, scales = _sheet(context, source, found, output, place, drawable)
+        return Shown(pixels, None, scales)
+    picture = _map(context, source, styles.STYLES[output.style], drawable[output.mode, place], drawable)
+    return Shown(picture.pixels, picture.palette, picture.scale)
+
+
 def _draw_picture(
     context: Context, source: Source, found: Attribution, output: Output, drawable: Maps, files: StagedFiles
 ) -> None:
     """One output, with what it says of itself."""
     place = _place(context, source.job, output)
-    scale: Scale | Mapping[str, Scale | None] | None
-    if output.mode is None:
-        pixels, scale = _sheet(context, source, found, output, place, drawable)
-        palette = None
-    else:
-        picture = _map(context, source, styles.STYLES[output.style], drawable[output.mode, place], drawable)
-        pixels, palette, scale = picture.pixels, picture.palette, picture.scale
+    pixels, palette, scale = shown(context, source, found, output, drawable)
     paths = output.array_paths(context.plan.drawing.modes)
     record = describe(
         context.plan,

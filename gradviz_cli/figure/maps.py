@@ -94,7 +94,7 @@ def collect(outs: Sequence[Path], names: Sequence[str] = ()) -> Collection:
     for model, out in enumerate(outs):
         seen: dict[tuple, int] = {}
         found: set[str] = set()
-        for shown in folder.images(out):
+        for shown in folder.read(out).images:
             if not shown.pictures:
                 left_out += 1
                 continue

@@ -108,6 +108,18 @@ def picture(data: bytes, limits: Limits, least: int | None = None, alpha: bool =
             return cut
 
 
+def upright(image: Image.Image, limits: Limits, alpha: bool = False) -> Picture:
+    """An image that Pillow has opened or made already, as `picture` of a file. What its file alone says is not known of it:
+    that fewer bits are in use, which page of a TIFF is the photo."""
+    _check_size(image.size, limits)
+    try:
+        return _finished(_Loaded(image.copy(), (image.height, image.width), False), b"", alpha=alpha)
+    except ImageError:
+        raise
+    except Exception as error:  # the file behind it is closed, cut short, or damaged
+        raise ImageError("damaged", f"Pillow cannot read it: {printable(str(error))[:200]}") from error
+
+
 def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: bool) -> Picture:
     page = None
     if name == "JPEG":  # of a download that broke off; decoded as pixels they would make up the rows that are missing

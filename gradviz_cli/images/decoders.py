@@ -109,6 +109,10 @@ class Decoders:
                 if not (more and child is not None and used and lost.kind == "crash") or self._closed:
                     message = lost.message.replace("worker", "decoder")
                     raise ImageError(lost.kind, f"decoding it failed: {message}") from lost
+            except BaseException:  # Ctrl-C; it is dead
+                if child is not None:
+                    self._drop(child)
+                raise
         raise AssertionError("the second one was lost too")
 
     def _child(self) -> Child:

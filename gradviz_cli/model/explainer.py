@@ -14,10 +14,11 @@ from types import TracebackType
 import numpy as np
 
 from gradviz_cli.errors import ImageError, UsageError
-from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import shortened
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.given import SMALL, Given, fingerprint, is_pillow, taken
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
@@ -41,7 +42,6 @@ AS_THEY_ARE = "raw"  # the choice of --preprocess that changes nothing
 WHOLE = {
     kind: np.iinfo("uint8" if kind == "string" else kind) for kind in ("string", "uint8", "uint16", "int32", "int64")
 }
-SMALL = 3.0  # numbers up to this are no levels of 0..255 but those of a range that networks are trained on
 OTHER_SHIFT = (
     "leave --labels-from out (its first line is that of class 0 then), or give the file that the model was trained with"
 )
@@ -107,7 +107,7 @@ class Explainer:
         seal: Seal | None = None,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
-        self.misfit = ""
+        self.misfit, self._limits = "", limits
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -194,6 +194,20 @@ class Explainer:
         `geometry` is for who prepares images while the model still loads.
         """
         return self._decoders.decode(data, geometry or self.geometry, pixels, fast, page)
+
+    def read(self, given: Given, value_range: tuple[float, float] | None = None) -> tuple[Pixels, str]:
+        """An image that a Python caller gave, with the image itself, brought to the model input; and its SHA-256.
+
+        `value_range` says what is black and white in an array (`images.given.taken`). Raises ImageError.
+        """
+        content = given.content if given.path is None else read_bytes(given.path, self._limits)
+        if isinstance(content, bytes):
+            found = self.decode(content, pixels=True)
+        else:
+            raw = self._options.preprocess == AS_THEY_ARE
+            found = taken(content, self.geometry, self._limits, value_range, raw)
+        self.check_numbers(found.held, found.fitted)
+        return found, fingerprint(found.pixels if is_pillow(content) else content)
 
     def preprocess_of(self, held: str) -> str:
         """How what a file held is brought to the model's range: numbers are as they are, unless --preprocess says more."""

@@ -336,10 +336,8 @@ class RemoteModel:
         return self._recovery.outcomes(images)
 
     def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
-        if (
-            not self._worker.ready and not self._closed
-        ):  # it ended, or spoke, while it had nothing to do: no image's fault
-            self._replace()
+        if not self._closed and not (self._child and self._child.ready):
+            self._replace()  # it ended, or spoke, while it had nothing to do, or Ctrl-C came: no image's fault
         try:
             return self._ask(images)
         except ChildLost as lost:

@@ -151,7 +151,8 @@ class Child:
         Raises
         ------
         ChildLost
-            The child died, sent nonsense, or did not answer within `timeout` seconds; it is dead afterwards.
+            The child died, sent nonsense, or did not answer within `timeout` seconds; it is dead afterwards. So it is when
+            Ctrl-C comes in between: what it would still say must not be taken for the answer to the next request.
         """
         end = None if timeout is None else time.monotonic() + timeout
         try:
@@ -166,6 +167,9 @@ class Child:
             raise self.nonsense(str(error)) from error
         except (wire.Closed, ValueError) as error:
             raise self._lost() from error
+        except BaseException:
+            self.kill()
+            raise
 
     def nonsense(self, what: str) -> ChildLost:
         """End a child whose answer cannot be what it was asked for; returns what to raise."""

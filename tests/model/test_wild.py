@@ -23,6 +23,7 @@ from wild import POINTS, ROWS, Map, Refusal, strided_points
 
 import gradviz_cli
 from gradviz_cli import load
+from gradviz_cli.batch.planning import FIELDS
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.model import Model
 
@@ -106,7 +107,8 @@ THROUGH_THE_WORKER = (
 def test_row_through_the_worker(name, tmp_path):
     (row,) = [row for row in ROWS if str(row) == name]
     want = row.build(tmp_path / "model")
-    with load(tmp_path / "model", **want.options) as model:
+    typed = {field: name for name, field in FIELDS.items()}
+    with load(tmp_path / "model", **{typed.get(name, name): value for name, value in want.options.items()}) as model:
         for mode in want.modes:
             got = model.explain(want.pixels, mode=mode).attribution
             assert difference(got, gradient(want.score(mode), want.wrt(want.pixels))) < BOUND

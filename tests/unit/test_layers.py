@@ -23,6 +23,8 @@ COMMAND = [
     "batch",
     "gallery",
     "figure",
+    "settings",
+    "explanation",
     "api",
     "demo",
     "cli",

@@ -28,7 +28,7 @@ Answer = tuple[Decoded | Failure, tuple]
 class Fake:
     """A decoder that gives the answers of `plan` one by one; where one is an exception it dies of it."""
 
-    plan: list[Answer | ChildLost]
+    plan: list[Answer | BaseException]
     made: list[Fake]
     asked: list[SimpleNamespace]
 
@@ -40,7 +40,7 @@ class Fake:
     def request(self, wanted: Decode, kind: type, arrays: tuple, timeout: float, most: int) -> Answer:
         self.asked.append(SimpleNamespace(wanted=wanted, data=arrays[0].tobytes(), timeout=timeout, most=most, by=self))
         answer = self.plan.pop(0)
-        if isinstance(answer, ChildLost):
+        if isinstance(answer, BaseException):
             self.kill()
             raise answer
         return answer
@@ -61,7 +61,7 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., type[Fake]]:
-    def planned(*answers: Answer | ChildLost) -> type[Fake]:
+    def planned(*answers: Answer | BaseException) -> type[Fake]:
         Fake.plan, Fake.made, Fake.asked = list(answers), [], []
         monkeypatch.setattr(decoders, "Child", Fake)
         return Fake
@@ -116,6 +116,15 @@ def test_a_decoder_is_used_again_also_after_a_bad_image(fake, pool: Decoders) ->
         pool.decode(b"2", GEOMETRY, False)
     pool.decode(b"3", GEOMETRY, False)
     assert len(child.made) == 1
+
+
+def test_a_decoder_that_ctrl_c_ended_leaves_nothing_behind(fake, pool: Decoders) -> None:
+    child = fake(KeyboardInterrupt(), fits())
+    with pytest.raises(KeyboardInterrupt):
+        pool.decode(b"1", GEOMETRY, False)
+    assert not os.path.exists(child.made[0].folder)
+    pool.decode(b"2", GEOMETRY, False)
+    assert len(child.made) == 2
 
 
 @pytest.mark.parametrize("kind", ["format", "truncated", "damaged", "too-large", "memory"])

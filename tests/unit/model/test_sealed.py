@@ -8,13 +8,14 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.fingerprint import Seal, seal, unbroken
 from gradviz_cli.model.remote import READINGS, RemoteModel
-from gradviz_cli.process.protocol import Facts, InputFacts, Loaded, ModelOptions
+from gradviz_cli.process.protocol import Explain, Facts, InputFacts, Loaded, ModelOptions
 from gradviz_cli.process.sandbox.enter import Sandbox
 
 INPUT = InputFacts("x", (None, 4, 4, 3), "float32")
@@ -169,6 +170,15 @@ def test_a_model_that_was_away_while_it_was_read_is_read_again(monkeypatch, mode
 
     remote, worker = loading(monkeypatch, model, away_and_back, seal(model))
     assert remote.load() == LOADED and worker.loads == 2
+
+
+def test_a_worker_that_ctrl_c_took_away_is_started_again(monkeypatch, model: Path) -> None:
+    remote, worker = loading(monkeypatch, model, lambda: None)
+    remote.load()
+    remote._drop_worker()
+    monkeypatch.setattr(remote, "_ask", lambda images: ["a row"] * len(images))
+    assert list(remote.explain(np.zeros((2, 1, 1, 3)), Explain((0,), ("backprop",)))) == ["a row", "a row"]
+    assert worker.loads == 2
 
 
 def test_a_model_that_is_touched_all_the_time_is_given_up(monkeypatch, model: Path) -> None:

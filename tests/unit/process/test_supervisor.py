@@ -79,6 +79,20 @@ def test_answers_come_back_one_by_one(child) -> None:
     assert one.alive and one.pid != os.getpid()
 
 
+def test_an_answer_that_ctrl_c_cut_short_is_not_taken_for_the_next(child, no_hang) -> None:
+    """It is still on its way when the next request is sent."""
+    one = child("for seconds in (2, 0):\n    request()\n    time.sleep(seconds)\n    say(decoded(1, 1))")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(KeyboardInterrupt):
+        one.request(ASKED, Decoded)
+    assert not one.alive and not one.ready
+
+
 def test_a_failure_is_an_answer(child) -> None:
     one = child(
         "request()\nsay({'type': 'Failure', 'kind': 'damaged', 'message': 'a\\x1b', 'remedy': '', 'traceback': []})"

@@ -1,0 +1,382 @@
+"""What `explain` found: arrays, and the pictures that the command would draw of them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gradviz_cli.batch.planning import drawing_from
+from gradviz_cli.draw import pictures
+from gradviz_cli.draw.pictures import Context, Source
+from gradviz_cli.draw.png import read_text
+from gradviz_cli.draw.styles import SHEETS
+from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files import whole
+from gradviz_cli.files.text import printable
+from gradviz_cli.images.fit import Geometry
+from gradviz_cli.model.explainer import Attribution
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import LOCK, MANIFEST, Output, outputs
+from gradviz_cli.plan.plan import Drawing, Plan
+from gradviz_cli.plan.results import TargetResult
+from gradviz_cli.plan.targets import Target
+from gradviz_cli.process.protocol import Facts
+from gradviz_cli.settings import LookSettings, shows
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from gradviz_cli.settings import AnyPath, Several, Unpack
+
+# Maps that a notebook shows, and the pixels of their longer side.
+MOST_SHOWN, SIDE = 6, 192
+MOST_NAMED = 3  # maps that `repr` names
+QUALITY = 85  # of the JPEGs there
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What is missing of an image, and why.
+
+    Attributes
+    ----------
+    image : int
+        Its place among those that were given, from 0.
+    name : str
+        What it is called.
+    kind, message : str
+        Of the ImageError that `errors="raise"` would have raised: a word for machines (`truncated`, `zero`, ...), and a line.
+    """
+
+    image: int
+    name: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """One image as far as its pictures need it, its targets, and what was found of each."""
+
+    source: Source
+    targets: tuple[Target, ...]
+    found: tuple[TargetResult, ...]
+    preprocess: str  # how its numbers were brought to the model's range
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What all images have in common: the model, and what was asked of it."""
+
+    plan: Plan
+    facts: Facts
+    fingerprint: str
+    geometry: Geometry
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """N maps: one of each image, mode and target, in this order (all of the first image come first).
+
+    With one mode and one target, which is the default, N counts images. It keeps of each image what its pictures need: it
+    does not need the model any more.
+
+    Attributes
+    ----------
+    attribution : numpy.ndarray
+        float32 [N, H, W, C]: gradient of the score with respect to the model input after preprocessing, channels in the
+        image's order. Not clipped, not scaled.
+    images : numpy.ndarray
+        int32 [N]: which image, as its place among those that were given, from 0.
+    names : tuple of str
+        What that image is called: its path, or `image-0` for what is no file.
+    modes, estimators : tuple of str
+        How each map was made.
+    targets, ranks : numpy.ndarray
+        int32 [N]: the class explained, and its place among the classes (0 is the best, -1 is unknown).
+    scores, outputs : numpy.ndarray
+        float32 [N]: the score that was differentiated, and the same class in the model's own output.
+    labels : tuple
+        Name of each target, None where none is known.
+    skipped : tuple of Skipped
+        What `errors="skip"` left out; it has no row in the arrays.
+    """
+
+    attribution: np.ndarray
+    images: np.ndarray
+    names: tuple[str, ...]
+    modes: tuple[str, ...]
+    estimators: tuple[str, ...]
+    targets: np.ndarray
+    ranks: np.ndarray
+    scores: np.ndarray
+    outputs: np.ndarray
+    labels: tuple[str | None, ...]
+    skipped: tuple[Skipped, ...]
+    _places: tuple[int, ...] = field(default=())  # of each map's target among those of its image
+    _kept: Mapping[int, Kept] = field(default_factory=dict)
+    _origin: Origin | None = None
+
+    def __len__(self) -> int:
+        return len(self.attribution)
+
+    def __getitem__(self, which: int | slice) -> Explanation:
+        """One map, or a slice of them, as an Explanation of its own."""
+        if isinstance(which, slice):
+            return self._rows(range(len(self))[which])
+        return self._rows([self._row(which)])
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return (self._rows([row]) for row in range(len(self)))
+
+    def select(self, image: int | None = None, mode: str | None = None, target: int | None = None) -> Explanation:
+        """The maps of one image, mode or class (its index)."""
+        return self._rows(
+            [
+                row
+                for row in range(len(self))
+                if image in (None, int(self.images[row]))
+                and mode in (None, self.modes[row])
+                and target in (None, int(self.targets[row]))
+            ]
+        )
+
+    @shows(LookSettings)
+    def image(self, i: int = 0, style: str = "overlay", **look: Unpack[LookSettings]) -> Image.Image:
+        """One map as a picture, as the command draws it.
+
+        Parameters
+        ----------
+        i : int
+            Which map.
+        style : str
+            heatmap, gray, signed, rgb, overlay, or panel: all maps of this image and target side by side.
+        **look
+            colormap, clip, alpha, scale, size: as on the command line.
+
+        Returns
+        -------
+        PIL.Image.Image
+            RGB, at the size of the image as far as that has at most a million pixels; larger ones are reduced to that.
+        """
+        row = self._row(i)
+        drawing = drawing_from(style=style, **look)
+        if len(drawing.styles) > 1:
+            raise UsageError(f"style: {', '.join(drawing.styles)} are several", "give one; save takes several")
+        return self._image(row, drawing)
+
+    @shows(LookSettings)
+    def save(
+        self, out: AnyPath, style: Several = "heatmap", *, raw: bool = False, **look: Unpack[LookSettings]
+    ) -> tuple[Path, ...]:
+        """Write the pictures, named and described as the command does it: NAME.MODE[.TARGET][.STYLE].png.
+
+        Parameters
+        ----------
+        out : path
+            A folder, made if missing; or the name of one `.png` file, where there is one map and one style. Only pictures of
+            gradviz are replaced. An output folder of `gradviz explain` is refused: its manifest would not know of them.
+        style : str or list of str
+            As on the command line; several with commas or in a list.
+        raw : bool
+            Also write the attributions, as float32 `.npy`.
+        **look
+            As `image`.
+
+        Returns
+        -------
+        tuple of Path
+            The pictures.
+
+        Raises
+        ------
+        UsageError
+            An option makes no sense, or two images have one name.
+        OutputError
+            It cannot be written, or something else has that name.
+        """
+        out = Path(out)
+        drawing = replace(drawing_from(style=style, **look), raw=raw)
+        alone = out.suffix.lower() == ".png" and not out.is_dir()
+        folder = out.parent if alone else out
+        wanted = {image: self._outputs(image, drawing, folder) for image in self._kept}
+        if alone:
+            wanted = _named(wanted, out)
+        _check_free(folder, wanted, drawing)
+        with whole.writing(folder):
+            os.makedirs(folder, exist_ok=True)
+        for image, files in wanted.items():
+            context, source = self._context(self._kept[image], drawing, folder), self._kept[image].source
+            for staged in pictures.draw(context, source, self._attribution(image), files, 0.0).files:
+                whole.publish(staged)
+        return tuple(one.path for files in wanted.values() for one in files)
+
+    def __repr__(self) -> str:
+        maps = f"{len(self)} map{'s' * (len(self) != 1)} {list(self.attribution.shape[1:])}"
+        how = ", ".join(dict.fromkeys(self.modes))
+        named = [f"{_called(self, row)} {self.scores[row]:.4g}" for row in range(min(len(self), MOST_NAMED))]
+        more = ["..."] * (len(self) > MOST_NAMED)
+        left = f"; {len(self.skipped)} skipped" if self.skipped else ""
+        return f"<Explanation: {', '.join(filter(None, [maps, how]))}: {', '.join([*named, *more]) or 'empty'}{left}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first maps beside their images, small."""
+        shown = range(min(len(self), MOST_SHOWN))
+        more = f"<p>and {len(self) - MOST_SHOWN} more</p>" if len(self) > MOST_SHOWN else ""
+        figures = "".join(self._figure(row) for row in shown)
+        skipped = "".join(
+            f"<li>{html.escape(one.name)}: {html.escape(one.message)}</li>" for one in self._first_skipped
+        )
+        left = f"<p>{len(self.skipped)} skipped:</p><ul>{skipped}</ul>" if skipped else ""
+        return f"<div><p>{html.escape(repr(self)[1:-1])}</p>{figures}{more}{left}</div>"
+
+    @property
+    def _first_skipped(self) -> Sequence[Skipped]:
+        return self.skipped[:MOST_SHOWN]
+
+    def _figure(self, row: int) -> str:
+        """One map beside its image; its text may be anybody's."""
+        said = html.escape(f"{_called(self, row)}, score {self.scores[row]:.4g}, {self.modes[row]}")
+        name = html.escape(os.path.basename(self.names[row]))
+        pixels = self._kept[int(self.images[row])].source.pixels
+        tags = [_tag(self._image(row, Drawing(styles=("overlay",))), f"{name}: {said}")]
+        if pixels is not None:
+            from PIL import Image
+
+            tags.insert(0, _tag(Image.fromarray(pixels), name))
+        place = "display:inline-block;margin:4px 12px 4px 0;vertical-align:top;text-align:left"
+        return (
+            f'<figure style="{place}">{" ".join(tags)}'
+            f'<figcaption style="max-width:{2 * SIDE}px;overflow-wrap:anywhere">{name}<br>{said}</figcaption></figure>'
+        )
+
+    def _row(self, which: int) -> int:
+        try:
+            return range(len(self))[which]
+        except (IndexError, TypeError):
+            raise IndexError(f"there is no map {which!r}: there are {len(self)}, from 0") from None
+
+    def _rows(self, rows: Sequence[int]) -> Explanation:
+        every = list(rows)
+        arrays = ("attribution", "images", "targets", "ranks", "scores", "outputs")
+        tuples = ("names", "modes", "estimators", "labels", "_places")
+        found: dict[str, Any] = {name: frozen(getattr(self, name)[every]) for name in arrays}
+        found |= {name: tuple(getattr(self, name)[row] for row in every) for name in tuples}
+        images = set(found["images"].tolist())
+        found["_kept"] = {image: kept for image, kept in self._kept.items() if image in images}
+        return replace(self, skipped=(), **found)
+
+    def _drawable(self, image: int) -> dict[tuple[str, int], np.ndarray]:
+        """Mode and place of the target -> each map of an image."""
+        rows = np.flatnonzero(self.images == image).tolist()
+        return {(self.modes[row], self._places[row]): self.attribution[row] for row in rows}
+
+    def _attribution(self, image: int) -> Attribution:
+        """All maps of an image; one that is missing is zero, and no output asks for it."""
+        kept, there = self._kept[image], self._drawable(image)
+        none = np.zeros(self.attribution.shape[1:], np.float32)
+        modes, places = dict.fromkeys(mode for mode, _ in there), range(len(kept.targets))
+        maps = {mode: np.stack([there.get((mode, place), none) for place in places]) for mode in modes}
+        return Attribution(kept.found, maps)
+
+    def _context(self, kept: Kept, drawing: Drawing, out: Path) -> Context:
+        assert self._origin is not None, "an explanation without a model"
+        plan, facts = self._origin.plan, self._origin.facts
+        modes = tuple(dict.fromkeys(self.modes))
+        drawing = replace(drawing, modes=modes, targets=kept.targets, fit=plan.drawing.fit)
+        drawing = replace(drawing, allow_empty_map=plan.drawing.allow_empty_map)
+        plan = replace(plan, drawing=drawing, out=out)
+        facts = replace(facts, preprocess=kept.preprocess)
+        return Context(plan, facts, Digests(plan, self._origin.fingerprint), self._origin.geometry)
+
+    def _outputs(self, image: int, drawing: Drawing, out: Path) -> tuple[Output, ...]:
+        """The pictures of an image, of the maps that are there."""
+        kept, there = self._kept[image], self._drawable(image)
+        plan = self._context(kept, drawing, out).plan
+        modes = plan.drawing.modes
+
+        def drawn(one: Output) -> bool:
+            place = kept.targets.index(one.target)
+            return there.keys() >= {(mode, place) for mode in (modes if one.mode is None else (one.mode,))}
+
+        return tuple(filter(drawn, outputs(plan, kept.source.job, SHEETS)))
+
+    def _image(self, row: int, drawing: Drawing) -> Image.Image:
+        from PIL import Image
+
+        image, place, (style,) = int(self.images[row]), self._places[row], drawing.styles
+        kept, there = self._kept[image], self._drawable(image)
+        context = self._context(kept, drawing, Path())
+        mode = None if style in SHEETS else self.modes[row]
+        if mode is None:  # of the modes that this target has
+            modes = tuple(one for one in context.plan.drawing.modes if (one, place) in there)
+            plan = replace(context.plan, drawing=replace(context.plan.drawing, modes=modes))
+            context = replace(context, plan=plan)
+        output = Output(Path(), mode, kept.targets[place], style)
+        found = pictures.shown(context, kept.source, Attribution(kept.found, {}), output, there)
+        pixels = found.pixels if found.palette is None else found.palette[found.pixels]
+        return Image.fromarray(pixels).convert("RGB")
+
+
+def frozen(array: np.ndarray) -> np.ndarray:
+    """The array, which nobody may change any more."""
+    array.setflags(write=False)
+    return array
+
+
+def _called(found: Explanation, row: int) -> str:
+    return found.labels[row] or f"class {found.targets[row]}"
+
+
+def _tag(image: Image.Image, said: str) -> str:
+    """A small picture in the page itself."""
+    image = image.copy()
+    image.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="{said}" width="{image.width}" height="{image.height}" src="data:image/jpeg;base64,{data}">'
+
+
+Wanted = dict[int, tuple[Output, ...]]
+
+
+def _named(wanted: Wanted, out: Path) -> Wanted:
+    """The only picture, under the name that it was given."""
+    count = sum(map(len, wanted.values()))
+    if count != 1:
+        raise UsageError(
+            f"{printable(out)}: is the name of one picture, and there are {count}",
+            "give a folder, or choose one: result[0].save(...)",
+        )
+    return {image: tuple(replace(one, path=out) for one in files) for image, files in wanted.items()}
+
+
+def _check_free(folder: Path, wanted: Wanted, drawing: Drawing) -> None:
+    """Refuse to write over anything but pictures of gradviz, and what those of another image would be written over."""
+    if any((folder / name).exists() for name in (MANIFEST, LOCK)):
+        raise UsageError(
+            f"{printable(folder)}: is an output folder of `gradviz explain`, whose manifest would not know of these",
+            "give another folder",
+        )
+    taken: dict[Path, int] = {}
+    for image, files in wanted.items():
+        for one in files:
+            if taken.setdefault(one.path, image) != image:
+                raise UsageError(
+                    f"two images would be written to {printable(one.path)}",
+                    "save them apart: result.select(image=0).save(...)",
+                )
+            written = os.path.lexists(one.path)
+            arrays = one.array_paths(drawing.modes).values() if drawing.raw and not written else ()
+            for path in (one.path, *arrays):
+                if os.path.lexists(path) and read_text(path) is None:
+                    raise OutputError(f"{printable(path)}: is there already, and not of gradviz", whole.OWN_REMEDY)

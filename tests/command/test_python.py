@@ -1,0 +1,70 @@
+"""The Python door and the command, with the same worker: the same pictures, and the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from workers import Pool
+
+from gradviz_cli import ImageError, LoadedModel, demo, load
+
+NAMES = ("heart-on-marble.jpg", "cross-on-dots.png")
+STYLES = "heatmap,signed,overlay,panel"
+
+
+@pytest.fixture(scope="module")
+def loaded(pool: Pool):
+    with pool.serving(), load(demo.MODEL, proof="never") as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def written(loaded: LoadedModel, pool: Pool, tmp_path_factory) -> Path:
+    """What the command writes."""
+    folder = tmp_path_factory.mktemp("python")
+    images = [demo.IMAGES / name for name in NAMES]
+    asked = ["-m", "guided,deconv", "-t", "top2", "--style", STYLES, "--raw", "--proof", "never", "-o", "out"]
+    run = pool.gradviz("explain", demo.MODEL, *images, *asked, cwd=folder)
+    assert (run.returncode, run.stderr) == (0, "")
+    return folder / "out"
+
+
+def test_pictures_that_are_saved_are_those_of_the_command(loaded: LoadedModel, written: Path, tmp_path: Path) -> None:
+    images = [demo.IMAGES / NAMES[0], Image.open(demo.IMAGES / NAMES[1])]
+    found = loaded.explain(images, mode="guided,deconv", target="top2")
+    found.save(tmp_path, style=STYLES, raw=True)
+    want = {one.name: one for one in written.iterdir() if one.suffix in (".png", ".npy")}
+    assert {one.name for one in tmp_path.iterdir()} == set(want) and len(want) == 2 * (2 * 2 * 4 + 2)
+    for name, path in want.items():
+        here = tmp_path / name
+        if name.endswith(".npy"):
+            assert np.array_equal(np.load(here), np.load(path)), name
+        elif name.startswith(NAMES[0]):
+            assert here.read_bytes() == path.read_bytes(), name  # with every word in it
+        else:  # of an image that was no file, its file's hash is not known
+            assert np.array_equal(np.asarray(Image.open(here)), np.asarray(Image.open(path))), name
+    row = found.modes.index("deconv")
+    picture = Image.open(written / f"{NAMES[0]}.deconv.overlay.png").convert("RGB")
+    assert np.array_equal(np.asarray(found.image(row, "overlay")), np.asarray(picture))
+
+
+def test_an_array_of_a_picture_is_that_picture(loaded: LoadedModel, written: Path) -> None:
+    pixels = np.asarray(Image.open(demo.IMAGES / NAMES[0]))
+    want = np.load(written / f"{NAMES[0]}.guided.npy")
+    for given, said in ((pixels, None), (pixels / np.float32(255), (0, 1)), (pixels[None], None)):
+        assert np.array_equal(loaded.explain(given, value_range=said).attribution[0], want)
+    rotated = loaded.explain(one for one in (pixels, np.rot90(pixels)))
+    assert np.array_equal(rotated.attribution[0], want) and not np.array_equal(rotated.attribution[1], want)
+
+
+def test_a_file_that_fails_is_named_as_by_the_command(
+    loaded: LoadedModel, written: Path, pool: Pool, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes((demo.IMAGES / NAMES[0]).read_bytes()[:400])
+    run = pool.gradviz("explain", demo.MODEL, "bad.jpg", cwd=tmp_path)
+    with pytest.raises(ImageError) as caught:
+        loaded.explain(tmp_path / "bad.jpg")
+    assert str(caught.value).removeprefix(f"{tmp_path}/") in run.stderr
