@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.aside import LeftOut
@@ -47,7 +48,9 @@ def probe(model: Explainer, image: Path) -> tuple[Json, Json | None]:
     try:
         read = model.decode(read_bytes(image, Limits()))
     except ImageError as error:
-        raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
+        raise UsageError(
+            f"--image {printable(image)}: {error.message}", near_path(image) or "give another --image"
+        ) from error
     answers = _answers(model, [read])
     told = {name: _one(found[0]) for name, found in answers.items()}
     told[AS_THEY_ARE].update({"ready": True} if _are_ready([read]) else {})
@@ -68,7 +71,7 @@ def _of_folder(model: Explainer, folder: Path) -> tuple[Json, Json]:
             unread += 1
             wrong = wrong or f" ({printable(job.path)}: {error.message})"
     if not read:
-        raise UsageError(f"{printable(folder)}: holds no image that can be read{wrong}", "give another --image")
+        raise UsageError(f"--image {printable(folder)}: holds no image that can be read{wrong}", "give another --image")
     answers = _answers(model, read)
     same = _equal(answers)
     told = {name: _many(found, wanted, same.get(name)) for name, found in answers.items()}
@@ -84,7 +87,7 @@ def _images(folder: Path) -> list[Job]:
         if found := list(islice(Inputs((folder,), Path("heatmaps"), walk=walk).jobs(left), MOST_NAMES)):
             return found
     why = f": {lefts[0]}" if str(lefts[0]) else ""
-    raise UsageError(f"{printable(folder)}: holds no image{why}", "give another --image")
+    raise UsageError(f"--image {printable(folder)}: holds no image{why}", "give another --image")
 
 
 def _folder_class(model: Explainer, path: Path) -> int | None:

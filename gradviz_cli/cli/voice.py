@@ -32,6 +32,8 @@ class Voice(Observer):
         Print each written path on stdout, followed by this; empty for none.
     begun : callable
         Called when the images come next.
+    placed : callable, optional
+        Says of an error from which file or variable the option at fault comes.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Voice(Observer):
         progress: str = "auto",
         print_end: bytes = b"",
         begun: Callable[[], None] = lambda: None,
+        placed: Callable[[GradvizError], GradvizError] = lambda error: error,
     ):
-        self._begun = begun
+        self._begun, self._placed = begun, placed
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
         self._verbose = verbose and not plan.dry_run  # its paths on stdout say all
         shown = progress == "always" or progress == "auto" and is_terminal() and not speaks_json() and not quiet
@@ -90,7 +93,7 @@ class Voice(Observer):
         self._detail(message, self._verbose or self._progress is not None)
 
     def failure(self, error: GradvizError) -> None:
-        message = plain(str(error))
+        message = plain(str(self._placed(error)))
         self._line("error", "stopped", f"gradviz: {message}", message=message, code=int(error.code))
         for line in error.traceback.splitlines():
             self._detail(line)

@@ -18,6 +18,7 @@ import numpy as np
 
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.files.names import Fold, as_it_is
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_system, is_written, lies_in_output
 from gradviz_cli.images.formats import has_image_name
@@ -82,7 +83,7 @@ class Inputs:
         """
         for path in self.paths:
             if not os.path.lexists(path):
-                raise UsageError(f"no such file or folder: {printable(path)}", "check the path")
+                raise UsageError(f"no such file or folder: {printable(path)}", near_path(path) or "check the path")
             _named(path, self.walk.root)
         one = len(self.paths) == 1 and self.listed is None
         if names is None and one and self.fold is as_it_is and self.walk.pages == "first":
@@ -228,7 +229,7 @@ def _named(path: Path, root: str | None) -> str:
     if root is None:
         return "" if os.path.isdir(path) else path.name
     if not os.path.isdir(root):
-        raise UsageError(f"--root {printable(root)}: no such folder", "check the path")
+        raise UsageError(f"--root {printable(root)}: no such folder", near_path(root) or "check the path")
     full = os.path.abspath(path)
     real = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
     for place, base in ((full, os.path.abspath(root)), (real, os.path.realpath(root))):
