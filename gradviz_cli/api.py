@@ -27,7 +27,7 @@ from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import TIMEOUT, Attribution, Explainer
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Result, why_empty
+from gradviz_cli.plan.results import NOTHING_ASKED, Result, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
@@ -351,6 +351,6 @@ def _checked(found: Attribution | ImageError, mode: str, place: int, positions: 
         raise found
     status = degenerate(found.maps[mode][0])
     if status:
-        status, why = why_empty(status, mode, found.targets[0].score, positions, None)
+        status, why = why_empty(status, mode, found.targets[0].score, positions, found.seen.get(0, NOTHING_ASKED))
         raise ImageError(status.value, f"image {place}: {mode}: {why}")
     return found
