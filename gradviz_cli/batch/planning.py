@@ -64,7 +64,7 @@ OF_MODEL: dict[str, values.Read] = {
     "layout": values.layout(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
-    "allow_op": values.several(values.text),
+    "allow_op": values.with_commas(values.several(values.text)),
     "trust_model": values.flag,
 }
 OF_DRAWING: dict[str, values.Read] = {
@@ -83,8 +83,8 @@ OF_DRAWING: dict[str, values.Read] = {
     "allow_empty_map": values.flag,
 }
 OF_WALK: dict[str, values.Read] = {
-    "include": values.several(globs.pattern),
-    "exclude": values.several(globs.pattern),
+    "include": values.several(globs.pattern, globs.parts),
+    "exclude": values.several(globs.pattern, globs.parts),
     "follow_links": values.flag,
     "pages": values.choice(PAGES),
     "root": lambda value: str(values.path(value)),

@@ -16,7 +16,7 @@ from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.cli.config import at_its_place, given, placed
-from gradviz_cli.cli.mistakes import check_words
+from gradviz_cli.cli.mistakes import check_flags, check_words
 from gradviz_cli.cli.options import (
     Command,
     colormap_option,
@@ -187,14 +187,14 @@ def command(
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
     end = None if max_duration is None else time.monotonic() + max_duration
-    with limited(max_duration) as begun, _list(files_from, null) as listed:
+    check_flags(context)
+    with placed(context), limited(max_duration) as begun, _list(files_from, null) as listed:
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
         check_words(context, paths, SEVERAL)
         check_order(model, paths)
         asked, standing = given(context)
-        with placed(context):
-            plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         with Voice(plan, verbose > 0, quiet, progress, print_end, begun, partial(at_its_place, context)) as voice:
             for line in chosen(model, Path(plan.model.path)):
                 voice.detail(f"model {line}")

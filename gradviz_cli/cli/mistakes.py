@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from gradviz_cli.errors import UsageError
-from gradviz_cli.files.near import did_you_mean, nearest
+from gradviz_cli.files.near import did_you_mean, near_path, nearest
 from gradviz_cli.files.text import printable
 
 # Options that other programs have, and what they are called here.
@@ -49,6 +50,9 @@ def said_of(error: click.ClickException, commands: Commands) -> str:
         return f"{name}: {text}{remedy}"
     if isinstance(error, click.BadOptionUsage):
         return _bad_use(error)
+    extra = re.search(r"unexpected extra arguments? \((.*)\)", error.format_message())
+    if extra and context:
+        return f"{context.info_name} takes no {printable(extra[1])}; give {_usage(context)}"
     message = error.format_message().rstrip(".")
     return f"{message[:1].lower()}{message[1:]}; see {path} --help" if context else message
 
@@ -141,8 +145,34 @@ def check_words(context: click.Context, paths: Sequence[Path], choices: Mapping[
                 f"no such file or folder: {word}", f"of several values of {option} make one: {option} NAME,{word}"
             )
         name, equals, value = word.partition("=")
+        if word.isidentifier() and context.params.get("targets"):
+            remedy = f"if it is a class, of several make one value: --target {context.params['targets'][-1]},{word}"
+            raise UsageError(f"no such file or folder: {word}", near_path(path) or remedy)
         if equals and value and f"--{name}" in long_options(context.command):
             raise UsageError(f"no such file or folder: {printable(word)}", f"did you mean --{name} {printable(value)}?")
+
+
+# Flags that contradict each other, or have nothing to say to each other, and what to do.
+AGAINST = (
+    ("print_", "print0", "--print and --print0 are two forms of the same list; give one of them"),
+    ("quiet", "verbose", "--quiet and --verbose contradict each other; give one of them"),
+    ("dry_run", "gallery", "--gallery writes a page, and --dry-run writes nothing; leave one of them out"),
+    ("dry_run", "print_", "--dry-run prints what would be written already; leave out --print"),
+)
+
+
+def check_flags(context: click.Context) -> None:
+    """Refuse flags that were typed together and make no sense so. What stands in a file or variable is for many runs."""
+    typed = {
+        one.name
+        for one in context.command.params
+        if one.name and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    }
+    for one, other, said in AGAINST:
+        if {one, other} <= typed:
+            raise UsageError(*said.split("; "))
+    if "null" in typed and not context.params.get("files_from"):
+        raise UsageError("--null: it is of the names that --files-from reads", "add --files-from FILE, or leave it out")
 
 
 def command_meant(name: str, args: Sequence[str], commands: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ def nearest(word: str, known: Iterable[str], most: int = MOST) -> list[str]:
     """Those of `known` that may have been meant, the likeliest first."""
     found = {name: likeness for name in dict.fromkeys(known) if (likeness := _likeness(word, name))}
     best = max(found.values(), default=0.0)
-    near = [name for name in found if found[name] > best - 0.3]
+    near = [name for name in found if found[name] > (best - 0.2 if best < 1 else 0.99)]
     return sorted(near, key=lambda name: -found[name])[:most]
 
 

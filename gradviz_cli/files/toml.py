@@ -49,6 +49,8 @@ def read_toml(file: Path) -> dict[str, Any]:
             f"{file}: {f'more than {MAX_BYTES >> 10} KiB are no options' if large else error.message}",
             "remove what does not belong there" if large else near_path(file) or "check the path",
         ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: it is no text in UTF-8", "give a TOML file, or save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{file}: {shortened(str(error), 300)}", _remedy(str(error), text)) from error
 

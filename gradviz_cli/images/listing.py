@@ -83,7 +83,9 @@ class Inputs:
         """
         for path in self.paths:
             if not os.path.lexists(path):
-                raise UsageError(f"no such file or folder: {printable(path)}", near_path(path) or "check the path")
+                unread = "*" in str(path) or "?" in str(path)  # a shell leaves a pattern as it is that no file matches
+                remedy = "no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
+                raise UsageError(f"no such file or folder: {printable(path)}", near_path(path) or remedy)
             _named(path, self.walk.root)
         one = len(self.paths) == 1 and self.listed is None
         if names is None and one and self.fold is as_it_is and self.walk.pages == "first":
@@ -109,7 +111,8 @@ class Inputs:
         if others:
             return f"no image was found: none of {others} falls to --shard {self.shard[0]}/{self.shard[1]}"
         why = "; ".join(filter(None, (str(left), left.remedy, self._meant_include())))
-        return f"no image was found: {why}" if why else "no image was found"
+        places = ", ".join(map(printable, self.paths[:3]))
+        return f"no image was found: {why}" if why else f"no image was found{' in ' + places if places else ''}"
 
     def _meant_include(self) -> str:
         """What was meant by an ending alone, which is the whole name of no file."""

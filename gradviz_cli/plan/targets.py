@@ -224,6 +224,9 @@ def _only(label: str, places: list[int], asked: _Asked) -> int:
 
 def _slip(label: str, classes: int) -> tuple[str, str] | None:
     """What is wrong with what is no label but nearly one of the words of --target, and what was meant."""
+    words = label.split()
+    if len(words) > 1 and all(re.fullmatch("(top|rank)?[0-9]+", one) for one in words):
+        return "a blank parts nothing", f"write commas: {','.join(words)}"
     word = re.sub(r"[\s_-]", "", _folded(label))
     ranks = re.fullmatch("(top|rank|best)([0-9]+)", word) or re.fullmatch("(?P<n>[0-9]+)(?P<w>top|rank|best)", word)
     if ranks:

@@ -138,12 +138,15 @@ def layout(known: Collection[str]) -> Callable[[object], str]:
     return read
 
 
-def several(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """One value or a list of them, each once."""
+def several(
+    read: Callable[[object], str], parted: Callable[[str], list[str]] = lambda value: [value]
+) -> Callable[[object], tuple[str, ...]]:
+    """One value or a list of them, each once; `parted` gives those that stand in one text."""
 
     def all_of(value: object) -> tuple[str, ...]:
         values = value if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping) else [value]
-        return tuple(dict.fromkeys(read(one) for one in values))
+        each = [part for one in values for part in (parted(one) if isinstance(one, str) else [one])]
+        return tuple(dict.fromkeys(map(read, each)))
 
     return all_of
 
