@@ -33,7 +33,7 @@ from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan import values
 from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Report, Result, why_empty
+from gradviz_cli.plan.results import Report, Result, Seen, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import NUMBERS, Explain
@@ -300,9 +300,9 @@ class LoadedModel:
         )
         skipped: list[Skipped] = []
         for (mode, place), status in bad.items():
-            plain = (PLAIN, place) in bad if PLAIN in outcome.maps else None
+            seen = outcome.seen.get(place) or Seen((PLAIN, place) in bad if PLAIN in outcome.maps else None)
             positions = self._model.facts.positions
-            status, why = why_empty(status, mode, outcome.targets[place].score, positions, plain)
+            status, why = why_empty(status, mode, outcome.targets[place].score, positions, seen)
             error = ImageError(status.value, f"{mode}, target {one.targets[place].spec}: {why}")
             skipped += self._failed(one.given, error, asked).skipped
         pixels, name = one.pixels, os.path.basename(os.fsdecode(one.given.path or one.given.name))

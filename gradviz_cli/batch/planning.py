@@ -9,16 +9,17 @@ or of the environment), and what is asked for.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch.single import folder_and_file
 from gradviz_cli.draw import styles as drawn
+from gradviz_cli.draw.colormaps import COLORMAPS
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
@@ -64,16 +65,16 @@ OF_MODEL: dict[str, values.Read] = {
     "layout": values.layout(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
-    "allow_op": values.several(values.text),
+    "allow_op": values.with_commas(values.several(values.text)),
     "trust_model": values.flag,
 }
 OF_DRAWING: dict[str, values.Read] = {
     "mode": values.with_commas(values.several(values.choice(MODES))),
     "target": values.several(values.target),
     "style": values.with_commas(values.several(values.choice(STYLE_NAMES))),
-    "colormap": values.text,
-    "clip": values.number,
-    "alpha": values.number,
+    "colormap": values.choice(COLORMAPS),
+    "clip": values.percentile,
+    "alpha": values.weight,
     "scale": values.choice(SCALES),
     "size": values.choice(SIZES),
     "fit": values.choice(FITS),
@@ -83,8 +84,8 @@ OF_DRAWING: dict[str, values.Read] = {
     "allow_empty_map": values.flag,
 }
 OF_WALK: dict[str, values.Read] = {
-    "include": values.several(globs.pattern),
-    "exclude": values.several(globs.pattern),
+    "include": values.several(globs.pattern, globs.parts),
+    "exclude": values.several(globs.pattern, globs.parts),
     "follow_links": values.flag,
     "pages": values.choice(PAGES),
     "root": lambda value: str(values.path(value)),
@@ -113,7 +114,6 @@ OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 OF_LOADING = ("fit", "batch_size", "timeout", "max_pixels", "max_file_size", "require_sandbox", "proof")
 # What the names of the classes are read by.
 OF_LABELS = ("labels", "labels_from")
-NO_SUCH_LABEL, SHOWN_LABELS = ": no such label", 5
 # What stands in place of --preprocess.
 RANGE = ("pixel_range", "mean", "std", "channel_order")
 STATISTICS = frozenset(RANGE) - {"channel_order"}
@@ -181,8 +181,7 @@ def plan_from(
     home = forms.home(folder)
     settled = _settled(home, standing, asked)
     labels = _labels(home, settled)
-    with _named(settled.get("labels", home / SHIPPED), labels):
-        drawing = _drawing(settled, asked, labels)
+    drawing = _drawing(settled, asked, labels, printable(settled.get("labels", home / SHIPPED)))
     wanted = asks_for_labels({**(standing or {}), **options})
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
@@ -200,7 +199,9 @@ def model_from(
     typed = _path("MODEL", model)
     strange = next((name for name in options if name not in (*OF_MODEL, *OF_LABELS)), None)
     if strange is not None:
-        raise UsageError(f"a model has no option {strange}", f"its options are {', '.join((*OF_MODEL, *OF_LABELS))}")
+        known = (*OF_MODEL, *OF_LABELS)
+        near = did_you_mean(nearest(strange, known))
+        raise UsageError(f"a model has no option {strange}", near or f"its options are {', '.join(known)}")
     asked = _read(options)
     folder = forms.resolve(typed)
     home = forms.home(folder)
@@ -232,27 +233,11 @@ def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
 def drawing_from(**options: object) -> Drawing:
     """The part of a plan that says how a picture is drawn; raises UsageError as `plan_from`."""
     asked = _read(options)
-    return _drawing(asked, asked, ())
+    return _drawing(asked, asked, (), "")
 
 
 def _labels(model: Path, settled: Settled) -> tuple[str, ...]:
     return read_labels(settled.get("labels"), model, settled.get("labels_from", 0))
-
-
-@contextmanager
-def _named(file: Path, labels: tuple[str, ...]) -> Iterator[None]:
-    """Says of a label that is not there in which file it is not: that may be the file of another model."""
-    try:
-        yield
-    except UsageError as error:
-        if not (labels and error.message.endswith(NO_SUCH_LABEL)):
-            raise
-        remedy = error.remedy
-        if not remedy.startswith("did you mean"):
-            shown = ", ".join(map(printable, [label for label in labels if label][:SHOWN_LABELS]))
-            more = f" and {len(labels) - SHOWN_LABELS} more" if len(labels) > SHOWN_LABELS else ""
-            remedy = f"it holds {shown}{more}: is it the file of this model?"
-        raise UsageError(f"{error.message} among the {len(labels)} of {printable(file)}", remedy) from error
 
 
 def asks_for_labels(options: Mapping[str, object]) -> str:
@@ -319,12 +304,15 @@ def _read(options: Mapping[str, object], where: str = "") -> Settled:
     found: Settled = {}
     for name, value in options.items():
         if name not in OPTIONS:
-            raise UsageError(f"there is no option {name}", f"the options are {', '.join(OPTIONS)}")
+            near = did_you_mean(nearest(name, OPTIONS))
+            raise UsageError(f"there is no option {name}", near or f"the options are {', '.join(OPTIONS)}")
         if value is not None:
             try:
                 found[name] = OPTIONS[name](value)
             except ValueError as error:
-                raise UsageError(f"{where}{_typed(name)}: {error}", "see `gradviz explain --help-all`") from None
+                text = str(error)
+                remedy = "" if "; " in text else "see `gradviz explain --help-all`"  # many say it themselves
+                raise UsageError(f"{where}{_typed(name)}: {text}", remedy) from None
     return found
 
 
@@ -349,11 +337,11 @@ def _model_options(model: Path, settled: Settled) -> ModelOptions:
     return ModelOptions(str(model), **_whole_range(chosen))
 
 
-def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawing:
+def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...], labels_file: str) -> Drawing:
     chosen = {name: settled[name] for name in OF_DRAWING if name in settled}
     modes = chosen.pop("mode", ()) or (DEFAULT_MODE,)
     modes = tuple(RULES) if "all" in modes else modes
-    targets = parse_targets(chosen.pop("target", ()) or ("top1",), labels)
+    targets = parse_targets(chosen.pop("target", ()) or ("top1",), labels, labels_file)
     styles = chosen.pop("style", ()) or (DEFAULT_STYLE,)
     scores = not chosen.pop("no_scores", False)
     if not scores:
@@ -393,9 +381,10 @@ def model_settings(model: Path) -> Settled:
     table = read_toml(file)
     for key in table:
         if key.replace("-", "_") not in MODEL_KEYS:
-            named = shortened(printable(key), 100)
+            near = did_you_mean(nearest(key, MODEL_KEYS)) if len(key) <= 100 else ""
             raise UsageError(
-                f"{file}: {named} is none of {', '.join(MODEL_KEYS)}", "remove it, or give it as an option"
+                f"{file}: {shortened(printable(key), 100)} is none of {', '.join(MODEL_KEYS)}",
+                near or "remove it, or give it as an option",
             )
     said = {key.replace("-", "_"): _as_typed(value, f"{file}: {key}") for key, value in table.items()}
     found = _over({}, _read(said, f"{file}: "), f"{file}: ")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gc
 import importlib
 import os
 import re
-import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 import click
 
 from gradviz_cli.cli.line import doing
+from gradviz_cli.cli.mistakes import command_meant, said_of
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
@@ -63,18 +62,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and name not in COMMANDS and not name.startswith("-"):
-            raise UsageError(f"there is no command {printable(name)}", self._meant(name, args))
+            raise UsageError(f"there is no command {printable(name)}", command_meant(name, args, tuple(COMMANDS)))
         return super().resolve_command(context, args)
-
-    @staticmethod
-    def _meant(name: str, args: list[str]) -> str:
-        """What to do about a word that is no command: a path is the MODEL of `explain`, or of `inspect`."""
-        if os.path.exists(name):
-            shown = " ".join(shlex.quote(printable(one)) for one in args[:6])
-            command = "explain" if len(args) > 1 and not args[1].startswith("-") else "inspect"
-            return f"did you mean gradviz {command} {shown}{' ...' if len(args) > 6 else ''}?"
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        return f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -138,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        return _stopped(f"{error.format_message().rstrip('.')}{_hint(error)}", ExitCode.USAGE)
+        return _stopped(said_of(error, _all_commands), ExitCode.USAGE)
     except GradvizError as error:
         return _stopped(str(error), error.code, getattr(error, "traceback", "") if verbose else "")
     except Stopped as stopped:
@@ -181,6 +170,7 @@ def _asks_for_json(arguments: list[str]) -> bool:
     return "--log-format json" in given or os.environ.get("GRADVIZ_EXPLAIN_LOG_FORMAT") == "json"
 
 
-def _hint(error: click.ClickException) -> str:
-    context = getattr(error, "ctx", None)
-    return f"; see {context.command_path} --help" if context else ""
+def _all_commands() -> dict[str, click.Command]:
+    context = click.Context(gradviz)
+    found = {name: gradviz.get_command(context, name) for name in COMMANDS}
+    return {name: command for name, command in found.items() if command is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,49 @@ import click
 from click.core import ParameterSource
 
 from gradviz_cli.batch.planning import OPTIONS, left_by
-from gradviz_cli.errors import UsageError
+from gradviz_cli.cli.mistakes import long_options, options_meant
+from gradviz_cli.errors import GradvizError, UsageError
+from gradviz_cli.files.near import did_you_mean, distance
 from gradviz_cli.files.toml import read_toml
 
 
 def _use_config(context: click.Context, parameter: click.Parameter, file: Path | None) -> None:
     """Runs also without the option, and before all others: the environment counts in any case."""
     surroundings = _environment(context)
-    file = file or surroundings.pop("config", None)
-    given = {} if file is None else _defaults(read_toml(Path(file)), context, f"{file}")
+    named = surroundings.pop("config", None)
+    with _of_variable(f"{_prefix(context)}CONFIG" if named and not file else ""):
+        table = read_toml(Path(file or named)) if file or named else {}
+    given = _defaults(table, context, f"{file or named}")
     set_there = _defaults(surroundings, context, "the environment", _prefix(context))
     context.default_map = {**(context.default_map or {}), **left_by(set_there, given), **set_there}
+
+
+@contextmanager
+def _of_variable(name: str) -> Iterator[None]:
+    """What is wrong with a file that a variable names is said with the variable."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = f"{name}: {error.message}" if name else error.message
+        raise
 
 
 def _environment(context: click.Context) -> dict[str, Any]:
     """GRADVIZ_EXPLAIN_MAX_PIXELS=1M -> max_pixels: what variables of this command say, empty ones left out."""
     prefix = _prefix(context)
+    _check_prefixes(context, prefix)
     named = {name.removeprefix(prefix).lower(): text for name, text in os.environ.items() if name.startswith(prefix)}
     return {name: text for name, text in named.items() if text}
+
+
+def _check_prefixes(context: click.Context, prefix: str) -> None:
+    """Refuse a variable of an option under the misspelt name of this command, which nobody would read."""
+    options = {name.removeprefix("--").replace("-", "_").upper() for name in long_options(context.command)}
+    command = prefix.removeprefix("GRADVIZ_").removesuffix("_")
+    for name in os.environ:
+        found = re.fullmatch(r"GRADVIZ_([A-Z]+)_(\w+)", name)
+        if found and found[2] in options and found[1] != command and distance(found[1], command) <= 2:
+            raise UsageError(f"{name}: there is no command {found[1].lower()}", f"did you mean {prefix}{found[2]}?")
 
 
 def _prefix(context: click.Context) -> str:
@@ -53,12 +78,25 @@ def _defaults(table: Mapping[str, Any], context: click.Context, where: str, vari
     for key, value in table.items():
         option = known.get(key.replace("-", "_"))
         if option is None:
-            raise UsageError(f"{where}: there is no option {key}", f"see `{context.command_path} --help-all`")
+            raise _unknown(context, key, value, where, variables, known)
         place = f"{variables}{key.upper()}" if variables else f"{where}: {key}"
         found[option.name] = _value(option, place, _several(value) if variables and option.multiple else value)
         _check(option, context, found[option.name], place)
         context.meta.setdefault(PLACES, {})[option.name] = place
     return found
+
+
+def _unknown(
+    context: click.Context, key: str, value: object, where: str, variables: str, known: Iterable[str]
+) -> UsageError:
+    place = f"{variables}{key.upper()}" if variables else where
+    if isinstance(value, Mapping):
+        return UsageError(f"{place}: [{key}] is a section", "options stand in the file without one")
+    near = [f"--{name}" for name in known]
+    meant = [name.lstrip("-").replace("-", "_" if "_" in key else "-") for name in options_meant(f"--{key}", near)]
+    spelled = [f"{variables}{name.replace('-', '_').upper()}" if variables else name for name in meant]
+    remedy = did_you_mean(spelled) or f"see `{context.command_path} --help-all`"
+    return UsageError(f"{place}: there is no option {key}", remedy)
 
 
 PLACES = "gradviz.places"  # of a context: parameter -> the file and key, or the variable, that it comes from
@@ -70,7 +108,10 @@ def _check(option: click.Option, context: click.Context, value: Any, place: str)
         option.type_cast_value(context, value)
     except click.BadParameter as error:
         message = error.message.rstrip(".")
-        raise UsageError(f"{place}: {message}", f"see `{context.command_path} --help-all`") from None
+        if "is not a valid boolean" in message:
+            message = f"{value!r} is neither true nor false"
+        remedy = "" if "; " in message else f"see `{context.command_path} --help-all`"  # many say it themselves
+        raise UsageError(f"{place}: {message}", remedy) from None
 
 
 @contextmanager
@@ -79,12 +120,18 @@ def placed(context: click.Context) -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        for parameter in context.command.params:
-            place = context.meta.get(PLACES, {}).get(parameter.name)
-            typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-            if place and not typed and re.match(rf"{max(parameter.opts, key=len)}\b(?!-)", error.message):
-                raise UsageError(f"{place}: {error.message}", error.remedy) from error
-        raise
+        raise at_its_place(context, error) from error
+
+
+def at_its_place(context: click.Context, error: GradvizError) -> GradvizError:
+    """The same error; of an option that was not typed, its message begins with the file and key, or the variable."""
+    for parameter in context.command.params:
+        place = context.meta.get(PLACES, {}).get(parameter.name)
+        typed = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        name = max(parameter.opts, key=len)
+        if place and not typed and re.match(rf"{name}\b(?!-)", error.message):
+            error.message = f"{place}{error.message.removeprefix(name)}"
+    return error
 
 
 def _value(option: click.Option, place: str, value: Any) -> Any:

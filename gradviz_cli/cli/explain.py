@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from gradviz_cli.batch import planning
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.batch.single import FOLDER
-from gradviz_cli.cli.config import given, placed
+from gradviz_cli.cli.config import at_its_place, given, placed
 from gradviz_cli.cli.line import LINE
+from gradviz_cli.cli.mistakes import check_flags, check_words
 from gradviz_cli.cli.options import (
     Command,
     colormap_option,
@@ -27,16 +29,31 @@ from gradviz_cli.cli.options import (
 )
 from gradviz_cli.cli.signals import limited
 from gradviz_cli.cli.stderr import say
-from gradviz_cli.cli.types import Amount, Auto, ImagePath, Level, Name, NamedPath, Names, Seconds, Shard, flat
+from gradviz_cli.cli.types import (
+    Amount,
+    Auto,
+    ImagePath,
+    Level,
+    Name,
+    NamedPath,
+    Names,
+    Percentile,
+    Seconds,
+    Shard,
+    Weight,
+    flat,
+)
 from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import STDIN, Inputs, names_in
 from gradviz_cli.model.forms import check_order, chosen
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
+SEVERAL = {"--mode": planning.MODES, "--style": planning.STYLE_NAMES}  # options of which a blank may part the values
 MOST_LISTED = 2**31  # bytes of a list: of twenty million names
 COMMON = [
     "out",
@@ -89,8 +106,8 @@ COMMON = [
     help="How an image is brought to the input size.",
     show_default=True,
 )
-@click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where the scale ends.")
-@click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
+@click.option("--clip", type=Percentile(), default=99.0, show_default=True, help="Percentile where the scale ends.")
+@click.option("--alpha", type=Weight(), default=0.5, show_default=True, help="Weight of the map in an overlay.")
 @click.option(
     "--scale",
     type=Name(planning.SCALES),
@@ -139,7 +156,7 @@ COMMON = [
 @click.option("--print0", is_flag=True, help="The same, NUL-ended.")
 @click.option(
     "--progress",
-    type=click.Choice(["auto", "always", "never"]),
+    type=Name(("auto", "always", "never")),
     default="auto",
     show_default=True,
     help="Progress line; auto: on a terminal.",
@@ -190,19 +207,27 @@ def command(
     """
     print_end = b"\0" if print0 else b"\n" if print_ else b""
     end = None if max_duration is None else time.monotonic() + max_duration
+    check_flags(context)
     if STDIN in paths and files_from == "-":
         raise UsageError("stdin cannot be an image (-) and the list of --files-from -", "give one of them as a file")
-    with limited(max_duration) as begun, _list(files_from, null) as listed, _stdin(paths, max_file_size) as stdin:
+    with (
+        placed(context),
+        limited(max_duration) as begun,
+        _list(files_from, null) as listed,
+        _stdin(paths, max_file_size) as stdin,
+    ):
         if not paths and listed is None:
             raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
+        check_words(context, paths, SEVERAL)
         check_order(model, paths)
         asked, standing = given(context)
         LINE.then(f"reading {printable(model)}")
-        with placed(context):
-            plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
-        with Voice(plan, verbose > 0, quiet, progress, print_end, begun) as voice:
+        with Voice(
+            plan, verbose > 0, quiet, progress, print_end, begun, placed=partial(at_its_place, context)
+        ) as voice:
             for line in chosen(model, Path(plan.model.path)):
                 voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard, stdin=stdin), voice, end)
@@ -268,4 +293,5 @@ def _content(source: str) -> Iterator[bytes]:
         with open(0 if source == "-" else source, "rb", closefd=source != "-") as file:
             yield from iter(lambda: file.read(1 << 16), b"")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", "check the path") from error
+        remedy = near_path(source) or "check the path"
+        raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", remedy) from error

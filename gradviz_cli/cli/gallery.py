@@ -54,7 +54,8 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
         click.echo(printable(written.absolute()))
     if open_ and not webbrowser.open(written.absolute().as_uri()):
         raise UsageError(
-            "--open: no browser could be started", f"set BROWSER to one, or open {printable(written.absolute())} in yours"
+            "--open: no browser could be started",
+            f"set BROWSER to one, or open {printable(written.absolute())} in yours",
         )
     return 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gradviz_cli.batch.planning import asks_for_labels, model_from
-from gradviz_cli.cli.config import given, placed
+from gradviz_cli.cli.config import at_its_place, given, placed
 from gradviz_cli.cli.line import doing
 from gradviz_cli.cli.options import Command, mode_option, model_options
 from gradviz_cli.cli.probe import lines as probe_lines
@@ -89,6 +89,8 @@ def command(
         asked_by = asks_for_labels({**standing, **asked})
         strict = tuple(RULES) if "all" in modes else modes or (DEFAULT_MODE,)
         told, code = _ask(chosen, image, labels, asked_by, proof, strict)
+    if told["problem"]:
+        told["problem"] = str(at_its_place(context, UsageError(told["problem"])))
     found = Path(chosen.path)
     told.update(model=str(found), passed_over=[str(path) for path in forms.passed_over(found)])
     if as_json:
@@ -140,30 +142,23 @@ def _lines(told: dict[str, Any], verbose: bool, chosen_model: Sequence[str] = ()
                 lines.append(f"  {name}  {part[:-1]:6}  {key}  {tensor['dtype']} {_dims(tensor['shape'])}")
     chosen = told["chosen"]
     if chosen:
+        several = " (one of several: --output names another)" if "output" in chosen["guessed"] else ""
         before = f", before {chosen['bypassed']} ({chosen['bypassed_as']} by its values)" if chosen["bypassed"] else ""
         lines += [
-            f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}",
+            f"chosen      {chosen['signature']} ({chosen['why']}): {chosen['input']['name']} -> {chosen['output']}{several}",
             f"score       {chosen['score_tensor']}{before}",
         ]
         if chosen["reading"]:
             lines.append(f"read as     {chosen['reading']}")
-        if chosen.get("size"):
-            size = "x".join(map(str, [*chosen["size"], chosen["channels"]]))
-            lines.append(
-                f"images      {size}, {chosen['input']['layout']}, preprocess {chosen['preprocess']}, {chosen['classes'] or 'an unknown number of'} classes"
-            )
+        if chosen["size"]:
+            lines.append(_images(chosen))
     lines.append(f"patched     {_patched(told)}")
     lines += [f"  {line}" for line in _found(told["found"], verbose)]
     lines.append(f"gradient    {_gradient(told)}")
     refused = ", ".join(one["op"] for one in told["refused_ops"])
     lines.append(f"refused ops {refused or ('none' if chosen else 'not looked for')}")
     lines += _proof(told["proof"], verbose)
-    layers = told["cam_layers"]
-    if layers:
-        shown = layers if verbose else layers[-1:]
-        lines += [f"CAM layer   {one['tensor']} {_dims(one['shape'])}" for one in shown]
-        if not verbose and len(layers) > 1:
-            lines[-1] += f", the last of {len(layers)} (-v shows all)"
+    lines += _candidates(told, verbose)
     lines += [f"warning     {warning}" for warning in told["warnings"]]
     lines += probe_lines(told.get("preprocess_probe", {}), told.get("probe_images"))
     lines.append(f"fingerprint {told['fingerprint']}")
@@ -171,15 +166,48 @@ def _lines(told: dict[str, Any], verbose: bool, chosen_model: Sequence[str] = ()
 
 
 def _verdict(told: dict[str, Any]) -> list[str]:
-    """For each mode whether it can be explained, and why not; modes of the same verdict in one line."""
+    """For each mode whether it can be explained, and why not; modes of the same verdict together."""
     if told["problem"]:
         return [f"verdict     no: {told['problem']}"]
     same: dict[tuple[bool | None, str], list[str]] = {}
     for mode, one in told["modes"].items():
         same.setdefault((one["works"], one["why"]), []).append(mode)
-    return [
-        f"verdict     {', '.join(modes)}: {'yes' if works else f'no: {why}'}" for (works, why), modes in same.items()
-    ]
+    said = (
+        f"{', '.join(modes)} {'yes' if works else 'no'}{f', but {why}' if works and why else f': {why}' if why else ''}"
+        for (works, why), modes in same.items()
+    )
+    return [f"verdict     {'; '.join(said)}"]
+
+
+def _images(chosen: dict[str, Any]) -> str:
+    """How pictures enter; what the model does not say is marked with the option that settles it."""
+    guess = {name: f" (a guess: --{name.replace('_', '-')} settles it)" for name in chosen["guessed"]}
+    size = "x".join(map(str, [*chosen["size"], chosen["channels"]])) + guess.get("input_size", "")
+    preprocess = f"preprocess {chosen['preprocess']}{guess.get('preprocess', '')}"
+    classes = f"{chosen['classes'] or 'an unknown number of'} classes"
+    return f"images      {size}, {chosen['input']['layout']}, {preprocess}, {classes}"
+
+
+MOST_NAMED = 4  # candidates in one line
+
+
+def _candidates(told: dict[str, Any], verbose: bool) -> Iterator[str]:
+    """What may be typed behind --input, --output and --cam-layer."""
+    for option, found in told["candidates"].items():
+        if verbose:
+            yield from (f"--{option:9} '{one['name']}'  {_dims(one['shape'])}, {one['what']}" for one in found)
+        elif found:
+            more = f" and {len(found) - MOST_NAMED} more (-v)" if len(found) > MOST_NAMED else ""
+            yield f"--{option:9} {', '.join(_typeable(one['name']) for one in found[:MOST_NAMED])}{more}"
+    layers = told["cam_layers"]
+    shown = layers if verbose else layers[-1:]
+    more = f", the last of {len(layers)} (-v shows all)" if len(layers) > len(shown) else ""
+    yield from (f"--cam-layer {one['tensor']}  {_dims(one['shape'])}{more}" for one in shown)
+
+
+def _typeable(name: str) -> str:
+    """As a shell takes it."""
+    return f"'{name}'" if "[" in name else name
 
 
 def _patched(told: dict[str, Any]) -> str:
@@ -222,11 +250,9 @@ def _dims(shape: list[int | None] | None) -> str:
 
 
 def _gradient(told: dict[str, Any]) -> str:
-    reaches = told["gradient"]["reaches_input"]
-    if reaches is None:
+    found = told["gradient"]
+    if found["reaches_input"] is None:
         return "not tried"
-    return (
-        "reaches the image"
-        if reaches
-        else f"does not reach the image; cut at {told['gradient']['cut_at'] or 'see problem'}"
-    )
+    if found["reaches_input"]:
+        return "reaches the image"
+    return "does not reach the image" + (f": {found['cut_at']} lets none through" if found["cut_at"] else "")

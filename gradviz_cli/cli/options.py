@@ -11,6 +11,7 @@ import click
 
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
+from gradviz_cli.cli.mistakes import check_dashes
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.cli.types import Feed, Name, NamedPath, Names, Numbers, Place, Position, Shift, Size, flat
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
@@ -34,6 +35,10 @@ class Command(click.Command):
             help="Show every option.",
         )
         self.params.append(show)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        check_dashes(self, args)
+        return super().parse_args(context, args)
 
     def _help_all(self, context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -142,7 +147,7 @@ def model_options(function: Callable) -> Callable:
             click.option("--trust-model", is_flag=True, help="Let every op run."),
             click.option(
                 "--proof",
-                type=click.Choice(PROOFS),
+                type=Name(PROOFS),
                 default="auto",
                 show_default=True,
                 help="Check on generated images that gradviz computes what the model does; auto: once a model and OUT.",
@@ -172,7 +177,7 @@ def log_format_option(function: Callable) -> Callable:
         speak_json(value == "json")
 
     return click.option(
-        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, is_eager=True,
+        "--log-format", type=Name(("text", "json")), default="text", show_default=True, is_eager=True,
         callback=use, expose_value=False, help="What stderr speaks.",
     )(function)  # fmt: skip
 
@@ -188,7 +193,7 @@ def colormap_option(function: Callable) -> Callable:
         return value
 
     return click.option(
-        "--colormap", type=click.Choice([*COLORMAPS, "list"]), default="inferno", show_default=True, is_eager=True,
+        "--colormap", type=Name([*COLORMAPS, "list"]), default="inferno", show_default=True, is_eager=True,
         callback=show, help="Colours of the map; list shows them.",
     )(function)  # fmt: skip
 

@@ -8,7 +8,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.aside import LeftOut
@@ -26,6 +29,7 @@ MOST_IMAGES = 48  # of a folder, from all over it
 MOST_NAMES = 100_000  # that are looked through for them
 AT_ONCE = 8
 EQUAL = 1e-6  # of the largest score: answers that differ by less are the same
+BLIND = 0.01  # of the largest score: what a range that the model sees nothing in may change
 LEAST_LABELLED, MOSTLY = 4, 0.8  # images in folders, and the part of them that has to agree, before labels are doubted
 ARRAY_NAMES = ("*.npy", "*.npz")
 WHOLE = ("uint8", "int32", "string")  # inputs that take 0..255 and nothing else
@@ -47,13 +51,35 @@ def probe(model: Explainer, image: Path) -> tuple[Json, Json | None]:
     try:
         read = model.decode(read_bytes(image, Limits()))
     except ImageError as error:
-        raise UsageError(f"{printable(image)}: {error.message}", "give another --image") from error
-    answers = _answers(model, [read])
-    told = {name: _one(found[0]) for name, found in answers.items()}
+        raise UsageError(
+            f"--image {printable(image)}: {error.message}", near_path(image) or "give another --image"
+        ) from error
+    others = _others(read)
+    answers = _answers(model, [read, *others])
+    told = {name: _one(found[0], bool(others) and _is_blind(found)) for name, found in answers.items()}
     told[AS_THEY_ARE].update({"ready": True} if _are_ready([read]) else {})
-    for name, other in _equal(answers).items():
+    for name, other in _equal({name: found[:1] for name, found in answers.items()}).items():
         told[name]["same_as"] = other
     return told, None
+
+
+def _others(read: Pixels) -> list[Pixels]:
+    """Pictures in place of one: its negative, noise and black; a model that says the same of them sees nothing. None in place
+    of numbers that are no levels."""
+    if _are_ready([read]):
+        return []
+    fitted = read.fitted
+    noise = np.random.default_rng(0).integers(0, 256, fitted.shape).astype(fitted.dtype)
+    return [read._replace(fitted=one) for one in ((255 - fitted).astype(fitted.dtype), noise, np.zeros_like(fitted))]
+
+
+def _is_blind(found: Sequence[TargetResult | ImageError]) -> bool:
+    """Whether the model says the same of an image and of others that have nothing in common with it."""
+    seen = [one for one in found if isinstance(one, TargetResult) and one.score is not None]
+    if len(seen) < len(found) or len({one.index for one in seen}) > 1:
+        return False
+    scores = [one.score or 0.0 for one in seen]
+    return max(scores) - min(scores) <= BLIND * max(map(abs, scores))
 
 
 def _of_folder(model: Explainer, folder: Path) -> tuple[Json, Json]:
@@ -68,7 +94,7 @@ def _of_folder(model: Explainer, folder: Path) -> tuple[Json, Json]:
             unread += 1
             wrong = wrong or f" ({printable(job.path)}: {error.message})"
     if not read:
-        raise UsageError(f"{printable(folder)}: holds no image that can be read{wrong}", "give another --image")
+        raise UsageError(f"--image {printable(folder)}: holds no image that can be read{wrong}", "give another --image")
     answers = _answers(model, read)
     same = _equal(answers)
     told = {name: _many(found, wanted, same.get(name)) for name, found in answers.items()}
@@ -84,7 +110,7 @@ def _images(folder: Path) -> list[Job]:
         if found := list(islice(Inputs((folder,), Path("heatmaps"), walk=walk).jobs(left), MOST_NAMES)):
             return found
     why = f": {lefts[0]}" if str(lefts[0]) else ""
-    raise UsageError(f"{printable(folder)}: holds no image{why}", "give another --image")
+    raise UsageError(f"--image {printable(folder)}: holds no image{why}", "give another --image")
 
 
 def _folder_class(model: Explainer, path: Path) -> int | None:
@@ -122,10 +148,10 @@ def _answers(model: Explainer, read: Sequence[Pixels]) -> Answers:
     return found
 
 
-def _one(found: TargetResult | ImageError) -> Json:
+def _one(found: TargetResult | ImageError, dead: bool) -> Json:
     if isinstance(found, ImageError):
         return {"error": found.message}
-    return {name: getattr(found, name) for name in ("index", "label", "score", "output")}
+    return {**{name: getattr(found, name) for name in ("index", "label", "score", "output")}, "dead": dead}
 
 
 def _many(found: Sequence[TargetResult | ImageError], wanted: Sequence[int | None], same: str | None) -> Json:
@@ -195,7 +221,9 @@ def lines(told: Mapping[str, Json], images: Json | None) -> Iterator[str]:
         if one.get("ready"):
             marks.append("the only choice: the numbers are no levels of 0..255")
         if one.get("dead"):
-            marks.append("dead: one class for all of them")
+            marks.append(
+                f"dead: {'one class for all of them' if images else 'its negative, noise and black get the same'}"
+            )
         said = f"  ({'; '.join(marks)})" if marks else ""
         yield f"{option}  {_said(one)}{said}"
     if images:

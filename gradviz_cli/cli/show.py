@@ -17,6 +17,7 @@ from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.draw.png import begins_like_png
 from gradviz_cli.draw.record import Ends, Json, Record, as_arguments
 from gradviz_cli.errors import ExitCode, ImageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.text import printable, shortened
 
 # What a shell makes something of, also inside double quotes; what is cut: names and values, and the options as a whole.
@@ -33,7 +34,7 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
     for path in pictures:
         record = Record.read(path)
         if record is None:
-            remedy = "give a PNG that `gradviz explain` wrote"
+            remedy = near_path(path) or "give a PNG that `gradviz explain` wrote"
             say(f"gradviz: {printable(path)}: {_why_not(path)}; {remedy}")
             code = ExitCode.USAGE
         if as_json:

@@ -97,10 +97,9 @@ class Name(click.Choice):
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
         try:
-            return super().convert(value, param, context)
-        except click.BadParameter as error:
-            hint = values.meant(value, map(str, self.choices))
-            self.fail(f"{error.message.rstrip('.')}{hint}", param, context)
+            return values.choice(map(str, self.choices))(value)
+        except ValueError as error:
+            self.fail(str(error), param, context)
 
 
 class Names(Name):
@@ -108,6 +107,16 @@ class Names(Name):
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
         return ",".join(super(Names, self).convert(part, param, context) for part in values.parts(str(value)))
+
+
+class Percentile(_Value):
+    def __init__(self) -> None:
+        super().__init__("PERCENT", values.percentile)
+
+
+class Weight(_Value):
+    def __init__(self) -> None:
+        super().__init__("A", values.weight)
 
 
 def flat(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ class Voice(Observer):
         Called when the images come next.
     hints : bool
         Say at the end where the pictures are and what to do next: to who looks on, as the attribute of that name says.
+    placed : callable, optional
+        Says of an error from which file or variable the option at fault comes.
     """
 
     def __init__(
@@ -52,8 +54,9 @@ class Voice(Observer):
         print_end: bytes = b"",
         begun: Callable[[], None] = lambda: None,
         hints: bool = True,
+        placed: Callable[[GradvizError], GradvizError] = lambda error: error,
     ):
-        self._begun = begun
+        self._begun, self._placed = begun, placed
         self._plan, self._quiet, self._print_end = plan, quiet, print_end
         self._verbose = verbose
         self._foreseen = Foreseen()
@@ -125,7 +128,7 @@ class Voice(Observer):
         self._detail(message, self._verbose or self._progress is not None)
 
     def failure(self, error: GradvizError) -> None:
-        message = plain(str(error))
+        message = plain(str(self._placed(error)))
         self._line("error", "stopped", f"gradviz: {message}", message=message, code=int(error.code))
         for line in error.traceback.splitlines():
             self._detail(line)

@@ -21,7 +21,7 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
-from gradviz_cli.plan.results import Result, Status, why_empty
+from gradviz_cli.plan.results import Result, Seen, Status, why_empty
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import PICTURE, Facts
 from gradviz_cli.rules import PLAIN
@@ -113,8 +113,8 @@ def _empty(
     """What the maps that are not drawn mean, each with its mode and target."""
     said = []
     for (mode, place), status in bad.items():
-        plain = (PLAIN, place) in bad if PLAIN in found.maps else None
-        status, why = why_empty(status, mode, found.targets[place].score, context.facts.positions, plain)
+        seen = found.seen.get(place) or Seen((PLAIN, place) in bad if PLAIN in found.maps else None)
+        status, why = why_empty(status, mode, found.targets[place].score, context.facts.positions, seen)
         said.append((status, f"{mode}, target {targets[place].spec}: {why}"))
     return said
 

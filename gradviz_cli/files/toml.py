@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import shortened
 
@@ -35,6 +36,7 @@ _MANY_PARTS = re.compile(rf"(?:[\w-]+[ \t]*\.[ \t]*){{{MAX_PARTS}}}")
 
 def read_toml(file: Path) -> dict[str, Any]:
     """The file's table; raises UsageError that names it."""
+    text = ""
     try:
         text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8")
         _check_simple(text)
@@ -45,10 +47,23 @@ def read_toml(file: Path) -> dict[str, Any]:
         large = error.kind == "too-large"
         raise UsageError(
             f"{file}: {f'more than {MAX_BYTES >> 10} KiB are no options' if large else error.message}",
-            "remove what does not belong there" if large else "check the path",
+            "remove what does not belong there" if large else near_path(file) or "check the path",
         ) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: it is no text in UTF-8", "give a TOML file, or save it as UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{file}: {shortened(str(error), 300)}", "see https://toml.io") from error
+        raise UsageError(f"{file}: {shortened(str(error), 300)}", _remedy(str(error), text)) from error
+
+
+def _remedy(error: str, text: str) -> str:
+    """A text without quotes is the usual slip; it is shown with them."""
+    place = re.match(r"Invalid value \(at line (\d+)", error)
+    slip = (
+        re.fullmatch(r"\s*([\w-]+)\s*=\s*([^\s\"'#\[{][^\"'#]*?)\s*(#.*)?", text.splitlines()[int(place[1]) - 1])
+        if place
+        else None
+    )
+    return f'texts stand in quotes: {slip[1]} = "{shortened(slip[2], 100)}"' if slip else "see https://toml.io"
 
 
 def _check_simple(text: str) -> None:

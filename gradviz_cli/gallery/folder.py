@@ -19,6 +19,7 @@ from gradviz_cli.batch.known import Model, image_stamp
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
 from gradviz_cli.files.text import shortened
 from gradviz_cli.plan.digests import ESTIMATOR
@@ -161,7 +162,9 @@ def _lines(out: Path) -> Iterator[Line]:
             raise UsageError(f"{lines}: is not a regular file", WHERE)
         yield from filter(None, map(_line, manifest.read(out)))
     except FileNotFoundError as error:
-        raise UsageError(f"{out}: no run has written there: it holds no {manifest.MANIFEST}", WHERE) from error
+        raise UsageError(
+            f"{out}: no run has written there: it holds no {manifest.MANIFEST}", near_path(out) or WHERE
+        ) from error
     except NotADirectoryError as error:
         raise UsageError(f"{out}: is not a folder", WHERE) from error
     except OSError as error:

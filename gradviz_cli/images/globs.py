@@ -44,6 +44,13 @@ class Globs:
         return tuple(map(_Glob.of, self.patterns))
 
 
+def parts(text: str) -> list[str]:
+    """`*.jpg,*.png` -> two patterns. A comma in brackets or braces parts nothing, nor does one in a text of which some part
+    has no wildcard: that is the comma of a name."""
+    found = re.split(r",(?![^\[{]*[\]}])", text)
+    return found if all(re.search(r"[*?\[{]", part) for part in found) else [text]
+
+
 @dataclass(frozen=True)
 class _Glob:
     expression: re.Pattern[str]

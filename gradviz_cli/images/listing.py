@@ -18,6 +18,7 @@ import numpy as np
 
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.files.names import Fold, as_it_is
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_system, is_written, lies_in_output
 from gradviz_cli.images.formats import has_image_name
@@ -90,7 +91,9 @@ class Inputs:
             if self.stdin and path == STDIN:
                 continue
             if not os.path.lexists(path):
-                raise UsageError(f"no such file or folder: {printable(path)}", "check the path")
+                unread = "*" in str(path) or "?" in str(path)  # a shell leaves a pattern as it is that no file matches
+                remedy = "no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
+                raise UsageError(f"no such file or folder: {printable(path)}", near_path(path) or remedy)
             _named(path, self.walk.root)
         one = len(self.paths) == 1 and self.listed is None
         if names is None and one and self.fold is as_it_is and self.walk.pages == "first":
@@ -116,7 +119,8 @@ class Inputs:
         if others:
             return f"no image was found: none of {others} falls to --shard {self.shard[0]}/{self.shard[1]}"
         why = "; ".join(filter(None, (str(left), left.remedy, self._meant_include())))
-        return f"no image was found: {why}" if why else "no image was found"
+        places = ", ".join(map(printable, self.paths[:3]))
+        return f"no image was found: {why}" if why else f"no image was found{' in ' + places if places else ''}"
 
     def _meant_include(self) -> str:
         """What was meant by an ending alone, which is the whole name of no file."""
@@ -240,7 +244,7 @@ def _named(path: Path, root: str | None) -> str:
     if root is None:
         return "" if os.path.isdir(path) else path.name
     if not os.path.isdir(root):
-        raise UsageError(f"--root {printable(root)}: no such folder", "check the path")
+        raise UsageError(f"--root {printable(root)}: no such folder", near_path(root) or "check the path")
     full = os.path.abspath(path)
     real = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
     for place, base in ((full, os.path.abspath(root)), (real, os.path.realpath(root))):

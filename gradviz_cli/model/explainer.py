@@ -8,12 +8,12 @@ What holds for one of them holds for all: sandboxed decoders, deadlines, limits,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 import numpy as np
 
-from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.errors import GradvizError, ImageError, UsageError
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import shortened
 from gradviz_cli.images.decoders import Decoders, Pixels
@@ -23,8 +23,9 @@ from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.remote import RemoteModel
-from gradviz_cli.plan.results import TargetResult
+from gradviz_cli.plan.results import Seen, TargetResult
 from gradviz_cli.process.protocol import (
+    GIVEN,
     MOST_SAID,
     NUMBERS,
     PICTURE,
@@ -36,6 +37,7 @@ from gradviz_cli.process.protocol import (
     Proof,
     Row,
 )
+from gradviz_cli.rules import PLAIN
 
 AS_THEY_ARE = "raw"  # the choice of --preprocess that changes nothing
 # What a model takes that takes no float32; an encoded image (string) holds levels.
@@ -45,6 +47,7 @@ WHOLE = {
 OTHER_SHIFT = (
     "leave --labels-from out (its first line is that of class 0 then), or give the file that the model was trained with"
 )
+MOST_LOOKED = 16  # images of a run whose empty maps are looked into, and targets of one
 TIMEOUT = 60.0  # seconds for one image, unless somebody says otherwise
 
 
@@ -59,10 +62,13 @@ class Attribution:
     maps : dict
         Mode -> float32 [t, h, w, c], a map for each target at the size of the model input: score per unit of the model
         input, channels in the image's order.
+    seen : dict
+        Place of a target whose map is zero everywhere in some mode -> what was found when it was looked into.
     """
 
     targets: tuple[TargetResult, ...]
     maps: dict[str, np.ndarray]
+    seen: dict[int, Seen] = field(default_factory=dict)
 
 
 class Explainer:
@@ -108,6 +114,7 @@ class Explainer:
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self.misfit, self._limits = "", limits
+        self._looked = 0  # images whose maps are zero
         self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
@@ -299,8 +306,58 @@ class Explainer:
                 for one in held or [PICTURE] * len(fitted)
             ]
             pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
-            for place, row in enumerate(self._model.explain(pixels, request)):
-                yield row if isinstance(row, ImageError) else self._attribution(row, presets[place])
+            found: list[Attribution | ImageError] = []
+            end: GradvizError | None = None
+            try:
+                for place, row in enumerate(self._model.explain(pixels, request)):
+                    found.append(row if isinstance(row, ImageError) else self._attribution(row, presets[place]))
+            except GradvizError as error:
+                end = error
+            for one, image, preset in zip(found, fitted, presets, strict=False):
+                tried_out = preprocess is not None
+                yield one if isinstance(one, ImageError) or tried_out else self._looked_into(one, image, preset)
+            if end is not None:
+                raise end
+
+    def _looked_into(self, found: Attribution, image: np.ndarray, preset: Preset) -> Attribution:
+        """The same; where a map is zero everywhere, with what can be seen of the reason. For the first images of a run alone:
+        it costs several gradients."""
+        empty = {place for maps in found.maps.values() for place, one in enumerate(maps) if not one.any()}
+        if not empty or self._looked >= MOST_LOOKED:
+            return found
+        self._looked += 1
+        seen = {place: self._look(found.targets[place].index, image, preset) for place in sorted(empty)[:MOST_LOOKED]}
+        return replace(found, seen={place: one for place, one in seen.items() if one is not None})
+
+    def _look(self, index: int | None, image: np.ndarray, preset: Preset) -> Seen | None:
+        """The plain gradient of this class for the image, for the same under other ranges, and for three other pictures."""
+        if index is None:
+            return None
+        whole = self.facts.input.dtype in WHOLE
+        known = [one for one in PREPROCESS.values() if one.takes(self.facts.channels) and one.name != preset.name]
+        others = [] if whole or preset.name == GIVEN or not like_levels(image) else known
+        noise = np.random.default_rng(0).integers(0, 256, image.shape)
+        pictures = [np.zeros_like(image), np.full_like(image, 255), noise.astype(image.dtype)]
+        asked = [preset.to_model(image), *(one.to_model(image) for one in others), *map(preset.to_model, pictures)]
+        try:
+            rows = [*self._model.explain(np.stack(asked), Explain((index,), (PLAIN,)))]
+        except GradvizError:  # said of the next image, if it is of the model
+            return None
+        good = [row for row in rows if isinstance(row, Row)]
+        if len(good) < len(asked):
+            return None
+        alive = [bool(row.gradients[PLAIN].any()) for row in good]
+        ranges = tuple(one.name for one, lives in zip(others, alive[1:], strict=False) if lives)
+        scores = tuple(float(row.score[0]) for row in (good[0], *good[-len(pictures) :]))
+        return Seen(
+            plain_empty=not alive[0],
+            used=preset.name,
+            ranges=ranges,
+            scores=scores if all(map(np.isfinite, scores)) else (),
+            others_alive=any(alive[-len(pictures) :]),
+            one_colour=bool((image == image[:1, :1]).all()),
+            by_output=self._options.score == "output",
+        )
 
     def _attribution(self, row: Row, preset: Preset) -> Attribution:
         back = preset.to_image

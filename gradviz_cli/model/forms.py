@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
 from gradviz_cli.files import cache
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.text import printable
 from gradviz_cli.model import choice, fingerprint
 from gradviz_cli.model.kinds import (
@@ -185,7 +186,7 @@ def _missing(model: Path) -> GradvizError:
     if os.path.exists(f"{model}.index"):
         what = f"{shown} is the name of a checkpoint, which holds weights and no graph"
         return ModelUnusable(what, "build the model in its own code, load these weights, and model.export('folder')")
-    return UsageError(f"no such model: {shown}", "check the path")
+    return UsageError(f"no such model: {shown}", near_path(model) or "check the path")
 
 
 def _below(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradviz_cli.errors import ImageError, ModelRefused, UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.model.label_files import decoded, labels_in
@@ -43,7 +44,9 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
         found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
         if getattr(error, "kind", "") == "missing":
-            raise UsageError(f"--labels {printable(file)}: no such file", "check the path") from error
+            raise UsageError(
+                f"--labels {printable(file)}: no such file", near_path(file) or "check the path"
+            ) from error
         why = getattr(error, "message", None) or str(error)
         raise UsageError(f"--labels {file}: {why}", FORMS) from error
     if start >= max(1, len(found)):

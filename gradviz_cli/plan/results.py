@@ -65,8 +65,43 @@ class Status(str, Enum):
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What was found where a map is zero everywhere, by asking the model about other pictures too.
+
+    Attributes
+    ----------
+    plain_empty : bool or None
+        Whether the plain gradient of the same score is zero too; None where nobody asked.
+    used : str
+        The pixel range.
+    ranges : tuple of str
+        Other choices of --preprocess, under which the plain gradient of this image is not zero.
+    scores : tuple of float
+        Of the image, and of a black, a white and a noisy picture in its place.
+    others_alive : bool
+        Whether one of these three has a map.
+    one_colour : bool
+        The image is of one colour.
+    by_output : bool
+        --score output was asked for.
+    """
+
+    plain_empty: bool | None
+    used: str = ""
+    ranges: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    others_alive: bool = False
+    one_colour: bool = False
+    by_output: bool = False
+
+
+NOTHING_ASKED = Seen(None)
+EMPTY = "the attribution is zero everywhere: "
+
+
 def why_empty(
-    status: Status, mode: str, score: float | None, positions: bool, plain_empty: bool | None
+    status: Status, mode: str, score: float | None, positions: bool, seen: Seen = NOTHING_ASKED
 ) -> tuple[Status, str]:
     """What an attribution that is not drawn means, and says.
 
@@ -76,18 +111,64 @@ def why_empty(
         Of what it is the attribution.
     positions : bool
         That is a sum over the positions that a class wins, or the best of them: 0 where there is none.
-    plain_empty : bool or None
-        Whether the plain gradient of the same score is zero too; None where nobody asked.
     """
     if status is not Status.ZERO:
         return status, status.why
     if positions and score == 0:
         return Status.NOWHERE, Status.NOWHERE.why
-    if not RULES[mode].changes_gradient or plain_empty:
-        return status, status.why
-    closed = f"the attribution is zero everywhere: no positive gradient reaches a ReLU that {mode} lets it through"
-    shown = f"{PLAIN} has a map" if plain_empty is False else f"or {PLAIN} is zero too"
-    return status, f"{closed}; {shown} (--mode {PLAIN})"
+    if RULES[mode].changes_gradient and not seen.plain_empty:
+        shown = f"{PLAIN} has a map" if seen.plain_empty is False else f"or {PLAIN} is zero too"
+        closed = f"no positive gradient reaches a ReLU, and {mode} lets only those through"
+        return status, f"{EMPTY}{closed}; {shown} (--mode {PLAIN})"
+    return status, next(filter(None, (look(seen) for look in LOOKS if seen.scores)), status.why)
+
+
+def _other_range(seen: Seen) -> str:
+    if not seen.ranges:
+        return ""
+    choices = " or ".join(seen.ranges)
+    return (
+        f"{EMPTY}as --preprocess {seen.used} has it, no change of this image changes the score, but under {choices} one "
+        "does: which range does the model expect? (gradviz inspect MODEL --image FILE)"
+    )
+
+
+def _at_an_end(seen: Seen) -> str:
+    """A probability that is 0 or 1 to the last digit, or what a closed ReLU leaves."""
+    score, *others = seen.scores
+    if score == 1 and all(0 <= one <= 1 for one in others):
+        remedy = "--score logit" if seen.by_output else "--output NAME of what feeds it"
+        return f"{EMPTY}the score is 1, where its sigmoid or softmax is flat (saturated); explain {remedy}"
+    if score == 0 and min(others) >= 0 and max(others) > 0:
+        return (
+            f"{EMPTY}the score is 0, the positive part alone of what the model computed; explain the tensor before it "
+            "(--output NAME), or a class that the image has"
+        )
+    return ""
+
+
+def _dead(seen: Seen) -> str:
+    if seen.others_alive or len(set(seen.scores)) > 1:
+        return ""
+    return (
+        f"{EMPTY}the score is {seen.scores[0]:g} for this image and for a black, a white and a noisy one alike (dead "
+        "units); choose another --target or --output"
+    )
+
+
+def _this_image(seen: Seen) -> str:
+    if not seen.others_alive:
+        return ""
+    if seen.one_colour:
+        return f"{EMPTY}the image is of one colour, and no unit on it is open; a noisy picture has a map"
+    return (
+        f"{EMPTY}no change of this image changes the score, while a noisy picture has a map: the units are closed or "
+        "saturated on it"
+    )
+
+
+# The usual causes, by what was seen: the first that holds is said.
+LOOKS = (_other_range, _at_an_end, _dead, _this_image)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from difflib import SequenceMatcher
 from functools import lru_cache
 
 from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.files.near import did_you_mean
 from gradviz_cli.files.text import AnyPath, printable
 
 MOST_DIGITS = 6  # of a class index; no model has more than a million classes
@@ -18,6 +19,7 @@ SPECS = "a class index, topK, rankK or a label"
 PARENT = "parent"
 NEAR = 0.7  # how alike a word and a label are that may have been meant
 MOST_NEAR = 3
+SHOWN_LABELS = 5
 MOST_ASKED = 50_000  # labels; more take seconds
 
 
@@ -53,38 +55,57 @@ class Target:
         return self.index if self.index is not None else -1 - (self.rank or 0)
 
 
-def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...]) -> tuple[Target, ...]:
+def parse_targets(specs: tuple[str, ...], labels: tuple[str, ...], source: str = "") -> tuple[Target, ...]:
     """`topK` (the K best), `rankK` (the K-th best alone), a class index, a label, `parent` (the label that is the name of
     the image's folder), or several of these with commas -> targets, each once, in the order given.
+
+    Parameters
+    ----------
+    source : str
+        The file that the labels are of, for messages.
 
     Raises
     ------
     UsageError
         A label that is not known or stands for several classes; a number that is no class.
     """
-    return tuple(dict.fromkeys(target for spec in specs for target in _meant(spec, labels)))
+    return tuple(dict.fromkeys(target for spec in specs for target in _meant(spec, _Asked(spec, labels, source))))
 
 
-def _meant(spec: str, labels: tuple[str, ...]) -> list[Target]:
+@dataclass(frozen=True)
+class _Asked:
+    """What was typed, and the labels that it is looked for in."""
+
+    typed: str
+    labels: tuple[str, ...]
+    source: str
+
+    def wrong(self, part: str, why: str, remedy: str) -> UsageError:
+        """Said in the words that were typed; of several with commas, which one is meant."""
+        which = f"{printable(part)}: " if part and part != self.typed else ""
+        return UsageError(f"--target {printable(self.typed) or repr('')}: {which}{why}", remedy)
+
+
+def _meant(spec: str, asked: _Asked) -> list[Target]:
     """A label may hold commas itself, so the whole is tried first."""
     ranks, index = re.fullmatch("(top|rank)([0-9]+)", spec), _number(spec)
     if ranks:
-        return _ranks(spec, ranks[1], _number(ranks[2]))
+        return _ranks(spec, ranks[1], _number(ranks[2]), asked)
     if index is not None:
         return [Target(index=index)]
-    if spec == PARENT and labels:
+    if spec == PARENT and asked.labels:
         return [Target(parent=True)]
-    places = _places(spec, labels)
-    if not places and "," in spec and not any("," in name for name in nearest(spec, labels)):
-        return [target for part in spec.split(",") for target in _meant(part.strip(), labels)]
-    return [Target(index=_only(spec, places, labels))]
+    places = _places(spec, asked.labels)
+    if not places and "," in spec and not any("," in name for name in nearest(spec, asked.labels)):
+        return [target for part in spec.split(",") for target in _meant(part.strip(), asked)]
+    return [Target(index=_only(spec, places, asked))]
 
 
-def _ranks(spec: str, word: str, count: int | None) -> list[Target]:
+def _ranks(spec: str, word: str, count: int | None, asked: _Asked) -> list[Target]:
     if count == 0:
-        raise UsageError(f"--target {spec}: the best class is {word}1", f"give {word}1 or more")
+        raise asked.wrong(spec, f"the best class is {word}1", f"give {word}1 or more")
     if count is None or count > MOST_RANKS:
-        raise UsageError(f"--target {spec}: more than {MOST_RANKS} are too many", "give fewer")
+        raise asked.wrong(spec, f"more than {MOST_RANKS} are too many", "give fewer")
     return [Target(rank=rank) for rank in range(count - 1 if word == "rank" else 0, count)]
 
 
@@ -114,8 +135,8 @@ def _of_folder(labels: tuple[str, ...], path: AnyPath) -> Target:
         return Target(index=places[0])
     if places:
         raise ImageError("target", f"--target {PARENT}: {len(places)} classes have the label {printable(folder)}")
-    near = ", ".join(map(printable, nearest(folder, labels)))
-    hint = f"; did you mean {near}?" if near else ""
+    near = did_you_mean(nearest(folder, labels))
+    hint = f"; {near}" if near else ""
     raise ImageError("target", f"--target {PARENT}: no label is the name of its folder {printable(folder)}{hint}")
 
 
@@ -179,18 +200,62 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", _folded(text).replace("_", " ")))
 
 
-def _only(label: str, places: list[int], labels: tuple[str, ...]) -> int:
+def _only(label: str, places: list[int], asked: _Asked) -> int:
     """The one class of that name."""
     if len(places) == 1:
         return places[0]
     if places:
-        raise UsageError(f"--target {label}: {len(places)} classes have that label", f"give an index: {places[:5]}")
+        raise asked.wrong(label, f"{len(places)} classes have that label", f"give an index: {places[:5]}")
+    if not label:
+        what = "a part between commas" if "," in asked.typed else "it"
+        raise asked.wrong(label, f"{what} is empty", f"give {SPECS}; is a variable not set?")
     if re.fullmatch(r"[-+]?[0-9]+([.,][0-9]*)?", label):
         why = "no model has so many classes" if label.isdigit() else "a class index is a whole number from 0"
-        raise UsageError(f"--target {label}: {why}", f"give {SPECS}")
-    if not labels:
-        raise UsageError(f"--target {label}: no labels are known", "give --labels FILE, or a class index")
-    near = nearest(label, labels)
-    raise UsageError(
-        f"--target {label}: no such label", f"did you mean {', '.join(near)}?" if near else f"give {SPECS}"
-    )
+        raise asked.wrong(label, why, f"give {SPECS}")
+    near = nearest(label, asked.labels)
+    slip = None if near else _slip(label, len(asked.labels))
+    if slip:
+        raise asked.wrong(label, *slip)
+    if not asked.labels:
+        raise asked.wrong(label, "no labels are known", "give --labels FILE, or a class index")
+    among = f" among the {len(asked.labels)} of {asked.source}" if asked.source else ""
+    raise asked.wrong(label, f"no such label{among}", did_you_mean(near) or _sample(asked))
+
+
+def _slip(label: str, classes: int) -> tuple[str, str] | None:
+    """What is wrong with what is no label but nearly one of the words of --target, and what was meant."""
+    words = label.split()
+    if len(words) > 1 and all(re.fullmatch("(top|rank)?[0-9]+", one) for one in words):
+        return "a blank parts nothing", f"write commas: {','.join(words)}"
+    word = re.sub(r"[\s_-]", "", _folded(label))
+    ranks = re.fullmatch("(top|rank|best)([0-9]+)", word) or re.fullmatch("(?P<n>[0-9]+)(?P<w>top|rank|best)", word)
+    if ranks:
+        parts = sorted(ranks.groups(), key=str.isdigit)
+        return "it is no label", f"did you mean {'rank' if parts[0] == 'rank' else 'top'}{parts[1]}?"
+    if word in ("top", "rank", "topk", "rankk", "topn", "rankn"):
+        return "a number is missing", "top3 is the three best, rank3 the third alone"
+    if word in ("best", "predicted", "prediction", "auto", "max"):
+        return "it is no label", "the best class of each image is top1"
+    if word in ("all", "every", "*"):
+        count = f"top{classes}" if classes else "topK with their number"
+        return "it is no label", f"for every class give {count}"
+    if found := re.fullmatch(r"([0-9]{1,4})(?:-|\.\.|:)([0-9]{1,4})", label.strip()):
+        first, last = int(found[1]), int(found[2])
+        shown = range(first, last + 1) if last - first < MOST_NEAR else (first, "...", last)
+        return "it is no class index", f"write several out: {','.join(map(str, shown))}"
+    if _likely_parent(word):
+        return "it is no label", f"did you mean {PARENT}?"
+    return None
+
+
+def _likely_parent(word: str) -> bool:
+    return word in ("parents", "folder", "foldername", "dir", "directory", "truelabel", "truth")
+
+
+def _sample(asked: _Asked) -> str:
+    """What the labels are like: they may be those of another model."""
+    if not asked.source:
+        return f"give {SPECS}"
+    shown = ", ".join(map(printable, [label for label in asked.labels if label][:SHOWN_LABELS]))
+    more = f" and {len(asked.labels) - SHOWN_LABELS} more" if len(asked.labels) > SHOWN_LABELS else ""
+    return f"it holds {shown}{more}: is it the file of this model?"

@@ -11,11 +11,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gradviz_cli.files.near import did_you_mean, nearest
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
@@ -49,6 +50,8 @@ def path(value: object) -> Path:
     typed = os.fsdecode(value)
     if "\0" in typed:
         raise ValueError("no file can have a name with a NUL")
+    if typed.startswith("~") and not os.path.lexists(typed) and os.path.expanduser(typed) != typed:
+        raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
     if _ADDRESS.match(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
         raise ValueError(
             f"{typed} is an address, and gradviz reads files of this machine: download it, and give its path"
@@ -61,23 +64,46 @@ def choice(names: Iterable[str]) -> Callable[[object], str]:
 
     def read(value: object) -> str:
         if value not in known:
-            raise ValueError(f"{value!r} is none of {', '.join(known)}{meant(value, known)}")
+            remedy = meant(value, known) or "choose one of these"
+            empty = "it is empty: " if value == "" else ""
+            raise ValueError(f"{empty}{value!r} is none of {', '.join(known)}; {remedy}")
         return str(value)
 
     return read
 
 
-# Words that others have for a pixel range, and the choices of --preprocess that it may be.
-OTHER_WORDS = {"imagenet": "torch or caffe", "pytorch": "torch", "tf": "signed", "vgg": "caffe", "none": "raw"}
+# Words that others have for a choice, and what it is called here. Of several, those are offered that the option has.
+OTHER_WORDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("imagenet",), ("torch", "caffe")),
+    **dict.fromkeys(("pytorch", "densenet"), ("torch",)),
+    **dict.fromkeys(("vgg", "vgg16", "vgg19", "resnet", "resnet50"), ("caffe",)),
+    **dict.fromkeys(("tf", "-1..1", "-1,1", "mobilenet", "inception", "xception", "resnetv2"), ("signed",)),
+    **dict.fromkeys(("0-1", "0..1", "0,1", "scale", "normalize"), ("unit",)),
+    **dict.fromkeys(("0-255", "0..255", "0,255", "efficientnet"), ("raw",)),
+    **dict.fromkeys(("saliency", "vanilla", "gradient", "gradients"), ("backprop",)),
+    **dict.fromkeys(("guided-backprop", "guidedbackprop", "guided_backprop", "gbp"), ("guided",)),
+    **dict.fromkeys(("deconvnet", "deconvolution"), ("deconv",)),
+    **dict.fromkeys(("bwr", "rdbu", "seismic", "coolwarm"), ("blue-white-red",)),
+    **dict.fromkeys(("original", "source", "full"), ("image",)),
+    **dict.fromkeys(("silu", "swish", "gelu", "elu"), ("all",)),
+    **dict.fromkeys(("letterbox",), ("pad",)),
+    **dict.fromkeys(("resize",), ("stretch",)),
+    **dict.fromkeys(("center", "centre"), ("crop",)),
+    **dict.fromkeys(("prob", "probability", "softmax", "sigmoid"), ("output",)),
+    **dict.fromkeys(("bf16", "half", "fp16", "float16"), ("bfloat16",)),
+    **dict.fromkeys(("fp32", "single"), ("float32",)),
+    **dict.fromkeys(("no", "off", "false"), ("never",)),
+    **dict.fromkeys(("yes", "on", "true"), ("always",)),
+    **dict.fromkeys(("none",), ("raw", "never")),
+}
 
 
 def meant(value: object, known: Iterable[str]) -> str:
-    """A question after the choice that may have been meant by what is none; empty where none is near."""
+    """A question after the choices that may have been meant by what is none; empty where none is near."""
     names = tuple(known)
-    word = str(value).lower()
-    other = OTHER_WORDS.get(word, "")
-    near = other if other.split(" ")[0] in names else ", ".join(get_close_matches(word, names, 1))
-    return f"; did you mean {near}?" if near else ""
+    word = str(value)
+    others = [name for name in OTHER_WORDS.get(word.lower(), ()) if name in names]
+    return did_you_mean(others or nearest(word, names))
 
 
 def with_commas(read: Callable[[object], tuple[str, ...]]) -> Callable[[object], tuple[str, ...]]:
@@ -105,18 +131,23 @@ def layout(known: Collection[str]) -> Callable[[object], str]:
     def read(value: object) -> str:
         found = by_name.get(value.lower()) if isinstance(value, str) else None
         if found is None:
-            raise ValueError(f"{value!r} is none of {', '.join((*known, *LAYOUT_NAMES))}")
+            names = (*known, *LAYOUT_NAMES)
+            remedy = meant(value, names) or "choose one of these"
+            raise ValueError(f"{value!r} is none of {', '.join(names)}; {remedy}")
         return found
 
     return read
 
 
-def several(read: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
-    """One value or a list of them, each once."""
+def several(
+    read: Callable[[object], str], parted: Callable[[str], list[str]] = lambda value: [value]
+) -> Callable[[object], tuple[str, ...]]:
+    """One value or a list of them, each once; `parted` gives those that stand in one text."""
 
     def all_of(value: object) -> tuple[str, ...]:
         values = value if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping) else [value]
-        return tuple(dict.fromkeys(read(one) for one in values))
+        each = [part for one in values for part in (parted(one) if isinstance(one, str) else [one])]
+        return tuple(dict.fromkeys(map(read, each)))
 
     return all_of
 
@@ -139,6 +170,39 @@ def number(value: object) -> float:
     return found
 
 
+def percentile(value: object) -> float:
+    """A percentile: above 0, at most 100. A share of 1 is mostly a slip."""
+    text_ = str(value).removesuffix("%")
+    found = number(value) if text_ == str(value) else None
+    meant_ = _float(text_)
+    if found is None or 0 < found < 1:
+        share = meant_ is not None and 0 < meant_ < 1
+        hint = f"; did you mean {100 * meant_ if share else meant_:g}?" if meant_ is not None else ""
+        raise ValueError(f"{value} is not a percentile, such as 99{hint}")
+    if not 0 < found <= 100:
+        raise ValueError(f"{found:g} is not a percentile; give a number above 0 and up to 100")
+    return found
+
+
+def weight(value: object) -> float:
+    """A share from 0 to 1."""
+    found = _float(str(value).removesuffix("%"))
+    if found is None or isinstance(value, bool):
+        raise ValueError(f"{value!r} is no number; give one from 0 to 1")
+    if str(value).endswith("%") or not 0 <= found <= 1:
+        hint = f"did you mean {found / 100:g}?" if 5 <= found <= 100 else "give a number from 0 to 1"
+        raise ValueError(f"{value} is no weight; {hint}")
+    return found
+
+
+def _float(said: str) -> float | None:
+    try:
+        found = float(said)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
+
+
 def numbers(value: object) -> tuple[float, ...]:
     """N or N,N,N: for all channels, or for each in the image's order."""
     parts = value if isinstance(value, tuple | list | np.ndarray) else str(value).strip(" []()").split(",")
@@ -149,6 +213,11 @@ def numbers(value: object) -> tuple[float, ...]:
 
 def pixel_range(value: object) -> tuple[float, float]:
     """LOW,HIGH."""
+    ends = (
+        re.fullmatch(r"\s*(-?[0-9.]+?)\s*(?:\.\.|:|-|\s)\s*(-?[0-9.]+)\s*", value) if isinstance(value, str) else None
+    )
+    if ends:
+        raise ValueError(f"{value} is not LOW,HIGH; did you mean {ends[1]},{ends[2]}?")
     found = pixels(value)
     if len(found) != 2 or found[0] >= found[1]:
         raise ValueError(f"{value} is not LOW,HIGH, such as 0,1 or -1,1")
@@ -199,7 +268,9 @@ def size(value: object) -> tuple[int, int]:
     """HEIGHTxWIDTH."""
     sides = _numbers(value, "x")
     if len(sides) != 2 or not sides[0] or not sides[1] or max(sides[0], sides[1]) >= 1e5:
-        raise ValueError(f"{value} is not HEIGHTxWIDTH, such as 224x224")
+        given = re.findall("[0-9]+", str(value))[:2]
+        hint = f"; did you mean {given[0]}x{given[-1]}?" if given and int(given[0]) and int(given[-1]) else ""
+        raise ValueError(f"{str(value)[:SHOWN]} is not HEIGHTxWIDTH, such as 224x224{hint}")
     return sides[0], sides[1]
 
 
@@ -221,7 +292,9 @@ def amount(value: object) -> int:
     factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(said[-1:].lower(), 1)
     found = whole(said[:-1] if factor > 1 else said)
     if not found:
-        raise ValueError(f"{value} is no amount, such as 500k or 50M")
+        close = re.fullmatch("([0-9]{1,18} ?[kKmMgG]?)i?(?:b|B|px|P|p)?", said)
+        hint = f"; did you mean {close[1].replace(' ', '')}?" if close and close[1] != said else ""
+        raise ValueError(f"{value} is no amount, such as 500k or 50M{hint}")
     return found * factor
 
 
@@ -234,10 +307,20 @@ def seconds(least: float = 0.0, above: bool = False) -> Callable[[object], float
         except ValueError:
             found = math.nan
         if not least <= found <= MOST_SECONDS or above and found == least:
-            raise ValueError(f"{value} is no number of seconds {'above' if above else 'from'} {least:g}")
+            raise ValueError(
+                f"{value} is no number of seconds {'above' if above else 'from'} {least:g}{_in_seconds(value)}"
+            )
         return found
 
     return read
+
+
+def _in_seconds(value: object) -> str:
+    """A question after the seconds of 90s, 5m or 2h."""
+    said = re.fullmatch("([0-9]+(?:[.][0-9]+)?) ?(s|sec|m|min|h|d)", str(value))
+    return (
+        f"; did you mean {float(said[1]) * {'s': 1, 'm': 60, 'h': 3600, 'd': 86400}[said[2][0]]:.12g}?" if said else ""
+    )
 
 
 def auto(value: object) -> int | None:
@@ -263,7 +346,9 @@ def shard(value: object) -> tuple[int, int]:
     """I/N."""
     parts = _numbers(value, "/")
     if len(parts) != 2 or parts[0] is None or parts[1] is None or not 1 <= parts[0] <= parts[1]:
-        raise ValueError(f"{value} is not I/N, such as 2/8")
+        both = [part for part in parts if part is not None]
+        why = ": parts are counted from 1 to N" if len(parts) == len(both) == 2 else ""
+        raise ValueError(f"{value} is not I/N, such as 2/8{why}")
     return parts[0], parts[1]
 
 

@@ -346,7 +346,8 @@ class SignatureInfo:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What would be explained; size to classes are None where no gradient could be built, the last two as in `Facts`."""
+    """What would be explained; size to classes are None where no gradient could be built, the next two as in `Facts`.
+    `guessed` are options for which something was taken that the model does not say."""
 
     signature: str
     why: str
@@ -360,6 +361,7 @@ class Chosen:
     classes: int | None = None
     bypassed_as: str | None = None
     reading: str | None = None
+    guessed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -410,6 +412,15 @@ class CamLayer:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """What an option may name, as it is typed, and what that is."""
+
+    name: str
+    what: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
 class RefusedOp:
     """An operation outside the allowed set, and a node that has it."""
 
@@ -430,6 +441,7 @@ class Inspection:
     found: tuple[FoundActivation, ...] = ()
     gradient: GradientFacts = GradientFacts()
     cam_layers: tuple[CamLayer, ...] = ()
+    candidates: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     refused_ops: tuple[RefusedOp, ...] = ()
     warnings: tuple[str, ...] = ()
     modes: dict[str, Verdict] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from gradviz_cli.process.protocol import (
 )
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker import model
-from gradviz_cli.worker.analysis import activations, policy
+from gradviz_cli.worker.analysis import activations, candidates, policy
 from gradviz_cli.worker.analysis.activations import Activation, Found
 from gradviz_cli.worker.analysis.cam import cam_layers
 from gradviz_cli.worker.analysis.regions import SHOWN
@@ -33,6 +33,7 @@ from gradviz_cli.worker.graph.steps import doing
 from gradviz_cli.worker.model import Asked
 from gradviz_cli.worker.read import signatures
 from gradviz_cli.worker.run.parallel import Calls
+from gradviz_cli.worker.run.prepared import Prepared
 
 
 def inspect(options: ModelOptions) -> Inspection:
@@ -145,6 +146,13 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)
         told = _narrowed(told, prepared.graph, prepared.question, prepared.found)
+        with doing("looking for what can be named", graph):
+            before = prepared.graph.score if prepared.question.head else None
+            offered = {
+                "input": candidates.inputs(graph, question),
+                "output": candidates.outputs(graph, question, before, told.cam_layers),
+            }
+        told = replace(told, candidates=offered)
         facts = model.facts(prepared, model.build(prepared, (PLAIN,)).classes)
     except GradvizError as error:
         raise _Stopped(told, error) from error
@@ -157,16 +165,30 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
         preprocess=facts.preprocess,
         classes=facts.classes,
         reading=facts.reading,
+        guessed=_guessed(prepared),
     )
     modes = {mode: _verdict(options.path, prepared.found, mode) for mode in RULES}
     warnings = facts.warnings_for((DEFAULT_MODE,))
     return replace(told, chosen=chosen, gradient=GradientFacts(True), modes=modes, warnings=warnings)
 
 
+def _guessed(prepared: Prepared) -> tuple[str, ...]:
+    """Options for which something was taken that the model does not say."""
+    several = len([one for one in prepared.question.outputs if one.dtype.is_floating]) > 1
+    taken = {
+        "preprocess": prepared.guessed and prepared.problem.entry.takes_pictures,
+        "input_size": prepared.assumed is not None,
+        "output": several and prepared.options.output is None,
+    }
+    return tuple(name for name, is_guess in taken.items() if is_guess)
+
+
 def _verdict(path: str, found: Found, mode: str) -> Verdict:
-    """Whether a model whose gradient reaches the image has something that obeys the rule."""
+    """Whether a model whose gradient reaches the image has something that obeys the rule, and what does not."""
+    left = " and ".join(f"0 of {count} {name}" for name, count in found.left.items())
+    obey = f"{left} obey, add --activations all" if left else "there is no ReLU, use --mode backprop"
     try:
         model.check_patched(path, found, (mode,))
-    except ModelUnusable as error:
-        return Verdict(False, str(error).removeprefix(f"{path}: "))
-    return Verdict(True)
+    except ModelUnusable:
+        return Verdict(False, obey)
+    return Verdict(True, obey if left and RULES[mode].changes_gradient else "")

@@ -197,6 +197,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             shape=question.output.shape if question.output.dtype.is_floating else None,
             at=options.at or question.at,
             everywhere=question.channel is not None,
+            channel=question.channel,
             detections=question.detections,
             box=int(question.detections is not None) if options.box_of is None else options.box_of,
             one_detection=bool(options.box_of),

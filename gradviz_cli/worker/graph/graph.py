@@ -19,7 +19,8 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import UsageError
+from gradviz_cli.files.near import nearest
 from gradviz_cli.worker.graph.tf_private import default, op_def
 
 # A real model has up to some 50,000 nodes and 100 nested calls; what is far beyond is built to exhaust the reader.
@@ -301,7 +302,7 @@ def width(argument: OpDef.ArgDef, node: NodeDef) -> int:
 def find_tensor(nodes: Iterable[str], wanted: str) -> str | None:
     """The full `name:index` of a tensor named in full or by the unique end of its path.
 
-    `conv5/Relu:0` finds `model/conv5/Relu`. Raises ModelUnusable when several end that way.
+    `conv5/Relu:0` finds `model/conv5/Relu`. Raises UsageError when several end that way.
     """
     name, index = split(wanted)
     names = list(nodes)
@@ -309,8 +310,28 @@ def find_tensor(nodes: Iterable[str], wanted: str) -> str | None:
         return f"{name}:{index}"
     ends = [full for full in names if full.endswith("/" + name)]
     if len(ends) > 1:
-        raise ModelUnusable(f"{wanted} names {len(ends)} tensors: {', '.join(sorted(ends)[:4])}", "give the full name")
+        raise UsageError(f"{wanted} names {len(ends)} tensors: {', '.join(sorted(ends)[:4])}", "give the full name")
     return f"{ends[0]}:{index}" if ends else None
+
+
+def tensors_near(nodes: Iterable[str], wanted: str, keys: Sequence[str] = ()) -> list[str]:
+    """The tensors that may have been meant by a name that none has: of keys of the signature, else by the last part of their
+    path, or by the parts before it."""
+    if found := nearest(wanted.removesuffix(":0"), keys):
+        return found
+    path, _, last = split(wanted)[0].rpartition("/")
+    by_last: dict[str, list[str]] = {}
+    for name in nodes:
+        by_last.setdefault(name.rpartition("/")[2], []).append(name)
+    for one in [last] if last in by_last else nearest(last, by_last):
+        above = {name.rpartition("/")[0]: name for name in by_last[one][:MOST_NEAR]}
+        ends = {whole.rpartition("/")[2]: name for whole, name in above.items()}
+        found += [above[near] for near in (nearest(path, above) if path else list(above)[:2])]
+        found += [ends[near] for near in nearest(path.rpartition("/")[2], ends) if ends[near] not in found]
+    return [f"{name}:0" for name in found[:2]]
+
+
+MOST_NEAR = 200  # tensors that end alike, and are looked through
 
 
 # -- who reads whom ----------------------------------------------------------------------------------------------------

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
+from gradviz_cli.files.near import did_you_mean
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
-from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, types_of
+from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, tensors_near, types_of
 from gradviz_cli.worker.graph.match import SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Detections, Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
@@ -43,13 +44,16 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     lists = detections.listed(outputs, chosen) if chosen and channel is None else None
     beside = [tensor.name for tensor in lists[1]] if lists else []
     graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
-    graph, output = (graph, chosen) if chosen else _any_tensor(meta, graph, name or "", feeds, forms)
+    keys = [one.key for one in outputs]
+    graph, output = (graph, chosen) if chosen else _any_tensor(meta, graph, name or "", feeds, forms, keys)
     if chosen and channel is None and not _are_shares(graph):
         detections.check_no_boxes(chosen, outputs, classes=options.box_of == 0)
     graph, image = _image(graph, inputs, options)
     if image.name not in graph.feeds:
-        raise ModelUnusable(
-            f"the output {output.key} does not depend on the input {image.key}", "choose others with --input, --output"
+        raise _at_fault(
+            options,
+            f"the output {output.key} does not depend on the input {image.key}",
+            "choose others with --input, --output",
         )
     score = graph.outputs[0] if lists else _score(graph, output)
     found = _found(graph, lists[0], score) if lists else None
@@ -60,7 +64,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     graph = graph.pruned([score, *graph.outputs[1 : 1 + len(beside)]])
     if image.name not in graph.feeds:
         message = f"the score {score} does not depend on the input {image.key}"
-        raise ModelUnusable(message, "choose another with --output")
+        raise _at_fault(options, message, "choose another with --output")
     unfed = _unfed_placeholders(graph)
     question = Question(
         signature,
@@ -80,6 +84,13 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     outputs_now = (score, score, question.fed(graph), *graph.outputs[1:])
     listed = {**graph.feeds, **{tensor.name: tensor.key for tensor in unfed}}
     return replace(graph, outputs=outputs_now, feeds=listed), question
+
+
+def _at_fault(options: ModelOptions, message: str, remedy: str) -> GradvizError:
+    """What is wrong with what an option chose is not the model's fault."""
+    given = {"--input": options.input, "--output": options.output}
+    named = ", ".join(f"{option} {name}" for option, name in given.items() if name)
+    return UsageError(f"{named}: {message}", remedy) if named else ModelUnusable(message, remedy)
 
 
 def _as_scores(meta: MetaGraphDef, outputs: list[Tensor], feeds: Mapping[str, int], forms: Forms) -> Mapping[str, str]:
@@ -156,16 +167,17 @@ def _unfed_placeholders(graph: Graph) -> tuple[Tensor, ...]:
 
 
 def _any_tensor(
-    meta: MetaGraphDef, graph: Graph, wanted: str, feeds: Mapping[str, int], forms: Forms
+    meta: MetaGraphDef, graph: Graph, wanted: str, feeds: Mapping[str, int], forms: Forms, keys: Sequence[str]
 ) -> tuple[Graph, Tensor]:
     """A tensor of the graph that is no output of the signature."""
-    tensor = find_tensor(graph.nodes, wanted)
+    tensor = _tensor(graph.nodes, wanted, "--output")
     if tensor is None:
-        top = find_tensor([node.name for node in meta.graph_def.node], wanted)
+        top = _tensor([node.name for node in meta.graph_def.node], wanted, "--output")
         if top is None:
+            near = did_you_mean(tensors_near(graph.nodes, wanted, keys))
             raise UsageError(
                 f"--output {wanted}: neither an output of the signature nor a tensor of the graph",
-                "see `gradviz inspect`",
+                near or "see `gradviz inspect`; the folder of the pictures is --out",
             )
         graph = forms(inline(meta, [top], feeds))
         tensor = graph.outputs[0]
@@ -179,16 +191,26 @@ def _image(graph: Graph, inputs: list[Tensor], options: ModelOptions) -> tuple[G
     """The input of the signature that is the image, or a tensor inside the graph to start at."""
     reached = [tensor for tensor in inputs if tensor.name in graph.feeds]
     image = signatures.choose_input(reached or inputs, options.input)
-    return (graph, image) if image is not None else _any_input(graph, options)
+    return (graph, image) if image is not None else _any_input(graph, options, [one.key for one in inputs])
 
 
-def _any_input(graph: Graph, options: ModelOptions) -> tuple[Graph, Tensor]:
+def _tensor(nodes: Iterable[str], wanted: str, option: str) -> str | None:
+    try:
+        return find_tensor(nodes, wanted)
+    except UsageError as error:
+        error.message = f"{option} {error.message}"
+        raise
+
+
+def _any_input(graph: Graph, options: ModelOptions, keys: Sequence[str]) -> tuple[Graph, Tensor]:
     """Start at a tensor inside the graph: its node becomes a placeholder."""
     wanted = options.input or ""
-    tensor = find_tensor(graph.nodes, wanted)
+    tensor = _tensor(graph.nodes, wanted, "--input")
     if tensor is None:
+        near = did_you_mean(tensors_near(graph.nodes, wanted, keys))
         raise UsageError(
-            f"--input {wanted}: neither an input of the signature nor a tensor of the graph", "see `gradviz inspect`"
+            f"--input {wanted}: neither an input of the signature nor a tensor of the graph",
+            near or "see `gradviz inspect`; images are named after MODEL",
         )
     # Inferring shapes runs operations on constants, also those before this tensor that are cut away later.
     policy.judge(graph.pruned([tensor]), options.allow_ops, options.trust_model)

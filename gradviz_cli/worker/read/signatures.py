@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 
 from gradviz_cli.errors import UsageError
+from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.worker.analysis.detections import scores_among
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 from gradviz_cli.worker.read.objects import CALL, is_function, outermost
@@ -27,7 +28,8 @@ def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
     if tag is not None:
         chosen = [meta for meta in metas if tag in meta.meta_info_def.tags]
         if not chosen:
-            raise UsageError(f"--tag {tag}: the model has {'; '.join(tags)}", "give one of these")
+            near = did_you_mean(nearest(tag, [one for meta in metas for one in meta.meta_info_def.tags]))
+            raise UsageError(f"--tag {tag}: the model has {'; '.join(tags)}", near or "give one of these")
         return chosen[0]
     serving = [meta for meta in metas if "serve" in meta.meta_info_def.tags]
     if serving:
@@ -52,7 +54,9 @@ def choose_signature(meta: MetaGraphDef, wanted: str | None) -> tuple[str, Signa
     found = signatures(meta)
     if wanted is not None:
         if wanted not in found:
-            raise UsageError(f"--signature {wanted}: the model has {', '.join(found) or 'none'}", "give one of these")
+            near = did_you_mean(nearest(wanted, found))
+            remedy = near or ("give one of these" if found else "leave it out, or name --input and --output")
+            raise UsageError(f"--signature {wanted}: the model has {', '.join(found) or 'none'}", remedy)
         return wanted, found[wanted], "asked for"
     if len(found) == 1:
         return *next(iter(found.items())), "the only one"

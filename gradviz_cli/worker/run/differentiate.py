@@ -69,6 +69,7 @@ class Differentiator:
         UsageError
             The model has no such class.
         """
+        targets = self._of_channel(targets)
         self._check_targets(targets)
         size = self.size
         if not scores:
@@ -86,6 +87,7 @@ class Differentiator:
     def prepare(self, modes: Sequence[str], targets: int = 1) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
         self._function(Form(tuple(modes), min(targets, AT_ONCE)))
+        self._of_channel([-1])
 
     def _explain_some(
         self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None
@@ -104,6 +106,20 @@ class Differentiator:
             stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
             parts.append([*(column[:, :full] for column in columns), *stacked])
         return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
+
+    def _of_channel(self, targets: Sequence[int]) -> Sequence[int]:
+        """The one channel that --output names, where it does: no other is the best."""
+        channel = self._problem.channel
+        if channel is None:
+            return targets
+        option = f"--output NAME[..., {channel}]"
+        if self._limit is not None and channel >= self._limit:
+            raise UsageError(f"{option}: the tensor has {self._limit} channels", f"give 0 to {self._limit - 1}")
+        other = next((one for one in targets if one not in (-1, channel)), None)
+        if other is not None:
+            asked = other if other >= 0 else f"rank{-other}"
+            raise UsageError(f"--target {asked}: {option} names channel {channel} alone", "leave one of them out")
+        return [channel] * len(targets)
 
     def _check_targets(self, targets: Sequence[int]) -> None:
         """In the words of whoever asked: all ranks from the first are topK, one of them rankK."""

@@ -43,6 +43,8 @@ class Problem:
         Ranks are those of the classes of the N-th best detection of all, rather than of the best of each class.
     competing : bool
         The scores are logits of a softmax over the classes of each position.
+    channel : int or None
+        The one that is explained, whatever is the best.
     """
 
     fed: str
@@ -56,6 +58,7 @@ class Problem:
     box: int = 0
     one_detection: bool = False
     competing: bool = False
+    channel: int | None = None
 
 
 class Form(NamedTuple):

@@ -125,7 +125,7 @@ def test_a_value_that_makes_no_sense_is_said_with_its_file_and_key(here: Path, t
     Path("a.toml").write_text(toml)
     with pytest.raises(UsageError) as caught:
         run("--config", "a.toml")
-    assert str(caught.value).startswith(said) and caught.value.remedy
+    assert str(caught.value).startswith(said) and "; " in str(caught.value)
     key, value = toml.split(" = ")
     environment = {f"GRADVIZ_PAINT_{key.replace('-', '_').upper()}": value.strip("'\"")}
     with pytest.raises(UsageError, match=f"^{next(iter(environment))}: "):
@@ -141,7 +141,7 @@ def test_what_is_found_wrong_later_is_said_with_its_place_too(here: Path) -> Non
     Path("a.toml").write_text('labels = "none.txt"')
     found: dict = {}
     CliRunner().invoke(paint, ["--config", "a.toml"], obj=found, catch_exceptions=False)
-    with pytest.raises(UsageError, match="^a.toml: labels: --labels none.txt: "), placed(found["context"]):
+    with pytest.raises(UsageError, match="^a.toml: labels none.txt: "), placed(found["context"]):
         raise UsageError("--labels none.txt: cannot be opened", "x")
     with pytest.raises(UsageError, match="^--labels-from"), placed(found["context"]):
         raise UsageError("--labels-from 1: there are none", "x")
@@ -151,7 +151,7 @@ def test_what_is_found_wrong_later_is_said_with_its_place_too(here: Path) -> Non
 
 
 def test_a_variable_of_no_option_is_refused(here: Path) -> None:
-    with pytest.raises(UsageError, match="the environment: there is no option speed"):
+    with pytest.raises(UsageError, match="^GRADVIZ_PAINT_SPEED: there is no option speed"):
         run(env={"GRADVIZ_PAINT_SPEED": "1"})
     assert run(env={"GRADVIZ_DRAW_SPEED": "1"}) == run()  # another command's
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.cli import inspect
-from gradviz_cli.process.protocol import Inspection, ModelOptions, Verdict
+from gradviz_cli.process.protocol import CamLayer, Candidate, Chosen, InputFacts, Inspection, ModelOptions, Verdict
 
 NOTHING = Inspection((("serve",),), "2.21.0", {})
 SMOOTH = replace(
@@ -48,7 +48,39 @@ def told(monkeypatch: pytest.MonkeyPatch, found: Inspection, *modes: str) -> tup
 
 def test_it_begins_with_a_verdict_on_each_mode(monkeypatch):
     lines, _ = told(monkeypatch, SMOOTH, "backprop")
-    assert lines[:2] == ["verdict     backprop: yes", "verdict     deconv, guided: no: 1 Gelu"]
+    assert lines[:2] == ["verdict     backprop yes; deconv, guided no: 1 Gelu", "signatures"]
+    some = replace(SMOOTH, modes={"backprop": Verdict(True), "guided": Verdict(True, "0 of 1 LeakyRelu obey")})
+    lines, _ = told(monkeypatch, some, "backprop")
+    assert lines[0] == "verdict     backprop yes; guided yes, but 0 of 1 LeakyRelu obey"
+
+
+CHOSEN = Chosen(
+    "serve", "the only one", InputFacts("x", None, "float32", "NHWC"), "y", "y:0", None, (8, 9), 3, "unit", 5,
+    guessed=("preprocess", "input_size", "output"),
+)  # fmt: skip
+
+
+def test_a_guess_is_called_one(monkeypatch):
+    lines, _ = told(monkeypatch, replace(SMOOTH, chosen=CHOSEN), "backprop")
+    settles = "(a guess: --{} settles it)"
+    said = f"images      8x9x3 {settles.format('input-size')}, NHWC, preprocess unit {settles.format('preprocess')}, 5 classes"
+    assert said in lines and lines[2].endswith("x -> y (one of several: --output names another)")
+    lines, _ = told(monkeypatch, replace(SMOOTH, chosen=replace(CHOSEN, guessed=())), "backprop")
+    assert "images      8x9x3, NHWC, preprocess unit, 5 classes" in lines and "several" not in lines[2]
+
+
+def test_what_may_be_named_is_listed(monkeypatch):
+    named = [Candidate(name, "output of the signature", (None, 5)) for name in "abcde"]
+    offered = {"input": (), "output": (Candidate("r:0[..., 0]", "a channel", None), *named)}
+    layers = (CamLayer("r:0", "Relu", (None, 4, 4, 8)), CamLayer("s:0", "Relu", (None, 2, 2, 8)))
+    found = replace(SMOOTH, chosen=CHOSEN, candidates=offered, cam_layers=layers)
+    lines, _ = told(monkeypatch, found, "backprop")
+    assert "--output    'r:0[..., 0]', a, b, c and 2 more (-v)" in lines and not any(
+        one.startswith("--input ") for one in lines
+    )
+    assert "--cam-layer s:0  [?, 2, 2, 8], the last of 2 (-v shows all)" in lines
+    answer, _ = inspect._ask(ModelOptions("m"), None, (), "", "never", ("backprop",))
+    assert "--output    'e'  [?, 5], output of the signature" in inspect._lines(answer, True)
 
 
 @pytest.mark.parametrize("modes, code", [(("backprop",), 0), (("guided",), 5), (("backprop", "deconv"), 5)])

@@ -25,7 +25,7 @@ from gradviz_cli.cli import main
             "inspect m --json x.png",
             "inspect takes a MODEL alone, and not x.png behind it; for images give --image x.png",
         ),
-        ("inspect m --nothing", "No such option"),
+        ("inspect m --nothing", "inspect has no option --nothing; see gradviz inspect --help-all"),
     ],
 )
 def test_what_was_meant_is_asked(

@@ -105,8 +105,11 @@ def test_of_many_images_some_from_all_over(tmp_path: Path) -> None:
 
 def test_one_image(folder: Path) -> None:
     told, images = probe(Played(), folder / "dark" / "90.png")
-    assert images is None and told["raw"] == {"index": 1, "label": "middle", "score": 1.0, "output": 0.5}
-    assert told["signed"]["same_as"] == "unit"
+    assert images is None and told["raw"] == {
+        "index": 1, "label": "middle", "score": 1.0, "output": 0.5, "dead": False,
+    }  # fmt: skip
+    assert told["signed"]["same_as"] == "unit" and told["unit"]["dead"] and not told["raw"]["dead"]
+    assert "dead: its negative, noise and black get the same" in list(lines(told, images))[1]
     assert "class 1 middle  score 1, output 0.5" in next(lines(told, images))
     (folder / "dark" / "90.png").write_text("13")
     assert probe(Played(), folder / "dark" / "90.png")[0]["raw"] == {"error": "it says no"}

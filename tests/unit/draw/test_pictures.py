@@ -21,7 +21,7 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Drawing, Job, Plan
-from gradviz_cli.plan.results import Status, TargetResult, why_empty
+from gradviz_cli.plan.results import Seen, Status, TargetResult, why_empty
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import Facts, InputFacts, ModelOptions
 
@@ -89,7 +89,7 @@ def test_a_map_that_is_none_fails_the_image_and_leaves_the_others(tmp_path: Path
         status.why
         if status is Status.NONFINITE
         else (
-            "the attribution is zero everywhere: no positive gradient reaches a ReLU that guided lets it through; "
+            "the attribution is zero everywhere: no positive gradient reaches a ReLU, and guided lets only those through; "
             "backprop has a map (--mode backprop)"
         )
     )
@@ -105,14 +105,37 @@ def test_a_map_that_is_none_fails_the_image_and_leaves_the_others(tmp_path: Path
     ],
 )
 def test_a_class_that_is_nowhere_is_no_failure(score: float, positions: bool, status: Status, words: str) -> None:
-    found, why = why_empty(Status.ZERO, "backprop", score, positions, None)
+    found, why = why_empty(Status.ZERO, "backprop", score, positions)
     assert found is status and words in why
 
 
 def test_why_nothing_is_let_through() -> None:
-    said = [why_empty(Status.ZERO, "deconv", 1.0, False, plain)[1] for plain in (None, False, True)]
+    said = [why_empty(Status.ZERO, "deconv", 1.0, False, Seen(plain))[1] for plain in (None, False, True)]
     assert ["no change of the image" in one for one in said] == [False, False, True]
     assert ["backprop has a map" in one for one in said] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        ({"ranges": ("raw", "caffe"), "scores": (0, 0, 0, 0)}, "as --preprocess unit has it, no change of this image"),
+        (
+            {"scores": (1, 0.2, 1, 0.5)},
+            "the score is 1, where its sigmoid or softmax is flat (saturated); explain --output",
+        ),
+        ({"scores": (1, 0.2, 1, 0.5), "by_output": True}, "explain --score logit"),
+        ({"scores": (1, 0.2, 7, 0.5), "others_alive": True}, "while a noisy picture has a map"),
+        ({"scores": (0, 0.2, 7, 0.5), "others_alive": True}, "the score is 0, the positive part alone"),
+        ({"scores": (2, 2, 2, 2)}, "the score is 2 for this image and for a black, a white and a noisy one alike"),
+        ({"scores": (2, 2, 2, 3), "others_alive": True, "one_colour": True}, "the image is of one colour"),
+        ({"scores": (-2, 2, 2, 3)}, "no change of the image changes the score (saturated or dead units)"),
+        ({"scores": ()}, "no change of the image changes the score (saturated or dead units)"),
+    ],
+)
+def test_the_cause_of_an_empty_map_is_what_was_seen(seen: dict, words: str) -> None:
+    for mode in ("backprop", "guided"):
+        status, why = why_empty(Status.ZERO, mode, 1.0, False, Seen(True, "unit", **seen))
+        assert status is Status.ZERO and words in why
 
 
 def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:

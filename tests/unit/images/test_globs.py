@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gradviz_cli.images.globs import Globs, full_path, pattern
+from gradviz_cli.images.globs import Globs, full_path, parts, pattern
 
 ROOT = full_path("/srv/Photos")
 
@@ -83,3 +83,17 @@ def test_a_pattern_may_say_how_a_name_ends(glob: str, rel: str, spells: bool) ->
 def test_what_is_no_pattern(wrong: object) -> None:
     with pytest.raises(ValueError):
         pattern(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("*.jpg,*.png", ["*.jpg", "*.png"]),
+        ("*.{jpg,png}", ["*.{jpg,png}"]),
+        ("a[,]b*", ["a[,]b*"]),
+        ("a,b*", ["a,b*"]),  # the comma of a name
+        ("*", ["*"]),
+    ],
+)
+def test_patterns_with_a_comma_between_them(text: str, want: list[str]) -> None:
+    assert parts(text) == want

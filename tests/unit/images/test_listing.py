@@ -76,7 +76,7 @@ def test_outputs_are_no_inputs(here: Path) -> None:
         assert "is not searched, as it is --out" in given.why_none()
     assert inputs("in/maps/deep", out="elsewhere", shard=(9, 9)).why_none().endswith("none of 1 falls to --shard 9/9")
     Path("empty").mkdir()
-    assert inputs("empty").why_none() == "no image was found"
+    assert inputs("empty").why_none() == "no image was found in empty"
 
 
 def test_a_folder_that_cannot_be_listed_is_one_trouble(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -320,3 +320,26 @@ def test_numbers_in_place_of_a_preset(made) -> None:
     assert found.maps["backprop"][0, 0, 0].tolist() == [0, 0, 3]  # the model's first channel is the image's last
     with pytest.raises(UsageError, match="--channel-order: it is of 3 channels, the model input has 1"):
         made(facts("given", channels=1), model=numbers)
+
+
+class Shy(Worker):
+    """Its gradient is that of `max(score - 100, 0)`: nothing below."""
+
+    def explain(self, images, request):
+        for given in images:
+            (row,) = super().explain(given[None] + 1e-3, request)
+            closed = given[..., 0].sum() <= 100
+            yield replace(row, gradients={mode: one * (not closed) for mode, one in row.gradients.items()})
+
+
+def test_an_empty_map_is_looked_into_for_the_first_images(monkeypatch) -> None:
+    monkeypatch.setattr(explainer, "RemoteModel", lambda *given: Shy(facts("unit"), FULL))
+    monkeypatch.setattr(explainer, "MOST_LOOKED", 2)
+    with Explainer(ModelOptions("birds"), ("backprop",)) as model:
+        model.load()
+        first, second, third = model.explain([image(200, 200, 200)] * 3, REQUEST)
+        (tried,) = model.explain([image(1, 1, 1)], REQUEST, "raw")
+    seen = first.seen[0]
+    assert seen == second.seen[0] and not third.seen and not tried.seen
+    assert seen.plain_empty and seen.one_colour and not seen.others_alive and not seen.by_output
+    assert (seen.used, seen.ranges, len(set(seen.scores)), len(seen.scores)) == ("unit", ("raw", "caffe"), 4, 4)

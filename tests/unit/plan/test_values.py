@@ -165,3 +165,26 @@ def test_a_length_on_paper_is_in_points():
     for wrong in ("", "89", "mm", "-1in", "1e3mm", "0mm", "6000mm", "٣mm", "1px"):
         with pytest.raises(ValueError, match="no width on paper"):
             values.length(wrong)
+
+
+@pytest.mark.parametrize(
+    ("read", "value", "said"),
+    [
+        (values.percentile, "99%", "99% is not a percentile, such as 99; did you mean 99?"),
+        (values.percentile, 0.95, "did you mean 95?"),
+        (values.weight, "30%", "did you mean 0.3?"),
+        (values.weight, 1.5, "give a number from 0 to 1"),
+        (values.seconds(), "1.5h", "did you mean 5400?"),
+        (values.seconds(), "1e3s", "is no number of seconds from 0"),
+        (values.amount, "100 MiB", "did you mean 100M?"),
+        (values.size, "224*128", "did you mean 224x128?"),
+        (values.pixel_range, "-1..1", "did you mean -1,1?"),
+        (values.choice(("raw", "never")), "none", "did you mean raw or never?"),
+        (values.choice(("torch", "caffe")), "zebra", "'zebra' is none of torch, caffe; choose one of these"),
+        (values.path, "~/x", "begins with a ~ that no shell has read; did you mean /"),
+    ],
+)
+def test_what_was_meant_is_said(read: values.Read, value: object, said: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        read(value)
+    assert said in str(caught.value)

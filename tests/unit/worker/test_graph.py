@@ -8,7 +8,7 @@ import tensorflow as tf
 from graphs import Calls, const, fed, function, node, traced, written
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import UsageError
 from gradviz_cli.worker.graph import graph as graphs
 from gradviz_cli.worker.graph.graph import Circle, GraphError
 from gradviz_cli.worker.graph.tf_private import default, op_def
@@ -172,8 +172,23 @@ def test_find_tensor(wanted, want):
     assert graphs.find_tensor(["model/conv/Relu", "model/Relu", "Softmax"], wanted) == want
 
 
+@pytest.mark.parametrize(
+    ("wanted", "near"),
+    [
+        ("logit", ["logits"]),  # a key of the signature
+        ("m/block5/Rleu:0", ["m/block5/Relu:0", "m/block1/Relu:0"]),
+        ("blok5/Relu", ["m/block5/Relu:0", "m/block1/Relu:0"]),
+        ("Relu", ["m/block1/Relu:0", "m/block5/Relu:0"]),
+        ("out/maps", []),
+    ],
+)
+def test_tensors_that_are_near_a_name(wanted, near):
+    nodes = ["m/block1/Relu", "m/block5/Relu", "m/block5/Conv2D", "m/dense/BiasAdd"]
+    assert graphs.tensors_near(nodes, wanted, ["logits", "features"]) == near
+
+
 def test_find_tensor_wants_one_name():
-    with pytest.raises(ModelUnusable, match="names 2 tensors: a/Relu, b/Relu"):
+    with pytest.raises(UsageError, match="names 2 tensors: a/Relu, b/Relu"):
         graphs.find_tensor(["a/Relu", "b/Relu"], "Relu")
 
 

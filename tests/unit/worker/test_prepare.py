@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 import tiny
 from graphs import pixels
 
@@ -115,8 +116,35 @@ def test_inspect_says_of_each_mode_whether_it_can_be_explained(options, monkeypa
     monkeypatch.setattr(inspection.activations, "find_all", lambda *given: nothing)
     told = inspection.inspect(options).modes
     assert told["backprop"] == Verdict(True) and told["guided"].works is False
-    assert told["deconv"].why.startswith("no ReLU lies between the image and the score (1 Gelu), so deconv would be")
-    assert "--activations all" in told["deconv"].why
+    assert told["deconv"].why == "0 of 1 Gelu obey, add --activations all"
+    some = Found("relu", (*nothing.top, Activation("Relu", "a:0", "b:0", Form("Relu"))))
+    said = {mode: inspection._verdict("m", some, mode) for mode in ("backprop", "guided")}
+    assert said == {"backprop": Verdict(True), "guided": Verdict(True, "0 of 1 Gelu obey, add --activations all")}
+
+
+def with_its_range(image):
+    """Shares of four classes, of whole pixels that the model itself brings to its range."""
+    kernel = tf.constant(np.random.default_rng(1).normal(size=(3, 3, 3, 6)), tf.float32)
+    scaled = tf.cast(image, tf.float32) / 255.0 - 0.5
+    found = tf.nn.relu(tf.nn.conv2d(scaled, kernel, 2, "SAME"))
+    logits = tf.reduce_mean(found, [1, 2]) @ tf.ones([6, 4])
+    return {"share": tf.nn.softmax(logits), "code": tf.reduce_max(found, [1, 2])}
+
+
+def test_whatever_inspect_names_may_be_typed(tmp_path):
+    module = tf.Module()
+    module.serve = tf.function(with_its_range, input_signature=[tf.TensorSpec([None, 12, 12, 3], tf.uint8, "image")])
+    tf.saved_model.save(module, str(tmp_path), signatures=module.serve)
+    options = ModelOptions(str(tmp_path), output="share")
+    told = inspection.inspect(options)
+    names = {option: [one.name for one in found] for option, found in told.candidates.items()}
+    assert told.problem is None and names["input"][0] == "image" and len(names["input"]) > 1
+    assert set(names["output"]) > {"share", "code"} and told.chosen.score_tensor in names["output"]
+    assert names["output"][-1] == f"{told.cam_layers[-1].tensor}[..., 0]"
+    opened = model.open_folder(options)
+    for option, found in names.items():
+        for name in found:  # raises unless a gradient reaches the image
+            model.build(model.load(model.ask(opened, replace(options, **{option: name}))), ["guided"])
 
 
 def test_inspect_of_a_model_without_weights_does_not_say_that_its_gradient_is_cut(options, tmp_path):

@@ -594,7 +594,7 @@ def test_names_of_nothing_are_refused(folder: Path, options):
 
 
 def test_an_output_before_the_input_does_not_depend_on_it(folder: Path):
-    with pytest.raises(ModelUnusable, match="does not depend on the input"):
+    with pytest.raises(UsageError, match="^--input Mean, --output Relu: the score Relu:0 does not depend on the input"):
         asked(folder, output="Relu", input="Mean")
 
 

@@ -497,3 +497,15 @@ def test_a_relu_that_widens_its_input_sums_what_comes_back(name, mode):
     gates = {"backprop": is_open, "deconv": upstream > 0, "guided": is_open & (upstream > 0)}
     want = (upstream * gates[mode]).sum(-1, keepdims=True) * mix[:, 0]
     np.testing.assert_allclose(one.explain(image, [2], [mode]).gradients[0][0], want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_channel_that_was_named_is_the_best() -> None:
+    image = pixels()[:1]
+    worst = int(np.argmin(image.reshape(1, 108) @ WEIGHTS["matrix"]))
+    named = differentiator(problem=replace(PROBLEM, channel=worst))
+    named.prepare(["backprop"])
+    assert named.explain(image, [-1], ["backprop"]).index.tolist() == [[worst]]
+    with pytest.raises(UsageError, match=rf"--target rank2: --output NAME\[..., {worst}\] names channel {worst} alone"):
+        named.explain(image, [-2], ["backprop"])
+    with pytest.raises(UsageError, match=r"--output NAME\[..., 9\]: the tensor has . channels; give 0 to"):
+        differentiator(problem=replace(PROBLEM, channel=9)).prepare(["backprop"])

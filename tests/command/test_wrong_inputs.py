@@ -1,0 +1,181 @@
+"""What a new user types wrong, and the line that answers it: it says what is wrong and names the mend, never the model."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import picture
+
+from gradviz_cli import demo
+from gradviz_cli.cli import main
+from gradviz_cli.model import remote
+
+MODES = "'{}' is none of backprop, deconv, guided, all; "
+STYLES = "'{}' is none of heatmap, gray, signed, rgb, overlay, panel; "
+LABELS = "among the 11 of birds/assets.extra/labels.txt; "
+
+# What is typed behind `gradviz`, variables before it, and what is answered.
+WRONG = (
+    # commands
+    ("expain birds cat.png", "there is no command expain; did you mean explain?"),
+    ("birds cat.png", "there is no command birds; did you mean gradviz explain birds cat.png?"),
+    ("run birds cat.png", "there is no command run; the commands are explain, inspect, "),
+    ("help", "there is no command help; did you mean gradviz --help?"),
+    ("--mode guided birds", "gradviz has no option --mode; options stand behind a command: gradviz explain ... --mode"),
+    ("explain", "gradviz explain: MODEL is missing; give gradviz explain MODEL IMAGES..."),
+    ("explain birds", "no images are given; name files or folders after MODEL"),
+    ("explain cat.png birds", "cat.png is no model, but birds is one; MODEL comes first"),
+    ("inspect birds cat.png", "inspect takes a MODEL alone, and not cat.png behind it; for images give --image cat.png"),
+    ("gallery maps extra", "gallery takes no extra; give gradviz gallery OUT"),
+    # names of options
+    ("explain birds cat.png --mdoe guided", "explain has no option --mdoe; did you mean --mode?"),
+    ("explain birds cat.png --cmap viridis", "explain has no option --cmap; did you mean --colormap?"),
+    ("explain birds cat.png --batch_size 8", "explain has no option --batch_size; did you mean --batch-size?"),
+    ("inspect birds --style overlay", "inspect has no option --style, but gradviz explain has; see "),
+    ("demo --mode guided", "demo has no option --mode, but gradviz explain has; see "),
+    ("explain birds cat.png -out maps", "-out: an option of several letters begins with --; did you mean --out?"),
+    ("explain birds cat.png mode=guided", "no such file or folder: mode=guided; did you mean --mode guided?"),
+    ("explain birds cat.png --out", "--out: nothing is given for it; give --out VALUE"),
+    ("explain birds cat.png --raw=yes", "--raw: takes no value; give --raw alone, or leave it out"),
+    # choices
+    ("explain birds cat.png -m guide", f"--mode: {MODES.format('guide')}did you mean guided?"),
+    ("explain birds cat.png -m saliency", f"--mode: {MODES.format('saliency')}did you mean backprop?"),
+    ("explain birds cat.png -m guided,decnov", f"--mode: {MODES.format('decnov')}did you mean deconv?"),
+    ("explain birds cat.png -m guided backprop", "no such file or folder: backprop; of several values of --mode make one: --mode NAME,backprop"),
+    ("explain birds cat.png --style overlya", f"--style: {STYLES.format('overlya')}did you mean overlay?"),
+    ("explain birds cat.png --colormap jet", "--colormap: 'jet' is none of inferno, magma, viridis, "),
+    ("explain birds cat.png --colormap Viridis", "list; did you mean viridis?"),
+    ("explain birds cat.png --preprocess imagenet", "did you mean torch or caffe?"),
+    ("explain birds cat.png --preprocess 0-1", "did you mean unit?"),
+    ("explain birds cat.png --layout channels_frist", "did you mean channels_first or channels_last?"),
+    ("explain birds cat.png --activations silu", "did you mean all?"),
+    ("explain birds cat.png --proof no", "did you mean never?"),
+    # numbers
+    ("explain birds cat.png --clip 0.99", "--clip: 0.99 is not a percentile, such as 99; did you mean 99?"),
+    ("explain birds cat.png --clip x", "--clip: 'x' is no number; give --clip PERCENT"),
+    ("explain birds cat.png --alpha 50%", "--alpha: 50% is no weight; did you mean 0.5?"),
+    ("explain birds cat.png --timeout 2m", "--timeout: 2m is no number of seconds from 1; did you mean 120?"),
+    ("explain birds cat.png --max-file-size 100MB", "is no amount, such as 500k or 50M; did you mean 100M?"),
+    ("explain birds cat.png --input-size 224", "--input-size: 224 is not HEIGHTxWIDTH, such as 224x224; did you mean 224x224?"),
+    ("explain birds cat.png --pixel-range 0-1", "--pixel-range: 0-1 is not LOW,HIGH; did you mean 0,1?"),
+    ("explain birds cat.png --shard 5/4", "--shard: 5/4 is not I/N, such as 2/8: parts are counted from 1 to N; give "),
+    ("explain birds cat.png --jobs -1", "--jobs: -1 is neither a whole number above 0 nor auto; give --jobs N|auto"),
+    # targets
+    ("explain birds cat.png -t top0", "--target top0: the best class is top1; give top1 or more"),
+    ("explain birds cat.png -t rank0", "--target rank0: the best class is rank1; give rank1 or more"),
+    ("explain birds cat.png -t hart", f"--target hart: no such label {LABELS}did you mean heart?"),
+    ("explain birds cat.png -t star,hart", f"--target star,hart: hart: no such label {LABELS}did you mean heart?"),
+    ("explain birds cat.png -t a,b", f"--target a,b: a: no such label {LABELS}it holds arrow, "),
+    ("explain birds cat.png -t unicorn", f"--target unicorn: no such label {LABELS}it holds arrow, "),
+    ("explain birds cat.png -t TOP3", "--target TOP3: it is no label; did you mean top3?"),
+    ("explain birds cat.png -t 5top", "--target 5top: it is no label; did you mean top5?"),
+    ("explain birds cat.png -t topK", "--target topK: a number is missing; top3 is the three best"),
+    ("explain birds cat.png -t all", "--target all: it is no label; for every class give top11"),
+    ("explain birds cat.png -t best", "--target best: it is no label; the best class of each image is top1"),
+    ("explain birds cat.png -t 3-5", "--target 3-5: it is no class index; write several out: 3,4,5"),
+    ("explain birds cat.png -t 'top1 4'", "--target top1 4: a blank parts nothing; write commas: top1,4"),
+    ("explain birds cat.png -t heart star", "no such file or folder: star; if it is a class, of several make one value: --target heart,star"),
+    ("explain birds cat.png -t -1", "--target -1: a class index is a whole number from 0; give "),
+    ("explain birds cat.png -t ''", "--target '': it is empty; give a class index, topK, rankK or a label"),
+    ("explain birds cat.png -t top1,", "--target top1,: a part between commas is empty; give "),
+    ("explain birds cat.png -t parents", "--target parents: it is no label; did you mean parent?"),
+    # files
+    ("explain bird cat.png", "no such model: bird; did you mean birds?"),
+    ("explain birds cat.pgn", "no such file or folder: cat.pgn; did you mean cat.png?"),
+    ("explain birds cat.jpg", "no such file or folder: cat.jpg; did you mean cat.png?"),
+    ("explain birds phtos/dog.png", "no such file or folder: phtos/dog.png; did you mean photos/dog.png?"),
+    ("explain birds *.tiff", "no such file or folder: *.tiff; no file matches; give the folder, and --include"),
+    ("explain birds cat.png --labels lables.txt", "--labels lables.txt: no such file; did you mean labels.txt?"),
+    ("explain birds cat.png --root phots", "--root phots: no such folder; did you mean photos?"),
+    ("explain birds --files-from lst.txt", "--files-from lst.txt: No such file or directory; did you mean list.txt?"),
+    ("explain birds cat.png -o '~/maps'", "--out: ~/maps begins with a ~ that no shell has read; did you mean "),
+    ("gallery photo", "it holds no manifest.jsonl; did you mean photos?"),
+    ("show ct.png", "ct.png: cannot be opened: No such file or directory; did you mean cat.png?"),
+    ("prune photo", "photo: no such folder; did you mean photos?"),
+    # config and environment
+    ("explain birds cat.png --config good.tml", "good.tml: cannot be opened: No such file or directory; did you mean good.toml?"),
+    ("explain birds cat.png --config value.toml", f"value.toml: style: {STYLES.format('overlya')}did you mean overlay?"),
+    ("explain birds cat.png --config key.toml", "key.toml: there is no option stlye; did you mean style?"),
+    ("explain birds cat.png --config bare.toml", 'texts stand in quotes: style = "overlay"'),
+    ("explain birds cat.png --config section.toml", "section.toml: [explain] is a section; options stand in the file without one"),
+    ("explain birds cat.png --config target.toml", f"target.toml: target hart: no such label {LABELS}did you mean heart?"),
+    ("GRADVIZ_EXPLAIN_MODE=guide explain birds cat.png", f"GRADVIZ_EXPLAIN_MODE: {MODES.format('guide')}did you mean guided?"),
+    ("GRADVIZ_EXPLAIN_STLYE=gray explain birds cat.png", "GRADVIZ_EXPLAIN_STLYE: there is no option stlye; did you mean GRADVIZ_EXPLAIN_STYLE?"),
+    ("GRADVIZ_EXPLAN_STYLE=gray explain birds cat.png", "GRADVIZ_EXPLAN_STYLE: there is no command explan; did you mean GRADVIZ_EXPLAIN_STYLE?"),
+    ("GRADVIZ_EXPLAIN_TARGET=hart explain birds cat.png", f"GRADVIZ_EXPLAIN_TARGET hart: no such label {LABELS}did you mean heart?"),
+    ("GRADVIZ_EXPLAIN_RAW=maybe explain birds cat.png", "GRADVIZ_EXPLAIN_RAW: 'maybe' is neither true nor false; "),
+    ("GRADVIZ_EXPLAIN_CONFIG=good.tml explain birds cat.png", "GRADVIZ_EXPLAIN_CONFIG: good.tml: cannot be opened"),
+    ("GRADVIZ_EXPLAIN_FILES_FROM=lst.txt explain birds", "GRADVIZ_EXPLAIN_FILES_FROM lst.txt: No such file or directory; did you mean list.txt?"),
+    # what does not go together
+    ("explain birds cat.png --alpha 0.3", "--alpha 0.3: --style heatmap cannot use it; leave it out, or add --style overlay"),
+    ("explain birds cat.png --colormap magma --style rgb", "--colormap magma: --style rgb cannot use it; leave it out, or add "),
+    ("explain birds cat.png --preprocess caffe --mean 0.5", "--preprocess caffe and --mean both say what the model expects; leave one"),
+    ("explain birds cat.png -0", "--null: it is of the names that --files-from reads; add --files-from FILE"),
+    ("explain birds cat.png --print --print0", "--print and --print0 are two forms of the same list; give one of them"),
+    ("explain birds cat.png -q -v", "--quiet and --verbose contradict each other; give one of them"),
+    ("explain birds cat.png --dry-run --gallery", "--gallery writes a page, and --dry-run writes nothing; leave one"),
+    ("explain birds cat.png --no-scores", "--no-scores: only deconv of given classes can do without them; add "),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder as a new user has it."""
+    folder = tmp_path_factory.mktemp("wrong")
+    shutil.copytree(demo.MODEL, folder / "birds")
+    picture(folder / "cat.png", 1)
+    picture(folder / "photos" / "dog.png", 2)
+    files = {
+        "labels.txt": "a\nb\n",
+        "list.txt": "cat.png\n",
+        "good.toml": "",
+        "value.toml": 'style = "overlya"',
+        "key.toml": 'stlye = "overlay"',
+        "bare.toml": "style = overlay",
+        "section.toml": '[explain]\nstyle = "overlay"',
+        "target.toml": 'target = "hart"',
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("typed", "answer"), WRONG, ids=[typed for typed, _ in WRONG])
+def test_each_is_answered_by_a_line_that_names_the_mend(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], typed: str, answer: str
+) -> None:
+    words = shlex.split(typed)
+    while words[0].startswith("GRADVIZ_"):
+        monkeypatch.setenv(*words.pop(0).split("=", 1))
+    monkeypatch.setattr(remote, "Child", None)  # options are checked before the model
+    monkeypatch.chdir(place)
+    before = sorted(os.listdir(place))
+    assert main(words) == 2
+    (said,) = capfd.readouterr().err.splitlines()
+    assert said.startswith("gradviz: ") and answer in said
+    assert "; " in said  # what is wrong; the mend
+    assert sorted(os.listdir(place)) == before  # nothing was begun
+
+
+def test_they_are_many() -> None:
+    assert len({typed for typed, _ in WRONG}) == len(WRONG) >= 40
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("\u2013mode guided", "--mode"),
+        ("\u2014style gray", "--style"),
+        ("\u2013m guided", "-m"),
+        ("-style gray", "--style"),
+        ("-target=3", "--target=3"),
+    ],
+)
+def test_a_dash_of_a_word_processor_is_no_dash(place: Path, monkeypatch, capfd, typed: str, name: str) -> None:
+    monkeypatch.chdir(place)
+    assert main(["explain", "birds", "cat.png", *typed.split()]) == 2
+    assert capfd.readouterr().err.endswith(f"; did you mean {name}?\n")
