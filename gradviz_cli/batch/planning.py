@@ -218,7 +218,7 @@ def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
     strange = next((name for name in options if name not in known), None)
     if strange is not None:
         near = values.meant(strange, known)
-        raise UsageError(f"load has no option {strange}{near}", "" if near else f"its options are {', '.join(known)}")
+        raise UsageError(f"load has no option {strange}", near or f"its options are {', '.join(known)}")
     typed, asked = forms.named(_path("MODEL", model)), _read(options)
     folder = forms.resolve(typed)
     home = forms.home(folder)

@@ -30,7 +30,7 @@ WRONG = (
     ("explain birds", "no images are given; name files or folders after MODEL"),
     ("explain cat.png birds", "cat.png is no model, but birds is one; MODEL comes first"),
     ("inspect birds cat.png", "inspect takes a MODEL alone, and not cat.png behind it; for images give --image cat.png"),
-    ("gallery maps extra", "gallery takes no extra; give gradviz gallery OUT"),
+    ("gallery maps more extra", "extra: a page shows two folders at most; give OUT, or OUT and OUT2"),
     # names of options
     ("explain birds cat.png --mdoe guided", "explain has no option --mdoe; did you mean --mode?"),
     ("explain birds cat.png --cmap viridis", "explain has no option --cmap; did you mean --colormap?"),
