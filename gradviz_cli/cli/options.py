@@ -36,7 +36,7 @@ class Command(click.Command):
         self.params.append(show)
 
     def _help_all(self, context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
+        if value and not context.resilient_parsing:  # as it is where a shell asks how a word goes on
             context.meta["gradviz.all"] = True
             click.echo(context.get_help())
             context.exit(0)
@@ -46,7 +46,7 @@ class Command(click.Command):
         rest: list[tuple[str, str]] = []
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
-            if record:
+            if record and isinstance(parameter, click.Option):
                 (shown if parameter.name in (*self.common, "help", "help_all") else rest).append(record)
         with formatter.section("Common options" if rest else "Options"):
             formatter.write_dl(shown)
