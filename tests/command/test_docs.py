@@ -337,7 +337,7 @@ def _names(table: Table) -> None:
             folder, below = image.split("/", 1)
             found = [folder, "--include", f"/{below}"]
         shown = CliRunner().invoke(gradviz, ["explain", "MODEL", *found, *options, "-o", "out", "--dry-run"])
-        pictures = {os.path.relpath(line, "out") for line in shown.stdout.splitlines()}
+        pictures = {os.path.relpath(name, "out") for name in re.findall(r"out/\S+\.png", shown.stdout)}
         assert pictures == {name for name in written if name.endswith(".png")}, given
         arrays = {name.replace(".png", ".npy") for name in pictures} if "--raw" in options else set()
         assert arrays == {name for name in written if name.endswith(".npy")}, given
