@@ -60,6 +60,8 @@ def man_page() -> str:
     """gradviz.1 in the man macros: every command with all of its options, and the exit codes of docs/exit-codes.md."""
     lines = [
         f'.TH GRADVIZ 1 "" "gradviz {__version__}" "User Commands"',
+        ".nh",  # neither words nor lines are stretched: a list of choices is one word
+        ".ad l",
         *_section("NAME", "gradviz \\- saliency heatmaps from any TensorFlow SavedModel"),
         *_section("SYNOPSIS", *_between(".br", [*map(_synopsis, COMMANDS), ".B gradviz \\-\\-version"])),
         *_section("DESCRIPTION", *_help(gradviz.help or "")),
@@ -115,7 +117,8 @@ def _between(word: str, lines: list[str]) -> Iterator[str]:
 
 def _listed(rows) -> Iterator[str]:
     for term, said in rows:
-        yield from (".TP", f".B {_roff(term)}", _roff(said))
+        breakable = _roff(term).replace("|", "|\\:")  # a list of choices may be longer than a line
+        yield from (".TP", f".B {breakable}", _roff(said))
 
 
 def _exit_codes() -> Iterator[tuple[str, str]]:
