@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test slow bench model dist clean
+.PHONY: demo check test slow bench docs pictures model dist clean
 
 demo: $(VENV)/installed  ## heatmaps of the sample images with the embedded model
 	$(BIN)/gradviz demo
@@ -21,6 +21,12 @@ slow: $(VENV)/testing  ## the long campaigns: big networks, random and mutated m
 
 bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job --images 64" for a part (run.py --help)
 	$(BIN)/python tests/bench/run.py $(BENCH)
+
+docs: $(VENV)/installed  ## write the man page and the completion files anew, from the commands
+	$(BIN)/python docs/make.py words
+
+pictures: $(VENV)/installed  ## draw docs/images anew; the gallery's needs chromium
+	$(BIN)/python docs/make.py pictures
 
 model: $(VENV)/installed  ## retrain the embedded model and redraw the sample images
 	$(BIN)/python -m gradviz_cli.demo.training.train

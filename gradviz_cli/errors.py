@@ -1,6 +1,6 @@
 """Exit codes and the exceptions that carry one, together with a remedy.
 
-The codes are a stable interface (README, "Exit codes"). Every exception says what is wrong and what to do about it.
+The codes are a stable interface (docs/exit-codes.md). Every exception says what is wrong and what to do about it.
 """
 
 from __future__ import annotations

@@ -134,10 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
         return stopped.code
     except (KeyboardInterrupt, click.Abort):
         return ExitCode.SIGINT
-    except (
-        SystemExit
-    ):  # what click makes of a broken pipe: who reads stdout has seen enough, nothing to be said about it
-        return ExitCode.OUTPUT
+    except SystemExit as ended:
+        # Click's: a shell has been told how a word goes on (0); or who reads a broken pipe has seen enough.
+        return ExitCode.OUTPUT if ended.code else ExitCode.OK
     except Exception as error:  # a bug of ours, or a stdout that takes nothing
         if (
             isinstance(error, OSError)

@@ -41,7 +41,7 @@ class Command(click.Command):
         return super().parse_args(context, args)
 
     def _help_all(self, context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        if value:
+        if value and not context.resilient_parsing:  # as it is where a shell asks how a word goes on
             context.meta["gradviz.all"] = True
             click.echo(context.get_help())
             context.exit(0)
@@ -51,7 +51,7 @@ class Command(click.Command):
         rest: list[tuple[str, str]] = []
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
-            if record:
+            if record and isinstance(parameter, click.Option):
                 (shown if parameter.name in (*self.common, "help", "help_all") else rest).append(record)
         with formatter.section("Common options" if rest else "Options"):
             formatter.write_dl(shown)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan import values
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
 
 _Parameter = click.Parameter | None
 _Context = click.Context | None
@@ -104,6 +108,14 @@ class Name(click.Choice):
 
 class Names(Name):
     """One or several names, with commas; `flat` makes one list of an option that is given more than once."""
+
+    def shell_complete(self, context: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """How the last of them may go on."""
+        before, comma, last = incomplete.rpartition(",")
+        found = super().shell_complete(context, param, last)
+        for one in found:
+            one.value = f"{before}{comma}{one.value}"
+        return found
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
         return ",".join(super(Names, self).convert(part, param, context) for part in values.parts(str(value)))

@@ -1,46 +1,133 @@
-"""What README and help say is so."""
+"""What README, docs/ and help say is so. Every block of code and every table has a check here or in test_docs_slow.py."""
 
 from __future__ import annotations
 
+import ast
+import configparser
+import dataclasses
+import importlib.util
+import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from command.documents import (
+    DOCS,
+    PAGES,
+    README,
+    ROOT,
+    Block,
+    Table,
+    arrange,
+    blocks,
+    code,
+    lines,
+    prose,
+    tables,
+    words,
+)
 
+from gradviz_cli.batch import run as batch_run
+from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
+from gradviz_cli.batch.proofs import FIELD
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
+from gradviz_cli.demo import IMAGES, MODEL
+from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
+from gradviz_cli.draw.png import encode_png
+from gradviz_cli.draw.record import _READERS
 from gradviz_cli.draw.styles import names
-from gradviz_cli.errors import ExitCode
+from gradviz_cli.errors import GRAVITY, ExitCode
 from gradviz_cli.files.toml import tomllib
+from gradviz_cli.images.formats import FORMATS
+from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.model.kinds import form_of
+from gradviz_cli.plan.results import Result, Status
+from gradviz_cli.plan.targets import parse_targets
+from gradviz_cli.process.protocol import Inspection
 from gradviz_cli.rules import RULES
+from gradviz_cli.version import __version__
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
-
-
-def test_exit_codes_are_those_of_the_program() -> None:
-    rows = re.findall(r"^\| ([\d, ]+) \|", README, re.M)
-    told = [int(code) for row in rows for code in row.split(",")]
-    assert sorted(told) == sorted(2 * [int(code) for code in ExitCode])  # what they mean, and what to do
+LONGEST = 900  # words of the README
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "gradviz_cli").rglob("*.py")))
+# Programs that a block may call besides gradviz; what installs is tried by test_installed_slow.py.
+INSTALLERS = {"pip", "pipx", "uv", "make"}
 
 
-def test_every_mode_and_style_is_explained() -> None:
-    told = set(re.findall(r"^\| `(\w+)` \|", README, re.M))
-    untold = {*RULES, *names()} - told
-    assert not untold, f"README.md lacks a row for {sorted(untold)}"
+def _page(name: str) -> str:
+    return (DOCS / name).read_text()
 
 
-def test_every_option_named_in_the_readme_exists() -> None:
-    known = {
-        name for word in COMMANDS for parameter in gradviz.get_command(None, word).params for name in parameter.opts
-    }
-    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", README))
-    assert named <= known
+def _options(word: str = "explain") -> dict[str, click.Parameter]:
+    return {name: one for one in gradviz.get_command(None, word).params for name in (*one.opts, *one.secondary_opts)}
+
+
+EVERY_OPTION = {name for word in COMMANDS for name in _options(word)} | {"--help", "--version"}
+
+
+# ------------------------------------------------------------------------------------------------------------- pages
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().split()) <= LONGEST
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((?:docs/)?([\w.-]+\.md)\)", README.read_text()))
+    assert {page.name for page in PAGES if page != README} <= linked
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"))], ids=lambda page: page.name)  # fmt: skip
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        there = page.parent / path if path else page
+        assert target.startswith("http") or there.is_file(), target
+        titles = re.findall(r"^#+ (.*)$", there.read_text(), re.M) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_pictures_are_small_and_each_is_shown() -> None:
+    shown = {name for page in PAGES for name in re.findall(r"\((?:docs/)?images/([\w.-]+)\)", page.read_text())}
+    drawn = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}
+    assert set(drawn) == shown
+    assert sum(drawn.values()) < 500_000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    ours = re.sub(r"`(?:systemctl|pipx?|uv) [^`]*`", "", prose(page))
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", ours))
+    assert named <= EVERY_OPTION, named - EVERY_OPTION
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_values_that_options_are_shown_with_are_taken(page: Path) -> None:
+    """Code such as `--box-of 1`; words in capitals stand for a value."""
+    for text in code(prose(page)):
+        if re.match(r"--?[a-z]", text) and " " in text and not re.search(r"\b[A-Z]+\b|\\|", text):
+            explain.make_context("explain", ["MODEL", "IMAGE", *words(f"gradviz {text}")], resilient_parsing=False)
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    told = {name for page in (*PAGES, ROOT / "CONTRIBUTING.md") for name in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.M)}  # fmt: skip
+    assert told and all(f"\n{name}:" in makefile for name in told)
+
+
+# -------------------------------------------------------------------------------------------------------------- help
 
 
 def test_every_command_has_help_that_fits_on_a_screen() -> None:
@@ -52,33 +139,431 @@ def test_every_command_has_help_that_fits_on_a_screen() -> None:
 
 def test_help_all_shows_every_option() -> None:
     shown = CliRunner().invoke(explain, ["--help-all"], terminal_width=100).output
-    assert all(
-        max(parameter.opts, key=len) in shown for parameter in explain.params if parameter.opts[0].startswith("-")
+    assert all(max(one.opts, key=len) in shown for one in explain.params if one.opts[0].startswith("-"))
+    assert "\n  MODEL" not in shown  # an argument is no option
+
+
+# ------------------------------------------------------------------------------------------------------------ blocks
+
+
+def _parsed(line: str) -> None:
+    """The command takes the line as it stands, and has what it names."""
+    word, *rest = words(line) or [""]
+    if word.startswith("--"):
+        assert set(rest) | {word} <= {"--version", "-v"}
+        return
+    command = gradviz.get_command(None, word)
+    assert command is not None, line
+    try:
+        command.make_context(word, rest)
+    except click.exceptions.Exit as ended:  # --colormap list
+        assert ended.exit_code == 0
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    assert {block.language for block in blocks()} <= {"sh", "python", "toml", "ini", "cron"}
+
+
+@pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: f"{block.page.name}: {lines(block)[0]}")
+def test_commands_are_taken_as_they_stand(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(arrange(tmp_path))
+    for line in lines(block):
+        if words(line):
+            _parsed(line)
+        else:
+            assert line.split()[0] in INSTALLERS, line
+
+
+def test_what_stands_behind_a_backslash_is_the_next_line() -> None:
+    """A comment behind it would be lost on who pastes the line."""
+    assert not [block for block in blocks("sh") if re.search(r"\\[ \t]+\S|\\[ \t]+$", block.text, re.M)]
+
+
+def test_python_is_valid_and_imports_what_there_is() -> None:
+    import gradviz_cli
+
+    assert blocks("python")
+    for block in blocks("python"):
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and node.module == "gradviz_cli":
+                assert {one.name for one in node.names} <= set(dir(gradviz_cli)), block.page
+
+
+def test_settings_are_taken(tmp_path: Path) -> None:
+    for block in blocks("toml"):
+        table = tomllib.loads(block.text)
+        named = re.match(r"# (\S+\.toml)\n", block.text)
+        if not named:  # a file in the model
+            assert table.keys() <= set(MODEL_KEYS)
+            continue
+        file = tmp_path / named[1]
+        file.write_text(block.text)
+        context = explain.make_context("explain", ["MODEL", "IMAGE", "--config", str(file)])
+        assert len(context.default_map or ()) == len(table)
+
+
+def test_units_of_systemd() -> None:
+    (block,) = blocks("ini")
+    parts = re.split(r"^# /etc/systemd/system/(gradviz\.\w+)$", block.text, flags=re.M)[1:]
+    units = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert set(units) == {"gradviz.service", "gradviz.timer"}
+    for text in units.values():
+        unit = configparser.ConfigParser(interpolation=None, strict=True)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(text)
+        assert set(unit.sections()) <= {"Service", "Timer", "Install"}
+    (start,) = re.findall(r"^ExecStart=/opt/gradviz/bin/(.*)$", block.text, re.M)
+    _parsed(start)
+    codes = [int(code) for code in re.findall(r"^SuccessExitStatus=(.*)$", block.text, re.M)[0].split()]
+    assert codes == [ExitCode.TIME_UP, ExitCode.SIGTERM]
+
+
+# ------------------------------------------------------------------------------------------------------------ tables
+
+
+def _exit_codes(table: Table) -> None:
+    told = [int(one) for cell in table.column() for one in cell.split(",")]
+    assert told == sorted(map(int, ExitCode))
+    order = [int(one) for one in re.findall(r"\d+", _page("exit-codes.md").split("a signal, then ")[1].split(".")[0])]
+    assert order == [int(one) for one in GRAVITY if one < ExitCode.SIGHUP]
+
+
+def _modes(table: Table) -> None:
+    assert table.names() == list(RULES)
+    for name, source in zip(table.names(), table.column(2), strict=True):
+        first, number = source.split()[0], source.split("arXiv:")[1]
+        assert first in RULES[name].source and number in RULES[name].source
+
+
+def _advice(table: Table) -> None:
+    assert set(RULES) <= set(table.names(1))
+
+
+def _styles(table: Table) -> None:
+    assert table.names() == names()
+
+
+def _colormaps(table: Table) -> None:
+    assert dict(zip(table.names(), table.column(1), strict=True)) == COLORMAP_SUMMARIES
+
+
+def _presets(table: Table) -> None:
+    told = dict(zip(table.names(), table.column(1), strict=True))
+    assert told == {name: preset.summary for name, preset in PREPROCESS.items()}
+    assert set(told) == set(PREPROCESSES) - {"auto"}
+
+
+def _only_options(table: Table) -> None:
+    for text in table.names():
+        name = text.split()[0].split("|")[0]
+        assert not name.startswith("-") or name in EVERY_OPTION, text
+
+
+def _defaults(table: Table) -> None:
+    for text, default in zip(table.names(), table.names(1), strict=True):
+        asked, said = _options()[text.split()[0]].default, default
+        assert str(asked) == said or float(asked) == float(said), text
+
+
+def _troubles(table: Table) -> None:
+    """Messages that are quoted are those of the program."""
+    source = re.sub(r'"\s+f?"', "", SOURCE)
+    for quoted in re.findall(r'"([^"]+)"', " ".join(table.column())):
+        assert quoted in source, quoted
+
+
+def _forms(table: Table) -> None:
+    """Each ending stands for a file that is taken for what the row says."""
+
+    def packed(pack: Callable[[Path], None], name: str) -> str | None:
+        path = Path(name)
+        pack(path)
+        return form_of(path)
+
+    def zipped(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("m/saved_model.pb", b"\x08\x01")
+
+    def tarred(path: Path) -> None:
+        with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as file:
+            file.addfile(tarfile.TarInfo("m/saved_model.pb"), io.BytesIO())
+
+    def keras(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("metadata.json", b"{}")
+
+    made = {
+        ".zip": (zipped, "zip"),
+        **dict.fromkeys((".tar", ".tar.gz", ".tgz"), (tarred, "tar")),
+        ".pb": (lambda path: path.write_bytes(b"\x0a\x10\x0a\x01xPlaceholder"), "graph"),
+        ".pbtxt": (lambda path: path.write_text('node {\n name: "x"\n}\n'), "graph"),
+        ".keras": (keras, "keras"),
+        **dict.fromkeys((".h5", ".hdf5"), (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "hdf5")),
+    }
+    told = {name for name in table.names() if name.startswith(".")}
+    assert told == set(made)
+    for ending, (pack, form) in made.items():
+        assert packed(pack, f"model{ending}") == form, ending
+
+
+def _exports(table: Table) -> None:
+    for text in table.names(1):
+        if "(" in text:
+            compile(text, "docs/models.md", "exec")
+    readme = next(block for block in blocks("python") if block.page == README)
+    told = [line.split("#")[0].strip() for line in readme.text.splitlines()]
+    short = [re.sub(r", signatures=function|\bmodel, (?=example)|\bnetwork, (?=example)", "", text) for text in table.names(1)]  # fmt: skip
+    assert {re.sub(r"\bnetwork, (?=example)", "", line) for line in told} <= set(short)
+
+
+def _targets(table: Table) -> None:
+    labels = ("tabby", *"abcdefgh")
+    for spec in table.names():
+        assert parse_targets((spec,), labels), spec
+    assert table.names()[0] == "top1"
+
+
+def _cron_parts(table: Table) -> None:
+    (block,) = blocks("cron")
+    assert all(part.replace("...;", "").split(";")[0] in block.text for part in table.names())
+
+
+def _names(table: Table) -> None:
+    """As --dry-run says them, and the arrays that --raw adds."""
+    for given, written in zip(table.names(), (code(cell) for cell in table.column(1)), strict=True):
+        image, *options = given.split()
+        found = [image]
+        if image.count("/") > 1:  # it lies below the folder that is given
+            folder, below = image.split("/", 1)
+            found = [folder, "--include", f"/{below}"]
+        shown = CliRunner().invoke(gradviz, ["explain", "MODEL", *found, *options, "-o", "out", "--dry-run"])
+        pictures = {os.path.relpath(name, "out") for name in re.findall(r"out/\S+\.png", shown.stdout)}
+        assert pictures == {name for name in written if name.endswith(".png")}, given
+        arrays = {name.replace(".png", ".npy") for name in pictures} if "--raw" in options else set()
+        assert arrays == {name for name in written if name.endswith(".npy")}, given
+
+
+def _png_fields(table: Table) -> None:
+    assert sorted(table.names()) == sorted(_READERS)
+
+
+def _manifest_fields(table: Table) -> None:
+    result = Result("a", Status.WRITTEN, page=1, reading="a", stamps={"a": (1, 2, 3)}, image_sha256="a", image_stamp=(1, 2, 3))  # fmt: skip
+    plan = plan_from(MODEL, proof="never", allow_op=["X"], trust_model=True, mean=[0.5], std=[0.2], channel_order="bgr")
+    known = {*result.record("now"), *batch_run._safeguards(plan), *batch_run._range(plan), batch_run.MODEL, FIELD}
+    assert set(table.names()) == known
+
+
+def _inspect_fields(table: Table) -> None:
+    known = {one.name for one in dataclasses.fields(Inspection)}
+    added = set(re.findall(r'told\["(\w+)"\]|told\.update\(\{"(\w+)"|told\.update\((\w+)=', (ROOT / "gradviz_cli/cli/inspect.py").read_text()))  # fmt: skip
+    told = set(table.names())
+    assert known <= told and {name for one in added for name in one if name} <= told
+    assert told <= set(re.findall(r"\w+", SOURCE))
+
+
+def _statuses(table: Table) -> None:
+    told = [(name, meaning, failed) for (name, (_, meaning, failed)) in zip(table.names(), table.rows, strict=True)]
+    assert told == [(one.value, one.meaning, "yes" if one.failed else "no") for one in Status]
+
+
+def _kinds(table: Table) -> None:
+    raising = [text for path in (ROOT / "gradviz_cli").rglob("*.py") if "ImageError(" in (text := path.read_text())]
+    raised = {
+        node.args[0].value
+        for text in raising
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "id", "") == "ImageError"
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    }
+    told = set(table.names())
+    assert raised <= told
+    assert all(f'"{kind}"' in SOURCE for kind in told)
+
+
+def _events(table: Table) -> None:
+    said = set(re.findall(r'(?:_line|tell)\(\s*"(?:info|warning|error)", "(\w+)"', SOURCE))
+    assert set(table.names()) == said
+
+
+def _checks(table: Table) -> None:
+    proof = "\n".join(path.read_text() for path in (ROOT / "gradviz_cli" / "worker" / "proof").glob("*.py"))
+    (told,) = re.findall(r"^    (forward .*?)\n\n", proof, re.M | re.S)
+    assert table.column() == re.findall(r"^ *([a-z]+)  ", "    " + told, re.M)
+
+
+def _encoded(table: Table) -> None:
+    """The sizes are about so much beside each other, on a map as noisy as that."""
+    noise = np.minimum(np.abs(np.random.default_rng(0).normal(0, 38, (240, 320))), 255).astype(np.uint8)
+    paletted = len(encode_png(noise, COLORMAPS["inferno"], ""))
+    coloured = len(encode_png(COLORMAPS["inferno"][noise], None, ""))
+    told = [float(table.rows[place][1].split()[0]) for place in (0, 2)]
+    assert 0.8 < (coloured / paletted) / (told[1] / told[0]) < 1.25
+
+
+def _traded(table: Table) -> None:
+    _only_options(table)
+    results = (ROOT / "tests" / "bench" / "RESULTS.md").read_text().split("### resnet50, 64 JPEGs")[1]
+    for tool, share in (("xplique", "0.35"), ("tf-keras-vis", "0.33"), ("Captum (PyTorch)", "0.61")):
+        (measured,) = re.findall(rf"^\| {re.escape(tool)} \| guided \| documented \|.*\| (\S+) \|$", results, re.M)
+        assert measured == share and share in _page("speed.md")
+
+
+def _completions(table: Table) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    files = {f"{folder}/{Path(file).name}" for folder, file in setup["options.data_files"].items()}
+    assert set(table.names(1)) <= files
+    assert all((ROOT / file).is_file() for file in setup["options.data_files"].values())
+    assert all(f"_GRADVIZ_COMPLETE={shell}_source" in line for shell, line in zip(table.column(), table.names(2), strict=True))  # fmt: skip
+
+
+def _at_a_glance(table: Table) -> None:
+    told = dict(table.rows)
+    assert code(told["modes"]) == list(RULES) and code(told["styles"]) == names()
+    named = re.sub(r"[^A-Z0-9]", "", told["IMAGES"].upper().replace("HEIC", "HEIF"))
+    assert all(form in named for form in FORMATS)
+    assert {int(one) for one in re.findall(r"\b\d+\b", told["exit codes"])} <= set(map(int, ExitCode))
+
+
+def _rest(table: Table) -> None:
+    """Held by the links."""
+    assert len(table.rows) >= len(PAGES) - 1
+
+
+# The head of every table there is -> what holds it to the program.
+HELD: dict[tuple[str, ...], Callable[[Table], None]] = {
+    ("exit code", "meaning", "what to do"): _exit_codes,
+    ("mode", "what a ReLU lets through on the way back", "source"): _modes,
+    ("you want", "take", "because"): _advice,
+    ("style", "what is drawn", "zero is"): _styles,
+    ("colormap", "colours"): _colormaps,
+    ("`--preprocess`", "the model gets", "typical of"): _presets,
+    ("option", ""): _only_options,
+    ("option", "default", ""): _defaults,
+    ("option", "gain", "what changes"): _traded,
+    ("what you see", "usual cause", "what to do"): _troubles,
+    ("given as MODEL", "is taken as"): _forms,
+    ("from", "to a SavedModel"): _exports,
+    ("output of the model", "what is explained"): _only_options,
+    ("`-t`", "is"): _targets,
+    ("part", "is there because"): _cron_parts,
+    ("given", "written"): _names,
+    ("field", ""): lambda table: FIELDS[table.page.name, table.names()[0]](table),
+    ("status", "means", "failed"): _statuses,
+    ("kind", "the image"): _kinds,
+    ("event", "level", "besides `message`"): _events,
+    ("check", "compares", "if it fails"): _checks,
+    ("picture", "bytes", "time to encode"): _encoded,
+    ("shell", "file in the wheel", "line", "stands in"): _completions,
+    ("", ""): _at_a_glance,
+    ("page", ""): _rest,
+}
+FIELDS = {
+    ("formats.md", "version"): _png_fields,
+    ("formats.md", "image"): _manifest_fields,
+    ("formats.md", "model"): _inspect_fields,
+}
+
+
+@pytest.mark.parametrize("table", tables(), ids=lambda table: f"{table.page.name}: {table.head[0]}")
+def test_tables_say_what_is_so(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(arrange(tmp_path))
+    assert table.head in HELD, f"{table.page.name}: nothing checks the table {table.head}"
+    HELD[table.head](table)
+
+
+def test_each_check_has_its_table() -> None:
+    assert {table.head for table in tables()} == set(HELD)
+    assert [table.page.name for table in tables() if table.head[0] == "exit code"] == ["exit-codes.md"]  # said once
+
+
+# ----------------------------------------------------------------------------------- what is made from the commands
+
+
+@pytest.fixture(scope="module")
+def made() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_make", DOCS / "make.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_man_page_and_completions_are_those_of_the_commands(made: ModuleType) -> None:
+    for path, text in made.words().items():
+        assert path.read_text() == text, f"{path.relative_to(ROOT)} is not up to date: make docs"
+
+
+def test_the_man_page_has_every_command_option_and_exit_code() -> None:
+    page = (DOCS / "man" / "gradviz.1").read_text().replace("\\-", "-")
+    for word in COMMANDS:
+        section = page.split(f'.SS "gradviz {word} ')[1].split("\n.S")[0]
+        for name in _options(word):
+            assert not name.startswith("-") or re.search(rf"(^\.B|,| /) {name}\b", section, re.M), (word, name)
+    assert all(re.search(rf"^\.B .*\b{int(code)}\b", page, re.M) for code in ExitCode)
+    assert __version__ in page.splitlines()[0]
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff (apt) is not installed")
+def test_the_man_page_is_one_that_man_takes() -> None:
+    done = subprocess.run(
+        ["groff", "-man", "-Tutf8", "-ww", "-z", DOCS / "man" / "gradviz.1"], capture_output=True, text=True
     )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_pictures_and_files_that_the_readme_names_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).is_file(), target
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        (["ex"], ["explain"]),
+        (["explain", "--style", "gray,pa"], ["gray,panel"]),
+    ],
+)
+def test_bash_completes(typed: list[str], offered: list[str], tmp_path: Path) -> None:
+    program = tmp_path / "gradviz"
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gradviz_cli "$@"\n')
+    program.chmod(0o755)
+    ask = f"source {DOCS}/completions/gradviz && COMP_WORDS=(gradviz {' '.join(typed)}) COMP_CWORD={len(typed)} &&"
+    ask += ' _gradviz_completion gradviz && printf "%s\\n" "${COMPREPLY[@]}"'
+    surroundings = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, env=surroundings)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, offered, "")
 
 
-@pytest.mark.parametrize("language", ["toml", "python"])
-def test_examples_are_valid(language: str) -> None:
-    blocks = re.findall(rf"```{language}\n(.*?)```", README, re.S)
-    assert blocks
-    for block in blocks:
-        tomllib.loads(block) if language == "toml" else compile(block, "README", "exec")
+def test_a_completion_is_no_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    from gradviz_cli.cli import main
+
+    monkeypatch.setenv("_GRADVIZ_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "gradviz explain --help-all --dry")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert main([]) == 0
+    assert capsys.readouterr().out == "plain,--dry-run\n"
 
 
-def test_make_targets_named_in_the_readme_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"(?:`|^)make (\w+)", README, re.M)):
-        assert f"\n{target}:" in makefile, target
+# ---------------------------------------------------------------------------------------------------------- citation
+
+
+def test_the_citation_is_of_this_version_and_names_the_sources() -> None:
+    text = (ROOT / "CITATION.cff").read_text()
+    keys = dict(re.findall(r"^([a-z-]+): *(.*)$", text, re.M))
+    assert {"cff-version", "message", "title", "authors"} <= keys.keys()  # what the format wants
+    assert keys["version"] == __version__ and keys["license"] == "Apache-2.0"
+    for name, rule in RULES.items():
+        number = re.findall(r"arXiv:(\d+\.\d+)", rule.source)[0]
+        part = text.split(f"the mode {name}")[1].split("- type: generic")[0]
+        assert f"arXiv:{number}" in part, name
+
+
+# -------------------------------------------------------------------------------------------------------------- cron
 
 
 def cron_line(tmp_path: Path, prefix: str) -> subprocess.CompletedProcess:
     """README's crontab line as cron runs it; a script stands for the program, with files here for those in /srv and /var."""
-    (line,) = re.findall(r"^15 3 \* \* \*  (/opt/.*)$", README, re.M)
+    (line,) = re.findall(r"^15 3 \* \* \*  (/opt/.*)$", README.read_text(), re.M)
     assert "%" not in line  # cron takes it for the end of a line
     places = {"/opt/gradviz/bin/gradviz": tmp_path / "gradviz", "/srv/": f"{tmp_path}/", "/var/log/": f"{tmp_path}/"}
     for there, here in places.items():
@@ -106,8 +591,8 @@ def test_the_crontab_line_mails_only_failures(tmp_path: Path, code: int, mailed:
 def test_the_crontab_line_is_one_that_the_program_takes(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "birds").symlink_to(ROOT / "gradviz_cli" / "demo" / "model")
-    shutil.copy(next((ROOT / "gradviz_cli" / "demo" / "images").iterdir()), tmp_path / "photos" / "a.jpg")
+    (tmp_path / "models" / "birds").symlink_to(MODEL)
+    shutil.copy(next(IMAGES.iterdir()), tmp_path / "photos" / "a.jpg")
     run = cron_line(tmp_path, f'PYTHONPATH={ROOT} exec {sys.executable} -m gradviz_cli "$@"')
     assert (run.stdout, run.stderr, (tmp_path / "gradviz.log").read_text()) == ("", "", "")
     assert (tmp_path / "heatmaps" / "a.jpg.guided.png").is_file()
