@@ -78,7 +78,7 @@ def drawn(pixels: Array, marks: Marks) -> Array:
     found[outline] = INK
     box = np.zeros(marks.mask.shape, bool)
     box[marks.box.slices] = True
-    for wide, ink in ((3 * thick, EDGE), (2 * thick, INK)):
+    for wide, ink in ((2 * thick, EDGE), (thick, INK)):
         found[_border(box, wide)] = ink
     return found
 

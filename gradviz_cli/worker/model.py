@@ -19,7 +19,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, estimators_of, kinds_of, modes_of
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
-from gradviz_cli.rules import DEFAULT_MODE, RULES
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
 from gradviz_cli.worker.analysis.detections import Look
@@ -58,7 +58,7 @@ from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
-from gradviz_cli.worker.taps import TAPS
+from gradviz_cli.worker.taps import TAPS, unpatched
 
 
 def reading_steps(allow: Sequence[str] = (), trust: bool = False) -> tuple[Step[None], ...]:
@@ -348,8 +348,26 @@ def tapped(prepared: Prepared, methods: Sequence[str], estimation: Estimation) -
     """
     with doing("looking for inner tensors", prepared.graph):
         looked = [TAPS[kind](prepared, estimation) for kind in kinds_of(methods)]
-    warnings = [warning for _, warning in looked if warning]
-    return replace(prepared, taps=tuple(taps for taps, _ in looked), warnings=(*prepared.warnings, *warnings))
+        warnings = [one for taps, warning in looked for one in (warning, unpatched(prepared, taps, methods))]
+    return replace(
+        prepared, taps=tuple(taps for taps, _ in looked), warnings=(*prepared.warnings, *filter(None, warnings))
+    )
+
+
+def _measured(prepared: Prepared, differentiator: Differentiator) -> Prepared:
+    """The same with the sizes of inner tensors that only running the model tells."""
+    if all(min(taps.size) for taps in prepared.taps):
+        return prepared
+    with doing("measuring inner tensors"):
+        ends = span(prepared.preprocess, prepared.options)
+        values = differentiator.look(scenes(prepared.problem.entry, ends, 1, SEED)[0], [-1], (), (PLAIN,)).values
+    taps, start = [], 0
+    for one in prepared.taps:
+        taps.append(
+            one if min(one.size) else replace(one, size=tuple(values[start].shape[axis] for axis in one.axes[:2]))
+        )
+        start += len(one.tensors)
+    return replace(prepared, taps=tuple(taps))
 
 
 def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
@@ -444,10 +462,11 @@ class Model:
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
-        self._taps = prepared.taps
-        self._rest: np.ndarray | None = None
+        self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
+        prepared = self._prepared = _measured(prepared, self._differentiator)
+        self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)
 
     def prove(self, thorough: bool = False) -> Proof:
@@ -539,12 +558,12 @@ class Model:
         each = map if sampled else self._calls.each
         return joined(list(each(explained, range(len(images)))))
 
-    def _resting(self, image: np.ndarray) -> np.ndarray:
-        """The scores where the first inner tensor is zero, the same for every image."""
+    def _resting(self, image: np.ndarray, tensor: str) -> np.ndarray:
+        """The scores where an inner tensor is zero, the same for every image."""
         with self._guard:
-            if self._rest is None:
-                self._rest = self._differentiator.resting(image)
-            return self._rest
+            if tensor not in self._rest:
+                self._rest[tensor] = self._differentiator.resting(image, tensor)
+            return self._rest[tensor]
 
 
 def _slow(options: ModelOptions) -> str | None:

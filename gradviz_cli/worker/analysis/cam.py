@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import tensorflow as tf
@@ -114,7 +114,7 @@ def _taps(graph: Graph, tensor: str, shape: Sequence[int | None], certain: bool)
             f"the graph does not say which axes of {tensor} are height and width",
             "choose a layer nearer to a convolution with --cam-layer TENSOR",
         )
-    height, width = (shape[axis] or 0 for axis in axes[:2])  # 0: measured once the model runs
+    height, width = (shape[axis] or 0 for axis in axes[:2])  # 0: only running the model tells
     return Taps("cam", (tensor,), (height, width), tuple(axis - 1 for axis in axes), certain)
 
 
@@ -296,9 +296,3 @@ def _carrier(nodes: Mapping[str, NodeDef], node: NodeDef, known: Known) -> str |
         if before is not None and before.op not in ("Const", "Placeholder") and known(text) is None:
             return before.name
     return None
-
-
-def measured(taps: Taps, values: Sequence[tf.Tensor]) -> Taps:
-    """The same with the size that its tensor was seen to have."""
-    height, width = (values[0].shape[axis] for axis in taps.axes[:2])
-    return replace(taps, size=(int(height), int(width)))

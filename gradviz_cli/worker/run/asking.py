@@ -38,7 +38,7 @@ MOST_A_CALL = 64
 class Subject:
     """What is the same for all images: the model, what is asked of it, and the inner tensors that this takes.
 
-    `resting` says the score of each class where the first of them is zero, [p, k].
+    `resting` says the score of each class where an inner tensor is zero, [p, k].
     """
 
     differentiator: Differentiator
@@ -46,7 +46,7 @@ class Subject:
     methods: tuple[str, ...]
     estimation: Estimation
     taps: tuple[Taps, ...] = ()
-    resting: Callable[[np.ndarray], np.ndarray] | None = None
+    resting: Callable[[np.ndarray, str], np.ndarray] | None = None
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class Asking:
     def _resting(self, taps: Taps) -> np.ndarray:
         if self.subject.resting is None or not taps.certain:
             return np.full(len(self.look.seeds), np.nan)
-        rest = self.subject.resting(self.image)
+        rest = self.subject.resting(self.image, taps.tensors[0])
         if rest.shape != self.look.seeds.shape[1:]:
             return np.full(len(self.look.seeds), np.nan)
         return (self.look.seeds.astype(np.float64) * rest).sum(axis=(1, 2))

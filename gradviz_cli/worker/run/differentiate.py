@@ -185,14 +185,13 @@ class Differentiator:
         by_mode = {mode: np.stack(columns[at * count : (at + 1) * count]) for at, mode in enumerate(modes)}
         return scores, by_mode
 
-    def resting(self, image: np.ndarray) -> np.ndarray:
-        """The scores [p, k] where the first inner tensor is zero, for classes at the same places as those of `look`; the image
-        only gives what does not pass that tensor."""
+    def resting(self, image: np.ndarray, tensor: str) -> np.ndarray:
+        """The scores [p, k] where an inner tensor is zero, at the same places as those of `look`; the image gives what does
+        not pass that tensor."""
         spec, entry = self._spec(None), self._problem.entry
 
         def run(images: tf.Tensor) -> tf.Tensor:
-            zeros = dict.fromkeys(self.graph.taps[:1], 0.0)
-            with self.imported(images, zeros) as found:
+            with self.imported(images, {tensor: 0.0}) as found:
                 return positions(found[0], self._count(None), self._problem)
 
         ((fed, _),) = alone(image[None], self.size or 1)
