@@ -38,7 +38,7 @@ def main(networks: list[str]) -> None:
         for tool, maps in found.items():
             for said, theirs in maps.items():
                 mine = ours[said.split(" as ")[0]]
-                print(f"{name:15} {said:22} {tool:18} {distance(mine, theirs):.1e}", flush=True)
+                print(f"{name:15} {said:22} {tool:18} {told(mine, theirs)}", flush=True)
         for said in filter(lambda each: ":" in each, ours):
             print(f"{name:15} {said:40} {', '.join(f'{value:.7g}' for value in ours[said])}", flush=True)
 
@@ -117,6 +117,13 @@ def maps_of(tool: str, folder: Path) -> dict[str, np.ndarray]:
     out = folder / f"maps-{tool}.npz"
     subprocess.run([str(python), str(HERE / script), str(folder), str(out), *more], check=True)
     return dict(np.load(out))
+
+
+def told(mine: np.ndarray, theirs: np.ndarray) -> str:
+    """How far two maps are apart, where they are of one layer."""
+    if mine.shape != theirs.shape:
+        return f"is of another layer: {list(theirs.shape[1:])}, not {list(mine.shape[1:])}"
+    return f"{distance(mine, theirs):.1e}"
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> float:
