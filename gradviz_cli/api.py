@@ -18,27 +18,28 @@ import numpy as np
 
 from gradviz_cli.batch.budget import default_batch
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.batch.planning import plan_from, plan_to_load, read_option
+from gradviz_cli.batch.planning import drawing_from, plan_from, plan_to_load, read_option
 from gradviz_cli.batch.run import results
 from gradviz_cli.draw.pictures import Source
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.explanation import Explanation, Kept, Origin, Skipped, frozen
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
+from gradviz_cli.images.fit import to_input
 from gradviz_cli.images.given import Given, each
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan import values
-from gradviz_cli.plan.digests import ESTIMATOR
-from gradviz_cli.plan.plan import Job, Plan
+from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.results import Report, Result, Seen, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import NUMBERS, Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
-from gradviz_cli.settings import LoadSettings, RunSettings, shows
+from gradviz_cli.settings import EstimatorSettings, ExplainSettings, LoadSettings, RunSettings, shows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     AnImage = AnyPath | bytes | Image.Image | np.ndarray
     Images = AnImage | Iterable[AnImage]
 
-ESTIMATORS = (ESTIMATOR,)
 ERRORS = ("raise", "skip")
 # Pixels of a source image that are kept for its pictures.
 MOST_KEPT = 2**20
@@ -66,12 +66,15 @@ class PatchReport:
 class Asked(NamedTuple):
     """What is asked of a model, read."""
 
-    modes: tuple[str, ...]
+    drawing: Drawing  # the methods, and what their estimators are told
     targets: tuple[Target, ...]
-    estimators: tuple[str, ...]
     skip: bool
     value_range: tuple[float, float] | None
     allow_empty_map: bool
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return self.drawing.methods
 
 
 class Read(NamedTuple):
@@ -84,7 +87,7 @@ class Read(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Of one image what its pictures need, its maps by mode and place of the target, and what is missing."""
+    """Of one image what its pictures need, its maps by method and place of the target, and what is missing."""
 
     given: Given
     kept: Kept | None
@@ -150,18 +153,20 @@ class LoadedModel:
         said = ", ".join(filter(None, [size, classes, state]))
         return f"<LoadedModel {printable(self._plan.typed)}: {said}>"
 
+    @shows(EstimatorSettings)
     def explain(
         self,
         images: Images,
-        mode: Several = DEFAULT_MODE,
+        mode: Several | None = None,
         target: Targets = "top1",
-        estimator: Several = ESTIMATOR,
+        estimator: Several = GRADIENT,
         *,
         errors: str = "raise",
         value_range: str | tuple[float, float] | None = None,
         allow_empty_map: bool = False,
+        **told: Unpack[EstimatorSettings],
     ) -> Explanation:
-        """One map of each image, mode and target.
+        """One map of each image, method (a mode, or an estimator over it) and target.
 
         Parameters
         ----------
@@ -171,12 +176,14 @@ class LoadedModel:
             [N, H, W, C], of 1, 3 or 4 channels (the last one alpha) or as many as the model has, and of any size: they are
             fitted as files are, those of the model's size stay as they are. The EXIF orientation of a Pillow image is applied.
         mode : str or list of str
-            backprop, deconv, guided or all; several with commas or in a list.
+            backprop, deconv, guided or all; several with commas or in a list. Without it guided, and what suits each
+            estimator (backprop mostly).
         target : str, int or list of these
             topK (the K best classes of each image), rankK (the K-th best alone), a class index, a label, or `parent` (the
             label that is the name of the image's folder).
         estimator : str
-            What is made of the gradient: the `gradient` itself.
+            What is made of the gradient: the `gradient` itself, `smoothgrad`, `grad-cam`, ... (the keys of
+            `gradviz_cli.estimators.ESTIMATORS`); several with commas or in a list.
         errors : str
             `raise` the ImageError of the first image that fails, or `skip` it: it is warned of, stands in `skipped`, and has
             no map; `images` says of which image each map is.
@@ -186,6 +193,8 @@ class LoadedModel:
             with `preprocess="raw"` floats do so in any case.
         allow_empty_map : bool
             Take a map that is zero everywhere or not finite, too.
+        **told
+            samples, noise, baseline, cam_layer, box: what estimators take, as on the command line.
 
         Raises
         ------
@@ -194,38 +203,48 @@ class LoadedModel:
         ImageError
             An image cannot be read or explained, or its attribution is zero or not finite.
         """
-        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map)
+        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map, told)
         return self._together(list(self._found(images, asked)), asked)
 
+    @shows(EstimatorSettings)
     def each(
         self,
         images: Images,
-        mode: Several = DEFAULT_MODE,
+        mode: Several | None = None,
         target: Targets = "top1",
-        estimator: Several = ESTIMATOR,
+        estimator: Several = GRADIENT,
         *,
         errors: str = "raise",
         value_range: str | tuple[float, float] | None = None,
         allow_empty_map: bool = False,
+        **told: Unpack[EstimatorSettings],
     ) -> Iterator[Explanation]:
         """As `explain`, one Explanation for each image as soon as it is there: for more images than memory holds."""
-        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map)
+        asked = self._asked(mode, target, estimator, errors, value_range, allow_empty_map, told)
         return (self._together([one], asked) for one in self._found(images, asked))
 
     def _asked(
-        self, mode: Any, target: Any, estimator: Any, errors: Any, value_range: Any, allow_empty_map: Any
+        self,
+        mode: Any,
+        target: Any,
+        estimator: Any,
+        errors: Any,
+        value_range: Any,
+        allow_empty_map: Any,
+        told: Mapping[str, Any],
     ) -> Asked:
         self._check_open()
-        modes = read_option("mode", mode)
-        if not modes:
+        strange = next((name for name in told if name not in EstimatorSettings.__annotations__), None)
+        if strange is not None:
+            raise TypeError(f"explain got an unexpected keyword argument {strange!r}")
+        if mode is not None and not read_option("mode", mode):
             raise UsageError(f"--mode: {mode!r} is none of {', '.join(RULES)}", "give one or more of these")
         specs = read_option("target", target)
         if not specs:
             raise UsageError(f"--target: {target!r} is no class", "give one or more, such as top1")
         return Asked(
-            tuple(RULES) if "all" in modes else modes,
+            drawing_from(mode=mode, estimator=estimator, **told),
             parse_targets(specs, self._model.labels),
-            _read("estimator", values.with_commas(values.several(values.choice(ESTIMATORS))), estimator),
             _read("errors", values.choice(ERRORS), errors) == "skip",
             None if value_range is None else _read("value_range", values.pixel_range, value_range),
             _read("allow_empty_map", values.flag, allow_empty_map),
@@ -240,8 +259,10 @@ class LoadedModel:
     def _found(self, images: Any, asked: Asked) -> Iterator[Found]:
         """Image by image, in order; a batch is in memory at a time."""
         try:
-            self._used = tuple(dict.fromkeys((*self._used, *asked.modes)))
-            self._say(self._model.warnings(asked.modes))
+            self._used = tuple(dict.fromkeys((*self._used, *asked.methods)))
+            with self._turn:
+                self._model.require(asked.methods, asked.drawing.estimation)
+            self._say(self._model.warnings(asked.methods))
             size = self._plan.batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
             waiting = each(images)
             while batch := list(islice(waiting, size)):
@@ -281,7 +302,8 @@ class LoadedModel:
             if targets is None:
                 yield from (one for one in alike if isinstance(one, Found))
                 continue
-            request = Explain(tuple(target.code for target in targets), asked.modes)
+            codes = tuple(target.code for target in targets)
+            request = Explain(codes, asked.methods, estimation=asked.drawing.estimation)
             fitted, held = [one.pixels.fitted for one in ready], [one.pixels.held for one in ready]
             with self._turn:
                 found = list(self._model.explain(fitted, request, held=held))
@@ -292,22 +314,22 @@ class LoadedModel:
         """What was found of one image, without the maps that the command would not draw."""
         if isinstance(outcome, ImageError):
             return self._failed(one.given, outcome, asked)
-        found = {(mode, i): each_ for mode, maps in outcome.maps.items() for i, each_ in enumerate(maps)}
+        found = {(method, i): each_ for method, maps in outcome.maps.items() for i, each_ in enumerate(maps)}
         bad = (
             {}
             if asked.allow_empty_map
             else {key: empty for key, value in found.items() if (empty := degenerate(value))}
         )
         skipped: list[Skipped] = []
-        for (mode, place), status in bad.items():
+        for (method, place), status in bad.items():
             seen = outcome.seen.get(place) or Seen((PLAIN, place) in bad if PLAIN in outcome.maps else None)
             positions = self._model.facts.positions
-            status, why = why_empty(status, mode, outcome.targets[place].score, positions, seen)
-            error = ImageError(status.value, f"{mode}, target {one.targets[place].spec}: {why}")
+            status, why = why_empty(status, method, outcome.targets[place].score, positions, seen)
+            error = ImageError(status.value, f"{method}, target {one.targets[place].spec}: {why}")
             skipped += self._failed(one.given, error, asked).skipped
         pixels, name = one.pixels, os.path.basename(os.fsdecode(one.given.path or one.given.name))
         source = Source(Job(Path(name), name), pixels.size, one.sha256, pixels.fitted, pixels.pixels, pixels.held)
-        kept = Kept(source, one.targets, outcome.targets, self._model.preprocess_of(pixels.held))
+        kept = Kept(source, one.targets, outcome.targets, self._model.preprocess_of(pixels.held), outcome.numbers)
         return Found(one.given, kept, {key: value for key, value in found.items() if key not in bad}, tuple(skipped))
 
     def _failed(self, given: Given, error: ImageError, asked: Asked) -> Found:
@@ -318,23 +340,22 @@ class LoadedModel:
 
     def _together(self, found: Sequence[Found], asked: Asked) -> Explanation:
         rows = [
-            (one, one.kept, mode, place, one.maps[mode, place])
+            (one, one.kept, Method.of(method), place, one.maps[method, place])
             for one in found
             if one.kept
-            for mode in asked.modes
+            for method in asked.methods
             for place in range(len(one.kept.targets))
-            if (mode, place) in one.maps
+            if (method, place) in one.maps
         ]
-        empty = np.empty((0, *self.input_shape), np.float32)
         of = [kept.found[place] for _, kept, _, place, _ in rows]
-        plan = self._plan
-        drawing = replace(plan.drawing, modes=asked.modes, allow_empty_map=asked.allow_empty_map)
+        plan, small = self._plan, {name for name, one in ESTIMATORS.items() if not one.at_input}
+        drawing = replace(asked.drawing, fit=plan.drawing.fit, allow_empty_map=asked.allow_empty_map)
         return Explanation(
-            attribution=frozen(np.stack([row for *_, row in rows]) if rows else empty),
+            attribution=frozen(self._laid([row for *_, row in rows])),
             images=_integers([one.given.place for one, *_ in rows]),
             names=tuple(one.given.name for one, *_ in rows),
-            modes=tuple(mode for _, _, mode, _, _ in rows),
-            estimators=asked.estimators * len(rows),
+            modes=tuple(method.mode for _, _, method, _, _ in rows),
+            estimators=tuple(method.estimator for _, _, method, _, _ in rows),
             targets=_integers([one.index for one in of]),
             ranks=_integers([one.rank for one in of]),
             scores=_floats([one.score for one in of]),
@@ -342,11 +363,21 @@ class LoadedModel:
             labels=tuple(one.label for one in of),
             skipped=tuple(left for one in found for left in one.skipped),
             _places=tuple(place for *_, place, _ in rows),
+            _small=tuple(row if method.estimator in small else None for _, _, method, _, row in rows),
             _kept={one.given.place: one.kept for one in found if one.kept},
             _origin=Origin(
                 replace(plan, drawing=drawing), self._model.facts, self._model.fingerprint, self._model.geometry
             ),
         )
+
+    def _laid(self, maps: Sequence[np.ndarray]) -> np.ndarray:
+        """Maps [h, w, c] as one array [n, H, W, C]: those of a layer enlarged to the model input; beside others of several
+        channels, what has one channel stands in each."""
+        if not maps:
+            return np.empty((0, *self.input_shape), np.float32)
+        channels = max(one.shape[-1] for one in maps)
+        large = [to_input(one, self._model.geometry) for one in maps]
+        return np.stack([np.broadcast_to(one, (*one.shape[:2], channels)) for one in large])
 
     def _say(self, messages: Iterable[str], told: Mapping[str, str] = MappingProxyType({})) -> None:
         """Say as Python warnings what the command would say on stderr, each once; `told` are the words where they differ."""
@@ -397,21 +428,23 @@ def load(path: AnyPath, **options: Unpack[LoadSettings]) -> LoadedModel:
     return LoadedModel(plan_to_load(path, **options))
 
 
-@shows(LoadSettings)
+@shows(ExplainSettings)
 def explain(
     path: AnyPath,
     images: Images,
-    mode: Several = DEFAULT_MODE,
+    mode: Several | None = None,
     target: Targets = "top1",
-    estimator: Several = ESTIMATOR,
+    estimator: Several = GRADIENT,
     *,
     errors: str = "raise",
     value_range: str | tuple[float, float] | None = None,
     allow_empty_map: bool = False,
-    **options: Unpack[LoadSettings],
+    **options: Unpack[ExplainSettings],
 ) -> Explanation:
     """Load a model, explain images, close it; see `load` and `LoadedModel.explain`."""
-    with load(path, **options) as model:
+    told: Any = {name: options.pop(name) for name in EstimatorSettings.__annotations__ if name in options}  # type: ignore[misc]
+    of_model: Any = options
+    with load(path, **of_model) as model:
         return model.explain(
             images,
             mode,
@@ -420,6 +453,7 @@ def explain(
             errors=errors,
             value_range=value_range,
             allow_empty_map=allow_empty_map,
+            **told,
         )
 
 
@@ -437,7 +471,7 @@ class Run(Iterator[Result]):
 
     def __init__(self, plan: Plan, paths: Sequence[Path], observer: Observer | None):
         self.plan, self.report = plan, Report()
-        self._warner = _Warner(plan.drawing.modes)
+        self._warner = _Warner(plan.drawing.methods)
         self._begun = False
         self._results = results(plan, Inputs(tuple(paths), plan.out), observer or self._warner, self.report)
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from gradviz_cli.draw.pictures import Context, Source
 from gradviz_cli.draw.png import read_text
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.estimators import Method
 from gradviz_cli.files import whole
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import Geometry
@@ -70,6 +72,7 @@ class Kept:
     targets: tuple[Target, ...]
     found: tuple[TargetResult, ...]
     preprocess: str  # how its numbers were brought to the model's range
+    numbers: Mapping[str, np.ndarray]  # method -> what is recorded beside each of its maps
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,16 +87,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
-    """N maps: one of each image, mode and target, in this order (all of the first image come first).
+    """N maps: one of each image, method and target, in this order (all of the first image come first). A method is a mode, or an
+    estimator over it.
 
-    With one mode and one target, which is the default, N counts images. It keeps of each image what its pictures need: it
+    With one method and one target, which is the default, N counts images. It keeps of each image what its pictures need: it
     does not need the model any more.
 
     Attributes
     ----------
     attribution : numpy.ndarray
         float32 [N, H, W, C]: gradient of the score with respect to the model input after preprocessing, channels in the
-        image's order. Not clipped, not scaled.
+        image's order; of other estimators what they say of it. Not clipped, not scaled. The map of a layer is enlarged to the
+        model input, and C is 1 where all are such (else it stands in each channel); `save(raw=True)` writes it as it is.
     images : numpy.ndarray
         int32 [N]: which image, as its place among those that were given, from 0.
     names : tuple of str
@@ -122,6 +127,7 @@ class Explanation:
     labels: tuple[str | None, ...]
     skipped: tuple[Skipped, ...]
     _places: tuple[int, ...] = field(default=())  # of each map's target among those of its image
+    _small: tuple[np.ndarray | None, ...] = field(default=())  # each map that is not of the model input's size
     _kept: Mapping[int, Kept] = field(default_factory=dict)
     _origin: Origin | None = None
 
@@ -137,14 +143,21 @@ class Explanation:
     def __iter__(self) -> Iterator[Explanation]:
         return (self._rows([row]) for row in range(len(self)))
 
-    def select(self, image: int | None = None, mode: str | None = None, target: int | None = None) -> Explanation:
-        """The maps of one image, mode or class (its index)."""
+    def select(
+        self,
+        image: int | None = None,
+        mode: str | None = None,
+        target: int | None = None,
+        estimator: str | None = None,
+    ) -> Explanation:
+        """The maps of one image, mode, class (its index) or estimator."""
         return self._rows(
             [
                 row
                 for row in range(len(self))
                 if image in (None, int(self.images[row]))
                 and mode in (None, self.modes[row])
+                and estimator in (None, self.estimators[row])
                 and target in (None, int(self.targets[row]))
             ]
         )
@@ -221,7 +234,7 @@ class Explanation:
 
     def __repr__(self) -> str:
         maps = f"{len(self)} map{'s' * (len(self) != 1)} {list(self.attribution.shape[1:])}"
-        how = ", ".join(dict.fromkeys(self.modes))
+        how = ", ".join(dict.fromkeys(map(self._method, range(len(self)))))
         named = [f"{_called(self, row)} {self.scores[row]:.4g}" for row in range(min(len(self), MOST_NAMED))]
         more = ["..."] * (len(self) > MOST_NAMED)
         left = f"; {len(self.skipped)} skipped" if self.skipped else ""
@@ -244,7 +257,7 @@ class Explanation:
 
     def _figure(self, row: int) -> str:
         """One map beside its image; its text may be anybody's."""
-        said = html.escape(f"{_called(self, row)}, score {self.scores[row]:.4g}, {self.modes[row]}")
+        said = html.escape(f"{_called(self, row)}, score {self.scores[row]:.4g}, {self._method(row)}")
         name = html.escape(os.path.basename(self.names[row]))
         pixels = self._kept[int(self.images[row])].source.pixels
         tags = [_tag(self._image(row, Drawing(styles=("overlay",))), f"{name}: {said}")]
@@ -267,32 +280,55 @@ class Explanation:
     def _rows(self, rows: Sequence[int]) -> Explanation:
         every = list(rows)
         arrays = ("attribution", "images", "targets", "ranks", "scores", "outputs")
-        tuples = ("names", "modes", "estimators", "labels", "_places")
+        tuples = ("names", "modes", "estimators", "labels", "_places", "_small")
         found: dict[str, Any] = {name: frozen(getattr(self, name)[every]) for name in arrays}
         found |= {name: tuple(getattr(self, name)[row] for row in every) for name in tuples}
         images = set(found["images"].tolist())
         found["_kept"] = {image: kept for image, kept in self._kept.items() if image in images}
         return replace(self, skipped=(), **found)
 
+    @property
+    def estimates(self) -> tuple[Mapping[str, Any], ...]:
+        """Of each map what its estimator says of it: `completeness_gap`, `noise_left`, `cam_layer` and its `share`, the `box`
+        (pixels of the image) where that was asked for; as the manifest has them."""
+        return tuple(
+            MappingProxyType(self._told(int(image))[self._method(row), self._places[row]])
+            for row, image in enumerate(self.images)
+        )
+
+    def _told(self, image: int) -> dict[tuple[str, int], dict[str, Any]]:
+        kept = self._kept[image]
+        context = self._context(kept, Drawing(), Path())
+        return pictures.told(context, kept.source, self._attribution(image), self._drawable(image))
+
+    def _method(self, row: int) -> str:
+        return Method(self.modes[row], self.estimators[row]).name
+
     def _drawable(self, image: int) -> dict[tuple[str, int], np.ndarray]:
-        """Mode and place of the target -> each map of an image."""
+        """Method and place of the target -> each map of an image, at its own size."""
         rows = np.flatnonzero(self.images == image).tolist()
-        return {(self.modes[row], self._places[row]): self.attribution[row] for row in rows}
+        return {(self._method(row), self._places[row]): self._own(row) for row in rows}
+
+    def _own(self, row: int) -> np.ndarray:
+        small: np.ndarray | None = self._small[row] if self._small else None
+        return self.attribution[row] if small is None else small
 
     def _attribution(self, image: int) -> Attribution:
         """All maps of an image; one that is missing is zero, and no output asks for it."""
         kept, there = self._kept[image], self._drawable(image)
-        none = np.zeros(self.attribution.shape[1:], np.float32)
-        modes, places = dict.fromkeys(mode for mode, _ in there), range(len(kept.targets))
-        maps = {mode: np.stack([there.get((mode, place), none) for place in places]) for mode in modes}
-        return Attribution(kept.found, maps)
+        places, maps = range(len(kept.targets)), {}
+        for method in dict.fromkeys(method for method, _ in there):
+            none = next(np.zeros_like(one) for (name, _), one in there.items() if name == method)
+            maps[method] = np.stack([there.get((method, place), none) for place in places])
+        return Attribution(kept.found, maps, dict(kept.numbers))
 
     def _context(self, kept: Kept, drawing: Drawing, out: Path) -> Context:
         assert self._origin is not None, "an explanation without a model"
         plan, facts = self._origin.plan, self._origin.facts
-        modes = tuple(dict.fromkeys(self.modes))
-        drawing = replace(drawing, modes=modes, targets=kept.targets, fit=plan.drawing.fit)
-        drawing = replace(drawing, allow_empty_map=plan.drawing.allow_empty_map)
+        asked = plan.drawing
+        drawing = replace(drawing, targets=kept.targets, fit=asked.fit, estimation=asked.estimation, box=asked.box)
+        drawing = replace(drawing, allow_empty_map=asked.allow_empty_map)
+        drawing = _of_methods(drawing, tuple(dict.fromkeys(map(self._method, range(len(self))))))
         plan = replace(plan, drawing=drawing, out=out)
         facts = replace(facts, preprocess=kept.preprocess)
         return Context(plan, facts, Digests(plan, self._origin.fingerprint), self._origin.geometry)
@@ -301,11 +337,11 @@ class Explanation:
         """The pictures of an image, of the maps that are there."""
         kept, there = self._kept[image], self._drawable(image)
         plan = self._context(kept, drawing, out).plan
-        modes = plan.drawing.modes
+        methods = plan.drawing.methods
 
         def drawn(one: Output) -> bool:
             place = kept.targets.index(one.target)
-            return there.keys() >= {(mode, place) for mode in (modes if one.mode is None else (one.mode,))}
+            return there.keys() >= {(name, place) for name in (methods if one.method is None else (one.method,))}
 
         return tuple(filter(drawn, outputs(plan, kept.source.job, SHEETS)))
 
@@ -315,15 +351,24 @@ class Explanation:
         image, place, (style,) = int(self.images[row]), self._places[row], drawing.styles
         kept, there = self._kept[image], self._drawable(image)
         context = self._context(kept, drawing, Path())
-        mode = None if style in SHEETS else self.modes[row]
-        if mode is None:  # of the modes that this target has
-            modes = tuple(one for one in context.plan.drawing.modes if (one, place) in there)
-            plan = replace(context.plan, drawing=replace(context.plan.drawing, modes=modes))
+        method = None if style in SHEETS else self._method(row)
+        if method is None:  # of the methods that this target has
+            methods = tuple(one for one in context.plan.drawing.methods if (one, place) in there)
+            plan = replace(context.plan, drawing=_of_methods(context.plan.drawing, methods))
             context = replace(context, plan=plan)
-        output = Output(Path(), mode, kept.targets[place], style)
-        found = pictures.shown(context, kept.source, Attribution(kept.found, {}), output, there)
+        output, all_maps = Output(Path(), method, kept.targets[place], style), self._attribution(image)
+        told = pictures.told(context, kept.source, all_maps, there)
+        found = pictures.shown(context, kept.source, all_maps, output, there, told)
         pixels = found.pixels if found.palette is None else found.palette[found.pixels]
         return Image.fromarray(pixels).convert("RGB")
+
+
+def _of_methods(drawing: Drawing, methods: tuple[str, ...]) -> Drawing:
+    """The drawing of these methods alone."""
+    found = [Method.of(name) for name in methods]
+    modes, estimators = (tuple(dict.fromkeys(column)) for column in zip(*found, strict=True)) if found else ((), ())
+    drawing = replace(drawing, modes=modes, estimators=estimators, only=())
+    return drawing if drawing.methods == methods else replace(drawing, only=methods)
 
 
 def frozen(array: np.ndarray) -> np.ndarray:

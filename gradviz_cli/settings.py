@@ -13,6 +13,7 @@ from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from gradviz_cli.batch.planning import FIELDS
+from gradviz_cli.estimators import GRADIENT, Estimation
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE
@@ -70,10 +71,25 @@ class LookSettings(TypedDict, total=False):
     size: str
 
 
-class RunSettings(LoadSettings, LookSettings, total=False):
+class EstimatorSettings(TypedDict, total=False):
+    """What estimators other than the gradient are told."""
+
+    samples: int
+    noise: float
+    baseline: AnyPath
+    cam_layer: str
+    box: bool
+
+
+class ExplainSettings(LoadSettings, EstimatorSettings, total=False):
+    """What `explain` takes besides what it asks of each image."""
+
+
+class RunSettings(LoadSettings, EstimatorSettings, LookSettings, total=False):
     """What `run` takes besides model, images and OUT."""
 
     mode: Several
+    estimator: Several
     target: Targets
     style: Several
     fast_decode: bool
@@ -99,6 +115,7 @@ class RunSettings(LoadSettings, LookSettings, total=False):
 # Where a plan holds it in another form than it is given.
 _SPELLED: dict[str, Any] = {
     "mode": DEFAULT_MODE,
+    "estimator": GRADIENT,
     "target": "top1",
     "style": DEFAULT_STYLE,
     "no_scores": False,
@@ -112,7 +129,7 @@ def default_of(name: str) -> Any:
     """What an option is where nobody gives it; None where it is found, or there is none."""
     if name in _SPELLED:
         return _SPELLED[name]
-    kinds = (ModelOptions, Drawing, Walk, Plan)
+    kinds = (ModelOptions, Drawing, Estimation, Walk, Plan)
     found = [one.default for kind in kinds for one in fields(kind) if one.name == FIELDS.get(name, name)]
     return None if not found or found[0] in (MISSING, ()) else found[0]
 

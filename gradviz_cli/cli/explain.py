@@ -23,6 +23,7 @@ from gradviz_cli.cli.options import (
     Command,
     colormap_option,
     config_option,
+    estimator_options,
     log_format_option,
     mode_option,
     model_options,
@@ -58,6 +59,7 @@ MOST_LISTED = 2**31  # bytes of a list: of twenty million names
 COMMON = [
     "out",
     "modes",
+    "estimators",
     "targets",
     "styles",
     "preprocess",
@@ -81,6 +83,7 @@ COMMON = [
     help="Output folder; or NAME.png, for one picture of one image.",
 )  # fmt: skip
 @mode_option
+@estimator_options
 @click.option(
     "-t",
     "--target",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gradviz_cli.estimators import MOST_SAMPLES
 from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan import values
 
@@ -50,6 +51,16 @@ class Amount(_Value):
 class Level(_Value):
     def __init__(self) -> None:
         super().__init__("LEVEL", values.level)
+
+
+class Count(_Value):
+    def __init__(self) -> None:
+        super().__init__("N", values.count(MOST_SAMPLES))
+
+
+class Share(_Value):
+    def __init__(self) -> None:
+        super().__init__("S", values.share)
 
 
 class Seconds(_Value):

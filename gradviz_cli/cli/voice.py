@@ -89,7 +89,7 @@ class Voice(Observer):
         """Warnings, and with -v what was found in the model."""
         if self._progress:
             self._progress.begin()
-        for message in model.warnings(self._plan.drawing.modes):
+        for message in model.warnings(self._plan.drawing.methods):
             self._warn(message, model=self._plan.model.path)
         for line in _description(model.loaded, model.proof):
             self._detail(line)
@@ -215,6 +215,11 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
         f"preprocess {facts.preprocess}, input {facts.size[0]}x{facts.size[1]}x{facts.channels}",
         f"sandbox {loaded.sandbox.level}; {seconds}",
         f"proof: {'; '.join(map(str, proof.witnesses)) if proof else 'not asked for'}",
+    ]
+    lines += [
+        f"class activation maps are taken from {taps.tensors[0]}, {taps.size[0]}x{taps.size[1]}"
+        for taps in facts.taps
+        if taps.axes
     ]
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")

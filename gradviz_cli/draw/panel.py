@@ -8,14 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
+from gradviz_cli.draw import objects
 from gradviz_cli.draw.letters import bar_labels, font_of, shortened, wrapped
 from gradviz_cli.draw.look import Picture
+from gradviz_cli.images.fit import Box
 
 NARROWEST, LONGEST = (
     160,
     512,
 )  # pixels: a column is at least so wide, the longer side of a picture at most so long
-UNIT = "Numbers: attribution per model-input unit."
+UNIT = "attribution per model-input unit"
 
 _INK, _FAINT, _HAIRLINE, _PAPER = (24, 24, 27), (90, 90, 96), (200, 200, 204), (255, 255, 255)
 
@@ -27,16 +29,22 @@ class Column:
     Attributes
     ----------
     mode : str
-        What stands above the map.
+        What stands above the map: the mode, or mode and estimator.
     picture : Picture
         The drawn attribution, of any size.
     lines : tuple of str
         What stands below it, a line each: target label, score. Too long a line ends in an ellipsis.
+    unit : str
+        Of its numbers.
+    marks : Marks, optional
+        An object in it, whose outline and box are drawn.
     """
 
     mode: str
     picture: Picture
     lines: tuple[str, ...] = ()
+    unit: str = UNIT
+    marks: objects.Marks | None = None
 
 
 def size_in_panel(height: int, width: int) -> tuple[int, int]:
@@ -119,10 +127,17 @@ def _fitted(pixels: np.ndarray) -> Image.Image:
     )
 
 
-def _map(picture: Picture) -> Image.Image:
+def _map(column: Column) -> Image.Image:
     """The picture at its size in the panel. Intensities are averaged before they are coloured, never the colours."""
+    picture = column.picture
     image = _fitted(picture.pixels)
-    return image if picture.palette is None else Image.fromarray(picture.palette[np.asarray(image)])
+    shown = image if picture.palette is None else Image.fromarray(picture.palette[np.asarray(image)])
+    if column.marks is None:
+        return shown
+    times = shown.height // picture.pixels.shape[0]  # a map with marks is no larger than it is shown
+    mask = column.marks.mask.repeat(times, axis=0).repeat(times, axis=1)
+    marks = objects.Marks(mask, Box(*(times * side for side in column.marks.box)))
+    return Image.fromarray(objects.drawn(np.asarray(shown.convert("RGB")), marks))
 
 
 class _Sheet:
@@ -173,7 +188,17 @@ def _foot(columns: Sequence[Column], notes: Sequence[str], shared: bool) -> str:
         raise ValueError(f"a panel cannot claim one shared scale for maps of {len(scales)} scales")
     has_bars = any(len(bar_labels(scale)) > 1 for scale in scales)
     claim = ["All maps share one scale."] if shared and has_bars and len(columns) > 1 else []
-    return " ".join([UNIT, *claim, *notes])
+    return " ".join([*_units(columns), *claim, *notes])
+
+
+def _units(columns: Sequence[Column]) -> list[str]:
+    """What the numbers are, of which maps where they are not all alike."""
+    named: dict[str, list[str]] = {}
+    for column in columns:
+        named.setdefault(column.unit, []).append(column.mode)
+    if len(named) == 1:
+        return [f"Numbers: {unit}." for unit in named]
+    return [f"Numbers of {', '.join(modes)}: {unit}." for unit, modes in named.items()]
 
 
 def panel(
@@ -227,7 +252,7 @@ def panel(
     for k, column in enumerate(columns):
         x, y = layout.margin + across * (1 + k % per_row), layout.margin + down * (k // per_row)
         bottom = y + layout.above + layout.box
-        sheet.cell(x, y, column.mode, _map(column.picture))
+        sheet.cell(x, y, column.mode, _map(column))
         sheet.colour_bar(x, bottom + layout.gap, column.picture)
         sheet.captions(x, bottom + layout.below, column.lines)
     for k, line in enumerate(foot):

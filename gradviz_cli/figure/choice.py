@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gradviz_cli.errors import UsageError
+from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.figure.maps import Collection, Map, Place
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.globs import Globs, folded
 from gradviz_cli.plan import values
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.targets import nearest
 from gradviz_cli.rules import RULES
 
@@ -60,7 +60,7 @@ def choose(collection: Collection, choice: Choice) -> Chosen:
         Something is asked for that no map is of; names what there is.
     """
     modes = _words("--mode", choice.modes, _in_order(collection.values("mode"), RULES))
-    estimators = _words("--estimator", choice.estimators, _in_order(collection.values("estimator"), [ESTIMATOR]))
+    estimators = _words("--estimator", choice.estimators, _in_order(collection.values("estimator"), [GRADIENT]))
     images = _images(collection, choice.images)
     asked = {"image": set(images), "mode": modes, "estimator": estimators}
     left = {

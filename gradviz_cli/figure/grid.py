@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from gradviz_cli.errors import UsageError
+from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.figure.choice import Chosen
 from gradviz_cli.figure.maps import Collection, Map, Place, told
-from gradviz_cli.plan.digests import ESTIMATOR
 
 AXES = Place._fields
 ROWS, COLUMNS = ("image",), ("model", "estimator", "mode", "target")
@@ -165,7 +165,7 @@ def _constant(chosen: Chosen, shown: set[str]) -> str:
     words = [
         chosen.axes[axis][0]
         for axis in ("estimator", "mode")
-        if axis not in shown and len(chosen.axes[axis]) == 1 and chosen.axes[axis][0] != ESTIMATOR
+        if axis not in shown and len(chosen.axes[axis]) == 1 and chosen.axes[axis][0] != GRADIENT
     ]
     return ", ".join(map(told, words))
 

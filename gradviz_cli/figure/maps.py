@@ -15,10 +15,10 @@ from typing import NamedTuple
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS, STYLES
 from gradviz_cli.errors import UsageError
+from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.files.text import plain, printable, shortened
 from gradviz_cli.gallery import folder
 from gradviz_cli.gallery.folder import Picture, Shown
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 FIRST_TARGET = "top1"
@@ -47,7 +47,7 @@ class Map:
     path: str
     sha256: str | None
     record: Record
-    estimator: str = ESTIMATOR
+    estimator: str = GRADIENT
     size: tuple[int, int] | None = None  # height and width of the upright image, where the picture has its size
 
     @property
@@ -144,14 +144,15 @@ def _arrays(image: str, picture: Picture) -> Iterator[tuple[str, str, str, str |
     if picture.style not in SHEETS:
         mode = record.mode if isinstance(record.mode, str) else ""
         sha256 = record.npy if isinstance(record.npy, str) else None
-        yield mode, record.estimator or ESTIMATOR, ".".join([image, *parts, "npy"]), sha256
+        estimator = record.estimator if isinstance(record.estimator, str) else GRADIENT
+        yield mode, estimator, ".".join([image, *parts, "npy"]), sha256
         return
     arrays = record.npy if isinstance(record.npy, Mapping) else dict.fromkeys(record.mode or ())
     for method, sha256 in arrays.items():
         if "/" in method:  # no run writes such a name, which leads elsewhere
             continue
         mode, _, estimator = method.partition(".")
-        yield mode, estimator or ESTIMATOR, ".".join([image, method, *parts, "npy"]), sha256
+        yield mode, estimator or GRADIENT, ".".join([image, method, *parts, "npy"]), sha256
 
 
 def _upright(path: str, picture: Picture) -> tuple[int, int] | None:

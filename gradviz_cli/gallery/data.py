@@ -16,6 +16,7 @@ from urllib.parse import quote
 from gradviz_cli.batch.known import Model
 from gradviz_cli.draw.record import Ends
 from gradviz_cli.draw.styles import SHEETS, STYLES, names
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT
 from gradviz_cli.files.text import printable
 from gradviz_cli.gallery import folder, truth
 from gradviz_cli.gallery.fade import fade_of
@@ -65,7 +66,7 @@ def collect(outs: Sequence[Path], base: Path | None = None, inside: Inside | Non
     return {
         "version": __version__,
         "outs": [tables.folder(out, one) for out, one in zip(outs, folders, strict=True)],
-        "modes": [{"name": _kind_name(kind, tables.kinds), **_rule(kind[0])} for kind in tables.kinds],
+        "modes": [{"name": _kind_name(kind, tables.kinds), **_rule(kind)} for kind in tables.kinds],
         "styles": [{"name": style, **_style(style), **tables.shape(style)} for style in tables.styles],
         "targets": tables.targets,
         "classes": [list(key) for key in tables.classes],
@@ -267,9 +268,10 @@ def _ordered(found: set[str], known: Iterable[str]) -> list[str]:
 
 
 def _kinds(found: set[Kind]) -> list[Kind]:
-    """The modes alone in the order of their table, then those of each estimator."""
-    modes = _ordered({mode for mode, _ in found}, RULES)
-    return sorted(found, key=lambda kind: (kind[1], modes.index(kind[0])))
+    """The modes alone in the order of their table, then those of each estimator in the order of theirs."""
+    modes, estimators = _ordered({mode for mode, _ in found}, RULES), ["", *ESTIMATORS]
+    ranks = {name: place for place, name in enumerate(_ordered({name for _, name in found}, estimators))}
+    return sorted(found, key=lambda kind: (ranks[kind[1]], modes.index(kind[0])))
 
 
 def _kind_name(kind: Kind, kinds: Iterable[Kind]) -> str:
@@ -279,11 +281,16 @@ def _kind_name(kind: Kind, kinds: Iterable[Kind]) -> str:
     return mode if not estimator else f"{estimator}, {mode}" if several and mode else estimator
 
 
-def _rule(mode: str) -> dict[str, str]:
-    rule = RULES.get(mode)
-    if rule is None:
+def _rule(kind: Kind) -> dict[str, str]:
+    """What a kind of map shows: of an estimator what that says, and by which rule."""
+    mode, estimator = kind
+    rule, one = RULES.get(mode), ESTIMATORS.get(estimator or GRADIENT)
+    if rule is None or one is None:
         return {"summary": "", "source": "", "caution": ""}
-    return {"summary": rule.summary, "source": rule.source, "caution": rule.caution}
+    if not estimator:
+        return {"summary": rule.summary, "source": rule.source, "caution": rule.caution}
+    caution = " ".join(filter(None, [one.caution, rule.caution]))
+    return {"summary": f"{one.summary}; {rule.summary}", "source": one.source, "caution": caution}
 
 
 def _style(style: str) -> dict[str, Any]:

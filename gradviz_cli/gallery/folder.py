@@ -19,10 +19,10 @@ from gradviz_cli.batch.known import Model, image_stamp
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
+from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
 from gradviz_cli.files.text import shortened
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.results import Status, TargetResult
 from gradviz_cli.plan.targets import PARENT
 
@@ -68,16 +68,19 @@ class Picture:
     @property
     def kind(self) -> Kind | None:
         """Mode and estimator, either may be empty; None for a sheet, which shows several."""
-        mode, estimator = self.record.mode, self.record.estimator or ESTIMATOR
-        if self.style in SHEETS or not (isinstance(mode, str) or estimator != ESTIMATOR):
+        mode, estimator = self.record.mode, self.record.estimator or GRADIENT
+        if self.style in SHEETS or not isinstance(estimator, str):
             return None
-        return mode if isinstance(mode, str) else "", "" if estimator == ESTIMATOR else estimator
+        if not isinstance(mode, str) and estimator == GRADIENT:
+            return None
+        return mode if isinstance(mode, str) else "", "" if estimator == GRADIENT else estimator
 
     @property
     def look(self) -> str:
         """The style; sheets of several estimators are told apart."""
-        estimator = self.record.estimator or ESTIMATOR
-        return self.style if self.kind or estimator == ESTIMATOR else f"{self.style} {estimator}"
+        estimator = self.record.estimator or GRADIENT
+        named = estimator if isinstance(estimator, str) else "+".join(estimator)
+        return self.style if self.kind or named == GRADIENT else f"{self.style} {named}"
 
     @property
     def subject(self) -> tuple[str | None, str | None]:

@@ -21,10 +21,10 @@ import gradviz_cli
 from gradviz_cli import api
 from gradviz_cli.batch import planning
 from gradviz_cli.errors import GradvizWarning, ImageError, OutputError, UsageError
+from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.images import reader
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.model import explainer
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.process.protocol import Decode, Facts, InputFacts, Loaded, Row, to_wire
 from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.settings import LoadSettings, LookSettings, RunSettings, default_of
@@ -276,7 +276,7 @@ def test_rows_are_image_mode_target_in_this_order(model) -> None:
     for row in range(12):
         want = alone[found.images[row]] * (found.targets[row] + 1)
         assert np.allclose(found.attribution[row], want)
-    assert found.estimators == (ESTIMATOR,) * 12
+    assert found.estimators == (GRADIENT,) * 12
 
 
 @pytest.mark.parametrize(
