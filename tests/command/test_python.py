@@ -68,3 +68,26 @@ def test_a_file_that_fails_is_named_as_by_the_command(
     with pytest.raises(ImageError) as caught:
         loaded.explain(tmp_path / "bad.jpg")
     assert str(caught.value).removeprefix(f"{tmp_path}/") in run.stderr
+
+
+ESTIMATORS = "gradient,input-x-gradient,integrated-gradients,grad-cam"
+
+
+def test_maps_of_estimators_are_those_of_the_command(loaded: LoadedModel, pool: Pool, tmp_path: Path) -> None:
+    told = ["-e", ESTIMATORS, "-m", "backprop", "--samples", "4", "--box"]
+    styles = ["--style", "heatmap,overlay,panel", "--raw", "--proof", "never", "-o", "out"]
+    run = pool.gradviz("explain", demo.MODEL, demo.IMAGES / NAMES[0], *told, *styles, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    with pytest.warns(UserWarning):  # of so few samples
+        found = loaded.explain(demo.IMAGES / NAMES[0], "backprop", estimator=ESTIMATORS, samples=4, box=True)
+    assert found.estimators == tuple(ESTIMATORS.split(",")) and found.attribution.shape == (4, *loaded.input_shape)
+    assert found.estimates[3]["cam_layer"] and found.estimates[3]["box"] and "completeness_gap" in found.estimates[2]
+    found.save(tmp_path / "here", style="heatmap,overlay,panel", raw=True)
+    for one in sorted((tmp_path / "here").iterdir()):
+        assert one.read_bytes() == (tmp_path / "out" / one.name).read_bytes(), one.name
+    assert len(list((tmp_path / "here").iterdir())) == 4 * 2 + 1 + 4
+    cam = found.select(estimator="grad-cam")
+    assert cam.attribution.shape[-1] == 3 and np.ptp(cam.attribution, axis=-1).max() == 0  # beside others it stands in each
+    alone = loaded.explain(demo.IMAGES / NAMES[0], estimator="grad-cam")
+    assert alone.modes == ("backprop",) and alone.attribution.shape == (1, *loaded.input_shape[:2], 1)
+    assert np.array_equal(alone.attribution[..., 0], cam.attribution[..., 0])
