@@ -83,6 +83,8 @@ class Explainer:
         Seconds for one image, in a decoder and in the worker.
     seal : Seal, optional
         Of the model that is meant (see `RemoteModel`).
+    redrawn : bool
+        Its kernels will be drawn anew (`redraw`).
 
     Attributes
     ----------
@@ -105,10 +107,11 @@ class Explainer:
         verify: bool = False,
         prove: str = "never",
         seal: Seal | None = None,
+        redrawn: bool = False,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self.misfit = ""
-        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal)
+        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal, redrawn)
         self._decoders = Decoders(limits, timeout)
         self._loaded: Loaded | None = None
 
@@ -133,6 +136,10 @@ class Explainer:
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
         return self._model.inspect()
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let so many kernels, from the score down, be random from now on; the names of all. As `RemoteModel.redraw`."""
+        return self._model.redraw(count)
 
     @property
     def fingerprint(self) -> str:

@@ -36,6 +36,8 @@ from gradviz_cli.process.protocol import (
     Proof,
     Prove,
     Proved,
+    Redraw,
+    Redrawn,
     Row,
     Witness,
     check_arrays,
@@ -79,6 +81,8 @@ class RemoteModel:
         One of PROOFS: let it prove the model before the first image, unless `load` is told what was found before.
     seal : Seal, optional
         Of the model that is meant: no other one is loaded, by whatever worker. Without it, the one that is there first.
+    redrawn : bool
+        Its kernels will be drawn anew (`redraw`).
     """
 
     def __init__(
@@ -91,9 +95,11 @@ class RemoteModel:
         verify: bool = False,
         prove: str = "never",
         seal: Seal | None = None,
+        redrawn: bool = False,
     ):
         self._seal = seal
-        self._load = Load(options, tuple(modes), targets, require_sandbox, verify)
+        self._load = Load(options, tuple(modes), targets, require_sandbox, verify, redrawn=redrawn)
+        self._drawn: int | None = None  # kernels that are random by now
         self._prove = prove
         self._timeout = timeout
         self._scratch: Scratch | None = None
@@ -161,6 +167,24 @@ class RemoteModel:
                 raise self._as_exception(answer)
             return _unproved(answer.message)
         return answer.proof
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let the `count` kernels nearest to the score be random from now on, in every worker; the names of all kernels.
+
+        Raises
+        ------
+        ModelUnusable, UsageError
+            As the worker says; or it died or hung over it.
+        """
+        self._drawn = count
+        _, files = self._located()
+        try:
+            answer, _ = self._worker.request(Redraw(count), Redrawn, timeout=self._load_timeout(files))
+        except ChildLost as lost:
+            raise self._unusable(lost) from lost
+        if isinstance(answer, Failure):
+            raise self._as_exception(answer)
+        return answer.kernels
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
@@ -375,6 +399,8 @@ class RemoteModel:
     def _replace(self) -> None:
         self._drop()
         self.load()
+        if self._drawn is not None:
+            self.redraw(self._drawn)
 
     def _drop(self) -> None:
         """End the worker, and remove what it left: the next one is not to be ended for it."""

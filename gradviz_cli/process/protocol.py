@@ -2,6 +2,7 @@
 
     command                                        child
     Load, Prove, Inspect -> worker  ->             Loaded, Proved, Inspected, Failure
+    Redraw               -> worker  ->             Redrawn, Failure
     Convert              -> worker  ->             Converted + bytes, Failure
     Explain + images     -> worker  ->             Explained + arrays, Failure
     Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
@@ -177,6 +178,7 @@ class Load:
     """Load a model and build its gradients for these modes and so many targets at once.
 
     With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
+    With `redrawn`, its kernels will be drawn anew (`Redraw`).
     """
 
     options: ModelOptions
@@ -185,6 +187,7 @@ class Load:
     require_sandbox: bool = False
     verify: bool = False
     proof: Proof | None = None
+    redrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,13 @@ class Prove:
     """Prove the model that was loaded, before the first image; `thorough` asks witnesses that mostly say nothing too."""
 
     thorough: bool = False
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """Let the `count` kernels nearest to the score be random, and the others learnt; first before the first image."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -320,6 +330,13 @@ class Proved:
     """Answer to `Prove`."""
 
     proof: Proof
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Answer to `Redraw`: the names of all kernels, from the score down."""
+
+    kernels: tuple[str, ...]
 
 
 @dataclass(frozen=True)

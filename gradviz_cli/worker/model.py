@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
-from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
+from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
@@ -24,6 +24,7 @@ from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.analysis.kernels import kernels, with_weights
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.analysis.readings import read_scores
 from gradviz_cli.worker.graph.graph import Graph
@@ -54,6 +55,7 @@ from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differenti
 from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
+from gradviz_cli.worker.run.redraw import Redrawn
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
 
 
@@ -332,6 +334,25 @@ def _differentiator(
     return differentiator
 
 
+def build_redrawn(
+    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None, proof: Proof | None = None
+) -> Redrawn:
+    """The gradients of a prepared model whose kernels can be drawn anew; as `build`.
+
+    Steps that put kernels into other weights are left out.
+    """
+    graph = with_weights(prepared.graph, prepared.question)
+    steps = [step for step in BUILDING_STEPS if step.name not in OPTIONAL_STEPS]
+    graph = run_steps(graph, prepared.question, steps, check)
+    with doing("looking for kernels", graph):
+        found = kernels(graph, prepared.question)
+    with doing("building the gradient", graph):
+        changeable = [kernel.node for kernel in found]
+        differentiator = Differentiator(graph, proved(prepared.problem, proof), changeable)
+        differentiator.prepare(modes, targets)
+    return Redrawn(differentiator, found)
+
+
 def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
     given = {name: tf.convert_to_tensor(value) for name, value in values.items()}
     for name, value in given.items():
@@ -402,6 +423,8 @@ class Model:
         The graph is verified after each step.
     proof : Proof
         What was found when the model was proved before, if it was.
+    redrawn : bool
+        Its kernels will be drawn anew.
     """
 
     def __init__(
@@ -411,6 +434,7 @@ class Model:
         targets: int = 1,
         verified: bool = False,
         proof: Proof | None = None,
+        redrawn: bool = False,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
@@ -418,6 +442,8 @@ class Model:
         self._asked = modes, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
+        self._proof, self._will_redraw = proof, redrawn
+        self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
         self.facts = facts(prepared, self._differentiator.classes)
@@ -428,11 +454,27 @@ class Model:
         modes, targets, check = self._asked
         prepared = self._prepared
         self._differentiator, proof = prove(prepared, self._differentiator, modes, targets, check, thorough)
-        self._prepared = None
+        self._proof = proof
+        if not self._will_redraw:
+            self._prepared = None
         with doing("proving the model"):
             ends = span(prepared.preprocess, prepared.options)
             self._try(scenes(self._problem.entry, ends, 1, SEED))
         return proof
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let the `count` kernels nearest to the score be random from now on, and the others learnt; the names of all.
+
+        To be called before the first image.
+        """
+        if self._redrawn is None:
+            assert self._prepared is not None and self._will_redraw, "a model says ahead that it will be redrawn"
+            modes, targets, check = self._asked
+            self._redrawn = build_redrawn(self._prepared, modes, targets, check, self._proof)
+            self._differentiator = self._redrawn.differentiator
+            self._prepared = None
+        self._redrawn.draw(count)
+        return self._redrawn.names
 
     def _try(self, images: np.ndarray) -> None:
         """Compute a gradient as for an image, so that what it lacks is known before the first one."""

@@ -24,6 +24,8 @@ from gradviz_cli.process.protocol import (
     Loaded,
     Prove,
     Proved,
+    Redraw,
+    Redrawn,
     from_wire,
     to_wire,
 )
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-Request = Convert | Load | Prove | Inspect | Explain
-Done = Converted | Loaded | Proved | Inspected | Explained
+Request = Convert | Load | Prove | Redraw | Inspect | Explain
+Done = Converted | Loaded | Proved | Redrawn | Inspected | Explained
 Answer = Done | Failure
 
 
@@ -62,7 +64,7 @@ class Server:
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
-        request: Request = from_wire(header, Convert, Load, Prove, Inspect, Explain, longest=wire.MAX_HEADER)
+        request: Request = from_wire(header, Convert, Load, Prove, Redraw, Inspect, Explain, longest=wire.MAX_HEADER)
         answer: Answer
         results: Arrays = ()
         try:
@@ -83,6 +85,8 @@ class Server:
             return self._explain(request, arrays[0])
         if isinstance(request, Prove):
             return self._prove(request), ()
+        if isinstance(request, Redraw):
+            return self._redraw(request), ()
         if isinstance(request, Convert):
             return self._convert(request)
         if request.require_sandbox:
@@ -124,13 +128,20 @@ class Server:
         self._settle_walls()
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
-        self._model = Model(request.options, request.modes, request.targets, request.verify, request.proof)
+        self._model = Model(
+            request.options, request.modes, request.targets, request.verify, request.proof, request.redrawn
+        )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
     def _prove(self, request: Prove) -> Proved:
         if self._model is None:
             raise RuntimeError("asked to prove before a model was loaded")
         return Proved(self._model.prove(request.thorough))
+
+    def _redraw(self, request: Redraw) -> Redrawn:
+        if self._model is None:
+            raise RuntimeError("asked to draw kernels before a model was loaded")
+        return Redrawn(self._model.redraw(request.count))
 
     def _inspect(self, request: Inspect) -> Inspected:
         with _imports():

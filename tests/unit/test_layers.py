@@ -21,6 +21,7 @@ COMMAND = [
     "model",
     "draw",
     "batch",
+    "check",
     "gallery",
     "api",
     "demo",
