@@ -159,6 +159,7 @@ def check(plan: Plan, inputs: Inputs, limit: int, picture: Path) -> Checked:
         begun = Checked(plan, model.fingerprint, len(jobs), len(chosen))
         if not chosen:
             return replace(begun, none=inputs.why_none())
+        sheet.make_room(picture)
         try:
             model.load()
         except ProofFailed as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from gradviz_cli.draw.png import encode_png, read_text
 from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import write_whole
+from gradviz_cli.files.whole import write_whole, writing
 from gradviz_cli.images.fit import as_rgb
 from gradviz_cli.plan.outputs import CHECK
 from gradviz_cli.plan.plan import DEFAULT_STYLE
@@ -38,10 +39,18 @@ def check_place(path: Path) -> None:
         )
 
 
+def make_room(path: Path) -> None:
+    """Make the folder that it goes to, and see that it can be written there; OutputError where it cannot be."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def write(
     path: Path, image: Array, name: str, found: Sequence[Findings], verdicts: Mapping[str, Verdict], text: str
 ) -> None:
-    """Draw and write it, with folders that it needs; OutputError where that cannot be."""
+    """Draw and write it; OutputError where that cannot be."""
     check_place(path)
     write_whole(path, encode_png(draw(image, name, found, verdicts), None, text))
 
@@ -59,7 +68,7 @@ def draw(image: Array, name: str, found: Sequence[Findings], verdicts: Mapping[s
     blank = len(found[0].levels)  # the edges have a row to themselves
     notes = [f"{mode} {verdict}." for mode, verdict in verdicts.items()]
     notes.append("Each map has a scale of its own.")
-    return panel(as_rgb(image), [*rows, edges], lines=(name,), notes=notes, per_row=1 + blank)
+    return panel(as_rgb(image), [*rows, edges], lines=(os.path.basename(name),), notes=notes, per_row=1 + blank)
 
 
 def _row(found: Findings, verdict: Verdict) -> list[Column]:
