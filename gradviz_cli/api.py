@@ -304,7 +304,7 @@ def run(
     if isinstance(model, str | os.PathLike):
         check_order(Path(model), paths)
     plan = model if isinstance(model, Plan) else plan_from(model, out, **options)
-    warner = _Warner(plan.drawing.modes)
+    warner = _Warner(plan.drawing.methods)
     with closing(results(plan, Inputs(paths, plan.out), observer or warner)) as found:
         for result in found:
             warner.warn()

@@ -93,7 +93,7 @@ def check_current(
         return None
     if record.digest != digest(record.target.index):
         return None
-    hashes = record.npy if output.mode is None else {output.mode: record.npy}
+    hashes = record.npy if output.method is None else {output.method: record.npy}
     expected = hashes if isinstance(hashes, Mapping) else {}
     files: dict[str, Written] = {}
     for mode, path in [(None, output.path), *arrays(plan, output).items()]:
@@ -123,8 +123,8 @@ def as_written(path: Path, before: Written | None) -> Written | None:
 
 
 def arrays(plan: Plan, output: Output) -> dict[str, Path]:
-    """Mode -> the array that is written beside a picture."""
-    return output.array_paths(plan.drawing.modes) if plan.drawing.raw else {}
+    """Method -> the array that is written beside a picture."""
+    return output.array_paths(plan.drawing.methods) if plan.drawing.raw else {}
 
 
 def _check_names(outputs: Iterable[Output]) -> None:

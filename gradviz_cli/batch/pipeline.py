@@ -139,7 +139,8 @@ def pipeline(
     """
     explainer = Explainer(
         plan.model,
-        plan.drawing.modes,
+        plan.drawing.methods,
+        estimation=plan.drawing.estimation,
         targets=len(plan.drawing.targets),
         labels=plan.labels,
         labels_asked=plan.labels_asked,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,12 @@ from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator
+from gradviz_cli.files.reading import hash_file
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
+from gradviz_cli.images.baselines import BASELINES
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
 from gradviz_cli.model import forms
@@ -29,11 +33,12 @@ from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
 from gradviz_cli.plan.targets import Target, by_label, parse_targets
 from gradviz_cli.process.protocol import LAYOUTS, MAX_CHANNELS, PROOFS, ModelOptions
-from gradviz_cli.rules import DEFAULT_MODE, RULES
+from gradviz_cli.rules import RULES
 
 # Choices that stand in no table of their own.
 MODES = (*RULES, "all")
 STYLE_NAMES = tuple(drawn.names())
+ESTIMATOR_NAMES = tuple(ESTIMATORS)
 PREPROCESSES = ("auto", *PREPROCESS)
 CHANNEL_ORDERS = tuple(ORDERS)
 SCORES = ("logit", "output")
@@ -70,6 +75,12 @@ OF_DRAWING: dict[str, values.Read] = {
     "mode": values.with_commas(values.several(values.choice(MODES))),
     "target": values.several(values.target),
     "style": values.with_commas(values.several(values.choice(STYLE_NAMES))),
+    "estimator": values.with_commas(values.several(values.choice(ESTIMATOR_NAMES))),
+    "samples": values.count(MOST_SAMPLES),
+    "noise": values.share,
+    "baseline": values.text,
+    "cam_layer": values.text,
+    "box": values.flag,
     "colormap": values.text,
     "clip": values.number,
     "alpha": values.number,
@@ -138,8 +149,10 @@ MODEL_KEYS = (
     "at",
     "box_of",
     "fit",
+    "cam_layer",
 )
 
+MAX_BASELINE = 10**9  # bytes of the image that is the baseline
 # Characters of a value there.
 LONGEST_SETTING = 100_000
 
@@ -320,20 +333,103 @@ def _model_options(model: Path, settled: Settled) -> ModelOptions:
 
 def _drawing(settled: Settled, asked: Settled, labels: tuple[str, ...]) -> Drawing:
     chosen = {name: settled[name] for name in OF_DRAWING if name in settled}
-    modes = chosen.pop("mode", ()) or (DEFAULT_MODE,)
-    modes = tuple(RULES) if "all" in modes else modes
+    chosen.update(_estimating({name: chosen.pop(name) for name in OF_ESTIMATING if name in chosen}, asked))
+    modes = chosen.pop("modes")
     targets = parse_targets(chosen.pop("target", ()) or ("top1",), labels)
     styles = chosen.pop("style", ()) or (DEFAULT_STYLE,)
     scores = not chosen.pop("no_scores", False)
     if not scores:
-        _check_no_scores(modes, targets, styles)
+        _check_no_scores(modes, chosen["estimators"], targets, styles)
     drawing = Drawing(modes, targets, styles, scores=scores, **chosen)
     look = look_of(drawing)  # refuses what is out of range
     drawn.check_use(styles, look, asked)
     return drawing
 
 
-def _check_no_scores(modes: Sequence[str], targets: Sequence[Target], styles: Sequence[str]) -> None:
+# What says which methods there are, and what estimators are told.
+OF_ESTIMATING = ("mode", "estimator", "samples", "noise", "baseline", "cam_layer", "box")
+TOLD = ("samples", "noise", "baseline", "cam_layer")
+
+
+def _estimating(chosen: Settled, asked: Settled) -> dict[str, Any]:
+    """The fields of a drawing that say which methods there are.
+
+    Raises
+    ------
+    UsageError
+        A mode and an estimator make no sense together, or none of the estimators takes what was asked for.
+    """
+    names = chosen.get("estimator", ()) or (GRADIENT,)
+    modes = chosen.get("mode", ())
+    modes = tuple(RULES) if "all" in modes else modes
+    own = not modes
+    if own:
+        modes = tuple(dict.fromkeys(ESTIMATORS[name].mode for name in names))
+    estimators = [ESTIMATORS[name] for name in names]
+    for one in () if own else estimators:
+        _check_modes(one, modes)
+    _check_told(estimators, asked)
+    told = {name: chosen[name] for name in TOLD if name in chosen}
+    estimation = Estimation(**told)
+    if any("baseline" in one.options for one in estimators):
+        estimation = _with_file(estimation)
+    if estimation.samples < 2 and "vargrad" in names:
+        raise UsageError("--samples 1: --estimator vargrad takes the variance of several", "give 2 or more")
+    own = own and len(modes) > 1
+    box = chosen.get("box", False) and any(one.is_area for one in estimators)
+    return {"modes": modes, "estimators": names, "own_modes": own, "estimation": estimation, "box": box}
+
+
+def _check_modes(one: Estimator, modes: Sequence[str]) -> None:
+    wrong = [mode for mode in modes if one.modes and mode not in one.modes]
+    if wrong:
+        raise UsageError(
+            f"--estimator {one.name}: --mode {', '.join(wrong)} makes no sense with it{f' ({one.caution})' if one.caution else ''}",
+            f"use --mode {' or '.join(one.modes)}, or leave it out",
+        )
+
+
+def _check_told(estimators: Sequence[Estimator], asked: Settled) -> None:
+    """Refuse what was asked for though none of the estimators takes it."""
+    names = ", ".join(one.name for one in estimators)
+    for option in TOLD:
+        if option in asked and not any(option in one.options for one in estimators):
+            able = " or ".join(name for name, one in ESTIMATORS.items() if option in one.options)
+            raise UsageError(
+                f"{_typed(option)} {asked[option]}: --estimator {names} cannot use it",
+                f"leave it out, or add --estimator {able}",
+            )
+    if asked.get("box") and not any(one.is_area for one in estimators):
+        able = " or ".join(name for name, one in ESTIMATORS.items() if one.is_area)
+        raise UsageError(
+            f"--box: --estimator {names} shows no area to put a box around",
+            f"add --estimator {able}; --box-of N is for the detection that is explained",
+        )
+
+
+def _with_file(estimation: Estimation) -> Estimation:
+    """The hash of the file that is the baseline, where one is: pictures hang on what is in it."""
+    named = estimation.baseline
+    if named in BASELINES:
+        return estimation
+    found = hash_file(named, MAX_BASELINE)
+    if found is None:
+        known = tuple(BASELINES)
+        raise UsageError(
+            f"--baseline {printable(named)}: no such file{values.meant(named, known)}",
+            f"give {', '.join(known)} or the path of an image",
+        )
+    return replace(estimation, baseline=os.path.abspath(named), baseline_sha256=found[0])
+
+
+def _check_no_scores(
+    modes: Sequence[str], estimators: Sequence[str], targets: Sequence[Target], styles: Sequence[str]
+) -> None:
+    other = [name for name in estimators if name != GRADIENT]
+    if other:
+        raise UsageError(
+            f"--no-scores: --estimator {', '.join(other)} needs the score of the image", "leave one of them out"
+        )
     free = [name for name, rule in RULES.items() if not rule.needs_forward]
     if not set(modes) <= set(free) or any(target.rank is not None for target in targets):
         raise UsageError(

@@ -227,7 +227,8 @@ class Differentiator(Stage):
 
     def _request(self, targets: Sequence[Target]) -> Explain:
         drawing = self._plan.drawing
-        return Explain(tuple(target.code for target in targets), drawing.modes, drawing.scores)
+        codes = tuple(target.code for target in targets)
+        return Explain(codes, drawing.methods, drawing.scores, drawing.estimation)
 
 
 class Reader(Stage):

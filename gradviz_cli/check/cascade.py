@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from gradviz_cli.batch.budget import default_batch
-from gradviz_cli.check.measures import Likeness, alive, cosine, likeness, sobel, to_edges
+from gradviz_cli.check.measures import Likeness, alike, alive, likeness, sobel, to_edges
 from gradviz_cli.errors import ImageError
+from gradviz_cli.estimators import Estimation
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.results import TargetResult
@@ -46,7 +47,7 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found of one mode.
+    """What was found of one method.
 
     Attributes
     ----------
@@ -54,7 +55,7 @@ class Findings:
         Its maps [h, w, c] of the first image, as the model is and then for each level.
     """
 
-    mode: str
+    method: str
     levels: tuple[Level, ...]
     classes: Classes
     edges: Likeness
@@ -77,19 +78,19 @@ class Cascade:
     kernels: tuple[str, ...]
     targets: dict[int, TargetResult]
     failed: dict[int, ImageError]
-    modes: tuple[Findings, ...]
+    methods: tuple[Findings, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class _Learnt:
-    """Of one image, as the model is: its class, by mode its map, and the cosines between its maps of different classes."""
+    """Of one image, as the model is: its class, by method its map, and the cosines between its maps of different classes."""
 
     target: TargetResult
     maps: dict[str, Array]
     between: dict[str, list[float]]
 
 
-def cascade(model: Explainer, images: Sequence[Pixels], modes: Sequence[str]) -> Cascade:
+def cascade(model: Explainer, images: Sequence[Pixels], methods: Sequence[str], estimation: Estimation) -> Cascade:
     """Ask a loaded model, which was told that its kernels will be drawn anew, for maps of these images.
 
     The class of an image is the best one of the model as it is, at every level: else another map would be compared.
@@ -100,15 +101,16 @@ def cascade(model: Explainer, images: Sequence[Pixels], modes: Sequence[str]) ->
         As `Explainer.explain` and `Explainer.redraw`.
     """
     kernels = model.redraw(0)
-    learnt, failed = _learnt(model, images, modes)
+    request = Explain((-1, *classes_of(model.facts.classes)), tuple(methods), estimation=estimation)
+    learnt, failed = _learnt(model, images, request)
     targets = {place: one.target for place, one in learnt.items()}
     classes = {place: target.index for place, target in targets.items() if target.index is not None}
-    drawn = {level: _at(model, images, classes, modes, level) for level in levels_of(len(kernels)) if targets}
+    drawn = {level: _at(model, images, classes, request, level) for level in levels_of(len(kernels)) if targets}
     return Cascade(
         kernels,
         targets,
         failed,
-        tuple(_findings(mode, images, learnt, drawn, bool(classes_of(model.facts.classes))) for mode in modes),
+        tuple(_findings(name, images, learnt, drawn, len(request.targets) > 1) for name in methods),
     )
 
 
@@ -131,37 +133,36 @@ def classes_of(count: int | None) -> tuple[int, ...]:
 
 
 def _learnt(
-    model: Explainer, images: Sequence[Pixels], modes: Sequence[str]
+    model: Explainer, images: Sequence[Pixels], request: Explain
 ) -> tuple[dict[int, _Learnt], dict[int, ImageError]]:
     found: dict[int, _Learnt] = {}
     failed: dict[int, ImageError] = {}
-    asked = Explain((-1, *classes_of(model.facts.classes)), tuple(modes))
-    for place, one in _explained(model, images, range(len(images)), asked):
+    for place, one in _explained(model, images, range(len(images)), request):
         if isinstance(one, ImageError):
             failed[place] = one
         else:
-            first = {mode: maps[0].copy() for mode, maps in one.maps.items()}  # the others are let go
-            found[place] = _Learnt(one.targets[0], first, {mode: _between(one, mode) for mode in modes})
+            first = {name: maps[0].copy() for name, maps in one.maps.items()}  # the others are let go
+            found[place] = _Learnt(one.targets[0], first, {name: _between(one, name) for name in one.maps})
     return found, failed
 
 
-def _between(one: Attribution, mode: str) -> list[float]:
+def _between(one: Attribution, method: str) -> list[float]:
     """Cosines of all pairs of maps of different classes; the best class may have been asked for twice."""
-    by_class = {target.index: each for target, each in zip(one.targets, one.maps[mode], strict=True) if alive(each)}
-    return [cosine(first, second) for first, second in combinations(by_class.values(), 2)]
+    by_class = {target.index: each for target, each in zip(one.targets, one.maps[method], strict=True) if alive(each)}
+    return [alike(first, second) for first, second in combinations(by_class.values(), 2)]
 
 
 def _at(
-    model: Explainer, images: Sequence[Pixels], classes: dict[int, int], modes: Sequence[str], level: int
+    model: Explainer, images: Sequence[Pixels], classes: dict[int, int], request: Explain, level: int
 ) -> dict[int, dict[str, Array]]:
-    """By place of an image and mode, its map at one level; images that the model fails on are missing."""
+    """By place of an image and method, its map at one level; images that the model fails on are missing."""
     model.redraw(level)
     found: dict[int, dict[str, Array]] = {}
     for index in sorted(set(classes.values())):
         places = [place for place, one in classes.items() if one == index]
-        for place, one in _explained(model, images, places, Explain((index,), tuple(modes))):
+        for place, one in _explained(model, images, places, replace(request, targets=(index,))):
             if not isinstance(one, ImageError):
-                found[place] = {mode: maps[0] for mode, maps in one.maps.items()}
+                found[place] = {name: maps[0] for name, maps in one.maps.items()}
     return found
 
 
@@ -177,19 +178,19 @@ def _explained(
 
 
 def _findings(
-    mode: str,
+    method: str,
     images: Sequence[Pixels],
     learnt: dict[int, _Learnt],
     drawn: dict[int, dict[int, dict[str, Array]]],
     several: bool,
 ) -> Findings:
-    base = {place: one.maps[mode] for place, one in learnt.items()}
-    levels = {level: {place: maps[mode] for place, maps in found.items()} for level, found in drawn.items()}
+    base = {place: one.maps[method] for place, one in learnt.items()}
+    levels = {level: {place: maps[method] for place, maps in found.items()} for level, found in drawn.items()}
     edges = [(one, sobel(images[place].fitted)) for place, one in base.items() if alive(one)]
     return Findings(
-        mode,
+        method,
         tuple(_level(level, base, found) for level, found in levels.items()),
-        _classes([one.between[mode] for one in learnt.values()] if several else []),
+        _classes([one.between[method] for one in learnt.values()] if several else []),
         to_edges(edges),
         _shown(base, levels.values()),
     )

@@ -15,12 +15,12 @@ from gradviz_cli.check import sheet, verdicts
 from gradviz_cli.check.cascade import Cascade, Findings, cascade
 from gradviz_cli.check.verdicts import FAILED, Verdict
 from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, gravest
+from gradviz_cli.estimators import Method, kinds_of, modes_of
 from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.plan.digests import ESTIMATOR
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.process.protocol import Proof
 from gradviz_cli.rules import PLAIN, RULES
@@ -46,7 +46,7 @@ class Checked:
     fault : ProofFailed or None
         What is wrong with the numbers, so that nothing else was asked.
     left : dict
-        Mode -> why it was not asked.
+        Method -> why it was not asked.
     none : str
         Why there may be no image, where there is none.
     """
@@ -72,12 +72,12 @@ class Checked:
 
     @property
     def found(self) -> tuple[Findings, ...]:
-        return self.cascade.modes if self.cascade else ()
+        return self.cascade.methods if self.cascade else ()
 
     @property
     def meaning(self) -> dict[str, Verdict]:
-        """By mode, whether its maps depend on what the model has learnt."""
-        return {one.mode: verdicts.of_mode(one) for one in self.found}
+        """By method, whether its maps depend on what the model has learnt."""
+        return {one.method: verdicts.of_method(one) for one in self.found}
 
     def code(self, strict: bool) -> ExitCode:
         """What the process returns; with `strict`, a verdict that fails is a failure of it too."""
@@ -108,7 +108,7 @@ class Checked:
             "kernels": list(self.cascade.kernels) if self.cascade else [],
             "thresholds": verdicts.LIMITS,
             "sources": verdicts.SOURCES,
-            "maps": [_told(one, self.meaning[one.mode]) for one in self.found],
+            "maps": [_told(one, self.meaning[one.method]) for one in self.found],
             "left_out": self.left,
             "warnings": list(self.warnings),
             "picture": str(self.picture) if self.picture else None,
@@ -120,8 +120,7 @@ def _told(found: Findings, verdict: Verdict) -> Json:
         {"random": one.random, "alive": one.alive, "images": one.images, **asdict(one.likeness)} for one in found.levels
     ]
     return {
-        "mode": found.mode,
-        "estimator": ESTIMATOR,
+        **Method.of(found.method)._asdict(),
         **asdict(verdict),
         "weights": levels,
         "classes": asdict(found.classes),
@@ -146,7 +145,7 @@ def check(plan: Plan, inputs: Inputs, limit: int, picture: Path) -> Checked:
     chosen = [jobs[place] for place in np.unique(np.linspace(0, len(jobs) - 1, min(limit, len(jobs)), dtype=int))]
     with Explainer(
         plan.model,
-        (PLAIN,),
+        _foreseen(plan.drawing.methods),
         labels=plan.labels,
         labels_asked=plan.labels_asked,
         fit=plan.drawing.fit,
@@ -154,6 +153,7 @@ def check(plan: Plan, inputs: Inputs, limit: int, picture: Path) -> Checked:
         timeout=plan.timeout,
         require_sandbox=plan.require_sandbox,
         prove="never" if plan.proof == "never" else "always",  # so that its slope is asked too
+        estimation=plan.drawing.estimation,
         redrawn=True,
     ) as model:
         begun = Checked(plan, model.fingerprint, len(jobs), len(chosen))
@@ -170,8 +170,9 @@ def check(plan: Plan, inputs: Inputs, limit: int, picture: Path) -> Checked:
 def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path) -> Checked:
     read, failed = _read(model, jobs, begun.plan)
     left = _left(model, begun.plan)
-    modes = tuple(mode for mode in begun.plan.drawing.modes if mode not in left)
-    found = cascade(model, list(read.values()), modes)
+    drawing = begun.plan.drawing
+    methods = tuple(name for name in drawing.methods if name not in left)
+    found = cascade(model, list(read.values()), methods, drawing.estimation)
     names = tuple(read)
     failed.update({names[place]: error.message for place, error in found.failed.items()})
     checked = replace(
@@ -181,7 +182,7 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
         proof=model.proof,
         cascade=found if found.targets else None,
         left=left,
-        warnings=model.warnings(modes),
+        warnings=model.warnings(methods),
     )
     if not found.targets:
         return checked
@@ -208,8 +209,16 @@ def _read(model: Explainer, jobs: Sequence[Job], plan: Plan) -> tuple[dict[str, 
 
 
 def _left(model: Explainer, plan: Plan) -> dict[str, str]:
-    """Modes that have nothing to act on, where another is asked for that needs nothing; else the model is refused."""
+    """Methods whose rule has nothing to act on, where another is asked for that needs nothing; else the model is refused."""
     patched = any(done for _, done in model.facts.activations.values())
-    if patched or not any(not RULES[mode].changes_gradient for mode in plan.drawing.modes):
-        return {}
-    return {mode: NO_RELU for mode in plan.drawing.modes if RULES[mode].changes_gradient}
+    strict = [name for name in plan.drawing.methods if _is_strict(name)]
+    return {} if patched or len(strict) == len(plan.drawing.methods) else dict.fromkeys(strict, NO_RELU)
+
+
+def _is_strict(method: str) -> bool:
+    return any(RULES[mode].changes_gradient for mode in modes_of([method]))
+
+
+def _foreseen(methods: Sequence[str]) -> tuple[str, ...]:
+    """What a model is loaded for: inner tensors are looked for then; the gradients are built again with kernels as inputs."""
+    return (PLAIN, *(name for name in methods if kinds_of([name])))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradviz_cli.estimators import between
+
 Array = np.ndarray
 
 WINDOW = 7  # pixels across what SSIM compares at once
@@ -21,8 +23,8 @@ class Likeness:
     Attributes
     ----------
     cosine : float
-        Of the signed maps, all channels. What is judged: a map that says the opposite of another is as near to it as one
-        that says the same, so for kernels drawn anew it is the mean of the absolute values.
+        Of the signed maps, all channels (`alike`). What is judged: a map that says the opposite of another is as near to it
+        as one that says the same, so for kernels drawn anew it is the mean of the absolute values.
     spearman : float
         Correlation of the ranks of |map|, the largest of its channels at each pixel.
     ssim : float
@@ -43,16 +45,16 @@ def likeness(pairs: Sequence[tuple[Array, Array]]) -> Likeness:
     """The mean over pairs of maps [h, w, c] that are alive."""
     if not pairs:
         return Likeness(None, None, None)
-    seen = [(abs(cosine(one, other)), *_of_size(strongest(one), strongest(other))) for one, other in pairs]
+    seen = [(abs(alike(one, other)), *_of_size(strongest(one), strongest(other))) for one, other in pairs]
     return Likeness(*(float(np.mean(column)) for column in zip(*seen, strict=True)))
 
 
 def to_edges(pairs: Sequence[tuple[Array, Array]]) -> Likeness:
-    """The same of maps [h, w, c] that are alive and edges [h, w]."""
+    """The same of maps [h, w, c] that are alive and edges [H, W], to whose size maps of inner layers are brought."""
     if not pairs:
         return Likeness(None, None, None)
-    sizes = [(strongest(one), edges) for one, edges in pairs]
-    seen = [(cosine(one, edges), *_of_size(one, edges)) for one, edges in sizes]
+    sizes = [(_brought(strongest(one), edges.shape), edges) for one, edges in pairs]
+    seen = [(abs(alike(one, edges)), *_of_size(one, edges)) for one, edges in sizes]
     return Likeness(*(float(np.mean(column)) for column in zip(*seen, strict=True)))
 
 
@@ -73,6 +75,21 @@ def cosine(one: Array, other: Array) -> float:
     a, b = (each / max(float(np.abs(each).max()), np.finfo(np.float64).tiny) for each in (a, b))
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.clip(a @ b / size, -1, 1)) if size else 0.0
+
+
+def alike(one: Array, other: Array) -> float:
+    """The cosine of two maps. Where neither has a sign (areas, squares, edges) it is that of what they have beyond their
+    means, as any two such maps point the same way."""
+    if one.min() >= 0 and other.min() >= 0:
+        return cosine(one - one.mean(dtype=np.float64), other - other.mean(dtype=np.float64))
+    return cosine(one, other)
+
+
+def _brought(field: Array, size: tuple[int, ...]) -> Array:
+    """A field [h, w] interpolated to another size."""
+    rows, columns = (between(small, large) for small, large in zip(field.shape, size, strict=True))
+    found: Array = rows @ field @ columns.T
+    return found
 
 
 def spearman(one: Array, other: Array) -> float:

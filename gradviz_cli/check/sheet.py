@@ -63,16 +63,16 @@ def draw(image: Array, name: str, found: Sequence[Findings], verdicts: Mapping[s
     image : [h, w, c]
         As the model sees it, 0..255.
     """
-    rows = [column for one in found for column in _row(one, verdicts[one.mode])]
+    rows = [column for one in found for column in _row(one, verdicts[one.method])]
     edges = Column("edges (Sobel)", _picture(sobel(image)[..., None]), ("of the image alone:", "it knows no model"))
     blank = len(found[0].levels)  # the edges have a row to themselves
-    notes = [f"{mode} {verdict}." for mode, verdict in verdicts.items()]
+    notes = [f"{name} {verdict}." for name, verdict in verdicts.items()]
     notes.append("Each map has a scale of its own.")
     return panel(as_rgb(image), [*rows, edges], lines=(os.path.basename(name),), notes=notes, per_row=1 + blank)
 
 
 def _row(found: Findings, verdict: Verdict) -> list[Column]:
-    first = Column(f"{found.mode}: {verdict.word}", _picture(found.shown[0]), ("as the model is", _classes(found)))
+    first = Column(f"{found.method}: {verdict.word}", _picture(found.shown[0]), ("as the model is", _classes(found)))
     total = found.levels[-1].random if found.levels else 0
     rest = [
         Column(f"{_count(level.random, total)} random", _picture(one), _lines(level, level is judged(found.levels)))

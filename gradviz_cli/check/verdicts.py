@@ -1,10 +1,11 @@
-"""What follows from the numbers, with thresholds and sources, in a line for each mode."""
+"""What follows from the numbers, with thresholds and sources, in a line for each method."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from gradviz_cli.check.cascade import Findings, Level
+from gradviz_cli.estimators import modes_of
 from gradviz_cli.process.protocol import Proof
 from gradviz_cli.rules import RULES
 
@@ -43,8 +44,8 @@ def of_numbers(proof: Proof | None) -> Verdict:
     return Verdict(PASSED, "; ".join(map(str, asked)))
 
 
-def of_mode(found: Findings) -> Verdict:
-    """Whether maps of a mode depend on what the model has learnt: the worse of its two figures decides."""
+def of_method(found: Findings) -> Verdict:
+    """Whether maps of a method depend on what the model has learnt: the worse of its two figures decides."""
     level = judged(found.levels)
     figures: dict[str, tuple[float, str]] = {}
     missing = []
@@ -69,7 +70,7 @@ def of_mode(found: Findings) -> Verdict:
     word = _word(figures[worst][0])
     if word == PASSED and missing:
         return Verdict(UNTESTED, said)
-    return Verdict(word, f"{said} ({THRESHOLDS}{_reason(found.mode, word)})")
+    return Verdict(word, f"{said} ({THRESHOLDS}{_reason(found.method, word)})")
 
 
 def judged(levels: tuple[Level, ...]) -> Level | None:
@@ -86,9 +87,10 @@ def _word(figure: float) -> str:
     return FAILED if figure > FAILS else WEAKLY if figure >= WEAK else PASSED
 
 
-def _reason(mode: str, word: str) -> str:
+def _reason(method: str, word: str) -> str:
     """Why that was to be expected, where it was, and who has found it before."""
     sources = "; ".join(SOURCES.values())
-    if word == PASSED or not RULES[mode].changes_gradient:
+    strict = [mode for mode in modes_of([method]) if RULES[mode].changes_gradient]
+    if word == PASSED or not strict:
         return f"; {sources}"
-    return f"; such a rule restores what the image holds, Nie 2018, arXiv:1805.07039; {sources}"
+    return f"; {strict[0]} restores what the image holds, Nie 2018, arXiv:1805.07039; {sources}"

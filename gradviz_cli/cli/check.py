@@ -15,7 +15,7 @@ from gradviz_cli.check import sheet
 from gradviz_cli.check.cascade import Findings
 from gradviz_cli.check.checking import Checked, check
 from gradviz_cli.cli.config import given, placed
-from gradviz_cli.cli.options import Command, mode_option, model_options
+from gradviz_cli.cli.options import Command, estimator_options, mode_option, model_options
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.stderr import tell
 from gradviz_cli.cli.types import Amount, Name, NamedPath, Seconds
@@ -26,7 +26,19 @@ from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.forms import check_order
 
 LIMIT = 10  # images that are asked, unless somebody says otherwise
-COMMON = ("out", "as_json", "strict", "modes", "limit", "preprocess", "labels_file", "signature", "input", "output")
+COMMON = (
+    "out",
+    "as_json",
+    "strict",
+    "modes",
+    "estimators",
+    "limit",
+    "preprocess",
+    "labels_file",
+    "signature",
+    "input",
+    "output",
+)
 MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and how they are called
 
 
@@ -44,6 +56,7 @@ MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and
 @click.option("--json", "as_json", is_flag=True, help="Every number, for machines.")
 @click.option("--strict", is_flag=True, help="Exit 3 where something fails.")
 @partial(mode_option, default="all")
+@estimator_options
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -85,7 +98,7 @@ def command(
         sheet.check_place(place)
         asked, standing = given(context)
         with placed(context):
-            plan = plan_from(model, place.parent, standing=standing, **{"mode": "all", **asked})
+            plan = plan_from(model, place.parent, standing=standing, **_usual(asked, standing))
         checked = check(plan, Inputs(paths, place), limit, place)
     if checked.none:
         tell("error", "stopped", f"gradviz: {checked.none}", message=checked.none, code=int(checked.code(strict)))
@@ -98,12 +111,18 @@ def command(
     return checked.code(strict)
 
 
+def _usual(asked: dict[str, Any], standing: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for, with every mode unless somebody says which, or which estimators."""
+    said = {*asked, *standing} & {"mode", "estimator"}
+    return asked if said else {"mode": "all", **asked}
+
+
 def _lines(checked: Checked, verbose: bool) -> Iterator[str]:
     """For people: what follows, then the numbers that it follows from."""
     said = {"numbers": checked.numbers, **checked.meaning}
     width = max(map(len, said)) + 2
     yield from (f"{name:{width}}{verdict}" for name, verdict in said.items())
-    yield from (f"{mode:{width}}not asked: {why}" for mode, why in checked.left.items())
+    yield from (f"{name:{width}}not asked: {why}" for name, why in checked.left.items())
     if checked.cascade:
         yield from _table(checked.found, width)
         yield f"{'kernels':{width}}{len(checked.cascade.kernels)}, drawn anew from the score down inside each of their filters"
@@ -127,7 +146,7 @@ def _table(found: Sequence[Findings], width: int) -> Iterator[str]:
         for measure in ("cosine", "spearman", "ssim"):
             row = "".join(f"{_number(getattr(level.likeness, measure)):>6}" for level in one.levels)
             classes = _number(one.classes.cosine) if measure == "cosine" else ""
-            name = one.mode if measure == "cosine" else ""
+            name = one.method if measure == "cosine" else ""
             yield f"{name:{width}}{MEASURES[measure]:10}{row}{classes:>9}{_number(getattr(one.edges, measure)):>8}"
         row = "".join(f"{level.alive:>6}" for level in one.levels)
         yield f"{'':{width}}{'alive':10}{row}{one.classes.alive:>9}"

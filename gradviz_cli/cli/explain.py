@@ -19,6 +19,7 @@ from gradviz_cli.cli.options import (
     Command,
     colormap_option,
     config_option,
+    estimator_options,
     log_format_option,
     mode_option,
     model_options,
@@ -37,6 +38,7 @@ MOST_LISTED = 2**31  # bytes of a list: of twenty million names
 COMMON = [
     "out",
     "modes",
+    "estimators",
     "targets",
     "styles",
     "preprocess",
@@ -58,6 +60,7 @@ COMMON = [
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
 @click.option("-o", "--out", default="heatmaps", type=NamedPath(), help="Output folder.", show_default=True)
 @mode_option
+@estimator_options
 @click.option(
     "-t",
     "--target",

@@ -12,11 +12,26 @@ import click
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
 from gradviz_cli.cli.stderr import speak_json
-from gradviz_cli.cli.types import Feed, Name, NamedPath, Names, Numbers, Place, Position, Shift, Size, flat
+from gradviz_cli.cli.types import (
+    Count,
+    Feed,
+    Name,
+    NamedPath,
+    Names,
+    Numbers,
+    Place,
+    Position,
+    Share,
+    Shift,
+    Size,
+    flat,
+)
 from gradviz_cli.draw.colormaps import COLORMAP_SUMMARIES, COLORMAPS
+from gradviz_cli.estimators import AUTO_LAYER, DEFAULT_BASELINE, GRADIENT, Estimation
+from gradviz_cli.images.baselines import BASELINES
 from gradviz_cli.plan import values
 from gradviz_cli.process.protocol import PROOFS
-from gradviz_cli.rules import DEFAULT_MODE
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN
 
 
 class Command(click.Command):
@@ -64,8 +79,59 @@ def mode_option(function: Callable, default: str = DEFAULT_MODE) -> Callable:
         multiple=True,
         type=Names(planning.MODES),
         callback=flat,
-        help=f"ReLU rule.  [default: {default}]",
+        help=f"ReLU rule.  [default: {default}; {PLAIN} for estimators other than {GRADIENT}]",
     )(function)
+
+
+def estimator_options(function: Callable) -> Callable:
+    """-e, --estimator, and what estimators take."""
+    default = Estimation()
+    for option in reversed(
+        (
+            click.option(
+                "-e",
+                "--estimator",
+                "estimators",
+                multiple=True,
+                type=Names(planning.ESTIMATOR_NAMES),
+                callback=flat,
+                help=f"What is made of the gradient.  [default: {GRADIENT}]",
+            ),
+            click.option(
+                "--samples",
+                type=Count(),
+                default=default.samples,
+                show_default=True,
+                help="Gradients of one image: integrated-gradients, smoothgrad, vargrad.",
+            ),
+            click.option(
+                "--noise",
+                type=Share(),
+                default=default.noise,
+                show_default=True,
+                help="Of smoothgrad, vargrad: deviation, as a part of the image's range.",
+            ),
+            click.option(
+                "--baseline",
+                metavar=f"{'|'.join(BASELINES)}|FILE",
+                default=DEFAULT_BASELINE,
+                show_default=True,
+                help="Where integrated-gradients starts: mean is the image's own colour.",
+            ),
+            click.option(
+                "--cam-layer",
+                metavar=f"{AUTO_LAYER}|TENSOR",
+                default=AUTO_LAYER,
+                show_default=True,
+                help="Where a CAM is taken from; `inspect -v` lists the layers.",
+            ),
+            click.option(
+                "--box", is_flag=True, help="Put a box around where a CAM is strong (--box-of chooses a detection)."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
 
 
 def model_options(function: Callable) -> Callable:
@@ -118,7 +184,9 @@ def model_options(function: Callable) -> Callable:
             click.option(
                 "--at", type=Position(), default=(), help="Position where the scores are a map or a sequence."
             ),
-            click.option("--box-of", type=Place(), help="The N-th best detection or position; all that a class wins."),
+            click.option(
+                "--box-of", type=Place(), help="Explain the N-th best detection or position, or all that a class wins."
+            ),
             click.option("--feed", "feeds", multiple=True, type=Feed(), help="Value of another input."),
             click.option("--input-size", type=Size(), metavar="HxW", help="Input size where the model leaves it open."),
             click.option("--layout", metavar="NHWC|NCHW|...", help="Axes of the model input."),

@@ -130,6 +130,19 @@ def _ends(scale: Ends | None) -> str:
     return "not finite" if scale is None else " to ".join(_plain(end) or "not finite" for end in scale)
 
 
+def _estimate(record: Record) -> str | None:
+    """Names and values; of a sheet, method by method."""
+    return None if record.estimate is None else ", ".join(_named(record.estimate))
+
+
+def _named(values: Mapping[str, Json], before: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{before}{name} ")
+        else:
+            yield f"{before}{name} {_plain(value)}"
+
+
 def _arrays(record: Record) -> str | None:
     if isinstance(record.npy, Mapping):
         return ", ".join(f"{mode} {each}" for mode, each in record.npy.items())
@@ -159,7 +172,8 @@ ROWS: dict[str, Callable[[Record], str | None]] = {
     "colormap": lambda record: record.colormap,
     "alpha": lambda record: _plain(record.alpha),
     "clip": lambda record: _plain(record.clip, "percentile "),
-    "estimator": lambda record: record.estimator,
+    "estimator": lambda record: _plain(record.estimator),
+    "estimate": _estimate,
     "signature": lambda record: record.signature,
     "preprocess": lambda record: record.preprocess,
     "image": lambda record: _plain(record.image, "SHA-256 "),

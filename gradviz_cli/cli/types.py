@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gradviz_cli.estimators import MOST_SAMPLES
 from gradviz_cli.plan import values
 
 _Parameter = click.Parameter | None
@@ -40,6 +41,16 @@ class Amount(_Value):
 class Level(_Value):
     def __init__(self) -> None:
         super().__init__("LEVEL", values.level)
+
+
+class Count(_Value):
+    def __init__(self) -> None:
+        super().__init__("N", values.count(MOST_SAMPLES))
+
+
+class Share(_Value):
+    def __init__(self) -> None:
+        super().__init__("S", values.share)
 
 
 class Seconds(_Value):

@@ -60,7 +60,7 @@ class Voice(Observer):
 
     def loaded(self, model: Explainer) -> None:
         """Warnings, and with -v what was found in the model."""
-        for message in model.warnings(self._plan.drawing.modes):
+        for message in model.warnings(self._plan.drawing.methods):
             self._warn(message, model=self._plan.model.path)
         for line in _description(model.loaded, model.proof):
             self._detail(line)

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from gradviz_cli.draw import objects
 from gradviz_cli.draw.look import Picture, Scale
 from gradviz_cli.errors import UsageError
+from gradviz_cli.images.fit import Box
 
 NARROWEST, LONGEST = (
     160,
     512,
 )  # pixels: a column is at least so wide, the longer side of a picture at most so long
-UNIT = "Numbers: attribution per model-input unit."
+UNIT = "attribution per model-input unit"
 
 _INK, _FAINT, _HAIRLINE, _PAPER = (24, 24, 27), (90, 90, 96), (200, 200, 204), (255, 255, 255)
 
@@ -35,16 +37,22 @@ class Column:
     Attributes
     ----------
     mode : str
-        What stands above the map.
+        What stands above the map: the mode, or mode and estimator.
     picture : Picture
         The drawn attribution, of any size.
     lines : tuple of str
         What stands below it, a line each: target label, score. Too long a line ends in an ellipsis.
+    unit : str
+        Of its numbers.
+    marks : Marks, optional
+        An object in it, whose outline and box are drawn.
     """
 
     mode: str
     picture: Picture
     lines: tuple[str, ...] = ()
+    unit: str = UNIT
+    marks: objects.Marks | None = None
 
 
 def size_in_panel(height: int, width: int) -> tuple[int, int]:
@@ -238,10 +246,17 @@ def _fitted(pixels: np.ndarray, shrinking: Image.Resampling) -> Image.Image:
     return Image.fromarray(pixels).resize((width, height), shrinking if smaller else Image.Resampling.NEAREST)
 
 
-def _map(picture: Picture) -> Image.Image:
+def _map(column: Column) -> Image.Image:
     """The picture at its size in the panel. Intensities are averaged before they are coloured, never the colours."""
+    picture = column.picture
     image = _fitted(picture.pixels, Image.Resampling.BOX)
-    return image if picture.palette is None else Image.fromarray(picture.palette[np.asarray(image)])
+    shown = image if picture.palette is None else Image.fromarray(picture.palette[np.asarray(image)])
+    if column.marks is None:
+        return shown
+    times = shown.height // picture.pixels.shape[0]  # a map with marks is no larger than it is shown
+    mask = column.marks.mask.repeat(times, axis=0).repeat(times, axis=1)
+    marks = objects.Marks(mask, Box(*(times * side for side in column.marks.box)))
+    return Image.fromarray(objects.drawn(np.asarray(shown.convert("RGB")), marks))
 
 
 class _Sheet:
@@ -287,12 +302,21 @@ class _Sheet:
 
 def _foot(columns: Sequence[Column], notes: Sequence[str], shared: bool) -> str:
     """The sentences at the foot of the figure."""
-    scales = {column.picture.scale for column in columns} - {None}
-    if shared and len(scales) > 1:
+    units = list(dict.fromkeys(column.unit for column in columns))
+    by_unit = {unit: {column.picture.scale for column in columns if column.unit == unit} - {None} for unit in units}
+    scales = set().union(*by_unit.values())
+    if shared and len(units) == 1 and len(scales) > 1:
         raise ValueError(f"a panel cannot claim one shared scale for maps of {len(scales)} scales")
     has_bars = any(len(bar_labels(scale)) > 1 for scale in scales)
-    claim = ["All maps share one scale."] if shared and has_bars and len(columns) > 1 else []
-    return " ".join([UNIT, *claim, *notes])
+    one = "All maps share one scale." if len(units) == 1 else "Maps of one estimator share one scale."
+    claim = [one] if shared and has_bars and len(columns) > 1 else []
+    if len(units) == 1:
+        numbers = f"Numbers: {units[0]}."
+    else:
+        numbers = " ".join(
+            f"{unit.capitalize()}: {', '.join(c.mode for c in columns if c.unit == unit)}." for unit in units
+        )
+    return " ".join([numbers, *claim, *notes])
 
 
 def panel(
@@ -346,7 +370,7 @@ def panel(
     for k, column in enumerate(columns):
         x, y = layout.margin + across * (1 + k % per_row), layout.margin + down * (k // per_row)
         bottom = y + layout.above + layout.box
-        sheet.cell(x, y, column.mode, _map(column.picture))
+        sheet.cell(x, y, column.mode, _map(column))
         sheet.colour_bar(x, bottom + layout.gap, column.picture)
         sheet.captions(x, bottom + layout.below, column.lines)
     for k, line in enumerate(foot):

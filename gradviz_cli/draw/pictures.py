@@ -8,14 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gradviz_cli.draw import styles
+from gradviz_cli.draw import estimates, objects, styles
 from gradviz_cli.draw.look import Look, Picture, Scale, look_of
 from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.record import describe
 from gradviz_cli.draw.styles import Style
+from gradviz_cli.estimators import ESTIMATORS, Method
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.whole import Staged, StagedFiles
-from gradviz_cli.images.fit import Geometry, as_rgb, unfit
+from gradviz_cli.images.fit import Geometry, as_rgb, to_input, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
@@ -25,7 +26,7 @@ from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import PICTURE, Facts
 from gradviz_cli.rules import PLAIN
 
-Key = tuple[str, int]  # mode, place among the targets
+Key = tuple[str, int]  # method, place among the targets
 Maps = Mapping[Key, np.ndarray]  # float32 [h, w, c] each
 
 
@@ -85,12 +86,15 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
     maps = _attributions(found)
     bad = {key: status for key, value in maps.items() if (status := styles.degenerate(value))}
     drawable = {key: value for key, value in maps.items() if drawing.allow_empty_map or key not in bad}
+    said = {key: estimates.said(found, context.facts, *key) for key in drawable}
+    if drawing.box:
+        said = {key: {**told, **_box(context, source, key, maps[key])} for key, told in said.items()}
     with StagedFiles(context.plan.out) as files:
         if drawing.raw:
             _draw_arrays(context, source.job, outputs, drawable, files)
         for output in outputs:
             if _keys(context, source.job, output) <= drawable.keys():
-                _draw_picture(context, source, found, output, drawable, files)
+                _draw_picture(context, source, found, output, drawable, said, files)
     error, status = None, Status.WRITTEN
     if bad and not drawing.allow_empty_map:
         targets = targets_of(context.plan, source.job)
@@ -98,28 +102,30 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
         error = {"kind": status.value, "message": message}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     job = source.job
+    notes = (*source.notes, *estimates.notes(found, context.plan.drawing.estimation.samples))
     indices = {target: one.index for target, one in zip(targets_of(context.plan, job), found.targets, strict=True)}
     digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
     named, reading = (job.name, status, tuple(by_name)), context.facts.reading
-    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number, reading)
-    result = replace(result, image_sha256=source.sha256, image_stamp=source.stamp)
+    result = Result(*named, found.targets, error, digest, seconds, by_name, notes, job.number, reading)
+    told = estimates.records(said, targets_of(context.plan, job), found.targets)
+    result = replace(result, image_sha256=source.sha256, image_stamp=source.stamp, estimates=told)
     return Drawn(result, tuple(files.staged))
 
 
 def _empty(
     context: Context, found: Attribution, bad: Mapping[Key, Status], targets: Sequence[Target]
 ) -> list[tuple[Status, str]]:
-    """What the maps that are not drawn mean, each with its mode and target."""
+    """What the maps that are not drawn mean, each with its method and target."""
     said = []
-    for (mode, place), status in bad.items():
+    for (method, place), status in bad.items():
         plain = (PLAIN, place) in bad if PLAIN in found.maps else None
-        status, why = why_empty(status, mode, found.targets[place].score, context.facts.positions, plain)
-        said.append((status, f"{mode}, target {targets[place].spec}: {why}"))
+        status, why = why_empty(status, method, found.targets[place].score, context.facts.positions, plain)
+        said.append((status, f"{method}, target {targets[place].spec}: {why}"))
     return said
 
 
 def _attributions(found: Attribution) -> dict[Key, np.ndarray]:
-    return {(mode, i): each for mode, maps in found.maps.items() for i, each in enumerate(maps)}
+    return {(method, i): each for method, maps in found.maps.items() for i, each in enumerate(maps)}
 
 
 def _place(context: Context, job: Job, output: Output) -> int:
@@ -129,32 +135,39 @@ def _place(context: Context, job: Job, output: Output) -> int:
 
 def _keys(context: Context, job: Job, output: Output) -> set[Key]:
     place = _place(context, job, output)
-    modes = context.plan.drawing.modes if output.mode is None else (output.mode,)
-    return {(mode, place) for mode in modes}
+    methods = context.plan.drawing.methods if output.method is None else (output.method,)
+    return {(method, place) for method in methods}
 
 
 def _draw_arrays(context: Context, job: Job, outputs: Sequence[Output], drawable: Maps, files: StagedFiles) -> None:
     """Each attribution once."""
     for output in outputs:
         place = _place(context, job, output)
-        for mode, path in output.array_paths(context.plan.drawing.modes).items():
-            if path not in files.hashes and (mode, place) in drawable:
-                files.add(path, encode_npy(drawable[mode, place]))
+        for method, path in output.array_paths(context.plan.drawing.methods).items():
+            if path not in files.hashes and (method, place) in drawable:
+                flat = not ESTIMATORS[Method.of(method).estimator].at_input
+                files.add(path, encode_npy(drawable[method, place][..., 0] if flat else drawable[method, place]))
 
 
 def _draw_picture(
-    context: Context, source: Source, found: Attribution, output: Output, drawable: Maps, files: StagedFiles
+    context: Context,
+    source: Source,
+    found: Attribution,
+    output: Output,
+    drawable: Maps,
+    said: Mapping[Key, estimates.Said],
+    files: StagedFiles,
 ) -> None:
     """One output, with what it says of itself."""
     place = _place(context, source.job, output)
     scale: Scale | Mapping[str, Scale | None] | None
-    if output.mode is None:
-        pixels, scale = _sheet(context, source, found, output, place, drawable)
+    if output.method is None:
+        pixels, scale = _sheet(context, source, found, output, place, drawable, said)
         palette = None
     else:
-        picture = _map(context, source, styles.STYLES[output.style], drawable[output.mode, place], drawable)
+        picture = _map(context, source, styles.STYLES[output.style], (output.method, place), drawable)
         pixels, palette, scale = picture.pixels, picture.palette, picture.scale
-    paths = output.array_paths(context.plan.drawing.modes)
+    paths = output.array_paths(context.plan.drawing.methods)
     record = describe(
         context.plan,
         output,
@@ -163,32 +176,58 @@ def _draw_picture(
         facts=context.facts,
         digests=context.digests,
         image=source.sha256,
-        arrays={mode: files.hashes[path] for mode, path in paths.items() if path in files.hashes},
+        arrays={method: files.hashes[path] for method, path in paths.items() if path in files.hashes},
+        estimates={method: told for (method, at), told in said.items() if at == place},
     )
     files.add(output.path, encode_png(pixels, palette, record.to_json()))
 
 
-def _map(context: Context, source: Source, style: Style, attribution: np.ndarray, drawable: Maps) -> Picture:
+def _map(context: Context, source: Source, style: Style, key: Key, drawable: Maps) -> Picture:
     """One map at the size of the picture."""
-    field, look, image = style.reduce(attribution), context.look, None
+    field, look, image = style.reduce(drawable[key]), context.look, None
     shared = context.plan.drawing.scale == "shared"
-    scale = _shared(style, look, drawable) if shared else style.limits(field, look)
+    scale = _shared(style, look, key[0], drawable) if shared else style.limits(field, look)
+    field = to_input(field, context.geometry)
     if context.plan.drawing.size == "image":
         field, image = unfit(field, context.geometry, source.size), source.pixels
     elif style.needs_image:
         image = as_rgb(source.fitted, context.geometry.alpha)
-    return style.colour(field, image, look, scale)
+    picture = style.colour(field, image, look, scale)
+    if style.needs_image and _is_boxed(context, key[0]) and (marks := objects.find(field)):
+        return replace(picture, pixels=objects.drawn(picture.pixels, marks))
+    return picture
 
 
-def _shared(style: Style, look: Look, drawable: Maps) -> Scale | None:
-    """One scale for every mode and target of the image, on a sheet as elsewhere."""
-    return style.share(style.limits(style.reduce(value), look) for value in drawable.values())
+def _is_boxed(context: Context, method: str) -> bool:
+    return context.plan.drawing.box and ESTIMATORS[Method.of(method).estimator].is_area
+
+
+def _box(context: Context, source: Source, key: Key, attribution: np.ndarray) -> estimates.Said:
+    """The bounding box of the object in pixels of the source image, where there is one."""
+    if not _is_boxed(context, key[0]):
+        return {}
+    field = unfit(to_input(attribution[..., 0], context.geometry), context.geometry, source.size)
+    marks = objects.find(field)
+    return {"box": marks.box._asdict()} if marks else {}
+
+
+def _shared(style: Style, look: Look, method: str, drawable: Maps) -> Scale | None:
+    """One scale for every mode and target of the image, on a sheet as elsewhere; the maps of each estimator have units of
+    their own."""
+    alike = (value for (name, _), value in drawable.items() if Method.of(name).estimator == Method.of(method).estimator)
+    return style.share(style.limits(style.reduce(value), look) for value in alike)
 
 
 def _sheet(
-    context: Context, source: Source, found: Attribution, output: Output, place: int, drawable: Maps
+    context: Context,
+    source: Source,
+    found: Attribution,
+    output: Output,
+    place: int,
+    drawable: Maps,
+    said: Mapping[Key, estimates.Said],
 ) -> tuple[np.ndarray, dict[str, Scale | None]]:
-    """Input and every mode of one target on one picture; the scale of each mode."""
+    """Input and every method of one target on one picture; the scale of each."""
     from gradviz_cli.draw.panel import Column
 
     sheet, look, drawing = styles.SHEETS[output.style], context.look, context.plan.drawing
@@ -196,17 +235,22 @@ def _sheet(
     image = as_rgb(source.fitted, context.geometry.alpha) if at_input else source.pixels
     if image is None:
         raise ValueError(f"a {sheet.name} shows the source image, and the reader kept none")
-    common = _shared(style, look, drawable) if shared else None
+    methods = drawing.methods
     columns = []
-    for mode in drawing.modes:
-        field = style.reduce(drawable[mode, place])
-        scale = common or style.limits(field, look)
+    for method in methods:
+        field = style.reduce(drawable[method, place])
+        scale = (_shared(style, look, method, drawable) if shared else None) or style.limits(field, look)
+        field = to_input(field, context.geometry)
         shown = field if at_input else unfit(field, context.geometry, sheet.size_of(*source.size))
-        columns.append(Column(mode, style.colour(shown, None, look, scale), _captions(found, place, context.facts)))
+        captions = (*_captions(found, place, context.facts), *estimates.captions(method, said[method, place]))
+        marks = objects.find(shown) if _is_boxed(context, method) else None
+        unit = ESTIMATORS[Method.of(method).estimator].unit
+        heading = " ".join(Method.of(method)) if "." in method else method
+        columns.append(Column(heading, style.colour(shown, None, look, scale), captions, unit, marks))
     notes = (f"The bars end at percentile {look.clip:g}.",)
     name = Path(source.job.rel).name
     pixels = sheet.compose(image, columns, lines=(name,), notes=notes, shared=shared)
-    return pixels, {column.mode: column.picture.scale for column in columns}
+    return pixels, {method: column.picture.scale for method, column in zip(methods, columns, strict=True)}
 
 
 def _captions(found: Attribution, place: int, facts: Facts) -> tuple[str, ...]:

@@ -11,13 +11,15 @@ import math
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.png import read_text
 from gradviz_cli.draw.styles import maps_of
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method, estimators_of
 from gradviz_cli.files.text import AnyPath
-from gradviz_cli.plan.digests import ESTIMATOR, Digests
+from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import TargetResult
@@ -31,7 +33,7 @@ Option = str | int | float | bool | tuple[str | int | float, ...]
 # A text of more characters, with more values, or with values nested deeper where nothing nests, is no run's.
 LONGEST, MOST_VALUES, DEEPEST = 1 << 20, 100_000, 8
 LARGEST = 2**63  # of a whole number
-UNIT = "attribution per model-input unit"
+DEEPEST_ESTIMATE = 3  # method, name, side of a box
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,15 @@ class Record:
     Attributes
     ----------
     mode : str, or tuple of str for a sheet
-    scale : (low, high), or for a sheet such a pair for each mode
+    estimator : str, or for a sheet of several a tuple of them
+    scale : (low, high), or for a sheet such a pair for each method
         What intensities 0 and 255 stand for, in `unit`; None where the attribution is not finite.
     model, image, digest : str
         Fingerprint of the model, SHA-256 of the image file, digest of the output.
-    npy : str, or for a sheet a dict by mode
+    npy : str, or for a sheet a dict by method
         SHA-256 of the array written beside it.
+    estimate : dict
+        What the estimator says of the map beside its numbers: errors, the layer, a box; for a sheet by method.
     options : dict
         The options that draw it again, by their long names.
     more : dict
@@ -55,7 +60,7 @@ class Record:
 
     version: str | None = None
     mode: str | tuple[str, ...] | None = None
-    estimator: str | None = None
+    estimator: str | tuple[str, ...] | None = None
     style: str | None = None
     target: TargetResult | None = None
     signature: str | None = None
@@ -69,6 +74,7 @@ class Record:
     npy: str | Mapping[str, str] | None = None
     colormap: str | None = None
     alpha: float | None = None
+    estimate: Mapping[str, Json] | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
     more: Mapping[str, Json] = field(default_factory=dict)
 
@@ -143,7 +149,9 @@ class Record:
 
 
 # What differs from picture to picture of one run.
-_OF_ONE_PICTURE = frozenset(("mode", "style", "target", "scale", "colormap", "alpha", "image", "digest", "npy"))
+_OF_ONE_PICTURE = frozenset(
+    ("mode", "style", "target", "scale", "colormap", "alpha", "image", "digest", "npy", "estimate")
+)
 
 
 # ---- what is believed: a reader gives the value of a field and what is left over, None for nothing
@@ -218,6 +226,13 @@ def _target(value: Json) -> tuple[TargetResult | None, Json]:
     return TargetResult(**known), rest if rest or not known.keys() <= value.keys() else None
 
 
+def _is_estimate(value: Json, deepest: int) -> bool:
+    """Numbers and texts by name, and dicts of them."""
+    if isinstance(value, dict):
+        return deepest > 0 and all(_is_estimate(each, deepest - 1) for each in value.values())
+    return _is_option(value)
+
+
 def _is_option(value: Json) -> bool:
     return isinstance(value, bool) or _is_number(value) or _is_text(value)
 
@@ -239,7 +254,7 @@ _number = _one(_is_number)
 _READERS: dict[str, Reader] = {
     "version": _text,
     "mode": _mode,
-    "estimator": _text,
+    "estimator": _mode,
     "style": _text,
     "target": _target,
     "signature": _text,
@@ -253,6 +268,7 @@ _READERS: dict[str, Reader] = {
     "npy": _one_or_by_mode(_is_text),
     "colormap": _text,
     "alpha": _number,
+    "estimate": _one(lambda value: isinstance(value, dict) and _is_estimate(value, DEEPEST_ESTIMATE)),
     "options": _options,
 }
 
@@ -270,6 +286,7 @@ def describe(
     digests: Digests,
     image: str,
     arrays: Mapping[str, str],
+    estimates: Mapping[str, Mapping[str, Json]] = MappingProxyType({}),
 ) -> Record:
     """What the picture of this output says.
 
@@ -278,27 +295,33 @@ def describe(
     image : str
         SHA-256 of the image file.
     arrays : mapping
-        Mode -> SHA-256 of the array that is written beside it, empty without --raw.
+        Method -> SHA-256 of the array that is written beside it, empty without --raw.
+    estimates : mapping
+        Method -> what is said of its map.
     """
     options = told(plan, output)
+    names = _estimators(plan, output)
+    units = dict.fromkeys(ESTIMATORS[name].unit for name in names)
+    said = {name: estimates[name] for name in _methods(plan, output) if estimates.get(name)}
     colormap, alpha = (options.get(name) for name in ("colormap", "alpha"))
     return Record(
         version=__version__,
         mode=plan.drawing.modes if output.mode is None else output.mode,
-        estimator=ESTIMATOR,
+        estimator=names if len(names) > 1 else names[0],
         style=output.style,
         target=target,
         signature=facts.signature,
         preprocess=facts.preprocess,
         clip=plan.drawing.clip,
         scale=scale,
-        unit=UNIT,
+        unit=", ".join(units),
         model=digests.fingerprint,
         image=image,
         digest=digests.of(output, image, target.index),
-        npy=(arrays if output.mode is None else arrays[output.mode]) if arrays else None,
+        npy=(arrays if output.method is None else arrays[output.method]) if arrays else None,
         colormap=colormap if isinstance(colormap, str) else None,
         alpha=alpha if isinstance(alpha, float) else None,
+        estimate=(said if output.method is None else said.get(output.method)) or None,
         options=options,
     )
 
@@ -310,9 +333,39 @@ def _feeds(plan: Plan, output: Output) -> tuple[str, ...]:
     return tuple(f"{name}={value if len(value) <= SHORT else '...'}" for name, value in plan.model.feeds)
 
 
-def _modes(plan: Plan, output: Output) -> tuple[str, ...]:
-    """All of them where the picture depends on all."""
-    return plan.drawing.modes if output.mode is None or plan.drawing.scale == "shared" else (output.mode,)
+def _methods(plan: Plan, output: Output) -> tuple[str, ...]:
+    """All of them where the picture depends on all: of a shared scale those of its estimator."""
+    if output.method is None:
+        return plan.drawing.methods
+    if plan.drawing.scale != "shared":
+        return (output.method,)
+    return tuple(name for name in plan.drawing.methods if Method.of(name).estimator == output.estimator)
+
+
+def _estimators(plan: Plan, output: Output) -> tuple[str, ...]:
+    return tuple(estimators_of(_methods(plan, output)))
+
+
+def _modes(plan: Plan, output: Output) -> tuple[str, ...] | None:
+    """Not where each estimator has its own."""
+    if output.method is None and plan.drawing.own_modes:
+        return None
+    return tuple(dict.fromkeys(Method.of(name).mode for name in _methods(plan, output)))
+
+
+def _of_estimators(name: str) -> Callable[[Plan, Output], Option | None]:
+    """The value of an option where one of them takes it."""
+
+    def told(plan: Plan, output: Output) -> Option | None:
+        taken = any(name in ESTIMATORS[one].options for one in _estimators(plan, output))
+        value: Option = getattr(plan.drawing.estimation, name)
+        return value if taken else None
+
+    return told
+
+
+def _box(plan: Plan, output: Output) -> bool | None:
+    return plan.drawing.box and any(ESTIMATORS[one].is_area for one in _estimators(plan, output)) or None
 
 
 def _targets(plan: Plan, output: Output) -> tuple[str, ...]:
@@ -330,6 +383,12 @@ def _alpha(plan: Plan, output: Output) -> float | None:
 
 OPTIONS: dict[str, Callable[[Plan, Output], Option | None]] = {
     "mode": _modes,
+    "estimator": lambda plan, output: names if (names := _estimators(plan, output)) != (GRADIENT,) else None,
+    "samples": _of_estimators("samples"),
+    "noise": _of_estimators("noise"),
+    "baseline": _of_estimators("baseline"),
+    "cam-layer": _of_estimators("cam_layer"),
+    "box": _box,
     "target": _targets,
     "style": lambda plan, output: output.style,
     "clip": lambda plan, output: plan.drawing.clip,

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gradviz_cli.draw.record import Ends
 from gradviz_cli.draw.styles import SHEETS, STYLES, names
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.files.text import printable
 from gradviz_cli.gallery import folder
 from gradviz_cli.gallery.folder import Picture, Shown
@@ -33,7 +34,7 @@ def collect(out: Path) -> dict[str, Any]:
     shown = sorted(folder.images(out), key=lambda one: (_natural(one.name), one.source))
     pictures = [picture for one in shown for picture in one.pictures]
     tables = _Tables(
-        modes=_ordered({picture.mode for picture in pictures if picture.mode}, RULES),
+        modes=_ordered({picture.mode for picture in pictures if picture.mode}, _METHODS),
         styles=_ordered({picture.style for picture in pictures}, names()),
         targets=sorted({picture.spec for picture in pictures}, key=_natural_target),
     )
@@ -172,11 +173,19 @@ def _ordered(found: set[str], known: Iterable[str]) -> list[str]:
     return [name for name in known if name in found] + sorted(found - set(known))
 
 
-def _rule(mode: str) -> dict[str, str]:
-    rule = RULES.get(mode)
-    if rule is None:
+_METHODS = [Method(mode, name).name for name in ESTIMATORS for mode in RULES]
+
+
+def _rule(name: str) -> dict[str, str]:
+    """What a method shows: of an estimator what that says, and by which rule."""
+    mode, estimator = Method.of(name)
+    rule, one = RULES.get(mode), ESTIMATORS.get(estimator)
+    if rule is None or one is None:
         return {"summary": "", "source": "", "caution": ""}
-    return {"summary": rule.summary, "source": rule.source, "caution": rule.caution}
+    if estimator == GRADIENT:
+        return {"summary": rule.summary, "source": rule.source, "caution": rule.caution}
+    caution = " ".join(filter(None, [one.caution, rule.caution]))
+    return {"summary": f"{one.summary}; {rule.summary}", "source": one.source, "caution": caution}
 
 
 def _style(style: str) -> dict[str, str]:

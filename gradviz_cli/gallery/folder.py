@@ -18,6 +18,7 @@ from gradviz_cli.batch import manifest
 from gradviz_cli.batch.known import image_stamp
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import UsageError
+from gradviz_cli.estimators import GRADIENT, Method
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
 from gradviz_cli.files.text import shortened
 from gradviz_cli.plan.results import Status, TargetResult
@@ -52,7 +53,7 @@ class Picture:
     """One PNG that the manifest names, and what it says of itself."""
 
     suffix: str  # of its name, behind the name of the image: `.guided.top2.png`
-    mode: str | None  # None: a sheet of all modes
+    mode: str | None  # the mode, or MODE.ESTIMATOR; None: a sheet of all
     style: str
     spec: str  # the target as asked for: `top1`, `top2`, a class index
     target: TargetResult
@@ -186,8 +187,8 @@ def _picture(out: Path, image: str, name: str) -> Picture | None:
     if record is None or record.style is None or record.target is None:
         return None
     spec = next((part for part in suffix.split(".") if re.fullmatch(r"top\d+|\d+", part)), "top1")
-    mode = record.mode if isinstance(record.mode, str) else None
-    return Picture(suffix, mode, record.style, spec, record.target, record)
+    method = Method(record.mode, str(record.estimator or GRADIENT)).name if isinstance(record.mode, str) else None
+    return Picture(suffix, method, record.style, spec, record.target, record)
 
 
 def _roots(lines: Iterable[Line]) -> list[str]:

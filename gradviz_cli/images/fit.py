@@ -156,6 +156,15 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
     return out.reshape(*size, *field.shape[2:])
 
 
+def to_input(field: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A field [h, w] or [h, w, k] of another size, such as that of a layer, at the size of the model input; as `unfit`."""
+    if field.shape[:2] == (geometry.height, geometry.width):
+        return field
+    planes = np.asarray(field, np.float32).reshape(*field.shape[:2], -1)
+    large = [_resampled(planes[..., k], geometry.height, geometry.width) for k in range(planes.shape[2])]
+    return np.stack(large, axis=2).reshape(geometry.height, geometry.width, *field.shape[2:])
+
+
 def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     """float32 [h, w] -> [height, width], each axis by the filter that suits its direction."""
     from PIL import Image

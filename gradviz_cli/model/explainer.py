@@ -8,19 +8,22 @@ What holds for one of them holds for all: sandboxed decoders, deadlines, limits,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
 
 from gradviz_cli.errors import ImageError, UsageError
-from gradviz_cli.files.reading import Limits
-from gradviz_cli.files.text import shortened
+from gradviz_cli.estimators import USUAL, Estimation
+from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.text import printable, shortened
+from gradviz_cli.images.baselines import BASELINES
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
+from gradviz_cli.model.methods import odd
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.process.protocol import (
@@ -57,12 +60,15 @@ class Attribution:
     targets : tuple of TargetResult
         Which classes were explained, in the order asked for.
     maps : dict
-        Mode -> float32 [t, h, w, c], a map for each target at the size of the model input: score per unit of the model
-        input, channels in the image's order.
+        Method -> float32 [t, h, w, c], a map for each target: of a gradient (a mode) at the size of the model input, score per
+        unit of the model input, channels in the image's order; of estimators as `estimators.Estimator` says.
+    numbers : dict
+        Method -> float32 [t, k]: what is recorded beside each map (`Estimator.numbers`), NaN where it is not known.
     """
 
     targets: tuple[TargetResult, ...]
     maps: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class Explainer:
@@ -72,7 +78,7 @@ class Explainer:
 
     Parameters
     ----------
-    modes, targets
+    methods, targets, estimation
         What gradients are built for ahead of the first image (see `RemoteModel`).
     labels : tuple of str
         Names of the classes, by index. Where they do not fit the model, they are left out with a warning, unless an
@@ -95,7 +101,7 @@ class Explainer:
     def __init__(
         self,
         options: ModelOptions,
-        modes: Sequence[str],
+        methods: Sequence[str],
         *,
         targets: int = 1,
         labels: tuple[str, ...] = (),
@@ -107,12 +113,17 @@ class Explainer:
         verify: bool = False,
         prove: str = "never",
         seal: Seal | None = None,
+        estimation: Estimation = USUAL,
         redrawn: bool = False,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self.misfit = ""
-        self._model = RemoteModel(options, modes, timeout, require_sandbox, targets, verify, prove, seal, redrawn)
+        self._model = RemoteModel(
+            options, methods, timeout, require_sandbox, targets, verify, prove, seal, estimation, redrawn
+        )
         self._decoders = Decoders(limits, timeout)
+        self._limits = limits
+        self._start: np.ndarray | None = None  # a baseline that was read from a file
         self._loaded: Loaded | None = None
 
     def load(self, proof: Proof | None = None) -> Loaded:
@@ -177,10 +188,20 @@ class Explainer:
         facts = self.facts
         return Geometry(*facts.size, facts.channels, self._fit, facts.alpha, facts.channels_first)
 
-    def warnings(self, modes: Sequence[str]) -> tuple[str, ...]:
-        """What whoever asks for these modes should know, each once: of the model by its path, then of the sandbox."""
+    def require(self, methods: Sequence[str], estimation: Estimation) -> None:
+        """See that `explain` can be asked for these methods, though others were foreseen; raises as `load`."""
+        if self._model.require(methods, estimation):
+            self._loaded = self._model.loaded
+
+    def warnings(self, methods: Sequence[str]) -> tuple[str, ...]:
+        """What whoever asks for these methods should know, each once: of the model by its path, then of the sandbox."""
         proof = self.proof
-        said = (*self.facts.warnings_for(modes), *(proof.warnings if proof else ()), *filter(None, [self.misfit]))
+        said = (
+            *self.facts.warnings_for(methods),
+            *odd(methods, self.facts.preprocess),
+            *(proof.warnings if proof else ()),
+            *filter(None, [self.misfit]),
+        )
         named = [f"{self._model.path}: {shortened(warning)}" for warning in said[:MOST_SAID]]
         confined = self.loaded.sandbox
         if confined.level != "full":
@@ -292,13 +313,34 @@ class Explainer:
                 for one in held or [PICTURE] * len(fitted)
             ]
             pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
-            for place, row in enumerate(self._model.explain(pixels, request)):
+            starts = [self._baselines(fitted, request, presets)] if request.takes_baseline else []
+            for place, row in enumerate(self._model.explain(pixels, request, *starts)):
                 yield row if isinstance(row, ImageError) else self._attribution(row, presets[place])
+
+    def _baselines(self, fitted: Sequence[np.ndarray], request: Explain, presets: Sequence[Preset]) -> np.ndarray:
+        """What stands for each image where it is absent, in the range that the model expects."""
+        named = request.estimation.baseline
+        found = [self._baseline(named, image) for image in fitted]
+        return np.stack([preset.to_model(each) for preset, each in zip(presets, found, strict=True)])
+
+    def _baseline(self, named: str, image: np.ndarray) -> np.ndarray:
+        if named in BASELINES:
+            return BASELINES[named](image)
+        if self._start is None:
+            self._start = self._read_baseline(named)
+        return self._start
+
+    def _read_baseline(self, named: str) -> np.ndarray:
+        """The file, as an image of the run is read."""
+        try:
+            return self.decode(read_bytes(named, self._limits)).fitted.astype(np.float32)
+        except ImageError as error:
+            raise UsageError(f"--baseline {printable(named)}: {error.message}", "give another image") from error
 
     def _attribution(self, row: Row, preset: Preset) -> Attribution:
         back = preset.to_image
         targets = tuple(self._target(row, place) for place in range(len(row.index)))
-        return Attribution(targets, {mode: back(gradients) for mode, gradients in row.gradients.items()})
+        return Attribution(targets, {name: back(maps) for name, maps in row.gradients.items()}, row.numbers)
 
     def _target(self, row: Row, place: int) -> TargetResult:
         index, rank = int(row.index[place]), int(row.rank[place])

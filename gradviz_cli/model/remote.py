@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from gradviz_cli.errors import GradvizError, ImageError, ModelRefused, ModelUnusable, ProofFailed, UsageError
+from gradviz_cli.estimators import USUAL, Estimation, Taps, kinds_of
 from gradviz_cli.files.scratch import Scratch, overfull
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
@@ -41,6 +42,7 @@ from gradviz_cli.process.protocol import (
     Row,
     Witness,
     check_arrays,
+    check_map,
     check_size,
     expected_arrays,
     rows,
@@ -71,8 +73,8 @@ class RemoteModel:
 
     Parameters
     ----------
-    modes, targets : sequence of str, int
-        What gradients are built for when it is loaded: the modes, and how many targets will be asked for at once.
+    methods, targets : sequence of str, int
+        What gradients are built for when it is loaded: modes or methods, and how many targets will be asked for at once.
     timeout : float, optional
         Seconds for one request of `explain`; loading is given five times as long and more. None: no end.
     verify : bool
@@ -81,6 +83,8 @@ class RemoteModel:
         One of PROOFS: let it prove the model before the first image, unless `load` is told what was found before.
     seal : Seal, optional
         Of the model that is meant: no other one is loaded, by whatever worker. Without it, the one that is there first.
+    estimation : Estimation
+        Which inner tensors the methods are made of.
     redrawn : bool
         Its kernels will be drawn anew (`redraw`).
     """
@@ -88,17 +92,26 @@ class RemoteModel:
     def __init__(
         self,
         options: ModelOptions,
-        modes: Sequence[str],
+        methods: Sequence[str],
         timeout: float | None = None,
         require_sandbox: bool = False,
         targets: int = 1,
         verify: bool = False,
         prove: str = "never",
         seal: Seal | None = None,
+        estimation: Estimation = USUAL,
         redrawn: bool = False,
     ):
         self._seal = seal
-        self._load = Load(options, tuple(modes), targets, require_sandbox, verify, redrawn=redrawn)
+        self._load = Load(
+            options,
+            tuple(methods),
+            targets,
+            require_sandbox,
+            verify,
+            estimation=estimation,
+            redrawn=redrawn,
+        )
         self._drawn: int | None = None  # kernels that are random by now
         self._prove = prove
         self._timeout = timeout
@@ -107,6 +120,7 @@ class RemoteModel:
         self._child: Child | None = None
         self._home: Path | None = None  # the folder or graph that the model's path stands for, once that was asked
         self._shape: tuple[int, int, int] = (0, 0, 0)  # of one image, once loaded
+        self._taps: tuple[Taps, ...] = ()
         self._closed = False
         self._request = Explain((), ())
         self._recovery: Recovery[np.ndarray, Row] = Recovery(self._outcome, options.path)
@@ -132,6 +146,11 @@ class RemoteModel:
         height, width = facts.size
         check_size(height, width, facts.channels)
         self._shape = (height, width, facts.channels)
+        self._taps = facts.taps
+        if tuple(one.kind for one in facts.taps) != kinds_of(self._load.methods):
+            raise self._unusable(self._worker.nonsense("other inner tensors than were asked for"))
+        for one in facts.taps:
+            check_map(one.size)
         if self._prove != "never" and self.proof is None:
             self._load = replace(self._load, proof=self._proved())  # a worker that takes its place need not ask again
         return answer
@@ -348,8 +367,28 @@ class RemoteModel:
         """The batch that fits into memory and time, once one did not."""
         return self._recovery.largest
 
-    def explain(self, images: np.ndarray, request: Explain) -> Iterator[Row | ImageError]:
-        """One outcome for each image [n, h, w, c], in order; a batch that brings the worker down is taken apart.
+    def require(self, methods: Sequence[str], estimation: Estimation) -> bool:
+        """Load the model once more where the inner tensors are missing that these methods are made of; whether that was so."""
+        loaded = self._load
+        if (
+            set(kinds_of(methods)) <= set(kinds_of(loaded.methods))
+            and estimation.cam_layer == loaded.estimation.cam_layer
+        ):
+            return False
+        self._load = replace(loaded, methods=tuple(dict.fromkeys((*loaded.methods, *methods))), estimation=estimation)
+        try:
+            self.loaded = self.load()
+        except GradvizError:
+            self._load = loaded
+            self._replace()
+            raise
+        return True
+
+    def explain(
+        self, images: np.ndarray, request: Explain, baselines: np.ndarray | None = None
+    ) -> Iterator[Row | ImageError]:
+        """One outcome for each image [n, h, w, c], in order; a batch that brings the worker down is taken apart. Where many
+        gradients are taken of each image, images go to it one by one.
 
         Raises
         ------
@@ -357,7 +396,12 @@ class RemoteModel:
             After the outcomes that were found: the model, not the images, is at fault.
         """
         self._request = request
-        return self._recovery.outcomes(images)
+        batch = images if baselines is None else np.stack([images, baselines], axis=1)
+        return self._outcomes(batch, 1 if request.sampled else len(batch))
+
+    def _outcomes(self, batch: np.ndarray, most: int) -> Iterator[Row | ImageError]:
+        for start in range(0, len(batch), max(1, most)):
+            yield from self._recovery.outcomes(batch[start : start + most])
 
     def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
         if (
@@ -373,9 +417,10 @@ class RemoteModel:
             hint = f"{lost.message}; see --timeout" if lost.kind == "timeout" else lost.message
             return ImageError(lost.kind, hint)
 
-    def _ask(self, images: np.ndarray) -> list[Row] | ImageError:
-        expected = expected_arrays(self._request, len(images), self._shape)
-        answer, arrays = self._worker.request(self._request, Explained, (images,), self._timeout, size_of(expected))
+    def _ask(self, batch: np.ndarray) -> list[Row] | ImageError:
+        expected = expected_arrays(self._request, len(batch), self._shape, self._taps)
+        sent = (batch,) if batch.ndim == 4 else tuple(np.ascontiguousarray(batch[:, place]) for place in (0, 1))
+        answer, arrays = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
             return self._refused(answer) if kind is None else ImageError(kind, shortened(answer.message))
@@ -388,10 +433,11 @@ class RemoteModel:
     def _refused(self, failure: Failure) -> ImageError:
         """The worker says what would end the run. An image may have taken it over, so a new one is asked about a blank image;
         raises what was wrong where that one says the same."""
-        expected = expected_arrays(self._request, 1, self._shape)
+        expected = expected_arrays(self._request, 1, self._shape, self._taps)
         blank = np.zeros((1, *self._shape), np.float32)
+        sent = (blank, blank) if self._request.takes_baseline else (blank,)
         self._replace()
-        answer, _ = self._worker.request(self._request, Explained, (blank,), self._timeout, size_of(expected))
+        answer, _ = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
         if isinstance(answer, Failure) and answer.kind == failure.kind:
             raise self._as_exception(answer)
         return ImageError("crash", "the worker said something else of it than of a blank image")

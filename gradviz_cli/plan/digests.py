@@ -6,12 +6,14 @@ import hashlib
 import json
 from dataclasses import asdict
 
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Plan
 
 # Part of every digest: raised when the same options would give other pixels than before.
 DRAWING_VERSION = 3
-ESTIMATOR = "gradient"
+# What of a drawing does not matter to the gradients.
+OF_ESTIMATORS = ("estimators", "own_modes", "estimation", "box")
 
 
 class Digests:
@@ -29,7 +31,7 @@ class Digests:
 
     def of(self, output: Output, image_sha256: str, index: int | None = None) -> str:
         """`index` is the class that the picture shows, if it has a label."""
-        kind = (output.mode, output.target, output.style, output.shared)
+        kind = (output.method, output.target, output.style, output.shared)
         if kind not in self._shared:
             self._shared[kind] = self._of_kind(output)
         labels = self._plan.labels
@@ -42,15 +44,32 @@ class Digests:
     def _of_kind(self, output: Output) -> str:
         plan = self._plan
         drawing, model = asdict(plan.drawing), asdict(plan.model)
+        for name in OF_ESTIMATORS:
+            del drawing[name]
         together = output.mode is None or plan.drawing.scale == "shared"
+        methods = [
+            name
+            for name in plan.drawing.methods
+            if output.mode is None or Method.of(name).estimator == output.estimator
+        ]
+        drawing["modes"] = [Method.of(name).mode for name in methods]
         if not together:
             drawing.update(modes=output.mode, targets=output.target.spec)
         drawing.update(styles=output.style, target=output.target.spec, shared=[one.spec for one in output.shared])
         del model["path"], drawing["raw"]
-        facts = [DRAWING_VERSION, ESTIMATOR, self.fingerprint, model, drawing]
+        estimators = [Method.of(name).estimator for name in methods]
+        used = estimators if output.mode is None and set(estimators) != {GRADIENT} else output.estimator
+        facts = [DRAWING_VERSION, used, self.fingerprint, model, drawing]
+        facts += [told for name in dict.fromkeys(estimators) if (told := self._of_estimator(name))]
         if plan.proof == "never":  # a proof may have left steps out, or have images run one by one
             facts.append("unproved")
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _of_estimator(self, name: str) -> list:
+        """What changes its maps, or what is drawn on them; nothing of the gradient."""
+        drawing, one = self._plan.drawing, ESTIMATORS[name]
+        told = drawing.estimation.told(one.options)
+        return [name, told, drawing.box and one.is_area] if told else []
 
 
 def joint_digest(digests: list[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradviz_cli.errors import ImageError
+from gradviz_cli.estimators import GRADIENT, Method
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
 from gradviz_cli.plan.targets import Target, of_image
 
@@ -22,7 +23,7 @@ KEYWORD = b"gradviz"  # of the text chunk in our PNGs, which is their second one
 
 @dataclass(frozen=True)
 class Output:
-    """One picture to be. `mode` is None where it is a sheet, which shows every mode of its target. `shared` are the targets
+    """One picture to be. `mode` is None where it is a sheet, which shows every method of its target. `shared` are the targets
     whose maps have one scale with it, where they depend on where the image lies."""
 
     path: Path
@@ -31,21 +32,27 @@ class Output:
     style: str
     shared: tuple[Target, ...] = ()
     page: int | None = None  # its place in the image's file, where that has several
+    estimator: str = GRADIENT
 
-    def array_paths(self, modes: Iterable[str]) -> dict[str, Path]:
-        """Mode -> where the attribution behind it goes with --raw, the same for all styles; `modes` are those of a sheet."""
+    @property
+    def method(self) -> str | None:
+        """The name of what it shows; None where it is a sheet."""
+        return None if self.mode is None else Method(self.mode, self.estimator).name
+
+    def array_paths(self, methods: Iterable[str]) -> dict[str, Path]:
+        """Method -> where the attribution behind it goes with --raw, the same for all styles; `methods` are those of a sheet."""
         target = f".{self.target.name}" if self.target.name else ""
         name = self.path.name.removesuffix(".png")
         name = name.removesuffix("" if self.style == DEFAULT_STYLE else f".{self.style}").removesuffix(target)
-        if self.mode is None:
-            return {mode: self.path.with_name(f"{name}.{mode}{target}.npy") for mode in modes}
-        return {self.mode: self.path.with_name(f"{name}{target}.npy")}
+        if self.method is None:
+            return {method: self.path.with_name(f"{name}.{method}{target}.npy") for method in methods}
+        return {self.method: self.path.with_name(f"{name}{target}.npy")}
 
 
 def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]:
-    """Every picture that a job is to have: maps in the order modes, targets, styles, then sheets.
+    """Every picture that a job is to have: maps in the order methods, targets, styles, then sheets.
 
-    `sheets` are the styles that show every mode of a target on one picture; all others draw one map.
+    `sheets` are the styles that show every method of a target on one picture; all others draw one map.
 
     Raises
     ------
@@ -54,9 +61,9 @@ def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]
     """
     drawing, found = plan.drawing, []
     targets = targets_of(plan, job)
-    for mode in drawing.modes:
+    for method in drawing.methods:
         for target in targets:
-            found += [_output(plan, job, mode, target, style) for style in drawing.styles if style not in sheets]
+            found += [_output(plan, job, method, target, style) for style in drawing.styles if style not in sheets]
     for target in targets:
         found += [_output(plan, job, None, target, style) for style in drawing.styles if style in sheets]
     return tuple(found)
@@ -67,12 +74,13 @@ def targets_of(plan: Plan, job: Job) -> tuple[Target, ...]:
     return of_image(plan.drawing.targets, plan.labels, job.path)
 
 
-def _output(plan: Plan, job: Job, mode: str | None, target: Target, style: str) -> Output:
-    parts = [job.rel, mode, target.name, "" if style == DEFAULT_STYLE else style, "png"]
+def _output(plan: Plan, job: Job, name: str | None, target: Target, style: str) -> Output:
+    parts = [job.rel, name, target.name, "" if style == DEFAULT_STYLE else style, "png"]
     by_folder = plan.drawing.scale == "shared" and any(one.parent for one in plan.drawing.targets)
     shared = targets_of(plan, job) if by_folder else ()
     place = job.page and job.page.place
-    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, shared, place)
+    mode, estimator = (None, GRADIENT) if name is None else Method.of(name)
+    return Output(plan.out / ".".join(filter(None, parts)), mode, target, style, shared, place, estimator)
 
 
 def stems(plan: Plan, sheets: Collection[str]) -> Callable[[str], Iterable[str]] | None:

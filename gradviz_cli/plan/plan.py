@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Estimation, Method
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
@@ -16,7 +17,15 @@ DEFAULT_STYLE = "heatmap"  # the one that has no part in the name of a file
 
 @dataclass(frozen=True)
 class Drawing:
-    """Everything that decides which pictures are drawn of an attribution, and how."""
+    """Everything that decides which pictures are drawn of an attribution, and how.
+
+    Attributes
+    ----------
+    modes, estimators : tuple of str
+        Each mode with each estimator; with `own_modes` each estimator with its own mode alone, and `modes` names these.
+    box : bool
+        Put a box around where a class activation map is strong.
+    """
 
     modes: tuple[str, ...] = (DEFAULT_MODE,)
     targets: tuple[Target, ...] = (Target(rank=0),)
@@ -31,6 +40,20 @@ class Drawing:
     scores: bool = True
     raw: bool = False
     allow_empty_map: bool = False
+    estimators: tuple[str, ...] = (GRADIENT,)
+    own_modes: bool = False
+    estimation: Estimation = Estimation()
+    box: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of all kinds of maps that are drawn."""
+        pairs = [
+            Method(mode, name)
+            for name in self.estimators
+            for mode in ((ESTIMATORS[name].mode,) if self.own_modes else self.modes)
+        ]
+        return tuple(pair.name for pair in pairs)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from gradviz_cli.errors import ExitCode, gravest
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.rules import PLAIN, RULES
 
@@ -66,12 +67,14 @@ class Status(str, Enum):
 
 
 def why_empty(
-    status: Status, mode: str, score: float | None, positions: bool, plain_empty: bool | None
+    status: Status, method: str, score: float | None, positions: bool, plain_empty: bool | None
 ) -> tuple[Status, str]:
     """What an attribution that is not drawn means, and says.
 
     Parameters
     ----------
+    method : str
+        By which it was made: a mode, or MODE.ESTIMATOR.
     score : float or None
         Of what it is the attribution.
     positions : bool
@@ -83,7 +86,10 @@ def why_empty(
         return status, status.why
     if positions and score == 0:
         return Status.NOWHERE, Status.NOWHERE.why
-    if not RULES[mode].changes_gradient or plain_empty:
+    mode, estimator = Method.of(method)
+    if ESTIMATORS[estimator].is_area:
+        return status, "the map is zero everywhere: nowhere does the layer raise the score; try another --cam-layer"
+    if not RULES[mode].changes_gradient or plain_empty or estimator != GRADIENT:
         return status, status.why
     closed = f"the attribution is zero everywhere: no positive gradient reaches a ReLU that {mode} lets it through"
     shown = f"{PLAIN} has a map" if plain_empty is False else f"or {PLAIN} is zero too"
@@ -118,6 +124,9 @@ class Result:
     page: int | None = None  # its number, which ends the name of the image behind a `#`
     reading: str | None = None  # what the output is taken for, where it is more than one score for each class
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    estimates: tuple[
+        dict[str, Any], ...
+    ] = ()  # what is recorded beside maps: of which mode, estimator and class, and what
     image_sha256: str | None = None
     image_stamp: Stamp | None = None
 
@@ -132,7 +141,7 @@ class Result:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = asdict(self)
         hashes, page, _ = (line.pop(name) for name in ("hashes", "page", "notes"))
-        found = {name: line.pop(name) for name in ("reading", STAMPS, IMAGE_HASH, IMAGE_STAMP)}
+        found = {name: line.pop(name) for name in ("reading", STAMPS, "estimates", IMAGE_HASH, IMAGE_STAMP)}
         line |= {name: value for name, value in found.items() if value}
         file = self.image if page is None else self.image.removesuffix(f"#{page}")
         more = {"seconds": round(self.seconds, 3), "time": time, "source": _absolute(file), HASHES: hashes}

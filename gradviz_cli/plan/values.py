@@ -212,6 +212,26 @@ def amount(value: object) -> int:
     return found * factor
 
 
+def count(most: int) -> Callable[[object], int]:
+    """A whole number from 1 on."""
+
+    def read(value: object) -> int:
+        found = None if isinstance(value, bool) else whole(str(value))
+        if not found or found > most:
+            raise ValueError(f"{value} is no whole number from 1 to {most}")
+        return found
+
+    return read
+
+
+def share(value: object) -> float:
+    """A number above 0, and no more than 10."""
+    found = number(value)
+    if not 0 < found <= 10:
+        raise ValueError(f"{value} is not above 0 and at most 10: it is a part of the range of the image")
+    return found
+
+
 def seconds(least: float = 0.0, above: bool = False) -> Callable[[object], float]:
     """A finite number of seconds, `least` or more; `above` it where 0 makes no sense."""
 

@@ -23,6 +23,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from gradviz_cli.errors import ModelRefused
+from gradviz_cli.estimators import ESTIMATORS, Estimation, Estimator, Method, Taps, modes_of, shape_of
 from gradviz_cli.process.sandbox.enter import Sandbox
 from gradviz_cli.rules import DEFAULT_MODE, RULES
 
@@ -63,6 +64,12 @@ def check_size(height: int, width: int, channels: int = 3) -> None:
         planes = f" in {channels} planes" if channels > 3 else ""
         message = f"the model's input is {height}x{width} pixels{planes}, which no picture needs"
         raise ModelRefused(message, "settle it with --input-size HxW")
+
+
+def check_map(size: tuple[int, int]) -> None:
+    """Refuse a map at the size of inner tensors that no model has."""
+    if min(size) < 1 or size[0] * size[1] > MAX_INPUT_PIXELS:
+        raise ModelRefused(f"an inner tensor of {size[0]}x{size[1]} places is none of a picture", "name another layer")
 
 
 @dataclass(frozen=True)
@@ -175,18 +182,20 @@ class Proof:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a model and build its gradients for these modes and so many targets at once.
+    """Load a model and build its gradients for these methods and so many targets at once.
 
     With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
+    Of the `estimation` the layer matters.
     With `redrawn`, its kernels will be drawn anew (`Redraw`).
     """
 
     options: ModelOptions
-    modes: tuple[str, ...] = (DEFAULT_MODE,)
+    methods: tuple[str, ...] = (DEFAULT_MODE,)
     targets: int = 1
     require_sandbox: bool = False
     verify: bool = False
     proof: Proof | None = None
+    estimation: Estimation = Estimation()
     redrawn: bool = False
 
 
@@ -222,11 +231,34 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Explain:
-    """Differentiate the images beside it, float32 [n, h, w, c]. A target is a class index, or -1 - rank."""
+    """Explain the images beside it, float32 [n, h, w, c]. A target is a class index, or -1 - rank.
+
+    A method is a mode (its gradient), or `MODE.ESTIMATOR`. Where an estimator takes a baseline, those of the images are a
+    second array of the same shape.
+    """
 
     targets: tuple[int, ...]
-    modes: tuple[str, ...]
+    methods: tuple[str, ...]
     scores: bool = True
+    estimation: Estimation = Estimation()
+
+    @property
+    def takes_baseline(self) -> bool:
+        return any("baseline" in one.options for one in self._estimators.values())
+
+    @property
+    def sampled(self) -> bool:
+        """One image is as much as is asked for at once."""
+        return any(one.sampled for one in self._estimators.values())
+
+    @property
+    def recorded(self) -> dict[str, int]:
+        """Method -> how many numbers are recorded beside each of its maps, where there are any."""
+        return {name: len(one.numbers) for name, one in self._estimators.items() if one.numbers}
+
+    @property
+    def _estimators(self) -> dict[str, Estimator]:
+        return {name: ESTIMATORS[Method.of(name).estimator] for name in self.methods}
 
 
 # -- its answers
@@ -269,6 +301,8 @@ class Facts:
         What classes are ranked by, where a score is a sum over positions and so does not say it.
     alpha : bool
         The fourth of the four channels is that of RGBA.
+    taps : tuple of Taps
+        The inner tensors that the methods asked for are made of.
     """
 
     signature: str
@@ -292,6 +326,7 @@ class Facts:
     positions: bool = False
     ranked_by: str | None = None
     alpha: bool = False
+    taps: tuple[Taps, ...] = ()
 
     @property
     def channels_first(self) -> bool:
@@ -299,9 +334,9 @@ class Facts:
         axes = LAYOUTS.get(self.input.layout or "", "")
         return "C" in axes and axes.index("C") < axes.index("H")
 
-    def warnings_for(self, modes: Sequence[str]) -> tuple[str, ...]:
-        """Those that hold in any case, and what these modes leave as it is."""
-        if not any(RULES[mode].changes_gradient for mode in modes):
+    def warnings_for(self, methods: Sequence[str]) -> tuple[str, ...]:
+        """Those that hold in any case, and what the modes of these methods leave as it is."""
+        if not any(RULES[mode].changes_gradient for mode in modes_of(methods)):
             return self.warnings
         said = list(self.warnings)
         left = {name: seen - done for name, (seen, done) in self.activations.items() if seen > done}
@@ -523,23 +558,28 @@ class Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What the worker found for one image: [t] per target; gradients by mode [t, h, w, c], channels as the model has them."""
+    """What the worker found for one image: [t] per target; maps by method [t, h, w, c], channels as the model has them,
+    and what is recorded beside each, float32 [t, k]."""
 
     index: np.ndarray
     rank: np.ndarray
     score: np.ndarray
     output: np.ndarray
     gradients: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 Expected = list[tuple[str, tuple[int, ...]]]  # dtype and shape of each array
 
 
-def expected_arrays(request: Explain, count: int, shape: tuple[int, int, int]) -> Expected:
-    """What stands beside `Explained` for `count` images of `shape`: index, rank, score, output, a gradient for each mode."""
+def expected_arrays(request: Explain, count: int, shape: tuple[int, int, int], taps: Sequence[Taps] = ()) -> Expected:
+    """What stands beside `Explained` for `count` images of `shape`: index, rank, score, output; the maps of each method; and
+    of each that has some the numbers that are recorded beside them."""
     targets = len(request.targets)
     columns = [(dtype, (count, targets)) for dtype in ("int32", "int32", "float32", "float32")]
-    return [*columns, *[("float32", (targets, count, *shape))] * len(request.modes)]
+    maps = [("float32", (targets, count, *shape_of(name, shape, taps))) for name in request.methods]
+    numbers = [("float32", (targets, count, width)) for width in request.recorded.values()]
+    return [*columns, *maps, *numbers]
 
 
 def size_of(expected: Expected) -> int:
@@ -560,16 +600,19 @@ def check_arrays(arrays: Sequence[np.ndarray], expected: Expected) -> None:
 
 def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
     """The arrays beside `Explained`, image by image; ValueError for a class or a rank that cannot be."""
-    index, rank, score, output, *gradients = arrays
+    index, rank, score, output, *more = arrays
+    methods = request.methods
     if index.size and (index.min() < 0 or rank.min() < -1):
         raise ValueError("a class below 0")
     if any((index[:, place] != target).any() for place, target in enumerate(request.targets) if target >= 0):
         raise ValueError("another class than was asked for")
-    by_mode = dict(zip(request.modes, gradients, strict=True))
-    return [
-        Row(index[i], rank[i], score[i], output[i], {mode: array[:, i] for mode, array in by_mode.items()})
-        for i in range(len(index))
-    ]
+    maps = dict(zip(methods, more[: len(methods)], strict=True))
+    numbers = dict(zip(request.recorded, more[len(methods) :], strict=True))
+
+    def of(place: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: array[:, place] for name, array in arrays.items()}
+
+    return [Row(index[i], rank[i], score[i], output[i], of(i, maps), of(i, numbers)) for i in range(len(index))]
 
 
 # -- on the wire

@@ -54,10 +54,11 @@ def inspect(options: ModelOptions) -> Inspection:
         asked = model.ask(opened, options)
         graph, question = asked.graph, asked.question
         with doing("looking for activations", graph):
-            told = _narrowed(told, graph, question, activations.find_all(graph, question))
+            found = activations.find_all(graph, question)
+            told = _narrowed(told, graph, question, found)
         refused = policy.refused_ops(graph, options.allow_ops)
         told = replace(told, refused_ops=tuple(RefusedOp(op, node) for op, node in refused.items()))
-        return _differentiated(told, asked)
+        return _differentiated(told, asked, found)
     except _Stopped as stopped:
         return _with_problem(stopped.told, stopped.error)
     except GradvizError as error:
@@ -131,7 +132,7 @@ def _activations(found: Found) -> dict[str, Any]:
     }
 
 
-def _differentiated(told: Inspection, asked: Asked) -> Inspection:
+def _differentiated(told: Inspection, asked: Asked, found: Found) -> Inspection:
     """What only building the gradient tells."""
     options, graph, question = asked.options, asked.graph, asked.question
     try:
@@ -140,7 +141,7 @@ def _differentiated(told: Inspection, asked: Asked) -> Inspection:
     except GradvizError as error:
         raise _Stopped(told, error) from error
     with doing("looking for feature maps", graph):
-        told = replace(told, cam_layers=tuple(cam_layers(graph, question)))
+        told = replace(told, cam_layers=tuple(cam_layers(graph, question, found)))
     try:
         Calls(options.precision)  # as for a run: before TensorFlow computes anything
         prepared = model.load(asked)

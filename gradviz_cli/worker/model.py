@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
+from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, estimators_of, kinds_of, modes_of
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
-from gradviz_cli.rules import DEFAULT_MODE, RULES
+from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
 from gradviz_cli.worker.analysis.detections import Look
@@ -51,12 +53,14 @@ from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, wei
 from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.read.question import check_loops, check_tables, settle
 from gradviz_cli.worker.read.savedmodel import Saved
+from gradviz_cli.worker.run.asking import Subject, estimated, forms, is_plain, looked_at
 from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator
 from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.redraw import Redrawn
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
+from gradviz_cli.worker.taps import TAPS, unpatched
 
 
 def reading_steps(allow: Sequence[str] = (), trust: bool = False) -> tuple[Step[None], ...]:
@@ -257,7 +261,7 @@ def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
 
 def build(
     prepared: Prepared,
-    modes: Sequence[str],
+    methods: Sequence[str],
     targets: int = 1,
     values: Mapping[str, np.ndarray | tf.Tensor] | None = None,
     check: Check | None = None,
@@ -267,8 +271,8 @@ def build(
 
     Parameters
     ----------
-    modes, targets
-        What they are built for ahead of the first image: the modes, and so many targets at once.
+    methods, targets
+        What they are built for ahead of the first image: modes or methods, and so many targets at once.
     values : mapping, optional
         Variable -> value in place of the one that was loaded, of the same shape.
     proof : Proof, optional
@@ -281,13 +285,13 @@ def build(
     ValueError
         There is no such variable, or it has another shape.
     """
-    check_patched(prepared.options.path, prepared.found, modes)
+    check_patched(prepared.options.path, prepared.found, modes_of(methods))
     if values:
         graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
         prepared = replace(prepared, graph=graph)
     problem = proved(prepared.problem, proof)
     try:
-        return _differentiator(prepared, proof.without if proof else (), problem, check, modes, targets)
+        return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets)
     except ModelUnusable as error:
         if prepared.assumed:  # then the model need not be at fault
             error.message = f"{error.message} ({prepared.assumed})"
@@ -297,12 +301,12 @@ def build(
 def prove(
     prepared: Prepared,
     usual: Differentiator,
-    modes: Sequence[str],
+    methods: Sequence[str],
     targets: int = 1,
     check: Check | None = None,
     thorough: bool = False,
 ) -> tuple[Differentiator, Proof]:
-    """Prove what `build` gave for these modes and targets: the gradients to take from now on, and what was found.
+    """Prove what `build` gave for these methods and targets: the gradients to take from now on, and what was found.
 
     Raises
     ------
@@ -311,7 +315,7 @@ def prove(
     """
 
     def build_without(steps: Sequence[str], problem: Problem) -> Differentiator:
-        return _differentiator(prepared, steps, problem, check, modes, targets)
+        return _differentiator(prepared, steps, problem, check, methods, targets)
 
     with doing("proving the model"):
         return proof_of(prepared, usual, build_without, thorough)
@@ -322,35 +326,73 @@ def _differentiator(
     without: Sequence[str],
     problem: Problem,
     check: Check | None,
-    modes: Sequence[str],
+    methods: Sequence[str],
     targets: int,
 ) -> Differentiator:
     """Of the rewritten graph, but for the steps that are left out, with its gradients built."""
-    steps = [step for step in BUILDING_STEPS if step.name not in without]
-    graph = run_steps(prepared.graph, prepared.question, steps, check)
+    graph = _rewritten(prepared, without, check)
     with doing("building the gradient", graph):
         differentiator = Differentiator(graph, problem)
-        differentiator.prepare(modes, targets)
+        differentiator.build(forms(methods, targets))
     return differentiator
 
 
+def _rewritten(prepared: Prepared, without: Sequence[str], check: Check | None) -> Graph:
+    """The graph with its inner tensors, after all steps for the gradient but some."""
+    steps = [step for step in BUILDING_STEPS if step.name not in without]
+    tensors = [name for taps in prepared.taps for name in taps.tensors]
+    graph = prepared.graph.tapped(tensors) if tensors else prepared.graph
+    return run_steps(graph, prepared.question, steps, check)
+
+
 def build_redrawn(
-    prepared: Prepared, modes: Sequence[str], targets: int = 1, check: Check | None = None, proof: Proof | None = None
+    prepared: Prepared, methods: Sequence[str], targets: int = 1, check: Check | None = None, proof: Proof | None = None
 ) -> Redrawn:
     """The gradients of a prepared model whose kernels can be drawn anew; as `build`.
 
     Steps that put kernels into other weights are left out.
     """
-    graph = with_weights(prepared.graph, prepared.question)
-    steps = [step for step in BUILDING_STEPS if step.name not in OPTIONAL_STEPS]
-    graph = run_steps(graph, prepared.question, steps, check)
+    held = replace(prepared, graph=with_weights(prepared.graph, prepared.question))
+    graph = _rewritten(held, OPTIONAL_STEPS, check)
     with doing("looking for kernels", graph):
         found = kernels(graph, prepared.question)
     with doing("building the gradient", graph):
         changeable = [kernel.node for kernel in found]
         differentiator = Differentiator(graph, proved(prepared.problem, proof), changeable)
-        differentiator.prepare(modes, targets)
+        differentiator.build(forms(methods, targets))
     return Redrawn(differentiator, found)
+
+
+def tapped(prepared: Prepared, methods: Sequence[str], estimation: Estimation) -> Prepared:
+    """The same with the inner tensors that these methods are made of.
+
+    Raises
+    ------
+    UsageError, ModelUnusable
+        The model has none that are fit.
+    """
+    with doing("looking for inner tensors", prepared.graph):
+        looked = [TAPS[kind](prepared, estimation) for kind in kinds_of(methods)]
+        warnings = [one for taps, warning in looked for one in (warning, unpatched(prepared, taps, methods))]
+    return replace(
+        prepared, taps=tuple(taps for taps, _ in looked), warnings=(*prepared.warnings, *filter(None, warnings))
+    )
+
+
+def _measured(prepared: Prepared, differentiator: Differentiator) -> Prepared:
+    """The same with the sizes of inner tensors that only running the model tells."""
+    if all(min(taps.size) for taps in prepared.taps):
+        return prepared
+    with doing("measuring inner tensors"):
+        ends = span(prepared.preprocess, prepared.options)
+        values = differentiator.look(scenes(prepared.problem.entry, ends, 1, SEED)[0], [-1], (), (PLAIN,)).values
+    taps, start = [], 0
+    for one in prepared.taps:
+        taps.append(
+            one if min(one.size) else replace(one, size=tuple(values[start].shape[axis] for axis in one.axes[:2]))
+        )
+        start += len(one.tensors)
+    return replace(prepared, taps=tuple(taps))
 
 
 def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> Graph:
@@ -401,6 +443,7 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         ranked_by=_ranked_by(prepared),
         warnings=prepared.warnings,
         alpha=entry.alpha,
+        taps=prepared.taps,
     )
 
 
@@ -417,12 +460,15 @@ class Model:
 
     Parameters
     ----------
-    modes, targets
-        What its gradients are built for ahead of the first image: the modes, and so many targets at once.
+    methods, targets
+        What its gradients are built for ahead of the first image: modes or methods, and so many targets at once. Only the
+        inner tensors that these are made of are there for `explain`.
     verified : bool
         The graph is verified after each step.
     proof : Proof
         What was found when the model was proved before, if it was.
+    estimation : Estimation
+        Which inner tensors are meant.
     redrawn : bool
         Its kernels will be drawn anew.
     """
@@ -430,30 +476,35 @@ class Model:
     def __init__(
         self,
         options: ModelOptions,
-        modes: Sequence[str] = (DEFAULT_MODE,),
+        methods: Sequence[str] = (DEFAULT_MODE,),
         targets: int = 1,
         verified: bool = False,
         proof: Proof | None = None,
+        estimation: Estimation = USUAL,
         redrawn: bool = False,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
-        prepared = prepare(options, check)
-        self._asked = modes, targets, check
+        prepared = tapped(prepare(options, check), methods, estimation)
+        self._asked = methods, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._proof, self._will_redraw = proof, redrawn
         self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
-        self._differentiator = build(prepared, modes, targets, check=check, proof=proof)
+        self._rest: dict[str, np.ndarray] = {}
+        self._guard = Lock()
+        self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
+        prepared = self._prepared = _measured(prepared, self._differentiator)
+        self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)
 
     def prove(self, thorough: bool = False) -> Proof:
         """Prove the model, before the first image. Raises ProofFailed, as `prove` above."""
         assert self._prepared is not None, "a model is proved once, before it explains"
-        modes, targets, check = self._asked
+        methods, targets, check = self._asked
         prepared = self._prepared
-        self._differentiator, proof = prove(prepared, self._differentiator, modes, targets, check, thorough)
+        self._differentiator, proof = prove(prepared, self._differentiator, methods, targets, check, thorough)
         self._proof = proof
         if not self._will_redraw:
             self._prepared = None
@@ -469,18 +520,24 @@ class Model:
         """
         if self._redrawn is None:
             assert self._prepared is not None and self._will_redraw, "a model says ahead that it will be redrawn"
-            modes, targets, check = self._asked
-            self._redrawn = build_redrawn(self._prepared, modes, targets, check, self._proof)
+            methods, targets, check = self._asked
+            self._redrawn = build_redrawn(self._prepared, methods, targets, check, self._proof)
             self._differentiator = self._redrawn.differentiator
             self._prepared = None
-        self._redrawn.draw(count)
+        with doing("drawing kernels anew"):
+            self._redrawn.draw(count)
+        self._rest.clear()
         return self._redrawn.names
 
     def _try(self, images: np.ndarray) -> None:
         """Compute a gradient as for an image, so that what it lacks is known before the first one."""
-        modes, targets, _ = self._asked
+        methods, targets, _ = self._asked
+        ranks = [-1] * min(targets, AT_ONCE)
         try:
-            self._differentiator.explain(images, [-1] * min(targets, AT_ONCE), modes)
+            if is_plain(methods):
+                self._differentiator.explain(images, ranks, methods)
+            else:
+                self._differentiator.look(images[0], ranks, *looked_at(methods))
             self._worked = True
         except tf.errors.ResourceExhaustedError:
             raise
@@ -499,17 +556,23 @@ class Model:
         return lacking(error, self._differentiator.graph, forward)
 
     def explain(
-        self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool = True
+        self,
+        images: np.ndarray,
+        targets: Sequence[int],
+        methods: Sequence[str],
+        scores: bool = True,
+        estimation: Estimation = USUAL,
+        baselines: np.ndarray | None = None,
     ) -> Explained:
-        """Attributions [t, n, h, w, c] for images float32 [n, h, w, c] in the range that the model expects."""
+        """Maps [t, n, h, w, c] for images float32 [n, h, w, c], and for baselines beside them, in the range that the model
+        expects. Methods are modes, or MODE.ESTIMATOR."""
         self._prepared = None
-        check_patched(self._path, self._found, modes)
-
-        def explained(part: np.ndarray) -> Explained:
-            return self._differentiator.explain(part, targets, modes, scores)
-
+        check_patched(self._path, self._found, modes_of(methods))
         try:
-            found = joined(self._calls.over(images, explained))
+            if is_plain(methods):
+                found = self._gradients(images, targets, methods, scores)
+            else:
+                found = self._estimates(images, targets, tuple(methods), estimation, baselines)
             self._worked = True
             return found
         except tf.errors.ResourceExhaustedError as error:
@@ -518,6 +581,37 @@ class Model:
             if fault := self._lacking(error, images):
                 raise ModelUnusable(fault, OTHER_ENDS) from error
             raise
+
+    def _gradients(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool) -> Explained:
+        def explained(part: np.ndarray) -> Explained:
+            return self._differentiator.explain(part, targets, modes, scores)
+
+        return joined(self._calls.over(images, explained))
+
+    def _estimates(
+        self,
+        images: np.ndarray,
+        targets: Sequence[int],
+        methods: tuple[str, ...],
+        estimation: Estimation,
+        baselines: np.ndarray | None,
+    ) -> Explained:
+        """Image by image: side by side, but where the points of one image are many those of it are."""
+        subject = Subject(self._differentiator, self._calls, methods, estimation, self._taps, self._resting)
+
+        def explained(place: int) -> Explained:
+            return estimated(subject, images[place], None if baselines is None else baselines[place], targets)
+
+        sampled = any(ESTIMATORS[name].sampled for name in estimators_of(methods))
+        each = map if sampled else self._calls.each
+        return joined(list(each(explained, range(len(images)))))
+
+    def _resting(self, image: np.ndarray, tensor: str) -> np.ndarray:
+        """The scores where an inner tensor is zero, the same for every image."""
+        with self._guard:
+            if tensor not in self._rest:
+                self._rest[tensor] = self._differentiator.resting(image, tensor)
+            return self._rest[tensor]
 
 
 def _slow(options: ModelOptions) -> str | None:

@@ -82,7 +82,7 @@ class Server:
 
     def _do(self, request: Request, arrays: Arrays) -> tuple[Done, Arrays]:
         if isinstance(request, Explain):
-            return self._explain(request, arrays[0])
+            return self._explain(request, *arrays)
         if isinstance(request, Prove):
             return self._prove(request), ()
         if isinstance(request, Redraw):
@@ -129,7 +129,13 @@ class Server:
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
         self._model = Model(
-            request.options, request.modes, request.targets, request.verify, request.proof, request.redrawn
+            request.options,
+            request.methods,
+            request.targets,
+            request.verify,
+            request.proof,
+            request.estimation,
+            request.redrawn,
         )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
@@ -150,11 +156,16 @@ class Server:
         self._settle_walls()
         return Inspected(inspect(request.options))
 
-    def _explain(self, request: Explain, images: np.ndarray) -> tuple[Explained, Arrays]:
+    def _explain(
+        self, request: Explain, images: np.ndarray, baselines: np.ndarray | None = None
+    ) -> tuple[Explained, Arrays]:
         if self._model is None:
             raise RuntimeError("asked to explain before a model was loaded")
-        found = self._model.explain(images, request.targets, request.modes, request.scores)
-        return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients)
+        found = self._model.explain(
+            images, request.targets, request.methods, request.scores, request.estimation, baselines
+        )
+        numbers = [each for each in found.numbers if each.shape[-1]]
+        return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients, *numbers)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "gradviz_cli"
 COMMAND = [
     "errors",
     "rules",
+    "estimators",
     "version",
     "files",
     "process",
@@ -29,7 +30,7 @@ COMMAND = [
 ]
 WORKER = ["worker/graph", "worker/analysis", "worker/passes", "worker/read", "worker/run", "worker/proof", "worker"]
 # What the worker shares with the command.
-GROUND = ["errors", "rules", "version", "files", "process"]
+GROUND = ["errors", "rules", "estimators", "version", "files", "process"]
 HEAVY = {"tensorflow", "keras", "google"}
 
 

@@ -107,7 +107,8 @@ class Graph:
         Resource placeholder -> name of the variable, where the variable itself is needed.
     outputs : tuple
         Tensors as `name:index`. Once a question is settled: the score, the model's own output, the tensor whose gradient
-        is the attribution; and what else is needed to read the output, once it is read what it says of each score.
+        is the attribution; what the output says of each score, once that is read; and behind that one the inner tensors
+        that are asked for too.
     feeds : dict
         Tensor asked to be fed -> placeholder that stands for it; those not reached are missing.
     values : dict
@@ -147,6 +148,15 @@ class Graph:
     def wrt(self) -> str:
         """The tensor whose gradient is the attribution: the image, or the first numbers that it becomes."""
         return self.outputs[2]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Inner tensors whose values and gradients are asked for."""
+        return self.outputs[4:]
+
+    def tapped(self, tensors: Iterable[str]) -> Graph:
+        """The graph that keeps these tensors, whatever is done to it."""
+        return replace(self, outputs=(self.score, self.output, self.wrt, self.shown, *tensors))
 
     def node(self, tensor: str) -> NodeDef:
         """The node that makes a tensor; GraphError where there is none."""

@@ -127,12 +127,12 @@ class Measure:
         return self._problem.entry.to_model(images, self._dtype)
 
     def _run(self, images: tf.Tensor) -> list[tf.Tensor]:
-        with self._differentiator.imported(images) as (score, output, _, shown):
+        with self._differentiator.imported(images) as (score, output, _, shown, _):
             scores = positions(score, self._count, self._problem)
             return [output, self._index(scores, shown), scores, _marks(output.graph)]
 
     def _gradient(self, images: tf.Tensor) -> tf.Tensor:
-        with self._differentiator.imported(images) as (score, _, wrt, shown):
+        with self._differentiator.imported(images) as (score, _, wrt, shown, _):
             scores = positions(score, self._count, self._problem)
             best = tf.one_hot(self._index(scores, shown), tf.shape(scores)[2], dtype=scores.dtype)[:, None, :]
             seed = tf.stop_gradient(self._won(scores, shown) * best)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
+from types import MappingProxyType
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,9 @@ from gradviz_cli.worker.run.targets import (
     SCOPE,
     Explained,
     Form,
+    Look,
     Problem,
+    Sampled,
     chosen_class,
     given_class,
     positions,
@@ -47,7 +50,7 @@ class Differentiator:
         self._changeable = {name: tf.Variable(self._captured.pop(name)) for name in changeable if name in graph.weights}
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
-        self._functions: dict[Form, Callable] = {}
+        self._functions: dict[Form | Sampled, Callable] = {}
         self._building = Lock()
         self._largest = 0
         self.size = (
@@ -92,7 +95,12 @@ class Differentiator:
 
     def prepare(self, modes: Sequence[str], targets: int = 1) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
-        self._function(Form(tuple(modes), min(targets, AT_ONCE)))
+        self.build([Form(tuple(modes), targets)])
+
+    def build(self, forms: Iterable[Form | Sampled]) -> None:
+        """The same for any forms."""
+        for form in forms:
+            self._function(form._replace(targets=min(form.targets, AT_ONCE)))
 
     def weight(self, name: str) -> tf.Tensor:
         """The value of a weight that may be changed."""
@@ -123,6 +131,90 @@ class Differentiator:
             parts.append([*(column[:, :full] for column in columns), *stacked])
         return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
 
+    def look(self, image: np.ndarray, targets: Sequence[int], modes: Sequence[str], inner: Sequence[str] = ()) -> Look:
+        """One image float32 [h, w, c]: its classes, for `sample` to keep; its gradients under some modes, and under others
+        those with respect to the inner tensors. Raises as `explain`."""
+        self._check_targets(targets)
+        groups = [targets[start : start + AT_ONCE] for start in range(0, len(targets), AT_ONCE)]
+        looks = [self._looked(image, group, tuple(modes), tuple(inner)) for group in groups]
+        first = looks[0]
+        return Look(
+            tuple(np.concatenate(column) for column in zip(*(one.columns for one in looks), strict=True)),
+            {mode: np.concatenate([one.gradients[mode] for one in looks]) for mode in modes},
+            np.concatenate([one.seeds for one in looks]),
+            first.values,
+            {
+                mode: tuple(np.concatenate(each) for each in zip(*(one.slopes[mode] for one in looks), strict=True))
+                for mode in inner
+            },
+        )
+
+    def _looked(
+        self, image: np.ndarray, targets: Sequence[int], modes: tuple[str, ...], inner: tuple[str, ...]
+    ) -> Look:
+        function, count = self._function(Form(modes, len(targets), None, True, inner)), len(targets)
+        ((fed, _),) = alone(image[None], self.size or 1)
+        entry = self._problem.entry
+        found = [each.numpy() for each in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))]
+        _check_rows(self.graph.score, len(found[0][0]), len(fed))
+        columns, found = [column[:, 0] for column in found[:4]], found[4:]
+        gradients = [self._of_image(found.pop(0)) for _ in range(len(modes) * count)]
+        seeds, values = found[0][:, 0], [self._first(each, len(fed)) for each in found[1 : 1 + len(self.graph.taps)]]
+        slopes = [self._first(each, len(fed)) for each in found[1 + len(values) :]]
+        taps = len(values)
+        by_mode = {mode: slopes[place * count * taps : (place + 1) * count * taps] for place, mode in enumerate(inner)}
+        return Look(
+            tuple(columns),
+            {mode: np.stack(gradients[place * count : (place + 1) * count]) for place, mode in enumerate(modes)},
+            seeds,
+            tuple(values),
+            {mode: tuple(np.stack(each[tap::taps]) for tap in range(taps)) for mode, each in by_mode.items()},
+        )
+
+    def _of_image(self, gradient: np.ndarray) -> np.ndarray:
+        return np.asarray(self._problem.entry.from_model(gradient), np.float32)[0]
+
+    def _first(self, value: np.ndarray, count: int) -> np.ndarray:
+        """Of one image, where the tensor has a batch axis."""
+        return value[0] if "N" in LAYOUTS[self._problem.entry.layout] and len(value) == count else value
+
+    def sample(
+        self, points: np.ndarray, seeds: np.ndarray, modes: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Scores [t, m] of points float32 [m, h, w, c] for the classes that `look` fixed, and by mode their gradients
+        [t, m, h, w, c]. In one call where the model takes any number of images. May be called from several threads."""
+        groups = [seeds[start : start + AT_ONCE] for start in range(0, len(seeds), AT_ONCE)]
+        parts = [self._sampled(points, group, tuple(modes)) for group in groups]
+        scores = np.concatenate([part[0] for part in parts])
+        return scores, {mode: np.concatenate([part[1][mode] for part in parts]) for mode in modes}
+
+    def _sampled(
+        self, points: np.ndarray, seeds: np.ndarray, modes: tuple[str, ...]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        function, entry, count = self._function(Sampled(modes, len(seeds))), self._problem.entry, len(seeds)
+        given = tf.constant(seeds, tf.float32)
+        parts = []
+        for fed, full in alone(points, self.size) if self.size else calls(points, None):
+            scores, *gradients = (each.numpy() for each in function(entry.to_model(fed, self._dtype), given))
+            found = [np.asarray(entry.from_model(each), np.float32)[:full] for each in gradients]
+            parts.append((scores[:, :full], found))
+        scores = np.concatenate([scores for scores, _ in parts], axis=1)
+        columns = [np.concatenate(column) for column in zip(*(found for _, found in parts), strict=True)]
+        by_mode = {mode: np.stack(columns[at * count : (at + 1) * count]) for at, mode in enumerate(modes)}
+        return scores, by_mode
+
+    def resting(self, image: np.ndarray, tensor: str) -> np.ndarray:
+        """The scores [p, k] where an inner tensor is zero, at the same places as those of `look`; the image gives what does
+        not pass that tensor."""
+        spec, entry = self._spec(None), self._problem.entry
+
+        def run(images: tf.Tensor) -> tf.Tensor:
+            with self.imported(images, {tensor: 0.0}) as found:
+                return positions(found[0], self._count(None), self._problem)
+
+        ((fed, _),) = alone(image[None], self.size or 1)
+        return tf.function(run, autograph=False, input_signature=[spec])(entry.to_model(fed, self._dtype)).numpy()[0]
+
     def _check_targets(self, targets: Sequence[int]) -> None:
         """In the words of whoever asked: all ranks from the first are topK, one of them rankK."""
         ranks = [-1 - target for target in targets if target < 0]
@@ -136,26 +228,44 @@ class Differentiator:
         remedy = f"give {word}{self._limit} or less" if highest in ranks else f"give 0 to {self._limit - 1}"
         raise UsageError(f"--target {asked}: the model has {self._limit} classes", remedy)
 
-    def _function(self, form: Form) -> Callable:
+    def _function(self, form: Form | Sampled) -> Callable:
         with self._building:
             if form not in self._functions:
-                entry = replace(self._problem.entry, batch=form.batch) if form.batch else self._problem.entry
-                wanted = tf.TensorSpec([form.targets], tf.int32)
+                if isinstance(form, Sampled):
+                    spec, wanted = self._spec(None), tf.TensorSpec([form.targets, None, None], tf.float32)
+                else:
+                    spec, wanted = self._spec(form.batch), tf.TensorSpec([form.targets], tf.int32)
                 self._functions[form] = tf.function(
                     lambda images, want: self._build(images, want, form), autograph=False
-                ).get_concrete_function(entry.spec(self._dtype), wanted)
+                ).get_concrete_function(spec, wanted)
             return self._functions[form]
 
-    def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form) -> list[tf.Tensor]:
+    def _spec(self, batch: int | None) -> tf.TensorSpec:
+        entry = replace(self._problem.entry, batch=batch) if batch else self._problem.entry
+        return entry.spec(self._dtype)
+
+    def _count(self, batch: int | None) -> int | None:
+        """Images of a call, as `positions` takes it."""
+        return (batch or self._problem.entry.batch) if "N" in LAYOUTS[self._problem.entry.layout] else 0
+
+    def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form | Sampled) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
         with self.imported(images) as found:
+            if isinstance(form, Sampled):
+                return self._built_for_points(*found[:3], want, form)
             return self._built(*found, want, form)
 
     def _built(
-        self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, shown: tf.Tensor, want: tf.Tensor, form: Form
+        self,
+        score: tf.Tensor,
+        output: tf.Tensor,
+        wrt: tf.Tensor,
+        shown: tf.Tensor,
+        taps: Sequence[tf.Tensor],
+        want: tf.Tensor,
+        form: Form,
     ) -> list[tf.Tensor]:
-        problem = self._problem
-        count = (form.batch or problem.entry.batch) if "N" in LAYOUTS[problem.entry.layout] else 0
+        problem, count = self._problem, self._count(form.batch)
         scores, outputs = (positions(tensor, count, problem) for tensor in (score, shown))
         if count is None and scores.shape[0] == 1:
             self.size = 1  # all that the model says of several images at once is one row
@@ -173,12 +283,36 @@ class Differentiator:
         ]
         gradients = [self.gradient(scores, wrt, seed, mode) for mode in form.modes for seed in seeds]
         index, rank, score, output = (tf.stack(column) for column in zip(*columns, strict=True))
-        return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients])]
+        slopes = [each for mode in form.inner for seed in seeds for each in self._slopes(scores, taps, seed, mode)]
+        looked = [tf.stack(seeds), *taps, *slopes] if form.looked else []
+        return [index, rank, *(tf.cast(value, tf.float32) for value in [score, output, *gradients, *looked])]
+
+    def _built_for_points(
+        self, score: tf.Tensor, output: tf.Tensor, wrt: tf.Tensor, seeds: tf.Tensor, form: Sampled
+    ) -> list[tf.Tensor]:
+        """The scores of each target, stacked, and for each mode its gradients, one by one."""
+        scores = positions(score, self._count(None), self._problem)
+        given = [tf.cast(seeds[place], scores.dtype)[None] * tf.ones_like(scores) for place in range(form.targets)]
+        gradients = [self.gradient(scores, wrt, seed, mode) for mode in form.modes for seed in given]
+        totals = tf.stack([tf.reduce_sum(scores * seed, [1, 2]) for seed in given])
+        return [tf.cast(value, tf.float32) for value in [totals, *gradients]]
+
+    def _slopes(self, scores: tf.Tensor, taps: Sequence[tf.Tensor], seed: tf.Tensor, mode: str) -> list[tf.Tensor]:
+        """Of seed * scores with respect to each inner tensor, under the rule of a mode."""
+        for stops_open in (False, True):
+            with obeying(RULES[mode], stops_open):
+                found = self._differentiated(scores, taps, seed)
+            if all(each is not None for each in found):
+                return [tf.convert_to_tensor(each) for each in found]
+        cut = next(name for name, each in zip(self.graph.taps, found, strict=True) if each is None)
+        raise ModelUnusable(f"no gradient of the score reaches {cut}", "choose another one with --cam-layer TENSOR")
 
     @contextmanager
-    def imported(self, images: tf.Tensor) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Score, output, `wrt` and `shown` of the graph, inside the function that is being built, for images as `entry`
-        lays them.
+    def imported(
+        self, images: tf.Tensor, held: Mapping[str, float] = MappingProxyType({})
+    ) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]]:
+        """Score, output, `wrt`, `shown` and the taps of the graph, inside the function that is being built, for images as
+        `entry` lays them. Inner tensors that are `held` have this value everywhere.
 
         Gradients are to be built inside of it.
         """
@@ -192,10 +326,20 @@ class Differentiator:
         mapped.update({f"{name}:0": variable.read_value() for name, variable in self._changeable.items()})
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
-        wanted = [graph.score, graph.output, graph.shown, *([] if graph.wrt == problem.fed else [graph.wrt])]
+        if held:
+            shapes = tf.graph_util.import_graph_def(
+                built, dict(mapped), return_elements=list(held), name=f"{SCOPE}_held"
+            )
+            mapped |= {
+                name: tf.fill(tf.shape(each), tf.cast(held[name], each.dtype))
+                for name, each in zip(held, shapes, strict=True)
+            }
+        wanted = [graph.score, graph.output, graph.shown, *graph.taps]
+        wanted += [] if graph.wrt == problem.fed else [graph.wrt]
         found = tf.graph_util.import_graph_def(built, mapped, return_elements=wanted, name=SCOPE)
+        wrt = images if graph.wrt == problem.fed else found.pop()
         with calling(graph.functions):
-            yield found[0], found[1], images if graph.wrt == problem.fed else found[3], found[2]
+            yield found[0], found[1], wrt, found[2], found[3:]
 
     def gradient(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor, mode: str) -> tf.Tensor:
         """Of seed * scores with respect to `wrt`, under the rule of a mode; ModelUnusable where none reaches it."""
@@ -203,7 +347,7 @@ class Differentiator:
         # way steered the training of what lies before it.
         for stops_open in (False, True):
             with obeying(RULES[mode], stops_open):
-                gradient = self._differentiated(scores, wrt, seed)
+                (gradient,) = self._differentiated(scores, [wrt], seed)
             if gradient is not None:
                 return tf.convert_to_tensor(gradient)
         cut = first_cut(scores, wrt) or split(self.graph.wrt)[0]
@@ -217,9 +361,11 @@ class Differentiator:
             return tf.repeat(value, tf.shape(images)[0], axis=0)
         return value
 
-    def _differentiated(self, scores: tf.Tensor, wrt: tf.Tensor, seed: tf.Tensor) -> tf.Tensor | None:
+    def _differentiated(
+        self, scores: tf.Tensor, inputs: Sequence[tf.Tensor], seed: tf.Tensor
+    ) -> list[tf.Tensor | None]:
         try:
-            return tf.gradients(scores, [wrt], grad_ys=[seed])[0]
+            return tf.gradients(scores, list(inputs), grad_ys=[seed])
         except LookupError as error:
             raise ModelUnusable(
                 f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS

@@ -8,8 +8,9 @@ formula. An image that is alone in its call, on one thread, meets neither.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
 
 Part = TypeVar("Part")
+Item = TypeVar("Item")
 
 
 class Calls:
@@ -33,6 +35,7 @@ class Calls:
         gpu = bool(tf.config.list_physical_devices("GPU"))
         _set_precision(precision, gpu)
         self._together = gpu
+        self._side_by_side = 1 if gpu else cores()
         if not gpu:
             _one_thread_each(cores())
         self._pool = ThreadPoolExecutor(cores(), "gradient")
@@ -42,6 +45,23 @@ class Calls:
         if self._together or len(images) == 1:
             return [function(images)]
         return list(self._pool.map(function, np.split(images, len(images))))
+
+    def each(self, function: Callable[[Item], Part], items: Sequence[Item]) -> Iterable[Part]:
+        """The results for these, in order, side by side where that is quicker."""
+        if self._together or len(items) == 1:
+            return map(function, items)
+        return self._pool.map(function, items)
+
+    def stream(self, parts: Iterable[np.ndarray], function: Callable[[np.ndarray], Part]) -> Iterator[Part]:
+        """The results for the parts, in order. One more of them than run side by side is made ahead. Not to be asked from
+        within `over`."""
+        running: deque[Future[Part]] = deque()
+        for part in parts:
+            if len(running) > self._side_by_side:
+                yield running.popleft().result()
+            running.append(self._pool.submit(function, part))
+        while running:
+            yield running.popleft().result()
 
 
 def _set_precision(precision: str, gpu: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
+from gradviz_cli.estimators import Taps
 from gradviz_cli.process.protocol import LAYOUTS, ModelOptions
 from gradviz_cli.worker.analysis.activations import Found
 from gradviz_cli.worker.graph.graph import Graph
@@ -38,6 +39,8 @@ class Prepared:
         What was read: the meta graph, and variable -> value as the checkpoint has it.
     assumed : str or None
         Which of the warnings is of the axes and sizes of the input, as they may be what a graph cannot be built with.
+    taps : tuple of Taps
+        The inner tensors that are asked for.
     """
 
     options: ModelOptions
@@ -53,6 +56,7 @@ class Prepared:
     meta: MetaGraphDef
     read: Mapping[str, tf.Tensor]
     assumed: str | None = None
+    taps: tuple[Taps, ...] = ()
 
     @property
     def batched(self) -> bool:

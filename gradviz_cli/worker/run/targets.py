@@ -59,11 +59,49 @@ class Problem:
 
 
 class Form(NamedTuple):
-    """What a graph is built for: modes, number of targets, and where scores are left out the number of images."""
+    """What a graph is built for: modes, number of targets, and where scores are left out the number of images.
+
+    With `looked` it also gives what fixes its classes (`Look.seeds`) and the inner tensors, with their gradients under the
+    modes `inner`.
+    """
 
     modes: tuple[str, ...]
     targets: int
     batch: int | None = None
+    looked: bool = False
+    inner: tuple[str, ...] = ()
+
+
+class Sampled(NamedTuple):
+    """What a graph is built for that differentiates other points for classes that are fixed."""
+
+    modes: tuple[str, ...]
+    targets: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """One image with its t classes fixed, and what was found on the way.
+
+    Attributes
+    ----------
+    columns : tuple of array [t]
+        Index, rank, score and output, as in `Explained`.
+    gradients : dict
+        Mode -> float32 [t, h, w, c].
+    seeds : float32 [t, p, k]
+        1 where a class counts: seeds * scores sum to the score.
+    values : tuple of array
+        Of the inner tensors, as the graph lays them out, without the batch axis.
+    slopes : dict
+        Mode -> for each inner tensor the gradients of the scores with respect to it, [t, ...].
+    """
+
+    columns: tuple[np.ndarray, ...]
+    gradients: Mapping[str, np.ndarray]
+    seeds: np.ndarray
+    values: tuple[np.ndarray, ...]
+    slopes: Mapping[str, tuple[np.ndarray, ...]]
 
 
 @dataclass(frozen=True)
@@ -77,7 +115,9 @@ class Explained:
     score, output : float32 [n, t]
         The score that was differentiated, and the same class in the model's own output (NaN: not asked for).
     gradients : tuple of float32 [t, n, h, w, c]
-        One array for each mode, channels as the model takes them.
+        One array of maps for each method, channels as the model takes them.
+    numbers : tuple of float32 [t, n, k]
+        What is recorded beside each map; none of plain gradients.
     """
 
     index: np.ndarray
@@ -85,19 +125,24 @@ class Explained:
     score: np.ndarray
     output: np.ndarray
     gradients: tuple[np.ndarray, ...]
+    numbers: tuple[np.ndarray, ...] = ()
 
 
 def joined(parts: Sequence[Explained]) -> Explained:
     """The parts of a batch as one."""
     if len(parts) == 1:
         return parts[0]
-    gradients = zip(*(part.gradients for part in parts), strict=True)
+    gradients, numbers = (
+        tuple(np.concatenate(arrays, axis=1) for arrays in zip(*columns, strict=True))
+        for columns in ((part.gradients for part in parts), (part.numbers for part in parts))
+    )
     return Explained(
         np.concatenate([part.index for part in parts]),
         np.concatenate([part.rank for part in parts]),
         np.concatenate([part.score for part in parts]),
         np.concatenate([part.output for part in parts]),
-        tuple(np.concatenate(arrays, axis=1) for arrays in gradients),
+        gradients,
+        numbers,
     )
 
 

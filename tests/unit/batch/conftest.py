@@ -44,13 +44,13 @@ class FakeExplainer:
     def __init__(
         self,
         options: ModelOptions,
-        modes: tuple[str, ...],
+        methods: tuple[str, ...],
         *,
         labels: tuple[str, ...] = (),
         seal: Seal | None = None,
         **_: object,
     ):
-        self.modes, self.labels, self.seal = modes, labels, seal
+        self.methods, self.labels, self.seal = methods, labels, seal
         self.batches: list[list[int]] = []
         self.decoded: list[int] = []
         self.loads = self.closed = 0
@@ -87,7 +87,7 @@ class FakeExplainer:
     def loaded(self) -> Loaded:
         return Loaded(self.facts, 0.1, 0.2, Sandbox("full", 6, True, ()))
 
-    def warnings(self, modes: tuple[str, ...]) -> tuple[str, ...]:
+    def warnings(self, methods: tuple[str, ...]) -> tuple[str, ...]:
         return ("be warned",)
 
     def decode(self, data: bytes, geometry: Geometry, pixels: bool = False, fast: bool = False, page=None) -> Pixels:
@@ -131,7 +131,7 @@ class FakeExplainer:
         labels = dict(enumerate(self.labels))
         targets = tuple(TargetResult(index, labels.get(index, "two"), 0, 0.5, 0.25) for index in indices)
         maps = np.full((len(targets), *image.shape), number, np.float32)
-        return Attribution(targets, dict.fromkeys(request.modes, maps))
+        return Attribution(targets, dict.fromkeys(request.methods, maps))
 
     def close(self) -> None:
         self.closed += 1

@@ -88,6 +88,11 @@ def digests(plan: Plan) -> list[str]:
             "colormap": "magma", "scale": "shared", "size": "input", "fit": "pad", "precision": "bfloat16"}),
         ("--labels names.txt -t owl --style panel", {"labels": "names.txt", "target": "owl", "style": "panel"}),
         ("--proof always", {"proof": "always"}),
+        ("-e gradient,smoothgrad -e grad-cam --samples 8 --noise 0.1 --cam-layer relu:0 --box --style overlay", {
+            "estimator": ["gradient", "smoothgrad", "grad-cam"], "samples": 8, "noise": 0.1, "cam_layer": "relu:0",
+            "box": True, "style": "overlay"}),
+        ("-m deconv -e integrated-gradients --baseline names.txt", {
+            "mode": "deconv", "estimator": "integrated-gradients", "baseline": "names.txt"}),
         ("--include *.jpg --include 2024 --exclude old --follow-links --root photos --pages all", {
             "include": ["*.jpg", "2024"], "exclude": "old", "follow_links": True, "root": Path("photos"), "pages": "all"}),
         ("-o elsewhere", {"out": "elsewhere"}),

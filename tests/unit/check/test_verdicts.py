@@ -35,26 +35,26 @@ def findings(weights: float, classes: float | None, *, alive: int = 10, mode: st
     ],
 )
 def test_the_worse_figure_decides(weights, classes, word) -> None:
-    verdict = verdicts.of_mode(findings(weights, classes))
+    verdict = verdicts.of_method(findings(weights, classes))
     assert verdict.word == word
     assert f"|cosine| {weights:.2f} after 3 of 7 kernels" in verdict.why and "over 0.8 fails" in verdict.why
 
 
 def test_the_sources_are_named_and_a_rule_has_a_reason() -> None:
-    plain, ruled = (verdicts.of_mode(findings(0.9, 0.9, mode=mode)).why for mode in ("backprop", "guided"))
+    plain, ruled = (verdicts.of_method(findings(0.9, 0.9, mode=mode)).why for mode in ("backprop", "guided"))
     assert all("1810.03292" in why and "1912.09818" in why for why in (plain, ruled))
     assert "1805.07039" in ruled and "1805.07039" not in plain
 
 
 def test_too_few_maps_say_nothing() -> None:
-    assert verdicts.of_mode(findings(0.1, 0.1, alive=8)).word == "passes"
-    verdict = verdicts.of_mode(findings(0.1, 0.1, alive=7))
+    assert verdicts.of_method(findings(0.1, 0.1, alive=8)).word == "passes"
+    verdict = verdicts.of_method(findings(0.1, 0.1, alive=7))
     assert verdict.word == "not tested" and "7 of 10 images stay alive" in verdict.why
-    assert verdicts.of_mode(findings(0.1, 0.9, alive=7)).word == "fails", "the other figure is bad enough"
+    assert verdicts.of_method(findings(0.1, 0.9, alive=7)).word == "fails", "the other figure is bad enough"
 
 
 def test_a_model_without_kernels_is_not_tested() -> None:
-    verdict = verdicts.of_mode(Findings("backprop", (), Classes(None, 0, 0), NOTHING, ()))
+    verdict = verdicts.of_method(Findings("backprop", (), Classes(None, 0, 0), NOTHING, ()))
     assert verdict.word == "not tested" and "no kernel" in verdict.why
 
 

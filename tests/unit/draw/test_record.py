@@ -14,6 +14,7 @@ import pytest
 from gradviz_cli.draw import record as module
 from gradviz_cli.draw.png import encode_png
 from gradviz_cli.draw.record import OPTIONS, Record, as_arguments, describe, told
+from gradviz_cli.estimators import Estimation
 from gradviz_cli.plan import values
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output
@@ -314,6 +315,9 @@ def test_every_option_that_a_picture_repeats_is_one_of_the_command() -> None:
 NOT_REPEATED = {
     "path": "MODEL is an argument, no option, and a picture may travel: what it says of the model is its fingerprint",
     "raw": "changes no pixel: an array is written beside the picture, which says the array's SHA-256",
+    "own_modes": "without --mode each estimator has its own; the modes are said",
+    "estimation": "holds options, each repeated by itself",
+    "baseline_sha256": "of the file that --baseline names",
 }
 
 
@@ -324,7 +328,7 @@ def option_of(field: str) -> str | None:
 
 
 def test_every_field_that_could_change_a_picture_is_repeated_or_left_out_for_a_reason() -> None:
-    asked = [each.name for kind in (ModelOptions, Drawing) for each in fields(kind)]
+    asked = [each.name for kind in (ModelOptions, Drawing, Estimation) for each in fields(kind)]
     repeated = {name: option_of(name) for name in asked}
     forgotten = {name for name, option in repeated.items() if option is None} - NOT_REPEATED.keys()
     assert not forgotten, f"neither in record.OPTIONS nor in NOT_REPEATED: {sorted(forgotten)}"

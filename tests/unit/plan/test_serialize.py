@@ -70,8 +70,10 @@ def test_there_and_back(plan: Plan) -> None:
 def test_the_bytes_of_a_plan() -> None:
     """Written out, so that a change of the form is seen: other machines read it."""
     assert to_json(PLAIN) == (
-        '{"adopt":false,"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"clip":99.0,'
-        '"colormap":"inferno","fast_decode":false,"fit":"stretch","modes":["guided"],"raw":false,"scale":"each",'
+        '{"adopt":false,"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"box":false,"clip":99.0,'
+        '"colormap":"inferno","estimation":{"baseline":"mean","baseline_sha256":"","cam_layer":"auto","noise":0.15,'
+        '"samples":32},"estimators":["gradient"],"fast_decode":false,"fit":"stretch","modes":["guided"],"own_modes":false,'
+        '"raw":false,"scale":"each",'
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
         '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":52000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
