@@ -302,21 +302,22 @@ class _Sheet:
 
 def _foot(columns: Sequence[Column], notes: Sequence[str], shared: bool) -> str:
     """The sentences at the foot of the figure."""
-    units = list(dict.fromkeys(column.unit for column in columns))
-    by_unit = {unit: {column.picture.scale for column in columns if column.unit == unit} - {None} for unit in units}
-    scales = set().union(*by_unit.values())
-    if shared and len(units) == 1 and len(scales) > 1:
+    scales = {column.picture.scale for column in columns} - {None}
+    if shared and len(scales) > 1:
         raise ValueError(f"a panel cannot claim one shared scale for maps of {len(scales)} scales")
     has_bars = any(len(bar_labels(scale)) > 1 for scale in scales)
-    one = "All maps share one scale." if len(units) == 1 else "Maps of one estimator share one scale."
-    claim = [one] if shared and has_bars and len(columns) > 1 else []
-    if len(units) == 1:
-        numbers = f"Numbers: {units[0]}."
-    else:
-        numbers = " ".join(
-            f"{unit.capitalize()}: {', '.join(c.mode for c in columns if c.unit == unit)}." for unit in units
-        )
-    return " ".join([numbers, *claim, *notes])
+    claim = ["All maps share one scale."] if shared and has_bars and len(columns) > 1 else []
+    return " ".join([*_units(columns), *claim, *notes])
+
+
+def _units(columns: Sequence[Column]) -> list[str]:
+    """What the numbers are, of which maps where they are not all alike."""
+    named: dict[str, list[str]] = {}
+    for column in columns:
+        named.setdefault(column.unit, []).append(column.mode)
+    if len(named) == 1:
+        return [f"Numbers: {unit}." for unit in named]
+    return [f"Numbers of {', '.join(modes)}: {unit}." for unit, modes in named.items()]
 
 
 def panel(

@@ -13,7 +13,7 @@ from gradviz_cli.draw.look import Look, Picture, Scale, look_of
 from gradviz_cli.draw.png import encode_npy, encode_png
 from gradviz_cli.draw.record import describe
 from gradviz_cli.draw.styles import Style
-from gradviz_cli.estimators import ESTIMATORS, Method
+from gradviz_cli.estimators import ESTIMATORS, Method, estimators_of
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.whole import Staged, StagedFiles
 from gradviz_cli.images.fit import Geometry, as_rgb, to_input, unfit
@@ -247,9 +247,12 @@ def _sheet(
         unit = ESTIMATORS[Method.of(method).estimator].unit
         heading = " ".join(Method.of(method)) if "." in method else method
         columns.append(Column(heading, style.colour(shown, None, look, scale), captions, unit, marks))
-    notes = (f"The bars end at percentile {look.clip:g}.",)
+    several = len(estimators_of(methods)) > 1
+    notes = [f"The bars end at percentile {look.clip:g}."]
+    if shared and several:
+        notes.insert(0, "The maps of each estimator share one scale.")
     name = Path(source.job.rel).name
-    pixels = sheet.compose(image, columns, lines=(name,), notes=notes, shared=shared)
+    pixels = sheet.compose(image, columns, lines=(name,), notes=notes, shared=shared and not several)
     return pixels, {method: column.picture.scale for method, column in zip(methods, columns, strict=True)}
 
 

@@ -25,6 +25,7 @@ PACKAGES: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "tf-keras-vis": ((*COMMON, *TENSORFLOW, "tf-keras-vis==0.8.7"),),
     "captum": ((*COMMON, "torch==2.13.0", "captum==0.9.0"),),
+    "cams": ((*COMMON, "torch==2.14.1", "torchvision==0.29.1", "captum==0.9.0", "grad-cam==1.5.7", "torchcam==0.5.0"),),
     "saliency": ((*COMMON, *TENSORFLOW, "saliency==0.2.1"),),
 }
 

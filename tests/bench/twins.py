@@ -121,6 +121,7 @@ def in_torch(layers: Layers, weights: Weights):
     class Twin(torch.nn.Module):
         def __init__(self):
             super().__init__()
+            self.named = dict(modules)  # by the names that they have in Keras
             for name, module in modules.items():
                 self.add_module(safe[name], module)
 

@@ -182,7 +182,8 @@ def _shapes(
 def _is_feature_map(graph: Graph, way: _Way, name: str) -> bool:
     """Behind a kernel, with height and width, and more than the numbers of another laid out anew."""
     shape = way.shapes.get(name)
-    if shape is None or shape.rank != 4 or 1 in shape.as_list()[1:] or graph.nodes[name].op in MOVERS:
+    mover = MOVERS.get(graph.nodes[name].op)
+    if shape is None or shape.rank != 4 or 1 in shape.as_list()[1:] or mover and not mover.joins:
         return False
     before = ancestors(graph.nodes, [f"{name}:0"]) & set(way.order)
     return any(graph.nodes[one].op in KERNELS for one in before) and axes_of(graph, f"{name}:0") is not None

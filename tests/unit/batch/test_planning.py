@@ -390,3 +390,58 @@ def test_labels_that_the_model_names(model: Path) -> None:
     plan = plan_from(model)
     assert (plan.labels, plan.labels_asked) == (("dog", "red panda"), "")
     assert model_from(model, labels_from=2)[1] == ("red panda",)
+
+
+# ---- estimators
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"estimator": "gradcam"}, ["gradcam", "did you mean grad-cam"]),
+        ({"samples": 64}, ["--samples 64", "gradient cannot use it", "smoothgrad"]),
+        ({"estimator": "smoothgrad", "samples": 0}, ["--samples"]),
+        ({"estimator": "smoothgrad", "noise": -1}, ["--noise"]),
+        ({"estimator": "vargrad", "samples": 1}, ["--samples 1", "vargrad", "2 or more"]),
+        ({"estimator": "grad-cam", "baseline": "black"}, ["--baseline black", "integrated-gradients"]),
+        ({"estimator": "integrated-gradients", "baseline": "blak"}, ["--baseline blak", "did you mean black"]),
+        ({"estimator": "smoothgrad", "cam_layer": "x"}, ["--cam-layer x", "grad-cam"]),
+        ({"estimator": "smoothgrad", "box": True}, ["--box", "grad-cam", "--box-of N"]),
+        ({"mode": "deconv", "target": 1, "estimator": "smoothgrad", "no_scores": True}, ["--no-scores", "smoothgrad"]),
+    ],
+    ids=str,
+)
+def test_what_no_estimator_makes_sense_of_is_refused(model: Path, options: dict, words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_from(model, **options)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "methods"),
+    [
+        ({}, ("guided",)),
+        ({"estimator": "grad-cam"}, ("backprop.grad-cam",)),
+        ({"estimator": "gradient,grad-cam"}, ("guided", "backprop.grad-cam")),
+        ({"estimator": "gradient,vargrad", "mode": "deconv"}, ("deconv", "deconv.vargrad")),
+        ({"estimator": "smoothgrad", "mode": "all"}, tuple(f"{mode}.smoothgrad" for mode in RULES)),
+    ],
+    ids=str,
+)
+def test_each_estimator_has_its_own_mode_unless_one_is_asked_for(model: Path, options: dict, methods: tuple) -> None:
+    assert plan_from(model, **options).drawing.methods == methods
+
+
+def test_what_stands_for_many_runs_need_not_be_of_use_in_each(model: Path) -> None:
+    assert plan_from(model, standing={"samples": 64, "box": True, "baseline": "no.png"}) == plan_from(
+        model, standing={"samples": 64, "baseline": "no.png"}
+    )
+
+
+def test_a_gradient_is_drawn_again_for_nothing_that_it_does_not_take(model: Path) -> None:
+    alone = plan_from(model)
+    among = plan_from(model, estimator="gradient,grad-cam,smoothgrad", samples=9, box=True)
+    assert digests(alone)[0] == digests(among)[0]
+    assert len(set(digests(among))) == 3
+    boxed, plain = (digests(plan_from(model, estimator="grad-cam", box=box)) for box in (True, False))
+    assert boxed != plain

@@ -15,6 +15,7 @@ from gradviz_cli.draw.pictures import Context, Drawn, Source, _captions, draw, n
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import OutputError
+from gradviz_cli.estimators import Taps, estimators_of, modes_of
 from gradviz_cli.files import whole
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model.explainer import Attribution
@@ -164,3 +165,108 @@ def test_a_folder_that_was_taken_away_does_not_come_back(tmp_path: Path) -> None
 )
 def test_who_needs_the_source_image(styles: tuple[str, ...], needed: bool) -> None:
     assert needs_pixels(Plan(ModelOptions("m"), Path("out"), Drawing(styles=styles))) is needed
+
+
+# ---- estimators
+
+
+CAM = np.array([[0, 1], [0, 4]], np.float32)  # of a layer of 2 x 2, on an input of 4 x 6
+
+
+def enlarged() -> np.ndarray:
+    """CAM at the size of the image, as Pillow enlarges it, within its range."""
+    large = Image.fromarray(CAM).resize((6, 4), Image.Resampling.BICUBIC)
+    return np.clip(Image.fromarray(np.clip(large, 0, 4)).resize((12, 8), Image.Resampling.BICUBIC), 0, 4)
+
+
+def estimated(out: Path, maps: dict[str, np.ndarray], numbers: dict[str, list[float]], **wanted) -> Drawn:
+    """An image of 8 x 12; maps [h, w, c] by method, and what is recorded beside them."""
+    wanted = {"estimators": tuple(estimators_of(tuple(maps))), "modes": modes_of(tuple(maps)), **wanted}
+    plan = Plan(ModelOptions("model"), out, Drawing(clip=100.0, **wanted))
+    facts = replace(FACTS, size=(4, 6), taps=(Taps("cam", ("relu:0",), (2, 2), (0, 1, 2)),))
+    pixels = np.full((8, 12, 3), 200, np.uint8)
+    source = Source(Job(Path("a.png"), "a.png"), (8, 12), SHA256, np.full((4, 6, 1), 77, np.uint8), pixels)
+    told = {name: np.array([each], np.float32) for name, each in numbers.items()}
+    found = Attribution((TargetResult(3, "cat", 0, 2.5, 0.5),), {name: one[None] for name, one in maps.items()}, told)
+    context = Context(plan, facts, Digests(plan, "ab" * 32), Geometry(4, 6, 1))
+    return draw(context, source, found, outputs(plan, source.job, SHEETS), 0.25)
+
+
+def test_a_map_of_a_layer_is_written_at_its_size_and_drawn_at_that_of_the_image(tmp_path: Path) -> None:
+    done = estimated(tmp_path, {"backprop.grad-cam": CAM[..., None]}, {"backprop.grad-cam": [0.5]}, raw=True)
+    files = published(done, tmp_path)
+    assert set(files) == {"a.png.backprop.grad-cam.png", "a.png.backprop.grad-cam.npy"}
+    assert np.load(io.BytesIO(files["a.png.backprop.grad-cam.npy"])).tolist() == CAM.tolist()
+    want = np.rint(enlarged() / 4 * 255)
+    got = np.asarray(Image.open(io.BytesIO(files["a.png.backprop.grad-cam.png"])), np.float32)
+    assert np.abs(got - want).max() <= 1
+    record = Record.read(tmp_path / "a.png.backprop.grad-cam.png")
+    assert (record.mode, record.estimator, record.unit) == ("backprop", "grad-cam", "score")
+    assert record.estimate == {"cam_layer": "relu:0", "share": 0.5}
+    assert record.options["estimator"] == ("grad-cam",) and "samples" not in record.options
+
+
+def test_what_an_estimator_says_of_its_map_stands_in_the_manifest(tmp_path: Path) -> None:
+    flat = np.ones((4, 6, 1), np.float32)
+    maps = {"guided": flat, "guided.smoothgrad": flat, "guided.integrated-gradients": flat}
+    numbers = {"guided.smoothgrad": [0.25], "guided.integrated-gradients": [np.nan]}
+    (line,) = estimated(tmp_path, maps, numbers).result.record("now")["estimates"]
+    assert line == {"mode": "guided", "estimator": "smoothgrad", "target": "top1", "index": 3, "noise_left": 0.25}
+    assert "estimates" not in drawn(tmp_path, {"guided": [FIELD]}).result.record("now")
+
+
+def test_the_box_is_in_pixels_of_the_image_and_drawn_on_what_shows_it(tmp_path: Path) -> None:
+    def run(**wanted) -> tuple[dict[str, bytes], dict]:
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        out.mkdir()
+        done = estimated(
+            out, {"backprop.hires-cam": CAM[..., None]}, {}, styles=("heatmap", "overlay", "panel"), **wanted
+        )
+        return published(done, out), done.result.record("now")["estimates"][0]
+
+    (plain, none), (boxed, line) = run(), run(box=True)
+    rows, columns = np.nonzero(enlarged() >= 0.3 * enlarged().max())  # all of it hangs together
+    sides = {"top": rows[0], "left": columns.min(), "height": np.ptp(rows) + 1, "width": np.ptp(columns) + 1}
+    assert "box" not in none and line["box"] == sides
+    same = {name: pixels_of(plain[name]) == pixels_of(boxed[name]) for name in plain}
+    assert same == {
+        "a.png.backprop.hires-cam.png": True,
+        "a.png.backprop.hires-cam.overlay.png": False,
+        "a.png.panel.png": False,
+    }
+
+
+def pixels_of(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("gap", "word"), [(0.06, "--samples 128"), (-0.06, "--samples 128"), (9.0, "another --baseline"), (0.04, "")]
+)
+def test_a_large_gap_is_told_with_what_settles_it(tmp_path: Path, gap: float, word: str) -> None:
+    name = "backprop.integrated-gradients"
+    notes = estimated(tmp_path, {name: np.ones((4, 6, 1), np.float32)}, {name: [gap]}).result.notes
+    assert (len(notes) == 1 and word in notes[0]) if word else notes == ()
+
+
+def test_a_shared_scale_is_one_of_each_estimator(tmp_path: Path) -> None:
+    small, large = np.full((4, 6, 1), 2, np.float32), np.full((4, 6, 1), 8, np.float32)
+    small[0, 0], large[0, 0] = 0, 0
+    maps = {"backprop": small, "guided": large, "backprop.smoothgrad": small / 4, "guided.smoothgrad": small / 8}
+    done = estimated(
+        tmp_path,
+        maps,
+        {"backprop.smoothgrad": [0.1], "guided.smoothgrad": [0.1]},
+        scale="shared",
+        styles=("heatmap", "panel"),
+    )
+    published(done, tmp_path)
+    ends = {name: Record.read(tmp_path / f"a.png.{name}.png").scale[1] for name in maps}
+    assert ends == {"backprop": 8, "guided": 8, "backprop.smoothgrad": 0.5, "guided.smoothgrad": 0.5}
+    assert {name: end[1] for name, end in Record.read(tmp_path / "a.png.panel.png").scale.items()} == ends
+
+
+def test_a_map_that_is_zero_says_what_of_its_estimator(tmp_path: Path) -> None:
+    zero = {"backprop.grad-cam": np.zeros((2, 2, 1), np.float32)}
+    done = estimated(tmp_path, zero, {"backprop.grad-cam": [1.0]})
+    assert done.result.status is Status.ZERO and "--cam-layer" in done.result.error["message"] and not done.files

@@ -1,0 +1,31 @@
+"""What the scripts that give the maps of estimators share. Each is run as `python SCRIPT FOLDER OUT.npz [TOOL]`: the network
+of models.py in FOLDER, and the arrays that it writes, by the name of the estimator.
+
+All explain the same class of the same two images in 0..1: the best of the clean image. Maps of a layer are [n, h, w].
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+# The last feature map of each network, by the name that the layer has in Keras.
+LAYERS = {"vgg16": "block5_pool", "resnet50": "conv5_block3_out", "mobilenetv2": "out_relu"}
+SAMPLES, COUNT = 32, 2
+
+
+def arguments() -> tuple[Path, Path, str]:
+    """The network's folder, the file to be written, and the tool, where a script has several."""
+    folder, out, *tool = sys.argv[1:]
+    return Path(folder), Path(out), tool[0] if tool else ""
+
+
+def inputs(folder: Path) -> np.ndarray:
+    return np.load(folder.parent / "inputs.npy")[:COUNT]
+
+
+def baselines(images: np.ndarray) -> np.ndarray:
+    """Each image's own mean colour, everywhere."""
+    return np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).astype(np.float32)
