@@ -146,6 +146,11 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
         f"sandbox {loaded.sandbox.level}; {seconds}",
         f"proof: {'; '.join(map(str, proof.witnesses)) if proof else 'not asked for'}",
     ]
+    lines += [
+        f"class activation maps are taken from {taps.tensors[0]}, {taps.size[0]}x{taps.size[1]}"
+        for taps in facts.taps
+        if taps.axes
+    ]
     if facts.custom_gradients:
         lines.append(f"{facts.custom_gradients} custom gradients replaced by the derivative of the forward pass")
     return lines

@@ -14,7 +14,7 @@ from gradviz_cli.process.protocol import Facts
 
 Said = dict[str, Any]
 
-MOST_NEEDED = 4096  # samples; who needs more needs another baseline
+FEWEST, MOST_NEEDED = 64, 4096  # samples; who needs more needs another baseline
 
 
 def said(found: Attribution, facts: Facts, method: str, place: int) -> Said:
@@ -64,7 +64,8 @@ def notes(found: Attribution, samples: int = 32) -> Iterator[str]:
 def _gap(method: str, gap: float, samples: int) -> str | None:
     if not gap > ENOUGH:
         return None
-    needed = 2 ** math.ceil(math.log2(2 * samples * gap / ENOUGH)) if math.isfinite(gap) else math.inf
+    # The gap of midpoints shrinks at least like 1/n, by fits and starts as there are kinks on the way: hence four times that.
+    needed = max(FEWEST, 2 ** math.ceil(math.log2(4 * samples * gap / ENOUGH))) if math.isfinite(gap) else math.inf
     what = f"{method}: the parts of some image miss the difference of the scores by more than {100 * ENOUGH:g} %"
     if needed > MOST_NEEDED:
         return f"{what}, as the score hardly differs from that of the baseline; another --baseline settles it"

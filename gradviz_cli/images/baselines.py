@@ -36,3 +36,4 @@ BASELINES: dict[str, Callable[[Array], Array]] = {
     "blur": _blur,
 }
 """Name -> uint8 or float [h, w, c], 0..255 -> float32 of the same shape; with files, the choices of --baseline."""
+COLOURS = ("black", "white")  # what only levels have

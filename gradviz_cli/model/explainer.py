@@ -17,7 +17,7 @@ from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.estimators import USUAL, Estimation
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable, shortened
-from gradviz_cli.images.baselines import BASELINES
+from gradviz_cli.images.baselines import BASELINES, COLOURS
 from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
@@ -307,15 +307,28 @@ class Explainer:
         ModelUnusable, UsageError
             After the outcomes that were found: no further image can be explained.
         """
-        if len(fitted):
-            presets = [
-                PREPROCESS[preprocess] if preprocess else self._preset_for(one)
-                for one in held or [PICTURE] * len(fitted)
-            ]
-            pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
-            starts = [self._baselines(fitted, request, presets)] if request.takes_baseline else []
-            for place, row in enumerate(self._model.explain(pixels, request, *starts)):
-                yield row if isinstance(row, ImageError) else self._attribution(row, presets[place])
+        kinds = held or [PICTURE] * len(fitted)
+        presets = [PREPROCESS[preprocess] if preprocess else self._preset_for(one) for one in kinds]
+        if request.takes_baseline and request.estimation.baseline in COLOURS:
+            wrong = [one == NUMBERS and not self._range_is_said for one in kinds]
+        else:
+            wrong = [False] * len(kinds)
+        good = [place for place, bad in enumerate(wrong) if not bad]
+        rows = self._rows([fitted[place] for place in good], request, [presets[place] for place in good])
+        for bad, preset in zip(wrong, presets, strict=True):
+            row = _no_colour(request.estimation.baseline) if bad else next(rows, None)
+            if row is None:
+                return
+            yield row if isinstance(row, ImageError) else self._attribution(row, preset)
+
+    def _rows(
+        self, fitted: Sequence[np.ndarray], request: Explain, presets: Sequence[Preset]
+    ) -> Iterator[Row | ImageError]:
+        if not fitted:
+            return iter(())
+        pixels = np.stack([preset.to_model(image) for preset, image in zip(presets, fitted, strict=True)])
+        starts = [self._baselines(fitted, request, presets)] if request.takes_baseline else []
+        return self._model.explain(pixels, request, *starts)
 
     def _baselines(self, fitted: Sequence[np.ndarray], request: Explain, presets: Sequence[Preset]) -> np.ndarray:
         """What stands for each image where it is absent, in the range that the model expects."""
@@ -364,6 +377,14 @@ class Explainer:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _no_colour(baseline: str) -> ImageError:
+    return ImageError(
+        "baseline",
+        f"holds numbers that are no levels of 0..255, so none of them is {baseline}; give another --baseline, or say with "
+        "--preprocess what range they are in",
+    )
 
 
 def like_levels(numbers: np.ndarray) -> bool:

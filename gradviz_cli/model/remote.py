@@ -414,7 +414,8 @@ class RemoteModel:
             if self._closed:
                 raise
             self._replace()
-            hint = f"{lost.message}; see --timeout" if lost.kind == "timeout" else lost.message
+            options = "--timeout and --samples" if self._request.sampled else "--timeout"
+            hint = f"{lost.message}; see {options}" if lost.kind == "timeout" else lost.message
             return ImageError(lost.kind, hint)
 
     def _ask(self, batch: np.ndarray) -> list[Row] | ImageError:

@@ -165,7 +165,8 @@ def _module(layer: dict, weights: Weights):
         kernel = kernel.transpose(2, 3, 0, 1) if op == "depthwise" else kernel.transpose(3, 2, 0, 1)
         out, width = kernel.shape[0], kernel.shape[-1]
         groups = out if op == "depthwise" else 1
-        pad = (width - 1) // 2 if layer["padding"] == "same" else pad
+        same, stride = layer["padding"] == "same", layer["stride"]
+        pad = (width - 1) // 2 if same and stride == 1 else pad
         module = nn.Conv2d(
             kernel.shape[1] * groups, out, width, layer["stride"], pad, groups=groups, bias=bias is not None
         )
@@ -180,7 +181,11 @@ def _module(layer: dict, weights: Weights):
     module.weight.data = torch.tensor(np.ascontiguousarray(kernel))
     if bias is not None:
         module.bias.data = torch.tensor(bias)
-    return module
+    if op == "dense" or not same or stride == 1:
+        return module
+    # TensorFlow pads a side of even length by what is missing alone, and more of it behind than before.
+    missing = max(0, width - stride)
+    return nn.Sequential(nn.ZeroPad2d((missing // 2, missing - missing // 2) * 2), module)
 
 
 def _batch_norm(layer: dict, weights: Weights):

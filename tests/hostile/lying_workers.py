@@ -100,6 +100,10 @@ LOADING = {
     "sends a size below zero": ("facts['facts']['size'] = [-1, 8]; send(facts)", "nonsense"),
     "sends a size that is no number": ("facts['facts']['size'] = ['8', 8]; send(facts)", "nonsense"),
     "sends an unknown preprocess": ("facts['facts']['preprocess'] = '../..'; send(facts)", "nonsense"),
+    "sends inner tensors that nobody asked for": (
+        "facts['facts']['taps'] = [{'kind': 'cam', 'tensors': ['x:0'], 'size': [4, 4], 'axes': [], 'certain': True}]; send(facts)",
+        "nonsense",
+    ),
     "sends warnings that are none": ("facts['facts']['warnings'] = [{}]; send(facts)", "nonsense"),
     "sends an error without a class": ("send({'type': 'Failure'})", "nonsense"),
     "sends an error that is none": (
@@ -152,9 +156,15 @@ class Taken(RemoteModel):
     """A model whose worker does what a behaviour says; seconds are short where they are waited for."""
 
     def __init__(
-        self, folder: Path, loading: str, explaining: str = "", timeout: float = 20.0, load_timeout: float = 20.0
+        self,
+        folder: Path,
+        loading: str,
+        explaining: str = "",
+        timeout: float = 20.0,
+        load_timeout: float = 20.0,
+        method: str = "backprop",
     ):
-        super().__init__(ModelOptions(str(folder)), ("backprop",), timeout)
+        super().__init__(ModelOptions(str(folder)), (method,), timeout)
         self._patience = load_timeout
         self.behaviour = {"LOADING": loading, "EXPLAINING": explaining, "FACTS": json.dumps(FACTS)}
 

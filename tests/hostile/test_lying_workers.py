@@ -45,6 +45,16 @@ def test_a_worker_may_ask_for_no_giant_picture(plain_model: Path) -> None:
         model.close()
 
 
+def test_a_worker_may_ask_for_no_giant_map_of_a_layer(plain_model: Path) -> None:
+    taps = {"kind": "cam", "tensors": ["x:0"], "size": [100000, 100000], "axes": [], "certain": True}
+    model = Taken(plain_model, f"facts['facts']['taps'] = [{taps!r}]; send(facts)", method="backprop.grad-cam")
+    try:
+        with pytest.raises(ModelRefused, match="100000x100000"):
+            model.load()
+    finally:
+        model.close()
+
+
 @pytest.mark.parametrize("behaviour", EXPLAINING)
 def test_a_worker_that_lies_about_an_image_costs_the_image(behaviour: str, plain_model: Path) -> None:
     doing, kind = EXPLAINING[behaviour]

@@ -35,7 +35,7 @@ def pytorch_grad_cam(model, layer, x, start, classes):
             cam(x, targets)  # scales and enlarges: what it makes of is asked for again
             held = cam.activations_and_grads
             value, slope = (each[0].detach().numpy() for each in (held.activations, held.gradients))
-            found[name] = np.maximum(cam.get_cam_image(x, layer, targets, value, slope), 0)
+            found[name] = np.maximum(cam.get_cam_image(x, layer, targets, value, slope, False), 0)
     return found
 
 

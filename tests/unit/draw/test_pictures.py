@@ -241,7 +241,7 @@ def pixels_of(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("gap", "word"), [(0.06, "--samples 128"), (-0.06, "--samples 128"), (9.0, "another --baseline"), (0.04, "")]
+    ("gap", "word"), [(0.06, "--samples 256"), (-0.06, "--samples 256"), (9.0, "another --baseline"), (0.04, "")]
 )
 def test_a_large_gap_is_told_with_what_settles_it(tmp_path: Path, gap: float, word: str) -> None:
     name = "backprop.integrated-gradients"

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gradviz_cli.estimators import Estimation, Taps
 from gradviz_cli.process.protocol import (
     CamLayer,
     Chosen,
@@ -80,6 +81,9 @@ MESSAGES = [
     Load(OPTIONS, ("guided", "deconv"), 2, True),
     Inspect(OPTIONS),
     Explain((-1, 3), ("guided",), False),
+    Explain(
+        (-1,), ("guided", "backprop.grad-cam"), estimation=Estimation(samples=7, baseline="x.png", cam_layer="y:0")
+    ),
     LOADED,
     Inspected(INSPECTION),
     Explained(),
@@ -280,3 +284,37 @@ def test_activations_that_an_own_gradient_passes_by_are_said_where_a_rule_acts()
     assert facts.warnings_for(["backprop"]) == FACTS.warnings
     *before, said = facts.warnings_for(["deconv"])
     assert tuple(before) == FACTS.warnings and "activations (3)" in said and "--mode backprop" in said
+
+
+# ---- estimators
+
+
+TAPS = (Taps("cam", ("relu:0",), (4, 5), (0, 1, 2)),)
+
+
+def test_each_estimator_has_arrays_of_its_own_shapes() -> None:
+    request = Explain((-1, 4), ("guided", "backprop.grad-cam", "deconv.smoothgrad"))
+    assert expected_arrays(request, 3, (8, 9, 3), TAPS)[4:] == [
+        ("float32", (2, 3, 8, 9, 3)),
+        ("float32", (2, 3, 4, 5, 1)),
+        ("float32", (2, 3, 8, 9, 3)),
+        ("float32", (2, 3, 1)),
+        ("float32", (2, 3, 1)),
+    ]
+    assert request.sampled and not request.takes_baseline
+    assert Explain((0,), ("backprop.integrated-gradients",)).takes_baseline
+
+
+def test_what_is_recorded_beside_a_map_comes_with_its_row() -> None:
+    request = Explain((4,), ("guided", "backprop.hires-cam"))
+    shapes = expected_arrays(request, 2, (2, 2, 1), TAPS)
+    given = [np.full(shape, 4, dtype) for dtype, shape in shapes]
+    given[-1][0, 1, 0] = 0.75
+    row = rows(request, given)[1]
+    assert set(row.gradients) == {"guided", "backprop.hires-cam"} and row.gradients["backprop.hires-cam"].shape == (
+        1,
+        4,
+        5,
+        1,
+    )
+    assert {name: one.tolist() for name, one in row.numbers.items()} == {"backprop.hires-cam": [[0.75]]}
