@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -22,7 +22,7 @@ Array = np.ndarray
 
 FIRST = (1, 2, 3)  # kernels from the score down that are looked at one by one
 MOST_CLASSES = 12  # up to so many are all compared with each other
-SOME_CLASSES = 4  # of more, beside the one that is explained
+SOME_CLASSES = 2  # of more, beside the one that is explained
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,8 @@ def cascade(model: Explainer, images: Sequence[Pixels], methods: Sequence[str], 
 
 
 def levels_of(kernels: int) -> tuple[int, ...]:
-    """How many kernels are drawn anew, one after the other: the first few, and all, a half, a quarter, ... of them."""
-    found = {count for count in FIRST if count <= kernels}
-    while kernels:
-        found.add(kernels)
-        kernels //= 2
-    return tuple(sorted(found))
+    """How many kernels are drawn anew, one after the other: the first few, half of them, all."""
+    return tuple(sorted({count for count in (*FIRST, kernels // 2, kernels) if 0 < count <= kernels}))
 
 
 def classes_of(count: int | None) -> tuple[int, ...]:
@@ -158,21 +154,25 @@ def _at(
     """By place of an image and method, its map at one level; images that the model fails on are missing."""
     model.redraw(level)
     found: dict[int, dict[str, Array]] = {}
-    for index in sorted(set(classes.values())):
-        places = [place for place, one in classes.items() if one == index]
-        for place, one in _explained(model, images, places, replace(request, targets=(index,))):
-            if not isinstance(one, ImageError):
-                found[place] = {name: maps[0] for name, maps in one.maps.items()}
+    for place, one in _explained(model, images, list(classes), request, classes):
+        if not isinstance(one, ImageError):
+            found[place] = {name: maps[0] for name, maps in one.maps.items()}
     return found
 
 
 def _explained(
-    model: Explainer, images: Sequence[Pixels], places: Sequence[int], request: Explain
+    model: Explainer,
+    images: Sequence[Pixels],
+    places: Sequence[int],
+    request: Explain,
+    classes: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Attribution | ImageError]]:
     height, width = model.facts.size
     size = default_batch(height, width, machine.cores(), model.facts.channels)
     for start in range(0, len(places), size):
         part = places[start : start + size]
+        if classes is not None:
+            request = replace(request, targets=tuple(classes[place] for place in part), own=True)
         fitted, held = zip(*((images[place].fitted, images[place].held) for place in part), strict=True)
         yield from zip(part, model.explain(fitted, request, held=held), strict=True)
 

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,6 +68,20 @@ MAX_GRANTS = 200
 READINGS = 3
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images [n, h, w, c], what else goes to the worker with them, and their classes where each has its own."""
+
+    arrays: tuple[np.ndarray, ...]
+    classes: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(tuple(array[part] for array in self.arrays), self.classes[part])
+
+
 class RemoteModel:
     """A model in a worker process. Not for several threads at once; `close` may come from any.
 
@@ -123,7 +137,7 @@ class RemoteModel:
         self._taps: tuple[Taps, ...] = ()
         self._closed = False
         self._request = Explain((), ())
-        self._recovery: Recovery[np.ndarray, Row] = Recovery(self._outcome, options.path)
+        self._recovery: Recovery[Batch, Row] = Recovery(self._outcome, options.path)
 
     @property
     def path(self) -> str:
@@ -396,20 +410,20 @@ class RemoteModel:
             After the outcomes that were found: the model, not the images, is at fault.
         """
         self._request = request
-        batch = images if baselines is None else np.stack([images, baselines], axis=1)
+        batch = Batch((images,) if baselines is None else (images, baselines), request.targets if request.own else ())
         return self._outcomes(batch, 1 if request.sampled else len(batch))
 
-    def _outcomes(self, batch: np.ndarray, most: int) -> Iterator[Row | ImageError]:
+    def _outcomes(self, batch: Batch, most: int) -> Iterator[Row | ImageError]:
         for start in range(0, len(batch), max(1, most)):
             yield from self._recovery.outcomes(batch[start : start + most])
 
-    def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
+    def _outcome(self, batch: Batch) -> list[Row] | ImageError:
         if (
             not self._worker.ready and not self._closed
         ):  # it ended, or spoke, while it had nothing to do: no image's fault
             self._replace()
         try:
-            return self._ask(images)
+            return self._ask(batch)
         except ChildLost as lost:
             if self._closed:
                 raise
@@ -418,27 +432,28 @@ class RemoteModel:
             hint = f"{lost.message}; see {options}" if lost.kind == "timeout" else lost.message
             return ImageError(lost.kind, hint)
 
-    def _ask(self, batch: np.ndarray) -> list[Row] | ImageError:
-        expected = expected_arrays(self._request, len(batch), self._shape, self._taps)
-        sent = (batch,) if batch.ndim == 4 else tuple(np.ascontiguousarray(batch[:, place]) for place in (0, 1))
-        answer, arrays = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
+    def _ask(self, batch: Batch) -> list[Row] | ImageError:
+        request = replace(self._request, targets=batch.classes) if self._request.own else self._request
+        expected = expected_arrays(request, len(batch), self._shape, self._taps)
+        answer, arrays = self._worker.request(request, Explained, batch.arrays, self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
             return self._refused(answer) if kind is None else ImageError(kind, shortened(answer.message))
         try:
             check_arrays(arrays, expected)
-            return rows(self._request, arrays)
+            return rows(request, arrays)
         except ValueError as error:
             raise self._worker.nonsense(str(error)) from error
 
     def _refused(self, failure: Failure) -> ImageError:
         """The worker says what would end the run. An image may have taken it over, so a new one is asked about a blank image;
         raises what was wrong where that one says the same."""
-        expected = expected_arrays(self._request, 1, self._shape, self._taps)
+        request = replace(self._request, targets=self._request.targets[: self._request.each])
+        expected = expected_arrays(request, 1, self._shape, self._taps)
         blank = np.zeros((1, *self._shape), np.float32)
         sent = (blank, blank) if self._request.takes_baseline else (blank,)
         self._replace()
-        answer, _ = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
+        answer, _ = self._worker.request(request, Explained, sent, self._timeout, size_of(expected))
         if isinstance(answer, Failure) and answer.kind == failure.kind:
             raise self._as_exception(answer)
         return ImageError("crash", "the worker said something else of it than of a blank image")

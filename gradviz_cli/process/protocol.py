@@ -234,13 +234,19 @@ class Explain:
     """Explain the images beside it, float32 [n, h, w, c]. A target is a class index, or -1 - rank.
 
     A method is a mode (its gradient), or `MODE.ESTIMATOR`. Where an estimator takes a baseline, those of the images are a
-    second array of the same shape.
+    second array of the same shape. With `own`, the targets are as many classes as there are images, one for each.
     """
 
     targets: tuple[int, ...]
     methods: tuple[str, ...]
     scores: bool = True
     estimation: Estimation = Estimation()
+    own: bool = False
+
+    @property
+    def each(self) -> int:
+        """Targets of one image."""
+        return 1 if self.own else len(self.targets)
 
     @property
     def takes_baseline(self) -> bool:
@@ -575,7 +581,7 @@ Expected = list[tuple[str, tuple[int, ...]]]  # dtype and shape of each array
 def expected_arrays(request: Explain, count: int, shape: tuple[int, int, int], taps: Sequence[Taps] = ()) -> Expected:
     """What stands beside `Explained` for `count` images of `shape`: index, rank, score, output; the maps of each method; and
     of each that has some the numbers that are recorded beside them."""
-    targets = len(request.targets)
+    targets = request.each
     columns = [(dtype, (count, targets)) for dtype in ("int32", "int32", "float32", "float32")]
     maps = [("float32", (targets, count, *shape_of(name, shape, taps))) for name in request.methods]
     numbers = [("float32", (targets, count, width)) for width in request.recorded.values()]
@@ -604,7 +610,9 @@ def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
     methods = request.methods
     if index.size and (index.min() < 0 or rank.min() < -1):
         raise ValueError("a class below 0")
-    if any((index[:, place] != target).any() for place, target in enumerate(request.targets) if target >= 0):
+    asked = np.array(request.targets, np.int64)
+    asked = asked[None, :] if request.own else asked[:, None]  # [t, n], of all images or of each
+    if ((asked >= 0) & (index.T != asked)).any():
         raise ValueError("another class than was asked for")
     maps = dict(zip(methods, more[: len(methods)], strict=True))
     numbers = dict(zip(request.recorded, more[len(methods) :], strict=True))

@@ -563,16 +563,18 @@ class Model:
         scores: bool = True,
         estimation: Estimation = USUAL,
         baselines: np.ndarray | None = None,
+        own: bool = False,
     ) -> Explained:
         """Maps [t, n, h, w, c] for images float32 [n, h, w, c], and for baselines beside them, in the range that the model
-        expects. Methods are modes, or MODE.ESTIMATOR."""
+        expects. Methods are modes, or MODE.ESTIMATOR. With `own`, each image has one of the targets."""
+        wanted = [[target] for target in targets] if own else [targets] * len(images)
         self._prepared = None
         check_patched(self._path, self._found, modes_of(methods))
         try:
             if is_plain(methods):
-                found = self._gradients(images, targets, methods, scores)
+                found = self._gradients(images, wanted, methods, scores, own)
             else:
-                found = self._estimates(images, targets, tuple(methods), estimation, baselines)
+                found = self._estimates(images, wanted, tuple(methods), estimation, baselines)
             self._worked = True
             return found
         except tf.errors.ResourceExhaustedError as error:
@@ -582,16 +584,23 @@ class Model:
                 raise ModelUnusable(fault, OTHER_ENDS) from error
             raise
 
-    def _gradients(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool) -> Explained:
-        def explained(part: np.ndarray) -> Explained:
-            return self._differentiator.explain(part, targets, modes, scores)
+    def _gradients(
+        self, images: np.ndarray, targets: Sequence[Sequence[int]], modes: Sequence[str], scores: bool, own: bool
+    ) -> Explained:
+        """`targets` of each image, which are the same for all unless each has its `own`."""
 
-        return joined(self._calls.over(images, explained))
+        def explained(part: np.ndarray) -> Explained:
+            return self._differentiator.explain(part, targets[0], modes, scores)
+
+        def alone(place: int) -> Explained:
+            return self._differentiator.explain(images[place : place + 1], targets[place], modes, scores)
+
+        return joined(list(self._calls.each(alone, range(len(images)))) if own else self._calls.over(images, explained))
 
     def _estimates(
         self,
         images: np.ndarray,
-        targets: Sequence[int],
+        targets: Sequence[Sequence[int]],
         methods: tuple[str, ...],
         estimation: Estimation,
         baselines: np.ndarray | None,
@@ -600,7 +609,7 @@ class Model:
         subject = Subject(self._differentiator, self._calls, methods, estimation, self._taps, self._resting)
 
         def explained(place: int) -> Explained:
-            return estimated(subject, images[place], None if baselines is None else baselines[place], targets)
+            return estimated(subject, images[place], None if baselines is None else baselines[place], targets[place])
 
         sampled = any(ESTIMATORS[name].sampled for name in estimators_of(methods))
         each = map if sampled else self._calls.each

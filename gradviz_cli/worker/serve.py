@@ -162,7 +162,7 @@ class Server:
         if self._model is None:
             raise RuntimeError("asked to explain before a model was loaded")
         found = self._model.explain(
-            images, request.targets, request.methods, request.scores, request.estimation, baselines
+            images, request.targets, request.methods, request.scores, request.estimation, baselines, request.own
         )
         numbers = [each for each in found.numbers if each.shape[-1]]
         return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients, *numbers)
