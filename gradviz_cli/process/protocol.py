@@ -612,7 +612,7 @@ def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
         raise ValueError("a class below 0")
     asked = np.array(request.targets, np.int64)
     asked = asked[None, :] if request.own else asked[:, None]  # [t, n], of all images or of each
-    if ((asked >= 0) & (index.T != asked)).any():
+    if ((asked >= 0) & (asked != index.T)).any():
         raise ValueError("another class than was asked for")
     maps = dict(zip(methods, more[: len(methods)], strict=True))
     numbers = dict(zip(request.recorded, more[len(methods) :], strict=True))
