@@ -100,7 +100,7 @@ class Checked:
             "model": self.plan.model.path,
             "fingerprint": self.fingerprint,
             "numbers": {
-                **asdict(self.numbers),
+                **self.numbers.told(),
                 "witnesses": [asdict(one) for one in self.proof.witnesses] if self.proof else [],
             },
             "images": {"given": self.given, "asked": self.asked, "failed": self.failed},
@@ -121,7 +121,7 @@ def _told(found: Findings, verdict: Verdict) -> Json:
     ]
     return {
         **Method.of(found.method)._asdict(),
-        **asdict(verdict),
+        **verdict.told(),
         "weights": levels,
         "classes": asdict(found.classes),
         "edges": asdict(found.edges),
@@ -187,7 +187,7 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
     if not found.targets:
         return checked
     first = next(iter(found.targets))
-    text = json.dumps({**checked.told(), "picture": None})
+    text = json.dumps({**checked.told(), "model": begun.fingerprint, "picture": None})  # as every picture says it
     image = list(read.values())[first].fitted
     sheet.write(picture, image, names[first], checked.found, checked.meaning, text)
     return replace(checked, picture=picture)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradviz_cli.check.cascade import Findings, Level
-from gradviz_cli.estimators import modes_of
+from gradviz_cli.estimators import ESTIMATORS, Method, modes_of
 from gradviz_cli.process.protocol import Proof
 from gradviz_cli.rules import RULES
 
@@ -28,6 +28,10 @@ class Verdict:
     word: str
     why: str
 
+    def told(self) -> dict[str, str]:
+        """For machines."""
+        return {"verdict": self.word, "why": self.why}
+
     def __str__(self) -> str:
         return f"{self.word}: {self.why}"
 
@@ -41,7 +45,7 @@ def of_numbers(proof: Proof | None) -> Verdict:
     wrong = [str(one) for one in asked if one.failed]
     if wrong:
         return Verdict(FAILED, "; ".join(wrong))
-    return Verdict(PASSED, "; ".join(map(str, asked)))
+    return Verdict(PASSED, "; ".join(map(str, proof.witnesses if proof else ())))  # and what could not be asked
 
 
 def of_method(found: Findings) -> Verdict:
@@ -90,6 +94,9 @@ def _word(figure: float) -> str:
 def _reason(method: str, word: str) -> str:
     """Why that was to be expected, where it was, and who has found it before."""
     sources = "; ".join(SOURCES.values())
+    caution = ESTIMATORS[Method.of(method).estimator].caution
+    if word != PASSED and caution:
+        return f"; {caution}; {sources}"
     strict = [mode for mode in modes_of([method]) if RULES[mode].changes_gradient]
     if word == PASSED or not strict:
         return f"; {sources}"
