@@ -32,6 +32,8 @@ class Form:
         `conv`, `first` (a convolution of channels first, turned), `reshape` or `extract`.
     columns : bool
         Tokens run down the columns.
+    window : int
+        A convolution of so many patches behind the first layer.
     read : str
         `beside`, `all` or `patches`: the tokens whose mean is the score's.
     """
@@ -41,6 +43,7 @@ class Form:
     attention: str = "matmul"
     cut: str = "conv"
     columns: bool = False
+    window: int = 0
     read: str = "beside"
 
 
@@ -53,6 +56,7 @@ FORMS = {
     "registers": Form(beside=5),
     "einsum": Form(attention="einsum", cut="extract"),
     "heads in the batch": Form(attention="merged", cut="reshape"),
+    "convolution of points": Form(beside=0, read="all", window=1),
     "softmax written out": Form(attention="spelled", beside=0, read="all"),
 }
 
@@ -89,6 +93,10 @@ def scores(held: dict, images: tf.Tensor, form: Form) -> tuple[tf.Tensor, list[t
         tokens += mixed
         tokens += tf.nn.gelu(_normal(tokens) @ one["u"]) @ one["w"]
         found.append(attention)
+        if form.window and not layer:
+            kernel = np.full([form.window, form.window, DEPTH, DEPTH], 1 / DEPTH, tokens.dtype.as_numpy_dtype)
+            tokens = tf.nn.conv2d(tf.reshape(tokens, [count, *GRID, DEPTH]), kernel, 1, "SAME")
+            tokens = tf.reshape(tokens, [count, GRID[0] * GRID[1], DEPTH])
     tokens = _normal(tokens)
     start = GRID[0] * GRID[1] if form.last else 0
     read = {

@@ -84,6 +84,7 @@ def test_rows_of_attention_sum_to_one_and_rollout_keeps_that(images) -> None:
     ("form", "said"),
     [
         (Form(attention="windows", beside=0, read="all"), "within windows, as in Swin"),
+        (Form(beside=0, read="all", window=3), "mixes patches behind the attention"),
         (Form(columns=True), "not the 3x4 patches row by row"),
     ],
 )

@@ -26,11 +26,14 @@ from gradviz_cli.worker.graph.graph import (
     attribute,
     data_inputs,
     descendants,
+    literal,
+    source,
     sources_in_order,
     split,
     topological,
     types_of,
 )
+from gradviz_cli.worker.graph.match import origin
 from gradviz_cli.worker.graph.question import Question
 
 Array = np.ndarray
@@ -75,6 +78,7 @@ def attention_taps(
         raise ModelUnusable("no attention lies between the image and the score", WITHOUT)
     tokens = _tokens(found)
     first = next(iter(found))
+    way.check_nothing_else_mixes(split(first)[0])
     looked = _Looked(way, split(first)[0], entry)
     run = measure(graph, question.fed(graph), looked.tensors, entry, constants)
     grid = looked.grid(run(picture)[1])
@@ -111,6 +115,25 @@ class _Way:
             inputs = data_inputs(node)
             if len(inputs) == 2:
                 yield from (inputs[place] for place in _summed_last(node))
+
+    def check_nothing_else_mixes(self, first: str) -> None:
+        """Refuse convolutions behind the first attention: they carry from patch to patch what no attention says."""
+        behind = descendants(self.graph.nodes, [first])
+        for node in (self.graph.nodes[name] for name in self.order if name in behind):
+            if node.op in CUTTING and not (node.op == "Conv2D" and self._is_point(source(node, 1))):
+                raise ModelUnusable(
+                    f"{node.name} mixes patches behind the attention {first}, which does not say how",
+                    "chefer and attention-rollout need a model of attention alone, as ViT; -e grad-cam needs none",
+                )
+
+    def _is_point(self, kernel: str) -> bool:
+        """Whether a kernel is known to see one place at a time."""
+        graph = self.graph
+        name = split(origin(graph.nodes, kernel))[0]
+        if graph.nodes[name].op == "Const":
+            return bool(literal(graph.nodes[name]).shape[:2] == (1, 1))
+        value = graph.values.get(graph.weights.get(name, ""))
+        return value is not None and tuple(value.shape[:2]) == (1, 1)
 
 
 def _summed_last(node: NodeDef) -> list[int]:
