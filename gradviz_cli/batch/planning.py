@@ -19,7 +19,7 @@ from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
-from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator, Method
 from gradviz_cli.files.reading import hash_file
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
@@ -375,9 +375,9 @@ def _estimating(chosen: Settled, asked: Settled) -> dict[str, Any]:
         estimation = _with_file(estimation)
     if estimation.samples < 2 and "vargrad" in names:
         raise UsageError("--samples 1: --estimator vargrad takes the variance of several", "give 2 or more")
-    own = own and len(modes) > 1
+    only = tuple(Method(one.mode, one.name).name for one in estimators) if own and len(modes) > 1 else ()
     box = chosen.get("box", False) and any(one.is_area for one in estimators)
-    return {"modes": modes, "estimators": names, "own_modes": own, "estimation": estimation, "box": box}
+    return {"modes": modes, "estimators": names, "only": only, "estimation": estimation, "box": box}
 
 
 def _check_modes(one: Estimator, modes: Sequence[str]) -> None:

@@ -348,7 +348,7 @@ def _estimators(plan: Plan, output: Output) -> tuple[str, ...]:
 
 def _modes(plan: Plan, output: Output) -> tuple[str, ...] | None:
     """Not where each estimator has its own."""
-    if output.method is None and plan.drawing.own_modes:
+    if output.method is None and plan.drawing.only:
         return None
     return tuple(dict.fromkeys(Method.of(name).mode for name in _methods(plan, output)))
 

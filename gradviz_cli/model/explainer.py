@@ -14,7 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from gradviz_cli.errors import ImageError, UsageError
-from gradviz_cli.estimators import USUAL, Estimation
+from gradviz_cli.estimators import USUAL, Estimation, kinds_of
 from gradviz_cli.files.reading import Limits, read_bytes
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.baselines import BASELINES, COLOURS
@@ -190,7 +190,7 @@ class Explainer:
 
     def require(self, methods: Sequence[str], estimation: Estimation) -> None:
         """See that `explain` can be asked for these methods, though others were foreseen; raises as `load`."""
-        if self._model.require(methods, estimation):
+        if kinds_of(methods) and self._model.require(methods, estimation):
             self._loaded = self._model.loaded
 
     def warnings(self, methods: Sequence[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from gradviz_cli.plan.plan import Plan
 # Part of every digest: raised when the same options would give other pixels than before.
 DRAWING_VERSION = 3
 # What of a drawing does not matter to the gradients.
-OF_ESTIMATORS = ("estimators", "own_modes", "estimation", "box")
+OF_ESTIMATORS = ("estimators", "only", "estimation", "box")
 
 
 class Digests:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Estimation, Method
+from gradviz_cli.estimators import GRADIENT, Estimation, Method
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
@@ -22,7 +22,7 @@ class Drawing:
     Attributes
     ----------
     modes, estimators : tuple of str
-        Each mode with each estimator; with `own_modes` each estimator with its own mode alone, and `modes` names these.
+        Each mode with each estimator, unless `only` some of these are meant, by their names.
     box : bool
         Put a box around where a class activation map is strong.
     """
@@ -41,19 +41,14 @@ class Drawing:
     raw: bool = False
     allow_empty_map: bool = False
     estimators: tuple[str, ...] = (GRADIENT,)
-    own_modes: bool = False
+    only: tuple[str, ...] = ()
     estimation: Estimation = Estimation()
     box: bool = False
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The names of all kinds of maps that are drawn."""
-        pairs = [
-            Method(mode, name)
-            for name in self.estimators
-            for mode in ((ESTIMATORS[name].mode,) if self.own_modes else self.modes)
-        ]
-        return tuple(pair.name for pair in pairs)
+        return self.only or tuple(Method(mode, name).name for name in self.estimators for mode in self.modes)
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,12 @@ def network(cache: Path, name: str) -> Path:
 def _make(folder: Path, name: str) -> None:
     import keras
 
-    model = getattr(keras.applications, NETWORKS[name])(weights=None, input_shape=(SIZE, SIZE, 3))
-    _draw_weights(model, np.random.default_rng(7))
+    keep(getattr(keras.applications, NETWORKS[name])(weights=None, input_shape=(SIZE, SIZE, 3)), folder, inputs(8))
+
+
+def keep(model, folder: Path, images: np.ndarray) -> None:
+    """Draw the weights of a Keras model, with statistics as it has on these images, and store it as what the tools take."""
+    _draw_weights(model, np.random.default_rng(7), images)
     model.save(folder / "model.keras")
     model.export(folder / "saved_model", verbose=False)
     layers, weights = as_data(model)
@@ -72,7 +76,7 @@ def _make(folder: Path, name: str) -> None:
     np.savez(folder / "weights.npz", **weights)
 
 
-def _draw_weights(model, random: np.random.Generator) -> None:
+def _draw_weights(model, random: np.random.Generator, images: np.ndarray) -> None:
     """He's scale for kernels (arXiv:1502.01852); batch norm as after training: every statistic differs from 0 and 1."""
     for layer in model.layers:
         for weight in layer.weights:
@@ -86,7 +90,7 @@ def _draw_weights(model, random: np.random.Generator) -> None:
                 weight.assign(random.normal(scale=0.1, size=shape))
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.0  # the next training pass leaves its own statistics
-    model(inputs(8), training=True)
+    model(images, training=True)
     for layer in model.layers:
         if type(layer).__name__ == "BatchNormalization":
             layer.momentum = 0.99

@@ -1,5 +1,5 @@
 """What the scripts that give the maps of estimators share. Each is run as `python SCRIPT FOLDER OUT.npz [TOOL]`: the network
-of models.py in FOLDER, and the arrays that it writes, by the name of the estimator.
+of ../estimators.py in FOLDER, and the arrays that it writes, by the name of the estimator.
 
 All explain the same class of the same two images in 0..1: the best of the clean image. Maps of a layer are [n, h, w].
 """
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-# The last feature map of each network, by the name that the layer has in Keras.
-LAYERS = {"vgg16": "block5_pool", "resnet50": "conv5_block3_out", "mobilenetv2": "out_relu"}
+LAYER = "last"  # feature map of each network, by the name that it has in Keras
 SAMPLES, COUNT = 32, 2
 
 

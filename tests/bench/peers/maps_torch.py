@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from maps import LAYERS, SAMPLES, arguments, baselines, inputs
+from maps import LAYER, SAMPLES, arguments, baselines, inputs
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import twins
@@ -64,5 +64,5 @@ if __name__ == "__main__":
     x, start = (torch.from_numpy(each).permute(0, 3, 1, 2).contiguous() for each in (images, baselines(images)))
     with torch.no_grad():
         classes = model(x).argmax(1)
-    found = TOOLS[tool](model, model.named[LAYERS[folder.name]], x.requires_grad_(), start, classes)
+    found = TOOLS[tool](model, model.named[LAYER], x.requires_grad_(), start, classes)
     np.savez(out, **{name: torch.as_tensor(each).detach().numpy() for name, each in found.items()})

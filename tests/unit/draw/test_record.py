@@ -315,7 +315,7 @@ def test_every_option_that_a_picture_repeats_is_one_of_the_command() -> None:
 NOT_REPEATED = {
     "path": "MODEL is an argument, no option, and a picture may travel: what it says of the model is its fingerprint",
     "raw": "changes no pixel: an array is written beside the picture, which says the array's SHA-256",
-    "own_modes": "without --mode each estimator has its own; the modes are said",
+    "only": "without --mode each estimator has its own; the modes are said",
     "estimation": "holds options, each repeated by itself",
     "baseline_sha256": "of the file that --baseline names",
 }

@@ -72,7 +72,7 @@ def test_the_bytes_of_a_plan() -> None:
     assert to_json(PLAIN) == (
         '{"adopt":false,"allow_empty":false,"batch_size":null,"drawing":{"allow_empty_map":false,"alpha":0.5,"box":false,"clip":99.0,'
         '"colormap":"inferno","estimation":{"baseline":"mean","baseline_sha256":"","cam_layer":"auto","noise":0.15,'
-        '"samples":32},"estimators":["gradient"],"fast_decode":false,"fit":"stretch","modes":["guided"],"own_modes":false,'
+        '"samples":32},"estimators":["gradient"],"fast_decode":false,"fit":"stretch","modes":["guided"],"only":[],'
         '"raw":false,"scale":"each",'
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
         '"fail_fast":false,"force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
