@@ -94,7 +94,8 @@ def scores(held: dict, images: tf.Tensor, form: Form) -> tuple[tf.Tensor, list[t
         tokens += tf.nn.gelu(_normal(tokens) @ one["u"]) @ one["w"]
         found.append(attention)
         if form.window and not layer:
-            kernel = np.full([form.window, form.window, DEPTH, DEPTH], 1 / DEPTH, tokens.dtype.as_numpy_dtype)
+            kernel = np.random.default_rng(6).normal(0, 0.3, (form.window, form.window, DEPTH, DEPTH))
+            kernel = kernel.astype(np.float32).astype(tokens.dtype.as_numpy_dtype)
             tokens = tf.nn.conv2d(tf.reshape(tokens, [count, *GRID, DEPTH]), kernel, 1, "SAME")
             tokens = tf.reshape(tokens, [count, GRID[0] * GRID[1], DEPTH])
     tokens = _normal(tokens)
