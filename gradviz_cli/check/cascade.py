@@ -52,7 +52,7 @@ class Findings:
     Attributes
     ----------
     shown : tuple of array
-        Its maps [h, w, c] of the first image, as the model is and then for each level.
+        Its maps [h, w, c] of one image, as the model is and then for each level.
     """
 
     method: str
@@ -73,12 +73,15 @@ class Cascade:
     targets : dict
         Place of an image -> the class that was explained. An image that the model failed on is missing, and has its error
         in `failed`.
+    shown : int or None
+        Place of the image that is shown: the first of those that the most maps are alive of.
     """
 
     kernels: tuple[str, ...]
     targets: dict[int, TargetResult]
     failed: dict[int, ImageError]
     methods: tuple[Findings, ...]
+    shown: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +109,14 @@ def cascade(model: Explainer, images: Sequence[Pixels], methods: Sequence[str], 
     targets = {place: one.target for place, one in learnt.items()}
     classes = {place: target.index for place, target in targets.items() if target.index is not None}
     drawn = {level: _at(model, images, classes, request, level) for level in levels_of(len(kernels)) if targets}
-    return Cascade(
-        kernels,
-        targets,
-        failed,
-        tuple(_findings(name, images, learnt, drawn, len(request.targets) > 1) for name in methods),
-    )
+    shown = max(learnt, key=lambda place: _alive(place, drawn), default=None)
+    found = tuple(_findings(name, images, learnt, drawn, len(request.targets) > 1, shown) for name in methods)
+    return Cascade(kernels, targets, failed, found, shown)
+
+
+def _alive(place: int, drawn: Mapping[int, dict[int, dict[str, Array]]]) -> int:
+    """How many maps of an image are alive at all levels together."""
+    return sum(alive(each) for found in drawn.values() for each in found.get(place, {}).values())
 
 
 def levels_of(kernels: int) -> tuple[int, ...]:
@@ -183,6 +188,7 @@ def _findings(
     learnt: dict[int, _Learnt],
     drawn: dict[int, dict[int, dict[str, Array]]],
     several: bool,
+    shown: int | None,
 ) -> Findings:
     base = {place: one.maps[method] for place, one in learnt.items()}
     levels = {level: {place: maps[method] for place, maps in found.items()} for level, found in drawn.items()}
@@ -192,7 +198,7 @@ def _findings(
         tuple(_level(level, base, found) for level, found in levels.items()),
         _classes([one.between[method] for one in learnt.values()] if several else []),
         to_edges(edges),
-        _shown(base, levels.values()),
+        _shown(base, levels.values(), shown),
     )
 
 
@@ -207,9 +213,8 @@ def _classes(between: Sequence[list[float]]) -> Classes:
     return Classes(float(np.mean(cosines)) if cosines else None, sum(map(bool, between)), len(between))
 
 
-def _shown(base: dict[int, Array], levels: Iterable[dict[int, Array]]) -> tuple[Array, ...]:
-    """Of the first image; where the model failed on it, numbers that are none."""
-    first = next(iter(base), None)
-    if first is None:
+def _shown(base: dict[int, Array], levels: Iterable[dict[int, Array]], place: int | None) -> tuple[Array, ...]:
+    """Of one image; where the model failed on it, numbers that are none."""
+    if place is None:
         return ()
-    return (base[first], *(found.get(first, np.full_like(base[first], np.nan)) for found in levels))
+    return (base[place], *(found.get(place, np.full_like(base[place], np.nan)) for found in levels))

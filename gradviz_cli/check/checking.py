@@ -184,12 +184,11 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
         left=left,
         warnings=model.warnings(methods),
     )
-    if not found.targets:
+    if found.shown is None:
         return checked
-    first = next(iter(found.targets))
     text = json.dumps({**checked.told(), "model": begun.fingerprint, "picture": None})  # as every picture says it
-    image = list(read.values())[first].fitted
-    sheet.write(picture, image, names[first], checked.found, checked.meaning, text)
+    image = list(read.values())[found.shown].fitted
+    sheet.write(picture, image, names[found.shown], checked.found, checked.meaning, text)
     return replace(checked, picture=picture)
 
 

@@ -53,7 +53,7 @@ def to_edges(pairs: Sequence[tuple[Array, Array]]) -> Likeness:
     """The same of maps [h, w, c] that are alive and edges [H, W], to whose size maps of inner layers are brought."""
     if not pairs:
         return Likeness(None, None, None)
-    sizes = [(_brought(strongest(one), edges.shape), edges) for one, edges in pairs]
+    sizes = [(brought(strongest(one), edges.shape), edges) for one, edges in pairs]
     seen = [(abs(alike(one, edges)), *_of_size(one, edges)) for one, edges in sizes]
     return Likeness(*(float(np.mean(column)) for column in zip(*seen, strict=True)))
 
@@ -85,7 +85,7 @@ def alike(one: Array, other: Array) -> float:
     return cosine(one, other)
 
 
-def _brought(field: Array, size: tuple[int, ...]) -> Array:
+def brought(field: Array, size: tuple[int, ...]) -> Array:
     """A field [h, w] interpolated to another size."""
     rows, columns = (between(small, large) for small, large in zip(field.shape, size, strict=True))
     found: Array = rows @ field @ columns.T

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gradviz_cli.check.cascade import Findings, Level
-from gradviz_cli.check.measures import sobel
+from gradviz_cli.check.measures import brought, sobel
 from gradviz_cli.check.verdicts import Verdict, judged
 from gradviz_cli.draw.look import DEFAULT_LOOK, Picture
 from gradviz_cli.draw.panel import Column, panel
@@ -24,6 +24,8 @@ from gradviz_cli.plan.outputs import CHECK
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 Array = np.ndarray
+
+OWN = "each map in the unit of its estimator, on a scale of its own"
 
 
 def place_of(out: Path) -> Path:
@@ -63,19 +65,25 @@ def draw(image: Array, name: str, found: Sequence[Findings], verdicts: Mapping[s
     image : [h, w, c]
         As the model sees it, 0..255.
     """
-    rows = [column for one in found for column in _row(one, verdicts[one.method])]
-    edges = Column("edges (Sobel)", _picture(sobel(image)[..., None]), ("of the image alone:", "it knows no model"))
+    size = image.shape[:2]
+    rows = [column for one in found for column in _row(one, verdicts[one.method], size)]
+    edges = Column("edges (Sobel)", _picture(sobel(image)[..., None], size), ("of the image alone:", "no model"), OWN)
     blank = len(found[0].levels)  # the edges have a row to themselves
     notes = [f"{name} {verdict}." for name, verdict in verdicts.items()]
-    notes.append("Each map has a scale of its own.")
     return panel(as_rgb(image), [*rows, edges], lines=(os.path.basename(name),), notes=notes, per_row=1 + blank)
 
 
-def _row(found: Findings, verdict: Verdict) -> list[Column]:
-    first = Column(f"{found.method}: {verdict.word}", _picture(found.shown[0]), ("as the model is", _classes(found)))
+def _row(found: Findings, verdict: Verdict, size: tuple[int, ...]) -> list[Column]:
+    lines = (f"{verdict.word}; as the model is", _classes(found))
+    first = Column(found.method, _picture(found.shown[0], size), lines, OWN)
     total = found.levels[-1].random if found.levels else 0
     rest = [
-        Column(f"{_count(level.random, total)} random", _picture(one), _lines(level, level is judged(found.levels)))
+        Column(
+            f"{_count(level.random, total)} random",
+            _picture(one, size),
+            _lines(level, level is judged(found.levels)),
+            OWN,
+        )
         for level, one in zip(found.levels, found.shown[1:], strict=True)
     ]
     return [first, *rest]
@@ -96,7 +104,9 @@ def _classes(found: Findings) -> str:
     return "" if cosine is None else f"cosine {cosine:.2f} between classes"
 
 
-def _picture(attribution: Array) -> Picture:
+def _picture(attribution: Array, size: tuple[int, ...]) -> Picture:
+    """A map at the size of the image, also of an inner layer."""
     style = STYLES[DEFAULT_STYLE]
     field = style.reduce(attribution)
+    field = field if field.shape == size else brought(field, size).astype(np.float32)
     return style.colour(field, None, DEFAULT_LOOK, style.limits(field, DEFAULT_LOOK))
