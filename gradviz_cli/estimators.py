@@ -349,10 +349,12 @@ def _sums(asked: Asked, points: Points, modes: Sequence[str], powers: int) -> di
     for chunk in asked.over(points, asked.estimation.samples, modes):
         for mode, found in chunk.gradients.items():
             sums = totals.setdefault(mode, [np.zeros((len(found), *found.shape[2:])) for _ in range(powers)])
-            term = found
-            for power in range(powers):
-                term = found if power == 0 else term.astype(np.float64) * found
-                sums[power] += term.sum(axis=1, dtype=np.float64)
+            for sample in np.moveaxis(found, 1, 0):
+                exact = sample.astype(np.float64)
+                term = exact
+                for power, total in enumerate(sums):
+                    term = term * exact if power else exact
+                    total += term
     return totals
 
 
