@@ -98,6 +98,8 @@ class Taps:
         The axes of the tensor that are height, width and channels, where it has these.
     certain : bool
         Whether all that the score is made of passes them.
+    first : int
+        Of attention: the place of the first patch among the tokens; the others follow row by row.
     """
 
     kind: str
@@ -105,6 +107,7 @@ class Taps:
     size: tuple[int, int]
     axes: tuple[int, ...] = ()
     certain: bool = True
+    first: int = 0
 
 
 # -------------------------------------------------------------------------------------- what an estimator may ask for
@@ -284,6 +287,59 @@ def guided_grad_cam(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
     return made
 
 
+def chefer(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
+    """R = I; R <- R + mean_heads((A * dscore/dA)+) R, layer by layer; the rows of R that the score reads."""
+    made = {}
+    for mode in modes:
+        inner = asked.inner("attention", mode)
+        layers = [_by_heads(value) for value in inner.values]
+        maps = []
+        for target in range(len(asked.score)):
+            slopes = [_by_heads(slope[target]) for slope in inner.gradients]
+            relevance = np.eye(layers[0].shape[-1])
+            for value, slope in zip(layers, slopes, strict=True):
+                relevance = relevance + np.maximum(value * slope, 0).mean(axis=0) @ relevance
+            maps.append(_on_grid(relevance, inner.taps, slopes[-1]))
+        made[mode] = Made(found := np.stack(maps), _none(found))
+    return made
+
+
+def attention_rollout(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
+    """The product over layers of the mean over heads of A, + I, with rows that sum to one; the rows that the score reads."""
+    made = {}
+    for mode in modes:
+        inner = asked.inner("attention", mode)
+        flow = np.eye(inner.values[0].shape[-1])
+        for value in inner.values:
+            mixed = _by_heads(value).mean(axis=0) + np.eye(len(flow))
+            flow = mixed / mixed.sum(axis=-1, keepdims=True) @ flow
+        last = inner.gradients[-1]
+        maps = np.stack([_on_grid(flow, inner.taps, _by_heads(slope)) for slope in last])
+        made[mode] = Made(maps, _none(maps))
+    return made
+
+
+def _by_heads(attention: Array) -> Array:
+    """[..., T, T] -> float64 [heads, T, T]."""
+    return attention.astype(np.float64).reshape(-1, *attention.shape[-2:])
+
+
+def _on_grid(relevance: Array, taps: Taps, last: Array) -> Array:
+    """[h, w, 1]: the mean of those rows of [T, T] that the score reads, at the patches.
+
+    They are told by the gradient of the last attention, [heads, T, T], which is zero for all others: the token of the class
+    alone (and that of a teacher, where both are read), or all where the model takes a mean.
+    """
+    height, width = taps.size
+    patches = np.arange(taps.first, taps.first + height * width)
+    read = np.abs(last).max(axis=(0, 2)) > 0
+    if not read.any():  # the score is flat, so that nothing tells
+        read[np.delete(np.arange(len(read)), patches)[:1]] = True
+    rows = relevance[read if read.any() else slice(None)]
+    found: Array = rows.mean(axis=0)[patches].reshape(height, width, 1)
+    return found
+
+
 # ------------------------------------------------------------------------------------------------- what these share
 
 
@@ -293,10 +349,12 @@ def _sums(asked: Asked, points: Points, modes: Sequence[str], powers: int) -> di
     for chunk in asked.over(points, asked.estimation.samples, modes):
         for mode, found in chunk.gradients.items():
             sums = totals.setdefault(mode, [np.zeros((len(found), *found.shape[2:])) for _ in range(powers)])
-            term = found
-            for power in range(powers):
-                term = found if power == 0 else term.astype(np.float64) * found
-                sums[power] += term.sum(axis=1, dtype=np.float64)
+            for sample in np.moveaxis(found, 1, 0):
+                exact = sample.astype(np.float64)
+                term = exact
+                for power, total in enumerate(sums):
+                    term = term * exact if power else exact
+                    total += term
     return totals
 
 
@@ -431,6 +489,7 @@ class Estimator:
 _SMOOTH: dict[str, Any] = {"options": ("samples", "noise"), "numbers": ("noise_left",), "sampled": True}
 _CAM: dict[str, Any] = {"options": ("cam_layer",), "numbers": ("share",), "taps": "cam", "unit": "score"}
 _AREA: dict[str, Any] = {**_CAM, "at_input": False}
+_ATTENTION: dict[str, Any] = {"taps": "attention", "at_input": False, "unit": "share of the attention"}
 
 ESTIMATORS: dict[str, Estimator] = {
     one.name: one
@@ -488,6 +547,22 @@ ESTIMATORS: dict[str, Estimator] = {
             "as hires-cam, of positive gradients alone",
             "Jiang et al. 2021, doi:10.1109/TIP.2021.3089943",
             **_AREA,
+        ),
+        Estimator(
+            "chefer",
+            chefer,
+            "which patches the attention of a transformer takes the class from, layer by layer",
+            "Chefer et al. 2021, arXiv:2103.15679",
+            **{**_ATTENTION, "unit": "score"},
+        ),
+        Estimator(
+            "attention-rollout",
+            attention_rollout,
+            "which patches the attention of a transformer comes from, of whatever class",
+            "Abnar & Zuidema 2020, arXiv:2005.00928",
+            **_ATTENTION,
+            modes=(PLAIN,),
+            caution="attention is the same for every class and mode, and so is its rollout",
         ),
         Estimator(
             "input-x-gradient",

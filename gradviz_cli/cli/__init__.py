@@ -26,6 +26,7 @@ from gradviz_cli.version import __version__
 COMMANDS = {
     "explain": "explain images: a SavedModel and images in, heatmaps out",
     "inspect": "what a SavedModel offers, and what would be patched",
+    "check": "are the maps right, and do they depend on what the model learnt",
     "gallery": "one HTML page to look through an output folder",
     "figure": "maps of several images, classes, modes or models on one sheet: PNG, SVG or PDF",
     "show": "what a picture says of itself",

@@ -75,8 +75,8 @@ class Command(click.Command):
                 formatter.write_dl(rest)
 
 
-def mode_option(function: Callable) -> Callable:
-    """-m, --mode."""
+def mode_option(function: Callable, default: str = DEFAULT_MODE) -> Callable:
+    """-m, --mode; what is done without it is the command's to say."""
     return click.option(
         "-m",
         "--mode",
@@ -84,7 +84,7 @@ def mode_option(function: Callable) -> Callable:
         multiple=True,
         type=Names(planning.MODES),
         callback=flat,
-        help=f"ReLU rule.  [default: {DEFAULT_MODE}; {PLAIN} for estimators other than {GRADIENT}]",
+        help=f"ReLU rule.  [default: {default}; {PLAIN} for estimators other than {GRADIENT}]",
     )(function)
 
 

@@ -11,7 +11,7 @@ from enum import Enum
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.formats import aside, is_named_further
-from gradviz_cli.plan.outputs import KEYWORD, LOCK, LOCK_TEXT, MANIFEST
+from gradviz_cli.plan.outputs import CHECK, KEYWORD, LOCK, LOCK_TEXT, MANIFEST
 from gradviz_cli.plan.results import Status
 
 
@@ -137,7 +137,8 @@ def is_written(path: str, in_output: bool) -> bool:
     may be copies of pictures, which go by what they say, and are looked at where they are named as outputs are."""
     if in_output and path.endswith(".npy"):
         return True
-    if not path.endswith(".png") or not (in_output or is_named_further(os.path.basename(path))):
+    name = os.path.basename(path)
+    if not path.endswith(".png") or not (in_output or name == CHECK or is_named_further(name)):
         return False
     return head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
 

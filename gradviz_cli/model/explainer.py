@@ -95,6 +95,8 @@ class Explainer:
         Seconds for one image, in a decoder and in the worker.
     seal : Seal, optional
         Of the model that is meant (see `RemoteModel`).
+    redrawn : bool
+        Its kernels will be drawn anew (`redraw`).
 
     Attributes
     ----------
@@ -118,11 +120,14 @@ class Explainer:
         prove: str = "never",
         seal: Seal | None = None,
         estimation: Estimation = USUAL,
+        redrawn: bool = False,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
-        self._model = RemoteModel(options, methods, timeout, require_sandbox, targets, verify, prove, seal, estimation)
+        self._model = RemoteModel(
+            options, methods, timeout, require_sandbox, targets, verify, prove, seal, estimation, redrawn
+        )
         self._decoders = Decoders(limits, timeout)
         self._start: np.ndarray | None = None  # a baseline that was read from a file
         self._loaded: Loaded | None = None
@@ -148,6 +153,10 @@ class Explainer:
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched; raises as `RemoteModel.load`."""
         return self._model.inspect()
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let so many kernels, from the score down, be random from now on; the names of all. As `RemoteModel.redraw`."""
+        return self._model.redraw(count)
 
     @property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,6 +37,8 @@ from gradviz_cli.process.protocol import (
     Proof,
     Prove,
     Proved,
+    Redraw,
+    Redrawn,
     Row,
     Witness,
     check_arrays,
@@ -66,6 +68,20 @@ MAX_GRANTS = 200
 READINGS = 3
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images [n, h, w, c], what else goes to the worker with them, and their classes where each has its own."""
+
+    arrays: tuple[np.ndarray, ...]
+    classes: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def __getitem__(self, part: slice) -> Batch:
+        return Batch(tuple(array[part] for array in self.arrays), self.classes[part])
+
+
 class RemoteModel:
     """A model in a worker process. Not for several threads at once; `close` may come from any.
 
@@ -83,6 +99,8 @@ class RemoteModel:
         Of the model that is meant: no other one is loaded, by whatever worker. Without it, the one that is there first.
     estimation : Estimation
         Which inner tensors the methods are made of.
+    redrawn : bool
+        Its kernels will be drawn anew (`redraw`).
     """
 
     def __init__(
@@ -96,9 +114,19 @@ class RemoteModel:
         prove: str = "never",
         seal: Seal | None = None,
         estimation: Estimation = USUAL,
+        redrawn: bool = False,
     ):
         self._seal = seal
-        self._load = Load(options, tuple(methods), targets, require_sandbox, verify, estimation=estimation)
+        self._load = Load(
+            options,
+            tuple(methods),
+            targets,
+            require_sandbox,
+            verify,
+            estimation=estimation,
+            redrawn=redrawn,
+        )
+        self._drawn: int | None = None  # kernels that are random by now
         self._prove = prove
         self._timeout = timeout
         self._scratch: Scratch | None = None
@@ -109,7 +137,7 @@ class RemoteModel:
         self._taps: tuple[Taps, ...] = ()
         self._closed = False
         self._request = Explain((), ())
-        self._recovery: Recovery[np.ndarray, Row] = Recovery(self._outcome, options.path)
+        self._recovery: Recovery[Batch, Row] = Recovery(self._outcome, options.path)
 
     @property
     def path(self) -> str:
@@ -172,6 +200,24 @@ class RemoteModel:
                 raise self._as_exception(answer)
             return _unproved(answer.message)
         return answer.proof
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let the `count` kernels nearest to the score be random from now on, in every worker; the names of all kernels.
+
+        Raises
+        ------
+        ModelUnusable, UsageError
+            As the worker says; or it died or hung over it.
+        """
+        self._drawn = count
+        _, files = self._located()
+        try:
+            answer, _ = self._worker.request(Redraw(count), Redrawn, timeout=self._load_timeout(files))
+        except ChildLost as lost:
+            raise self._unusable(lost) from lost
+        if isinstance(answer, Failure):
+            raise self._as_exception(answer)
+        return answer.kernels
 
     def inspect(self) -> Inspection:
         """What the model offers and what would be patched (worker.inspection.inspect); raises as `load`."""
@@ -364,18 +410,18 @@ class RemoteModel:
             After the outcomes that were found: the model, not the images, is at fault.
         """
         self._request = request
-        batch = images if baselines is None else np.stack([images, baselines], axis=1)
+        batch = Batch((images,) if baselines is None else (images, baselines), request.targets if request.own else ())
         return self._outcomes(batch, 1 if request.sampled else len(batch))
 
-    def _outcomes(self, batch: np.ndarray, most: int) -> Iterator[Row | ImageError]:
+    def _outcomes(self, batch: Batch, most: int) -> Iterator[Row | ImageError]:
         for start in range(0, len(batch), max(1, most)):
             yield from self._recovery.outcomes(batch[start : start + most])
 
-    def _outcome(self, images: np.ndarray) -> list[Row] | ImageError:
+    def _outcome(self, batch: Batch) -> list[Row] | ImageError:
         if not self._closed and not (self._child and self._child.ready):
             self._replace()  # it ended, or spoke, while it had nothing to do, or Ctrl-C came: no image's fault
         try:
-            return self._ask(images)
+            return self._ask(batch)
         except ChildLost as lost:
             if self._closed:
                 raise
@@ -384,27 +430,28 @@ class RemoteModel:
             hint = f"{lost.message}; see {options}" if lost.kind == "timeout" else lost.message
             return ImageError(lost.kind, hint)
 
-    def _ask(self, batch: np.ndarray) -> list[Row] | ImageError:
-        expected = expected_arrays(self._request, len(batch), self._shape, self._taps)
-        sent = (batch,) if batch.ndim == 4 else tuple(np.ascontiguousarray(batch[:, place]) for place in (0, 1))
-        answer, arrays = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
+    def _ask(self, batch: Batch) -> list[Row] | ImageError:
+        request = replace(self._request, targets=batch.classes) if self._request.own else self._request
+        expected = expected_arrays(request, len(batch), self._shape, self._taps)
+        answer, arrays = self._worker.request(request, Explained, batch.arrays, self._timeout, size_of(expected))
         if isinstance(answer, Failure):
             kind = {"Memory": "memory", "Failed": "model"}.get(answer.kind)
             return self._refused(answer) if kind is None else ImageError(kind, shortened(answer.message))
         try:
             check_arrays(arrays, expected)
-            return rows(self._request, arrays)
+            return rows(request, arrays)
         except ValueError as error:
             raise self._worker.nonsense(str(error)) from error
 
     def _refused(self, failure: Failure) -> ImageError:
         """The worker says what would end the run. An image may have taken it over, so a new one is asked about a blank image;
         raises what was wrong where that one says the same."""
-        expected = expected_arrays(self._request, 1, self._shape, self._taps)
+        request = replace(self._request, targets=self._request.targets[: self._request.each])
+        expected = expected_arrays(request, 1, self._shape, self._taps)
         blank = np.zeros((1, *self._shape), np.float32)
         sent = (blank, blank) if self._request.takes_baseline else (blank,)
         self._replace()
-        answer, _ = self._worker.request(self._request, Explained, sent, self._timeout, size_of(expected))
+        answer, _ = self._worker.request(request, Explained, sent, self._timeout, size_of(expected))
         if isinstance(answer, Failure) and answer.kind == failure.kind:
             raise self._as_exception(answer)
         return ImageError("crash", "the worker said something else of it than of a blank image")
@@ -412,6 +459,8 @@ class RemoteModel:
     def _replace(self) -> None:
         self._drop()
         self.load()
+        if self._drawn is not None:
+            self.redraw(self._drawn)
 
     def _drop(self) -> None:
         """End the worker, and remove what it left: the next one is not to be ended for it."""

@@ -15,6 +15,7 @@ from gradviz_cli.plan.targets import Target, of_image
 
 # What OUT holds besides pictures and arrays.
 MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
+CHECK = "check.png"  # what `gradviz check` draws, wherever it is
 # What a lock holds: nothing, or who has it.
 LOCK_TEXT = re.compile(rb"(process \d+ on [^\n]+)?\n?")
 KEYWORD = b"gradviz"  # of the text chunk in our PNGs, which is their second one

@@ -2,6 +2,7 @@
 
     command                                        child
     Load, Prove, Inspect -> worker  ->             Loaded, Proved, Inspected, Failure
+    Redraw               -> worker  ->             Redrawn, Failure
     Convert              -> worker  ->             Converted + bytes, Failure
     Explain + images     -> worker  ->             Explained + arrays, Failure
     Decode + file bytes  -> decoder ->             Decoded + pixels, Failure
@@ -185,6 +186,7 @@ class Load:
 
     With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
     Of the `estimation` the layer matters.
+    With `redrawn`, its kernels will be drawn anew (`Redraw`).
     """
 
     options: ModelOptions
@@ -194,6 +196,7 @@ class Load:
     verify: bool = False
     proof: Proof | None = None
     estimation: Estimation = Estimation()
+    redrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,13 @@ class Prove:
     """Prove the model that was loaded, before the first image; `thorough` asks witnesses that mostly say nothing too."""
 
     thorough: bool = False
+
+
+@dataclass(frozen=True)
+class Redraw:
+    """Let the `count` kernels nearest to the score be random, and the others learnt; first before the first image."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -224,13 +234,19 @@ class Explain:
     """Explain the images beside it, float32 [n, h, w, c]. A target is a class index, or -1 - rank.
 
     A method is a mode (its gradient), or `MODE.ESTIMATOR`. Where an estimator takes a baseline, those of the images are a
-    second array of the same shape.
+    second array of the same shape. With `own`, the targets are as many classes as there are images, one for each.
     """
 
     targets: tuple[int, ...]
     methods: tuple[str, ...]
     scores: bool = True
     estimation: Estimation = Estimation()
+    own: bool = False
+
+    @property
+    def each(self) -> int:
+        """Targets of one image."""
+        return 1 if self.own else len(self.targets)
 
     @property
     def takes_baseline(self) -> bool:
@@ -355,6 +371,13 @@ class Proved:
     """Answer to `Prove`."""
 
     proof: Proof
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Answer to `Redraw`: the names of all kernels, from the score down."""
+
+    kernels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -570,7 +593,7 @@ Expected = list[tuple[str, tuple[int, ...]]]  # dtype and shape of each array
 def expected_arrays(request: Explain, count: int, shape: tuple[int, int, int], taps: Sequence[Taps] = ()) -> Expected:
     """What stands beside `Explained` for `count` images of `shape`: index, rank, score, output; the maps of each method; and
     of each that has some the numbers that are recorded beside them."""
-    targets = len(request.targets)
+    targets = request.each
     columns = [(dtype, (count, targets)) for dtype in ("int32", "int32", "float32", "float32")]
     maps = [("float32", (targets, count, *shape_of(name, shape, taps))) for name in request.methods]
     numbers = [("float32", (targets, count, width)) for width in request.recorded.values()]
@@ -599,7 +622,9 @@ def rows(request: Explain, arrays: Sequence[np.ndarray]) -> list[Row]:
     methods = request.methods
     if index.size and (index.min() < 0 or rank.min() < -1):
         raise ValueError("a class below 0")
-    if any((index[:, place] != target).any() for place, target in enumerate(request.targets) if target >= 0):
+    asked = np.array(request.targets, np.int64)
+    asked = asked[None, :] if request.own else asked[:, None]  # [t, n], of all images or of each
+    if ((asked >= 0) & (asked != index.T)).any():
         raise ValueError("another class than was asked for")
     maps = dict(zip(methods, more[: len(methods)], strict=True))
     numbers = dict(zip(request.recorded, more[len(methods) :], strict=True))

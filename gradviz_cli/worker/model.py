@@ -18,7 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, estimators_of, kinds_of, modes_of
-from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
+from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
@@ -26,6 +26,7 @@ from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
 from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.analysis.kernels import kernels, with_weights
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.analysis.readings import read_scores
 from gradviz_cli.worker.graph.graph import Graph
@@ -57,6 +58,7 @@ from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differenti
 from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
+from gradviz_cli.worker.run.redraw import Redrawn
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
 from gradviz_cli.worker.taps import TAPS, unpatched
 
@@ -329,14 +331,37 @@ def _differentiator(
     targets: int,
 ) -> Differentiator:
     """Of the rewritten graph, but for the steps that are left out, with its gradients built."""
-    steps = [step for step in BUILDING_STEPS if step.name not in without]
-    tensors = [name for taps in prepared.taps for name in taps.tensors]
-    graph = prepared.graph.tapped(tensors) if tensors else prepared.graph
-    graph = run_steps(graph, prepared.question, steps, check)
+    graph = _rewritten(prepared, without, check)
     with doing("building the gradient", graph):
         differentiator = Differentiator(graph, problem)
         differentiator.build(forms(methods, targets))
     return differentiator
+
+
+def _rewritten(prepared: Prepared, without: Sequence[str], check: Check | None) -> Graph:
+    """The graph with its inner tensors, after all steps for the gradient but some."""
+    steps = [step for step in BUILDING_STEPS if step.name not in without]
+    tensors = [name for taps in prepared.taps for name in taps.tensors]
+    graph = prepared.graph.tapped(tensors) if tensors else prepared.graph
+    return run_steps(graph, prepared.question, steps, check)
+
+
+def build_redrawn(
+    prepared: Prepared, methods: Sequence[str], targets: int = 1, check: Check | None = None, proof: Proof | None = None
+) -> Redrawn:
+    """The gradients of a prepared model whose kernels can be drawn anew; as `build`.
+
+    Steps that put kernels into other weights are left out.
+    """
+    held = replace(prepared, graph=with_weights(prepared.graph, prepared.question))
+    graph = _rewritten(held, OPTIONAL_STEPS, check)
+    with doing("looking for kernels", graph):
+        found = kernels(graph, prepared.question)
+    with doing("building the gradient", graph):
+        changeable = [kernel.node for kernel in found]
+        differentiator = Differentiator(graph, proved(prepared.problem, proof), changeable)
+        differentiator.build(forms(methods, targets))
+    return Redrawn(differentiator, found)
 
 
 def tapped(prepared: Prepared, methods: Sequence[str], estimation: Estimation) -> Prepared:
@@ -445,6 +470,8 @@ class Model:
         What was found when the model was proved before, if it was.
     estimation : Estimation
         Which inner tensors are meant.
+    redrawn : bool
+        Its kernels will be drawn anew.
     """
 
     def __init__(
@@ -455,6 +482,7 @@ class Model:
         verified: bool = False,
         proof: Proof | None = None,
         estimation: Estimation = USUAL,
+        redrawn: bool = False,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
@@ -462,6 +490,8 @@ class Model:
         self._asked = methods, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
+        self._proof, self._will_redraw = proof, redrawn
+        self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
@@ -476,11 +506,29 @@ class Model:
         methods, targets, check = self._asked
         prepared = self._prepared
         self._differentiator, proof = prove(prepared, self._differentiator, methods, targets, check, thorough)
-        self._prepared = None
+        self._proof = proof
+        if not self._will_redraw:
+            self._prepared = None
         with doing("proving the model"):
             ends = span(prepared.preprocess, prepared.options)
             self._try(scenes(self._problem.entry, ends, 1, SEED))
         return proof
+
+    def redraw(self, count: int) -> tuple[str, ...]:
+        """Let the `count` kernels nearest to the score be random from now on, and the others learnt; the names of all.
+
+        To be called before the first image.
+        """
+        if self._redrawn is None:
+            assert self._prepared is not None and self._will_redraw, "a model says ahead that it will be redrawn"
+            methods, targets, check = self._asked
+            self._redrawn = build_redrawn(self._prepared, methods, targets, check, self._proof)
+            self._differentiator = self._redrawn.differentiator
+            self._prepared = None
+        with doing("drawing kernels anew"):
+            self._redrawn.draw(count)
+        self._rest.clear()
+        return self._redrawn.names
 
     def _try(self, images: np.ndarray) -> None:
         """Compute a gradient as for an image, so that what it lacks is known before the first one."""
@@ -516,16 +564,18 @@ class Model:
         scores: bool = True,
         estimation: Estimation = USUAL,
         baselines: np.ndarray | None = None,
+        own: bool = False,
     ) -> Explained:
         """Maps [t, n, h, w, c] for images float32 [n, h, w, c], and for baselines beside them, in the range that the model
-        expects. Methods are modes, or MODE.ESTIMATOR."""
+        expects. Methods are modes, or MODE.ESTIMATOR. With `own`, each image has one of the targets."""
+        wanted = [[target] for target in targets] if own else [targets] * len(images)
         self._prepared = None
         check_patched(self._path, self._found, modes_of(methods))
         try:
             if is_plain(methods):
-                found = self._gradients(images, targets, methods, scores)
+                found = self._gradients(images, wanted, methods, scores, own)
             else:
-                found = self._estimates(images, targets, tuple(methods), estimation, baselines)
+                found = self._estimates(images, wanted, tuple(methods), estimation, baselines)
             self._worked = True
             return found
         except tf.errors.ResourceExhaustedError as error:
@@ -535,16 +585,23 @@ class Model:
                 raise ModelUnusable(fault, OTHER_ENDS) from error
             raise
 
-    def _gradients(self, images: np.ndarray, targets: Sequence[int], modes: Sequence[str], scores: bool) -> Explained:
-        def explained(part: np.ndarray) -> Explained:
-            return self._differentiator.explain(part, targets, modes, scores)
+    def _gradients(
+        self, images: np.ndarray, targets: Sequence[Sequence[int]], modes: Sequence[str], scores: bool, own: bool
+    ) -> Explained:
+        """`targets` of each image, which are the same for all unless each has its `own`."""
 
-        return joined(self._calls.over(images, explained))
+        def explained(part: np.ndarray) -> Explained:
+            return self._differentiator.explain(part, targets[0], modes, scores)
+
+        def alone(place: int) -> Explained:
+            return self._differentiator.explain(images[place : place + 1], targets[place], modes, scores)
+
+        return joined(list(self._calls.each(alone, range(len(images)))) if own else self._calls.over(images, explained))
 
     def _estimates(
         self,
         images: np.ndarray,
-        targets: Sequence[int],
+        targets: Sequence[Sequence[int]],
         methods: tuple[str, ...],
         estimation: Estimation,
         baselines: np.ndarray | None,
@@ -553,7 +610,7 @@ class Model:
         subject = Subject(self._differentiator, self._calls, methods, estimation, self._taps, self._resting)
 
         def explained(place: int) -> Explained:
-            return estimated(subject, images[place], None if baselines is None else baselines[place], targets)
+            return estimated(subject, images[place], None if baselines is None else baselines[place], targets[place])
 
         sampled = any(ESTIMATORS[name].sampled for name in estimators_of(methods))
         each = map if sampled else self._calls.each

@@ -25,6 +25,8 @@ from gradviz_cli.process.protocol import (
     ModelOptions,
     Prove,
     Proved,
+    Redraw,
+    Redrawn,
     from_wire,
     to_wire,
 )
@@ -36,8 +38,8 @@ if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-Request = Convert | Load | Prove | Inspect | Explain
-Done = Converted | Loaded | Proved | Inspected | Explained
+Request = Convert | Load | Prove | Redraw | Inspect | Explain
+Done = Converted | Loaded | Proved | Redrawn | Inspected | Explained
 Answer = Done | Failure
 
 
@@ -63,7 +65,7 @@ class Server:
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
-        request: Request = from_wire(header, Convert, Load, Prove, Inspect, Explain, longest=wire.MAX_HEADER)
+        request: Request = from_wire(header, Convert, Load, Prove, Redraw, Inspect, Explain, longest=wire.MAX_HEADER)
         answer: Answer
         results: Arrays = ()
         try:
@@ -84,6 +86,8 @@ class Server:
             return self._explain(request, *arrays)
         if isinstance(request, Prove):
             return self._prove(request), ()
+        if isinstance(request, Redraw):
+            return self._redraw(request), ()
         if isinstance(request, Convert):
             return self._convert(request)
         if request.require_sandbox:
@@ -126,7 +130,13 @@ class Server:
         imported = time.monotonic()
         self._model = None  # a model of before goes first: there may be no room for two
         self._model = Model(
-            request.options, request.methods, request.targets, request.verify, request.proof, request.estimation
+            request.options,
+            request.methods,
+            request.targets,
+            request.verify,
+            request.proof,
+            request.estimation,
+            request.redrawn,
         )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 
@@ -134,6 +144,11 @@ class Server:
         if self._model is None:
             raise RuntimeError("asked to prove before a model was loaded")
         return Proved(self._model.prove(request.thorough))
+
+    def _redraw(self, request: Redraw) -> Redrawn:
+        if self._model is None:
+            raise RuntimeError("asked to draw kernels before a model was loaded")
+        return Redrawn(self._model.redraw(request.count))
 
     def _inspect(self, request: Inspect) -> Inspected:
         with _imports(whole=_trusting(request.options)):
@@ -148,7 +163,7 @@ class Server:
         if self._model is None:
             raise RuntimeError("asked to explain before a model was loaded")
         found = self._model.explain(
-            images, request.targets, request.methods, request.scores, request.estimation, baselines
+            images, request.targets, request.methods, request.scores, request.estimation, baselines, request.own
         )
         numbers = [each for each in found.numbers if each.shape[-1]]
         return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients, *numbers)

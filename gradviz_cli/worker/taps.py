@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 
 from gradviz_cli.estimators import ESTIMATORS, Estimation, Method, Taps
 from gradviz_cli.rules import PLAIN, RULES
+from gradviz_cli.worker.analysis.attention import attention_taps
 from gradviz_cli.worker.analysis.cam import cam_taps
 from gradviz_cli.worker.graph.graph import descendants, split
+from gradviz_cli.worker.proof.probes import scenes, span
+from gradviz_cli.worker.proof.prove import SEED
 from gradviz_cli.worker.run.prepared import Prepared
 
 Find = Callable[[Prepared, Estimation], tuple[Taps, "str | None"]]
@@ -17,6 +20,13 @@ Find = Callable[[Prepared, Estimation], tuple[Taps, "str | None"]]
 def _cam(prepared: Prepared, estimation: Estimation) -> tuple[Taps, str | None]:
     spec = prepared.problem.entry.spec(prepared.dtype)
     return cam_taps(prepared.graph, prepared.question, prepared.found, spec, estimation.cam_layer)
+
+
+def _attention(prepared: Prepared, estimation: Estimation) -> tuple[Taps, str | None]:
+    problem, ends = prepared.problem, span(prepared.preprocess, prepared.options)
+    (picture,) = scenes(problem.entry, ends, 1, SEED)
+    found = attention_taps(prepared.graph, prepared.question, problem.entry, problem.constants, picture, ends)
+    return found, None
 
 
 def unpatched(prepared: Prepared, taps: Taps, methods: Sequence[str]) -> str | None:
@@ -33,5 +43,5 @@ def unpatched(prepared: Prepared, taps: Taps, methods: Sequence[str]) -> str | N
     )
 
 
-TAPS: dict[str, Find] = {"cam": _cam}
+TAPS: dict[str, Find] = {"cam": _cam, "attention": _attention}
 """`Estimator.taps` -> how they are found."""

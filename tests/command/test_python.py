@@ -87,7 +87,9 @@ def test_maps_of_estimators_are_those_of_the_command(loaded: LoadedModel, pool: 
         assert one.read_bytes() == (tmp_path / "out" / one.name).read_bytes(), one.name
     assert len(list((tmp_path / "here").iterdir())) == 4 * 2 + 1 + 4
     cam = found.select(estimator="grad-cam")
-    assert cam.attribution.shape[-1] == 3 and np.ptp(cam.attribution, axis=-1).max() == 0  # beside others it stands in each
+    assert (
+        cam.attribution.shape[-1] == 3 and np.ptp(cam.attribution, axis=-1).max() == 0
+    )  # beside others it stands in each
     alone = loaded.explain(demo.IMAGES / NAMES[0], estimator="grad-cam")
     assert alone.modes == ("backprop",) and alone.attribution.shape == (1, *loaded.input_shape[:2], 1)
     assert np.array_equal(alone.attribution[..., 0], cam.attribution[..., 0])

@@ -16,7 +16,7 @@ from PIL import Image
 from gradviz_cli import cli
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.model import remote
-from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.model.remote import Batch, RemoteModel
 from gradviz_cli.process import wire
 from gradviz_cli.process.protocol import Explain, Failure
 from gradviz_cli.process.supervisor import ChildLost
@@ -46,7 +46,7 @@ def test_a_worker_may_ask_for_no_giant_picture(plain_model: Path) -> None:
 
 
 def test_a_worker_may_ask_for_no_giant_map_of_a_layer(plain_model: Path) -> None:
-    taps = {"kind": "cam", "tensors": ["x:0"], "size": [100000, 100000], "axes": [], "certain": True}
+    taps = {"kind": "cam", "tensors": ["x:0"], "size": [100000, 100000], "axes": [], "certain": True, "first": 0}
     model = Taken(plain_model, f"facts['facts']['taps'] = [{taps!r}]; send(facts)", method="backprop.grad-cam")
     try:
         with pytest.raises(ModelRefused, match="100000x100000"):
@@ -146,7 +146,7 @@ def test_a_worker_that_does_not_listen_is_not_waited_for(plain_model: Path) -> N
         model._request = ASKED
         start = time.monotonic()
         with pytest.raises(ChildLost, match="no answer"):
-            model._ask(many)
+            model._ask(Batch((many,)))
         assert time.monotonic() - start < 5
     finally:
         model.close()

@@ -22,6 +22,7 @@ COMMAND = [
     "model",
     "draw",
     "batch",
+    "check",
     "gallery",
     "figure",
     "settings",

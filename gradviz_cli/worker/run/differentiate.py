@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
@@ -36,11 +36,18 @@ AT_ONCE = 5
 
 
 class Differentiator:
-    """Scores and input gradients of one graph under any of the modes."""
+    """Scores and input gradients of one graph under any of the modes.
 
-    def __init__(self, graph: Graph, problem: Problem):
+    Parameters
+    ----------
+    changeable : collection of str
+        Weights that may be given other values (`change`), for gradients that were built before too.
+    """
+
+    def __init__(self, graph: Graph, problem: Problem, changeable: Collection[str] = ()):
         self._problem = problem
         self.graph, self._captured = _captured(graph)
+        self._changeable = {name: tf.Variable(self._captured.pop(name)) for name in changeable if name in graph.weights}
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
         self._functions: dict[Form | Sampled, Callable] = {}
@@ -96,6 +103,17 @@ class Differentiator:
         """The same for any forms."""
         for form in forms:
             self._function(form._replace(targets=min(form.targets, AT_ONCE)))
+
+    def weight(self, name: str) -> tf.Tensor:
+        """The value of a weight that may be changed."""
+        return self._held(name).read_value()
+
+    def change(self, name: str, value: np.ndarray) -> None:
+        """Give a weight another value of the same shape."""
+        self._held(name).assign(value)
+
+    def _held(self, name: str) -> tf.Variable:
+        return self._changeable[name] if name in self._changeable else self._variables[name]
 
     def _explain_some(
         self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None
@@ -322,6 +340,7 @@ class Differentiator:
         mapped = {problem.fed: images}
         captured = tf.compat.v1.get_default_graph().capture
         mapped.update({f"{name}:0": captured(value) for name, value in self._captured.items()})
+        mapped.update({f"{name}:0": variable.read_value() for name, variable in self._changeable.items()})
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
         if held:

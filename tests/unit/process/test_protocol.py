@@ -318,3 +318,15 @@ def test_what_is_recorded_beside_a_map_comes_with_its_row() -> None:
         1,
     )
     assert {name: one.tolist() for name, one in row.numbers.items()} == {"backprop.hires-cam": [[0.75]]}
+
+
+def test_each_image_may_have_a_class_of_its_own() -> None:
+    request = Explain((4, 2, 7), ("backprop",), own=True)
+    expected = expected_arrays(request, 3, (2, 2, 3))
+    arrays = [np.zeros(shape, dtype) for dtype, shape in expected]
+    assert arrays[0].shape == (3, 1) and arrays[4].shape == (1, 3, 2, 2, 3)
+    arrays[0][:, 0] = 4, 2, 7
+    assert [int(row.index[0]) for row in rows(request, arrays)] == [4, 2, 7]
+    arrays[0][:, 0] = 4, 7, 2
+    with pytest.raises(ValueError, match="another class"):
+        rows(request, arrays)
