@@ -24,6 +24,7 @@ sys.path.insert(0, str(DOCS.parent))  # the program that the files are made from
 from gradviz_cli import demo  # noqa: E402
 from gradviz_cli.cli import COMMANDS, gradviz  # noqa: E402
 from gradviz_cli.draw.styles import STYLES  # noqa: E402
+from gradviz_cli.estimators import ESTIMATORS, GRADIENT  # noqa: E402
 from gradviz_cli.rules import RULES  # noqa: E402
 from gradviz_cli.version import __version__  # noqa: E402
 
@@ -143,6 +144,7 @@ def words() -> dict[Path, str]:
 
 SHOWN = "leaf-on-water.jpg"
 SAMPLES = ("arrow-on-wood.jpg", "star-on-stripes.jpg")
+MADE_OF = ("leaf-on-water.jpg", "arrow-on-wood.jpg")  # what estimators and figures are shown on
 IMAGES = DOCS / "images"
 CELL, GAP, LABEL = (144, 108), 4, 18
 INK, PAPER = (24, 24, 27), (255, 255, 255)
@@ -153,12 +155,32 @@ def pictures() -> None:
     """Write docs/images. Look at them afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "heatmaps"
-        styles = ["--style", ",".join([*STYLES, "panel"]), "--gallery"]
-        explain = ["explain", demo.MODEL, demo.IMAGES, "-o", out, "-m", "all", *styles]
-        subprocess.run([sys.executable, "-m", "gradviz_cli", *explain], cwd=DOCS.parent, check=True)
+        styles = ["--style", ",".join([*STYLES, "panel"])]
+        _gradviz("explain", demo.MODEL, demo.IMAGES, "-o", out, "-m", "all", "--raw", "--gallery", *styles)
         _panel(out)
         _styles(out)
         _gallery(out)
+        _figure(out)
+        made = Path(folder) / "made"
+        shown = [demo.IMAGES / name for name in MADE_OF]
+        _gradviz(
+            "explain",
+            demo.MODEL,
+            *shown,
+            "-o",
+            made,
+            "-e",
+            ",".join(_shown_estimators()),
+            "--style",
+            "heatmap,overlay",
+            "-q",
+        )
+        _estimators(made)
+
+
+def _gradviz(*arguments: object) -> None:
+    command = [sys.executable, "-m", "gradviz_cli", *map(str, arguments)]
+    subprocess.run(command, cwd=DOCS.parent, check=True)
 
 
 def _panel(out: Path) -> None:
@@ -171,23 +193,57 @@ def _panel(out: Path) -> None:
 
 def _styles(out: Path) -> None:
     """A row for each sample and mode, a column for each style, the input first."""
+
+    def path(row: tuple[str, str], style: str) -> Path:
+        sample, mode = row
+        suffix = "" if style == "heatmap" else f".{style}"
+        return demo.IMAGES / sample if style == "input" else out / f"{sample}.{mode}{suffix}.png"
+
+    rows = {(sample, mode): mode for sample in SAMPLES for mode in RULES}
+    _save(_sheet(rows, {name: name for name in ("input", *STYLES)}, path), "styles")
+
+
+def _estimators(out: Path) -> None:
+    """A row for each estimator, a column for each sample and as an overlay."""
+
+    def path(name: str, column: tuple[str, str]) -> Path:
+        sample, style = column
+        own = "" if name == GRADIENT else f".{name}"
+        return out / f"{sample}.{ESTIMATORS[name].mode}{own}{style}.png"
+
+    columns = {(sample, style): style.strip(".") or "heatmap" for sample in MADE_OF for style in ("", ".overlay")}
+    _save(_sheet({name: name for name in _shown_estimators()}, columns, path, left=140), "estimators")
+
+
+def _shown_estimators() -> list[str]:
+    """Those that a convolutional network has."""
+    return [name for name, one in ESTIMATORS.items() if one.taps != "attention"]
+
+
+def _sheet(rows, columns, path, left: int = LABEL * 4):
+    """Pictures in a grid with titles: rows and columns by what `path` takes, each with its title."""
     from PIL import Image, ImageDraw, ImageFont
 
-    columns, rows = ["input", *STYLES], [(sample, mode) for sample in SAMPLES for mode in RULES]
-    left = LABEL * 4
     page = Image.new("RGB", (left + len(columns) * (CELL[0] + GAP), LABEL + len(rows) * (CELL[1] + GAP)), PAPER)
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    for column, title in enumerate(columns):
-        pen.text((left + column * (CELL[0] + GAP), 1), title, INK, font)
-        for row, (sample, mode) in enumerate(rows):
-            top = LABEL + row * (CELL[1] + GAP)
-            pen.text((2, top + CELL[1] // 2 - 8), mode, INK, font)
-            suffix = "" if title == "heatmap" else f".{title}"
-            path = demo.IMAGES / sample if title == "input" else out / f"{sample}.{mode}{suffix}.png"
-            with Image.open(path) as picture:
-                cell = picture.convert("RGB").resize(CELL, Image.Resampling.LANCZOS)
-            page.paste(cell, (left + column * (CELL[0] + GAP), top))
-    _save(page, "styles")
+    for place, (column, title) in enumerate(columns.items()):
+        at = left + place * (CELL[0] + GAP)
+        pen.text((at, 1), title, INK, font)
+        for line, (row, name) in enumerate(rows.items()):
+            top = LABEL + line * (CELL[1] + GAP)
+            pen.text((2, top + CELL[1] // 2 - 8), name, INK, font)
+            with Image.open(path(row, column)) as picture:
+                page.paste(picture.convert("RGB").resize(CELL, Image.Resampling.LANCZOS), (at, top))
+    return page
+
+
+def _figure(out: Path) -> None:
+    from PIL import Image
+
+    sheet = out / "figure.png"
+    _gradviz("figure", out, "--image", MADE_OF[0], "--image", MADE_OF[1], "--dpi", 150, "-o", sheet)
+    with Image.open(sheet) as drawn:
+        _save(drawn.convert("RGB"), "figure")
 
 
 def _gallery(out: Path) -> None:

@@ -90,7 +90,7 @@ def words(line: str) -> list[str]:
     """The words behind `gradviz` in a line, up to a pipe; none where it is not called."""
     found = shlex.split(line)
     start = found.index("gradviz") + 1 if "gradviz" in found else len(found)
-    end = next((place for place in range(start, len(found)) if found[place] in ("|", ">", "||")), len(found))
+    end = next((place for place in range(start, len(found)) if found[place] in ("|", "<", ">", "||")), len(found))
     return found[start:end]
 
 
@@ -103,6 +103,7 @@ def arrange(folder: Path) -> Path:
     for name in ("cat.jpg", "photos/cat.jpg", "photos/2024/cat.jpg"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(demo.IMAGES / "leaf-on-water.jpg", folder / name)
+    (folder / "sample_images").symlink_to(demo.IMAGES)
     (folder / "frames").mkdir()
     np.save(folder / "frames" / "a.npy", np.asarray(Image.open(folder / "cat.jpg").convert("RGB").resize((128, 128))))
     pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]

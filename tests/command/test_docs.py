@@ -6,6 +6,7 @@ import ast
 import configparser
 import dataclasses
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -39,9 +40,11 @@ from command.documents import (
     words,
 )
 
+from gradviz_cli.api import LoadedModel
 from gradviz_cli.batch import run as batch_run
 from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
 from gradviz_cli.batch.proofs import FIELD
+from gradviz_cli.check import verdicts
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
 from gradviz_cli.demo import IMAGES, MODEL
@@ -50,6 +53,8 @@ from gradviz_cli.draw.png import encode_png
 from gradviz_cli.draw.record import _READERS
 from gradviz_cli.draw.styles import names
 from gradviz_cli.errors import GRAVITY, ExitCode
+from gradviz_cli.estimators import ESTIMATORS
+from gradviz_cli.explanation import Explanation
 from gradviz_cli.files.toml import tomllib
 from gradviz_cli.images.formats import FORMATS
 from gradviz_cli.images.preprocess import PREPROCESS
@@ -103,7 +108,7 @@ def test_pictures_are_small_and_each_is_shown() -> None:
     shown = {name for page in PAGES for name in re.findall(r"\((?:docs/)?images/([\w.-]+)\)", page.read_text())}
     drawn = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}
     assert set(drawn) == shown
-    assert sum(drawn.values()) < 500_000
+    assert sum(drawn.values()) < 700_000
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -260,9 +265,53 @@ def _only_options(table: Table) -> None:
 
 
 def _defaults(table: Table) -> None:
-    for text, default in zip(table.names(), table.names(1), strict=True):
-        asked, said = _options()[text.split()[0]].default, default
-        assert str(asked) == said or float(asked) == float(said), text
+    options = _options("figure" if table.page.name == "figures.md" else "explain")
+    for cell, default in zip(table.column(), table.column(1), strict=True):
+        for text in code(cell):
+            asked = options[text.split()[0]].default
+            assert not code(default) or str(asked) == code(default)[0] or float(asked) == float(code(default)[0]), text
+
+
+def _estimators(table: Table) -> None:
+    assert table.rows == [(f"`{name}`", one.summary, one.unit, one.source) for name, one in ESTIMATORS.items()]
+
+
+def _which_estimator(table: Table) -> None:
+    assert set(table.names(1)) <= {*ESTIMATORS, *RULES}
+
+
+def _recorded(table: Table) -> None:
+    known = {name for one in ESTIMATORS.values() for name in (*one.numbers, *one.options)}
+    assert {name for one in ESTIMATORS.values() for name in one.numbers} <= set(table.names()) <= known | {"box"}
+
+
+def _figures_of_check(table: Table) -> None:
+    told = {name: " ".join(cells) for name, *cells in table.rows}
+    assert all(source in told[name] for name, source in verdicts.SOURCES.items())
+
+
+def _verdicts(table: Table) -> None:
+    told = dict(table.rows)
+    assert tuple(told) == verdicts.WORDS
+    assert str(verdicts.WEAK) in told[verdicts.PASSED] and str(verdicts.FAILS) in told[verdicts.FAILED]
+    assert f"{verdicts.LEAST_ALIVE * 10:g} of 10" in told[verdicts.UNTESTED]
+
+
+def _given_to_python(table: Table) -> None:
+    asked = inspect.signature(LoadedModel.explain).parameters
+    assert {re.split("=", name)[0] for name in table.names() if "value_range" in name} <= set(asked)
+
+
+def _targets_of_python(table: Table) -> None:
+    for spec in table.names():
+        if not spec.startswith("["):
+            assert parse_targets((spec.strip('"'),), ("heart", *"abcdefgh")), spec
+
+
+def _attributes(table: Table) -> None:
+    assert all(
+        hasattr(Explanation, name) or name in Explanation.__annotations__ for name in table.names() if "=" not in name
+    )
 
 
 def _troubles(table: Table) -> None:
@@ -348,7 +397,7 @@ def _png_fields(table: Table) -> None:
 
 
 def _manifest_fields(table: Table) -> None:
-    result = Result("a", Status.WRITTEN, page=1, reading="a", stamps={"a": (1, 2, 3)}, image_sha256="a", image_stamp=(1, 2, 3))  # fmt: skip
+    result = Result("a", Status.WRITTEN, page=1, reading="a", stamps={"a": (1, 2, 3)}, image_sha256="a", image_stamp=(1, 2, 3), estimates=({"mode": "a"},))  # fmt: skip
     plan = plan_from(MODEL, proof="never", allow_op=["X"], trust_model=True, mean=[0.5], std=[0.2], channel_order="bgr")
     known = {*result.record("now"), *batch_run._safeguards(plan), *batch_run._range(plan), batch_run.MODEL, FIELD}
     assert set(table.names()) == known
@@ -460,11 +509,19 @@ HELD: dict[tuple[str, ...], Callable[[Table], None]] = {
     ("shell", "file in the wheel", "line", "stands in"): _completions,
     ("", ""): _at_a_glance,
     ("page", ""): _rest,
+    ("estimator", "what is made of the gradient", "unit", "source"): _estimators,
+    ("you want", "take", "what to know"): _which_estimator,
+    ("figure", "how", "what it says"): _figures_of_check,
+    ("verdict", "means"): _verdicts,
+    ("given", "taken for"): _given_to_python,
+    ("target", "explains"): _targets_of_python,
+    ("attribute", ""): _attributes,
 }
 FIELDS = {
     ("formats.md", "version"): _png_fields,
     ("formats.md", "image"): _manifest_fields,
     ("formats.md", "model"): _inspect_fields,
+    ("estimators.md", "completeness_gap"): _recorded,
 }
 
 

@@ -52,7 +52,7 @@ def test_python_runs_as_it_stands(page: Path, tmp_path: Path) -> None:
     """All blocks of a page one after the other, as in a notebook."""
     here = arrange(tmp_path / "here")
     text = "\n".join(block.text for block in blocks("python") if block.page == page)
-    run = [sys.executable, "-P", "-W", "error", "-c", text]
+    run = [sys.executable, "-P", "-c", text]
     done = subprocess.run(run, cwd=here, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
 
