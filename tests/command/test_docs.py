@@ -433,7 +433,7 @@ def _kinds(table: Table) -> None:
 
 
 def _events(table: Table) -> None:
-    said = set(re.findall(r'(?:_line|tell)\(\s*"(?:info|warning|error)", "(\w+)"', SOURCE))
+    said = set(re.findall(r'(?:_line|tell)\(\s*"(?:info|warning|error)", "([\w-]+)"', SOURCE))
     assert set(table.names()) == said
 
 
