@@ -58,6 +58,8 @@ class Rule:
         False for the plain gradient, which needs no ReLU to act on.
     caution : str
         What has to be known before its maps are read, with the source.
+    other_names : tuple of str
+        What others call it, so that who types that is told its name here.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class Rule:
     source: str
     changes_gradient: bool = True
     caution: str = ""
+    other_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -118,6 +121,7 @@ RULES: dict[str, Rule] = {
             "the plain gradient",
             "Simonyan et al. 2013, arXiv:1312.6034, section 3",
             changes_gradient=False,
+            other_names=("saliency", "vanilla", "gradient", "gradients"),
         ),
         Rule(
             "deconv",
@@ -125,6 +129,7 @@ RULES: dict[str, Rule] = {
             "only positive gradients pass a ReLU, open or not",
             "Zeiler & Fergus 2013, arXiv:1311.2901, section 2.1",
             caution=_CAUTION,
+            other_names=("deconvnet", "deconvolution"),
         ),
         Rule(
             "guided",
@@ -132,6 +137,7 @@ RULES: dict[str, Rule] = {
             "only positive gradients pass, and only an open ReLU",
             "Springenberg et al. 2014, arXiv:1412.6806, section 3.4",
             caution=_CAUTION,
+            other_names=("guided-backprop", "guidedbackprop", "guided_backprop", "gbp"),
         ),
     )
 }

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.files.reading import head
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.plan.outputs import LOCK
-from gradviz_cli.plan.results import now
 
 CLAIM = f"{LOCK}.claim"
 BEAT, SILENCE = 30.0, 3600.0  # seconds

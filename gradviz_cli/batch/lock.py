@@ -18,10 +18,9 @@ from pathlib import Path
 
 from gradviz_cli.batch.claim import Claim
 from gradviz_cli.errors import Locked, OutputError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
 from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT
-from gradviz_cli.plan.results import now
 
 _KEPT = 200  # bytes of the lock file that are read
 # What file systems answer that do not know a kind of lock.

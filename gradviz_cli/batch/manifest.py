@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from gradviz_cli.errors import OutputError
-from gradviz_cli.files.text import printable
+from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
 from gradviz_cli.plan.outputs import MANIFEST
-from gradviz_cli.plan.results import Result, now
+from gradviz_cli.plan.results import Result
 
 LOOKED_AT = 1 << 16  # bytes
 LONGEST = 2**23  # bytes of a line; one of ten thousand pictures of an image has fewer

@@ -36,7 +36,7 @@ COMMANDS = {
 
 
 # Commands that take a while to begin, and words with which nobody waits for them.
-SLOW = ("explain", "inspect", "demo")
+SLOW = ("explain", "inspect", "check", "demo")
 QUIET = {"-q", "--quiet", "never", "--progress=never", "-h", "--help", "--help-all", "--dry-run", "list"}
 THREADS = "OPENBLAS_NUM_THREADS"
 

@@ -9,8 +9,7 @@ import threading
 import unicodedata
 from typing import Any
 
-from gradviz_cli.files.text import LONGEST_LINE, shortened
-from gradviz_cli.plan.results import now
+from gradviz_cli.files.text import LONGEST_LINE, now, shortened
 
 _as_json = False
 _guard = threading.RLock()

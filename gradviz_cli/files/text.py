@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime, timezone
 
 AnyPath = str | bytes | os.PathLike
 LONGEST, LONGEST_LINE = 1000, 4000  # characters of a message, and of all that is said in one line
+
+
+def now() -> str:
+    """The time as RFC 3339, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(text: str) -> str:

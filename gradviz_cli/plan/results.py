@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
@@ -267,8 +266,3 @@ class Report:
         if not self.total and not allow_empty and not codes:
             codes.add(ExitCode.ALL_FAILED)
         return gravest(codes)
-
-
-def now() -> str:
-    """The time as RFC 3339, in UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

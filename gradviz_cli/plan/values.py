@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from gradviz_cli.files.near import did_you_mean, nearest
+from gradviz_cli.rules import RULES
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
@@ -80,9 +81,7 @@ OTHER_WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("tf", "-1..1", "-1,1", "mobilenet", "inception", "xception", "resnetv2"), ("signed",)),
     **dict.fromkeys(("0-1", "0..1", "0,1", "scale", "normalize"), ("unit",)),
     **dict.fromkeys(("0-255", "0..255", "0,255", "efficientnet"), ("raw",)),
-    **dict.fromkeys(("saliency", "vanilla", "gradient", "gradients"), ("backprop",)),
-    **dict.fromkeys(("guided-backprop", "guidedbackprop", "guided_backprop", "gbp"), ("guided",)),
-    **dict.fromkeys(("deconvnet", "deconvolution"), ("deconv",)),
+    **{word: (rule.name,) for rule in RULES.values() for word in rule.other_names},
     **dict.fromkeys(("bwr", "rdbu", "seismic", "coolwarm"), ("blue-white-red",)),
     **dict.fromkeys(("original", "source", "full"), ("image",)),
     **dict.fromkeys(("silu", "swish", "gelu", "elu"), ("all",)),

@@ -43,8 +43,12 @@ SHORTAGES = (
     ),
 )
 PROCESSES, FILES, MEMORY = SHORTAGES
-# Address space that Python with NumPy and Pillow takes; with less it ends in the middle of an import, and says nothing.
-LEAST_SPACE = 500 * 2**20
+# What Python with NumPy and Pillow takes of address space, and a worker with TensorFlow of its own data; with less a process
+# ends in the middle of an import, and says nothing.
+LEAST = {
+    "ulimit -v": (resource.RLIMIT_AS, 500 * 2**20, "address space"),
+    "ulimit -d": (resource.RLIMIT_DATA, 400 * 2**20, "data"),
+}
 
 
 def named_in(text: str) -> Shortage | None:
@@ -74,10 +78,9 @@ def as_error(error: BaseException) -> ModelUnusable | None:
 
 
 def check_space() -> None:
-    """Raise ModelUnusable where the address space is too small for the command to be imported."""
-    space = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if space != resource.RLIM_INFINITY and space < LEAST_SPACE:
-        said = (
-            f"ulimit -v leaves {space >> 20} MiB of address space, and gradviz takes {LEAST_SPACE >> 20} MiB and more"
-        )
-        raise ModelUnusable(said, MEMORY.remedy)
+    """Raise ModelUnusable where a limit is too small for the command or its worker to be imported."""
+    for name, (limit, least, what) in LEAST.items():
+        space = resource.getrlimit(limit)[0]
+        if space != resource.RLIM_INFINITY and space < least:
+            said = f"{name} leaves {space >> 20} MiB of {what}, and gradviz takes {least >> 20} MiB and more"
+            raise ModelUnusable(said, MEMORY.remedy)

@@ -10,7 +10,8 @@ from itertools import combinations
 import pytest
 
 from gradviz_cli.errors import GRAVITY, ExitCode, gravest
-from gradviz_cli.plan.results import Report, Result, TargetResult, now
+from gradviz_cli.files.text import now
+from gradviz_cli.plan.results import Report, Result, TargetResult
 
 # From the gravest to the lightest; signals exclude each other.
 ORDER = (1, 2, 11, 6, 5, 7, 8, 4, 3, 0)

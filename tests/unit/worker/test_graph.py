@@ -176,7 +176,7 @@ def test_find_tensor(wanted, want):
     ("wanted", "near"),
     [
         ("logit", ["logits"]),  # a key of the signature
-        ("m/block5/Rleu:0", ["m/block5/Relu:0", "m/block1/Relu:0"]),
+        ("m/block5/Rleu:0", ["m/block5/Relu:0"]),
         ("blok5/Relu", ["m/block5/Relu:0", "m/block1/Relu:0"]),
         ("Relu", ["m/block1/Relu:0", "m/block5/Relu:0"]),
         ("out/maps", []),
