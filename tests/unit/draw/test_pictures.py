@@ -202,7 +202,7 @@ def test_the_input_of_a_panel_is_resampled_like_the_maps(tmp_path: Path, monkeyp
     monkeypatch.setattr("gradviz_cli.draw.panel.panel", panel)
     image = np.repeat(levels[..., None], 3, axis=2)
     maps = {"guided": [levels.astype(np.float32)]}
-    drawn(tmp_path, maps, styles=("panel",), size="image", colormap="gray", image=image)
+    published(drawn(tmp_path, maps, styles=("panel",), size="image", colormap="gray", image=image), tmp_path)
     assert given["image"].shape[:2] == given["map"].shape == SHEETS["panel"].size_of(2, 3)
     assert np.abs(given["image"][..., 0].astype(int) - given["map"]).max() <= 1
 
