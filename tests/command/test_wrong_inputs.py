@@ -99,7 +99,15 @@ WRONG = (
     ("explain birds cat.png -t ''", "--target '': it is empty; give a class index, topK, rankK or a label"),
     ("explain birds cat.png -t top1,", "--target top1,: a part between commas is empty; give "),
     ("explain birds cat.png -t parents", "--target parents: it is no label; did you mean parent?"),
+    ("explain birds cat.png -t class3", "--target class3: it is no label; did you mean 3?"),
+    ("explain birds cat.png --style heatmap, overlay", "--style: heatmap,: nothing stands on one side of a comma; write NAME,NAME"),
     # files
+    ("explain dmeo cat.png", "no such model: dmeo; did you mean demo?"),
+    ("explain birds birds cat.png", "birds is a model too, and a run explains one; give it a run of its own: gradviz explain birds IMAGES"),
+    ("explain https://example.org/m cat.png", "gradviz reads files of this machine; download it, and give its path"),
+    ("explain birds cat.png -o x.pdf", "--out x.pdf: pictures are written as PNG; gradviz figure draws one from a folder"),
+    ("inspect birds --image ct.png", "--image ct.png: no such file or folder; did you mean cat.png?"),
+    ("GRADVIZ_MODE=guided explain birds cat.png", "GRADVIZ_MODE: no command is named in it; did you mean GRADVIZ_EXPLAIN_MODE?"),
     ("explain bird cat.png", "no such model: bird; did you mean birds?"),
     ("explain birds cat.pgn", "no such file or folder: cat.pgn; did you mean cat.png?"),
     ("explain birds cat.jpg", "no such file or folder: cat.jpg; did you mean cat.png?"),
@@ -175,6 +183,13 @@ def test_each_is_answered_by_a_line_that_names_the_mend(
     assert said.startswith("gradviz: ") and answer in said
     assert "; " in said  # what is wrong; the mend
     assert sorted(os.listdir(place)) == before  # nothing was begun
+
+
+@pytest.mark.parametrize("command", ["explain", "inspect", "figure", "gallery", "show", "prune", "demo"])
+def test_examples_in_help_fit_on_a_screen(capfd: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([command, "--help"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.lstrip().startswith("--")] == []
 
 
 def test_they_are_many() -> None:
