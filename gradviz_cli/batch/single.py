@@ -43,6 +43,9 @@ def folder_and_file(out: Path) -> tuple[Path, str]:
     UsageError
         It is the name of a picture of another format.
     """
+    if out.suffix.lower() in (".pdf", ".svg") and not out.is_dir():
+        sheet = f"gradviz figure draws one from a folder that was made with --raw: gradviz figure FOLDER --out {printable(out)}"
+        raise UsageError(f"--out {printable(out)}: pictures are written as PNG", sheet)
     if out.is_dir() or not has_image_name(out.name):
         return out, ""
     if out.suffix.lower() != ENDING:

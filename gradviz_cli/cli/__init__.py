@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 import click
 
 from gradviz_cli.cli.line import doing
-from gradviz_cli.cli.mistakes import command_meant, said_of
+from gradviz_cli.cli.mistakes import check_dashes, command_meant, said_of
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
@@ -64,7 +64,14 @@ class _Commands(click.Group):
         name = args[0] if args else ""
         if name and name not in COMMANDS and not name.startswith("-"):
             raise UsageError(f"there is no command {printable(name)}", command_meant(name, args, tuple(COMMANDS)))
-        return super().resolve_command(context, args)
+        found = super().resolve_command(context, args)
+        if found[1] is not None:
+            check_dashes(found[1], found[2])
+        return found
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        check_dashes(self, args[:1])
+        return super().parse_args(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -18,7 +18,7 @@ from gradviz_cli.batch.run import run
 from gradviz_cli.batch.single import FOLDER
 from gradviz_cli.cli.config import at_its_place, given, placed
 from gradviz_cli.cli.line import LINE
-from gradviz_cli.cli.mistakes import check_flags, check_words
+from gradviz_cli.cli.mistakes import check_flags, check_words, images_missing
 from gradviz_cli.cli.options import (
     Command,
     colormap_option,
@@ -220,7 +220,7 @@ def command(
         _stdin(paths, max_file_size) as stdin,
     ):
         if not paths and listed is None:
-            raise UsageError("no images are given", "name files or folders after MODEL, or give --files-from")
+            raise UsageError("no images are given", images_missing(model))
         check_words(context, paths, SEVERAL)
         check_order(model, paths)
         asked, standing = given(context)

@@ -133,9 +133,9 @@ def command(
     They are drawn from the .npy files of `gradviz explain --raw`: no model is loaded, so other colours take seconds.
 
     \b
-      gradviz figure maps -o figure.pdf                       an image a row, a mode a column
-      gradviz figure vgg resnet --image 'cat*' -m guided      a model a column
-      gradviz figure maps --style signed --scale row -t top3  one scale a row
+      gradviz figure maps -o figure.pdf               an image a row, a mode a column
+      gradviz figure vgg resnet --image 'cat*'        a model a column
+      gradviz figure maps --style signed --scale row  one scale a row
     """
     if given["names"] and len(given["names"]) != len(outs):
         raise UsageError(f"--name: {len(given['names'])} names for {len(outs)} folders", "give one for each OUT")

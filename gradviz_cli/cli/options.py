@@ -11,7 +11,6 @@ import click
 
 from gradviz_cli.batch import planning
 from gradviz_cli.cli.config import _use_config
-from gradviz_cli.cli.mistakes import check_dashes
 from gradviz_cli.cli.stderr import speak_json
 from gradviz_cli.cli.types import (
     Count,
@@ -50,10 +49,6 @@ class Command(click.Command):
             help="Show every option.",
         )
         self.params.append(show)
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        check_dashes(self, args)
-        return super().parse_args(context, args)
 
     def _help_all(self, context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value and not context.resilient_parsing:  # as it is where a shell asks how a word goes on

@@ -129,7 +129,12 @@ class Names(Name):
         return found
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
-        return ",".join(super(Names, self).convert(part, param, context) for part in values.parts(str(value)))
+        parts = values.parts(str(value))
+        if "" in parts and any(parts):  # a blank behind a comma, as in a sentence
+            self.fail(
+                f"{value}: nothing stands on one side of a comma; write NAME,NAME without a blank", param, context
+            )
+        return ",".join(super(Names, self).convert(part, param, context) for part in parts)
 
 
 class Percentile(_Value):

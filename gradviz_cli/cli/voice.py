@@ -140,7 +140,8 @@ class Voice(Observer):
             counts, reasons = report.counts, self._foreseen.reasons
             for message in self._foreseen.lines(report):
                 self._line("info", "dry-run", message, message=message, counts=counts, reasons=reasons)
-        if self._started and (self._verbose or self._progress):
+        refused = report.fatal and not report.total  # why has just been said
+        if self._started and not refused and (self._verbose or self._progress):
             message = f"{_counted(report)} in {seconds:.1f} s" + (self._next(report) if self.hints else "")
             self._line("info", "summary", message, message=message, counts=report.counts, seconds=round(seconds, 3))
 

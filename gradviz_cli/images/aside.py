@@ -30,6 +30,13 @@ class Kind(Enum):
     UNMATCHED = "does not match --include", "do not match --include", ""
 
 
+# Endings of what is never an image, so that to ask for it by name leads nowhere.
+NO_IMAGES = frozenset(
+    (".txt", ".md", ".html", ".htm", ".json", ".jsonl", ".xml", ".csv", ".yaml", ".yml", ".toml", ".log", ".py", ".pb")
+    + (".index", ".data-00000-of-00001")
+)
+
+
 class LeftOut:
     """Counts what was left out, by its kind, with a few examples each."""
 
@@ -60,7 +67,7 @@ class LeftOut:
     @property
     def remedy(self) -> str:
         """How it can be had."""
-        ways = [way.format(ending=met.first) for (_, _, way), met in self._met.items() if way]
+        ways = [way.format(ending=met.first) for (_, _, way), met in self._met.items() if way and met.mends(way)]
         return f"name what you mean, or: {', '.join(ways)}" if ways else ""
 
 
@@ -70,10 +77,14 @@ class _Met:
     examples: dict[str, None] = field(default_factory=dict)
     more: bool = False  # of them than are kept
 
+    def mends(self, way: str) -> bool:
+        """Whether that way leads to images: it does not where all are texts and the like by their names."""
+        return "{ending}" not in way or not self.examples or self.more or not NO_IMAGES.issuperset(self.examples)
+
     @property
     def first(self) -> str:
-        """The first ending, empty where there was none."""
-        return next((example for example in self.examples if example.startswith(".")), "")
+        """The first ending that an image may have, empty where there was none."""
+        return next((one for one in self.examples if one.startswith(".") and one not in NO_IMAGES), "")
 
     def __str__(self) -> str:
         shown = [*map(printable, self.examples), *(["..."] if self.more else [])]

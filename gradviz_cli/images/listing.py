@@ -221,8 +221,8 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def _entry(name: bytes, null: bool) -> Path:
     if not null and b"\0" in name:
-        said = f"--files-from: {printable(shortened(printable(name), 200))} holds NUL bytes"
-        raise UsageError(said, "add -0 if its names end in NUL; else save it as UTF-8")
+        said = f"--files-from: {printable(shortened(printable(name), 40))} holds NUL bytes"
+        raise UsageError(said, "add -0 if its names end in NUL; is it a list, and not an image?")
     if len(name) > LONGEST:
         ends = "NUL; leave out -0 if they are lines" if null else "a new line; add -0 if they end in NUL"
         raise UsageError(f"--files-from: a name of more than {LONGEST} bytes", f"names there end in {ends}")

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
 from gradviz_cli.files import cache
-from gradviz_cli.files.near import near_path
+from gradviz_cli.files.near import did_you_mean, near_path, nearest
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.model import choice, fingerprint
 from gradviz_cli.model.kinds import (
     ARCHIVES,
@@ -160,8 +161,17 @@ def ready(model: Path, convert: Convert, variant: str = "") -> Path:
 
 
 def check_order(model: Path, images: Sequence[Path]) -> None:
-    """Raise UsageError where MODEL is none, but one of IMAGES is: the arguments are swapped."""
-    if not os.path.exists(named(model)) or _is_model(model):
+    """Raise UsageError where MODEL is none, but one of IMAGES is: the arguments are swapped; or where a second model is
+    named among the images."""
+    if not os.path.exists(named(model)):
+        return
+    if _is_model(model):
+        second = next((path for path in images if is_saved_model(path) and not _holds_images(path)), None)
+        if second is not None:
+            raise UsageError(
+                f"{printable(second)} is a model too, and a run explains one",
+                f"give it a run of its own: gradviz explain {shlex.quote(printable(second))} IMAGES... --out FOLDER",
+            )
         return
     found = [path for path in images if os.path.exists(named(path)) and _is_model(path)]
     if len(found) == 1:
@@ -171,6 +181,12 @@ def check_order(model: Path, images: Sequence[Path]) -> None:
             f"{printable(model)} is no model, but {printable(found[0])} is one",
             f"MODEL comes first: gradviz explain {shown}{' ...' if len(others) > 5 else ''}",
         )
+
+
+def _holds_images(folder: Path) -> bool:
+    with suppress(OSError):
+        return any(map(has_image_name, os.listdir(folder)))
+    return False
 
 
 def _is_model(path: Path) -> bool:
@@ -186,7 +202,9 @@ def _missing(model: Path) -> GradvizError:
     if os.path.exists(f"{model}.index"):
         what = f"{shown} is the name of a checkpoint, which holds weights and no graph"
         return ModelUnusable(what, "build the model in its own code, load these weights, and model.export('folder')")
-    return UsageError(f"no such model: {shown}", near_path(model) or "check the path")
+    return UsageError(
+        f"no such model: {shown}", near_path(model) or did_you_mean(nearest(shown, NAMED)) or "check the path"
+    )
 
 
 def _below(folder: Path) -> Path:

@@ -243,6 +243,8 @@ def _slip(label: str, classes: int) -> tuple[str, str] | None:
         first, last = int(found[1]), int(found[2])
         shown = range(first, last + 1) if last - first < MOST_NEAR else (first, "...", last)
         return "it is no class index", f"write several out: {','.join(map(str, shown))}"
+    if found := re.fullmatch("(?:class|index|idx|id|#)([0-9]+)", word):
+        return "it is no label", f"did you mean {found[1]}?"
     if _likely_parent(word):
         return "it is no label", f"did you mean {PARENT}?"
     return None

@@ -55,7 +55,7 @@ def path(value: object) -> Path:
         raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
     if _ADDRESS.match(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
         raise ValueError(
-            f"{typed} is an address, and gradviz reads files of this machine: download it, and give its path"
+            f"{typed} is an address, and gradviz reads files of this machine; download it, and give its path"
         )
     return Path(value)
 
@@ -189,7 +189,11 @@ def weight(value: object) -> float:
     if found is None or isinstance(value, bool):
         raise ValueError(f"{value!r} is no number; give one from 0 to 1")
     if str(value).endswith("%") or not 0 <= found <= 1:
-        hint = f"did you mean {found / 100:g}?" if 5 <= found <= 100 else "give a number from 0 to 1"
+        hint = (
+            f"did you mean {found / 100:g}?"
+            if str(value).endswith("%") or 10 <= found <= 100
+            else "give a number from 0 to 1"
+        )
         raise ValueError(f"{value} is no weight; {hint}")
     return found
 

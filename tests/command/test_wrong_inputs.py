@@ -23,10 +23,26 @@ WRONG = (
     # commands
     ("expain birds cat.png", "there is no command expain; did you mean explain?"),
     ("birds cat.png", "there is no command birds; did you mean gradviz explain birds cat.png?"),
-    ("run birds cat.png", "there is no command run; the commands are explain, inspect, "),
+    ("run birds cat.png", "there is no command run; did you mean explain?"),
+    ("frobnicate birds", "there is no command frobnicate; the commands are explain, inspect, "),
+    ("help explain", "there is no command help; did you mean gradviz explain --help?"),
+    ("-V", "gradviz has no option -V; did you mean --version?"),
+    ("-help", "-help: an option of several letters begins with --; did you mean --help?"),
+    ("prune -help", "-help: an option of several letters begins with --; did you mean --help?"),
+    ("gallery", "gradviz: OUT is missing; give gradviz gallery OUT [OUT2]"),
+    ("gallery maps --zip", "gallery has no option --zip; did you mean --embed?"),
+    ("explain --hlep", "explain has no option --hlep; did you mean --help"),
+    ("explain birds cat.png --top 3", "explain has no option --top; the best classes are a target: -t top3"),
+    ("explain birds cat.png -k 3", "explain has no option -k; the best classes are a target: -t top3"),
+    ("explain birds cat.png --overlay", "explain has no option --overlay; did you mean --style overlay?"),
+    ("explain birds cat.png --guided", "explain has no option --guided; did you mean --mode guided?"),
+    ("explain --model birds cat.png", "explain has no option --model; what it names stands without an option: gradviz explain MODEL IMAGES..."),
+    ("explain birds cat.png -t=top3", "-t=top3: behind one letter = is a part of the value; did you mean -t top3?"),
+    ("explain birds cat.png -o=maps", "-o=maps: behind one letter = is a part of the value; did you mean -o maps?"),
+    ("explain cat.png", "no images are given; cat.png is one, and MODEL comes first: gradviz explain MODEL cat.png"),
     ("help", "there is no command help; did you mean gradviz --help?"),
     ("--mode guided birds", "gradviz has no option --mode; options stand behind a command: gradviz explain ... --mode"),
-    ("explain", "gradviz explain: MODEL is missing; give gradviz explain MODEL IMAGES..."),
+    ("explain", "gradviz: MODEL is missing; give gradviz explain MODEL IMAGES..."),
     ("explain birds", "no images are given; name files or folders after MODEL"),
     ("explain cat.png birds", "cat.png is no model, but birds is one; MODEL comes first"),
     ("inspect birds cat.png", "inspect takes a MODEL alone, and not cat.png behind it; for images give --image cat.png"),
@@ -45,7 +61,7 @@ WRONG = (
     ("explain birds cat.png -m guide", f"--mode: {MODES.format('guide')}did you mean guided?"),
     ("explain birds cat.png -m saliency", f"--mode: {MODES.format('saliency')}did you mean backprop?"),
     ("explain birds cat.png -m guided,decnov", f"--mode: {MODES.format('decnov')}did you mean deconv?"),
-    ("explain birds cat.png -m guided backprop", "no such file or folder: backprop; of several values of --mode make one: --mode NAME,backprop"),
+    ("explain birds cat.png -m guided backprop", "no such file or folder: backprop; of several values of --mode make one: --mode guided,backprop"),
     ("explain birds cat.png --style overlya", f"--style: {STYLES.format('overlya')}did you mean overlay?"),
     ("explain birds cat.png --colormap jet", "--colormap: 'jet' is none of inferno, magma, viridis, "),
     ("explain birds cat.png --colormap Viridis", "list; did you mean viridis?"),
@@ -83,7 +99,15 @@ WRONG = (
     ("explain birds cat.png -t ''", "--target '': it is empty; give a class index, topK, rankK or a label"),
     ("explain birds cat.png -t top1,", "--target top1,: a part between commas is empty; give "),
     ("explain birds cat.png -t parents", "--target parents: it is no label; did you mean parent?"),
+    ("explain birds cat.png -t class3", "--target class3: it is no label; did you mean 3?"),
+    ("explain birds cat.png --style heatmap, overlay", "--style: heatmap,: nothing stands on one side of a comma; write NAME,NAME"),
     # files
+    ("explain dmeo cat.png", "no such model: dmeo; did you mean demo?"),
+    ("explain birds birds cat.png", "birds is a model too, and a run explains one; give it a run of its own: gradviz explain birds IMAGES"),
+    ("explain https://example.org/m cat.png", "gradviz reads files of this machine; download it, and give its path"),
+    ("explain birds cat.png -o x.pdf", "--out x.pdf: pictures are written as PNG; gradviz figure draws one from a folder"),
+    ("inspect birds --image ct.png", "--image ct.png: no such file or folder; did you mean cat.png?"),
+    ("GRADVIZ_MODE=guided explain birds cat.png", "GRADVIZ_MODE: no command is named in it; did you mean GRADVIZ_EXPLAIN_MODE?"),
     ("explain bird cat.png", "no such model: bird; did you mean birds?"),
     ("explain birds cat.pgn", "no such file or folder: cat.pgn; did you mean cat.png?"),
     ("explain birds cat.jpg", "no such file or folder: cat.jpg; did you mean cat.png?"),
@@ -159,6 +183,13 @@ def test_each_is_answered_by_a_line_that_names_the_mend(
     assert said.startswith("gradviz: ") and answer in said
     assert "; " in said  # what is wrong; the mend
     assert sorted(os.listdir(place)) == before  # nothing was begun
+
+
+@pytest.mark.parametrize("command", ["explain", "inspect", "figure", "gallery", "show", "prune", "demo"])
+def test_examples_in_help_fit_on_a_screen(capfd: pytest.CaptureFixture[str], command: str) -> None:
+    assert main([command, "--help"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if len(line) > 80 and not line.lstrip().startswith("--")] == []
 
 
 def test_they_are_many() -> None:

@@ -13,7 +13,7 @@ from gradviz_cli.cli import line, stderr, voice
 from gradviz_cli.cli.line import LINE
 from gradviz_cli.cli.signals import Stopped
 from gradviz_cli.cli.voice import Progress, Voice, _clock
-from gradviz_cli.errors import OutputError
+from gradviz_cli.errors import ExitCode, OutputError
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Report, Result, Status, TargetResult
 from gradviz_cli.process.protocol import ModelOptions
@@ -109,6 +109,15 @@ def test_a_run_over_nothing_says_so(said: Said) -> None:
     speaker.started(())
     speaker.ended(Report(), 0.0)
     assert said.text() == "nothing to do in 0.0 s\n"
+
+
+def test_a_run_that_was_refused_is_no_run_over_nothing(said: Said) -> None:
+    speaker = Voice(PLAN, verbose=True)
+    speaker.started(())
+    report = Report()
+    report.fatal.add(ExitCode.USAGE)
+    speaker.ended(report, 3.0)
+    assert "nothing to do" not in said.text()
 
 
 def test_json_has_the_same_as_fields(said: Said, as_json: None) -> None:

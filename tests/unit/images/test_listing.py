@@ -130,6 +130,11 @@ def test_only_what_is_named_as_an_image(here: Path) -> None:
     )
 
 
+def test_no_pattern_is_named_that_would_find_texts(here: Path) -> None:
+    made("in/a.html", "in/b.jsonl")
+    assert inputs("in").why_none() == "no image was found: 2 files are not named as images (.html, .jsonl)"
+
+
 def test_an_ending_alone_is_no_pattern(here: Path) -> None:
     made("in/a.jpg")
     for word in ("jpg", ".JPG"):
