@@ -93,9 +93,10 @@ def estimator_options(function: Callable) -> Callable:
                 "--estimator",
                 "estimators",
                 multiple=True,
+                metavar="NAME",
                 type=Names(planning.ESTIMATOR_NAMES),
                 callback=flat,
-                help=f"What is made of the gradient.  [default: {GRADIENT}]",
+                help=f"What is made of the gradient: {', '.join(planning.ESTIMATOR_NAMES)}.  [default: {GRADIENT}]",
             ),
             click.option(
                 "--samples",

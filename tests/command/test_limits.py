@@ -28,7 +28,16 @@ def limited(flag: str, value: int):
 
 @pytest.mark.parametrize(
     ("flag", "value"),
-    [("-n", 6), ("-n", 9), ("-n", 14), ("-n", 24), ("-v", 100 << 20), ("-v", 700 << 20), ("-d", 80 << 20), ("-d", 300 << 20)],
+    [
+        ("-n", 6),
+        ("-n", 9),
+        ("-n", 14),
+        ("-n", 24),
+        ("-v", 100 << 20),
+        ("-v", 700 << 20),
+        ("-d", 80 << 20),
+        ("-d", 300 << 20),
+    ],
 )
 def test_a_limit_that_is_too_low_is_named(model: Path, tmp_path: Path, flag: str, value: int) -> None:
     picture(tmp_path / "a.png", 0)
