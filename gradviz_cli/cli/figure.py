@@ -133,7 +133,7 @@ def command(
     They are drawn from the .npy files of `gradviz explain --raw`: no model is loaded, so other colours take seconds.
 
     \b
-      gradviz figure maps -o figure.pdf               an image a row, a mode a column
+      gradviz figure maps -o figure.pdf               an image a row
       gradviz figure vgg resnet --image 'cat*'        a model a column
       gradviz figure maps --style signed --scale row  one scale a row
     """
