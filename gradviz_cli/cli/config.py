@@ -50,12 +50,11 @@ def _environment(context: click.Context) -> dict[str, Any]:
 
 
 def _check_prefixes(context: click.Context, prefix: str) -> None:
-    """Refuse a variable of an option under the misspelt name of this command, or under none, which nobody would read."""
+    """Refuse a variable of an option under the misspelt name of this command, which nobody would read. One without any
+    command (GRADVIZ_OUT) may be the user's own."""
     options = {name.removeprefix("--").replace("-", "_").upper() for name in long_options(context.command)}
     command = prefix.removeprefix("GRADVIZ_").removesuffix("_")
     for name in os.environ:
-        if (bare := name.removeprefix("GRADVIZ_")) != name and bare in options:
-            raise UsageError(f"{name}: no command is named in it", f"did you mean {prefix}{bare}?")
         found = re.fullmatch(r"GRADVIZ_([A-Z]+)_(\w+)", name)
         if found and found[2] in options and found[1] != command and distance(found[1], command) <= 2:
             raise UsageError(f"{name}: there is no command {found[1].lower()}", f"did you mean {prefix}{found[2]}?")

@@ -6,6 +6,7 @@ import codecs
 import errno
 import hashlib
 import os
+import re
 import stat
 import time
 from array import array
@@ -221,7 +222,9 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 
 def _entry(name: bytes, null: bool) -> Path:
     if not null and b"\0" in name:
-        said = f"--files-from: {printable(shortened(printable(name), 40))} holds NUL bytes"
+        text = name.split(b"\0")[0]
+        shown = "a name" if re.search(rb"[^\x20-\x7e]", text) else printable(shortened(printable(text), 40))
+        said = f"--files-from: {shown} holds NUL bytes"
         raise UsageError(said, "add -0 if its names end in NUL; is it a list, and not an image?")
     if len(name) > LONGEST:
         ends = "NUL; leave out -0 if they are lines" if null else "a new line; add -0 if they end in NUL"

@@ -107,7 +107,6 @@ WRONG = (
     ("explain https://example.org/m cat.png", "gradviz reads files of this machine; download it, and give its path"),
     ("explain birds cat.png -o x.pdf", "--out x.pdf: pictures are written as PNG; gradviz figure draws one from a folder"),
     ("inspect birds --image ct.png", "--image ct.png: no such file or folder; did you mean cat.png?"),
-    ("GRADVIZ_MODE=guided explain birds cat.png", "GRADVIZ_MODE: no command is named in it; did you mean GRADVIZ_EXPLAIN_MODE?"),
     ("explain bird cat.png", "no such model: bird; did you mean birds?"),
     ("explain birds cat.pgn", "no such file or folder: cat.pgn; did you mean cat.png?"),
     ("explain birds cat.jpg", "no such file or folder: cat.jpg; did you mean cat.png?"),

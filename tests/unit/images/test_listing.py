@@ -390,6 +390,11 @@ def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str
     ("data", "null", "said"),
     [
         (b"a\0b\0", False, "holds NUL bytes; add -0"),
+        (
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+            False,
+            "--files-from: a name holds NUL bytes; add -0 if its names end in NUL; is it a list, and not an image?",
+        ),  # fmt: skip
         ("a\n".encode("utf-16-le"), False, "holds NUL bytes"),  # without a mark
         (b"/some/name.jpg\n" * 400_000, True, "leave out -0"),
         (b"x" * 5000, False, "add -0"),
