@@ -140,5 +140,5 @@ def test_the_page_shows_each_method(explained, folder: Path, pool: Pool) -> None
     assert pool.gradviz("gallery", "page", cwd=folder).returncode == 0
     page = (out / "index.html").read_text()
     data = json.loads(page.split('id="data"', 1)[1].split(">", 1)[1].split("</script>", 1)[0])
-    assert [one["name"] for one in data["modes"]] == ["guided", "backprop.grad-cam"]
+    assert [one["name"] for one in data["modes"]] == ["guided", "grad-cam"]
     assert "1610.02391" in data["modes"][1]["source"]

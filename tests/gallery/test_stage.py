@@ -83,7 +83,8 @@ def test_keys_zoom_to_the_pixels_and_move_the_picture(browser: Browser, large: P
     browser.settle()
     assert browser.one("#box-name").text == "photos/b.jpg"
     browser.until("document.querySelector('.pane').scrollWidth === 1200")
-    assert place(browser) == pytest.approx([left, up], abs=2)
+    near = f"Math.abs(document.querySelector('.pane').scrollLeft - {left}) <= 2"
+    browser.until(f"{near} && Math.abs(document.querySelector('.pane').scrollTop - {up}) <= 2")
     browser.press("+")
     assert width(browser) == 2400 and browser.at().endswith("zoom=2")
     browser.driver.refresh()

@@ -71,7 +71,7 @@ while True:
     n, t = len(images), len(request["targets"])
     i, f = np.zeros([n, t], np.int32), np.zeros([n, t], np.float32)
     maps = np.random.default_rng(0).normal(size=(t, *images.shape)).astype(np.float32)
-    right = (i, i, f, f, *[maps] * len(request["modes"]))
+    right = (i, i, f, f, *[maps] * len(request["methods"]))
     WRAPPED = {"type": "Explained"}
     if images.min() > 0.99 or (n > 1 and images.max() > 0.99):
         exec(LIE)

@@ -48,6 +48,13 @@ def drawn(out: Path, maps: dict[str, list[np.ndarray]], image: np.ndarray | None
     return draw(context, source, found, outputs(plan, job, SHEETS), 0.25)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left():
+    """Files that no test publishes are no concern of the next one."""
+    yield
+    whole.discard_all()
+
+
 def published(done: Drawn, out: Path) -> dict[str, bytes]:
     for staged in done.files:
         whole.publish(staged)

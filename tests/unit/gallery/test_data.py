@@ -92,7 +92,7 @@ def test_a_map_is_named_by_its_mode_and_estimator() -> None:
                 picture("guided", "vargrad"), picture("backprop", "grad-cam"), picture(None, "chefer")]  # fmt: skip
     kinds = data._kinds({one.kind for one in pictures if one.kind})
     assert [data._kind_name(kind, kinds) for kind in kinds] == [
-        "backprop", "guided", "grad-cam", "vargrad, backprop", "vargrad, guided", "chefer",
+        "backprop", "guided", "grad-cam", "chefer", "vargrad, backprop", "vargrad, guided",
     ]  # fmt: skip
 
 
