@@ -93,20 +93,31 @@ def campaign(kind: str, seed: int, count: int, most: int = 1, as_it_is: bool = F
     while first < seed + count and len(died) < most:
         command = [sys.executable, "-P" if sys.version_info > (3, 11) else "-s", __file__, kind]
         command += ["--seed", str(seed), "--count", str(count), "--child", str(first)]
-        child = subprocess.run(
-            command + ["--as-it-is"] * as_it_is,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", **watched()},
-            capture_output=True,
-            text=True,
-        )
-        begun = [line for line in child.stdout.splitlines() if line[:1].isdigit()]
-        if child.returncode == 0:
+        returncode, told, said = run(command + ["--as-it-is"] * as_it_is, limit=60 + count)
+        begun = [line for line in told.splitlines() if line[:1].isdigit()]
+        if returncode == 0:
             return count, died
         if not begun:
-            raise RuntimeError(child.stderr[-2000:])
-        died.append(f"[{begun[-1]}: {child.returncode} {(child.stderr.strip().splitlines() or [''])[-1][:80]}]")
+            raise RuntimeError(said[-2000:])
+        died.append(f"[{begun[-1]}: {returncode} {reason(said)}]")
         first = int(begun[-1].split()[0]) + 1
     return first - seed, died
+
+
+def run(command: list[str], limit: float) -> tuple[int | str, str, str]:
+    """How a child ended, and what it said; one whose heap is broken may also stand still."""
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1", **watched()}
+    try:
+        child = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        return "stands still", *((text or b"").decode() for text in (late.stdout, late.stderr))
+    return child.returncode, child.stdout, child.stderr
+
+
+def reason(said: str) -> str:
+    """What glibc or this file says last, among what TensorFlow logs."""
+    words = ("free", "malloc", "corrupted", "munmap", "wrong", "Error")
+    return next((line[:80] for line in reversed(said.splitlines()) if any(word in line for word in words)), "")
 
 
 def watched() -> dict[str, str]:

@@ -19,7 +19,7 @@ from tensorflow.core.framework.types_pb2 import DT_DOUBLE
 
 from gradviz_cli.worker.graph.graph import Function, Graph, attribute, copied, data_inputs, split
 from gradviz_cli.worker.graph.question import Question
-from gradviz_cli.worker.graph.shapes import Known, Nodes, everywhere, inferred
+from gradviz_cli.worker.graph.shapes import Known, Nodes, inferred, of_weights
 from gradviz_cli.worker.passes.equal_forms import Form, written
 
 EQUAL = "_gradviz_equal"  # on a product whose batch axes are known to be equal
@@ -37,14 +37,14 @@ def without_broadcasts(graph: Graph, question: Question) -> Graph:
     scopes = [graph.nodes, *(function.nodes for function in graph.functions.values())]
     if not any(_may_broadcast(node) for nodes in scopes for node in nodes.values()):
         return graph
+    nodes, known = graph.nodes, of_weights(graph)
     with suppress(ValueError):  # a model that cannot take so many images
-        graph = everywhere(graph, _marked, _many_images(graph, question))
-    graph = everywhere(graph, _rewritten)
-    return replace(graph, functions=rewritten_functions(graph.functions))
+        nodes = _marked(nodes, known | _many_images(graph, question))
+    return replace(graph, nodes=_rewritten(nodes, known), functions=rewritten_functions(graph.functions))
 
 
 def rewritten_functions(functions: Mapping[str, Function]) -> dict[str, Function]:
-    """Functions of which nothing is known, such as those of a gradient of the model's own, without such products."""
+    """Those of loops, branches and own gradients. What they are handed is taken for unknown: it may grow in a loop."""
     return {name: replace(function, nodes=rewritten(function.nodes)) for name, function in functions.items()}
 
 
@@ -125,15 +125,20 @@ def _rewritten(nodes: Nodes, known: Known) -> dict[str, NodeDef]:
 
 def _form(node: NodeDef, shapes: Sequence[tf.TensorShape]) -> Form:
     if node.op == EINSUM:
-        return _labelled if 0 in [axes.rank for axes in _batch_axes(node, shapes)] else _in_float64
+        ranks = [axes.rank for axes in _batch_axes(node, shapes)]
+        return _labelled if 0 in ranks and None not in ranks else _in_float64
     return _by_rows if shapes[1].rank == 2 and not attribute(node, "adj_x").b else _broadcast_first
 
 
 def _by_rows(node: NodeDef, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """All rows of x times one matrix."""
-    sizes = tf.shape(x)
-    product = tf.matmul(tf.reshape(x, [-1, sizes[-1]]), y, transpose_b=attribute(node, "adj_y").b)
-    return tf.reshape(product, tf.concat([sizes[:-1], tf.shape(product)[1:]], 0))
+    between = x.shape[-1] if x.shape.rank else None
+    rows = tf.reshape(x, [-1, tf.shape(x)[-1] if between is None else between])
+    product = tf.matmul(rows, y, transpose_b=attribute(node, "adj_y").b)
+    inner = [*x.shape[1:-1], product.shape[-1]] if x.shape.rank else [None]
+    if None in inner:
+        return tf.reshape(product, tf.concat([tf.shape(x)[:-1], tf.shape(product)[1:]], 0))
+    return tf.reshape(product, [-1, *inner])
 
 
 def _broadcast_first(node: NodeDef, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
