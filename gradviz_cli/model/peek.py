@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from gradviz_cli.model.kinds import GRAPHS
-
 
 class Data(NamedTuple):
     """The bytes of a file, and the fields that may still be read of it."""
@@ -134,16 +132,3 @@ def _varint(data: Data, start: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
-
-
-def mentions(model: Path, word: bytes) -> bool:
-    """Whether a file of the graph holds a word, such as the name of an op."""
-    return any(_holds(file, word) for file in (model, *(model / name for name in GRAPHS)))
-
-
-def _holds(file: Path, word: bytes) -> bool:
-    try:
-        with _mapped(file) as data:
-            return data.find(word) >= 0
-    except (OSError, ValueError):
-        return False

@@ -17,7 +17,7 @@ from gradviz_cli.estimators import USUAL, Estimation, Taps, kinds_of
 from gradviz_cli.files.scratch import Scratch, overfull
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
-from gradviz_cli.model import fingerprint, forms, peek
+from gradviz_cli.model import fingerprint, forms
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.kinds import GRAPHS, HDF5, KERAS
 from gradviz_cli.model.recovery import Recovery
@@ -344,7 +344,7 @@ class RemoteModel:
         if len(read) > MAX_GRANTS:
             read = sorted({os.path.dirname(file) for file in read})
         limits = {"memory_limit": machine.memory_limit(), **({"file_limit": MAX_SCRATCH + room} if room else {})}
-        environment = scrubbed_environment(folder, _kernels(Path(path)))
+        environment = scrubbed_environment(folder)
         try:
             config = {"read": read, "scratch": folder, **limits}
             return Child(
@@ -516,11 +516,6 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
-
-
-def _kernels(model: Path) -> dict[str, str]:
-    """oneDNN's batched matrix product corrupts the heap in gradients of attention (tensorflow#117700): not for such models."""
-    return {"TF_ENABLE_ONEDNN_OPTS": "0"} if peek.mentions(model, b"BatchMatMul") else {}
 
 
 def _as_exception(failure: Failure, path: str) -> Exception:

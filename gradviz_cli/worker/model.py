@@ -46,6 +46,7 @@ from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.own_gradients import own_gradients
+from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
@@ -91,6 +92,7 @@ ASKING_STEPS: tuple[Step[Question], ...] = (
 # With the weights.
 LOADING_STEPS: tuple[Step[Question], ...] = (
     Step("values", values, "weights stored in half precision are read as float32"),
+    Step("products", without_broadcasts, "a kernel of oneDNN corrupts the heap where a product of matrices broadcasts"),
     Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
 )
 # With what the output lists.

@@ -19,7 +19,7 @@ import tensorflow as tf
 import tf_keras
 from models import CLASSES, randomise, scenes
 from reference import attribution, difference, rebuild
-from wild import POINTS, ROWS, Map, Refusal, strided_points
+from wild import POINTS, ROWS, Map, Refusal, save, serving, strided_points
 
 import gradviz_cli
 from gradviz_cli import load
@@ -162,10 +162,57 @@ def test_strided_points_leave_the_process_alive_and_the_numbers_equal(tmp_path):
             assert difference(found[mode], want) < BOUND, (name, mode)
 
 
+# One model, proved and explained, which takes the process down where a product does.
+PROVED = """
+import sys
+import numpy as np
+from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.worker.model import Model
+folder = sys.argv[1]
+model = Model(ModelOptions(folder, preprocess="raw"), ("backprop",))
+assert not model.prove().warnings
+images = np.load(f"{folder}.npy")
+for _ in range(3):
+    found = model.explain(images, [2], ["backprop"])
+np.save(f"{folder}.npy", found.gradients[0][0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "multiply", [tf.matmul, lambda x, y: tf.einsum("...ij,jk->...ik", x, y)], ids=["matmul", "einsum"]
+)
+def test_products_that_broadcast_leave_the_process_alive_and_the_numbers_equal(multiply, tmp_path):
+    """Rows of pixels times a matrix, each beside an axis of length 1; the gradient is a sum by hand in float64."""
+    side, draw = 13, np.random.default_rng(5)
+    first, second = (draw.normal(size=shape).astype(np.float32) for shape in ((3, 16), (16, CLASSES)))
+    held = [tf.Variable(first), tf.Variable(second)]
+
+    def compute(image):
+        x = tf.nn.relu(multiply(tf.reshape(image, [-1, 1, side, 3]), held[0]))
+        x = multiply(x, held[1])
+        return {"scores": tf.reduce_mean(tf.reshape(x, [-1, side * side, CLASSES]), 1)}
+
+    save(tmp_path / "model", serving(compute, tf.TensorSpec([None, side, side, 3], name="image")), held)
+    images = draw.normal(size=(3, side, side, 3)).astype(np.float32)
+    np.save(tmp_path / "model.npy", images)
+    run = subprocess.run(
+        [sys.executable, "-c", PROVED, str(tmp_path / "model")],
+        cwd=Path(gradviz_cli.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    want = ((images @ first > 0) * second[:, 2]) @ first.T / side**2
+    assert difference(np.load(tmp_path / "model.npy"), want) < BOUND
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("k", [keras, tf_keras], ids=["keras-3", "keras-2"])
 def test_attention(k, tmp_path):
-    """Its gradient holds products of rank 4, which oneDNN gets wrong (tensorflow#117700)."""
+    """Its gradient holds products of rank 4, whose batch axes are equal."""
     image = k.Input((12, 12, 3))
     x = k.layers.Conv2D(16, 3, strides=3, activation="relu")(image)
     x = k.layers.Reshape((16, 16))(x)

@@ -30,11 +30,16 @@ Known = Mapping[str, tf.TensorShape]
 Rewrite = Callable[[Nodes, Known], dict[str, NodeDef]]
 
 
-def everywhere(graph: Graph, rewrite: Rewrite) -> Graph:
-    """The graph with its nodes rewritten, in the functions of loops and branches too."""
+def of_weights(graph: Graph) -> dict[str, tf.TensorShape]:
+    """Placeholder of a weight -> its shape."""
     shapes = {variable: value.shape for variable, value in graph.values.items()}
     named = {**graph.weights, **graph.handles}
-    known = {name: shapes[variable] for name, variable in named.items() if variable in shapes}
+    return {name: shapes[variable] for name, variable in named.items() if variable in shapes}
+
+
+def everywhere(graph: Graph, rewrite: Rewrite) -> Graph:
+    """The graph with its nodes rewritten, in the functions of loops and branches too."""
+    known = of_weights(graph)
     functions = dict(graph.functions)
     nodes = rewrite(graph.nodes, known)
     todo = _arguments(nodes, known)

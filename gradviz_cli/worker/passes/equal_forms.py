@@ -1,7 +1,7 @@
 """Operations written as others that compute the same, where TensorFlow has no gradient of them, or no kernel for it here.
 
-Some operations have no gradient at all. Others lose it with the machine: without oneDNN (on other processors, beside
-attention, in float64) no convolution that is dilated or grouped has one, and nothing takes channels first. Whether a
+Some operations have no gradient at all. Others lose it with the machine: without oneDNN (on other processors, where
+it is switched off, in float64) no convolution that is dilated or grouped has one, and nothing takes channels first. Whether a
 kernel is there is not written down anywhere, so it is tried, on a few numbers; what has one stays as it is.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, literal, source
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, literal, source, width
 from gradviz_cli.worker.graph.match import maker
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import Known, Nodes, everywhere, inferred
@@ -40,7 +40,7 @@ def _rewritten(nodes: Nodes, known: Known) -> dict[str, NodeDef]:
         if node.name in read:
             form = convolutions.form_of(read[node.name], attribute(node, "T").type, inputs, output)
         if form is not None:
-            rewritten.update((one.name, one) for one in _written(nodes, node, form, inputs, output))
+            rewritten.update((one.name, one) for one in written(nodes, node, form, inputs, output))
     return rewritten
 
 
@@ -49,7 +49,7 @@ def _inputs(node: NodeDef) -> list[str]:
     return [source(node, place) for place, _ in enumerate(_input_types(node))]
 
 
-def _written(
+def written(
     nodes: Nodes, node: NodeDef, form: Form, shapes: Sequence[tf.TensorShape], shape: tf.TensorShape
 ) -> Iterator[NodeDef]:
     """The nodes of a form, the last under the name of the node that they stand for."""
@@ -83,4 +83,5 @@ def _input_types(node: NodeDef) -> list[tf.DType]:
     return [
         tf.dtypes.as_dtype(argument.type or attribute(node, argument.type_attr).type)
         for argument in definition.input_arg
+        for _ in range(width(argument, node))
     ]

@@ -52,6 +52,7 @@ from gradviz_cli.worker.graph.wrappers import (
 from gradviz_cli.worker.graph.wrappers import (
     own_gradients as gradients_of,
 )
+from gradviz_cli.worker.passes.products import rewritten, rewritten_functions
 
 MAX_PART = 2_000  # nodes; nothing larger is wrapped by hand
 MAX_NUMBERS = 1 << 24
@@ -334,6 +335,7 @@ def _hinders(node: NodeDef) -> bool:
 
 def _agree(part: _Part, functions: Mapping[str, Function]) -> bool:
     """Whether the function gives what TensorFlow derives, for numbers of many sizes."""
+    part, functions = replace(part, nodes=rewritten(part.nodes)), rewritten_functions(functions)
     random = np.random.default_rng(0)
     types = dict(zip(data_inputs(part.wrapper), attribute(part.wrapper, "T").list.type, strict=True))
     given = {text: _numbers(random, shape, types[text]) for text, shape in part.shapes().items()}

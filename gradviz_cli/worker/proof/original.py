@@ -1,6 +1,7 @@
 """A signature as TensorFlow itself runs it: its functions are called, nothing is inlined, folded or marked.
 
-Only half precision is widened to float32 here too: two right programs of it differ by a hundredth and more.
+Only half precision is widened to float32 here too: two right programs of it differ by a hundredth and more. And products
+that might corrupt the heap (`passes.products`) are computed in float64.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gradviz_cli.worker.analysis.policy import allowed_ops, written_out
 from gradviz_cli.worker.graph.graph import MAX_NODES, ancestors, copied, functions_in, placeholder, split, unique_mark
 from gradviz_cli.worker.graph.tf_private import make_known, op_def
 from gradviz_cli.worker.passes.float32 import HALVES, widen
+from gradviz_cli.worker.passes.products import in_float64
 from gradviz_cli.worker.read.frames import CALLS, HANDLE, VARIABLES
 from gradviz_cli.worker.read.inline import OURS_TO_SAY, REF_TWINS
 
@@ -110,6 +112,7 @@ def original(
     built = GraphDef(versions=meta.graph_def.versions)
     _write(built, kept, called)
     widen(built)
+    in_float64(built)
     return Original(
         built,
         output,
