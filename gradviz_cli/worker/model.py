@@ -114,10 +114,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
-REMEDY = {
-    "relu": "use --mode backprop, or --activations all to let these obey the rule too",
-    "none": "use --mode backprop",
-}
+OBEYING = ", or use --activations all to let these obey the rule too"
 
 
 @dataclass(frozen=True)
@@ -288,7 +285,7 @@ def build(
     ValueError
         There is no such variable, or it has another shape.
     """
-    check_patched(prepared.options.path, prepared.found, modes_of(methods))
+    check_patched(prepared.options.path, prepared.found, methods)
     if values:
         graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
         prepared = replace(prepared, graph=graph)
@@ -407,9 +404,9 @@ def _with_values(graph: Graph, values: Mapping[str, np.ndarray | tf.Tensor]) -> 
     return replace(graph, values={**graph.values, **given})
 
 
-def check_patched(path: str, found: activations.Found, modes: Sequence[str]) -> None:
+def check_patched(path: str, found: activations.Found, methods: Sequence[str]) -> None:
     """deconv and guided need something to act on; the plain gradient under their name would be a lie."""
-    strict = [mode for mode in modes if RULES[mode].changes_gradient]
+    strict = [mode for mode in modes_of(methods) if RULES[mode].changes_gradient]
     if not strict or found.patched:
         return
     left, gates = found.left, found.gates
@@ -417,8 +414,16 @@ def check_patched(path: str, found: activations.Found, modes: Sequence[str]) -> 
     raise ModelUnusable(
         f"{path}: no ReLU lies between the image and the score ({seen}"
         f"{f', {gates} gates' if gates else ''}), so {' and '.join(strict)} would be the plain gradient",
-        REMEDY["relu" if left else "none"],
+        _without_patches(methods) + (OBEYING if left else ""),
     )
+
+
+def _without_patches(methods: Sequence[str]) -> str:
+    """What asks for no patched gradient: another mode, unless an estimator takes such a gradient whatever its mode is."""
+    fixed = [
+        name for name in estimators_of(methods) if any(RULES[mode].changes_gradient for mode in ESTIMATORS[name].beside)
+    ]
+    return f"leave --estimator {', '.join(fixed)} out" if fixed else f"use --mode {PLAIN}"
 
 
 def facts(prepared: Prepared, classes: int | None) -> Facts:
@@ -572,7 +577,7 @@ class Model:
         expects. Methods are modes, or MODE.ESTIMATOR. With `own`, each image has one of the targets."""
         wanted = [[target] for target in targets] if own else [targets] * len(images)
         self._prepared = None
-        check_patched(self._path, self._found, modes_of(methods))
+        check_patched(self._path, self._found, methods)
         try:
             if is_plain(methods):
                 found = self._gradients(images, wanted, methods, scores, own)

@@ -188,3 +188,13 @@ def test_a_folder_without_model(tmp_path: Path):
 def test_a_tag_that_is_not_there(options):
     with pytest.raises(UsageError, match="--tag gpu"):
         model.open_folder(replace(options, tag="gpu"))
+
+
+def test_what_an_estimator_takes_whatever_the_mode_is_no_mode_settles() -> None:
+    with pytest.raises(ModelUnusable) as refused:
+        model.check_patched("m", Found("relu"), ["backprop.grad-cam", "backprop.guided-grad-cam"])
+    assert refused.value.remedy == "leave --estimator guided-grad-cam out"
+    with pytest.raises(ModelUnusable) as refused:
+        model.check_patched("m", Found("relu"), ["guided.grad-cam"])
+    assert refused.value.remedy == "use --mode backprop"
+    model.check_patched("m", Found("relu"), ["backprop.grad-cam", "backprop"])
