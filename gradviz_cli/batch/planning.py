@@ -80,7 +80,7 @@ OF_DRAWING: dict[str, values.Read] = {
     "estimator": values.with_commas(values.several(values.choice(ESTIMATOR_NAMES))),
     "samples": values.count(MOST_SAMPLES),
     "noise": values.share,
-    "baseline": values.text,
+    "baseline": lambda value: str(values.path(value)),
     "cam_layer": values.text,
     "box": values.flag,
     "colormap": values.choice(COLORMAPS),

@@ -7,6 +7,7 @@ What holds for one of them holds for all: sandboxed decoders, deadlines, limits,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -129,7 +130,7 @@ class Explainer:
             options, methods, timeout, require_sandbox, targets, verify, prove, seal, estimation, redrawn
         )
         self._decoders = Decoders(limits, timeout)
-        self._start: np.ndarray | None = None  # a baseline that was read from a file
+        self._start: tuple[str, np.ndarray] | None = None  # a baseline that was read from a file, and the hash of that
         self._loaded: Loaded | None = None
 
     def load(self, proof: Proof | None = None) -> Loaded:
@@ -366,21 +367,24 @@ class Explainer:
 
     def _baselines(self, fitted: Sequence[np.ndarray], request: Explain, presets: Sequence[Preset]) -> np.ndarray:
         """What stands for each image where it is absent, in the range that the model expects."""
-        named = request.estimation.baseline
-        found = [self._baseline(named, image) for image in fitted]
+        found = [self._baseline(request.estimation, image) for image in fitted]
         return np.stack([preset.to_model(each) for preset, each in zip(presets, found, strict=True)])
 
-    def _baseline(self, named: str, image: np.ndarray) -> np.ndarray:
-        if named in BASELINES:
-            return BASELINES[named](image)
-        if self._start is None:
-            self._start = self._read_baseline(named)
-        return self._start
+    def _baseline(self, estimation: Estimation, image: np.ndarray) -> np.ndarray:
+        if estimation.baseline in BASELINES:
+            return BASELINES[estimation.baseline](image)
+        if self._start is None or self._start[0] != estimation.baseline_sha256:
+            self._start = estimation.baseline_sha256, self._read_baseline(estimation)
+        return self._start[1]
 
-    def _read_baseline(self, named: str) -> np.ndarray:
-        """The file, as an image of the run is read."""
+    def _read_baseline(self, estimation: Estimation) -> np.ndarray:
+        """The file that was meant, as an image of the run is read."""
+        named = estimation.baseline
         try:
-            return self.decode(read_bytes(named, self._limits)).fitted.astype(np.float32)
+            data = read_bytes(named, self._limits)
+            if hashlib.sha256(data).hexdigest() != estimation.baseline_sha256:
+                raise UsageError(f"--baseline {printable(named)}: it has changed since it was asked for", "ask again")
+            return self.decode(data).fitted.astype(np.float32)
         except ImageError as error:
             raise UsageError(f"--baseline {printable(named)}: {error.message}", "give another image") from error
 

@@ -123,6 +123,7 @@ def test_strict_lets_pass_what_passes(pool, folder: Path, model: Path) -> None:
     assert run.stdout.startswith("numbers   not tested: --proof never")
 
 
+@pytest.mark.slow
 def test_modes_that_have_nothing_to_act_on_are_left_out_unless_they_are_all(pool, folder: Path, without_relu) -> None:
     arguments = "check", without_relu, "photos", "--json", "-o", "without", "--proof", "never"
     run = pool.gradviz(*arguments, cwd=folder)

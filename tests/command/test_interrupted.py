@@ -142,7 +142,7 @@ def test_waiting_for_the_lock_ends_with_the_time_for_the_run(model: Path, photos
 
 @pytest.mark.parametrize(
     "number",
-    [signal.SIGKILL, signal.SIGSEGV, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)],  # its timeout is awaited
+    [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.slow) for one in (signal.SIGSEGV, signal.SIGSTOP))],
     ids=lambda number: number.name,
 )
 def test_a_worker_that_is_lost_costs_one_image_at_most(model: Path, tmp_path: Path, number: signal.Signals) -> None:

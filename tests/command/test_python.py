@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 from workers import Pool
 
-from gradviz_cli import ImageError, LoadedModel, demo, load
+from gradviz_cli import ImageError, LoadedModel, UsageError, demo, load
 
 NAMES = ("heart-on-marble.jpg", "cross-on-dots.png")
 STYLES = "heatmap,signed,overlay,panel"
@@ -93,3 +94,22 @@ def test_maps_of_estimators_are_those_of_the_command(loaded: LoadedModel, pool: 
     alone = loaded.explain(demo.IMAGES / NAMES[0], estimator="grad-cam")
     assert alone.modes == ("backprop",) and alone.attribution.shape == (1, *loaded.input_shape[:2], 1)
     assert np.array_equal(alone.attribution[..., 0], cam.attribution[..., 0])
+
+
+def test_each_baseline_is_the_file_that_is_named(loaded: LoadedModel, tmp_path: Path) -> None:
+    """One model is asked for several: none is taken for another."""
+    files = {"black": tmp_path / "a.png", "white": tmp_path / "b.png"}
+    Image.new("RGB", (30, 20), "black").save(files["black"])
+    Image.new("RGB", (30, 20), "white").save(files["white"])
+
+    def explained(baseline: object) -> np.ndarray:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of so few samples
+            asked = {"estimator": "integrated-gradients", "samples": 2, "baseline": baseline}
+            return loaded.explain(demo.IMAGES / NAMES[0], **asked).attribution
+
+    for colour in ("black", "white", "black"):
+        assert np.array_equal(explained(files[colour]), explained(colour)), colour
+    (tmp_path / "c.txt").write_text("no image")
+    with pytest.raises(UsageError, match="--baseline .*c.txt"):
+        explained(tmp_path / "c.txt")
