@@ -239,6 +239,10 @@ class LoadedModel:
             raise TypeError(f"explain got an unexpected keyword argument {strange!r}")
         if mode is not None and not read_option("mode", mode):
             raise UsageError(f"--mode: {mode!r} is none of {', '.join(RULES)}", "give one or more of these")
+        if not read_option("estimator", estimator):
+            raise UsageError(
+                f"--estimator: {estimator!r} is none of {', '.join(ESTIMATORS)}", "give one or more of these"
+            )
         specs = read_option("target", target)
         if not specs:
             raise UsageError(f"--target: {target!r} is no class", "give one or more, such as top1")

@@ -20,8 +20,9 @@ from gradviz_cli.draw.pictures import Context, Source
 from gradviz_cli.draw.png import read_text
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import OutputError, UsageError
-from gradviz_cli.estimators import Method
+from gradviz_cli.estimators import ESTIMATORS, Method
 from gradviz_cli.files import whole
+from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model.explainer import Attribution
@@ -31,6 +32,7 @@ from gradviz_cli.plan.plan import Drawing, Plan
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import Facts
+from gradviz_cli.rules import RULES
 from gradviz_cli.settings import LookSettings, shows
 
 if TYPE_CHECKING:
@@ -150,7 +152,14 @@ class Explanation:
         target: int | None = None,
         estimator: str | None = None,
     ) -> Explanation:
-        """The maps of one image, mode, class (its index) or estimator."""
+        """The maps of one image, mode, class (its index) or estimator; raises UsageError for a mode or estimator that there is none
+        of."""
+        for said, name, known in (("mode", mode, RULES), ("estimator", estimator, ESTIMATORS)):
+            if name is not None and name not in known:
+                near = did_you_mean(nearest(str(name), known))
+                raise UsageError(
+                    f"there is no {said} {printable(str(name))}", near or f"it is one of {', '.join(known)}"
+                )
         return self._rows(
             [
                 row

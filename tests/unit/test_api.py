@@ -373,6 +373,7 @@ def test_what_the_models_own_file_says_counts(worker, folder: Path) -> None:
         ({"target": None}, "--target: None"),
         ({"target": []}, "--target"),
         ({"estimator": "magic"}, "estimator: 'magic' is none of gradient"),
+        ({"estimator": []}, "--estimator: "),
         ({"errors": "ignore"}, "errors: 'ignore' is none of raise, skip"),
         ({"allow_empty_map": "yes"}, "allow_empty_map"),
     ],
@@ -574,6 +575,9 @@ def test_a_part_of_a_result_is_one(found) -> None:
     assert np.array_equal(part.attribution, found.attribution[[10, 11]])
     assert part.image(1).tobytes() == found.image(11).tobytes() and found[-1].images.tolist() == [2]
     assert len(found.select(target=0)) == 0
+    for wrong, near in ({"mode": "guidd"}, "guided"), ({"estimator": "gradcam"}, "grad-cam"):
+        with pytest.raises(UsageError, match=f"did you mean {near}"):
+            found.select(**wrong)
     with pytest.raises(IndexError, match="there is no map 18: there are 18, from 0"):
         found[18]
     with pytest.raises(IndexError, match="there is no map 'a'"):
