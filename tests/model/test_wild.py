@@ -145,6 +145,7 @@ for name in names:
 """
 
 
+@pytest.mark.slow
 def test_strided_points_leave_the_process_alive_and_the_numbers_equal(tmp_path):
     truths = strided_points(tmp_path / "model")
     assert len(truths) == len(POINTS) == 20
