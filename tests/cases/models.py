@@ -437,7 +437,6 @@ CASES = [
     keras_case(keras, operations, {"Relu": 2, "Relu6": 1}, gain=2),
     subclassed_case(keras, KERAS_OPS, {"Relu": 4, "Relu6": 2}),
     keras_case(tf_keras, nested, {"Relu": 4}),
-    keras_case(tf_keras, depthwise, {"Relu6": 3, "Relu": 1}, gain=3, final="none"),
     subclassed_case(tf_keras, TF_NN, {"Relu": 4, "Relu6": 2}),
     module_case("module", TF_NN, {"Relu": 3, "CappedRelu": 1}),
     module_case("module-shared", SHARED, {"Relu": 3, "CappedRelu": 1}),
@@ -446,6 +445,7 @@ CASES = [
 # The same operations as their Keras 3 twins in the container of Keras 2, and a network that takes long to build.
 SLOW_CASES = [
     keras_case(tf_keras, sequential, {"Relu": 3}),
+    keras_case(tf_keras, depthwise, {"Relu6": 3, "Relu": 1}, gain=3, final="none"),
     keras_case(tf_keras, residual, {"Relu": 5}, final="sigmoid", trained=True),
     keras_case(tf_keras, caps, {"Relu6": 2, "CappedRelu": 2}, gain=2.2),
     keras_case(tf_keras, mixed, {"Relu": 2}, left={"LeakyRelu": 1, "Elu": 1, "Silu": 1, "Gelu": 1}),

@@ -117,6 +117,7 @@ def test_strict_makes_a_failure_one_of_the_exit_code(pool, folder: Path, alike: 
     assert pool.gradviz(*arguments, "--strict", cwd=folder).returncode == ExitCode.SOME_FAILED
 
 
+@pytest.mark.slow
 def test_strict_lets_pass_what_passes(pool, folder: Path, model: Path) -> None:
     run = pool.gradviz("check", model, "photos", "--strict", *QUICK, "-o", "s", cwd=folder)
     assert run.returncode == 0 and "\nbackprop  passes: " in run.stdout

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from fuzz.run import FAULTS, REASONS, verdict
 
-QUICK, MANY = 10, 2000
+QUICK, MANY = 5, 2000
 # A test is some of the seeds: workers share out tests, and a failure names its seed.
 CHUNK, LARGE = 5, 50
 
