@@ -30,7 +30,7 @@ from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import to_input
 from gradviz_cli.images.given import Given, each
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.model.explainer import Attribution, Explainer
+from gradviz_cli.model.explainer import Attribution, Explainer, of_plan
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import Drawing, Job, Plan
@@ -108,17 +108,7 @@ class LoadedModel:
         self._said: set[str] = set()
         self._closed, self._owner, self._turn = False, os.getpid(), threading.Lock()
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
-        self._model = Explainer(
-            plan.model,
-            (PLAIN,),
-            labels=plan.labels,
-            labels_asked=plan.labels_asked,
-            fit=plan.drawing.fit,
-            limits=plan.limits,
-            timeout=plan.timeout,
-            require_sandbox=plan.require_sandbox,
-            prove=plan.proof,
-        )
+        self._model = Explainer(plan.model, (PLAIN,), **of_plan(plan))
         self._end = weakref.finalize(self, _ended, self._model, self._owner)
         try:
             self._model.load()

@@ -51,7 +51,7 @@ from gradviz_cli.batch.stages import (
 )
 from gradviz_cli.errors import TimeUp
 from gradviz_cli.files.whole import discard_all
-from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.explainer import Explainer, of_plan
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
@@ -138,21 +138,8 @@ def pipeline(
     seal : Seal, optional
         Of the model whose fingerprint is in the digests.
     """
-    explainer = Explainer(
-        plan.model,
-        plan.drawing.methods,
-        estimation=plan.drawing.estimation,
-        targets=len(plan.drawing.targets),
-        labels=plan.labels,
-        labels_asked=plan.labels_asked,
-        fit=plan.drawing.fit,
-        limits=plan.limits,
-        timeout=plan.timeout,
-        require_sandbox=plan.require_sandbox,
-        verify=plan.verify,
-        prove=plan.proof,
-        seal=seal,
-    )
+    asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
+    explainer = Explainer(plan.model, plan.drawing.methods, **asked, verify=plan.verify, seal=seal)
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)

@@ -20,7 +20,7 @@ from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.explainer import Explainer, of_plan
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.process.protocol import Proof
 from gradviz_cli.rules import PLAIN, RULES
@@ -143,19 +143,9 @@ def check(plan: Plan, inputs: Inputs, limit: int, picture: Path) -> Checked:
     """
     jobs = list(islice(inputs.checked().jobs(), MOST_NAMES))
     chosen = [jobs[place] for place in np.unique(np.linspace(0, len(jobs) - 1, min(limit, len(jobs)), dtype=int))]
-    with Explainer(
-        plan.model,
-        _foreseen(plan.drawing.methods),
-        labels=plan.labels,
-        labels_asked=plan.labels_asked,
-        fit=plan.drawing.fit,
-        limits=plan.limits,
-        timeout=plan.timeout,
-        require_sandbox=plan.require_sandbox,
-        prove="never" if plan.proof == "never" else "always",  # so that its slope is asked too
-        estimation=plan.drawing.estimation,
-        redrawn=True,
-    ) as model:
+    proved = "never" if plan.proof == "never" else "always"  # so that its slope is asked too
+    asked = {**of_plan(plan), "prove": proved, "estimation": plan.drawing.estimation, "redrawn": True}
+    with Explainer(plan.model, _foreseen(plan.drawing.methods), **asked) as model:
         begun = Checked(plan, model.fingerprint, len(jobs), len(chosen))
         if not chosen:
             return replace(begun, none=inputs.why_none())

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.methods import odd
 from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Seen, TargetResult
 from gradviz_cli.process.protocol import (
     GIVEN,
@@ -76,6 +78,19 @@ class Attribution:
     maps: dict[str, np.ndarray]
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     seen: dict[int, Seen] = field(default_factory=dict)
+
+
+def of_plan(plan: Plan) -> dict[str, Any]:
+    """The arguments of an Explainer that the options of a plan settle, whatever is asked of it."""
+    return {
+        "labels": plan.labels,
+        "labels_asked": plan.labels_asked,
+        "fit": plan.drawing.fit,
+        "limits": plan.limits,
+        "timeout": plan.timeout,
+        "require_sandbox": plan.require_sandbox,
+        "prove": plan.proof,
+    }
 
 
 class Explainer:
