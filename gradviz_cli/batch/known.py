@@ -103,9 +103,14 @@ class Known:
 
     def written(self, name: str) -> Written | None:
         """Of an output, by its name under OUT."""
-        record = self._last(name)
+        record = self.line(name)
         sha256 = _of_name(record, HASHES, name)
         return Written(sha256, stamp(_of_name(record, STAMPS, name))) if _is_hash(sha256) else None
+
+    def line(self, name: str) -> dict[str, Any]:
+        """The last line that tells of an output and its hash; empty where there is none."""
+        record = self._last(name)
+        return record if _is_hash(_of_name(record, HASHES, name)) else {}
 
     def is_from(self, rel: str, source: str) -> bool | None:
         """Whether the image of this name under OUT is from this file; None where there is no such image."""
