@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -61,12 +62,12 @@ class InFile:
 
 
 class Table:
-    """Rows that can be asked for. Of each `STEP`-th one the key is held."""
+    """Rows that can be asked for. Of each `STEP`-th one the key is held, for Python's own search: that of NumPy lets other
+    threads run, and has to wait for its turn each time."""
 
     def __init__(self, rows: np.ndarray | InFile):
         self.rows = rows
-        found = (rows[place : place + 1]["key"] for place in range(0, len(rows), STEP))
-        self._keys = rows["key"][::STEP] if isinstance(rows, np.ndarray) else np.fromiter(_firsts(found), np.int64)
+        self._keys = array("q", (key for at in range(0, len(rows), STEP) for key in rows[at : at + 1]["key"].tolist()))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,24 +76,21 @@ class Table:
         """Place and source of a key."""
         near = self._near(key)
         rows = self.rows[near : near + STEP]
-        at = int(np.searchsorted(rows["key"], key))
-        return (int(rows["place"][at]), int(rows["source"][at])) if at < len(rows) and rows["key"][at] == key else None
+        keys = rows["key"].tolist()
+        at = bisect_left(keys, key)
+        return (int(rows["place"][at]), int(rows["source"][at])) if at < len(keys) and keys[at] == key else None
 
     def before(self, key: int) -> int:
         """How many rows have a lower key."""
         near = self._near(key)
-        return near + int(np.searchsorted(self.rows[near : near + STEP]["key"], key))
+        return near + bisect_left(self.rows[near : near + STEP]["key"].tolist(), key)
 
     def _near(self, key: int) -> int:
-        return max(0, int(np.searchsorted(self._keys, key, "right")) - 1) * STEP
+        return max(0, bisect_right(self._keys, key) - 1) * STEP
 
     def close(self) -> None:
         if isinstance(self.rows, InFile):
             self.rows.close()
-
-
-def _firsts(found: Iterable[np.ndarray]) -> Iterator[int]:
-    return (int(keys[0]) for keys in found if len(keys))
 
 
 class Builder:
