@@ -29,6 +29,7 @@ from gradviz_cli.plan.outputs import INDEX, MANIFEST, WHOLE, Shard
 from gradviz_cli.plan.results import HASHES, IMAGE_HASH, IMAGE_STAMP, STAMPS
 
 MODEL = "model"  # the field of the first line of a run that says which model it was
+PROVED = "proved"  # the field of a line that remembers a proof
 _SOURCED, _HASHED, _OF_MODEL = (
     f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
 )
@@ -68,7 +69,7 @@ class Known:
         self._tables: list[Table] = []  # the latest first
         self._record = lru_cache(maxsize=256)(self._read_record)
         with suppress(OSError):
-            self._handle = _opened(self._paths[0]) if paths else None
+            self._handle = opened(self._paths[0]) if paths else None
         self._learn_all(index, keep)
 
     @classmethod
@@ -149,7 +150,7 @@ class Known:
                 builder = Builder()
         for place, path in enumerate(self._paths[1:], 1):
             with suppress(OSError):
-                handle = _opened(path)
+                handle = opened(path)
                 try:
                     self._learn(handle, place << _OF_FILE, 0, builder)
                 finally:
@@ -176,21 +177,19 @@ class Known:
     def _learn(self, handle: int, file: int, start: int, builder: Builder) -> int:
         """Read lines; where the last whole one ends."""
         place = end = start
-        for line, length in _lines(handle, start):
+        for line, length in lines_at(handle, start):
             if _HASHED in line or _SOURCED not in line or _OF_MODEL in line:
                 told = _told_plainly(line) or self._told(line)
-                for key in (*told.hashed, _IMAGE + told.rel) if told else ():
+                for key in told.keys if told else ():
                     builder.add(number(key), file + place, number(told.source if told else ""))
             place += length
             end = place if line.endswith(b"\n") or not line else end
         return end
 
     def _told(self, line: bytes) -> _Told | None:
-        record = _parsed(line)
+        record = parsed(line)
         self.model = _model(record) or self.model
-        names = outputs_of(record)
-        hashed = [name for name in names if _is_hash(_of_name(record, HASHES, name))]
-        return _Told(_rel(record), record["source"], hashed) if names else None
+        return _told_of(record)
 
     def _read_record(self, place: int) -> dict[str, Any]:
         """The line that begins there; empty where the file was closed or cut meanwhile."""
@@ -198,7 +197,7 @@ class Known:
         if file == 0:
             return {} if self._handle is None else _record_at(self._handle, place)
         with suppress(OSError, IndexError):
-            handle = _opened(self._paths[file])
+            handle = opened(self._paths[file])
             try:
                 return _record_at(handle, place)
             finally:
@@ -206,7 +205,7 @@ class Known:
         return {}
 
 
-def _opened(path: Path) -> int:
+def opened(path: Path) -> int:
     """A descriptor of a regular file; raises OSError."""
     handle = shards.opened(path, os.O_RDONLY)
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -222,7 +221,7 @@ def _record_at(handle: int, place: int) -> dict[str, Any]:
         if not more:
             break
         line, size = line + more, size * 4
-    return _parsed(line.partition(b"\n")[0])
+    return parsed(line.partition(b"\n")[0])
 
 
 class _Told(NamedTuple):
@@ -231,6 +230,30 @@ class _Told(NamedTuple):
     rel: str
     source: str
     hashed: list[str]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.hashed, _IMAGE + self.rel)
+
+
+def _told_of(record: dict[str, Any]) -> _Told | None:
+    names = outputs_of(record)
+    hashed = [name for name in names if _is_hash(_of_name(record, HASHES, name))]
+    return _Told(_rel(record), record["source"], hashed) if names else None
+
+
+def keys_of(record: dict[str, Any]) -> list[str]:
+    """Everything that a line tells of: as `Known` asks for it, and what others read a manifest for."""
+    told, image, source, page = _told_of(record), *(record.get(name) for name in ("image", "source", "page"))
+    found = list(told.keys) if told else []
+    if isinstance(image, str):  # the last that happened to an image
+        found.append(f"{_IMAGE}{_IMAGE}{source if isinstance(source, str) else os.path.abspath(image)}#{page}")
+    found += [f"{_IMAGE}name {name}" for name in outputs_of(record)]
+    if model := _model(record):
+        found.append(f"{_IMAGE}model {model.fingerprint}")
+    if PROVED in record:
+        found.append(f"{_IMAGE}{PROVED} {_of_name(record, PROVED, 'key')}")
+    return found
 
 
 def _told_plainly(line: bytes) -> _Told | None:
@@ -300,7 +323,7 @@ def _model(record: dict[str, Any]) -> Model | None:
     return Model(*parts) if len(parts) == len(Model._fields) else None
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def parsed(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -308,7 +331,7 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _lines(handle: int, start: int) -> Iterator[tuple[bytes, int]]:
+def lines_at(handle: int, start: int) -> Iterator[tuple[bytes, int]]:
     """Each line of a file and the bytes that it takes; of one that is too long nothing."""
     with os.fdopen(os.dup(handle), "rb", 1 << 20) as file:
         file.seek(start)

@@ -98,8 +98,8 @@ def test_a_large_manifest_gets_an_index_and_of_it_only_new_lines_are_read(
     assert sorted(os.listdir(tmp_path)) == [INDEX, MANIFEST]
     noted(tmp_path, 7, 205, sha256=B)
     read: list[int] = []
-    lines = known._lines
-    monkeypatch.setattr(known, "_lines", lambda *given: (read.append(1) or one for one in lines(*given)))
+    lines = known.lines_at
+    monkeypatch.setattr(known, "lines_at", lambda *given: (read.append(1) or one for one in lines(*given)))
     expected = [B if one in (7, 205) else A if one < 200 else None for one in range(210)]
     before = (tmp_path / INDEX).read_bytes()
     for _ in range(2):

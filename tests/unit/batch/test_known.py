@@ -76,7 +76,7 @@ def test_the_last_line_wins(tmp_path: Path) -> None:
 def test_a_line_that_says_nothing_new_is_passed_over_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = replace(FIRST, status="current", hashes={}, stamps={})
     learned(tmp_path, FIRST, *[current] * 50).__exit__(None, None, None)
-    monkeypatch.setattr(known, "_parsed", pytest.fail)  # nor is a plain one
+    monkeypatch.setattr(known, "parsed", pytest.fail)  # nor is a plain one
     with Known.of(tmp_path) as found:
         assert sum(map(len, found._tables)) == 2
 
