@@ -26,7 +26,7 @@ from gradviz_cli.files.scratch import fill, unnamed_file
 from gradviz_cli.files.whole import check_own, whole_file
 
 ROW = np.dtype([("key", "<i8"), ("place", "<i8"), ("source", "<i8")])
-MOST = 1 << 20  # rows that are held at once
+MOST = 1 << 18  # rows that are held at once
 STEP = 256  # rows of a file that are read to find one
 EDGE = 4096  # bytes at either end of what an index covers, by which it is known to be of this manifest
 LONGEST_HEAD = 1 << 16
@@ -54,6 +54,22 @@ class InFile:
         first, last, _ = part.indices(self._count)
         data = os.pread(self.handle, max(0, last - first) * ROW.itemsize, self._start + first * ROW.itemsize)
         return np.frombuffer(data[: len(data) - len(data) % ROW.itemsize], ROW)
+
+    @classmethod
+    def new(cls) -> InFile:
+        """None yet, of a file that ends with the process."""
+        with unnamed_file() as file:
+            return cls(os.dup(file.fileno()), 0, 0)
+
+    def grown(self, rows: Iterable[np.ndarray]) -> InFile:
+        """Those that are written at the end of the same file."""
+        count = 0
+        with os.fdopen(os.dup(self.handle), "ab", 0) as file:
+            start = os.fstat(self.handle).st_size
+            for part in rows:
+                fill(file, part.tobytes())
+                count += len(part)
+        return InFile(self.handle, start, count)
 
     def close(self) -> None:
         if self.handle >= 0:
@@ -98,28 +114,25 @@ class Builder:
 
     def __init__(self) -> None:
         self._columns = array("q"), array("q"), array("q")
-        self.parts: list[Table] = []
+        self._parts: list[Table] = []
+        self._file: InFile | None = None  # of all parts
 
     def add(self, key: int, place: int, source: int = 0) -> None:
         for column, value in zip(self._columns, (key, place, source), strict=True):
             column.append(value)
         if len(self._columns[0]) >= MOST:
-            self._part(_in_file([self._collected()]))
+            self._file = self._file or InFile.new()
+            self._parts.append(Table(self._file.grown([self._collected()])))
 
     def table(self) -> Table:
         """All that was collected, of which nothing is left here; in memory, if that is little."""
-        last = self._collected()
-        if not self.parts:
-            return Table(last)
-        self._part(last)
-        found = Table(_in_file(merged(self.parts)))
-        for part in self.parts:
-            part.close()
-        self.parts = []
+        last = Table(self._collected())
+        if self._file is None:
+            return last
+        found = Table(InFile.new().grown(merged([*self._parts, last])))
+        self._file.close()
+        self._parts, self._file = [], None
         return found
-
-    def _part(self, rows: np.ndarray | InFile) -> None:
-        self.parts.append(Table(rows))
 
     def _collected(self) -> np.ndarray:
         rows = np.empty(len(self._columns[0]), ROW)
@@ -142,18 +155,12 @@ def merged(tables: Sequence[Table]) -> Iterator[np.ndarray]:
     begins = [0] * len(tables)
     for end in (*ends, None):
         stops = [len(table) if end is None else table.before(end) for table in tables]
+        stops = [
+            min(stop, begin + 4 * MOST) for begin, stop in zip(begins, stops, strict=True)
+        ]  # no run's, if there are more
         parts = [table.rows[begin:stop] for table, begin, stop in zip(tables, begins, stops, strict=True)]
         yield _last_of_each(np.concatenate(parts))
         begins = stops
-
-
-def _in_file(rows: Iterable[np.ndarray]) -> InFile:
-    count = 0
-    with unnamed_file() as file:
-        for part in rows:
-            fill(file, part.tobytes())
-            count += len(part)
-        return InFile(os.dup(file.fileno()), 0, count)
 
 
 # ---- the one that OUT keeps
