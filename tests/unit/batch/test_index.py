@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -188,3 +189,21 @@ def test_where_no_index_can_be_kept_everything_is_known_all_the_same(
     kept.add(long)
     kept.close()
     assert learned(tmp_path, 60) == [A] * 60 and not (tmp_path / INDEX).exists()
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million lines of half as many names: what is held at most is that of one part."""
+    monkeypatch.setattr(index, "MOST", 1 << 14)
+    names, count = [number(f"often {one}") for one in range(1000)], 1_000_000
+    tracemalloc.start()
+    builder = Builder()
+    for place in range(count):
+        builder.add(names[place // 2 % 1000] if place % 2 else number(str(place)), place)
+    table = builder.table()
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(table) == count // 2 + 1000 and held < len(table) / 10
+    assert most < 150 * index.MOST < len(table) * index.ROW.itemsize / 4
+    assert table.find(names[999]) == (count - 1, 0) and table.find(number("123456")) == (123456, 0)
+    table.close()
