@@ -23,7 +23,7 @@ import numpy as np
 
 from gradviz_cli.batch import shards
 from gradviz_cli.batch.index import MOST, Builder, Head, Table, load, number, save
-from gradviz_cli.batch.manifest import LONGEST
+from gradviz_cli.batch.manifest import LONGEST, LOOKED_AT
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.plan.outputs import INDEX, MANIFEST, WHOLE, Shard
 from gradviz_cli.plan.results import HASHES, IMAGE_HASH, IMAGE_STAMP, STAMPS
@@ -62,7 +62,7 @@ class Known:
         Of the last run.
     """
 
-    def __init__(self, paths: Sequence[Path] = (), index: Path | None = None, keep: bool = False):
+    def __init__(self, paths: Sequence[Path] = (), index: Path | None = None, keep: bool = False, shard: Shard = WHOLE):
         self.model: Model | None = None
         self._paths = list(paths)
         self._handle: int | None = None
@@ -70,7 +70,7 @@ class Known:
         self._record = lru_cache(maxsize=256)(self._read_record)
         with suppress(OSError):
             self._handle = opened(self._paths[0]) if paths else None
-        self._learn_all(index, keep)
+        self._learn_all(index, keep, shard)
 
     @classmethod
     def of(cls, out: Path, shard: Shard = WHOLE, keep: bool = False) -> Known:
@@ -80,11 +80,12 @@ class Known:
         Parameters
         ----------
         shard : (i, n)
-            Who wants to know: other shards of the same n have other images.
+            Who wants to know: other shards of the same n have other images, so that their first lines, which say of what
+            model they are, are enough.
         keep : bool
             Leave an index in OUT if its manifest is large. Only while its lock is held.
         """
-        return cls([out / MANIFEST, *shards.manifests(out, shard)], out / INDEX, keep)
+        return cls([out / MANIFEST, *shards.manifests(out)], out / INDEX, keep, shard)
 
     def __enter__(self) -> Known:
         return self
@@ -138,7 +139,7 @@ class Known:
         found = self._find(key)
         return {} if found is None else self._record(found[0])
 
-    def _learn_all(self, index: Path | None, keep: bool) -> None:
+    def _learn_all(self, index: Path | None, keep: bool, shard: Shard) -> None:
         """OUT's manifest from where its index ends, and the others from their beginning."""
         builder, covered = Builder(), 0
         if self._handle is not None:
@@ -152,7 +153,8 @@ class Known:
             with suppress(OSError):
                 handle = opened(path)
                 try:
-                    self._learn(handle, place << _OF_FILE, 0, builder)
+                    most = LOOKED_AT if shards.is_beside(path, shard) else None
+                    self._learn(handle, place << _OF_FILE, 0, builder, most)
                 finally:
                     os.close(handle)
         self._tables.insert(0, builder.table())
@@ -174,8 +176,8 @@ class Known:
             self._tables.insert(0, found)
         return kept
 
-    def _learn(self, handle: int, file: int, start: int, builder: Builder) -> int:
-        """Read lines; where the last whole one ends."""
+    def _learn(self, handle: int, file: int, start: int, builder: Builder, most: int | None = None) -> int:
+        """Read lines, of `most` bytes or of all; where the last whole one ends."""
         place = end = start
         for line, length in lines_at(handle, start):
             if _HASHED in line or _SOURCED not in line or _OF_MODEL in line:
@@ -184,6 +186,8 @@ class Known:
                     builder.add(number(key), file + place, number(told.source if told else ""))
             place += length
             end = place if line.endswith(b"\n") or not line else end
+            if most is not None and place >= most:
+                break
         return end
 
     def _told(self, line: bytes) -> _Told | None:

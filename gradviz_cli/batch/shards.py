@@ -76,11 +76,15 @@ def _found(out: Path, *kinds: str) -> Iterator[_Found]:
                     yield _Found(status.st_mtime_ns, file, status.st_size)
 
 
-def manifests(out: Path, shard: Shard = WHOLE) -> list[Path]:
-    """The manifests of shards whose lines are not, or not all, in OUT's yet, in the order in which they belong there; those
-    that may be of images of this one."""
-    found = (file for kind in (MOVING, LINES) for file in files(out, kind))
-    return [one.path(out) for one in found if shard == WHOLE or one.shard[1] != shard[1] or one.shard == shard]
+def manifests(out: Path) -> list[Path]:
+    """The manifests of shards whose lines are not, or not all, in OUT's yet, in the order in which they belong there."""
+    return [file.path(out) for kind in (MOVING, LINES) for file in files(out, kind)]
+
+
+def is_beside(path: Path, shard: Shard) -> bool:
+    """Whether a manifest is that of a shard which has other images for sure."""
+    named = _NAMES.fullmatch(path.name)
+    return named is not None and shard != WHOLE and int(named[2]) == shard[1] and int(named[1]) != shard[0]
 
 
 def any_unfinished(out: Path) -> bool:

@@ -125,5 +125,13 @@ def test_the_model_is_known_from_shards(tmp_path: Path) -> None:
     kept.note({"model": Model("/m", "/m", A)._asdict()})
     kept.add(Result("a", "written", ("a.png",), hashes={"a.png": A}))
     kept.close()
-    with Known.of(tmp_path) as known:
-        assert known.model == Model("/m", "/m", A)
+    for shard in ((1, 1), (1, 2), (2, 2), (1, 3)):
+        with Known.of(tmp_path, shard) as known:
+            assert known.model == Model("/m", "/m", A) and known.image("a") != {}
+
+
+def test_of_shards_beside_it_one_reads_only_the_beginning(tmp_path: Path) -> None:
+    noted(tmp_path, (1, 2), *(str(number) for number in range(400)))
+    for shard, last in (((1, 1), True), ((1, 2), True), ((1, 3), True), ((2, 2), False)):
+        with Known.of(tmp_path, shard) as known:
+            assert known.image("0") != {} and (known.image("399") != {}) == last
