@@ -11,31 +11,35 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gradviz_cli.batch import shards
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import TEMPORARY
-from gradviz_cli.plan.outputs import LOCK
+from gradviz_cli.plan.outputs import LOCK, WHOLE, Shard
 
 CLAIM = f"{LOCK}.claim"
 BEAT, SILENCE = 30.0, 3600.0  # seconds
 
 
 class Claim:
-    """On an output folder.
+    """On an output folder, or on one shard of it. Who has made one looks whether there is another that keeps it away, and gives
+    way then: of two that come at once at least one does.
 
     Attributes
     ----------
-    holder : str
-        Who else has it, after `take` has failed.
+    holder, kept_by : str, Path
+        Who else has it, after `take` has failed, and the file that says so.
     """
 
-    def __init__(self, out: Path):
-        self.path = out / CLAIM
-        self.holder = ""
+    def __init__(self, out: Path, shard: Shard = WHOLE):
+        self._out, self._shard = out, shard
+        self.path = out / CLAIM if shard == WHOLE else shards.File(shard, shards.CLAIMED).path(out)
+        self.holder, self.kept_by = "", self.path
         self.tried = self.taken = False
         self._identity = (0, 0)
         self._over = threading.Event()
@@ -43,6 +47,16 @@ class Claim:
     def take(self) -> bool:
         """Make the file; True when it is ours now."""
         self.tried = True
+        if not self._took():
+            return False
+        for rival in self._rivals():
+            if os.path.lexists(rival) and not _is_gone(before := _read(rival), rival):
+                self.holder, self.kept_by = _words(before), rival
+                self.release()
+                return False
+        return True
+
+    def _took(self) -> bool:
         with suppress(FileExistsError):
             self._make()
             return True
@@ -52,8 +66,16 @@ class Claim:
             with suppress(FileExistsError):
                 self._make()
                 return True
-        self.holder = _words(before)
+        self.holder, self.kept_by = _words(before), self.path
         return False
+
+    def _rivals(self) -> Iterator[Path]:
+        """A whole run and shards keep each other away, and so do shards of other numbers."""
+        if self._shard != WHOLE:
+            yield self._out / CLAIM
+        for file in shards.files(self._out, shards.CLAIMED):
+            if file.shard[1] != self._shard[1]:
+                yield file.path(self._out)
 
     def release(self) -> None:
         """Remove it, if it still is ours."""
@@ -64,12 +86,12 @@ class Claim:
         self.taken = False
 
     def _make(self) -> None:
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        handle = shards.opened(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             os.write(handle, json.dumps(_this_process()).encode())
         finally:
             os.close(handle)
-        self.taken, self._identity = True, _identity(self.path)
+        self.taken, self._identity, self._over = True, _identity(self.path), threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _remove(self, before: dict[str, Any]) -> None:
@@ -83,7 +105,8 @@ class Claim:
                 os.rename(aside, self.path)
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT):
+        over = self._over
+        while not over.wait(BEAT):
             if _identity(self.path) == self._identity:
                 with suppress(OSError):
                     os.utime(self.path)

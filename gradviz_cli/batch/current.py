@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.batch.known import Known, Written
+from gradviz_cli.batch.untouched import untouched
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, Stamp, hash_file, read_stamped, stamp_of
@@ -23,7 +24,7 @@ MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 
 
 class Read(NamedTuple):
-    """An image file's bytes, their SHA-256, and its stamp meanwhile."""
+    """An image file's bytes (none where that was not needed), their SHA-256, and its stamp meanwhile."""
 
     data: bytes
     sha256: str
@@ -45,6 +46,7 @@ def read(job: Job, limits: Limits) -> Read:
 
 def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:
     """Read a job's image file, and look whether its outputs are current: what they say, and that they are what was written.
+    Of what nobody has touched nothing is read.
 
     Raises
     ------
@@ -54,6 +56,8 @@ def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, li
     if job.trouble:
         raise ImageError("unreadable", job.trouble)
     _check_names(outputs)
+    if not plan.force and (result := untouched(plan, job, outputs, digests, limits, known)):
+        return Found(Read(b"", result.image_sha256 or "", result.image_stamp), result)
     image = read(job, limits)
     return Found(image, None if plan.force else _current(plan, job, outputs, digests, image, known))
 

@@ -1,18 +1,19 @@
 """What OUT's manifest knows of the files there: their hashes, how they looked when they were written, whose they are.
 
-The manifest is read once, line by line, and of each line that tells something only three numbers are kept for each output;
-the line itself is read again when somebody asks for it. So a million lines take some 50 MB and a few seconds.
+The manifest is read line by line, and of each line that tells something only three numbers are kept for each output; the
+line itself is read again when somebody asks for it. Of a large manifest OUT keeps these numbers (`batch.index`), so that the
+next run reads only the lines that came since, and holds few of either in memory.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import stat
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -20,15 +21,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradviz_cli.batch.manifest import LONGEST
+from gradviz_cli.batch import shards
+from gradviz_cli.batch.index import MOST, Builder, Head, Table, load, number, save
+from gradviz_cli.batch.manifest import LONGEST, LOOKED_AT
 from gradviz_cli.files.reading import Stamp
-from gradviz_cli.plan.outputs import MANIFEST
+from gradviz_cli.plan.outputs import INDEX, MANIFEST, WHOLE, Shard
 from gradviz_cli.plan.results import HASHES, IMAGE_HASH, IMAGE_STAMP, STAMPS
 
 MODEL = "model"  # the field of the first line of a run that says which model it was
+PROVED = "proved"  # the field of a line that remembers a proof
 _SOURCED, _HASHED, _OF_MODEL = (
     f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
 )
+WORTH = 1 << 26  # bytes of new lines for which an index is written anew
+_OF_FILE = 48  # bits of a place that are of a file's bytes; above them is the number of the file
 _IMAGE = "\0"  # begins the key of an image, which no name of a file has
 
 
@@ -56,25 +62,30 @@ class Known:
         Of the last run.
     """
 
-    def __init__(self, handle: int | None = None):
-        self._handle = handle
+    def __init__(self, paths: Sequence[Path] = (), index: Path | None = None, keep: bool = False, shard: Shard = WHOLE):
         self.model: Model | None = None
-        self._keys, self._places, self._sources = array("q"), array("q"), array("q")
+        self._paths = list(paths)
+        self._handle: int | None = None
+        self._tables: list[Table] = []  # the latest first
         self._record = lru_cache(maxsize=256)(self._read_record)
-        if handle is not None:
-            self._learn(handle)
+        with suppress(OSError):
+            self._handle = opened(self._paths[0]) if paths else None
+        self._learn_all(index, keep, shard)
 
     @classmethod
-    def of(cls, out: Path) -> Known:
-        """Nothing is known where there is no manifest that can be read: whoever writes to it will say why."""
-        try:
-            handle = os.open(out / MANIFEST, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            return cls()
-        if stat.S_ISREG(os.fstat(handle).st_mode):
-            return cls(handle)
-        os.close(handle)
-        return cls()
+    def of(cls, out: Path, shard: Shard = WHOLE, keep: bool = False) -> Known:
+        """From OUT's manifest, and from those of shards that are not part of it yet. Nothing is known where there is none that
+        can be read: whoever writes to it will say why.
+
+        Parameters
+        ----------
+        shard : (i, n)
+            Who wants to know: other shards of the same n have other images, so that their first lines, which say of what
+            model they are, are enough.
+        keep : bool
+            Leave an index in OUT if its manifest is large. Only while its lock is held.
+        """
+        return cls([out / MANIFEST, *shards.manifests(out)], out / INDEX, keep, shard)
 
     def __enter__(self) -> Known:
         return self
@@ -82,23 +93,31 @@ class Known:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+        handle, self._handle, self._paths = self._handle, None, []
+        if handle is not None:
+            os.close(handle)
+        for table in self._tables:
+            table.close()
+        self._tables = []
 
     def __bool__(self) -> bool:
-        return bool(self._keys)
+        return any(map(len, self._tables))
 
     def written(self, name: str) -> Written | None:
         """Of an output, by its name under OUT."""
-        record = self._last(name)
+        record = self.line(name)
         sha256 = _of_name(record, HASHES, name)
         return Written(sha256, stamp(_of_name(record, STAMPS, name))) if _is_hash(sha256) else None
+
+    def line(self, name: str) -> dict[str, Any]:
+        """The last line that tells of an output and its hash; empty where there is none."""
+        record = self._last(name)
+        return record if _is_hash(_of_name(record, HASHES, name)) else {}
 
     def is_from(self, rel: str, source: str) -> bool | None:
         """Whether the image of this name under OUT is from this file; None where there is no such image."""
         found = self._find(_IMAGE + rel)
-        return None if found is None else self._sources[found] == hash(source)
+        return None if found is None else found[1] == number(source)
 
     def image(self, rel: str) -> dict[str, Any]:
         """The last line with outputs of the image of this name; empty where there is none."""
@@ -106,50 +125,107 @@ class Known:
         return record if outputs_of(record) and _rel(record) == rel else {}
 
     def images(self) -> Iterator[dict[str, Any]]:
-        """Lines of images, the latest first."""
-        return (self._record(place) for place in sorted(set(self._places), reverse=True))
+        """Lines of images, the latest first as far as they are in memory together."""
+        for table in self._tables:
+            for begin in range(0, len(table), MOST):
+                places = np.unique(table.rows[begin : begin + MOST]["place"])[::-1]
+                yield from map(self._record, places.tolist())
 
-    def _find(self, key: str) -> int | None:
-        number = hash(key)
-        found = bisect_right(self._keys, number) - 1
-        return found if found >= 0 and self._keys[found] == number else None
+    def _find(self, key: str) -> tuple[int, int] | None:
+        named = number(key)
+        return next((found for table in self._tables if (found := table.find(named))), None)
 
     def _last(self, key: str) -> dict[str, Any]:
         found = self._find(key)
-        return {} if found is None else self._record(self._places[found])
+        return {} if found is None else self._record(found[0])
 
-    def _learn(self, handle: int) -> None:
-        place = 0
-        for line, length in _lines(handle):
+    def _learn_all(self, index: Path | None, keep: bool, shard: Shard) -> None:
+        """OUT's manifest from where its index ends, and the others from their beginning."""
+        builder, covered = Builder(), 0
+        if self._handle is not None:
+            if index and (found := load(index, self._handle)):
+                covered = self._begin_with(*found)
+            end = self._learn(self._handle, 0, covered, builder)
+            if index and keep and end - covered > WORTH and (found := self._kept(index, end, builder)):
+                self._begin_with(*found)
+                builder = Builder()
+        for place, path in enumerate(self._paths[1:], 1):
+            with suppress(OSError):
+                handle = opened(path)
+                try:
+                    most = LOOKED_AT if shards.is_beside(path, shard) else None
+                    self._learn(handle, place << _OF_FILE, 0, builder, most)
+                finally:
+                    os.close(handle)
+        self._tables.insert(0, builder.table())
+
+    def _begin_with(self, head: Head, table: Table) -> int:
+        for before in self._tables:
+            before.close()
+        self._tables = [table]
+        self.model = _model({MODEL: head.more})
+        return head.covered
+
+    def _kept(self, index: Path, end: int, builder: Builder) -> tuple[Head, Table] | None:
+        """All that is known by now, as OUT's index."""
+        assert self._handle is not None
+        found = builder.table()
+        more = self.model._asdict() if self.model else None
+        kept = save(index, self._handle, end, [*self._tables, found], more)
+        if kept is None:
+            self._tables.insert(0, found)
+        return kept
+
+    def _learn(self, handle: int, file: int, start: int, builder: Builder, most: int | None = None) -> int:
+        """Read lines, of `most` bytes or of all; where the last whole one ends."""
+        place = end = start
+        for line, length in lines_at(handle, start):
             if _HASHED in line or _SOURCED not in line or _OF_MODEL in line:
-                self._note(place, _told_plainly(line) or self._told(line))
+                told = _told_plainly(line) or self._told(line)
+                for key in told.keys if told else ():
+                    builder.add(number(key), file + place, number(told.source if told else ""))
             place += length
-        order = np.argsort(np.frombuffer(self._keys, np.int64), kind="stable") if self._keys else ()
-        for column in (self._keys, self._places, self._sources):
-            column[:] = array("q", np.frombuffer(column, np.int64)[order].tobytes()) if len(order) else array("q")
+            end = place if line.endswith(b"\n") or not line else end
+            if most is not None and place >= most:
+                break
+        return end
 
     def _told(self, line: bytes) -> _Told | None:
-        record = _parsed(line)
+        record = parsed(line)
         self.model = _model(record) or self.model
-        names = outputs_of(record)
-        hashed = [name for name in names if _is_hash(_of_name(record, HASHES, name))]
-        return _Told(_rel(record), record["source"], hashed) if names else None
-
-    def _note(self, place: int, told: _Told | None) -> None:
-        for key in (*told.hashed, _IMAGE + told.rel) if told else ():
-            self._keys.append(hash(key))
-            self._places.append(place)
-            self._sources.append(hash(told and told.source))
+        return _told_of(record)
 
     def _read_record(self, place: int) -> dict[str, Any]:
         """The line that begins there; empty where the file was closed or cut meanwhile."""
-        line, size = b"", 1 << 12
-        while self._handle is not None and b"\n" not in line and len(line) <= LONGEST:
-            more = os.pread(self._handle, size, place + len(line))
-            if not more:
-                break
-            line, size = line + more, size * 4
-        return _parsed(line.partition(b"\n")[0])
+        file, place = place >> _OF_FILE, place & ((1 << _OF_FILE) - 1)
+        if file == 0:
+            return {} if self._handle is None else _record_at(self._handle, place)
+        with suppress(OSError, IndexError):
+            handle = opened(self._paths[file])
+            try:
+                return _record_at(handle, place)
+            finally:
+                os.close(handle)
+        return {}
+
+
+def opened(path: Path) -> int:
+    """A descriptor of a regular file; raises OSError."""
+    handle = shards.opened(path, os.O_RDONLY)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def _record_at(handle: int, place: int) -> dict[str, Any]:
+    line, size = b"", 1 << 12
+    while b"\n" not in line and len(line) <= LONGEST:
+        more = os.pread(handle, size, place + len(line))
+        if not more:
+            break
+        line, size = line + more, size * 4
+    return parsed(line.partition(b"\n")[0])
 
 
 class _Told(NamedTuple):
@@ -158,6 +234,30 @@ class _Told(NamedTuple):
     rel: str
     source: str
     hashed: list[str]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*self.hashed, _IMAGE + self.rel)
+
+
+def _told_of(record: dict[str, Any]) -> _Told | None:
+    names = outputs_of(record)
+    hashed = [name for name in names if _is_hash(_of_name(record, HASHES, name))]
+    return _Told(_rel(record), record["source"], hashed) if names else None
+
+
+def keys_of(record: dict[str, Any]) -> list[str]:
+    """Everything that a line tells of: as `Known` asks for it, and what others read a manifest for."""
+    told, image, source, page = _told_of(record), *(record.get(name) for name in ("image", "source", "page"))
+    found = list(told.keys) if told else []
+    if isinstance(image, str):  # the last that happened to an image
+        found.append(f"{_IMAGE}{_IMAGE}{source if isinstance(source, str) else os.path.abspath(image)}#{page}")
+    found += [f"{_IMAGE}name {name}" for name in outputs_of(record)]
+    if model := _model(record):
+        found.append(f"{_IMAGE}model {model.fingerprint}")
+    if PROVED in record:
+        found.append(f"{_IMAGE}{PROVED} {_of_name(record, PROVED, 'key')}")
+    return found
 
 
 def _told_plainly(line: bytes) -> _Told | None:
@@ -227,7 +327,7 @@ def _model(record: dict[str, Any]) -> Model | None:
     return Model(*parts) if len(parts) == len(Model._fields) else None
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def parsed(line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -235,10 +335,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _lines(handle: int) -> Iterator[tuple[bytes, int]]:
+def lines_at(handle: int, start: int) -> Iterator[tuple[bytes, int]]:
     """Each line of a file and the bytes that it takes; of one that is too long nothing."""
     with os.fdopen(os.dup(handle), "rb", 1 << 20) as file:
-        file.seek(0)
+        file.seek(start)
         while line := file.readline(LONGEST):
             length, end = len(line), line
             while not end.endswith(b"\n") and (end := file.readline(LONGEST)):

@@ -1,8 +1,11 @@
-"""The lock that keeps a second run away from an output folder.
+"""The lock that keeps a second run away from an output folder, and lets the shards of one run in together.
 
 The kernel's own lock frees itself however a process ends: flock, or where the file system has none the lock of a range of
 the file that belongs to the open file. A file system without either (Lustre or NFS without a lock manager, some SMB and
 FUSE mounts) has a claim: `batch.claim`.
+
+    one run         OUT's lock, alone
+    --shard I/N     OUT's lock, shared; the lock of this shard, alone; none of a shard of another N may be held
 """
 
 from __future__ import annotations
@@ -10,21 +13,29 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from gradviz_cli.batch import shards
 from gradviz_cli.batch.claim import Claim
 from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import now, printable
-from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
-from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT
+from gradviz_cli.files.whole import OWN_REMEDY, OWNER, check_own, sweep, sync_file, writing
+from gradviz_cli.plan.outputs import LOCK, LOCK_TEXT, LONGEST_LOCK, WHOLE, Shard
 
-_KEPT = 200  # bytes of the lock file that are read
 # What file systems answer that do not know a kind of lock.
 _UNKNOWN = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENOTTY}
+# Whoever was the last shard moves lines in OUT for a while: nobody is turned away meanwhile, up to these seconds.
+MERGING, LONGEST_MERGE = "merging", 3600.0
+# Seconds that a shard waits at least: another one may try just now whether it is alone.
+GRACE = 0.5
+_OWNER = re.compile(r" files ([0-9a-f]{16})\b")
+
+Take = Callable[[int, bool], bool]  # descriptor, whether it is shared -> whether it is ours
 
 
 class Lock:
@@ -38,14 +49,21 @@ class Lock:
         The file system knows no lock, so that a claim stands for it.
     """
 
-    def __init__(self, handle: int, claimed: bool = False):
-        self._handle, self.claimed = handle, claimed
-        self.unfinished = bool(_holder(handle))
+    def __init__(self, out: Path, handle: int, shard: Shard, claimed: bool = False):
+        self._out, self._handle, self._shard, self.claimed = out, handle, shard, claimed
+        self._before = _text(handle)
+        self.unfinished = bool(self._before) or shard == WHOLE and shards.any_unfinished(out)
 
-    def begin(self) -> None:
+    def sweep(self) -> None:
+        """Remove what killed runs left; a shard what its own left, as others write meanwhile."""
+        if self.unfinished:
+            sweep(self._out, below=True, owner=None if self._shard == WHOLE else _owner(self._before))
+
+    def begin(self, doing: str = "") -> None:
         """From here on a kill, or a power cut, leaves the lock unfinished."""
+        who = f"process {os.getpid()} on {os.uname().nodename} since {now()} files {OWNER} {doing}".rstrip()
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"process {os.getpid()} on {os.uname().nodename} since {now()}\n".encode(), 0)
+        os.pwrite(self._handle, f"{who}\n".encode(), 0)
         sync_file(self._handle)
 
     def finish(self) -> None:
@@ -55,14 +73,15 @@ class Lock:
     def moved(self, out: Path) -> Path | None:
         """Where OUT has been moved since the run began; None when it has not, or the system does not say."""
         try:
-            folder = Path(os.readlink(f"/proc/self/fd/{self._handle}")).parent
+            path = Path(os.readlink(f"/proc/self/fd/{self._handle}"))
+            folder = path.parent if self._shard == WHOLE else path.parent.parent
             return folder if folder.is_dir() and not (out.exists() and out.samefile(folder)) else None
         except OSError:
             return None
 
 
 @contextmanager
-def held(out: Path, wait: float) -> Iterator[Lock]:
+def held(out: Path, wait: float, shard: Shard = WHOLE) -> Iterator[Lock]:
     """Make OUT, hold its lock inside; the kernel frees it when the process ends in whatever way.
 
     Raises
@@ -74,54 +93,103 @@ def held(out: Path, wait: float) -> Iterator[Lock]:
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    with writing(out / LOCK):
-        handle = os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    claim: Claim | None = None
+    claim = Claim(out, shard)
     try:
-        with writing(out / LOCK):
-            _check_ours(handle, out / LOCK)
-            claim = _lock(handle, out, wait)
-        yield Lock(handle, claim is not None)
+        with _opened(out / LOCK) as handle:
+            if shard == WHOLE:
+                _lock(handle, out, wait, claim)
+                yield Lock(out, handle, shard, claim.taken)
+            else:
+                with _shard_held(handle, out, wait, shard, claim) as own:
+                    yield Lock(out, own, shard, claim.taken)
+    finally:
+        claim.release()
+
+
+@contextmanager
+def _shard_held(handle: int, out: Path, wait: float, shard: Shard, claim: Claim) -> Iterator[int]:
+    take = _lock(handle, out, max(wait, GRACE), claim, shared=True)
+    with _opened(shards.File(shard, shards.HELD).path(out)) as own:
+        if not claim.taken:
+            _wait_for(lambda: take(own, False), own, out, wait, claim)
+            _check_same_number(out, shard, take)
+        _clean_up(handle, out)
+        yield own
+
+
+def _check_same_number(out: Path, shard: Shard, take: Take) -> None:
+    """Shards of another number have the same images. Of those that were killed, the files are removed."""
+    for file in shards.files(out, shards.HELD):
+        if file.shard[1] == shard[1]:
+            continue
+        with _opened(file.path(out)) as other:
+            if not take(other, False):
+                said = f"{printable(out)}: a run with --shard {file.shard[0]}/{file.shard[1]} is writing there"
+                raise Locked(
+                    f"{said}{_words(other)}", f"let it finish, or run all shards with the same N (not {shard[1]})"
+                )
+            _clean_up(other, out)
+
+
+def _clean_up(handle: int, out: Path) -> None:
+    """Remove what the process left that was killed while it held this lock, which nobody holds alone now."""
+    if text := _text(handle):
+        sweep(out, below=True, owner=_owner(text))
+        os.ftruncate(handle, 0)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    with writing(path):
+        handle = shards.opened(path, os.O_RDWR | os.O_CREAT)
+    try:
+        with writing(path):
+            _check_ours(handle, path)
+        yield handle
     finally:
         os.close(handle)
-        if claim:
-            claim.release()
 
 
 def _check_ours(handle: int, path: Path) -> None:
     check_own(handle, path)
-    text = os.pread(handle, _KEPT + 1, 0)
-    if len(text) > _KEPT or not LOCK_TEXT.fullmatch(text):
+    text = os.pread(handle, LONGEST_LOCK + 1, 0)
+    if len(text) > LONGEST_LOCK or not LOCK_TEXT.fullmatch(text):
         raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", OWN_REMEDY)
 
 
-def _lock(handle: int, out: Path, wait: float) -> Claim | None:
-    """Wait for the first kind of lock that the file system knows; the claim, where that is one."""
-    end = time.monotonic() + wait
-    claim = Claim(out)
-    for take in (_flock, _lock_of_range, lambda _: claim.take()):
+def _lock(handle: int, out: Path, wait: float, claim: Claim, shared: bool = False) -> Take:
+    """Wait for the first kind of lock that the file system knows; that kind."""
+    kinds: tuple[Take, ...] = (_flock, _lock_of_range, lambda *_: claim.take())
+    for take in kinds:
         try:
-            while not take(handle):
-                if time.monotonic() >= end:
-                    raise _held_by(out, _holder(handle) or claim.holder, claim if claim.holder else None)
-                time.sleep(min(0.1, max(0.0, end - time.monotonic())))
-            return claim if claim.taken else None
-        except OSError as error:
-            if error.errno not in _UNKNOWN or claim.tried:
+            with writing(out / LOCK):
+                _wait_for(lambda take=take: take(handle, shared), handle, out, wait, claim)  # type: ignore[misc]
+            return take
+        except OutputError as error:
+            if getattr(error.__cause__, "errno", None) not in _UNKNOWN or claim.tried:
                 raise
     raise AssertionError("a claim is taken, or held by another")
 
 
-def _flock(handle: int) -> bool:
-    return _attempt(lambda: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB))
+def _wait_for(take: Callable[[], bool], handle: int, out: Path, wait: float, claim: Claim) -> None:
+    start = time.monotonic()
+    while not take():
+        waited = time.monotonic() - start
+        if waited >= (LONGEST_MERGE if _text(handle).endswith(f" {MERGING}") else wait):
+            raise _held_by(out, _words(handle), claim)
+        time.sleep(min(0.1, max(0.01, wait - waited)))
 
 
-def _lock_of_range(handle: int) -> bool:
+def _flock(handle: int, shared: bool) -> bool:
+    return _attempt(lambda: fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB))
+
+
+def _lock_of_range(handle: int, shared: bool) -> bool:
     """The whole file, for this opening of it and not for the process: another run in the same one is kept away too."""
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-    whole_file = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    whole_file = struct.pack("hhqqi4x", fcntl.F_RDLCK if shared else fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     return _attempt(lambda: fcntl.fcntl(handle, command, whole_file))
 
 
@@ -133,15 +201,37 @@ def _attempt(take: Callable[[], object]) -> bool:
     return True
 
 
-def _held_by(out: Path, who: str, claim: Claim | None) -> Locked:
-    message = f"{printable(out)}: another run is writing there{f' ({who})' if who else ''}"
-    if claim is None:
+def _held_by(out: Path, who: str, claim: Claim) -> Locked:
+    who = who or next((f" (--shard {one.shard[0]}/{one.shard[1]}{said})" for one, said in _shards_held(out)), "")
+    message = f"{printable(out)}: another run is writing there{who or (f' ({claim.holder})' if claim.holder else '')}"
+    if not claim.holder:
         return Locked(message, "let it finish, or wait with --lock-wait S")
-    remedy = (
-        f"let it finish, or wait with --lock-wait S; if that process is gone for sure, remove {printable(claim.path)}"
-    )
+    remedy = f"let it finish, or wait with --lock-wait S; if that process is gone for sure, remove {printable(claim.kept_by)}"
     return Locked(message, remedy)
 
 
-def _holder(handle: int) -> str:
-    return printable(os.pread(handle, _KEPT, 0).decode("utf-8", "replace").strip())
+def _shards_held(out: Path) -> Iterator[tuple[shards.File, str]]:
+    """Shards that say that they are at work, and which process it is."""
+    for file in shards.files(out, shards.HELD):
+        with suppress(OSError):
+            handle = shards.opened(file.path(out), os.O_RDONLY)
+            try:
+                if text := _text(handle):
+                    yield file, f": {text.partition(' files ')[0]}"
+            finally:
+                os.close(handle)
+
+
+def _words(handle: int) -> str:
+    text = _text(handle).partition(" files ")[0]
+    return f" ({text})" if text else ""
+
+
+def _text(handle: int) -> str:
+    return printable(os.pread(handle, LONGEST_LOCK, 0).decode("utf-8", "replace").strip())
+
+
+def _owner(text: str) -> str:
+    """Of the temporary files of the process that a lock names; empty where an older version wrote it."""
+    found = _OWNER.search(text)
+    return found[1] if found else ""

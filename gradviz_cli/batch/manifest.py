@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from gradviz_cli.batch import shards
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
-from gradviz_cli.plan.outputs import MANIFEST
+from gradviz_cli.plan.outputs import MANIFEST, WHOLE, Shard
 from gradviz_cli.plan.results import Result
 
 LOOKED_AT = 1 << 16  # bytes
@@ -30,6 +31,8 @@ class Manifest:
     ----------
     more : mapping
         Fields that every line gets.
+    shard : (i, n)
+        Several that run at once have a file each; `batch.merge` makes one of them.
 
     Attributes
     ----------
@@ -37,16 +40,14 @@ class Manifest:
         Pictures have been published that are not in the manifest; true for good where writing it failed.
     """
 
-    def __init__(self, out: Path, more: Mapping[str, Any] | None = None):
-        self._path, self._more = out / MANIFEST, dict(more or {})
+    def __init__(self, out: Path, more: Mapping[str, Any] | None = None, shard: Shard = WHOLE):
+        self._path, self._more = shards.manifest_of(out, shard), dict(more or {})
         self._noted: dict[str, Any] = {}
         self.behind = False
         with writing(self._path):
-            self._handle = os.open(
-                self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
-            )
-            check_own(self._handle, self._path)
-            _check_ours(os.pread(self._handle, LOOKED_AT, 0), self._path)
+            if shard != WHOLE:  # where its lines will go must be ours too
+                os.close(opened(out / MANIFEST))
+            self._handle = opened(self._path)
             size = os.fstat(self._handle).st_size
             if size and os.pread(self._handle, 1, size - 1) != b"\n":
                 self._append(b"\n")
@@ -100,6 +101,24 @@ class Manifest:
             raise
 
 
+def opened(path: Path) -> int:
+    """A descriptor that reads, and writes at the end; the file is made if there is none.
+
+    Raises
+    ------
+    OutputError
+        It is none of ours.
+    """
+    handle = shards.opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    try:
+        check_own(handle, path)
+        _check_ours(os.pread(handle, LOOKED_AT, 0), path)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
 def _check_ours(start: bytes, path: Path) -> None:
     """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
     and a power cut zeros."""
@@ -109,8 +128,8 @@ def _check_ours(start: bytes, path: Path) -> None:
 
 
 def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:
-    """The lines of a manifest in order, those alone that hold a text; a torn one is passed over, and one that is longer than
-    any that a run writes.
+    """The lines of a manifest in order, those alone that hold a text; behind them those of shards. A torn one is passed over,
+    and one that is longer than any that a run writes.
 
     Raises
     ------
@@ -118,22 +137,49 @@ def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:
         It is there, and cannot be read or is no regular file.
     """
     wanted = holding.encode()
+    for path in _paths(out):
+        try:
+            handle = _read_from(path)
+        except FileNotFoundError:
+            continue
+        with open(handle, "rb") as file:
+            for line in _lines(file):
+                if wanted in line and (record := _parsed(line)) is not None:
+                    yield record
+
+
+def _paths(out: Path) -> Iterator[Path]:
+    """OUT's, then those of shards; and where one of these was merged meanwhile, OUT's once more."""
+    yield out / MANIFEST
+    found = shards.manifests(out)
+    yield from found
+    if any(not path.exists() for path in found):
+        yield out / MANIFEST
+
+
+def _read_from(path: Path) -> int:
+    """OUT's own may be a link, as a folder of somebody else's may be read."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags) if path.name == MANIFEST else shards.opened(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(path))
+    return handle
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
     try:
-        handle = os.open(out / MANIFEST, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(out / MANIFEST))
-        for line in _lines(file):
-            if wanted not in line:
-                continue
-            try:
-                record = json.loads(line.decode("utf-8", "replace"))
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict):
-                yield record
+        record = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def kept_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Those of images, as they stand there; not what was torn, or is no line of a run."""
+    for line in _lines(file):
+        if line.endswith(b"\n") and _LINE.search(line) and _parsed(line) is not None:
+            yield line
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Any
 
 from gradviz_cli.batch import manifest
+from gradviz_cli.batch.known import PROVED
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.process import machine
@@ -22,7 +23,6 @@ PACKAGES = (
     *("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-macos", "tensorflow-rocm", "tensorflow-intel"),
     *("intel-tensorflow", "numpy"),
 )
-FIELD = "proved"
 
 
 class Proofs:
@@ -42,13 +42,13 @@ class Proofs:
         key, found = self._key(), None
         with suppress(OSError):  # then it is proved anew
             for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
-                found = _proof(line.get(FIELD), key) or found
+                found = _proof(line.get(PROVED), key) or found
         return found
 
     def keep(self, proof: Proof | None) -> None:
         """Let the next line hold what was found now."""
         if proof is not None and proof.complete:
-            self._manifest.note({FIELD: {"key": self._key(), "found": asdict(proof)}})
+            self._manifest.note({PROVED: {"key": self._key(), "found": asdict(proof)}})
 
     def _key(self) -> str:
         """A hash over all that a proof is true of."""

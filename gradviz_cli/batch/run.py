@@ -13,12 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import owner, pipeline
+from gradviz_cli.batch import owner, pipeline, shards
 from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.batch.merge import merge, merge_if_alone
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
 from gradviz_cli.batch.why import why
@@ -31,7 +32,7 @@ from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import Output, outputs, stems
+from gradviz_cli.plan.outputs import WHOLE, Output, Shard, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process import shortage
@@ -141,9 +142,9 @@ def _written(
     end: float | None,
 ) -> Generator[Result, None, None]:
     patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
-    with held(plan.out, patience) as lock, Known.of(plan.out) as known:
+    with _entered(plan.out, patience, inputs.shard) as lock, _known(plan, inputs) as known:
         owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
-        with _manifest(plan, lock) as manifest:
+        with _manifest(plan, lock, inputs.shard) as manifest:
             if lock.claimed:
                 observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
             observer.started(inputs.jobs())
@@ -157,11 +158,15 @@ def _written(
                 yield from stages
 
 
+def _known(plan: Plan, inputs: Inputs) -> Known:
+    return Known.of(plan.out, inputs.shard, keep=not plan.dry_run)
+
+
 def _planned(
     plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, end: float | None
 ) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
-    with Known.of(plan.out) as known:
+    with _known(plan, inputs) as known:
         owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
         for job in jobs:
             result = _foreseen(plan, job, digests, known)
@@ -185,13 +190,34 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
 
 
 @contextmanager
-def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
+def _entered(out: Path, wait: float, shard: Shard) -> Iterator[Lock]:
+    """OUT's lock; the lines of shards are moved to where those of a run belong, by whoever is alone there."""
+    try:
+        with held(out, wait, shard) as lock:
+            if shard == WHOLE:
+                merge(out)
+            yield lock
+    except GradvizError:
+        with suppress(GradvizError):
+            _leave(out, shard)
+        raise
+    _leave(out, shard)
+
+
+def _leave(out: Path, shard: Shard) -> None:
+    if shard != WHOLE:
+        merge_if_alone(out)
+
+
+@contextmanager
+def _manifest(plan: Plan, lock: Lock, shard: Shard) -> Iterator[Manifest]:
     """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
     scratch.sweep()
-    if lock.unfinished:
-        whole.sweep(plan.out, below=True)
+    lock.sweep()
     lock.begin()
-    manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}), True
+    if shard == WHOLE:
+        shards.clear(plan.out)
+    manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}, shard), True
     try:
         yield manifest
         interrupted = False
@@ -200,7 +226,7 @@ def _manifest(plan: Plan, lock: Lock) -> Iterator[Manifest]:
         raise
     finally:
         if moved := lock.moved(plan.out):  # what could not be removed under its old name
-            whole.sweep(moved, below=True)
+            whole.sweep(moved, below=True, owner=whole.OWNER)
         if not manifest.behind:
             manifest.close(sync=not interrupted)  # a signal leaves no time for it
             lock.finish()

@@ -31,6 +31,7 @@ COMMANDS = {
     "figure": "maps of several images, classes, modes or models on one sheet: PNG, SVG or PDF",
     "show": "what a picture says of itself",
     "prune": "remove outputs whose image is gone",
+    "compact": "a smaller manifest: without the lines that later ones have replaced",
     "demo": "the embedded model on the sample images: heatmaps in a minute",
 }
 

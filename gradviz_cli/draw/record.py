@@ -226,6 +226,12 @@ def _target(value: Json) -> tuple[TargetResult | None, Json]:
     return TargetResult(**known), rest if rest or not known.keys() <= value.keys() else None
 
 
+def whole_target(value: Json) -> TargetResult | None:
+    """What a run writes of a target, if this is all of it and no more."""
+    target, rest = _target(value)
+    return target if target is not None and target.index is not None and rest is None else None
+
+
 def _is_estimate(value: Json, deepest: int) -> bool:
     """Numbers and texts by name, and dicts of them."""
     if isinstance(value, dict):

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.beneath import Parts, entries_of, folder_below, parts_below
 from gradviz_cli.files.text import AnyPath, printable
 
 TEMPORARY = ".gradviz-"  # how the name of an unfinished file begins; it ends in `.tmp`
+OWNER = secrets.token_hex(8)  # follows in those of this process, by which another one on another machine tells them
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder with --out",
     errno.EDQUOT: "the quota is used up: free some space, or choose another folder with --out",
@@ -83,13 +84,31 @@ def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
             sync_folder(os.path.dirname(staged.final) or b".")
 
 
+@contextmanager
+def whole_file(path: AnyPath) -> Iterator[IO[bytes]]:
+    """A file that is written bit by bit inside, and there at the end: whole, durable, under its name. After an error there is
+    none of it. Otherwise as `write_whole`."""
+    staged = stage(path, b"")
+    try:
+        with writing(path), open(staged.temporary, "r+b") as file:
+            yield file
+            file.flush()
+            sync_file(file.fileno())
+    except BaseException:
+        discard(staged)
+        raise
+    publish(staged)
+    with writing(path):
+        sync_folder(os.path.dirname(staged.final) or b".")
+
+
 def stage(path: AnyPath, data: bytes, *, sync: bool = False, root: AnyPath | None = None) -> Staged:
     """The first half of `write_whole`: the bytes in a temporary file, for `publish` or `discard`. With a `root`, neither half
     follows a link below it."""
     with writing(path):
         final = os.fsencode(path)
         folder, name = os.path.split(final)
-        temporary = os.path.join(folder, os.fsencode(f"{TEMPORARY}{secrets.token_hex(8)}.tmp"))
+        temporary = os.path.join(folder, os.fsencode(f"{TEMPORARY}{OWNER}{secrets.token_hex(8)}.tmp"))
         parts = () if root is None else parts_below(root, folder)
         staged = Staged(temporary, final, folder or b"." if root is None else root, parts)
         with staged.folder() as handle:
@@ -266,22 +285,28 @@ def sync_folder(folder: AnyPath) -> None:
 
 
 # The accent, in either form, is of a probe of `files.names`.
-_LEFT_BEHIND = re.compile(re.escape(TEMPORARY) + "((\u00e9|e\u0301)-)?[0-9a-f]{16}\\.tmp")
+_LEFT_BEHIND = re.escape(TEMPORARY) + "((\u00e9|e\u0301)-)?%s[0-9a-f]{16}\\.tmp"
 
 
-def sweep(folder: AnyPath, *, below: bool = False) -> int:
+def sweep(folder: AnyPath, *, below: bool = False, owner: str | None = None) -> int:
     """Remove what killed runs left half-written in this folder, and `below` it; the number of files removed.
 
     Only while no other run writes there: hold the lock of the output folder. Links are not followed.
+
+    Parameters
+    ----------
+    owner : str, optional
+        The `OWNER` of a process that is gone: its files alone, while others write there.
     """
     removed, waiting = 0, [Parts()]
+    left_behind = re.compile(_LEFT_BEHIND % ("([0-9a-f]{16})?" if owner is None else re.escape(owner)))
     while waiting:
         parts = waiting.pop()
         with suppress(OSError), folder_below(folder, parts) as handle, entries_of(handle) as entries:
             for entry in entries:
                 if below and entry.is_dir(follow_symlinks=False):
                     waiting.append((*parts, entry.name))
-                elif _LEFT_BEHIND.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                elif left_behind.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     with suppress(OSError):
                         os.unlink(entry.name, dir_fd=handle)
                         removed += 1

@@ -16,7 +16,13 @@ from gradviz_cli.plan.targets import Target, of_image
 # What OUT holds besides pictures and arrays.
 MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
 CHECK = "check.png"  # what `gradviz check` draws, wherever it is
-# What a lock holds: nothing, or who has it.
+INDEX = ".gradviz.index"  # what a large manifest knows of each output, so that the next run need not read all of it
+# A folder in it, while runs with --shard write there: of each its lock and its lines of the manifest.
+SHARDS = ".gradviz.shards"
+Shard = tuple[int, int]  # I and N of --shard I/N
+WHOLE: Shard = (1, 1)
+# What a lock holds: nothing, or who has it; never more bytes.
+LONGEST_LOCK = 200
 LOCK_TEXT = re.compile(rb"(process \d+ on [^\n]+)?\n?")
 KEYWORD = b"gradviz"  # of the text chunk in our PNGs, which is their second one
 

@@ -70,15 +70,15 @@ def test_the_last_line_wins(tmp_path: Path) -> None:
         assert found.written("x.jpg.guided.png") == Written(C, None)
         assert found.written("x.jpg.deconv.png") == Written(B, None)
         assert found.is_from("x.jpg", "/photos/x.jpg") is True
-        assert [line["source"] for line in found.images()] == ["/photos/x.jpg", "/moved/x.jpg", "/photos/x.jpg"]
+        assert [line["source"] for line in found.images()] == ["/photos/x.jpg", "/moved/x.jpg"]
 
 
 def test_a_line_that_says_nothing_new_is_passed_over_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     current = replace(FIRST, status="current", hashes={}, stamps={})
     learned(tmp_path, FIRST, *[current] * 50).__exit__(None, None, None)
-    monkeypatch.setattr(known, "_parsed", pytest.fail)  # nor is a plain one
+    monkeypatch.setattr(known, "parsed", pytest.fail)  # nor is a plain one
     with Known.of(tmp_path) as found:
-        assert len(found._keys) == 2
+        assert sum(map(len, found._tables)) == 2
 
 
 def test_a_plain_line_and_one_that_is_read_as_json_say_the_same(
@@ -93,8 +93,8 @@ def test_a_plain_line_and_one_that_is_read_as_json_say_the_same(
     with Known.of(tmp_path) as plainly:
         monkeypatch.setattr(known, "_told_plainly", lambda line: None)
         with Known.of(tmp_path) as found:
-            assert (found._keys, found._places, found._sources) == (plainly._keys, plainly._places, plainly._sources)
-            assert len(found._keys) == 5
+            assert found._tables[0].rows.tolist() == plainly._tables[0].rows.tolist()
+            assert len(found._tables[0]) == 5
 
 
 def test_lines_of_older_versions(tmp_path: Path) -> None:
@@ -159,9 +159,7 @@ def test_lines_that_no_run_writes_take_no_memory(tmp_path: Path, monkeypatch: py
 
 def test_an_index_takes_little_for_each_line(tmp_path: Path, results: Callable[[int], list[Result]]) -> None:
     with learned(tmp_path, *results(5000)) as found:
-        assert (
-            sum(len(column) * column.itemsize for column in (found._keys, found._places, found._sources)) == 5000 * 48
-        )
+        assert found._tables[0].rows.nbytes == 5000 * 48
         assert found.written("4999.jpg.guided.png") == Written(A, STAMP)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gradviz_cli import api
 from gradviz_cli.batch import pipeline
-from gradviz_cli.batch.lock import LOCK
+from gradviz_cli.batch.lock import LOCK, held
 from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.observer import Observer
@@ -23,6 +23,7 @@ from gradviz_cli.errors import GradvizError, GradvizWarning, Locked, ModelUnusab
 from gradviz_cli.files.whole import TEMPORARY
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model.fingerprint import of_model
+from gradviz_cli.plan.outputs import SHARDS
 from gradviz_cli.plan.plan import Plan, Walk
 from gradviz_cli.plan.results import Report, Result
 from gradviz_cli.plan.targets import Target
@@ -322,6 +323,20 @@ def test_shards_and_lists(plan, images, explainers) -> None:
     notes = Notes()
     report = run(plan(), Inputs((), plan().out, lambda: iter(names)), notes)
     assert report.counts == {"current": 1, "failed": 1}
+
+
+def test_a_shard_of_another_model_is_refused_beside_those_that_wrote(plan, images, explainers, tmp_path) -> None:
+    folder, asked = images(*["good"] * 12), plan()
+    with held(asked.out, 0, (3, 3)):  # so that nothing is merged yet
+        assert ran(asked, folder, shard=(1, 3))[0] == 0 and not (asked.out / MANIFEST).read_bytes()
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "saved_model.pb").write_bytes(b"another graph")
+        other = replace(asked, model=replace(asked.model, path=str(tmp_path / "other")))
+        code, _, said = ran(other, folder, shard=(2, 3))
+        assert code == 2 and "is another" in said[0]
+        assert ran(asked, folder, shard=(1, 3))[1].count("loaded") == 0
+    assert ran(asked, folder)[0] == 0 and not (asked.out / SHARDS).exists()
+    assert {line["status"] for line in lines(asked.out)} == {"written", "current"}
 
 
 def test_an_observer_may_be_left_out(plan, images, explainers) -> None:

@@ -1,0 +1,54 @@
+"""`gradviz compact`: a manifest without the lines of runs that are history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gradviz_cli.batch import compact as compacting
+from gradviz_cli.batch import shards
+from gradviz_cli.batch.lock import held
+from gradviz_cli.batch.manifest import MANIFEST
+from gradviz_cli.batch.merge import merge
+from gradviz_cli.cli.types import NamedPath, Seconds
+from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files.text import printable
+
+
+@click.command("compact")
+@click.argument("out", metavar="OUT", type=NamedPath())
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would stay.")
+@click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
+def command(out: Path, dry_run: bool, lock_wait: float) -> int:
+    """Leave out of OUT's manifest the lines that later ones have replaced.
+
+    A manifest gets a line for each image and run. Of each image and each output the last line stays, and so does what the
+    next run, gallery and prune ask for; the history of earlier runs is gone. Pictures are not touched.
+    """
+    if not (out / MANIFEST).is_file():
+        raise UsageError(f"{printable(out)} holds no {MANIFEST}", "give a folder that `gradviz explain` wrote")
+    with held(out, lock_wait) as lock:
+        if dry_run:
+            _tell(out)
+            return 0
+        lock.sweep()
+        lock.begin()
+        merge(out)
+        compacting.compact(out)
+        shards.clear(out)
+        lock.finish()
+    return 0
+
+
+def _tell(out: Path) -> None:
+    try:
+        before, after = compacting.counted(out)
+    except OSError as error:
+        said = f"{printable(out / MANIFEST)}: cannot be read: {error.strerror}"
+        raise OutputError(said, "check what it is, and its permissions") from error
+    click.echo(f"{after.lines} of {before.lines} lines would stay ({_megabytes(after)} of {_megabytes(before)} MB)")
+
+
+def _megabytes(amount: compacting.Amount) -> str:
+    return f"{amount.size / 1e6:.1f}"
