@@ -53,6 +53,8 @@ assets.extra/gradviz.toml. NO_COLOR turns colours off, XDG_CACHE_HOME says where
 FILES = {
     "OUT/manifest.jsonl": "a line for each image and run",
     "OUT/.gradviz.lock": "held while a run writes to OUT",
+    "OUT/.gradviz.shards": "lock and lines of each shard, until the last one of them has ended",
+    "OUT/.gradviz.index": "where the lines of a large manifest are; may be deleted",
     "~/.cache/gradviz": "models that were unpacked or turned into a graph",
 }
 

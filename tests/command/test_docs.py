@@ -41,8 +41,8 @@ from command.documents import (
 
 from gradviz_cli.api import LoadedModel
 from gradviz_cli.batch import run as batch_run
+from gradviz_cli.batch.known import PROVED
 from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
-from gradviz_cli.batch.proofs import FIELD
 from gradviz_cli.check import verdicts
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
@@ -165,7 +165,7 @@ def _parsed(line: str) -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_checked() -> None:
-    assert {block.language for block in blocks()} <= {"sh", "python", "toml", "ini", "cron"}
+    assert {block.language for block in blocks()} <= {"sh", "bash", "yaml", "python", "toml", "ini", "cron"}
 
 
 @pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: f"{block.page.name}: {lines(block)[0]}")
@@ -398,7 +398,7 @@ def _png_fields(table: Table) -> None:
 def _manifest_fields(table: Table) -> None:
     result = Result("a", Status.WRITTEN, page=1, reading="a", stamps={"a": (1, 2, 3)}, image_sha256="a", image_stamp=(1, 2, 3), estimates=({"mode": "a"},))  # fmt: skip
     plan = plan_from(MODEL, proof="never", allow_op=["X"], trust_model=True, mean=[0.5], std=[0.2], channel_order="bgr")
-    known = {*result.record("now"), *batch_run._safeguards(plan), *batch_run._range(plan), batch_run.MODEL, FIELD}
+    known = {*result.record("now"), *batch_run._safeguards(plan), *batch_run._range(plan), batch_run.MODEL, PROVED}
     assert set(table.names()) == known
 
 
@@ -654,3 +654,54 @@ def test_the_crontab_line_is_one_that_the_program_takes(tmp_path: Path) -> None:
     assert run.stdout == f"gradviz: exit code 3, see {tmp_path}/gradviz.log\n"
     (event,) = map(json.loads, (tmp_path / "gradviz.log").read_text().splitlines())
     assert event["image"].endswith("/b.jpg") and event["time"]
+
+
+# ----------------------------------------------------------------------------------------------------- many machines
+
+
+def slurm() -> str:
+    """The batch script of docs/cron.md."""
+    (block,) = blocks("bash")
+    assert "\n#SBATCH " in block.text
+    return block.text
+
+
+def kubernetes() -> str:
+    """What the container of the job there runs: the lines folded into one, as `>-` means."""
+    (block,) = blocks("yaml")
+    assert 'command: ["/bin/sh", "-c"]' in block.text and "completions: 8\n" in block.text
+    (folded,) = re.findall(r"- >-\n((?: {14}.*\n)+)", block.text)
+    return " ".join(line.strip() for line in folded.splitlines())
+
+
+def arguments_of(script: str, tmp_path: Path, code: int = 0, **surroundings: str) -> tuple[int, list[str]]:
+    """Exit code of a script, and the arguments that it gives to gradviz; a script stands for that."""
+    (tmp_path / "gradviz").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/given\nexit {code}\n')
+    (tmp_path / "gradviz").chmod(0o755)
+    done = subprocess.run(["/bin/sh", "-c", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin", **surroundings})
+    return done.returncode, (tmp_path / "given").read_text().splitlines()
+
+
+@pytest.mark.parametrize("where", ["slurm", "kubernetes"])
+def test_recipes_for_many_machines_give_each_its_shard(tmp_path: Path, where: str) -> None:
+    shards = []
+    for number in range(8):
+        if where == "slurm":
+            (first, last) = re.findall(r"^#SBATCH -a (\d+)-(\d+)$", slurm(), re.M)[0]
+            code, given = arguments_of(slurm(), tmp_path, SLURM_ARRAY_TASK_ID=str(int(first) + number))
+            assert int(last) - int(first) == 7
+        else:
+            code, given = arguments_of(kubernetes(), tmp_path, JOB_COMPLETION_INDEX=str(number))
+        assert code == 0 and given[0] == "explain"
+        context = explain.make_context("explain", given[1:])
+        shards.append(context.params["shard"])
+        assert context.params["lock_wait"] == 600
+    assert shards == [(number, 8) for number in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("code", "slurms", "kubernetess"), [(0, 0, 0), (3, 3, 0), (5, 5, 5), (11, 11, 11), (143, 143, 143)]
+)
+def test_recipes_hand_on_the_exit_code(tmp_path: Path, code: int, slurms: int, kubernetess: int) -> None:
+    assert arguments_of(slurm(), tmp_path, code, SLURM_ARRAY_TASK_ID="1")[0] == slurms
+    assert arguments_of(kubernetes(), tmp_path, code, JOB_COMPLETION_INDEX="0")[0] == kubernetess
