@@ -45,8 +45,16 @@ def read(job: Job, limits: Limits) -> Read:
 
 
 def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:
-    """Read a job's image file, and look whether its outputs are current: what they say, and that they are what was written.
-    Of what nobody has touched nothing is read.
+    """`unread`, or else `looked`."""
+    if result := unread(plan, job, outputs, digests, limits, known):
+        return Found(Read(b"", result.image_sha256 or "", result.image_stamp), result)
+    return looked(plan, job, outputs, digests, limits, known)
+
+
+def unread(
+    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known
+) -> Result | None:
+    """The result of a job of which nothing is to be done, as nobody has touched its files; None where that takes a look.
 
     Raises
     ------
@@ -56,8 +64,13 @@ def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, li
     if job.trouble:
         raise ImageError("unreadable", job.trouble)
     _check_names(outputs)
-    if not plan.force and (result := untouched(plan, job, outputs, digests, limits, known)):
-        return Found(Read(b"", result.image_sha256 or "", result.image_stamp), result)
+    return None if plan.force else untouched(plan, job, outputs, digests, limits, known)
+
+
+def looked(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:
+    """Read a job's image file, and look whether its outputs are current: what they say, and that they are what was written.
+    Raises ImageError.
+    """
     image = read(job, limits)
     return Found(image, None if plan.force else _current(plan, job, outputs, digests, image, known))
 

@@ -1,9 +1,12 @@
 """Pending jobs -> results on this machine. The stages overlap; results come in the order of jobs.
 
     jobs, in order
-      |  submit(place, job)                         Budget: bytes of pixels between Reader and Drawer
+      |  up to SIFTED together
       v
-    Reader          --jobs threads: look up what is current, read the file, decode (decoder processes)
+    Sifter          --jobs threads: what nobody has touched since it was written is current, and passes through
+      |  submit(place, Prepared)                    Budget: bytes of pixels between Reader and Drawer
+      v
+    Reader          --jobs threads: read the file, look up what is current, decode (decoder processes)
       |  Prepared: pixels, or a result that stands (current, failed)
       v
     batches         up to --batch-size images with pixels, in order, settled results among them
@@ -31,6 +34,7 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from gradviz_cli.batch.budget import Budget
@@ -48,6 +52,7 @@ from gradviz_cli.batch.stages import (
     Outcome,
     Prepared,
     Reader,
+    Sifter,
 )
 from gradviz_cli.errors import TimeUp
 from gradviz_cli.files.whole import discard_all
@@ -63,6 +68,8 @@ from gradviz_cli.process import machine
 MOST_DRAWN, MOST_IMAGES, LONGEST_WAIT = 2**25, 256, 5.0
 # Threads that read, and as many that draw, unless --jobs says otherwise.
 MOST_JOBS = 8
+# Images that are looked at together, once a run is under way, and how many times as many wait for it.
+SIFTED, PARTS_AHEAD = 64, MOST_JOBS
 # Bytes of decoded images that wait to be drawn.
 MOST_HELD = 2**28
 # Seconds that threads get to finish when a signal or the clock ends the run. It has to be gone within two.
@@ -73,6 +80,7 @@ PATIENCE = 1.0
 class Pipeline:
     """The stages of one run, joined."""
 
+    sifter: Sifter
     reader: Reader
     differentiator: Differentiator
     drawer: Drawer
@@ -88,7 +96,9 @@ class Pipeline:
         ModelUnusable, ModelRefused, OutputError, TimeUp
             What ends the run; results that were yielded stand.
         """
-        reads = (self.reader.submit(place, job) for place, job in enumerate(jobs))
+        sifted = in_order(map(self.sifter.submit, _parts(jobs)), lambda: PARTS_AHEAD, end)
+        items = (item for part in sifted for item in part)
+        reads = (self.reader.submit(place, item) for place, item in enumerate(items))
         prepared = in_order(reads, self.differentiator.reads_ahead, end, self.budget.call)
         batches = (self.differentiator.submit(batch) for batch in _batches(prepared, self.differentiator.batch_size))
         differentiated = _up_to_the_end(in_order(batches, lambda: BATCHES_AHEAD, end))
@@ -108,7 +118,7 @@ class Pipeline:
 
         With `patience` (seconds) nobody waits longer for that: the caller has to end the process.
         """
-        stages: tuple[Stage, ...] = (self.reader, self.differentiator, self.drawer, self.publisher)
+        stages: tuple[Stage, ...] = (self.sifter, self.reader, self.differentiator, self.drawer, self.publisher)
         for stage in stages:
             stage.close()
         self.budget.close()
@@ -146,9 +156,10 @@ def pipeline(
     proofs = Proofs(plan, digests.fingerprint, manifest)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
     publisher = Publisher(plan.out, manifest, plan.fail_fast)
+    sifter = Sifter(plan, digests, threads, known)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
-    return Pipeline(reader, differentiator, drawer, publisher, budget, explainer)
+    return Pipeline(sifter, reader, differentiator, drawer, publisher, budget, explainer)
 
 
 def results(
@@ -193,6 +204,14 @@ def at_work(stages: Closing) -> Iterator[Closing]:
         if not isinstance(error, Exception):
             stages.close(PATIENCE)
         raise
+
+
+def _parts(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Lists of one job, of two, and so on up to `SIFTED`: the first image does not wait for many others to be listed."""
+    left, size = iter(jobs), 1
+    while part := list(islice(left, size)):
+        yield part
+        size = min(2 * size, SIFTED)
 
 
 def _batches(items: Iterable[Prepared], size: Callable[[], int]) -> Iterator[list[Prepared]]:

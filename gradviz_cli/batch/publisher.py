@@ -123,6 +123,8 @@ class Publisher(Stage):
             future.result()
 
     def _named(self, drawn: Drawn) -> Result:
+        if not drawn.files:
+            return drawn.result
         try:
             looks = [stamp_of(whole.publish(staged)) for staged in drawn.files]
             stamps = {name: look for name, look in zip(drawn.result.hashes, looks, strict=False) if look}

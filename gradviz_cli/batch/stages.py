@@ -1,4 +1,4 @@
-"""The first three stages of a run: Reader, Differentiator, Drawer. The fourth is `batch.publisher.Publisher`."""
+"""The first stages of a run: Sifter, Reader, Differentiator, Drawer. The last is `batch.publisher.Publisher`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
-from gradviz_cli.batch.current import Read, failed, lookup, read
+from gradviz_cli.batch.current import Read, failed, looked, read, unread
 from gradviz_cli.batch.flow import Stage, known
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
@@ -233,8 +233,35 @@ class Differentiator(Stage):
         return Explain(codes, drawing.methods, drawing.scores, drawing.estimation)
 
 
+class Sifter(Stage):
+    """Jobs -> those of which nothing is to be done, by a look that reads no file. Many together, as to hand one over costs as
+    much as to look at it. It never waits for what comes behind it.
+
+    Parameters
+    ----------
+    known : Known
+        What the manifest says of the files in OUT.
+    """
+
+    def __init__(self, plan: Plan, digests: Digests, threads: int, known: Known):
+        super().__init__("sift", threads)
+        self._plan, self._digests, self._known = plan, digests, known
+
+    def submit(self, jobs: Sequence[Job]) -> Future[list[Prepared]]:
+        return self._pool.submit(lambda: [self._look(job) for job in jobs if not self.closed])
+
+    def _look(self, job: Job) -> Prepared:
+        plan, start, found = self._plan, time.monotonic(), ()
+        try:
+            found = outputs(plan, job, styles.SHEETS)
+            result = unread(plan, job, found, self._digests, plan.limits, self._known)
+        except ImageError as error:
+            result = failed(job, error, time.monotonic() - start)
+        return Prepared(job, found, start, None, result)
+
+
 class Reader(Stage):
-    """Jobs -> images at the size of the model input; nothing to do for a job whose outputs are current.
+    """Sifted jobs -> images at the size of the model input; nothing to do for a job whose outputs are current.
 
     Parameters
     ----------
@@ -256,16 +283,15 @@ class Reader(Stage):
         self._plan, self._digests, self._known = plan, digests, known
         self._decoding, self._differentiator, self._budget = decoding, differentiator, budget
 
-    def submit(self, place: int, job: Job) -> Future[Prepared]:
+    def submit(self, place: int, item: Prepared) -> Future[Prepared]:
         """`place` is that in the order of results."""
-        return self._pool.submit(self._prepare, place, job)
+        return known(item) if item.result else self._pool.submit(self._prepare, place, item)
 
-    def _prepare(self, place: int, job: Job) -> Prepared:
-        item = Prepared(job, (), time.monotonic())
+    def _prepare(self, place: int, item: Prepared) -> Prepared:
+        job, item = item.job, replace(item, start=time.monotonic())
         self._budget.enter(place)
         try:
-            item = replace(item, outputs=outputs(self._plan, job, styles.SHEETS))
-            found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
+            found = looked(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
             if found.current:
                 return replace(item, result=found.current)
             self._differentiator.wake()

@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,11 @@ def untouched(
         return None
     indices = {one: found.index for one, found in zip(asked, targets, strict=True)}
     joint = joint_digest([digests.of(one, sha256, indices[one.target]) for one in outputs])
-    if line.get("digest") != joint or not all(_looks(plan.out / name, _stamp(line, name)) for name in names):
+    if line.get("digest") != joint or not all(_looks(os.path.join(plan.out, name), _stamp(line, name)) for name in names):
         return None
     found = tuple(dict.fromkeys(targets))
-    result = Result(job.name, Status.CURRENT, tuple(names), found, None, joint, page=job.number)
-    return replace(result, image_sha256=sha256, image_stamp=image)
+    here = {"page": job.number, "image_sha256": sha256, "image_stamp": image}
+    return Result(job.name, Status.CURRENT, tuple(names), found, digest=joint, **here)  # type: ignore[arg-type]
 
 
 def _names(plan: Plan, outputs: Sequence[Output]) -> list[str]:
@@ -62,7 +61,7 @@ def _tells_of(line: dict[str, Any], job: Job, names: Sequence[str], known: Known
         return False
     if line.get("source") != os.path.abspath(job.path) or line.get("page") != job.number:
         return False
-    return sorted(outputs_of(line)) == sorted(names) and all(known.line(name) == line for name in names)
+    return sorted(outputs_of(line)) == sorted(names) and all(known.line(name) == line for name in names[1:])
 
 
 def _targets(line: dict[str, Any], count: int) -> tuple[TargetResult, ...]:
@@ -78,7 +77,7 @@ def _stamp(line: dict[str, Any], name: str) -> Stamp | None:
     return stamp(stamps.get(name)) if isinstance(stamps, dict) else None
 
 
-def _looks(path: Path, before: Stamp | None) -> bool:
+def _looks(path: Path | str, before: Stamp | None) -> bool:
     """Whether a file is as it was."""
     with suppress(OSError, ValueError):
         status = os.stat(path)

@@ -213,7 +213,8 @@ class Result:
     why: str = ""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "status", Status(self.status))  # its word is as good
+        if type(self.status) is not Status:
+            object.__setattr__(self, "status", Status(self.status))  # its word is as good
 
     @property
     def failed(self) -> bool:
