@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ STEP = 64  # rows of a file that are read to find one
 EDGE = 4096  # bytes at either end of what an index covers, by which it is known to be of this manifest
 LONGEST_HEAD = 1 << 16
 LEAST = 32  # bytes of a manifest that a row is of at least
-FORMAT = 1
+FORMAT = 2
 
 
 def number(text: str) -> int:
@@ -168,11 +169,13 @@ def merged(tables: Sequence[Table]) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class Head:
-    """What an index says of itself: of how many bytes of the manifest it is, and what these end in; how many rows it has."""
+    """What an index says of itself: of how many bytes of the manifest it is, and what these begin and end in; how many rows
+    it has, and their checksum."""
 
     covered: int
     edges: str | None
     rows: int
+    check: int = 0
     more: Any = None
     format: int = FORMAT
 
@@ -200,14 +203,15 @@ def _loaded(handle: int, path: Path, manifest: int) -> tuple[Head, Table] | None
         whole = all(type(one) is int and one >= 0 for one in (covered, rows))
         right = whole and rows * LEAST <= covered and os.fstat(handle).st_size == start + rows * ROW.itemsize
         if right and head.format == FORMAT and isinstance(head.edges, str) and head.edges == _edges(manifest, covered):
-            return head, Table(InFile(handle, start, rows))
+            found = InFile(handle, start, rows)
+            if head.check == _check(found[begin : begin + MOST] for begin in range(0, rows, MOST))[1]:
+                return head, Table(found)
     return None
 
 
 def save(path: Path, manifest: int, covered: int, tables: Sequence[Table], more: Any) -> tuple[Head, Table] | None:
     """Keep the rows of these tables as the index of the first bytes of a manifest; None where that cannot be."""
-    count = sum(len(rows) for rows in merged(tables))
-    head = Head(covered, _edges(manifest, covered), count, more)
+    head = Head(covered, _edges(manifest, covered), *_check(merged(tables)), more)
     line = json.dumps(asdict(head)).encode() + b"\n"
     if len(line) > LONGEST_HEAD:
         return None
@@ -218,6 +222,14 @@ def save(path: Path, manifest: int, covered: int, tables: Sequence[Table], more:
                 file.write(rows.tobytes())
         return load(path, manifest)
     return None
+
+
+def _check(parts: Iterable[np.ndarray]) -> tuple[int, int]:
+    """How many rows there are, and what tells them from those that a disk or a hand has changed."""
+    count = check = 0
+    for rows in parts:
+        count, check = count + len(rows), zlib.crc32(rows.tobytes(), check)
+    return count, check
 
 
 def _edges(manifest: int, covered: int) -> str | None:

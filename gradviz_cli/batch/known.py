@@ -34,6 +34,7 @@ _SOURCED, _HASHED, _OF_MODEL = (
     f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
 )
 WORTH = 1 << 26  # bytes of new lines for which an index is written anew
+MOST_OPEN = 64  # descriptors of shards' manifests
 _OF_FILE = 48  # bits of a place that are of a file's bytes; above them is the number of the file
 _IMAGE = "\0"  # begins the key of an image, which no name of a file has
 
@@ -66,6 +67,7 @@ class Known:
         self.model: Model | None = None
         self._paths = list(paths)
         self._handle: int | None = None
+        self._others: dict[int, int] = {}  # place in `paths` -> descriptor: its lines may be moved meanwhile
         self._tables: list[Table] = []  # the latest first
         self._record = lru_cache(maxsize=256)(self._read_record)
         with suppress(OSError):
@@ -94,8 +96,9 @@ class Known:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         handle, self._handle, self._paths = self._handle, None, []
-        if handle is not None:
-            os.close(handle)
+        for one in (*([] if handle is None else [handle]), *self._others.values()):
+            os.close(one)
+        self._others = {}
         for table in self._tables:
             table.close()
         self._tables = []
@@ -141,7 +144,7 @@ class Known:
 
     def _learn_all(self, index: Path | None, keep: bool, shard: Shard) -> None:
         """OUT's manifest from where its index ends, and the others from their beginning."""
-        builder, covered = Builder(), 0
+        builder, covered, end = Builder(), 0, 0
         if self._handle is not None:
             if index and (found := load(index, self._handle)):
                 covered = self._begin_with(*found)
@@ -149,14 +152,21 @@ class Known:
             if index and keep and end - covered > WORTH and (found := self._kept(index, end, builder)):
                 self._begin_with(*found)
                 builder = Builder()
+        moved = False
         for place, path in enumerate(self._paths[1:], 1):
-            with suppress(OSError):
+            try:
                 handle = opened(path)
-                try:
-                    most = LOOKED_AT if shards.is_beside(path, shard) else None
-                    self._learn(handle, place << _OF_FILE, 0, builder, most)
-                finally:
-                    os.close(handle)
+            except OSError:
+                moved = True
+                continue
+            most = LOOKED_AT if shards.is_beside(path, shard) else None
+            self._learn(handle, place << _OF_FILE, 0, builder, most)
+            if len(self._others) < MOST_OPEN:
+                self._others[place] = handle
+            else:
+                os.close(handle)
+        if moved and self._handle is not None:
+            self._learn(self._handle, 0, end, builder)
         self._tables.insert(0, builder.table())
 
     def _begin_with(self, head: Head, table: Table) -> int:
@@ -198,8 +208,9 @@ class Known:
     def _read_record(self, place: int) -> dict[str, Any]:
         """The line that begins there; empty where the file was closed or cut meanwhile."""
         file, place = place >> _OF_FILE, place & ((1 << _OF_FILE) - 1)
-        if file == 0:
-            return {} if self._handle is None else _record_at(self._handle, place)
+        handle = self._handle if file == 0 else self._others.get(file)
+        if handle is not None or file == 0:
+            return {} if handle is None else _record_at(handle, place)
         with suppress(OSError, IndexError):
             handle = opened(self._paths[file])
             try:

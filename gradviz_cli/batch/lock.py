@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from gradviz_cli.batch import shards
 from gradviz_cli.batch.claim import Claim
@@ -36,6 +37,18 @@ GRACE = 0.5
 _OWNER = re.compile(r" files ([0-9a-f]{16})\b")
 
 Take = Callable[[int, bool], bool]  # descriptor, whether it is shared -> whether it is ours
+
+
+class Patience(NamedTuple):
+    """Seconds that somebody waits for another run, and the monotonic time at which that ends in any case."""
+
+    wait: float
+    end: float | None = None
+
+    def left(self, start: float, merging: bool) -> float:
+        """Seconds, when it began to wait at `start`."""
+        last = start + (LONGEST_MERGE if merging else self.wait)
+        return (last if self.end is None else min(last, self.end)) - time.monotonic()
 
 
 class Lock:
@@ -81,8 +94,10 @@ class Lock:
 
 
 @contextmanager
-def held(out: Path, wait: float, shard: Shard = WHOLE) -> Iterator[Lock]:
+def held(out: Path, wait: float, shard: Shard = WHOLE, end: float | None = None) -> Iterator[Lock]:
     """Make OUT, hold its lock inside; the kernel frees it when the process ends in whatever way.
+
+    At the monotonic time `end` nobody waits any more, whatever for.
 
     Raises
     ------
@@ -97,21 +112,21 @@ def held(out: Path, wait: float, shard: Shard = WHOLE) -> Iterator[Lock]:
     try:
         with _opened(out / LOCK) as handle:
             if shard == WHOLE:
-                _lock(handle, out, wait, claim)
+                _lock(handle, out, Patience(wait, end), claim)
                 yield Lock(out, handle, shard, claim.taken)
             else:
-                with _shard_held(handle, out, wait, shard, claim) as own:
+                with _shard_held(handle, out, Patience(wait, end), shard, claim) as own:
                     yield Lock(out, own, shard, claim.taken)
     finally:
         claim.release()
 
 
 @contextmanager
-def _shard_held(handle: int, out: Path, wait: float, shard: Shard, claim: Claim) -> Iterator[int]:
-    take = _lock(handle, out, max(wait, GRACE), claim, shared=True)
+def _shard_held(handle: int, out: Path, patience: Patience, shard: Shard, claim: Claim) -> Iterator[int]:
+    take = _lock(handle, out, patience._replace(wait=max(patience.wait, GRACE)), claim, shared=True)
     with _opened(shards.File(shard, shards.HELD).path(out)) as own:
         if not claim.taken:
-            _wait_for(lambda: take(own, False), own, out, wait, claim)
+            _wait_for(lambda: take(own, False), own, out, patience, claim)
             _check_same_number(out, shard, take)
         _clean_up(handle, out)
         yield own
@@ -157,13 +172,13 @@ def _check_ours(handle: int, path: Path) -> None:
         raise OutputError(f"{printable(path)}: cannot be written: it is no lock of gradviz", OWN_REMEDY)
 
 
-def _lock(handle: int, out: Path, wait: float, claim: Claim, shared: bool = False) -> Take:
+def _lock(handle: int, out: Path, patience: Patience, claim: Claim, shared: bool = False) -> Take:
     """Wait for the first kind of lock that the file system knows; that kind."""
     kinds: tuple[Take, ...] = (_flock, _lock_of_range, lambda *_: claim.take())
     for take in kinds:
         try:
             with writing(out / LOCK):
-                _wait_for(lambda take=take: take(handle, shared), handle, out, wait, claim)  # type: ignore[misc]
+                _wait_for(lambda take=take: take(handle, shared), handle, out, patience, claim)  # type: ignore[misc]
             return take
         except OutputError as error:
             if getattr(error.__cause__, "errno", None) not in _UNKNOWN or claim.tried:
@@ -171,13 +186,13 @@ def _lock(handle: int, out: Path, wait: float, claim: Claim, shared: bool = Fals
     raise AssertionError("a claim is taken, or held by another")
 
 
-def _wait_for(take: Callable[[], bool], handle: int, out: Path, wait: float, claim: Claim) -> None:
+def _wait_for(take: Callable[[], bool], handle: int, out: Path, patience: Patience, claim: Claim) -> None:
     start = time.monotonic()
     while not take():
-        waited = time.monotonic() - start
-        if waited >= (LONGEST_MERGE if _text(handle).endswith(f" {MERGING}") else wait):
+        left = patience.left(start, _text(handle).endswith(f" {MERGING}"))
+        if left <= 0:
             raise _held_by(out, _words(handle), claim)
-        time.sleep(min(0.1, max(0.01, wait - waited)))
+        time.sleep(min(0.1, max(0.01, left)))
 
 
 def _flock(handle: int, shared: bool) -> bool:

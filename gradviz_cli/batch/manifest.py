@@ -149,11 +149,14 @@ def read(out: Path, holding: str = "") -> Iterator[dict[str, Any]]:
 
 
 def _paths(out: Path) -> Iterator[Path]:
-    """OUT's, then those of shards; and where one of these was merged meanwhile, OUT's once more."""
+    """OUT's, then those of shards, also those that appear meanwhile; and where one of these was merged, OUT's once more."""
+    new, seen = shards.manifests(out), set[Path]()
     yield out / MANIFEST
-    found = shards.manifests(out)
-    yield from found
-    if any(not path.exists() for path in found):
+    while new:
+        yield from new
+        seen.update(new)
+        new = [path for path in shards.manifests(out) if path not in seen]
+    if any(not path.exists() for path in seen):
         yield out / MANIFEST
 
 

@@ -124,7 +124,10 @@ def _in_folder(
             yield result
     if plan.fail_fast and report.failed:
         report.untried = any(islice(inputs.jobs(), report.total, None))
-    if not report.total and not plan.allow_empty:
+    report.elsewhere = not report.total and inputs.any_elsewhere()
+    if report.elsewhere:
+        observer.detail(f"no image falls to --shard {inputs.shard[0]}/{inputs.shard[1]}: there is nothing to do")
+    elif not report.total and not plan.allow_empty:
         observer.warning(f"{inputs.why_none()}; --allow-empty makes that a success")
     elif str(left):
         observer.detail(f"left out: {left}")
@@ -141,8 +144,7 @@ def _written(
     observer: Observer,
     end: float | None,
 ) -> Generator[Result, None, None]:
-    patience = plan.lock_wait if end is None else min(plan.lock_wait, max(0.0, end - time.monotonic()))
-    with _entered(plan.out, patience, inputs.shard) as lock, _known(plan, inputs) as known:
+    with _entered(plan.out, plan.lock_wait, inputs.shard, end) as lock, _known(plan, inputs) as known:
         owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
         with _manifest(plan, lock, inputs.shard) as manifest:
             if lock.claimed:
@@ -190,10 +192,10 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
 
 
 @contextmanager
-def _entered(out: Path, wait: float, shard: Shard) -> Iterator[Lock]:
+def _entered(out: Path, wait: float, shard: Shard, end: float | None = None) -> Iterator[Lock]:
     """OUT's lock; the lines of shards are moved to where those of a run belong, by whoever is alone there."""
     try:
-        with held(out, wait, shard) as lock:
+        with held(out, wait, shard, end) as lock:
             if shard == WHOLE:
                 merge(out)
             yield lock

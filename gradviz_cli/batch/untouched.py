@@ -37,7 +37,9 @@ def untouched(
         return None
     indices = {one: found.index for one, found in zip(asked, targets, strict=True)}
     joint = joint_digest([digests.of(one, sha256, indices[one.target]) for one in outputs])
-    if line.get("digest") != joint or not all(_looks(os.path.join(plan.out, name), _stamp(line, name)) for name in names):
+    if line.get("digest") != joint or not all(
+        _looks(os.path.join(plan.out, name), _stamp(line, name)) for name in names
+    ):
         return None
     found = tuple(dict.fromkeys(targets))
     here = {"page": job.number, "image_sha256": sha256, "image_stamp": image}

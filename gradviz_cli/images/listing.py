@@ -26,6 +26,7 @@ from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.frames import pages
 from gradviz_cli.images.globs import Globs, full_path
 from gradviz_cli.plan import values
+from gradviz_cli.plan.outputs import WHOLE
 from gradviz_cli.plan.plan import Job, Page, Walk
 
 Identity = tuple[int, int]  # device and inode
@@ -108,6 +109,10 @@ class Inputs:
             self._check_difference(twice, names)
         return replace(self, repeated=twice)
 
+    def any_elsewhere(self) -> bool:
+        """Whether other shards have images."""
+        return self.shard != WHOLE and any(True for _ in self._all(LeftOut()))
+
     def why_none(self) -> str:
         """Why there may be no image."""
         out = _identity(self.out)
@@ -116,9 +121,8 @@ class Inputs:
             where = f"it is --out {printable(self.out)} or lies in it"
             return f"no image was found: {printable(inside)} is not searched, as {where}"
         left = LeftOut()
-        others = sum(1 for _ in self._once(left))
-        if others:
-            return f"no image was found: none of {others} falls to --shard {self.shard[0]}/{self.shard[1]}"
+        for _ in self._all(left):
+            pass
         why = "; ".join(filter(None, (str(left), left.remedy, self._meant_include())))
         places = ", ".join(map(printable, self.paths[:3]))
         return f"no image was found: {why}" if why else f"no image was found{' in ' + places if places else ''}"

@@ -247,6 +247,7 @@ class Report:
     counts: dict[Status, int] = field(default_factory=dict)
     fatal: set[ExitCode] = field(default_factory=set)
     untried: bool = False  # --fail-fast left images out
+    elsewhere: bool = False  # there are images, and all of them fall to other shards
 
     def add(self, result: Result) -> None:
         self.counts[result.status] = self.counts.get(result.status, 0) + 1
@@ -264,6 +265,6 @@ class Report:
         if self.failed:
             every = self.failed == self.total and not self.untried
             codes.add(ExitCode.ALL_FAILED if every else ExitCode.SOME_FAILED)
-        if not self.total and not allow_empty and not codes:
+        if not self.total and not (allow_empty or self.elsewhere) and not codes:
             codes.add(ExitCode.ALL_FAILED)
         return gravest(codes)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -133,18 +134,21 @@ LIES: dict[str, Change] = {
     "a pipe": lambda out: ((out / INDEX).unlink(), os.mkfifo(out / INDEX)),
     "a link": lambda out: ((out / INDEX).rename(out / "other"), (out / INDEX).symlink_to("other")),
     "another name too": lambda out: os.link(out / INDEX, out / "other"),
+    "a row that is another": lambda out: changed(out, rows_=lambda rows: rows[:-3] + bytes((rows[-3] ^ 1,)) + rows[-2:]),
+    "an older format": lambda out: changed(out, format=1),
     "no rows": lambda out: changed(out, rows="9"),
     "too many rows": lambda out: sparse(out, 10**9),
     "negative": lambda out: changed(out, covered=-5),
     "huge": lambda out: changed(out, covered=2**70, edges=None),
     "text": lambda out: (out / INDEX).write_bytes(b"[" * 100_000),
     "other fields": lambda out: changed(out, precious=1),
-    "another format": lambda out: changed(out, format=2),
+    "another format": lambda out: changed(out, format=3),
 }  # fmt: skip
 
 
-def changed(out: Path, **fields: object) -> None:
+def changed(out: Path, rows_: Callable[[bytes], bytes] = lambda rows: rows, **fields: object) -> None:
     line, _, rows = (out / INDEX).read_bytes().partition(b"\n")
+    rows = rows_(rows)
     (out / INDEX).write_bytes(json.dumps({**json.loads(line), **fields}).encode() + b"\n" + rows)
 
 
@@ -172,6 +176,8 @@ def test_rows_that_lie_cost_a_drawing_and_nothing_else(small: None, tmp_path: Pa
     wrong = np.frombuffer(rows, index.ROW).copy()
     wrong["place"] = np.random.default_rng(1).integers(-(2**63), 2**63 - 1, len(wrong))
     (tmp_path / INDEX).write_bytes(line + b"\n" + wrong.tobytes())
+    assert learned(tmp_path, 60, keep=False) == [A] * 60  # they are not those that were written
+    changed(tmp_path, check=zlib.crc32(wrong.tobytes()))
     assert learned(tmp_path, 60) == [None] * 60
 
 

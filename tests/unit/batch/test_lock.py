@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,16 @@ def test_nobody_is_turned_away_while_lines_are_moved(tmp_path: Path) -> None:
         threading.Timer(0.8, moving.__exit__, (None, None, None)).start()
         with held(tmp_path, 0, wanted):
             pass
+
+
+@pytest.mark.parametrize("wanted", [(1, 1), (1, 3)])
+def test_nobody_waits_beyond_the_end_of_the_run(tmp_path: Path, wanted: tuple[int, int]) -> None:
+    with held(tmp_path, 0) as moving:
+        moving.begin(MERGING)
+        start = time.monotonic()
+        with pytest.raises(Locked), held(tmp_path, 600, wanted, start + 0.1):
+            pass
+        assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("calls", [("flock",), ("flock", "fcntl")])

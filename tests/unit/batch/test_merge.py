@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,40 @@ def test_a_manifest_of_somebody_else_is_refused_before_a_shard_begins(tmp_path: 
     with pytest.raises(OutputError, match=r"manifest\.jsonl: .* no manifest of gradviz"):
         merge(tmp_path)
     assert shards.manifests(tmp_path) and (tmp_path / MANIFEST).read_text() == "notes\n"
+
+
+def test_readers_miss_nothing_when_lines_are_moved_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever it happens: before each file that a reader opens."""
+    pictures, real = [f"{name}.guided.png" for name in "abc"], shards.opened
+    for place in range(5):
+        out, opens = tmp_path / str(place), iter(range(100))
+        out.mkdir()
+        noted(out, (1, 1), "a")
+        noted(out, (1, 2), "b")
+        noted(out, (2, 2), "c")
+
+        def opened(path: Path, flags: int, out: Path = out, opens: Iterator[int] = opens, place: int = place) -> int:
+            if next(opens) == place:
+                monkeypatch.setattr(shards, "opened", real)
+                merge(out)
+            return real(path, flags)
+
+        for moved in ("at once", "in parts"):
+            if moved == "in parts":  # the next one was killed when it had begun
+                noted(out, (1, 2), "b")
+                path = out / SHARDS / "1-of-2.jsonl"
+                monkeypatch.setattr(shards, "opened", real)
+                lines = manifest.read(out)
+                next(lines)
+                path.rename(path.with_suffix(".moving"))
+                assert {Path(line["image"]).name for line in lines} >= {"b", "c"}
+            else:
+                monkeypatch.setattr(shards, "opened", opened)
+                with Known.of(out) as known:
+                    monkeypatch.setattr(shards, "opened", real)
+                    merge(out)  # also when it asks later
+                    assert all(known.written(name) for name in pictures), place
+        assert set(names(out)) == {"a", "b", "c"}
 
 
 def test_the_model_is_known_from_shards(tmp_path: Path) -> None:

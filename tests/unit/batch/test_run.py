@@ -325,6 +325,17 @@ def test_shards_and_lists(plan, images, explainers) -> None:
     assert report.counts == {"current": 1, "failed": 1}
 
 
+def test_a_shard_without_an_image_has_nothing_to_do(plan, images, explainers, tmp_path) -> None:
+    """The task of an array is no failure for it, unless there are no images at all."""
+    folder = images("good")
+    ends = [ran(plan(), folder, shard=(i, 3)) for i in (1, 2, 3)]
+    assert [code for code, _, _ in ends] == [0, 0, 0] and not any(said for _, _, said in ends)
+    assert sum(heard.count("loaded") for _, heard, _ in ends) == 1 and not (plan().out / SHARDS).exists()
+    (tmp_path / "empty").mkdir()
+    code, _, said = ran(plan(), tmp_path / "empty", shard=(1, 3))
+    assert code == 4 and "no image was found" in said[0]
+
+
 def test_a_shard_of_another_model_is_refused_beside_those_that_wrote(plan, images, explainers, tmp_path) -> None:
     folder, asked = images(*["good"] * 12), plan()
     with held(asked.out, 0, (3, 3)):  # so that nothing is merged yet
