@@ -112,14 +112,14 @@ def opened(path: Path) -> int:
     handle = shards.opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
         check_own(handle, path)
-        _check_ours(os.pread(handle, LOOKED_AT, 0), path)
+        check_ours(os.pread(handle, LOOKED_AT, 0), path)
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-def _check_ours(start: bytes, path: Path) -> None:
+def check_ours(start: bytes, path: Path) -> None:
     """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
     and a power cut zeros."""
     text = start.strip(b"\0 \r\n")

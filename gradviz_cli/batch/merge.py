@@ -39,10 +39,16 @@ def merge(out: Path) -> None:
     name from its first line to its last, and comes first the next time.
 
     Only while nobody else writes in OUT.
+
+    Raises
+    ------
+    OutputError
+        They cannot be moved, or what has the name of a shard's manifest is none of ours.
     """
     for path in shards.manifests(out):
         with writing(path), open(shards.opened(path, os.O_RDONLY), "rb") as source:
             check_own(source.fileno(), path)
+            manifest.check_ours(os.pread(source.fileno(), manifest.LOOKED_AT, 0), path)
             moving = path.with_suffix(f".{shards.MOVING}")
             with folder_below(out, (SHARDS,)) as folder:
                 os.rename(path.name, moving.name, src_dir_fd=folder, dst_dir_fd=folder)

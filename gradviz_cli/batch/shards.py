@@ -50,8 +50,11 @@ def opened(path: Path, flags: int) -> int:
     if path.parent.name != SHARDS:
         return os.open(path, flags | _FLAGS, 0o666)
     making = bool(flags & os.O_CREAT)
-    with folder_below(path.parent.parent, (SHARDS,), make=making) as folder:
-        return os.open(path.name, flags | _FLAGS, 0o666, dir_fd=folder)
+    try:
+        with folder_below(path.parent.parent, (SHARDS,), make=making) as folder:
+            return os.open(path.name, flags | _FLAGS, 0o666, dir_fd=folder)
+    except NotADirectoryError as error:
+        raise NotADirectoryError(error.errno, f"{SHARDS} is a link or a file") from error
 
 
 def files(out: Path, *kinds: str) -> list[File]:

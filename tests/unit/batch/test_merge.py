@@ -155,6 +155,32 @@ def test_readers_miss_nothing_when_lines_are_moved_meanwhile(tmp_path: Path, mon
         assert set(names(out)) == {"a", "b", "c"}
 
 
+def test_a_text_of_somebody_else_among_the_shards_stays(tmp_path: Path) -> None:
+    noted(tmp_path, (2, 2), "a")
+    notes = tmp_path / SHARDS / "1-of-2.jsonl"
+    notes.write_text("notes\n")
+    os.utime(notes, (0, 0))
+    with pytest.raises(OutputError, match=r"1-of-2\.jsonl: .* no manifest of gradviz; move it away"):
+        merge(tmp_path)
+    assert notes.read_text() == "notes\n" and names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_what_has_the_name_of_the_folder_of_shards_is_left_alone(tmp_path: Path, kind: str) -> None:
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.mkdir()
+    (out / SHARDS).symlink_to(precious) if kind == "link" else (out / SHARDS).write_text("notes")
+    with pytest.raises(OutputError, match=r"1-of-2\.lock: cannot be written: \.gradviz\.shards is a link or a file"):
+        with held(out, 0, (1, 2)):
+            pass
+    with held(out, 0):
+        noted(out, (1, 1), "a")
+        merge(out)
+        shards.clear(out)
+    assert names(out) == ["a"] and os.path.lexists(out / SHARDS) and not os.listdir(precious)
+
+
 def test_the_model_is_known_from_shards(tmp_path: Path) -> None:
     kept = Manifest(tmp_path, {}, (1, 2))
     kept.note({"model": Model("/m", "/m", A)._asdict()})
