@@ -9,13 +9,10 @@ import os
 import re
 import stat
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, NamedTuple
-
-import numpy as np
 
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.files.names import Fold, as_it_is
@@ -25,6 +22,7 @@ from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_sys
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.frames import pages
 from gradviz_cli.images.globs import Globs, full_path
+from gradviz_cli.images.repeats import repeated
 from gradviz_cli.plan import values
 from gradviz_cli.plan.outputs import WHOLE
 from gradviz_cli.plan.plan import Job, Page, Walk
@@ -102,9 +100,7 @@ class Inputs:
             return self
         names = names or (lambda rel: (rel,))
         found = (name for job in _until(end, self._all(LeftOut())) for name in self._folded(names, job))
-        hashes = array("q", map(hash, found))
-        seen = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
-        twice = frozenset(seen[1:][seen[1:] == seen[:-1]].tolist())
+        twice = repeated(map(hash, found))
         if twice:
             self._check_difference(twice, names)
         return replace(self, repeated=twice)
