@@ -249,8 +249,8 @@ def _named(path: Path, root: str | None) -> str:
     if not os.path.isdir(root):
         raise UsageError(f"--root {printable(root)}: no such folder", near_path(root) or "check the path")
     full = os.path.abspath(path)
-    real = os.path.join(os.path.realpath(os.path.dirname(full)), os.path.basename(full))
-    for place, base in ((full, os.path.abspath(root)), (real, os.path.realpath(root))):
+    for way in (os.path.abspath, os.path.realpath):  # the second one only where it must be: it looks at every folder
+        place, base = os.path.join(way(os.path.dirname(full)), os.path.basename(full)), way(root)
         if place == base:
             return ""
         if place.startswith(base.rstrip("/") + "/"):
