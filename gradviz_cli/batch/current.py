@@ -14,7 +14,9 @@ from gradviz_cli.batch.known import Known, Written
 from gradviz_cli.batch.untouched import untouched
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, Stamp, hash_file, read_stamped, stamp_of
+from gradviz_cli.files.reading import Limits, Stamp, hash_file, stamp_of
+from gradviz_cli.files.remote import full_name
+from gradviz_cli.images.sources import content
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
@@ -40,7 +42,7 @@ class Found(NamedTuple):
 
 def read(job: Job, limits: Limits) -> Read:
     """Raises ImageError."""
-    data, stamp = read_stamped(job.file, limits)
+    data, stamp = content(job, limits)
     return Read(data, hashlib.sha256(data).hexdigest(), stamp)
 
 
@@ -78,7 +80,7 @@ def _current(
     result = Result(job.name, Status.CURRENT, tuple(files), targets, None, joint, page=job.number)
     result = replace(result, image_sha256=image.sha256, image_stamp=image.stamp)
     news = any(file != known.written(name) for name, file in files.items())
-    if not news and known.is_from(job.rel, os.path.abspath(job.path)):
+    if not news and known.is_from(job.rel, full_name(job.path)):
         return result
     stamps = {name: file.stamp for name, file in files.items() if file.stamp}
     return replace(result, hashes={name: file.sha256 for name, file in files.items()}, stamps=stamps)

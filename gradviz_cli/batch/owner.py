@@ -16,8 +16,9 @@ from typing import Any
 from gradviz_cli.batch.known import Known, Model, image_stamp, outputs_of
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import TimeUp, UsageError
-from gradviz_cli.files.reading import hash_file
+from gradviz_cli.files.remote import full_name
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.sources import hashed
 from gradviz_cli.model.choice import is_version
 from gradviz_cli.plan.plan import Job, Plan
 
@@ -73,7 +74,7 @@ def _are_versions(before: Model, now: Model) -> bool:
 
 
 def _check_image(plan: Plan, job: Job, known: Known) -> None:
-    source = os.path.abspath(job.path)
+    source = full_name(job.path)
     if known.is_from(job.rel, source) is not False:
         return
     before = known.image(job.rel)
@@ -81,8 +82,8 @@ def _check_image(plan: Plan, job: Job, known: Known) -> None:
     if there is None or _is_one_place(before["source"], source):
         return
     content = image_stamp(before)[0] or _image_shown(plan.out, before)
-    found = content and hash_file(job.file, plan.max_file_size)
-    if found and found[0] != content:
+    found = content and hashed(job, plan.limits)
+    if found and found != content:
         raise UsageError(
             f"{printable(plan.out / there)} is of {printable(before['source'])}, and {printable(source)} is another image",
             f"{REMEDY}; --root DIR gives images of several folders different names",

@@ -89,7 +89,7 @@ class Pipeline:
             What ends the run; results that were yielded stand.
         """
         reads = (self.reader.submit(place, job) for place, job in enumerate(jobs))
-        prepared = in_order(reads, self.differentiator.reads_ahead, end, self.budget.call)
+        prepared = in_order(reads, self.reads_ahead, end, self.budget.call)
         batches = (self.differentiator.submit(batch) for batch in _batches(prepared, self.differentiator.batch_size))
         differentiated = _up_to_the_end(in_order(batches, lambda: BATCHES_AHEAD, end))
         published = (self._published(items) for items in differentiated if not self.publisher.enough)
@@ -98,6 +98,10 @@ class Pipeline:
             if error:
                 raise error
         self.differentiator.check()
+
+    def reads_ahead(self) -> int:
+        """Images that are read while others are differentiated."""
+        return max(self.differentiator.reads_ahead(), self.reader.ahead)
 
     def _published(self, items: Iterable[tuple[Prepared, Outcome]]) -> Future[Published]:
         """Draw the images, side by side, and publish them together."""

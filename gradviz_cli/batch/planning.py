@@ -99,7 +99,7 @@ OF_WALK: dict[str, values.Read] = {
     "exclude": values.several(globs.pattern, globs.parts),
     "follow_links": values.flag,
     "pages": values.choice(PAGES),
-    "root": lambda value: str(values.path(value)),
+    "root": lambda value: str(values.location(value)),
 }
 OF_RUN: dict[str, values.Read] = {
     "labels": values.path,

@@ -94,7 +94,7 @@ def _check_one(plan: Plan, inputs: Inputs, target: Path) -> None:
             if asked > 1:
                 raise UsageError(f"{said}, and the options ask for {asked}", f"one mode, target and style, or {FOLDER}")
         with suppress(OSError):
-            if os.path.samefile(job.path, target):
+            if isinstance(job.path, Path) and os.path.samefile(job.path, target):
                 raise UsageError(f"--out {printable(target)} is the image itself", "give another name")
 
 

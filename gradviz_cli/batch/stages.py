@@ -9,18 +9,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import Read, failed, lookup, read
-from gradviz_cli.batch.flow import Stage, known
+from gradviz_cli.batch.flow import Pool, Stage, known
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw import pictures, styles
 from gradviz_cli.draw.pictures import Context, Drawn, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
+from gradviz_cli.files.objects import AT_ONCE
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.sources import size_of
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
@@ -236,6 +239,8 @@ class Differentiator(Stage):
 class Reader(Stage):
     """Jobs -> images at the size of the model input; nothing to do for a job whose outputs are current.
 
+    What comes from a store is waited for by threads of its own, many of them, of which no more than `threads` decode at once.
+
     Parameters
     ----------
     known : Known
@@ -255,22 +260,38 @@ class Reader(Stage):
         super().__init__("read", threads)
         self._plan, self._digests, self._known = plan, digests, known
         self._decoding, self._differentiator, self._budget = decoding, differentiator, budget
+        self._fetching = Pool("fetch", max(threads, AT_ONCE))
+        self._turns = threading.Semaphore(threads)
+        self.ahead = 0  # images that are to be under way, as they are waited for
 
     def submit(self, place: int, job: Job) -> Future[Prepared]:
         """`place` is that in the order of results."""
-        return self._pool.submit(self._prepare, place, job)
+        if not isinstance(job.file, Remote):
+            return self._pool.submit(self._prepare, place, job)
+        self.ahead = AT_ONCE
+        return self._fetching.submit(self._prepare, place, job)
+
+    @property
+    def unfinished(self) -> list[Future[Any]]:
+        return [*super().unfinished, *self._fetching.unfinished]
+
+    def close(self) -> None:
+        super().close()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, place: int, job: Job) -> Prepared:
         item = Prepared(job, (), time.monotonic())
         self._budget.enter(place)
         try:
             item = replace(item, outputs=outputs(self._plan, job, styles.SHEETS))
-            found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
-            if found.current:
-                return replace(item, result=found.current)
-            self._differentiator.wake()
-            geometry = self._differentiator.geometry()
-            return replace(item, source=self._decoding.source(job, found.read, geometry))
+            with self._budget.holding(size_of(job)):
+                found = lookup(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
+                if found.current:
+                    return replace(item, result=found.current)
+                self._differentiator.wake()
+                geometry = self._differentiator.geometry()
+                with self._turns:
+                    return replace(item, source=self._decoding.source(job, found.read, geometry))
         except ImageError as error:
             return replace(item, result=failed(job, error, item.seconds))
 

@@ -35,6 +35,7 @@ from gradviz_cli.cli.types import (
     Auto,
     ImagePath,
     Level,
+    Location,
     Name,
     NamedPath,
     Names,
@@ -48,6 +49,7 @@ from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import STDIN, Inputs, names_in
@@ -138,7 +140,7 @@ COMMON = [
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
-@click.option("--root", type=NamedPath(), metavar="DIR", help="Outputs are named relative to this folder.")
+@click.option("--root", type=Location(), metavar="DIR", help="Outputs are named relative to this folder.")
 @click.option(
     "--include", "include", multiple=True, metavar="GLOB", help="Of folders only what matches: '*.jpg', '2024/**'."
 )
@@ -188,7 +190,7 @@ COMMON = [
 def command(
     context: click.Context,
     model: Path,
-    paths: tuple[Path, ...],
+    paths: tuple[Place, ...],
     out: Path,
     files_from: str | None,
     null: bool,
@@ -221,8 +223,9 @@ def command(
     ):
         if not paths and listed is None:
             raise UsageError("no images are given", images_missing(model))
-        check_words(context, paths, SEVERAL)
-        check_order(model, paths)
+        here = [path for path in paths if isinstance(path, Path)]
+        check_words(context, here, SEVERAL)
+        check_order(model, here)
         asked, standing = given(context)
         LINE.then(f"reading {printable(model)}")
         plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
@@ -244,7 +247,7 @@ def command(
 
 
 @contextmanager
-def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path]] | None]:
+def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Place]] | None]:
     """The names of --files-from; a copy of them, as they are walked through more than once."""
     if source is None:
         yield None
@@ -263,7 +266,7 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
 
 
 @contextmanager
-def _stdin(paths: Sequence[Path], most: int) -> Iterator[Path | None]:
+def _stdin(paths: Sequence[Place], most: int) -> Iterator[Path | None]:
     """A copy of what comes through stdin, where it is an image: it is read more than once. No more than what shows that it is
     too large."""
     if STDIN not in paths:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.estimators import GRADIENT, Estimation, Method
-from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.reading import Limits, Stamp
+from gradviz_cli.files.remote import Place
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE
@@ -143,17 +144,18 @@ class Page(NamedTuple):
 class Job:
     """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for.
 
-    `copy` is where its bytes lie, of one that can be read only once.
+    `copy` is where its bytes lie, of one that can be read only once; `stamp` is that of an object, as its folder was listed.
     """
 
-    path: Path
+    path: Place
     rel: str
     trouble: str | None = None
     page: Page | None = None
     copy: Path | None = None
+    stamp: Stamp | None = None
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Place:
         """What is to be read."""
         return self.copy or self.path
 
