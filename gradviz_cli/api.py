@@ -541,7 +541,8 @@ def run(
             given = ", ".join(["out"] * (out is not None) + list(options))
             raise UsageError(f"run: a plan has its own folder and options, and {given} would not count", "leave it out")
         return Run(model, paths, observer)
-    check_order(Path(model), [path for path in paths if isinstance(path, Path)])
+    if not is_url(os.fsdecode(model)):
+        check_order(Path(model), [path for path in paths if isinstance(path, Path)])
     return Run(plan_from(model, "heatmaps" if out is None else out, **options), paths, observer)
 
 

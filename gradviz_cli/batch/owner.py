@@ -16,7 +16,7 @@ from typing import Any
 from gradviz_cli.batch.known import Known, Model, image_stamp, outputs_of
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import TimeUp, UsageError
-from gradviz_cli.files.remote import full_name
+from gradviz_cli.files.remote import full_name, is_url
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.sources import hashed
 from gradviz_cli.model.choice import is_version
@@ -27,8 +27,8 @@ REMEDY = "choose another folder with --out, or give this one over with --adopt"
 
 def model_of(plan: Plan, fingerprint: str) -> Model:
     """As the manifest remembers it."""
-    typed, path = (os.path.abspath(one) for one in (plan.typed or plan.model.path, plan.model.path))
-    return Model(typed, path, fingerprint)
+    typed = full_name(plan.typed or plan.model.path)
+    return Model(typed, typed if is_url(typed) else os.path.abspath(plan.model.path), fingerprint)
 
 
 def check(plan: Plan, jobs: Iterable[Job], fingerprint: str, known: Known, end: float | None = None) -> None:

@@ -79,7 +79,7 @@ COMMON = [
 
 
 @click.command("explain", cls=Command, common=COMMON)
-@click.argument("model", metavar="MODEL", type=NamedPath())
+@click.argument("model", metavar="MODEL", type=Location())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=ImagePath())
 @click.option("-o", "--out", default="heatmaps", type=NamedPath(), show_default=True,
     help="Output folder; or NAME.png, for one picture of one image.",
@@ -189,7 +189,7 @@ COMMON = [
 @click.pass_context
 def command(
     context: click.Context,
-    model: Path,
+    model: Place,
     paths: tuple[Place, ...],
     out: Path,
     files_from: str | None,
@@ -225,7 +225,8 @@ def command(
             raise UsageError("no images are given", images_missing(model))
         here = [path for path in paths if isinstance(path, Path)]
         check_words(context, here, SEVERAL)
-        check_order(model, here)
+        if isinstance(model, Path):
+            check_order(model, here)
         asked, standing = given(context)
         LINE.then(f"reading {printable(model)}")
         plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
@@ -234,7 +235,7 @@ def command(
         with Voice(
             plan, verbose > 0, quiet, progress, print_end, begun, placed=partial(at_its_place, context)
         ) as voice:
-            for line in chosen(model, Path(plan.model.path)):
+            for line in chosen(model, Path(plan.model.path)) if isinstance(model, Path) else ():
                 voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard, stdin=stdin), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
