@@ -468,7 +468,7 @@ class Run(Iterator[Result]):
         self.plan, self.report = plan, Report()
         self._warner = _Warner(plan.drawing.methods)
         self._begun = False
-        self._results = results(plan, Inputs(tuple(paths), plan.out), observer or self._warner, self.report)
+        self._results = results(plan, Inputs(tuple(paths), plan.place), observer or self._warner, self.report)
 
     def __next__(self) -> Result:
         self._begun = True
@@ -496,7 +496,7 @@ class Run(Iterator[Result]):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.report.counts.items())
-        return f"<Run into {printable(self.plan.out)}: {counts or 'nothing yet'}>"
+        return f"<Run into {printable(self.plan.place)}: {counts or 'nothing yet'}>"
 
 
 @shows(RunSettings)

@@ -10,19 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.known import Known, Written
 from gradviz_cli.batch.untouched import untouched
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, Stamp, hash_file, stamp_of
+from gradviz_cli.files.reading import Limits, Stamp
 from gradviz_cli.files.remote import full_name
 from gradviz_cli.images.sources import content
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
-
-MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 
 
 class Read(NamedTuple):
@@ -94,7 +93,7 @@ def check_current(
 
     `digest` gives the one that it would have, if it shows this class.
     """
-    record = Record.read(output.path, ("target", "digest", "npy"))
+    record = known.files.record(output.path, ("target", "digest", "npy"))
     if record is None or record.target is None or not record.has_whole_target:
         return None
     if record.digest != digest(record.target.index):
@@ -104,27 +103,24 @@ def check_current(
     files: dict[str, Written] = {}
     for mode, path in [(None, output.path), *arrays(plan, output).items()]:
         name = str(path.relative_to(plan.out))
-        found = as_written(path, known.written(name))
+        found = as_written(path, known.written(name), known.files)
         if found is None or mode is not None and found.sha256 != expected.get(mode):
             return None
         files[name] = found
     return record, files
 
 
-def as_written(path: Path, before: Written | None) -> Written | None:
+def as_written(path: Path, before: Written | None, files: Files = HERE) -> Written | None:
     """A file that still is what was written, with its stamp of today; else None. Its bytes are read only where the stamp is
     another one."""
-    if before is None:
+    now = None if before is None else files.look(path)
+    if before is None or now is None:
         return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if before.stamp is not None and before.stamp == stamp_of(status):
+    if before.stamp is not None and before.stamp == now.stamp:
         return before
-    if before.stamp is not None and before.stamp[0] != status.st_size:
+    if before.stamp is not None and before.stamp[0] != now.size:
         return None
-    found = hash_file(path, MAX_OUTPUT)
+    found = files.hashed(path)
     return Written(*found) if found and found[0] == before.sha256 else None
 
 

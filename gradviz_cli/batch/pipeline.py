@@ -149,7 +149,7 @@ def pipeline(
     decoding = Decoding(plan, explainer, budget)
     proofs = Proofs(plan, digests.fingerprint, manifest)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
-    publisher = Publisher(plan.out, manifest, plan.fail_fast)
+    publisher = Publisher(plan.out, manifest, plan.fail_fast, known.files)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
     return Pipeline(reader, differentiator, drawer, publisher, budget, explainer)

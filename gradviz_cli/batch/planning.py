@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradviz_cli.batch.single import folder_and_file
+from gradviz_cli.batch.single import check_url, folder_and_file
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.colormaps import COLORMAPS
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator, Method
+from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.reading import hash_file
 from gradviz_cli.files.remote import Place, Remote, full_name
@@ -189,10 +190,13 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    given, place = _model(model), _path("--out", out)
-    asked = _read(options)
+    place, file, url = _out(out)
+    asked, given = _read(options), _model(model)
     folder, home = given.found()
-    forms.check_out(given.here, folder, place)
+    if not url:
+        forms.check_out(given.here, folder, place / file)
+    elif isinstance(given.given, Remote):
+        fetched.check_out(given.given, url)
     settled = _settled(home, standing, asked)
     labels = _labels(home, settled)
     drawing = _drawing(settled, asked, labels, printable(settled.get("labels", home / SHIPPED)))
@@ -200,9 +204,10 @@ def plan_from(
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
     walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
-    place, file = folder_and_file(place)
     chosen = _model_options(folder, settled)
-    return Plan(chosen, place, drawing, labels, labels_asked=wanted, typed=given.typed, walk=walk, file=file, **run)
+    return Plan(
+        chosen, place, drawing, labels, labels_asked=wanted, typed=given.typed, walk=walk, file=file, url=url, **run
+    )
 
 
 def model_from(
@@ -361,11 +366,15 @@ def _model(given: object) -> _Model:
     return _Model(place, forms.named(place) if isinstance(place, Path) else fetched.here(place))
 
 
-def _path(name: str, given: object) -> Path:
+def _out(given: object) -> tuple[Path, str, str]:
+    """The folder, and the name of one picture in it; and where OUT is in a store its URL, and no folder yet."""
     try:
-        return values.path(given)
+        place = values.location(given)
+        if isinstance(place, Remote):
+            return Path(), "", str(check_url(objects.check_out(place)))
     except ValueError as error:
-        raise UsageError(f"{name}: {error}", "give a path") from None
+        raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
+    return (*folder_and_file(place), "")
 
 
 def _model_options(model: Path, settled: Settled) -> ModelOptions:

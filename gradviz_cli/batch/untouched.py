@@ -13,7 +13,7 @@ from typing import Any
 
 from gradviz_cli.batch.known import Known, image_stamp, outputs_of, stamp
 from gradviz_cli.draw.record import whole_target
-from gradviz_cli.files.reading import Limits, Stamp, stamp_at
+from gradviz_cli.files.reading import Limits, Stamp
 from gradviz_cli.files.remote import full_name
 from gradviz_cli.images.sources import stamp_now
 from gradviz_cli.plan.digests import Digests, joint_digest
@@ -37,7 +37,7 @@ def untouched(
         return None
     indices = {one: found.index for one, found in zip(asked, targets, strict=True)}
     joint = joint_digest([digests.of(one, sha256, indices[one.target]) for one in outputs])
-    if line.get("digest") != joint or not all(_looks(plan.out / name, _stamp(line, name)) for name in names):
+    if line.get("digest") != joint or not all(_looks(known, plan.out / name, _stamp(line, name)) for name in names):
         return None
     found = tuple(dict.fromkeys(targets))
     result = Result(job.name, Status.CURRENT, tuple(names), found, None, joint, page=job.number)
@@ -77,6 +77,7 @@ def _stamp(line: dict[str, Any], name: str) -> Stamp | None:
     return stamp(stamps.get(name)) if isinstance(stamps, dict) else None
 
 
-def _looks(path: Path, before: Stamp | None) -> bool:
+def _looks(known: Known, path: Path, before: Stamp | None) -> bool:
     """Whether a file is as it was."""
-    return before is not None and stamp_at(path) == before
+    found = known.files.look(path)
+    return found is not None and before is not None and found.stamp == before

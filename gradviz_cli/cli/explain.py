@@ -37,7 +37,6 @@ from gradviz_cli.cli.types import (
     Level,
     Location,
     Name,
-    NamedPath,
     Names,
     Percentile,
     Seconds,
@@ -49,7 +48,7 @@ from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.remote import Place
+from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import STDIN, Inputs, names_in
@@ -81,7 +80,7 @@ COMMON = [
 @click.command("explain", cls=Command, common=COMMON)
 @click.argument("model", metavar="MODEL", type=Location())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=ImagePath())
-@click.option("-o", "--out", default="heatmaps", type=NamedPath(), show_default=True,
+@click.option("-o", "--out", default="heatmaps", type=Location(), show_default=True,
     help="Output folder; or NAME.png, for one picture of one image.",
 )  # fmt: skip
 @mode_option
@@ -191,7 +190,7 @@ def command(
     context: click.Context,
     model: Place,
     paths: tuple[Place, ...],
-    out: Path,
+    out: Place,
     files_from: str | None,
     null: bool,
     shard: tuple[int, int],
@@ -230,6 +229,11 @@ def command(
         asked, standing = given(context)
         LINE.then(f"reading {printable(model)}")
         plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        if gallery and isinstance(out, Remote):
+            raise UsageError(
+                f"--gallery is a page over a folder of this machine, and --out {out} is in a store",
+                "leave it out, and copy the folder here for gradviz gallery",
+            )
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
         with Voice(
@@ -241,7 +245,7 @@ def command(
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
-        written = page.write(out)
+        written = page.write(plan.out)
         if voice.hints:
             say(f"the page over them is {printable(written.absolute())}")
     return report.exit_code(plan.allow_empty)

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -154,12 +154,71 @@ def put(place: Remote, data: bytes) -> None:
 
 def put_file(place: Remote, path: str) -> None:
     """The same, of a file of this machine, however large. Raises StoreError."""
-    _asked(place, "put_file", path)
+    found = system(place)
+    told(lambda: _run(found, "put_file", path, str(place)))
 
 
-def remove(place: Remote) -> None:
+def create(place: Remote, data: bytes) -> str:
+    """Write an object that must not be there yet; its tag. Raises StoreError, `taken` where it is there."""
+    return _conditional(place, data, None)
+
+
+def exchange(place: Remote, data: bytes, tag: str, longest: float | None = None) -> str:
+    """Write an object anew that still is what has this tag; the new tag. Raises StoreError, `taken` where it is not."""
+    return _conditional(place, data, tag, longest)
+
+
+def check_out(place: Remote) -> Remote:
+    """The same; ValueError where no run could keep others away from it."""
+    if place.scheme not in _CONDITIONAL:
+        raise ValueError(
+            f"{place}: pictures are written to s3://, gs:// or a folder of this machine; give one of these"
+        )
+    return place
+
+
+def _conditional(place: Remote, data: bytes, tag: str | None, longest: float | None = None) -> str:
+    found, write = system(place), _CONDITIONAL[place.scheme]
+    tagged: str = told(lambda: write(found, str(place), data, tag, longest or LONGEST))
+    return tagged
+
+
+def _to_s3(found: Any, url: str, data: bytes, tag: str | None, longest: float) -> str:
+    bucket, key, _ = found.split_path(url)
+    match = {"IfNoneMatch": "*"} if tag is None else {"IfMatch": tag}
+    answer = _run(found, "call_s3", "put_object", Bucket=bucket, Key=key, Body=data, longest=longest, **match)
+    return str(answer["ETag"])
+
+
+def _to_gcs(found: Any, url: str, data: bytes, tag: str | None, longest: float) -> str:
+    """Generations stand for tags: https://cloud.google.com/storage/docs/request-preconditions."""
+    bucket, key, _ = found.split_path(url)
+    upload = f"{found._location}/upload/storage/v1/b/{{}}/o"
+    asked = {"uploadType": "media", "name": key, "ifGenerationMatch": tag or "0"}
+    answer = _run(found, "call", "POST", upload, bucket, data=data, json_out=True, longest=longest, **asked)
+    return str(answer["generation"])
+
+
+def _to_memory(found: Any, url: str, data: bytes, tag: str | None, longest: float) -> str:
+    """Of this process alone."""
+    with _guard:
+        now = found.info(url)["created"].isoformat() if found.exists(url) else None
+        if now != tag:
+            raise FileExistsError(url)
+        found.pipe_file(url, data)
+        return str(found.info(url)["created"].isoformat())
+
+
+_CONDITIONAL: dict[str, Callable[[Any, str, bytes, str | None, float], str]] = {
+    "s3": _to_s3,
+    "gs": _to_gcs,
+    "memory": _to_memory,
+}
+
+
+def remove(place: Remote, longest: float | None = None) -> None:
     """Remove an object. Raises StoreError; of what is not there `missing`, where the store says so."""
-    _asked(place, "rm_file", longest=LONGEST)
+    _asked(place, "rm_file", longest=longest or LONGEST)
 
 
 def system(place: Remote) -> Any:
@@ -228,7 +287,7 @@ _KNOWN = (
     ("missing", r"FileNotFoundError|NoSuchKey", "there is no such object", "check the URL"),
     (
         "taken",
-        r"FileExistsError|PreconditionFailed|ConditionalRequestConflict|\b412\b",
+        r"FileExistsError|PreconditionFailed|ConditionalRequestConflict|conditions you specified|conditionNotMet|\b412\b",
         "something is there already",
         "let another run finish",
     ),
@@ -267,8 +326,14 @@ def _within(folder: Remote, info: dict[str, Any]) -> Remote:
 def _found(place: Remote, info: dict[str, Any]) -> Found:
     if info.get("type") == "directory":
         return Found(place, True)
-    size, tag = int(info.get("size") or 0), str(info.get("ETag") or info.get("etag") or "")
-    return Found(place, False, size, _stamp(size, tag, _time(info)), tag)
+    size, tag = int(info.get("size") or 0), str(info.get("ETag") or info.get("generation") or info.get("etag") or "")
+    version = tag or _version_in_memory(info.get("created"))
+    return Found(place, False, size, _stamp(size, tag, _time(info)), version)
+
+
+def _version_in_memory(created: object) -> str:
+    moment = datetime.fromtimestamp(created, timezone.utc) if isinstance(created, float) else created
+    return moment.isoformat() if isinstance(moment, datetime) else ""
 
 
 def _time(info: dict[str, Any]) -> float:

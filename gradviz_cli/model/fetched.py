@@ -57,6 +57,15 @@ def here(model: Place) -> Path:
     return copy
 
 
+def check_out(model: Remote, out: str) -> None:
+    """Refuse an output folder among the files of a model. Raises UsageError."""
+    place = Remote.of(out)
+    if isinstance(place, Remote) and place.below(model) is not None:
+        raise UsageError(
+            f"--out {printable(place)} is the model or lies in it", "give a folder of its own, beside the model"
+        )
+
+
 @contextmanager
 def named(model: Place, copy: Path) -> Iterator[None]:
     """What is said of the copy inside is said of the model."""
