@@ -25,6 +25,7 @@ from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
 from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.explanation import Explanation, Kept, Origin, Skipped, frozen
+from gradviz_cli.files.remote import Place, is_url
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import to_input
@@ -463,11 +464,11 @@ class Run(Iterator[Result]):
         Counts so far; its `exit_code()` is that of the command.
     """
 
-    def __init__(self, plan: Plan, paths: Sequence[Path], observer: Observer | None):
+    def __init__(self, plan: Plan, paths: Sequence[Place], observer: Observer | None):
         self.plan, self.report = plan, Report()
         self._warner = _Warner(plan.drawing.methods)
         self._begun = False
-        self._results = results(plan, Inputs(tuple(paths), plan.out), observer or self._warner, self.report)
+        self._results = results(plan, Inputs(tuple(paths), plan.place), observer or self._warner, self.report)
 
     def __next__(self) -> Result:
         self._begun = True
@@ -495,7 +496,7 @@ class Run(Iterator[Result]):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in self.report.counts.items())
-        return f"<Run into {printable(self.plan.out)}: {counts or 'nothing yet'}>"
+        return f"<Run into {printable(self.plan.place)}: {counts or 'nothing yet'}>"
 
 
 @shows(RunSettings)
@@ -513,7 +514,7 @@ def run(
     model : path or Plan
         A SavedModel folder; or a plan that was made before (`plan_from`), which has its own folder and options.
     images : path or iterable of paths
-        Files and folders.
+        Files and folders, or URLs of these.
     out : path
         Output folder; `heatmaps` if none is given.
     observer : Observer, optional
@@ -534,13 +535,14 @@ def run(
     ModelUnusable, ModelRefused, OutputError, Locked, TimeUp
         While it runs: what ends it; results that came stand.
     """
-    paths = tuple(map(Path, _paths(images)))
+    paths = tuple(map(_location, _paths(images)))
     if isinstance(model, Plan):
         if options or out is not None:
             given = ", ".join(["out"] * (out is not None) + list(options))
             raise UsageError(f"run: a plan has its own folder and options, and {given} would not count", "leave it out")
         return Run(model, paths, observer)
-    check_order(Path(model), paths)
+    if not is_url(os.fsdecode(model)):
+        check_order(Path(model), [path for path in paths if isinstance(path, Path)])
     return Run(plan_from(model, "heatmaps" if out is None else out, **options), paths, observer)
 
 
@@ -570,6 +572,15 @@ def _paths(images: object) -> list[AnyPath]:
         if not isinstance(one, str | os.PathLike):
             raise UsageError(f"images: a {type(one).__name__} is no path", "give paths of images or folders")
     return paths
+
+
+def _location(path: AnyPath) -> Place:
+    if not is_url(os.fsdecode(path)):
+        return Path(os.fsdecode(path))
+    try:
+        return values.location(os.fsdecode(path))
+    except ValueError as error:
+        raise UsageError("images: " + str(error)) from None
 
 
 def _read(name: str, read: values.Read, value: object) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # So many pixels go into the worker at once for each processor unless --batch-size says otherwise: 4 images of 224 x 224.
 PIXELS_EACH = 4 * 224 * 224
@@ -58,6 +60,15 @@ class Budget:
         """So many bytes more wait."""
         with self._changed:
             self._held += size
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """So many bytes more wait inside."""
+        self.hold(size)
+        try:
+            yield
+        finally:
+            self.leave(size)
 
     def leave(self, size: int) -> None:
         """So many bytes are done with."""

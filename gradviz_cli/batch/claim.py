@@ -11,8 +11,9 @@ import json
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gradviz_cli.plan.outputs import LOCK, WHOLE, Shard
 
 CLAIM = f"{LOCK}.claim"
 BEAT, SILENCE = 30.0, 3600.0  # seconds
+LONGEST = 1000  # bytes of a claim that are read
 
 
 class Claim:
@@ -50,8 +52,8 @@ class Claim:
         if not self._took():
             return False
         for rival in self._rivals():
-            if os.path.lexists(rival) and not _is_gone(before := _read(rival), rival):
-                self.holder, self.kept_by = _words(before), rival
+            if os.path.lexists(rival) and not is_gone(before := _read(rival), partial(_silence, rival)):
+                self.holder, self.kept_by = words(before), rival
                 self.release()
                 return False
         return True
@@ -61,12 +63,12 @@ class Claim:
             self._make()
             return True
         before = _read(self.path)
-        if _is_gone(before, self.path):
+        if is_gone(before, partial(_silence, self.path)):
             self._remove(before)
             with suppress(FileExistsError):
                 self._make()
                 return True
-        self.holder, self.kept_by = _words(before), self.path
+        self.holder, self.kept_by = words(before), self.path
         return False
 
     def _rivals(self) -> Iterator[Path]:
@@ -88,7 +90,7 @@ class Claim:
     def _make(self) -> None:
         handle = shards.opened(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
-            os.write(handle, json.dumps(_this_process()).encode())
+            os.write(handle, json.dumps(this_process()).encode())
         finally:
             os.close(handle)
         self.taken, self._identity, self._over = True, _identity(self.path), threading.Event()
@@ -112,7 +114,7 @@ class Claim:
                     os.utime(self.path)
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
     pid = os.getpid()
     return {"process": pid, "host": os.uname().nodename, "since": now(), "machine": _machine(), "start": _start(pid)}
 
@@ -134,24 +136,29 @@ def _start(pid: int) -> str:
         return ""
 
 
-def _is_gone(claim: dict[str, Any], path: Path) -> bool:
-    """Whether the process that made a claim cannot be alive."""
+def is_gone(claim: dict[str, Any], silence: Callable[[], float], most: float = SILENCE) -> bool:
+    """Whether the process that made a claim cannot be alive; `silence` gives the seconds since it was heard of."""
     here = _machine()
     if all(here) and claim.get("machine") == here and isinstance(claim.get("process"), int):
         return _start(claim["process"]) != claim.get("start")
-    return _silence(path) > SILENCE
+    return silence() > most
 
 
 def _read(path: Path) -> dict[str, Any]:
     """What a claim says; nothing where it is only being written, or another one's work."""
+    return told(head(path, LONGEST))
+
+
+def told(text: bytes) -> dict[str, Any]:
+    """What the bytes of a claim say; nothing where they are none."""
     try:
-        found = json.loads(head(path, 1000))
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _words(claim: dict[str, Any]) -> str:
+def words(claim: dict[str, Any]) -> str:
     said = (
         f"{word} {claim[key]}"
         for word, key in (("process", "process"), ("on", "host"), ("since", "since"))

@@ -10,17 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.known import Known, Written
 from gradviz_cli.batch.untouched import untouched
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, Stamp, hash_file, read_stamped, stamp_of
+from gradviz_cli.files.reading import Limits, Stamp
+from gradviz_cli.files.remote import full_name
+from gradviz_cli.images.sources import content
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
-
-MAX_OUTPUT = 2**34  # bytes; far more than an array of the largest input has
 
 
 class Read(NamedTuple):
@@ -40,7 +41,7 @@ class Found(NamedTuple):
 
 def read(job: Job, limits: Limits) -> Read:
     """Raises ImageError."""
-    data, stamp = read_stamped(job.file, limits)
+    data, stamp = content(job, limits)
     return Read(data, hashlib.sha256(data).hexdigest(), stamp)
 
 
@@ -91,7 +92,7 @@ def _current(
     result = Result(job.name, Status.CURRENT, tuple(files), targets, None, joint, page=job.number)
     result = replace(result, image_sha256=image.sha256, image_stamp=image.stamp)
     news = any(file != known.written(name) for name, file in files.items())
-    if not news and known.is_from(job.rel, os.path.abspath(job.path)):
+    if not news and known.is_from(job.rel, full_name(job.path)):
         return result
     stamps = {name: file.stamp for name, file in files.items() if file.stamp}
     return replace(result, hashes={name: file.sha256 for name, file in files.items()}, stamps=stamps)
@@ -105,7 +106,7 @@ def check_current(
 
     `digest` gives the one that it would have, if it shows this class.
     """
-    record = Record.read(output.path, ("target", "digest", "npy"))
+    record = known.files.record(output.path, ("target", "digest", "npy"))
     if record is None or record.target is None or not record.has_whole_target:
         return None
     if record.digest != digest(record.target.index):
@@ -115,27 +116,24 @@ def check_current(
     files: dict[str, Written] = {}
     for mode, path in [(None, output.path), *arrays(plan, output).items()]:
         name = str(path.relative_to(plan.out))
-        found = as_written(path, known.written(name))
+        found = as_written(path, known.written(name), known.files)
         if found is None or mode is not None and found.sha256 != expected.get(mode):
             return None
         files[name] = found
     return record, files
 
 
-def as_written(path: Path, before: Written | None) -> Written | None:
+def as_written(path: Path, before: Written | None, files: Files = HERE) -> Written | None:
     """A file that still is what was written, with its stamp of today; else None. Its bytes are read only where the stamp is
     another one."""
-    if before is None:
+    now = None if before is None else files.look(path)
+    if before is None or now is None:
         return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    if before.stamp is not None and before.stamp == stamp_of(status):
+    if before.stamp is not None and before.stamp == now.stamp:
         return before
-    if before.stamp is not None and before.stamp[0] != status.st_size:
+    if before.stamp is not None and before.stamp[0] != now.size:
         return None
-    found = hash_file(path, MAX_OUTPUT)
+    found = files.hashed(path)
     return Written(*found) if found and found[0] == before.sha256 else None
 
 

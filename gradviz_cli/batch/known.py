@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradviz_cli.batch import shards
+from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.index import MOST, Builder, Head, Table, load, number, save
 from gradviz_cli.batch.manifest import LONGEST, LOOKED_AT
 from gradviz_cli.files.reading import Stamp
@@ -61,7 +62,11 @@ class Known:
     ----------
     model : Model or None
         Of the last run.
+    files : Files
+        How the files look that it knows of.
     """
+
+    files: Files = HERE
 
     def __init__(self, paths: Sequence[Path] = (), index: Path | None = None, keep: bool = False, shard: Shard = WHOLE):
         self.model: Model | None = None

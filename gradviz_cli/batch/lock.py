@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.batch import shards
-from gradviz_cli.batch.claim import Claim
+from gradviz_cli.batch.claim import CLAIM, Claim
 from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, OWNER, check_own, sweep, sync_file, writing
@@ -45,7 +45,7 @@ class Patience(NamedTuple):
     wait: float
     end: float | None = None
 
-    def left(self, start: float, merging: bool) -> float:
+    def left(self, start: float, merging: bool = False) -> float:
         """Seconds, when it began to wait at `start`."""
         last = start + (LONGEST_MERGE if merging else self.wait)
         return (last if self.end is None else min(last, self.end)) - time.monotonic()
@@ -66,6 +66,11 @@ class Lock:
         self._out, self._handle, self._shard, self.claimed = out, handle, shard, claimed
         self._before = _text(handle)
         self.unfinished = bool(self._before) or shard == WHOLE and shards.any_unfinished(out)
+
+    def said(self) -> str:
+        """What is odd about it; empty for nothing."""
+        claimed = f"{self._out}: its file system has no locks: {CLAIM} in it keeps other runs away"
+        return claimed if self.claimed else ""
 
     def sweep(self) -> None:
         """Remove what killed runs left; a shard what its own left, as others write meanwhile."""

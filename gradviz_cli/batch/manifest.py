@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from gradviz_cli.batch import shards
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
 from gradviz_cli.plan.outputs import MANIFEST, WHOLE, Shard
@@ -119,7 +120,7 @@ def opened(path: Path) -> int:
     return handle
 
 
-def check_ours(start: bytes, path: Path) -> None:
+def check_ours(start: bytes, path: Place) -> None:
     """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
     and a power cut zeros."""
     text = start.strip(b"\0 \r\n")

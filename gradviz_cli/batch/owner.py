@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch.known import Known, Model, image_stamp, outputs_of
-from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import TimeUp, UsageError
-from gradviz_cli.files.reading import hash_file
+from gradviz_cli.files.remote import full_name, is_url
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.sources import hashed
 from gradviz_cli.model.choice import is_version
 from gradviz_cli.plan.plan import Job, Plan
 
@@ -26,8 +26,8 @@ REMEDY = "choose another folder with --out, or give this one over with --adopt"
 
 def model_of(plan: Plan, fingerprint: str) -> Model:
     """As the manifest remembers it."""
-    typed, path = (os.path.abspath(one) for one in (plan.typed or plan.model.path, plan.model.path))
-    return Model(typed, path, fingerprint)
+    typed = full_name(plan.typed or plan.model.path)
+    return Model(typed, typed if is_url(typed) else os.path.abspath(plan.model.path), fingerprint)
 
 
 def check(plan: Plan, jobs: Iterable[Job], fingerprint: str, known: Known, end: float | None = None) -> None:
@@ -42,7 +42,7 @@ def check(plan: Plan, jobs: Iterable[Job], fingerprint: str, known: Known, end: 
     """
     if plan.adopt or not known:
         return
-    _check_model(plan.out, model_of(plan, fingerprint), known)
+    _check_model(plan, model_of(plan, fingerprint), known)
     for job in jobs:
         if end is not None and time.monotonic() >= end:
             raise TimeUp("--max-duration is reached while the images are listed", "give more time, or fewer images")
@@ -50,7 +50,7 @@ def check(plan: Plan, jobs: Iterable[Job], fingerprint: str, known: Known, end: 
             _check_image(plan, job, known)
 
 
-def _check_model(out: Path, model: Model, known: Known) -> None:
+def _check_model(plan: Plan, model: Model, known: Known) -> None:
     before = known.model
     if before is None or before.fingerprint == model.fingerprint:
         return
@@ -58,9 +58,9 @@ def _check_model(out: Path, model: Model, known: Known) -> None:
         return
     if _are_versions(before, model):
         return
-    if any(_first_there(out, record) for record in known.images()):
+    if any(_first_there(plan.out, record, known) for record in known.images()):
         raise UsageError(
-            f"{printable(out)} holds pictures of the model {printable(before.path)}, and {printable(model.path)} is another",
+            f"{printable(plan.place)} holds pictures of the model {printable(before.path)}, and {printable(model.path)} is another",
             REMEDY,
         )
 
@@ -73,18 +73,18 @@ def _are_versions(before: Model, now: Model) -> bool:
 
 
 def _check_image(plan: Plan, job: Job, known: Known) -> None:
-    source = os.path.abspath(job.path)
+    source = full_name(job.path)
     if known.is_from(job.rel, source) is not False:
         return
     before = known.image(job.rel)
-    there = _first_there(plan.out, before)
+    there = _first_there(plan.out, before, known)
     if there is None or _is_one_place(before["source"], source):
         return
-    content = image_stamp(before)[0] or _image_shown(plan.out, before)
-    found = content and hash_file(job.file, plan.max_file_size)
-    if found and found[0] != content:
+    content = image_stamp(before)[0] or _image_shown(plan.out, before, known)
+    found = content and hashed(job, plan.limits)
+    if found and found != content:
         raise UsageError(
-            f"{printable(plan.out / there)} is of {printable(before['source'])}, and {printable(source)} is another image",
+            f"{printable(plan.place / there)} is of {printable(before['source'])}, and {printable(source)} is another image",
             f"{REMEDY}; --root DIR gives images of several folders different names",
         )
 
@@ -96,12 +96,12 @@ def _is_one_place(before: str, now: str) -> bool:
     return False
 
 
-def _first_there(out: Path, record: dict[str, Any]) -> str | None:
+def _first_there(out: Path, record: dict[str, Any], known: Known) -> str | None:
     """Of the outputs that a line names, the first that exists."""
-    return next((name for name in outputs_of(record) if os.path.lexists(out / name)), None)
+    return next((name for name in outputs_of(record) if known.files.is_there(out / name)), None)
 
 
-def _image_shown(out: Path, record: dict[str, Any]) -> str | None:
+def _image_shown(out: Path, record: dict[str, Any], known: Known) -> str | None:
     """The hash of the image that a picture says it shows: older lines do not say it."""
-    said = (Record.read(out / name, ("image",)) for name in outputs_of(record) if name.endswith(".png"))
+    said = (known.files.record(out / name, ("image",)) for name in outputs_of(record) if name.endswith(".png"))
     return next((one.image for one in said if one and one.image), None)

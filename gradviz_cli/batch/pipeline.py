@@ -99,7 +99,7 @@ class Pipeline:
         sifted = in_order(map(self.sifter.submit, _parts(jobs)), lambda: PARTS_AHEAD, end)
         items = (item for part in sifted for item in part)
         reads = (self.reader.submit(place, item) for place, item in enumerate(items))
-        prepared = in_order(reads, self.differentiator.reads_ahead, end, self.budget.call)
+        prepared = in_order(reads, self.reads_ahead, end, self.budget.call)
         batches = (self.differentiator.submit(batch) for batch in _batches(prepared, self.differentiator.batch_size))
         differentiated = _up_to_the_end(in_order(batches, lambda: BATCHES_AHEAD, end))
         published = (self._published(items) for items in differentiated if not self.publisher.enough)
@@ -108,6 +108,10 @@ class Pipeline:
             if error:
                 raise error
         self.differentiator.check()
+
+    def reads_ahead(self) -> int:
+        """Images that are read while others are differentiated."""
+        return max(self.differentiator.reads_ahead(), self.reader.ahead)
 
     def _published(self, items: Iterable[tuple[Prepared, Outcome]]) -> Future[Published]:
         """Draw the images, side by side, and publish them together."""
@@ -155,7 +159,7 @@ def pipeline(
     decoding = Decoding(plan, explainer, budget)
     proofs = Proofs(plan, digests.fingerprint, manifest)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
-    publisher = Publisher(plan.out, manifest, plan.fail_fast)
+    publisher = Publisher(plan.out, manifest, plan.fail_fast, known.files)
     sifter = Sifter(plan, digests, threads, known)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)

@@ -12,24 +12,26 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from gradviz_cli.batch.single import folder_and_file
+from gradviz_cli.batch.single import check_url, folder_and_file
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.colormaps import COLORMAPS
 from gradviz_cli.draw.look import look_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator, Method
+from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.reading import hash_file
+from gradviz_cli.files.remote import Place, Remote, full_name
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
 from gradviz_cli.images import globs
 from gradviz_cli.images.baselines import BASELINES
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.preprocess import ORDERS, PREPROCESS, RGBA
-from gradviz_cli.model import forms
+from gradviz_cli.model import fetched, forms
 from gradviz_cli.model.labels import SHIPPED, belongs, read_labels
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Drawing, Plan, Walk
@@ -99,7 +101,7 @@ OF_WALK: dict[str, values.Read] = {
     "exclude": values.several(globs.pattern, globs.parts),
     "follow_links": values.flag,
     "pages": values.choice(PAGES),
-    "root": lambda value: str(values.path(value)),
+    "root": lambda value: str(values.location(value)),
 }
 OF_RUN: dict[str, values.Read] = {
     "labels": values.path,
@@ -159,12 +161,13 @@ MAX_BASELINE = 10**9  # bytes of the image that is the baseline
 # Characters of a value there.
 LONGEST_SETTING = 100_000
 
+AnyPlace = str | os.PathLike[str] | Remote
 Settled = dict[str, Any]  # options by name, their values canonical
 
 
 def plan_from(
-    model: str | os.PathLike[str],
-    out: str | os.PathLike[str] = "heatmaps",
+    model: AnyPlace,
+    out: AnyPlace = "heatmaps",
     *,
     standing: Mapping[str, object] | None = None,
     **options: object,
@@ -187,11 +190,13 @@ def plan_from(
     UsageError
         As the command would say; names the option.
     """
-    typed, place = forms.named(_path("MODEL", model)), _path("--out", out)
-    asked = _read(options)
-    folder = forms.resolve(typed)
-    forms.check_out(typed, folder, place)
-    home = forms.home(folder)
+    place, file, url = _out(out)
+    asked, given = _read(options), _model(model)
+    folder, home = given.found()
+    if not url:
+        forms.check_out(given.here, folder, place / file)
+    elif isinstance(given.given, Remote):
+        fetched.check_out(given.given, url)
     settled = _settled(home, standing, asked)
     labels = _labels(home, settled)
     drawing = _drawing(settled, asked, labels, printable(settled.get("labels", home / SHIPPED)))
@@ -199,30 +204,29 @@ def plan_from(
     wanted = wanted or ("--target by label" if by_label(settled.get("target", ())) else "")
     run = {name: settled[name] for name in OF_RUN if name in settled and name not in OF_LABELS}
     walk = Walk(**{name: settled[name] for name in OF_WALK if name in settled})
-    named = os.path.abspath(typed)
-    place, file = folder_and_file(place)
     chosen = _model_options(folder, settled)
-    return Plan(chosen, place, drawing, labels, labels_asked=wanted, typed=named, walk=walk, file=file, **run)
+    return Plan(
+        chosen, place, drawing, labels, labels_asked=wanted, typed=given.typed, walk=walk, file=file, url=url, **run
+    )
 
 
 def model_from(
-    model: str | os.PathLike[str], *, standing: Mapping[str, object] | None = None, **options: object
+    model: AnyPlace, *, standing: Mapping[str, object] | None = None, **options: object
 ) -> tuple[ModelOptions, tuple[str, ...]]:
     """The part of a plan that concerns the model, and the names of its classes; as `plan_from`."""
-    typed = _path("MODEL", model)
+    given = _model(model)
     strange = next((name for name in options if name not in (*OF_MODEL, *OF_LABELS)), None)
     if strange is not None:
         known = (*OF_MODEL, *OF_LABELS)
         near = did_you_mean(nearest(strange, known))
         raise UsageError(f"a model has no option {strange}", near or f"its options are {', '.join(known)}")
     asked = _read(options)
-    folder = forms.resolve(typed)
-    home = forms.home(folder)
+    folder, home = given.found()
     settled = _settled(home, standing, asked)
     return _model_options(folder, settled), _labels(home, settled)
 
 
-def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
+def plan_to_load(model: AnyPlace, **options: object) -> Plan:
     """The part of a plan that stands before anything is asked of a model, for who asks later; it writes nothing, and has no OUT.
 
     Raises UsageError as `plan_from`, also for an option that says what is asked of the model.
@@ -232,15 +236,14 @@ def plan_to_load(model: str | os.PathLike[str], **options: object) -> Plan:
     if strange is not None:
         near = values.meant(strange, known)
         raise UsageError(f"load has no option {strange}", near or f"its options are {', '.join(known)}")
-    typed, asked = forms.named(_path("MODEL", model)), _read(options)
-    folder = forms.resolve(typed)
-    home = forms.home(folder)
+    given, asked = _model(model), _read(options)
+    folder, home = given.found()
     settled = _settled(home, None, asked)
     drawing = Drawing(**{name: settled[name] for name in OF_DRAWING if name in settled})
     run = {name: settled[name] for name in OF_LOADING if name in settled and name not in OF_DRAWING}
     labels, wanted = _labels(home, settled), asks_for_labels(options)
-    named = os.path.abspath(typed)
-    return Plan(_model_options(folder, settled), Path(), drawing, labels, labels_asked=wanted, typed=named, **run)
+    chosen = _model_options(folder, settled)
+    return Plan(chosen, Path(), drawing, labels, labels_asked=wanted, typed=given.typed, **run)
 
 
 def drawing_from(**options: object) -> Drawing:
@@ -338,11 +341,40 @@ def _typed(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _path(name: str, given: object) -> Path:
+class _Model(NamedTuple):
+    """MODEL as it was given, and where it is on this machine."""
+
+    given: Place
+    here: Path
+
+    @property
+    def typed(self) -> str:
+        return full_name(self.given if isinstance(self.given, Remote) else self.here)
+
+    def found(self) -> tuple[Path, Path]:
+        """The model that it means, and where its labels and settings lie."""
+        with fetched.named(self.given, self.here):
+            folder = forms.resolve(self.here)
+            return folder, forms.home(folder)
+
+
+def _model(given: object) -> _Model:
     try:
-        return values.path(given)
+        place = values.location(given)
     except ValueError as error:
-        raise UsageError(f"{name}: {error}", "give a path") from None
+        raise UsageError(f"MODEL: {error}", "" if "; " in str(error) else "give a path") from None
+    return _Model(place, forms.named(place) if isinstance(place, Path) else fetched.here(place))
+
+
+def _out(given: object) -> tuple[Path, str, str]:
+    """The folder, and the name of one picture in it; and where OUT is in a store its URL, and no folder yet."""
+    try:
+        place = values.location(given)
+        if isinstance(place, Remote):
+            return Path(), "", str(check_url(objects.check_out(place)))
+    except ValueError as error:
+        raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
+    return (*folder_and_file(place), "")
 
 
 def _model_options(model: Path, settled: Settled) -> ModelOptions:

@@ -11,17 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.flow import Stage
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
-from gradviz_cli.files.reading import stamp_of
-from gradviz_cli.files.whole import Staged, sync_folder, writing
+from gradviz_cli.files.objects import StoreError
 from gradviz_cli.plan.results import Result, Status
 
-# File systems write what several wait for in one go: eight at a time cost a disk little more than one.
-SYNCS = 8
 # What is wrong with one name; anything else is wrong with the disk or the folder.
 _OF_ONE_NAME = {
     errno.EISDIR,
@@ -52,11 +50,11 @@ class Publisher(Stage):
         An image failed and `fail_fast` was asked for: nothing is published any more.
     """
 
-    def __init__(self, out: Path, manifest: Manifest, fail_fast: bool = False):
+    def __init__(self, out: Path, manifest: Manifest, fail_fast: bool = False, files: Files = HERE):
         super().__init__("publish", 1)
-        self._out, self._manifest, self._fail_fast = out, manifest, fail_fast
+        self._out, self._manifest, self._fail_fast, self._files = out, manifest, fail_fast, files
         self._is = _identity(out)
-        self._syncing = ThreadPoolExecutor(SYNCS, "sync")
+        self._readying = ThreadPoolExecutor(files.at_once, "ready")
         self.enough = False
 
     def submit(self, drawn: Sequence[Future[Drawn | None]]) -> Future[Published]:
@@ -89,11 +87,11 @@ class Publisher(Stage):
         """
         results: list[Result] = []
         try:
-            self._sync(group)
+            self._ready(self._up_to_failed(group))
             self._check_out()
             with self._manifest.publishing() as write:
                 end = self._name(group, results)
-                self._sync_folders(group[: len(results)])
+                self._settle(group[: len(results)])
                 write(*results)
             return Published(results, end)
         except GradvizError as error:
@@ -115,10 +113,15 @@ class Publisher(Stage):
 
     def release(self) -> None:
         """After `close`, when nothing is under way any more, or nobody waits for it."""
-        self._syncing.shutdown(wait=False, cancel_futures=True)
+        self._readying.shutdown(wait=False, cancel_futures=True)
 
-    def _sync(self, group: Iterable[Drawn]) -> None:
-        waiting = [self._syncing.submit(_sync, staged) for drawn in group for staged in drawn.files]
+    def _up_to_failed(self, group: Sequence[Drawn]) -> Sequence[Drawn]:
+        """With --fail-fast nothing is published behind the first that failed."""
+        failed = (place for place, drawn in enumerate(group) if drawn.result.failed)
+        return group[: next(failed, len(group)) + 1] if self._fail_fast else group
+
+    def _ready(self, group: Iterable[Drawn]) -> None:
+        waiting = [self._readying.submit(self._files.ready, staged) for drawn in group for staged in drawn.files]
         for future in waiting:
             future.result()
 
@@ -126,7 +129,7 @@ class Publisher(Stage):
         if not drawn.files:
             return drawn.result
         try:
-            looks = [stamp_of(whole.publish(staged)) for staged in drawn.files]
+            looks = [self._files.publish(staged) for staged in drawn.files]
             stamps = {name: look for name, look in zip(drawn.result.hashes, looks, strict=False) if look}
             return replace(drawn.result, stamps=stamps)
         except OutputError as error:
@@ -135,10 +138,9 @@ class Publisher(Stage):
             discard([drawn])
             return unwritable(drawn.result, error)
 
-    def _sync_folders(self, group: Iterable[Drawn]) -> None:
+    def _settle(self, group: Iterable[Drawn]) -> None:
         for folder in {os.path.dirname(staged.final) for drawn in group for staged in drawn.files}:
-            with writing(folder):
-                sync_folder(folder)
+            self._files.settle(folder)
 
     def _check_out(self) -> None:
         """What was removed or unmounted must not come back as an empty folder with half of the pictures."""
@@ -148,6 +150,8 @@ class Publisher(Stage):
 
 def ends_run(error: OutputError, out: Path) -> bool:
     """Whether no other output could be written either: disk full, read-only, gone; and not one name that is taken."""
+    if isinstance(error.__cause__, StoreError):
+        return True
     number = getattr(error.__cause__, "errno", None)
     if number in (errno.EACCES, errno.EPERM, errno.ENOENT):
         return not os.access(out, os.W_OK | os.X_OK)
@@ -165,18 +169,6 @@ def discard(group: Iterable[Drawn]) -> None:
     for drawn in group:
         for staged in drawn.files:
             whole.discard(staged)
-
-
-def _sync(staged: Staged) -> None:
-    with writing(staged.final):
-        try:
-            handle = os.open(staged.temporary, os.O_RDONLY | os.O_CLOEXEC)
-        except PermissionError:  # a umask that takes even the owner's right to read
-            return
-        try:
-            whole.sync_file(handle)
-        finally:
-            os.close(handle)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

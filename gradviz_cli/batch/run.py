@@ -1,38 +1,35 @@
 """A whole run, as `gradviz explain` and `gradviz_cli.run` do it: plan and images -> files in OUT, and a report.
 
-plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest -> batch.pipeline -> results, report
+plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest (`batch.store`) -> batch.pipeline -> results, report
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterable
+from contextlib import closing, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import owner, pipeline, shards
-from gradviz_cli.batch.claim import CLAIM
+from gradviz_cli.batch import owner, pipeline
 from gradviz_cli.batch.current import failed, lookup
 from gradviz_cli.batch.known import MODEL, Known
-from gradviz_cli.batch.lock import Lock, held
-from gradviz_cli.batch.manifest import Manifest
-from gradviz_cli.batch.merge import merge, merge_if_alone
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
+from gradviz_cli.batch.store import Store, opened
 from gradviz_cli.batch.why import why
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
-from gradviz_cli.files import scratch, whole
-from gradviz_cli.files.names import as_it_is, folding
+from gradviz_cli.files import whole
+from gradviz_cli.files.names import as_it_is
 from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import WHOLE, Output, Shard, outputs, stems
+from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process import shortage
@@ -96,23 +93,23 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
-    with placed(plan, inputs) as (there, images, deliver):
-        yield from _in_folder(there, images, observer, report, end, deliver)
+    with placed(plan, inputs) as (there, images, deliver), opened(there) as (here, store):
+        yield from _in_folder(here, store, images, observer, report, end, deliver)
 
 
 def _in_folder(
-    plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None, deliver: Deliver
+    plan: Plan, store: Store, inputs: Inputs, observer: Observer, report: Report, end: float | None, deliver: Deliver
 ) -> Generator[Result, None, None]:
-    fold = as_it_is if plan.dry_run else folding(plan.out)
+    fold = as_it_is if plan.dry_run else store.fold()
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
     seal = fingerprint.seal(Path(plan.model.path))
     digests = Digests(plan, seal.fingerprint)
     left = LeftOut()
     jobs = inputs.jobs(left)
     if plan.dry_run:
-        found = _planned(plan, inputs, jobs, digests, end)
+        found = _planned(plan, store, inputs, jobs, digests, end)
     else:
-        found = _written(plan, inputs, jobs, digests, seal, observer, end)
+        found = _written(plan, store, inputs, jobs, digests, seal, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in map(deliver, found):
@@ -137,6 +134,7 @@ def _in_folder(
 
 def _written(
     plan: Plan,
+    store: Store,
     inputs: Inputs,
     jobs: Iterable[Job],
     digests: Digests,
@@ -144,11 +142,12 @@ def _written(
     observer: Observer,
     end: float | None,
 ) -> Generator[Result, None, None]:
-    with _entered(plan.out, plan.lock_wait, inputs.shard, end) as lock, _known(plan, inputs) as known:
+    held = store.entered(plan.lock_wait, inputs.shard, end)
+    with held as hold, store.known(inputs.shard, keep=True) as known:
         owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
-        with _manifest(plan, lock, inputs.shard) as manifest:
-            if lock.claimed:
-                observer.detail(f"{plan.out}: its file system has no locks: {CLAIM} in it keeps other runs away")
+        with store.manifest(hold, {**_safeguards(plan), **_range(plan)}, inputs.shard) as manifest:
+            if said := hold.said():
+                observer.detail(said)
             observer.started(inputs.jobs())
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
@@ -160,15 +159,11 @@ def _written(
                 yield from stages
 
 
-def _known(plan: Plan, inputs: Inputs) -> Known:
-    return Known.of(plan.out, inputs.shard, keep=not plan.dry_run)
-
-
 def _planned(
-    plan: Plan, inputs: Inputs, jobs: Iterable[Job], digests: Digests, end: float | None
+    plan: Plan, store: Store, inputs: Inputs, jobs: Iterable[Job], digests: Digests, end: float | None
 ) -> Generator[Result, None, None]:
     """What a run would do. Images that cannot even be opened fail as in a run."""
-    with _known(plan, inputs) as known:
+    with store.known(inputs.shard, keep=False) as known:
         owner.check(plan, inputs.jobs(), digests.fingerprint, known, end)
         for job in jobs:
             result = _foreseen(plan, job, digests, known)
@@ -189,49 +184,6 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
     names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
     reason = why(plan, pictures, digests, read.sha256, known)
     return Result(job.name, Status.PENDING, names, page=job.number, why=reason)
-
-
-@contextmanager
-def _entered(out: Path, wait: float, shard: Shard, end: float | None = None) -> Iterator[Lock]:
-    """OUT's lock; the lines of shards are moved to where those of a run belong, by whoever is alone there."""
-    try:
-        with held(out, wait, shard, end) as lock:
-            if shard == WHOLE:
-                merge(out)
-            yield lock
-    except GradvizError:
-        with suppress(GradvizError):
-            _leave(out, shard)
-        raise
-    _leave(out, shard)
-
-
-def _leave(out: Path, shard: Shard) -> None:
-    if shard != WHOLE:
-        merge_if_alone(out)
-
-
-@contextmanager
-def _manifest(plan: Plan, lock: Lock, shard: Shard) -> Iterator[Manifest]:
-    """OUT's manifest, after what killed runs left behind has been swept. The lock is finished when it is complete."""
-    scratch.sweep()
-    lock.sweep()
-    lock.begin()
-    if shard == WHOLE:
-        shards.clear(plan.out)
-    manifest, interrupted = Manifest(plan.out, {**_safeguards(plan), **_range(plan)}, shard), True
-    try:
-        yield manifest
-        interrupted = False
-    except GradvizError:
-        interrupted = False
-        raise
-    finally:
-        if moved := lock.moved(plan.out):  # what could not be removed under its old name
-            whole.sweep(moved, below=True, owner=whole.OWNER)
-        if not manifest.behind:
-            manifest.close(sync=not interrupted)  # a signal leaves no time for it
-            lock.finish()
 
 
 def _safeguards(plan: Plan) -> dict[str, Any]:

@@ -39,6 +39,12 @@ class File(NamedTuple):
         return out / SHARDS / self.name
 
 
+def file_of(name: str) -> File | None:
+    """The file of this name; None where it is none of a shard."""
+    named = _NAMES.fullmatch(name)
+    return File((int(named[1]), int(named[2])), named[3]) if named else None
+
+
 def manifest_of(out: Path, shard: Shard) -> Path:
     """Where a run writes its lines."""
     return out / MANIFEST if shard == WHOLE else File(shard, LINES).path(out)
@@ -71,11 +77,10 @@ class _Found(NamedTuple):
 def _found(out: Path, *kinds: str) -> Iterator[_Found]:
     with suppress(OSError), folder_below(out, (SHARDS,)) as folder, entries_of(folder) as entries:
         for entry in entries:
-            named = _NAMES.fullmatch(entry.name)
-            if named and named[3] in kinds and entry.is_file(follow_symlinks=False):
+            file = file_of(entry.name)
+            if file and file.kind in kinds and entry.is_file(follow_symlinks=False):
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
-                    file = File((int(named[1]), int(named[2])), named[3])
                     yield _Found(status.st_mtime_ns, file, status.st_size)
 
 

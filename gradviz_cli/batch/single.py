@@ -20,6 +20,7 @@ from pathlib import Path
 from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ImageError, OutputError, UsageError
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import write_whole, writing
@@ -52,6 +53,16 @@ def folder_and_file(out: Path) -> tuple[Path, str]:
         named = printable(out.with_suffix(ENDING))
         raise UsageError(f"--out {printable(out)}: pictures are written as PNG", f"name it {named}, or {FOLDER}")
     return out.parent, out.name
+
+
+def check_url(out: Remote) -> Remote:
+    """OUT in a store is a folder; raises UsageError for the name of one picture."""
+    if has_image_name(out.name) or out.name.lower().endswith((".pdf", ".svg")):
+        raise UsageError(
+            f"--out {printable(out)}: one picture under a name of its own is written to a folder of this machine",
+            f"give a folder: --out {printable(out.parent)}",
+        )
+    return out
 
 
 @contextmanager
@@ -94,7 +105,7 @@ def _check_one(plan: Plan, inputs: Inputs, target: Path) -> None:
             if asked > 1:
                 raise UsageError(f"{said}, and the options ask for {asked}", f"one mode, target and style, or {FOLDER}")
         with suppress(OSError):
-            if os.path.samefile(job.path, target):
+            if isinstance(job.path, Path) and os.path.samefile(job.path, target):
                 raise UsageError(f"--out {printable(target)} is the image itself", "give another name")
 
 

@@ -9,18 +9,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import Read, failed, looked, read, unread
-from gradviz_cli.batch.flow import Stage, known
+from gradviz_cli.batch.flow import Pool, Stage, known
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw import pictures, styles
 from gradviz_cli.draw.pictures import Context, Drawn, Source
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
+from gradviz_cli.files.objects import AT_ONCE
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.sources import size_of
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
@@ -251,7 +254,8 @@ class Sifter(Stage):
         return self._pool.submit(lambda: [self._look(job) for job in jobs if not self.closed])
 
     def _look(self, job: Job) -> Prepared:
-        plan, start, found = self._plan, time.monotonic(), ()
+        plan, start = self._plan, time.monotonic()
+        found: tuple[Output, ...] = ()
         try:
             found = outputs(plan, job, styles.SHEETS)
             result = unread(plan, job, found, self._digests, plan.limits, self._known)
@@ -262,6 +266,8 @@ class Sifter(Stage):
 
 class Reader(Stage):
     """Sifted jobs -> images at the size of the model input; nothing to do for a job whose outputs are current.
+
+    What comes from a store is waited for by threads of its own, many of them, of which no more than `threads` decode at once.
 
     Parameters
     ----------
@@ -282,21 +288,39 @@ class Reader(Stage):
         super().__init__("read", threads)
         self._plan, self._digests, self._known = plan, digests, known
         self._decoding, self._differentiator, self._budget = decoding, differentiator, budget
+        self._fetching = Pool("fetch", max(threads, AT_ONCE))
+        self._turns = threading.Semaphore(threads)
+        self.ahead = 0  # images that are to be under way, as they are waited for
 
     def submit(self, place: int, item: Prepared) -> Future[Prepared]:
         """`place` is that in the order of results."""
-        return known(item) if item.result else self._pool.submit(self._prepare, place, item)
+        if item.result:
+            return known(item)
+        if not isinstance(item.job.file, Remote):
+            return self._pool.submit(self._prepare, place, item)
+        self.ahead = AT_ONCE
+        return self._fetching.submit(self._prepare, place, item)
+
+    @property
+    def unfinished(self) -> list[Future[Any]]:
+        return [*super().unfinished, *self._fetching.unfinished]
+
+    def close(self) -> None:
+        super().close()
+        self._fetching.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, place: int, item: Prepared) -> Prepared:
         job, item = item.job, replace(item, start=time.monotonic())
         self._budget.enter(place)
         try:
-            found = looked(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
-            if found.current:
-                return replace(item, result=found.current)
-            self._differentiator.wake()
-            geometry = self._differentiator.geometry()
-            return replace(item, source=self._decoding.source(job, found.read, geometry))
+            with self._budget.holding(size_of(job)):
+                found = looked(self._plan, job, item.outputs, self._digests, self._decoding.limits, self._known)
+                if found.current:
+                    return replace(item, result=found.current)
+                self._differentiator.wake()
+                geometry = self._differentiator.geometry()
+                with self._turns:
+                    return replace(item, source=self._decoding.source(job, found.read, geometry))
         except ImageError as error:
             return replace(item, result=failed(job, error, item.seconds))
 

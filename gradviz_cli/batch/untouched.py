@@ -7,15 +7,14 @@ made anew from the image's hash and the classes in that line; where it is anothe
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch.known import Known, image_stamp, outputs_of, stamp
 from gradviz_cli.draw.record import whole_target
-from gradviz_cli.files.reading import Limits, Stamp, stamp_of
+from gradviz_cli.files.reading import Limits, Stamp
+from gradviz_cli.files.remote import full_name
+from gradviz_cli.images.sources import stamp_now
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
@@ -33,12 +32,12 @@ def untouched(
     sha256, image = image_stamp(line)
     if not targets or sha256 is None or image is None or not _tells_of(line, job, names, known):
         return None
-    if not 0 < image[0] <= limits.max_file_size or not _looks(job.path, image):
+    if not 0 < image[0] <= limits.max_file_size or stamp_now(job) != image:
         return None
     indices = {one: found.index for one, found in zip(asked, targets, strict=True)}
     joint = joint_digest([digests.of(one, sha256, indices[one.target]) for one in outputs])
     if line.get("digest") != joint or not all(
-        _looks(os.path.join(plan.out, name), _stamp(line, name)) for name in names
+        _looks(known, os.path.join(plan.out, name), _stamp(line, name)) for name in names
     ):
         return None
     found = tuple(dict.fromkeys(targets))
@@ -61,7 +60,7 @@ def _tells_of(line: dict[str, Any], job: Job, names: Sequence[str], known: Known
     """Whether it is the last line of all of these files, and no others, from this image."""
     if line.get("status") not in (Status.WRITTEN, Status.CURRENT) or line.get("error") is not None:
         return False
-    if line.get("source") != os.path.abspath(job.path) or line.get("page") != job.number:
+    if line.get("source") != full_name(job.path) or line.get("page") != job.number:
         return False
     return sorted(outputs_of(line)) == sorted(names) and all(known.line(name) == line for name in names[1:])
 
@@ -79,9 +78,7 @@ def _stamp(line: dict[str, Any], name: str) -> Stamp | None:
     return stamp(stamps.get(name)) if isinstance(stamps, dict) else None
 
 
-def _looks(path: Path | str, before: Stamp | None) -> bool:
+def _looks(known: Known, path: str, before: Stamp | None) -> bool:
     """Whether a file is as it was."""
-    with suppress(OSError, ValueError):
-        status = os.stat(path)
-        return before is not None and stat.S_ISREG(status.st_mode) and stamp_of(status) == before
-    return False
+    found = known.files.look(path)
+    return found is not None and before is not None and found.stamp == before

@@ -3,7 +3,6 @@ write. For people who ask before they run; a run itself compares digests alone."
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from gradviz_cli.batch.current import arrays, as_written
@@ -40,10 +39,10 @@ def why(plan: Plan, outputs: Sequence[Output], digests: Digests, image_sha256: s
 
 def _of_one(plan: Plan, output: Output, digests: Digests, image_sha256: str, known: Known) -> Iterator[str]:
     before = known.written(str(output.path.relative_to(plan.out)))
-    if not os.path.lexists(output.path):
+    if not known.files.is_there(output.path):
         yield MISSING if before else NEW
         return
-    record = Record.read(output.path)
+    record = known.files.record(output.path)
     if record is None:
         yield TOUCHED
         return
@@ -51,7 +50,7 @@ def _of_one(plan: Plan, output: Output, digests: Digests, image_sha256: str, kno
     yield from changes
     if not changes and before is None:
         yield UNKNOWN
-    elif not changes and as_written(output.path, before) is None:
+    elif not changes and as_written(output.path, before, known.files) is None:
         yield TOUCHED
     yield from _of_arrays(plan, output, known)
 
@@ -88,7 +87,7 @@ def _differing(before: Mapping[str, Option], now: Mapping[str, Option]) -> list[
 def _of_arrays(plan: Plan, output: Output, known: Known) -> Iterator[str]:
     for path in arrays(plan, output).values():
         before = known.written(str(path.relative_to(plan.out)))
-        if not path.exists():
+        if known.files.look(path) is None:
             yield "array missing" if before else "new array"
-        elif as_written(path, before) is None:
+        elif as_written(path, before, known.files) is None:
             yield "array changed since it was written"

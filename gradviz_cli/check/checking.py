@@ -16,10 +16,10 @@ from gradviz_cli.check.cascade import Cascade, Findings, cascade
 from gradviz_cli.check.verdicts import FAILED, Verdict
 from gradviz_cli.errors import ExitCode, ImageError, ProofFailed, gravest
 from gradviz_cli.estimators import Method, kinds_of, modes_of
-from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
+from gradviz_cli.images.sources import content
 from gradviz_cli.model.explainer import Explainer, of_plan
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.process.protocol import Proof
@@ -189,7 +189,7 @@ def _read(model: Explainer, jobs: Sequence[Job], plan: Plan) -> tuple[dict[str, 
         try:
             if job.trouble:
                 raise ImageError("unreadable", job.trouble)
-            pixels = model.decode(read_bytes(job.path, plan.limits), page=job.page and job.page.place)
+            pixels = model.decode(content(job, plan.limits)[0], page=job.page and job.page.place)
             model.check_numbers(pixels.held, pixels.fitted)
             read[printable(job.name)] = pixels
         except ImageError as error:

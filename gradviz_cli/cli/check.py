@@ -18,8 +18,9 @@ from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.options import Command, estimator_options, mode_option, model_options
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.stderr import tell
-from gradviz_cli.cli.types import Amount, Name, NamedPath, Seconds
+from gradviz_cli.cli.types import Amount, Location, Name, NamedPath, Seconds
 from gradviz_cli.errors import UsageError
+from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs
@@ -43,7 +44,7 @@ MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and
 
 
 @click.command("check", cls=Command, common=COMMON)
-@click.argument("model", metavar="MODEL", type=NamedPath())
+@click.argument("model", metavar="MODEL", type=Location())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=NamedPath())
 @click.option(
     "-o",
@@ -76,7 +77,7 @@ MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and
 @click.pass_context
 def command(
     context: click.Context,
-    model: Path,
+    model: Place,
     paths: tuple[Path, ...],
     out: Path,
     as_json: bool,
@@ -93,7 +94,8 @@ def command(
     if not paths:
         raise UsageError("no images are given", "name files or folders after MODEL")
     with stopping():
-        check_order(model, paths)
+        if isinstance(model, Path):
+            check_order(model, paths)
         place = sheet.place_of(out)
         sheet.check_place(place)
         asked, standing = given(context)

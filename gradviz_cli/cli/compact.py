@@ -11,21 +11,27 @@ from gradviz_cli.batch import shards
 from gradviz_cli.batch.lock import held
 from gradviz_cli.batch.manifest import MANIFEST
 from gradviz_cli.batch.merge import merge
-from gradviz_cli.cli.types import NamedPath, Seconds
+from gradviz_cli.cli.signals import stopping
+from gradviz_cli.cli.types import Location, Seconds
 from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files import objects
+from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
+from gradviz_cli.plan.outputs import WHOLE
 
 
 @click.command("compact")
-@click.argument("out", metavar="OUT", type=NamedPath())
+@click.argument("out", metavar="OUT", type=Location())
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would stay.")
 @click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
-def command(out: Path, dry_run: bool, lock_wait: float) -> int:
+def command(out: Place, dry_run: bool, lock_wait: float) -> int:
     """Leave out of OUT's manifest the lines that later ones have replaced.
 
     A manifest gets a line for each image and run. Of each image and each output the last line stays, and so does what the
     next run, gallery and prune ask for; the history of earlier runs is gone. Pictures are not touched.
     """
+    if isinstance(out, Remote):
+        return _in_store(out, dry_run, lock_wait)
     if not (out / MANIFEST).is_file():
         raise UsageError(f"{printable(out)} holds no {MANIFEST}", "give a folder that `gradviz explain` wrote")
     with held(out, lock_wait) as lock:
@@ -38,6 +44,23 @@ def command(out: Path, dry_run: bool, lock_wait: float) -> int:
         compacting.compact(out)
         shards.clear(out)
         lock.finish()
+    return 0
+
+
+def _in_store(out: Remote, dry_run: bool, lock_wait: float) -> int:
+    from gradviz_cli.batch import bucket  # most folders are here
+
+    with stopping(), bucket.standing_for(objects.check_out(out)) as found, found.entered(lock_wait, WHOLE):
+        segments = found.lines()
+        if not (found.folder / MANIFEST).stat().st_size:
+            raise UsageError(
+                f"{printable(out)} holds no manifest of gradviz", "give a folder that `gradviz explain` wrote"
+            )
+        if dry_run:
+            _tell(found.folder)
+            return 0
+        compacting.compact(found.folder)
+        found.replace_manifest(segments)
     return 0
 
 

@@ -35,8 +35,8 @@ from gradviz_cli.cli.types import (
     Auto,
     ImagePath,
     Level,
+    Location,
     Name,
-    NamedPath,
     Names,
     Percentile,
     Seconds,
@@ -48,6 +48,7 @@ from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import STDIN, Inputs, names_in
@@ -77,9 +78,9 @@ COMMON = [
 
 
 @click.command("explain", cls=Command, common=COMMON)
-@click.argument("model", metavar="MODEL", type=NamedPath())
+@click.argument("model", metavar="MODEL", type=Location())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=ImagePath())
-@click.option("-o", "--out", default="heatmaps", type=NamedPath(), show_default=True,
+@click.option("-o", "--out", default="heatmaps", type=Location(), show_default=True,
     help="Output folder; or NAME.png, for one picture of one image.",
 )  # fmt: skip
 @mode_option
@@ -138,7 +139,7 @@ COMMON = [
 @click.option("--max-file-size", type=Amount(), default="100M", show_default=True, help="Larger files fail, unread.")
 @click.option("--files-from", metavar="FILE|-", help="Read image names from a file or stdin.")
 @click.option("-0", "--null", is_flag=True, help="Names there are NUL-ended.")
-@click.option("--root", type=NamedPath(), metavar="DIR", help="Outputs are named relative to this folder.")
+@click.option("--root", type=Location(), metavar="DIR", help="Outputs are named relative to this folder.")
 @click.option(
     "--include", "include", multiple=True, metavar="GLOB", help="Of folders only what matches: '*.jpg', '2024/**'."
 )
@@ -187,9 +188,9 @@ COMMON = [
 @click.pass_context
 def command(
     context: click.Context,
-    model: Path,
-    paths: tuple[Path, ...],
-    out: Path,
+    model: Place,
+    paths: tuple[Place, ...],
+    out: Place,
     files_from: str | None,
     null: bool,
     shard: tuple[int, int],
@@ -221,30 +222,37 @@ def command(
     ):
         if not paths and listed is None:
             raise UsageError("no images are given", images_missing(model))
-        check_words(context, paths, SEVERAL)
-        check_order(model, paths)
+        here = [path for path in paths if isinstance(path, Path)]
+        check_words(context, here, SEVERAL)
+        if isinstance(model, Path):
+            check_order(model, here)
         asked, standing = given(context)
         LINE.then(f"reading {printable(model)}")
         plan = plan_from(model, out, standing=standing, **asked, verify=verbose > 1)
+        if gallery and isinstance(out, Remote):
+            raise UsageError(
+                f"--gallery is a page over a folder of this machine, and --out {out} is in a store",
+                "leave it out, and copy the folder here for gradviz gallery",
+            )
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
         with Voice(
             plan, verbose > 0, quiet, progress, print_end, begun, placed=partial(at_its_place, context)
         ) as voice:
-            for line in chosen(model, Path(plan.model.path)):
+            for line in chosen(model, Path(plan.model.path)) if isinstance(model, Path) else ():
                 voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard, stdin=stdin), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
-        written = page.write(out)
+        written = page.write(plan.out)
         if voice.hints:
             say(f"the page over them is {printable(written.absolute())}")
     return report.exit_code(plan.allow_empty)
 
 
 @contextmanager
-def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path]] | None]:
+def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Place]] | None]:
     """The names of --files-from; a copy of them, as they are walked through more than once."""
     if source is None:
         yield None
@@ -263,7 +271,7 @@ def _list(source: str | None, null: bool) -> Iterator[Callable[[], Iterator[Path
 
 
 @contextmanager
-def _stdin(paths: Sequence[Path], most: int) -> Iterator[Path | None]:
+def _stdin(paths: Sequence[Place], most: int) -> Iterator[Path | None]:
     """A copy of what comes through stdin, where it is an image: it is read more than once. No more than what shows that it is
     too large."""
     if STDIN not in paths:

@@ -19,9 +19,10 @@ from gradviz_cli.cli.options import Command, mode_option, model_options
 from gradviz_cli.cli.probe import lines as probe_lines
 from gradviz_cli.cli.probe import probe
 from gradviz_cli.cli.signals import stopping
-from gradviz_cli.cli.types import NamedPath
+from gradviz_cli.cli.types import Location, NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model import forms
 from gradviz_cli.model.explainer import Explainer
@@ -51,7 +52,7 @@ class _Inspect(Command):
     cls=_Inspect,
     common=("as_json", "modes", "image", "signature", "input", "output", "labels_file", "verbose"),
 )
-@click.argument("model", metavar="MODEL", type=NamedPath())
+@click.argument("model", metavar="MODEL", type=Location())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
 @mode_option
 @click.option(
@@ -69,7 +70,7 @@ class _Inspect(Command):
 @click.pass_context
 def command(
     context: click.Context,
-    model: Path,
+    model: Place,
     as_json: bool,
     modes: tuple[str, ...],
     image: Path | None,
@@ -96,11 +97,15 @@ def command(
     if told["problem"]:
         told["problem"] = str(at_its_place(context, UsageError(told["problem"])))
     found = Path(chosen.path)
-    told.update(model=str(found), passed_over=[str(path) for path in forms.passed_over(found)])
+    told.update(
+        model=str(found if isinstance(model, Path) else model),
+        passed_over=[str(path) for path in forms.passed_over(found)],
+    )
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:
-        click.echo("\n".join(map(plain, _lines(told, verbose, forms.chosen(model, found)))))
+        which = forms.chosen(model, found) if isinstance(model, Path) else []
+        click.echo("\n".join(map(plain, _lines(told, verbose, which))))
     return code
 
 

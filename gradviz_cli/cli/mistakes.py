@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.near import did_you_mean, near_path, nearest
+from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.formats import has_image_name
 
@@ -186,10 +187,10 @@ def check_words(context: click.Context, paths: Sequence[Path], choices: Mapping[
             raise UsageError(f"no such file or folder: {printable(word)}", f"did you mean --{name} {printable(value)}?")
 
 
-def images_missing(model: Path) -> str:
+def images_missing(model: Place) -> str:
     """What to do where no images are given; MODEL may be one."""
     shown = shlex.quote(printable(model))
-    if has_image_name(model.name) and model.is_file():
+    if has_image_name(model.name) and (isinstance(model, Remote) or model.is_file()):
         return f"{printable(model)} is one, and MODEL comes first: gradviz explain MODEL {shown}"
     return "name files or folders after MODEL, or give --files-from"
 

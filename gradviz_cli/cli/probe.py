@@ -18,6 +18,7 @@ from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.images.preprocess import PREPROCESS
+from gradviz_cli.images.sources import content
 from gradviz_cli.model.explainer import AS_THEY_ARE, Explainer, like_levels
 from gradviz_cli.plan.plan import Job, Walk
 from gradviz_cli.plan.results import TargetResult
@@ -88,8 +89,8 @@ def _of_folder(model: Explainer, folder: Path) -> tuple[Json, Json]:
     unread = 0
     for job in below[:: -(-len(below) // MOST_IMAGES) or 1]:
         try:
-            read.append(model.decode(read_bytes(job.path, Limits())))
-            wanted.append(_folder_class(model, job.path))
+            read.append(model.decode(content(job, Limits())[0]))
+            wanted.append(_folder_class(model, str(job.path)))
         except ImageError as error:
             unread += 1
             wrong = wrong or f" ({printable(job.path)}: {error.message})"
@@ -113,7 +114,7 @@ def _images(folder: Path) -> list[Job]:
     raise UsageError(f"--image {printable(folder)}: holds no image{why}", "give another --image")
 
 
-def _folder_class(model: Explainer, path: Path) -> int | None:
+def _folder_class(model: Explainer, path: str) -> int | None:
     """The class that the name of the image's folder says."""
     try:
         return of_image((Target(parent=True),), model.labels, path)[0].index

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gradviz_cli.batch import manifest
-from gradviz_cli.batch.current import MAX_OUTPUT
+from gradviz_cli.batch.files import MAX_OUTPUT
 from gradviz_cli.batch.lock import held
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.types import NamedPath, Seconds

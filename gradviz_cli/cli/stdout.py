@@ -6,13 +6,13 @@ import errno
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 from gradviz_cli.cli.stderr import clear
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.remote import Place
 
 
-def print_paths(paths: Iterable[Path], end: bytes = b"\n") -> None:
+def print_paths(paths: Iterable[Place], end: bytes = b"\n") -> None:
     """Each path, followed by `end`.
 
     Raises
@@ -25,7 +25,7 @@ def print_paths(paths: Iterable[Path], end: bytes = b"\n") -> None:
     try:
         if stream is None:
             raise OSError(errno.EBADF, "it is closed")
-        stream.write(b"".join(os.fsencode(path) + end for path in paths))
+        stream.write(b"".join(os.fsencode(str(path)) + end for path in paths))
         stream.flush()
     except BrokenPipeError:
         raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradviz_cli.estimators import MOST_SAMPLES
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan import values
 
@@ -166,8 +167,19 @@ class NamedPath(click.Path):
         return Path(os.fsdecode(super().convert(value, param, context)))
 
 
-class ImagePath(NamedPath):
-    """A path of an image or a folder, or `-` for an image that comes through stdin; `./-` is a file."""
+class Location(NamedPath):
+    """A path, or the URL of something in a store."""
 
-    def convert(self, value: Any, param: _Parameter, context: _Context) -> Path:
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
+        try:
+            found = values.location(value)
+        except ValueError as error:
+            self.fail(str(error), param, context)
+        return found if isinstance(found, Remote) else super().convert(found, param, context)
+
+
+class ImagePath(Location):
+    """A path or URL of an image or a folder, or `-` for an image that comes through stdin; `./-` is a file."""
+
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> Any:
         return STDIN if value == "-" else super().convert(value, param, context)

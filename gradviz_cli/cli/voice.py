@@ -17,6 +17,7 @@ from gradviz_cli.cli.signals import Stopped
 from gradviz_cli.cli.stderr import speaks_json, tell
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import GradvizError
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.files.text import plain, printable, shortened
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.forms import short_name
@@ -118,7 +119,7 @@ class Voice(Observer):
                 LINE.look()
         end = b"\n" if result.status is Status.PENDING else self._print_end
         if end and result.status in (Status.PENDING, Status.WRITTEN):
-            print_paths((self._plan.out / name for name in result.outputs), end)
+            print_paths((self._plan.place / name for name in result.outputs), end)
 
     def warning(self, message: str) -> None:
         self._warn(message)
@@ -149,12 +150,14 @@ class Voice(Observer):
         done = report.total - report.failed
         if report.fatal or not done:
             return ""
-        out = self._plan.out
+        out = self._plan.place
         if self._plan.file:
             picture = printable(out / self._plan.file)
             return f": {picture}; what it says of itself: gradviz show {shlex.quote(picture)}"
         told = f": {_several(self._pictures, 'picture')} in" if self._pictures else ": they are in"
         command = f"gradviz gallery {shlex.quote(printable(out))} --open"
+        if isinstance(out, Remote):
+            return f"{told} {printable(out)}"
         again = "; the same command tries those that failed again" if report.failed else ""
         return f"{told} {printable(out)}{again}; to look at them: {command}"
 

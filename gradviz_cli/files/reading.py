@@ -35,6 +35,15 @@ def stamp_of(status: os.stat_result) -> Stamp | None:
     return None if counts_seconds and time.time() - max(found[1:]) / 1e9 < COARSE else found
 
 
+def stamp_at(path: AnyPath) -> Stamp | None:
+    """Of the regular file that is there now; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return stamp_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
 def read_bytes(path: AnyPath, limits: Limits) -> bytes:
     """The content of a regular file, or of one that a symbolic link leads to.
 
@@ -54,13 +63,7 @@ def read_stamped(path: AnyPath, limits: Limits) -> tuple[bytes, Stamp | None]:
     fd, size = _open_regular(path)
     with open(fd, "rb") as file:
         before = stamp_of(os.fstat(fd))
-        if size > limits.max_file_size:
-            raise ImageError(
-                "too-large",
-                f"{size} bytes are more than the limit of {limits.max_file_size}; see --max-file-size",
-            )
-        if size == 0:
-            raise ImageError("empty", "the file is empty")
+        check_size(size, limits)
         try:
             data = file.read(size)  # a file that still grows is taken as it was when opened
             return data, before if before == stamp_of(os.fstat(fd)) else None
@@ -68,6 +71,16 @@ def read_stamped(path: AnyPath, limits: Limits) -> tuple[bytes, Stamp | None]:
             raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
         except MemoryError as error:
             raise ImageError("memory", f"not enough memory to read {size} bytes") from error
+
+
+def check_size(size: int, limits: Limits) -> None:
+    """Raise ImageError, before it is read, for a file that is too large or empty."""
+    if size > limits.max_file_size:
+        raise ImageError(
+            "too-large", f"{size} bytes are more than the limit of {limits.max_file_size}; see --max-file-size"
+        )
+    if size == 0:
+        raise ImageError("empty", "the file is empty")
 
 
 def hash_file(path: AnyPath, most: int) -> tuple[str, Stamp | None] | None:

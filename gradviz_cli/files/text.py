@@ -20,12 +20,12 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def printable(name: AnyPath) -> str:
+def printable(name: object) -> str:
     r"""`name` for a message: one line of characters that any terminal of this locale takes.
 
     Bytes that are not UTF-8 become `\xff`, control and formatting characters `\n`, `\x1b` or `\u202e`.
     """
-    text = os.fspath(name)
+    text = os.fspath(name) if isinstance(name, AnyPath) else str(name)
     if isinstance(text, str):
         try:
             raw = text.encode("utf-8", "surrogateescape")

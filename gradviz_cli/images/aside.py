@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -123,10 +123,14 @@ def is_system(folder: str, name: str) -> bool:
 # ---- what gradviz wrote
 
 
-def is_output(folder: str, names: Collection[str] = (MANIFEST, LOCK)) -> bool:
+TRACES = (MANIFEST, LOCK)
+Head = Callable[[str, int], bytes]  # a path, and how many of its first bytes are wanted
+
+
+def is_output(folder: str, names: Collection[str] = TRACES, read: Head = head) -> bool:
     """Whether a run has written into a folder: its manifest or lock are there, and hold what those of gradviz do."""
-    return (MANIFEST in names and _is_manifest(os.path.join(folder, MANIFEST))) or (
-        LOCK in names and _is_lock(os.path.join(folder, LOCK))
+    return (MANIFEST in names and _is_manifest(read(os.path.join(folder, MANIFEST), 1 << 16))) or (
+        LOCK in names and _is_lock(os.path.join(folder, LOCK), read)
     )
 
 
@@ -143,7 +147,7 @@ def lies_in_output(folder: str) -> bool:
     return True
 
 
-def is_written(path: str, in_output: bool) -> bool:
+def is_written(path: str, in_output: bool, read: Head = head) -> bool:
     """Whether a file is a picture or an array of a run. In an output folder photos may lie beside them; elsewhere there
     may be copies of pictures, which go by what they say, and are looked at where they are named as outputs are."""
     if in_output and path.endswith(".npy"):
@@ -151,12 +155,12 @@ def is_written(path: str, in_output: bool) -> bool:
     name = os.path.basename(path)
     if not path.endswith(".png") or not (in_output or name == CHECK or is_named_further(name)):
         return False
-    return head(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
+    return read(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
 
 
-def _is_manifest(path: str) -> bool:
+def _is_manifest(start: bytes) -> bool:
     """Whether its first line that is whole is one of ours."""
-    *lines, _ = head(path, 1 << 16).split(b"\n")
+    *lines, _ = start.split(b"\n")
     return any(map(_is_ours, lines[:2]))  # the first one may be torn
 
 
@@ -170,5 +174,7 @@ def _is_ours(line: bytes) -> bool:
     return isinstance(record.get("image"), str) and isinstance(record.get("outputs"), list)
 
 
-def _is_lock(path: str) -> bool:
-    return os.path.isfile(path) and LOCK_TEXT.fullmatch(head(path, 1000)) is not None
+def _is_lock(path: str, read: Head) -> bool:
+    """Of a store an empty one says nothing: it may not be there."""
+    text = read(path, 1000)
+    return LOCK_TEXT.fullmatch(text) is not None and (bool(text) or os.path.isfile(path))

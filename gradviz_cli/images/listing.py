@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import codecs
-import errno
 import hashlib
 import os
 import re
-import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 from gradviz_cli.errors import TimeUp, UsageError
+from gradviz_cli.files import objects
 from gradviz_cli.files.names import Fold, as_it_is
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.objects import StoreError
+from gradviz_cli.files.remote import Place, Remote, full_name
 from gradviz_cli.files.text import printable, shortened
-from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_output, is_system, is_written, lies_in_output
+from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_system
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.frames import pages
-from gradviz_cli.images.globs import Globs, full_path
+from gradviz_cli.images.globs import Globs, folded, full_path
 from gradviz_cli.images.repeats import repeated
+from gradviz_cli.images.trees import Disk, Entry, Identity, Store, Tree, identity
 from gradviz_cli.plan import values
 from gradviz_cli.plan.outputs import WHOLE
 from gradviz_cli.plan.plan import Job, Page, Walk
 
-Identity = tuple[int, int]  # device and inode
 Names = Callable[[str], Iterable[str]]
 LONGEST = 4096  # bytes of a path that a system takes
 # An image that comes through stdin: its path, which is there on every system, so that its outputs are no orphans.
@@ -43,7 +44,7 @@ class Inputs:
 
     Attributes
     ----------
-    paths : tuple of Path
+    paths : tuple of Path or Remote
         Files and folders of the command line.
     listed : callable, optional
         Gives the names of --files-from anew at each call.
@@ -57,9 +58,9 @@ class Inputs:
         Hashes of names that come more than once; `checked` finds them.
     """
 
-    paths: tuple[Path, ...]
-    out: Path
-    listed: Callable[[], Iterator[Path]] | None = None
+    paths: tuple[Place, ...]
+    out: Place
+    listed: Callable[[], Iterator[Place]] | None = None
     shard: tuple[int, int] = (1, 1)
     walk: Walk = Walk()
     fold: Fold = as_it_is
@@ -90,6 +91,9 @@ class Inputs:
         for path in self.paths:
             if self.stdin and path == STDIN:
                 continue
+            if isinstance(path, Remote):
+                _check_there(path, self.walk.root)
+                continue
             if not os.path.lexists(path):
                 unread = "*" in str(path) or "?" in str(path)  # a shell leaves a pattern as it is that no file matches
                 remedy = "no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
@@ -111,8 +115,7 @@ class Inputs:
 
     def why_none(self) -> str:
         """Why there may be no image."""
-        out = _identity(self.out)
-        inside = next((path for path in self.paths if os.path.isdir(path) and _inside(path, out)), None)
+        inside = next((path for path in self.paths if _is_below(path, self.out)), None)
         if inside is not None:
             where = f"it is --out {printable(self.out)} or lies in it"
             return f"no image was found: {printable(inside)} is not searched, as {where}"
@@ -155,7 +158,7 @@ class Inputs:
             yield job
 
     def _all(self, left: LeftOut) -> Iterator[Job]:
-        search = _Search(self.walk, _identity(self.out), left, self.stdin)
+        search = _Search(self.walk, self.out, left, self.stdin)
         for path in self.paths:
             yield from search.jobs(path)
         for path in self.listed() if self.listed else ():
@@ -171,10 +174,12 @@ def _until(end: float | None, jobs: Iterator[Job]) -> Iterator[Job]:
 
 def _is_same(one: Job, other: Job) -> bool:
     """Whether two jobs are of one image, by whatever path."""
-    if one is other or os.path.abspath(one.path) == os.path.abspath(other.path):
+    if one is other or full_name(one.path) == full_name(other.path):
         return True
-    identity = _identity(one.path)
-    return identity is not None and identity == _identity(other.path)
+    if isinstance(one.path, Remote) or isinstance(other.path, Remote):
+        return False
+    found = identity(one.path)
+    return found is not None and found == identity(other.path)
 
 
 def _clash(first: Job, second: Job, name: str) -> UsageError:
@@ -184,7 +189,7 @@ def _clash(first: Job, second: Job, name: str) -> UsageError:
     return UsageError(said, "run them into two folders with --out, or name a folder that holds both with --root")
 
 
-def names_in(file: IO[bytes], null: bool) -> Iterator[Path]:
+def names_in(file: IO[bytes], null: bool) -> Iterator[Place]:
     """The names in a list, one a line (of Unix or Windows) or NUL-ended; empty ones are passed over.
 
     Several may walk through the same open file at once. A byte order mark says that it is UTF-8, or that it is UTF-16.
@@ -220,7 +225,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
             ) from error
 
 
-def _entry(name: bytes, null: bool) -> Path:
+def _entry(name: bytes, null: bool) -> Place:
     if not null and b"\0" in name:
         text = name.split(b"\0")[0]
         shown = "a name" if re.search(rb"[^\x20-\x7e]", text) else printable(shortened(printable(text), 40))
@@ -231,7 +236,7 @@ def _entry(name: bytes, null: bool) -> Path:
         raise UsageError(f"--files-from: a name of more than {LONGEST} bytes", f"names there end in {ends}")
     typed = os.fsdecode(name if null else name.removesuffix(b"\r"))
     try:
-        return values.path(typed)
+        return values.location(typed)
     except ValueError as error:
         raise UsageError(f"--files-from: {error}", "or leave it out of the list") from None
 
@@ -260,12 +265,36 @@ def _named(path: Path, root: str | None) -> str:
     )
 
 
+def _name_of_object(place: Remote, is_folder: bool, root: str | None) -> str:
+    """The same of an object or a folder of a store."""
+    if root is None:
+        return "" if is_folder else place.name
+    above = Remote.of(root)
+    rel = place.below(above) if isinstance(above, Remote) else None
+    if rel is None:
+        raise UsageError(
+            f"{printable(place)} does not lie in --root {printable(root)}", "name a folder that holds all images"
+        )
+    return rel
+
+
+def _check_there(place: Remote, root: str | None) -> None:
+    """Raise UsageError where there is nothing for sure; what cannot be reached fails as an image."""
+    is_folder = False
+    try:
+        is_folder = objects.look(place).is_folder
+    except StoreError as error:
+        if error.kind == "missing":
+            raise UsageError(f"no such object or folder: {printable(place)}: {error.reason}", error.remedy) from error
+    _name_of_object(place, is_folder, root)
+
+
 @dataclass
 class _Search:
     """Walks through folders, and counts what it leaves out."""
 
     walk: Walk
-    out: Identity | None
+    out: Place
     left: LeftOut
     stdin: Path | None = None
     include: Globs = field(init=False)
@@ -275,68 +304,81 @@ class _Search:
     def __post_init__(self) -> None:
         self.include, self.exclude = Globs(self.walk.include), Globs(self.walk.exclude)
 
-    def jobs(self, path: Path) -> Iterator[Job]:
+    def jobs(self, path: Place) -> Iterator[Job]:
         """A file by itself; of a folder what is below it."""
-        if not os.path.isdir(path):
+        if isinstance(path, Remote):
+            yield from self._of_store(path)
+        elif not os.path.isdir(path):
             if self.exclude.matches(full_path(os.path.dirname(path)), path.name):
                 self.left.add(Kind.EXCLUDED)
             else:
                 copy = self.stdin if path == STDIN else None
                 yield from self._paged(Job(path, path.name if copy else _named(path, self.walk.root), copy=copy))
-        elif not _inside(path, self.out):
+        elif not _is_below(path, self.out):
             self.entered.clear()
-            yield from self._below(path)
+            tree = Disk(identity(self.out) if isinstance(self.out, Path) else None)
+            yield from self._below(tree, os.fspath(path), _named(path, self.walk.root), path.name)
+
+    def _of_store(self, place: Remote) -> Iterator[Job]:
+        """What is named as an image is taken for one, without a question to the store for each of a list."""
+        is_folder, trouble = False, None
+        if not has_image_name(place.name):
+            try:
+                is_folder = objects.look(place).is_folder
+            except StoreError as error:
+                trouble = f"cannot be read: {error}"
+        prefix = _name_of_object(place, is_folder, self.walk.root)
+        if not is_folder and self.exclude.matches(folded(str(place.parent)), place.name):
+            self.left.add(Kind.EXCLUDED)
+        elif not is_folder:
+            yield Job(place, prefix, trouble)
+        elif not _is_below(place, self.out):
+            yield from self._below(Store(place, self.out), str(place), prefix, place.name)
 
     def _paged(self, job: Job) -> Iterator[Job]:
         """A job, or one for each of its pages: `scan.tif#1`, `scan.tif#2`, ..."""
-        places = pages(job.file) if self.walk.pages == "all" else ()
+        places = pages(job.file) if self.walk.pages == "all" and isinstance(job.file, Path) else ()
         for number, place in enumerate(places, 1):
             yield replace(job, rel=f"{job.rel}#{number}", page=Page(number, place))
         if not places:
             yield job
 
-    def _below(self, top: Path) -> Iterator[Job]:
+    def _below(self, tree: Tree, begin: str, prefix: str, name_of_top: str) -> Iterator[Job]:
         """Depth first and in name order; names are sorted folder by folder, and given back one by one."""
-        begin = os.fspath(top)
-        prefix, root = _named(top, self.walk.root), full_path(begin)
-        ours = lies_in_output(begin)
+        root, ours = tree.full_path(begin), tree.lies_in_output(begin)
         if ours:
             self.left.add(Kind.OUTPUT)
-        open_folders = [(begin, "", self._opened(begin), ours)]
+        open_folders = [(begin, "", self._opened(tree, begin), ours)]
         while open_folders:
             folder, rel, names, ours = open_folders[-1]
             if isinstance(names, str):
-                yield Job(Path(folder), "/".join(filter(None, (prefix, rel))) or top.name, names)
+                yield tree.job(folder, "/".join(filter(None, (prefix, rel))) or name_of_top, names)
             if isinstance(names, str) or not names:
                 open_folders.pop()
                 continue
             name = names.pop()
-            entry = _Entry.at(folder, name, f"{rel}/{name}" if rel else name)
+            entry = tree.entry(folder, name, f"{rel}/{name}" if rel else name)
             kind = self._kind(begin, root, entry)
             if kind is not None:
-                self.left.add(kind, name)
+                self.left.add(kind, entry.name)
             elif not entry.is_folder:
-                if is_written(entry.path, ours):
+                if tree.is_written(entry.path, ours):
                     self.left.add(Kind.WRITTEN)
                 else:
-                    yield from self._paged(Job(Path(entry.path), f"{prefix}/{entry.rel}" if prefix else entry.rel))
-            elif _identity(entry.path) != self.out:
-                below = self._opened(entry.path)
-                new = not ours and is_output(entry.path, below)
+                    yield from self._paged(tree.job(entry.path, f"{prefix}/{entry.rel}" if prefix else entry.rel))
+            elif not tree.is_out(entry.path):
+                below = self._opened(tree, entry.path)
+                new = not ours and tree.is_output(entry.path, below)
                 if new:
                     self.left.add(Kind.OUTPUT)
                 open_folders.append((entry.path, entry.rel, below, ours or new))
 
-    def _opened(self, folder: str) -> list[str] | str:
-        """The names in a folder, the first one last; or why it cannot be listed."""
-        if self.walk.follow_links and (identity := _identity(folder)):
-            self.entered.add(identity)
-        try:
-            return sorted(os.listdir(folder), reverse=True)
-        except OSError as error:
-            return f"the folder cannot be listed: {error.strerror}"
+    def _opened(self, tree: Tree, folder: str) -> list[str] | str:
+        if self.walk.follow_links and (found := identity(folder)):
+            self.entered.add(found)
+        return tree.names(folder)
 
-    def _kind(self, top: str, root: str, entry: _Entry) -> Kind | None:
+    def _kind(self, top: str, root: str, entry: Entry) -> Kind | None:
         """Why something in a folder is left out, if it is; `root` is the full path of `top`."""
         if is_hidden(entry.name):
             return Kind.HIDDEN
@@ -354,36 +396,13 @@ class _Search:
         asked = self.include and (bare or self.include.spells_ending(root, entry.rel))
         return None if asked else Kind.NAME
 
-    def _of_link(self, top: str, entry: _Entry) -> Kind | None:
+    def _of_link(self, top: str, entry: Entry) -> Kind | None:
         """Why a folder is left out for the way that leads to it: a link that is not followed, or to what is searched."""
         if entry.is_link and not self.walk.follow_links:
             return Kind.LINK
-        again = self.walk.follow_links and _identity(entry.path) in self.entered
-        again = again or entry.is_link and (_is_searched(top, entry.path) or _inside(Path(entry.path), self.out))
+        again = self.walk.follow_links and identity(entry.path) in self.entered
+        again = again or entry.is_link and (_is_searched(top, entry.path) or _is_below(Path(entry.path), self.out))
         return Kind.AGAIN if again else None
-
-
-class _Entry(NamedTuple):
-    """Something in a folder: `rel` is its path below the folder that was given. `unseen` may be anything: its path is too
-    long, or the folder may be listed but not entered."""
-
-    folder: str
-    name: str
-    rel: str
-    path: str
-    is_folder: bool
-    is_link: bool
-    unseen: bool
-
-    @classmethod
-    def at(cls, folder: str, name: str, rel: str) -> _Entry:
-        path = f"{folder.rstrip('/')}/{name}"
-        try:
-            mode, unseen = os.lstat(path).st_mode, False
-        except OSError as error:
-            mode, unseen = 0, error.errno != errno.ENOENT
-        is_link = stat.S_ISLNK(mode)
-        return cls(folder, name, rel, path, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link, unseen)
 
 
 def _is_searched(top: str, link: str) -> bool:
@@ -397,12 +416,11 @@ def _is_searched(top: str, link: str) -> bool:
     return True
 
 
-def _identity(folder: str | os.PathLike) -> Identity | None:
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _is_below(folder: Place, out: Place) -> bool:
+    """Whether a folder is OUT or lies below it, by whatever name."""
+    if isinstance(folder, Remote) or isinstance(out, Remote):
+        return isinstance(folder, Remote) and isinstance(out, Remote) and folder.below(out) is not None
+    return os.path.isdir(folder) and _inside(folder, identity(out))
 
 
 def _inside(folder: Path, out: Identity | None) -> bool:
@@ -411,4 +429,4 @@ def _inside(folder: Path, out: Identity | None) -> bool:
         real = Path(os.path.realpath(folder))
     except OSError:  # the working folder is gone
         return False
-    return out is not None and any(_identity(place) == out for place in (real, *real.parents))
+    return out is not None and any(identity(place) == out for place in (real, *real.parents))

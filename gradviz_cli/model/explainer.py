@@ -24,6 +24,7 @@ from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.given import SMALL, Given, fingerprint, is_pillow, taken
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
+from gradviz_cli.images.sources import bytes_at
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.methods import odd
@@ -250,7 +251,7 @@ class Explainer:
 
         `value_range` says what is black and white in an array (`images.given.taken`). Raises ImageError.
         """
-        content = given.content if given.path is None else read_bytes(given.path, self._limits)
+        content = given.content if given.path is None else bytes_at(given.path, self._limits)
         if isinstance(content, bytes):
             found = self.decode(content, pixels=True)
         else:

@@ -17,6 +17,9 @@ from gradviz_cli.plan.targets import Target, of_image
 MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
 CHECK = "check.png"  # what `gradviz check` draws, wherever it is
 INDEX = ".gradviz.index"  # what a large manifest knows of each output, so that the next run need not read all of it
+# In a store, where nothing can be appended, a folder of lines: those of each batch of a run, in the order of their names.
+SEGMENTS = "manifest"
+SEGMENT = re.compile(r"(\d{6,18})-([1-9]\d{0,17})-of-([1-9]\d{0,17})-[0-9a-f]{8}-\d{6,18}\.jsonl")
 # A folder in it, while runs with --shard write there: of each its lock and its lines of the manifest.
 SHARDS = ".gradviz.shards"
 Shard = tuple[int, int]  # I and N of --shard I/N
@@ -77,7 +80,7 @@ def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]
 
 def targets_of(plan: Plan, job: Job) -> tuple[Target, ...]:
     """The targets of one image: `parent` is a class; ImageError where no label is the name of its folder."""
-    return of_image(plan.drawing.targets, plan.labels, job.path)
+    return of_image(plan.drawing.targets, plan.labels, str(job.path))
 
 
 def _output(plan: Plan, job: Job, name: str | None, target: Target, style: str) -> Output:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gradviz_cli.estimators import GRADIENT, Estimation, Method
-from gradviz_cli.files.reading import Limits
+from gradviz_cli.files.reading import Limits, Stamp
+from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import DEFAULT_MODE
@@ -83,6 +84,8 @@ class Plan:
     ----------
     file : str
         Where one picture is asked for under a name of its own: that name, and `out` is the folder that it is to lie in.
+    url : str
+        Where OUT is in a store: its URL, and `out` is a folder of this machine that stands for it while the run draws.
     labels_asked : str
         The option that asks for them: where they do not fit the model, the run ends. Else they are the model's own, and are
         left out with a warning.
@@ -125,6 +128,13 @@ class Plan:
     adopt: bool = False
     walk: Walk = Walk()
     file: str = ""
+    url: str = ""
+
+    @property
+    def place(self) -> Place:
+        """OUT itself, for people and for IMAGES, which may lie around it."""
+        found = Remote.of(self.url) if self.url else None
+        return self.out if found is None else found
 
     @property
     def limits(self) -> Limits:
@@ -143,17 +153,18 @@ class Page(NamedTuple):
 class Job:
     """One image: where it is, and the name that its outputs have under OUT; `trouble` when it cannot even be looked for.
 
-    `copy` is where its bytes lie, of one that can be read only once.
+    `copy` is where its bytes lie, of one that can be read only once; `stamp` is that of an object, as its folder was listed.
     """
 
-    path: Path
+    path: Place
     rel: str
     trouble: str | None = None
     page: Page | None = None
     copy: Path | None = None
+    stamp: Stamp | None = None
 
     @property
-    def file(self) -> Path:
+    def file(self) -> Place:
         """What is to be read."""
         return self.copy or self.path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from gradviz_cli.errors import ExitCode, gravest
 from gradviz_cli.estimators import ESTIMATORS, GRADIENT, Method
 from gradviz_cli.files.reading import Stamp
+from gradviz_cli.files.remote import full_name
 from gradviz_cli.rules import PLAIN, RULES
 
 # Fields of the manifest that are read again: of each output its SHA-256 and its stamp (`files.reading`), by name; the same of
@@ -235,7 +235,7 @@ class Result:
 
 def _absolute(path: str) -> str:
     try:
-        return os.path.abspath(path)
+        return full_name(path)
     except OSError:  # the working folder is gone
         return path
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
+from gradviz_cli.files.remote import Place, Remote, is_url, without_secrets
 from gradviz_cli.rules import RULES
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
@@ -25,7 +27,6 @@ MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a devi
 MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
 MOST_DIGITS = 18  # of a whole number
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 Read = Callable[[Any], Any]
 
@@ -53,11 +54,21 @@ def path(value: object) -> Path:
         raise ValueError("no file can have a name with a NUL")
     if typed.startswith("~") and not os.path.lexists(typed) and os.path.expanduser(typed) != typed:
         raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
-    if _ADDRESS.match(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
+    if is_url(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
         raise ValueError(
-            f"{typed} is an address, and gradviz reads files of this machine; download it, and give its path"
+            f"{without_secrets(typed)} is an address, and this has to be here; download it, and give its path"
         )
     return Path(value)
+
+
+def location(value: object) -> Place:
+    """A path, or the URL of an object or folder in a store that can be reached from here."""
+    if isinstance(value, Remote):
+        return value
+    found = Remote.of(value) if isinstance(value, str) else None
+    if isinstance(found, Remote):
+        return objects.check(found)
+    return path(value) if found is None else found
 
 
 def choice(names: Iterable[str]) -> Callable[[object], str]:

@@ -79,7 +79,7 @@ def main() -> int:
     timed(pictures, "encode_png", "of it encoding")
     timed(pictures, "stage", "of it writing")
     timed(publisher.Publisher, "_publish", "publish")
-    timed(publisher.Publisher, "_sync", "of it syncing")
+    timed(publisher.Publisher, "_ready", "of it syncing")
     close = pipeline.Pipeline.close
 
     def closing(stopped, *given):

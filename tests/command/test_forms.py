@@ -52,8 +52,8 @@ def test_an_archive_has_its_labels(here: Path) -> None:
     "arguments, said",
     [
         (["a.png", "model"], "a.png is no model, but model is one; MODEL comes first: gradviz explain model a.png"),
-        (["gs://bucket/model", "a.png"], "gs://bucket/model is an address"),
-        (["model", "s3://bucket/a.png"], "s3://bucket/a.png is an address"),
+        (["https://a.b/model", "a.png"], "https://a.b/model is an address"),
+        (["model", "https://bucket/a.png"], "https://bucket/a.png is an address"),
         (["all", "a.png"], "all holds several models: one, two"),
     ],
 )

@@ -25,7 +25,7 @@ def ended() -> int:
 
 def written(out: Path, **changes: object) -> Path:
     """A claim as this process makes it, changed."""
-    (out / CLAIM).write_text(json.dumps({**claim._this_process(), **changes}))
+    (out / CLAIM).write_text(json.dumps({**claim.this_process(), **changes}))
     return out / CLAIM
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradviz_cli.batch import current
+from gradviz_cli.batch import files
 from gradviz_cli.batch.current import check_current, lookup
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
@@ -106,7 +106,7 @@ def test_what_looks_as_it_was_written_is_not_read(
 ) -> None:
     asked = plan({"raw": True})
     make(asked, job)
-    monkeypatch.setattr(current, "hash_file", pytest.fail)
+    monkeypatch.setattr(files, "hash_file", pytest.fail)
     assert looked(asked, job).current is not None
 
 
@@ -130,7 +130,7 @@ def test_what_has_another_look_is_told_by_its_bytes_and_that_is_remembered(
     manifest = Manifest(asked.out)
     manifest.add(result)
     manifest.close()
-    monkeypatch.setattr(current, "hash_file", pytest.fail)
+    monkeypatch.setattr(files, "hash_file", pytest.fail)
     again = looked(asked, job).current
     assert again is not None and again.hashes == {}
 

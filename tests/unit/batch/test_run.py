@@ -472,7 +472,7 @@ def test_names_that_the_file_system_of_out_takes_for_one(plan, images, explainer
     folder = images("good")
     (folder / "a.png").write_text("good 7")
     (folder / "A.png").write_text("good 8")
-    monkeypatch.setattr("gradviz_cli.batch.run.folding", lambda out: str.casefold)
+    monkeypatch.setattr("gradviz_cli.batch.store.folding", lambda out: str.casefold)
     code, heard, (said,) = ran(plan(), folder)
     assert code == 2 and heard == ["failure", "ended"] and "A.png and " in said and "rename one" in said
     assert not plan().out.exists() and ran(plan(dry_run=True), folder)[0] == 0

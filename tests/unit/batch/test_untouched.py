@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.batch import current
+from gradviz_cli.batch import current, files
 from gradviz_cli.batch.run import run
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.plan.plan import Plan
@@ -29,7 +29,8 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(current, name, lambda *given: (found.append(name), real(*given))[1])
 
     told("read", current.read)
-    told("hash_file", current.hash_file)
+    real = files.hash_file
+    monkeypatch.setattr(files, "hash_file", lambda *given: (found.append("hash_file"), real(*given))[1])
     told("check_current", current.check_current)
     return found
 

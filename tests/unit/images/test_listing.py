@@ -399,7 +399,7 @@ def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str
         ("a\n".encode("utf-16-le"), False, "holds NUL bytes"),  # without a mark
         (b"/some/name.jpg\n" * 400_000, True, "leave out -0"),
         (b"x" * 5000, False, "add -0"),
-        (b"a.png\ns3://bucket/a.png\n", False, "s3://bucket/a.png is an address"),  # both slashes
+        (b"a.png\nhttps://a.b/a.png\n", False, "https://a.b/a.png is an address"),  # both slashes
         (codecs.BOM_UTF16_LE + b"a\0\0\xdc\0", False, "no UTF-16"),
     ],
 )

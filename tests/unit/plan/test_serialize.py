@@ -80,7 +80,7 @@ def test_the_bytes_of_a_plan() -> None:
         '"box_of":null,"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
         '"std":[],"tag":null,"trust_model":false},"out":"out",'
-        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","typed":"","verify":false,'
+        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","typed":"","url":"","verify":false,'
         '"walk":{"exclude":[],"follow_links":false,"include":[],"pages":"first","root":null}}'
     )
 

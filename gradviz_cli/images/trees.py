@@ -1,0 +1,162 @@
+"""What a folder holds, in which images are looked for: a folder of this machine, or of a store."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from gradviz_cli.files import objects
+from gradviz_cli.files.objects import Found, StoreError
+from gradviz_cli.files.remote import Place, Remote
+from gradviz_cli.images import aside
+from gradviz_cli.images.aside import is_output, is_written
+from gradviz_cli.images.globs import folded, full_path
+from gradviz_cli.plan.outputs import SEGMENT, SEGMENTS
+from gradviz_cli.plan.plan import Job
+
+Identity = tuple[int, int]  # device and inode
+
+
+class Entry(NamedTuple):
+    """Something in a folder: `rel` is its path below the folder that was given. `unseen` may be anything: its path is too
+    long, or the folder may be listed but not entered."""
+
+    folder: str
+    name: str
+    rel: str
+    path: str
+    is_folder: bool
+    is_link: bool
+    unseen: bool
+
+    @classmethod
+    def at(cls, folder: str, name: str, rel: str) -> Entry:
+        path = f"{folder.rstrip('/')}/{name}"
+        try:
+            mode, unseen = os.lstat(path).st_mode, False
+        except OSError as error:
+            mode, unseen = 0, error.errno != errno.ENOENT
+        is_link = stat.S_ISLNK(mode)
+        return cls(folder, name, rel, path, stat.S_ISDIR(mode) or is_link and os.path.isdir(path), is_link, unseen)
+
+
+class Tree(Protocol):
+    """Folders are named by texts; those that nobody can list say why in place of names."""
+
+    def full_path(self, top: str) -> str:
+        """As patterns are compared with it."""
+
+    def names(self, folder: str) -> list[str] | str:
+        """What is in it, the first one last."""
+
+    def entry(self, folder: str, name: str, rel: str) -> Entry:
+        """One of these names."""
+
+    def job(self, path: str, rel: str, trouble: str | None = None) -> Job:
+        """A file that is an image."""
+
+    def is_out(self, folder: str) -> bool:
+        """Whether it is OUT."""
+
+    def is_output(self, folder: str, names: list[str] | str) -> bool:
+        """Whether a run has written there."""
+
+    def lies_in_output(self, folder: str) -> bool:
+        """Whether it, or a folder above it, is such a one."""
+
+    def is_written(self, path: str, in_output: bool) -> bool:
+        """Whether a file is a run's."""
+
+
+class Disk:
+    """Folders of this machine."""
+
+    def __init__(self, out: Identity | None):
+        self._out = out
+        self.full_path, self.entry = full_path, Entry.at
+        self.lies_in_output, self.is_written = aside.lies_in_output, is_written
+
+    def names(self, folder: str) -> list[str] | str:
+        try:
+            return sorted(os.listdir(folder), reverse=True)
+        except OSError as error:
+            return f"the folder cannot be listed: {error.strerror}"
+
+    def job(self, path: str, rel: str, trouble: str | None = None) -> Job:
+        return Job(Path(path), rel, trouble)
+
+    def is_out(self, folder: str) -> bool:
+        return identity(folder) == self._out
+
+    def is_output(self, folder: str, names: list[str] | str) -> bool:
+        return is_output(folder, names)
+
+
+class Store:
+    """Folders of a store, each listed once. A folder and an object may have one name, so that of a folder ends in a slash
+    among names."""
+
+    def __init__(self, top: Remote, out: Place):
+        self._scheme, self._out = top.scheme, out
+        self._found: dict[str, Found] = {}
+        self.full_path = folded
+
+    def names(self, folder: str) -> list[str] | str:
+        try:
+            found = objects.entries(self._place(folder))
+        except StoreError as error:
+            return f"the folder cannot be listed: {error}"
+        self._found |= {f"{folder}/{one.place.name}": one for one in found if not one.is_folder}
+        names = [f"{one.place.name}/" if one.is_folder else one.place.name for one in found]
+        return sorted(names, key=lambda name: (name.rstrip("/"), name), reverse=True)
+
+    def entry(self, folder: str, name: str, rel: str) -> Entry:
+        is_folder, bare = name.endswith("/"), name.rstrip("/")
+        return Entry(folder, bare, rel.rstrip("/"), f"{folder}/{bare}", is_folder, False, False)
+
+    def job(self, path: str, rel: str, trouble: str | None = None) -> Job:
+        found = self._found.pop(path, None)
+        return Job(self._place(path), rel, trouble, stamp=found.stamp if found else None)
+
+    def is_out(self, folder: str) -> bool:
+        return self._place(folder) == self._out
+
+    def is_output(self, folder: str, names: list[str] | str) -> bool:
+        place = self._place(folder)
+        head = partial(_head, place)
+        return is_output("", names, head) or f"{SEGMENTS}/" in names and _has_segments(place)
+
+    def lies_in_output(self, folder: str) -> bool:
+        place = self._place(folder)
+        return any(
+            is_output("", aside.TRACES, partial(_head, one)) or _has_segments(one) for one in (place, *place.parents)
+        )
+
+    def is_written(self, path: str, in_output: bool) -> bool:
+        return is_written(path, in_output, lambda name, most: objects.head(self._place(name), most))
+
+    def _place(self, path: str) -> Remote:
+        return Remote(self._scheme, path.partition("://")[2])
+
+
+def _head(folder: Remote, name: str, most: int) -> bytes:
+    return objects.head(folder / name, most)
+
+
+def _has_segments(folder: Remote) -> bool:
+    try:
+        return any(SEGMENT.fullmatch(one.place.name) for one in objects.entries(folder / SEGMENTS))
+    except StoreError:
+        return False
+
+
+def identity(folder: str | os.PathLike) -> Identity | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
