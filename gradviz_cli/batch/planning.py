@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gradviz_cli.batch import engines
+from gradviz_cli.batch.engines import ENGINES
 from gradviz_cli.batch.single import folder_and_file
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.colormaps import COLORMAPS
@@ -119,6 +121,8 @@ OF_RUN: dict[str, values.Read] = {
     "allow_empty": values.flag,
     "proof": values.choice(PROOFS),
     "verify": values.flag,  # on the command line -vv
+    "engine": values.choice(ENGINES),
+    "ray_address": values.address,
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 # What a model that is loaded for a while needs besides those of the model, in Python: how images come to it.
@@ -189,6 +193,7 @@ def plan_from(
     """
     typed, place = forms.named(_path("MODEL", model)), _path("--out", out)
     asked = _read(options)
+    _check_engine(standing, asked)
     folder = forms.resolve(typed)
     forms.check_out(typed, folder, place)
     home = forms.home(folder)
@@ -203,6 +208,11 @@ def plan_from(
     place, file = folder_and_file(place)
     chosen = _model_options(folder, settled)
     return Plan(chosen, place, drawing, labels, labels_asked=wanted, typed=named, walk=walk, file=file, **run)
+
+
+def _check_engine(standing: Mapping[str, object] | None, asked: Settled) -> None:
+    chosen = {**_read({"engine": (standing or {}).get("engine")}), **asked}
+    engines.check(chosen.get("engine", engines.LOCAL), asked.get("ray_address"))
 
 
 def model_from(

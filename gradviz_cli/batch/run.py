@@ -1,6 +1,6 @@
 """A whole run, as `gradviz explain` and `gradviz_cli.run` do it: plan and images -> files in OUT, and a report.
 
-plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest -> batch.pipeline -> results, report
+plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest -> batch.engines -> results, report
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import owner, pipeline, shards
+from gradviz_cli.batch import owner, shards
 from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.engines import ENGINES, check_alone
+from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.lock import Lock, held
 from gradviz_cli.batch.manifest import Manifest
@@ -96,6 +98,7 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
+    check_alone(plan, inputs.stdin is not None)
     with placed(plan, inputs) as (there, images, deliver):
         yield from _in_folder(there, images, observer, report, end, deliver)
 
@@ -151,11 +154,9 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            stages = pipeline.results(
-                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading
-            )
-            with closing(stages):
-                yield from stages
+            work = Work(plan, jobs, digests, seal, manifest, known, observer, end)
+            with closing(ENGINES[plan.engine](work)) as found:
+                yield from found
 
 
 def _known(plan: Plan, inputs: Inputs) -> Known:

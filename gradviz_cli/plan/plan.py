@@ -100,6 +100,8 @@ class Plan:
         Verify the graph after each step of the compiler.
     proof : str
         Whether the model is proved before its first picture: `auto` (unless it was before), `always`, `never`.
+    engine : str
+        Where the images are explained, a key of `batch.engines.ENGINES`; `ray_address` is that of a cluster of Ray that runs.
     """
 
     model: ModelOptions
@@ -125,6 +127,8 @@ class Plan:
     adopt: bool = False
     walk: Walk = Walk()
     file: str = ""
+    engine: str = "local"
+    ray_address: str = ""
 
     @property
     def limits(self) -> Limits:
