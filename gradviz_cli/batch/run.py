@@ -16,7 +16,8 @@ from typing import Any
 from gradviz_cli.batch import owner, shards
 from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.current import failed, lookup
-from gradviz_cli.batch.engines import ENGINES, check_alone
+from gradviz_cli.batch.engines import ENGINES
+from gradviz_cli.batch.engines import check as check_engine
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.lock import Lock, held
@@ -98,7 +99,7 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
-    check_alone(plan, inputs.stdin is not None)
+    check_engine(plan, inputs.stdin is not None)
     with placed(plan, inputs) as (there, images, deliver):
         yield from _in_folder(there, images, observer, report, end, deliver)
 

@@ -128,7 +128,7 @@ class Plan:
     walk: Walk = Walk()
     file: str = ""
     engine: str = "local"
-    ray_address: str = ""
+    ray_address: str | None = None
 
     @property
     def limits(self) -> Limits:

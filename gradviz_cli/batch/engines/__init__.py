@@ -37,19 +37,20 @@ LOCAL, RAY = "local", "ray"
 ENGINES: dict[str, Engine] = {LOCAL: local, RAY: on_ray}
 
 
-def check(engine: str, address: str | None) -> None:
-    """Refuse, before anything is read, an engine that is not installed, and an address that nobody asks."""
+def check_address(engine: str, address: str | None) -> None:
+    """Refuse an address that nobody asks."""
     if address is not None and engine != RAY:
         raise UsageError(f"--ray-address {address}: --engine {engine} has no use for it", f"add --engine {RAY}")
-    if engine == RAY and importlib.util.find_spec(RAY) is None:
-        raise UsageError(f"--engine {RAY}: Ray is not installed", "pip install 'gradviz-cli[ray]'")
 
 
-def check_alone(plan: Plan, stdin: bool) -> None:
-    """Refuse what other machines cannot do: what they need lies in a private folder of this one."""
-    if plan.engine == LOCAL or plan.dry_run:
+def check(plan: Plan, stdin: bool) -> None:
+    """Refuse an engine that is not installed, and what other machines cannot do: it lies in a private folder of this one."""
+    if plan.engine == LOCAL:
         return
+    named = f"--engine {plan.engine}"
+    if plan.engine == RAY and importlib.util.find_spec(RAY) is None:
+        raise UsageError(f"{named}: Ray is not installed", "pip install 'gradviz-cli[ray]'")
     if plan.file:
-        raise UsageError(f"--engine {plan.engine}: --out {plan.file} is one picture", f"use --engine {LOCAL}")
+        raise UsageError(f"{named}: --out {plan.file} is one picture", f"use --engine {LOCAL}, or give a folder")
     if stdin:
-        raise UsageError(f"--engine {plan.engine}: stdin is on this machine alone", f"use --engine {LOCAL}")
+        raise UsageError(f"{named}: an image on stdin is on this machine alone", f"use --engine {LOCAL}")

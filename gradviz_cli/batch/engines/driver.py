@@ -183,6 +183,7 @@ class Driver:
         self._hands: dict[int, Hand] = {}
         self._calls: dict[Future[str], tuple[Hand, Part | None]] = {}
         self._done: dict[int, Result] = {}  # by place
+        self._held: list[tuple[int, Result]] = []
         self._next = self._hired = self._in_a_row = 0
         self._error: GradvizError | None = None
         self._swept = True
@@ -208,8 +209,10 @@ class Driver:
                 yield from self._ready()
         except TimeUp:
             self._last_words()
+            self._write_down()
             yield from self._left()
             raise
+        self._write_down()
         self._work.manifest.behind = False
         yield from self._left()
         if self._error is not None:
@@ -379,7 +382,6 @@ class Driver:
             self._fail(said.failure, f"node {said.host}: ")
             return
         hand.host, hand.key = said.host, said.key
-        self._in_a_row = 0
 
     def _answered(self, hand: Hand, part: Part, answer: Answer) -> None:
         waiting = part.pending
@@ -419,11 +421,18 @@ class Driver:
         self._told.update(warnings)
 
     def _record(self, found: list[tuple[int, Result]]) -> None:
-        self._work.manifest.add(*(result for _, result in found))
-        self._done.update(found)
+        """As they come; but what is said of the run stands in the line of its first image, which the others wait for."""
+        self._held += found
+        if self._next or any(place == 0 for place, _ in found):
+            self._write_down()
         if self._work.plan.fail_fast and any(result.failed for _, result in found):
             self._over = True
             self._todo.clear()
+
+    def _write_down(self) -> None:
+        found, self._held = sorted(self._held, key=lambda one: one[0]), []
+        self._work.manifest.add(*(result for _, result in found))
+        self._done.update(found)
 
     def _fail(self, failure: Failure, where: str = "") -> None:
         """What ends the run: once for all, behind what is under way."""
@@ -461,17 +470,18 @@ class Driver:
         self._why_lost = str(lost)
 
     def _again(self, part: Part) -> None:
+        """Behind other suspects, so that of two halves the good one is done before the other has cost many nodes."""
         if self._over:
             return
         waiting = part.pending
         if part.lost < LOSSES:
             self.redone += len(waiting)
-            self._todo.appendleft(part)
+            self._todo.append(part)
         elif len(waiting) > 1:
             self.redone += len(waiting)
             middle = part.items.index(waiting[len(waiting) // 2])
-            for half in (part.items[middle:], part.items[:middle]):
-                self._todo.appendleft(Part(half, suspect=True))
+            for half in (part.items[:middle], part.items[middle:]):
+                self._todo.append(Part(half, suspect=True))
         else:
             self._record([(item.place, item.result or _crashed(item.job)) for item in part.items])
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from gradviz_cli.batch.engines.driver import AT_ONCE, drive
 from gradviz_cli.batch.engines.node import Node
 from gradviz_cli.batch.engines.work import Work
+from gradviz_cli.files.whole import discard_all
 from gradviz_cli.plan.results import Result
 
 
@@ -33,6 +34,7 @@ class InProcess:
         for node in list(self._nodes):
             self.dismiss(node)
         self._pool.shutdown(wait=patience is None)
+        discard_all()
 
 
 def inprocess(work: Work) -> Generator[Result, None, None]:

@@ -46,7 +46,7 @@ Fetch = Callable[[], bytes]
 def spec_of(plan: Plan, digests: Digests, probe: str) -> Spec:
     """What nodes are told of a run, with paths that mean the same on each of them."""
     model = replace(plan.model, path=os.path.abspath(plan.model.path))
-    told = replace(plan, model=model, out=Path(os.path.abspath(plan.out)), engine="local", ray_address="")
+    told = replace(plan, model=model, out=Path(os.path.abspath(plan.out)), engine="local", ray_address=None)
     digest = sample(told, digests.fingerprint)
     return Spec(to_json(told), digests.fingerprint, digest, versions(), whole.OWNER, os.path.abspath(probe))
 
@@ -230,10 +230,9 @@ class Node:
         return Answer(told, failure, explainer.loaded, explainer.proof, explainer.misfit)
 
     def close(self) -> None:
-        """End the worker, and remove what was not published."""
+        """End the worker. What was not published stays: another node may be in this process."""
         if self._explainer is not None:
             self._explainer.close()
-        whole.discard_all()
 
 
 def _failure(error: BaseException) -> Failure:

@@ -22,6 +22,7 @@ from gradviz_cli.batch.engines.driver import AT_ONCE, Lost, drive
 from gradviz_cli.batch.engines.messages import Spec, from_text
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.files.scratch import Scratch
+from gradviz_cli.files.whole import discard_all
 from gradviz_cli.model import shipped
 from gradviz_cli.plan.results import Result
 from gradviz_cli.plan.serialize import from_json
@@ -40,7 +41,7 @@ def results(work: Work) -> Generator[Result, None, None]:
     return drive(work, partial(_started, work.plan.ray_address))
 
 
-def _started(address: str) -> apart.Apart:
+def _started(address: str | None) -> apart.Apart:
     folder, more = Scratch(LONGEST_PATH), dict(ENVIRONMENT)
     if not address:  # nobody else of this machine may use the cluster
         more |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -168,6 +169,7 @@ class Actor:
 
     def close(self) -> None:
         self._node.close()
+        discard_all()
 
 
 def _fetched(model: Any) -> bytes:
