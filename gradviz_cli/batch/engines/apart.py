@@ -28,6 +28,7 @@ from gradviz_cli.files import scratch
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.process.sandbox.environment import PACKAGE, installed
 
+LONGEST_START = 120.0  # seconds
 TIDY = 15.0  # seconds that a crew has to end in order
 _SAID = 1 << 16  # bytes of what it said on its standard error that are looked at
 
@@ -175,12 +176,18 @@ def serve(start: Callable[[dict[str, Any]], Crew], explained: Callable[[Exceptio
                 out.write(json.dumps(message) + "\n")
                 out.flush()
 
+        def fail(error: Exception) -> None:
+            why, remedy = explained(error)
+            send({"failed": why, "remedy": remedy})
+            os._exit(1)
+
+        late = threading.Timer(LONGEST_START, fail, (ConnectionError(f"no answer within {LONGEST_START:.0f} s"),))
+        late.start()
         try:
             crew = start(json.loads(sys.argv[1]))
         except Exception as error:
-            why, remedy = explained(error)
-            send({"failed": why, "remedy": remedy})
-            return
+            fail(error)
+        late.cancel()
         over = threading.Event()
         threading.Thread(target=_tell_room, args=(crew, send, over), daemon=True).start()
         try:

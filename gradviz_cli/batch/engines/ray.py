@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Generator
 from concurrent.futures import Future
@@ -31,6 +32,7 @@ from gradviz_cli.process import machine
 HERE = "127.0.0.1"
 STORE = 100_000_000  # bytes of Ray's memory for what processes of one machine share; chunks and results are small
 LONGEST_PATH = 40  # characters of the folder of a cluster: its sockets lie deeper
+CONNECTING = 10.0  # seconds
 SHUN = 30.0  # seconds that a place is left alone where a node did not come
 GOODBYE = 3.0  # seconds for nodes to tidy up
 # It sends nobody figures of its use, and leaves variables alone that say which GPUs there are.
@@ -66,10 +68,7 @@ class OnRay:
     def __init__(self, config: dict[str, Any]):
         ray = self._ray = import_module("ray")
         logging.getLogger("ray").setLevel(logging.ERROR)
-        if config["address"]:
-            ray.init(config["address"], log_to_driver=False, configure_logging=False)
-        else:
-            _start_cluster(ray, config["folder"])
+        _connect(ray, config["address"], config["folder"])
         self._is_ours = not config["address"]
         self._actor = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=AT_ONCE + 1)(Actor)
         self._nodes: dict[int, tuple[Any, Place]] = {}
@@ -176,21 +175,27 @@ def _fetched(model: Any) -> bytes:
     return import_module("ray").get(model)
 
 
-def _start_cluster(ray: Any, folder: str) -> None:
-    """Of this machine alone, which nobody else reaches: Ray takes another address for 127.0.0.1, unless it is told not to."""
-    services: Any = import_module("ray._private.services")
-    services.resolve_ip_for_localhost = lambda host: host
-    services.get_node_ip_address = lambda *given, **named: HERE
-    ray.init(
-        "local",
-        num_cpus=machine.cores(),
-        object_store_memory=STORE,
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        _node_ip_address=HERE,
-        _temp_dir=folder,
-    )
+def _connect(ray: Any, address: str | None, folder: str) -> None:
+    """To a cluster that runs; without an address to a new one, of this machine alone, which nobody else reaches."""
+    quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    if not address or address.startswith((f"{HERE}:", "localhost:")):
+        services: Any = import_module("ray._private.services")  # it takes another address of this machine for 127.0.0.1
+        services.resolve_ip_for_localhost = lambda host: host
+        services.get_node_ip_address = lambda *given, **named: HERE
+        quiet["_node_ip_address"] = HERE
+    if address:
+        _check_answers(address)
+        ray.init(address, **quiet)
+    else:
+        room = {"num_cpus": machine.cores(), "object_store_memory": STORE, "_temp_dir": folder}
+        ray.init("local", include_dashboard=False, **room, **quiet)
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries for a long time; raises OSError."""
+    host, colon, port = address.rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), CONNECTING).close()
 
 
 def _line(error: BaseException) -> str:
@@ -200,8 +205,10 @@ def _line(error: BaseException) -> str:
 
 
 def _why(error: Exception) -> tuple[str, str]:
-    if isinstance(error, ConnectionError):
-        return _line(error), "start it, or name another one; the command runs on a machine of the cluster"
+    if isinstance(error, OSError):
+        return error.strerror or _line(
+            error
+        ), "start it, or name another one; the command runs on a machine of the cluster"
     return f"Ray does not start: {_line(error)}", "see whether `ray start --head` does, or use --engine local"
 
 

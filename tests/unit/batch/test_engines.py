@@ -271,7 +271,9 @@ def test_an_engine_without_nodes_ends_the_run(plan, images, shaky) -> None:
         "--engine shaky: nodes are lost one after the other (killed by its owner)"
     )
     assert crews[0].hired <= driver.IN_A_ROW + 2
-    assert (asked.out / LOCK).read_text() == ""  # nothing is under way
+    assert (
+        whole.OWNER in (asked.out / LOCK).read_text()
+    )  # a node that is lost may still write, and is swept after later
 
 
 def test_a_node_that_answers_nonsense_is_not_believed(plan, images, shaky, monkeypatch) -> None:
@@ -442,12 +444,13 @@ def test_a_chunk_is_some_seconds_of_the_work_of_its_node(monkeypatch) -> None:
 def test_time_that_is_up(plan, images, shaky, fake, monkeypatch) -> None:
     monkeypatch.setattr(fake, "seconds", 0.05)
     shaky()
-    asked = plan(engine="shaky", max_duration=0.7)
+    asked = plan(engine="shaky", max_duration=0.5)
     code, told = ran(asked, images(*["good"] * 250))
     assert code == 8 and "--max-duration is reached" in told.said[-1]
     done = len(files(asked.out))
     assert 0 < done < 250 and len(told_of(asked.out)) == done == len(told.results)
     assert (asked.out / LOCK).read_text() == ""
+    monkeypatch.setattr(fake, "seconds", 0.0)
     assert ran(replace(asked, max_duration=None), asked.out.with_name("images"))[0] == 0
 
 
