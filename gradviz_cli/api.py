@@ -31,7 +31,7 @@ from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import to_input
 from gradviz_cli.images.given import Given, each
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.model.explainer import Attribution, Explainer, of_plan
+from gradviz_cli.model.explainer import Attribution, Explainer, ModelTold, of_plan
 from gradviz_cli.model.forms import check_order
 from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import Drawing, Job, Plan
@@ -553,7 +553,7 @@ class _Warner(Observer):
         self._modes = modes
         self._unsaid: list[str] = []
 
-    def loaded(self, model: Explainer) -> None:
+    def loaded(self, model: Explainer | ModelTold) -> None:
         self._unsaid += model.warnings(self._modes)
 
     def warning(self, message: str) -> None:

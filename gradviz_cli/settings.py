@@ -110,6 +110,8 @@ class RunSettings(LoadSettings, EstimatorSettings, LookSettings, total=False):
     lock_wait: float
     allow_empty: bool
     verify: bool
+    engine: str
+    ray_address: str | None
 
 
 # Where a plan holds it in another form than it is given.

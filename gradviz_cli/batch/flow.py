@@ -86,7 +86,12 @@ def _result(future: Future[Found], end: float | None) -> Found:
     except FutureTimeout:
         if future.done() and future.exception() is not None:
             raise
-        raise TimeUp("--max-duration is reached", "what is written is whole, the next run does the rest") from None
+        raise time_up() from None
+
+
+def time_up() -> TimeUp:
+    """In the middle of the images."""
+    return TimeUp("--max-duration is reached", "what is written is whole, the next run does the rest")
 
 
 def drained(futures: Iterable[Future[Found]]) -> Iterator[Found]:

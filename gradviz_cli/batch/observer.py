@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gradviz_cli.errors import GradvizError
-from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.explainer import Explainer, ModelTold
 from gradviz_cli.plan.plan import Job
 from gradviz_cli.plan.results import Report, Result
 
@@ -24,8 +24,9 @@ class Observer:
     def loading(self) -> None:
         """TensorFlow is started, and reads the model; never when every output is current."""
 
-    def loaded(self, model: Explainer) -> None:
-        """The model has been loaded; never when every output is current. It is there to be asked for facts and warnings."""
+    def loaded(self, model: Explainer | ModelTold) -> None:
+        """The model has been loaded; never when every output is current. It is there to be asked for facts and warnings; where
+        another machine has it, for these alone."""
 
     def result(self, result: Result, report: Report) -> None:
         """One image has its result, which `report` counts; in the order of images."""

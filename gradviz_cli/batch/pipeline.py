@@ -76,6 +76,9 @@ MOST_HELD = 2**28
 PATIENCE = 1.0
 
 
+Explaining = TypeVar("Explaining", bound=Explainer)
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The stages of one run, joined."""
@@ -87,6 +90,7 @@ class Pipeline:
     publisher: Publisher
     budget: Budget
     explainer: Explainer
+    kept: bool = False  # somebody else's, who closes it, and removes temporary files
 
     def results(self, jobs: Iterable[Job], end: float | None = None) -> Iterator[Result]:
         """One result for each job, in order, when its files and its line in the manifest are there.
@@ -126,10 +130,12 @@ class Pipeline:
         for stage in stages:
             stage.close()
         self.budget.close()
-        self.explainer.close()
+        if not self.kept:
+            self.explainer.close()
         wait_for([future for stage in stages for future in stage.unfinished], patience)
         self.publisher.release()
-        discard_all()
+        if not self.kept:
+            discard_all()
 
 
 def pipeline(
@@ -140,6 +146,7 @@ def pipeline(
     known: Known,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
+    kept: tuple[Explainer, Proofs] | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
@@ -151,19 +158,25 @@ def pipeline(
         What the manifest says of the files in OUT.
     seal : Seal, optional
         Of the model whose fingerprint is in the digests.
+    kept : optional
+        An explainer that outlives the pipeline, and what is known of its proofs.
     """
-    asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
-    explainer = Explainer(plan.model, plan.drawing.methods, **asked, verify=plan.verify, seal=seal)
+    explainer, proofs = kept or (explainer_of(plan, seal, Explainer), Proofs(plan, digests.fingerprint, manifest))
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
-    proofs = Proofs(plan, digests.fingerprint, manifest)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
     publisher = Publisher(plan.out, manifest, plan.fail_fast, known.files)
     sifter = Sifter(plan, digests, threads, known)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
-    return Pipeline(sifter, reader, differentiator, drawer, publisher, budget, explainer)
+    return Pipeline(sifter, reader, differentiator, drawer, publisher, budget, explainer, kept is not None)
+
+
+def explainer_of(plan: Plan, seal: Seal | None, kind: Callable[..., Explaining]) -> Explaining:
+    """What explains the images of a plan, of this kind of Explainer."""
+    asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
+    return kind(plan.model, plan.drawing.methods, **asked, verify=plan.verify, seal=seal)
 
 
 def results(

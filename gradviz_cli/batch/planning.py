@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gradviz_cli.batch import engines
+from gradviz_cli.batch.engines import ENGINES
 from gradviz_cli.batch.single import check_url, folder_and_file
 from gradviz_cli.draw import styles as drawn
 from gradviz_cli.draw.colormaps import COLORMAPS
@@ -121,6 +123,8 @@ OF_RUN: dict[str, values.Read] = {
     "allow_empty": values.flag,
     "proof": values.choice(PROOFS),
     "verify": values.flag,  # on the command line -vv
+    "engine": values.choice(ENGINES),
+    "ray_address": values.address,
 }
 OPTIONS = {**OF_MODEL, **OF_DRAWING, **OF_WALK, **OF_RUN}
 # What a model that is loaded for a while needs besides those of the model, in Python: how images come to it.
@@ -191,7 +195,9 @@ def plan_from(
         As the command would say; names the option.
     """
     place, file, url = _out(out)
-    asked, given = _read(options), _model(model)
+    asked = _read(options)
+    _check_engine(standing, asked)
+    given = _model(model)
     folder, home = given.found()
     if not url:
         forms.check_out(given.here, folder, place / file)
@@ -208,6 +214,11 @@ def plan_from(
     return Plan(
         chosen, place, drawing, labels, labels_asked=wanted, typed=given.typed, walk=walk, file=file, url=url, **run
     )
+
+
+def _check_engine(standing: Mapping[str, object] | None, asked: Settled) -> None:
+    chosen = {**_read({"engine": (standing or {}).get("engine")}), **asked}
+    engines.check_address(chosen.get("engine", engines.LOCAL), asked.get("ray_address"))
 
 
 def model_from(

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cached_property
 from importlib import metadata
 from typing import Any
 
@@ -29,17 +30,26 @@ class Proofs:
     """Those of one run: of this model with these options, on a machine and with programs like these.
 
     A proof stands in the line of the first image that was explained behind it.
+
+    Attributes
+    ----------
+    key : str
+        A hash over all that a proof is true of; of another machine it is given.
     """
 
-    def __init__(self, plan: Plan, fingerprint: str, manifest: Manifest):
+    def __init__(self, plan: Plan, fingerprint: str, manifest: Manifest, key: str = ""):
         self._plan, self._manifest = plan, manifest
-        self._fingerprint = fingerprint
+        self._fingerprint, self._given = fingerprint, key
+
+    @cached_property
+    def key(self) -> str:
+        return self._given or self._key()
 
     def before(self) -> Proof | None:
         """What an earlier run found, if the model need not be proved again."""
         if self._plan.proof != "auto":
             return None
-        key, found = self._key(), None
+        key, found = self.key, None
         with suppress(OSError):  # then it is proved anew
             for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
                 found = _proof(line.get(PROVED), key) or found
@@ -48,18 +58,18 @@ class Proofs:
     def keep(self, proof: Proof | None) -> None:
         """Let the next line hold what was found now."""
         if proof is not None and proof.complete:
-            self._manifest.note({PROVED: {"key": self._key(), "found": asdict(proof)}})
+            self._manifest.note({PROVED: {"key": self.key, "found": asdict(proof)}})
 
     def _key(self) -> str:
-        """A hash over all that a proof is true of."""
         options = asdict(self._plan.model)
         del options["path"]
-        versions = [__version__, *map(_version, PACKAGES), machine.processor(), machine.gpus()]
+        versions = [__version__, *map(version, PACKAGES), machine.processor(), machine.gpus()]
         facts = json.dumps([self._fingerprint, options, versions], sort_keys=True)
         return hashlib.sha256(facts.encode()).hexdigest()
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of a package that is installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
 """A whole run, as `gradviz explain` and `gradviz_cli.run` do it: plan and images -> files in OUT, and a report.
 
-plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest (`batch.store`) -> batch.pipeline -> results, report
+plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest (`batch.store`) -> batch.engines -> results, report
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import owner, pipeline
+from gradviz_cli.batch import owner
 from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.engines import ENGINES
+from gradviz_cli.batch.engines import check as check_engine
+from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
@@ -93,6 +96,7 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
+    check_engine(plan, inputs.stdin is not None)
     with placed(plan, inputs) as (there, images, deliver), opened(there) as (here, store):
         yield from _in_folder(here, store, images, observer, report, end, deliver)
 
@@ -152,11 +156,9 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            stages = pipeline.results(
-                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading
-            )
-            with closing(stages):
-                yield from stages
+            work = Work(plan, jobs, digests, seal, manifest, known, observer, end)
+            with closing(ENGINES[plan.engine](work)) as found:
+                yield from found
 
 
 def _planned(

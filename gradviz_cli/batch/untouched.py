@@ -25,7 +25,7 @@ def untouched(
     plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known
 ) -> Result | None:
     """The result of an image of which nothing is to be done; None where that takes a look into its files."""
-    names = _names(plan, outputs)
+    names = names_of(plan, outputs)
     line = known.line(next(iter(names), ""))
     asked = targets_of(plan, job)
     targets = _targets(line, len(asked))
@@ -45,7 +45,7 @@ def untouched(
     return Result(job.name, Status.CURRENT, tuple(names), found, digest=joint, **here)  # type: ignore[arg-type]
 
 
-def _names(plan: Plan, outputs: Sequence[Output]) -> list[str]:
+def names_of(plan: Plan, outputs: Sequence[Output]) -> list[str]:
     """The files that an image is to have, under OUT, each picture before its arrays."""
     drawing = plan.drawing
     paths = (

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from gradviz_cli.batch import planning
+from gradviz_cli.batch.engines import ENGINES, LOCAL
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.batch.single import FOLDER
@@ -155,6 +156,14 @@ COMMON = [
 @click.option(
     "--shard", type=Shard(), default="1/1", show_default=True, help="Only the I-th of N disjoint parts of the images."
 )
+@click.option(
+    "--engine",
+    type=Name(ENGINES),
+    default=LOCAL,
+    show_default=True,
+    help="Where images are explained: here, or on a cluster.",
+)
+@click.option("--ray-address", metavar="HOST:PORT", help="Of a cluster of Ray that runs; else one is started here.")
 @click.option("--max-duration", type=Seconds(above=True), help="Seconds for the whole run.")
 @click.option("--print", "print_", is_flag=True, help="Print each written path.")
 @click.option("--print0", is_flag=True, help="The same, NUL-ended.")

@@ -19,7 +19,7 @@ from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import GradvizError
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.files.text import plain, printable, shortened
-from gradviz_cli.model.explainer import Explainer
+from gradviz_cli.model.explainer import Explainer, ModelTold
 from gradviz_cli.model.forms import short_name
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status, TargetResult
@@ -86,7 +86,7 @@ class Voice(Observer):
                 f"starting TensorFlow, reading {printable(short_name(self._plan.typed or self._plan.model.path))}"
             )
 
-    def loaded(self, model: Explainer) -> None:
+    def loaded(self, model: Explainer | ModelTold) -> None:
         """Warnings, and with -v what was found in the model."""
         if self._progress:
             self._progress.begin()

@@ -17,16 +17,22 @@ from gradviz_cli.errors import OutputError
 from gradviz_cli.files.reading import TOO_MANY
 
 PREFIX = "gradviz-scratch-"
+NAMED = 8  # characters that follow
 # What a worker writes: TensorFlow and Keras leave a few kilobytes, in folders of no depth.
 ROOM = 2**16
 DEEPEST = 12
 _LONG = 2000  # characters of a path; the system takes twice as many
 _BLOCK = 4096  # bytes; an entry takes that much at least
-_OURS = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+_OURS = re.compile(re.escape(PREFIX) + f"[a-z0-9_]{{{NAMED}}}")
 
 
 class Scratch:
     """A folder that only this user may enter; the lock on it says that its run is alive, in whatever container.
+
+    Parameters
+    ----------
+    longest : int
+        Characters of its path, at most: where a socket is to lie, they are few.
 
     Raises
     ------
@@ -34,8 +40,8 @@ class Scratch:
         No folder for temporary files can be written.
     """
 
-    def __init__(self) -> None:
-        self.path, self._handle = _made()
+    def __init__(self, longest: int = 4096) -> None:
+        self.path, self._handle = _made(longest)
 
     def folder(self) -> str:
         """A new folder in it, for one child."""
@@ -100,10 +106,12 @@ def _bases() -> Iterator[str]:
     yield from dict.fromkeys(path for path in (*asked, "/tmp", "/var/tmp", "/usr/tmp") if path and os.path.isabs(path))
 
 
-def _made() -> tuple[str, int]:
+def _made(longest: int) -> tuple[str, int]:
     """A new folder and the descriptor that holds its lock."""
     why: OSError | None = None
     for base in _bases():
+        if len(os.path.join(base, PREFIX)) + NAMED > longest:
+            continue
         try:
             while True:
                 path = tempfile.mkdtemp(prefix=PREFIX, dir=base)

@@ -81,6 +81,46 @@ class Attribution:
     seen: dict[int, Seen] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class ModelTold:
+    """What a model that has been loaded tells of itself, on whatever machine.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    proof : Proof or None
+        What was found when the model was proved, by now or before; None where that was not asked for.
+    misfit : str
+        A warning of labels that were left out.
+    """
+
+    path: str
+    loaded: Loaded
+    proof: Proof | None
+    misfit: str = ""
+
+    @property
+    def facts(self) -> Facts:
+        return self.loaded.facts
+
+    def warnings(self, methods: Sequence[str]) -> tuple[str, ...]:
+        """What whoever asks for these methods should know, each once: of the model by its path, then of the sandbox."""
+        proof = self.proof
+        said = (
+            *self.facts.warnings_for(methods),
+            *odd(methods, self.facts.preprocess),
+            *(proof.warnings if proof else ()),
+            *filter(None, [self.misfit]),
+        )
+        named = [f"{self.path}: {shortened(warning)}" for warning in said[:MOST_SAID]]
+        confined = self.loaded.sandbox
+        if confined.level != "full":
+            missing = shortened("; ".join(confined.missing))
+            named.append(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
+        return tuple(dict.fromkeys(named))
+
+
 def of_plan(plan: Plan) -> dict[str, Any]:
     """The arguments of an Explainer that the options of a plan settle, whatever is asked of it."""
     return {
@@ -217,20 +257,13 @@ class Explainer:
             self._loaded = self._model.loaded
 
     def warnings(self, methods: Sequence[str]) -> tuple[str, ...]:
-        """What whoever asks for these methods should know, each once: of the model by its path, then of the sandbox."""
-        proof = self.proof
-        said = (
-            *self.facts.warnings_for(methods),
-            *odd(methods, self.facts.preprocess),
-            *(proof.warnings if proof else ()),
-            *filter(None, [self.misfit]),
-        )
-        named = [f"{self._model.path}: {shortened(warning)}" for warning in said[:MOST_SAID]]
-        confined = self.loaded.sandbox
-        if confined.level != "full":
-            missing = shortened("; ".join(confined.missing))
-            named.append(f"the model runs without a full sandbox: {missing}; --require-sandbox refuses that")
-        return tuple(dict.fromkeys(named))
+        """As those of `told`."""
+        return self.told.warnings(methods)
+
+    @property
+    def told(self) -> ModelTold:
+        """What the model tells of itself, as a value."""
+        return ModelTold(self._model.path, self.loaded, self.proof, self.misfit)
 
     def decode(
         self,

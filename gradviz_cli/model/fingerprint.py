@@ -85,7 +85,7 @@ def unbroken(model: Path, before: Seal) -> Seal:
 
 def _state(model: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """Folders are in it, as their times tell of files that were away for a while."""
-    names = ["", *(part for part in PARTS if (model / part).is_dir()), *_files(model)] if model.is_dir() else [""]
+    names = ["", *(part for part in PARTS if (model / part).is_dir()), *files(model)] if model.is_dir() else [""]
     return tuple((name, _identity(model / name)) for name in names)
 
 
@@ -112,7 +112,7 @@ def of_model(model: Path) -> str:
     if not is_saved_model(model):
         raise unusable(model)
     whole, total = hashlib.sha256(), 0
-    for name in _files(model):
+    for name in files(model):
         digest, size = _hash(model / name, MAX_BYTES - total)
         whole.update(os.fsencode(name) + b"\0" + digest + b"\0")
         total += size
@@ -140,7 +140,8 @@ def check_plain(file: Path) -> None:
         raise ModelUnusable(f"{file} is not a regular file", "give a SavedModel folder of plain files")
 
 
-def _files(model: Path) -> list[str]:
+def files(model: Path) -> list[str]:
+    """The names of those that a model's folder is read for, in it; raises as `of_model`."""
     found: list[str] = []
     for part in PARTS:
         path = model / part

@@ -103,6 +103,8 @@ class Plan:
         Verify the graph after each step of the compiler.
     proof : str
         Whether the model is proved before its first picture: `auto` (unless it was before), `always`, `never`.
+    engine : str
+        Where the images are explained, a key of `batch.engines.ENGINES`; `ray_address` is that of a cluster of Ray that runs.
     """
 
     model: ModelOptions
@@ -129,6 +131,8 @@ class Plan:
     walk: Walk = Walk()
     file: str = ""
     url: str = ""
+    engine: str = "local"
+    ray_address: str | None = None
 
     @property
     def place(self) -> Place:

@@ -71,6 +71,15 @@ def location(value: object) -> Place:
     return path(value) if found is None else found
 
 
+def address(value: object) -> str:
+    """Of a cluster."""
+    if not isinstance(value, str) or not (value == "auto" or re.fullmatch(r"[^\s/]+:\d{1,5}", value)):
+        raise ValueError(
+            f"{value!r} is no address; give HOST:PORT, or auto for the cluster that this machine is part of"
+        )
+    return value
+
+
 def choice(names: Iterable[str]) -> Callable[[object], str]:
     known = tuple(names)
 

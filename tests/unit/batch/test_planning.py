@@ -96,6 +96,7 @@ def digests(plan: Plan) -> list[str]:
             "mode": "deconv", "estimator": "integrated-gradients", "baseline": "names.txt"}),
         ("--include *.jpg --include 2024 --exclude old --follow-links --root photos --pages all", {
             "include": ["*.jpg", "2024"], "exclude": "old", "follow_links": True, "root": Path("photos"), "pages": "all"}),
+        ("--engine ray --ray-address head:6379", {"engine": "ray", "ray_address": "head:6379"}),
         ("-o elsewhere", {"out": "elsewhere"}),
     ],
     ids=str,
@@ -162,6 +163,11 @@ def test_choices_are_those_of_the_plan(model: Path) -> None:
         ({"no_scores": True}, "--no-scores: only deconv of given classes"),
         ({"no_scores": True, "mode": "deconv", "target": "3", "style": "panel"}, "--no-scores: a panel shows"),
         ({"input_size": 224}, "--input-size: 224 is not HEIGHTxWIDTH"),
+        ({"ray_address": "head:1"}, "--ray-address head:1: --engine local has no use for it; add --engine ray"),
+        (
+            {"engine": "ray", "ray_address": "ray://head:1"},
+            "--ray-address: 'ray://head:1' is no address; give HOST:PORT",
+        ),
         ({"timeout": 0.5}, "--timeout: 0.5 is no number of seconds from 1"),
         ({"max_duration": 0}, "--max-duration: 0 is no number of seconds above 0"),
         ({"batch_size": 0}, "--batch-size: 0 is neither"),

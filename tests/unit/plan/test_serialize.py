@@ -75,12 +75,12 @@ def test_the_bytes_of_a_plan() -> None:
         '"samples":32},"estimators":["gradient"],"fast_decode":false,"fit":"stretch","modes":["guided"],"only":[],'
         '"raw":false,"scale":"each",'
         '"scores":true,"size":"image","styles":["heatmap"],"targets":[{"index":null,"parent":false,"rank":0}]},"dry_run":false,'
-        '"fail_fast":false,"file":"","force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
+        '"engine":"local","fail_fast":false,"file":"","force":false,"jobs":null,"labels":[],"labels_asked":"","lock_wait":0.0,"max_duration":null,'
         '"max_file_size":100000000,"max_pixels":52000000,"model":{"activations":"relu","allow_ops":[],"at":[],'
         '"box_of":null,"channel_order":null,"feeds":[],"input":null,"input_size":null,"layout":null,"mean":[],"output":null,'
         '"path":"model","pixel_range":null,"precision":"float32","preprocess":"auto","score":"logit","signature":null,'
         '"std":[],"tag":null,"trust_model":false},"out":"out",'
-        '"proof":"auto","require_sandbox":false,"timeout":60.0,"type":"Plan","typed":"","url":"","verify":false,'
+        '"proof":"auto","ray_address":null,"require_sandbox":false,"timeout":60.0,"type":"Plan","typed":"","url":"","verify":false,'
         '"walk":{"exclude":[],"follow_links":false,"include":[],"pages":"first","root":null}}'
     )
 

@@ -1,0 +1,25 @@
+"""A cluster of Ray whose machines are this one: `python ray_cluster.py FOLDER N` says its address, and then each line of stdin
+takes the node of that number away as a power cut would. It ends with stdin."""
+
+import sys
+
+from ray._private import services
+from ray.cluster_utils import Cluster
+
+services.resolve_ip_for_localhost = lambda host: host
+services.get_node_ip_address = lambda *given, **named: "127.0.0.1"
+
+cluster = Cluster()
+common = {
+    "node_ip_address": "127.0.0.1",
+    "object_store_memory": 80_000_000,
+    "include_dashboard": False,
+    "temp_dir": sys.argv[1],
+}
+cluster.add_node(num_cpus=0, **common)  # the one that the command is connected to
+nodes = [cluster.add_node(num_cpus=1, **common) for _ in range(int(sys.argv[2]))]
+print(cluster.address, flush=True)
+for line in sys.stdin:
+    cluster.remove_node(nodes[int(line)], allow_graceful=False)
+    print("gone", flush=True)
+cluster.shutdown()
