@@ -234,7 +234,7 @@ def _by_rows(context: Context, source: Source, style: Style, field: np.ndarray, 
         top = 0
         for band in bands(field, context.geometry, size):
             image = None if source.pixels is None else source.pixels[top : top + len(band)]
-            yield style.pixels(band, image, look, scale)
+            yield style.rows(band, image, look, scale)
             top += len(band)
 
     enlarged = size[0] * size[1] > context.geometry.height * context.geometry.width

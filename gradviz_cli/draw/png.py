@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,8 +87,7 @@ def encode_png(
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
     if palette is not None:
         chunks.append(_chunk(b"PLTE", palette.tobytes()))
-    body = b"".join(_deflated(_filtered(rows)))
-    return b"".join([_PNG, *chunks, *_chunk_parts(b"IDAT", body), _IEND])
+    return b"".join([_PNG, *chunks, *_chunk_parts(b"IDAT", list(_deflated(_filtered(rows)))), _IEND])
 
 
 # ---- pixels -> filtered rows -> deflated
@@ -103,12 +103,16 @@ def _paeth(here: np.ndarray, left: np.ndarray, above: np.ndarray, corner: np.nda
     is as far from one of them as the corner is from the other.
     """
     low, high = np.minimum(left, above), np.maximum(left, above)
-    guess = np.minimum(np.maximum(corner, low), high)
-    down, up = guess - low, high - guess
-    # 255 where it is the lower, and where it is the higher; masks, as a choice by `where` takes five times as long
+    guess = np.maximum(corner, low)
+    np.minimum(guess, high, out=guess)
+    down, up = np.subtract(guess, low, out=low), np.subtract(high, guess, out=high)
+    # 255 where it is the lower, and where it is the higher: a choice by `where` takes five times as long
     is_low, is_high = (np.negative((one <= other >> 1).view(np.uint8)) for one, other in ((up, down), (down, up)))
-    guess ^= ((low ^ guess) & is_low) ^ ((high ^ guess) & is_high)
-    return here - guess
+    down &= is_low
+    up &= is_high
+    guess -= down
+    guess += up
+    return np.subtract(here, guess, out=guess)
 
 
 _FILTERS: dict[int, Filter] = {
@@ -158,8 +162,8 @@ def _deflated(bands: Iterable[np.ndarray]) -> Iterator[bytes]:
 
 
 def _repeats(band: np.ndarray) -> bool:
-    flat = band.ravel()
-    return int(np.count_nonzero(flat[1:] == flat[:-1])) > MOSTLY * flat.size
+    some = band[::4]
+    return int(np.count_nonzero(some[:, 1:] == some[:, :-1])) > MOSTLY * some.size
 
 
 def _text_chunk(text: str) -> bytes:
@@ -171,11 +175,12 @@ def _text_chunk(text: str) -> bytes:
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    return b"".join(_chunk_parts(kind, body))
+    return b"".join(_chunk_parts(kind, [body]))
 
 
-def _chunk_parts(kind: bytes, body: bytes) -> tuple[bytes, ...]:
-    return struct.pack(">I", len(body)), kind, body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+def _chunk_parts(kind: bytes, body: Sequence[bytes]) -> Iterator[bytes]:
+    yield from (struct.pack(">I", sum(map(len, body))), kind, *body)
+    yield struct.pack(">I", functools.reduce(lambda before, part: zlib.crc32(part, before), body, zlib.crc32(kind)))
 
 
 def read_text(path: AnyPath) -> str | None:

@@ -85,14 +85,14 @@ def _nearest_rank(values: np.ndarray, percent: float) -> float:
     return float(np.partition(values.ravel(), rank)[rank])
 
 
-def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.ndarray:
-    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent."""
+def _intensities(field: np.ndarray, scale: Scale | None, centred: bool, out: np.ndarray | None = None) -> np.ndarray:
+    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent. `out` is room to work in."""
     low, high = scale or (0.0, 0.0)
     if low == high:
         return np.full(field.shape, ZERO if centred else 0, dtype=np.uint8)
     if high > float(np.finfo(field.dtype).max):
-        field = field.astype(np.float64)
-    out = np.clip(field, -high if centred else 0, high)  # before the division: nothing can overflow
+        field, out = field.astype(np.float64), None
+    out = np.clip(field, -high if centred else 0, high, out=out)  # before the division: nothing can overflow
     out /= high
     out *= 255 - ZERO if centred else 255
     np.rint(out, out=out)
@@ -263,11 +263,14 @@ class Style:
             scale = None
         elif scale is None:
             scale = self.limits(field, look)
-        return Picture(self.pixels(field, image, look, scale), scale, self.legend(look))
+        pixels = self._painted(_intensities(field, scale, self.centred), image, look)
+        return Picture(pixels, scale, self.legend(look))
 
-    def pixels(self, field: np.ndarray, image: np.ndarray | None, look: Look, scale: Scale | None) -> np.ndarray:
-        """Some rows of a picture, or all, whose scale is settled: each pixel by itself, so that the parts fit together."""
-        intensities = _intensities(field, scale, self.centred)
+    def rows(self, band: np.ndarray, image: np.ndarray | None, look: Look, scale: Scale) -> np.ndarray:
+        """Some rows of what `colour` draws to a scale that is settled: each pixel is by itself. The band is written over."""
+        return self._painted(_intensities(band, scale, self.centred, band), image, look)
+
+    def _painted(self, intensities: np.ndarray, image: np.ndarray | None, look: Look) -> np.ndarray:
         return self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
 
     def legend(self, look: Look) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -156,7 +157,10 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
 
 
 def bands(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """What `unfit` gives, a few rows at a time from the top, so that it never lies in memory as a whole."""
+    """What `unfit` gives, a few rows at a time from the top, so that it never lies in memory as a whole.
+
+    Each band may be written to, and is lost when the next is asked for.
+    """
     if field.dtype == np.float64:
         top = float(np.abs(field).max()) or 1.0
         for band in bands((field / top).astype(np.float32), geometry, size):
@@ -200,29 +204,30 @@ def _laid(planes: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
         whole = [_resampled(planes[..., k], height, width) for k in range(count)]
         yield np.stack(whole, axis=2) if count > 1 else whole[0][..., None]
         return
-    wide = np.empty((len(planes), width, count))
-    for k in range(count):
-        wide[..., k] = np.asarray(_resized(_image_of(planes[..., k]), len(planes), width))
-    low, high = (np.tile(limit, width) if count > 1 else limit for limit in (planes.min((0, 1)), planes.max((0, 1))))
-    for band in _heightened(wide.reshape(len(planes), -1), height):
+    wide = [np.asarray(_resized(_image_of(planes[..., k]), len(planes), width)) for k in range(count)]
+    low, high = (
+        np.tile(limits, width) if count > 1 else limits[0] for limits in (planes.min((0, 1)), planes.max((0, 1)))
+    )
+    for band in _heightened(wide[0] if count == 1 else np.stack(wide, axis=2).reshape(len(planes), -1), height):
         yield np.clip(band, low, high, out=band).reshape(len(band), width, count)
 
 
 def _heightened(wide: np.ndarray, height: int) -> Iterator[np.ndarray]:
-    """float64 [h, n] -> bands of float32 [height, n]: bicubic as Pillow has it, product by product and sum by sum."""
+    """float32 [h, n] -> bands of float32 [height, n]: bicubic as Pillow has it, product by product and sum by sum."""
     first, weights = _cubic(len(wide), height)
     step = max(1, BAND // wide.shape[1])
-    sums, products = np.empty((2, step, wide.shape[1]))
+    # One array for all bands: to clear new memory costs as much as what is done in it.
+    found, (sums, products) = np.empty((step, wide.shape[1]), np.float32), np.empty((2, step, wide.shape[1]))
+    row = functools.lru_cache(maxsize=TAPS)(lambda number: wide[number].astype(np.float64))
     for top in range(0, height, step):
-        band = np.empty((min(step, height - top), wide.shape[1]), np.float32)
-        at = 0
+        band, at = found[: height - top], 0
         for start, alike in groupby(first[top : top + len(band)]):
             count = len(list(alike))
             here, total, product = weights[top + at : top + at + count], sums[:count], products[:count]
             taps = range(max(0, -start), min(TAPS, len(wide) - start))  # what lies beyond the edges weighs nothing
-            np.multiply(here[:, taps[0], None], wide[start + taps[0]], out=total)
+            np.multiply(here[:, taps[0], None], row(start + taps[0]), out=total)
             for tap in taps[1:]:
-                total += np.multiply(here[:, tap, None], wide[start + tap], out=product)
+                total += np.multiply(here[:, tap, None], row(start + tap), out=product)
             band[at : at + count] = total
             at += count
         yield band

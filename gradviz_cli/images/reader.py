@@ -74,8 +74,8 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     fitted = fit(image, geometry)
     if not request.pixels:
         return Decoded(height, width, PICTURE, notes), (fitted,)
-    shown = image if image.mode == "RGB" else image.convert("RGB")  # which copies what is RGB
-    return Decoded(height, width, PICTURE, notes), (fitted, np.asarray(shown))
+    colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies what is RGB
+    return Decoded(height, width, PICTURE, notes), (fitted, np.asarray(colours))
 
 
 if __name__ == "__main__":
