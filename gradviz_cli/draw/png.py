@@ -74,7 +74,7 @@ def encode_png(
     shape_fits = len(shape) == 2 or (palette is None and shape[2:] == (3,))
     is_bytes = isinstance(pixels, Rows) or pixels.dtype == np.uint8
     if not is_bytes or 0 in shape or not shape_fits:
-        raise ValueError(f"{'rows' if isinstance(pixels, Rows) else pixels.dtype} {shape} are no pixels of a PNG")
+        raise ValueError(f"{getattr(pixels, 'dtype', 'rows')} {shape} are no pixels of a PNG")
     if palette is not None and (palette.dtype != np.uint8 or palette.shape != (256, 3)):
         raise ValueError(f"{palette.dtype} {palette.shape} is no palette")
     rows = pixels if isinstance(pixels, Rows) else _rows_of(pixels)
@@ -99,8 +99,8 @@ Filter = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 def _paeth(here: np.ndarray, left: np.ndarray, above: np.ndarray, corner: np.ndarray) -> np.ndarray:
     """Less the one of the three that is nearest to left + above - corner (PNG, 9.4), in bytes alone.
 
-    With the corner beyond both others that is the other one farther from it, and with the corner between them the sum
-    is as far from one of them as the corner is from the other.
+    Let the corner lie between the other two, or else on the one that is nearer to it. If it is at least twice as near to
+    one of them as to the other, that is the other, and else the corner.
     """
     low, high = np.minimum(left, above), np.maximum(left, above)
     guess = np.maximum(corner, low)

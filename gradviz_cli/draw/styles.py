@@ -149,7 +149,7 @@ class Style:
     measure : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
         What is measured at each pixel, and what has to be resized when the picture has another size.
     paint : (intensities, image or None, colormap, alpha) -> pixels
-        The last step of `colour`.
+        The last step of `colour`: each pixel by itself, as a large picture is drawn a few rows at a time.
     centred : bool
         Whether zero is at intensity 128 (the sign is shown) or at 0 (magnitude).
     own_colormap : str or None
