@@ -17,7 +17,7 @@ import numpy as np
 from gradviz_cli.batch.planning import drawing_from
 from gradviz_cli.draw import pictures
 from gradviz_cli.draw.pictures import Context, Source
-from gradviz_cli.draw.png import read_text
+from gradviz_cli.draw.png import Rows, read_text
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.estimators import ESTIMATORS, Method
@@ -368,7 +368,8 @@ class Explanation:
         output, all_maps = Output(Path(), method, kept.targets[place], style), self._attribution(image)
         told = pictures.told(context, kept.source, all_maps, there)
         found = pictures.shown(context, kept.source, all_maps, output, there, told)
-        pixels = found.pixels if found.palette is None else found.palette[found.pixels]
+        whole = found.pixels.whole() if isinstance(found.pixels, Rows) else found.pixels
+        pixels = whole if found.palette is None else found.palette[whole]
         return Image.fromarray(pixels).convert("RGB")
 
 

@@ -65,8 +65,8 @@ def _channels(attribution: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------ from a field to pixels
 
-Paint = Callable[[np.ndarray, "np.ndarray | None", str, float], tuple[np.ndarray, np.ndarray]]
-"""(intensities, image or None, colormap, alpha) -> pixels, legend"""
+Paint = Callable[[np.ndarray, "np.ndarray | None", str, float], np.ndarray]
+"""(intensities, image or None, colormap, alpha) -> pixels"""
 
 
 def _finite(field: np.ndarray) -> bool:
@@ -85,14 +85,14 @@ def _nearest_rank(values: np.ndarray, percent: float) -> float:
     return float(np.partition(values.ravel(), rank)[rank])
 
 
-def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.ndarray:
-    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent."""
+def _intensities(field: np.ndarray, scale: Scale | None, centred: bool, out: np.ndarray | None = None) -> np.ndarray:
+    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent. `out` is room to work in."""
     low, high = scale or (0.0, 0.0)
     if low == high:
         return np.full(field.shape, ZERO if centred else 0, dtype=np.uint8)
     if high > float(np.finfo(field.dtype).max):
-        field = field.astype(np.float64)
-    out = np.clip(field, -high if centred else 0, high)  # before the division: nothing can overflow
+        field, out = field.astype(np.float64), None
+    out = np.clip(field, -high if centred else 0, high, out=out)  # before the division: nothing can overflow
     out /= high
     out *= 255 - ZERO if centred else 255
     np.rint(out, out=out)
@@ -101,16 +101,9 @@ def _intensities(field: np.ndarray, scale: Scale | None, centred: bool) -> np.nd
     return out.astype(np.uint8)
 
 
-def _paletted(
-    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
-    return intensities, COLORMAPS[colormap]
-
-
-def _true_colour(
-    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
-    return intensities, COLORMAPS["gray"]  # the bar is that of one channel
+def _as_they_are(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float) -> np.ndarray:
+    """For a palette, or the colours of each channel."""
+    return intensities
 
 
 @functools.lru_cache(maxsize=4)
@@ -133,15 +126,13 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return ((77 * red + 150 * green + 29 * blue) >> 8).astype(np.uint8)
 
 
-def _over_image(
-    intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _over_image(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float) -> np.ndarray:
     if image is None or image.shape != (*intensities.shape, 3):
         shape = None if image is None else list(image.shape)
         raise ValueError(f"an overlay of {list(intensities.shape)} needs the source image of that size, not {shape}")
     table = _blend(colormap, alpha)
     cell = (_gray(image).astype(np.uint16) << 8) | intensities
-    return table.reshape(-1, 3).take(cell, axis=0), table[128]
+    return table.reshape(-1, 3).take(cell, axis=0)
 
 
 # ---------------------------------------------------------------------------------------------------------- styles
@@ -157,8 +148,8 @@ class Style:
         What is measured and what the sign means, for the gallery page.
     measure : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
         What is measured at each pixel, and what has to be resized when the picture has another size.
-    paint : (intensities, image or None, colormap, alpha) -> pixels, legend
-        The last step of `colour`.
+    paint : (intensities, image or None, colormap, alpha) -> pixels
+        The last step of `colour`: each pixel by itself, as a large picture is drawn a few rows at a time.
     centred : bool
         Whether zero is at intensity 128 (the sign is shown) or at 0 (magnitude).
     own_colormap : str or None
@@ -272,9 +263,20 @@ class Style:
             scale = None
         elif scale is None:
             scale = self.limits(field, look)
-        intensities = _intensities(field, scale, self.centred)
-        pixels, legend = self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
-        return Picture(pixels, scale, legend)
+        pixels = self._painted(_intensities(field, scale, self.centred), image, look)
+        return Picture(pixels, scale, self.legend(look))
+
+    def rows(self, band: np.ndarray, image: np.ndarray | None, look: Look, scale: Scale) -> np.ndarray:
+        """Some rows of what `colour` draws to a scale that is settled: each pixel is by itself. The band is written over."""
+        return self._painted(_intensities(band, scale, self.centred, band), image, look)
+
+    def _painted(self, intensities: np.ndarray, image: np.ndarray | None, look: Look) -> np.ndarray:
+        return self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
+
+    def legend(self, look: Look) -> np.ndarray:
+        """The colour of each intensity, of an overlay over mid-gray, uint8 [256, 3]; of colours that of one channel."""
+        colormap = self.colormap_for(look) or "gray"
+        return _blend(colormap, look.alpha)[128] if self.needs_image else COLORMAPS[colormap]
 
 
 @dataclass(frozen=True)
@@ -305,21 +307,21 @@ STYLES: dict[str, Style] = {
             "heatmap",
             "absolute maximum over channels, dark = none, bright = strong",
             _strongest,
-            _paletted,
+            _as_they_are,
             own_colormap="inferno",
         ),
         Style(
             "gray",
             "absolute maximum over channels in gray, black = none, white = strong",
             _strongest,
-            _paletted,
+            _as_they_are,
             only_colormap="gray",
         ),
         Style(
             "signed",
             "sum over channels, warm = positive (more raises the score), cool = negative, neutral = zero",
             _sum,
-            _paletted,
+            _as_they_are,
             centred=True,
             own_colormap="blue-white-red",
         ),
@@ -327,7 +329,7 @@ STYLES: dict[str, Style] = {
             "rgb",
             "each channel by itself, mid-gray = zero, lighter = positive, darker = negative",
             _channels,
-            _true_colour,
+            _as_they_are,
             centred=True,
             channels=(3, 1),
             paletted=False,

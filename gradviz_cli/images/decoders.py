@@ -39,6 +39,9 @@ FLOAT = 4  # bytes of a number that is no level
 MOST_MEMORY = 4 * 2**30
 # Bytes of temporary files; it needs none.
 MAX_SCRATCH = 2**24
+# Blocks of 16 MiB that Pillow keeps from one image to the next: those of 12 megapixels, which would else be taken from the
+# system and cleared anew for each.
+KEPT_BLOCKS = 4
 # Seconds between two attempts to start a decoder where the system starts no further process.
 WAIT = 1.0
 
@@ -146,7 +149,7 @@ class Decoders:
         with self._starting:
             folder = self._folder(self._scratch)
             config = {"scratch": folder, "memory_limit": min(MOST_MEMORY, machine.memory_limit())}
-            environment = scrubbed_environment(folder)
+            environment = scrubbed_environment(folder, {"PILLOW_BLOCKS_MAX": str(KEPT_BLOCKS)})
             child = Child(
                 "gradviz_cli.images.reader", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH)
             )

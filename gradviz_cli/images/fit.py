@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +14,9 @@ if TYPE_CHECKING:  # a run with nothing to do does without Pillow
     from PIL import Image
 
 PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
+BAND = 2**16  # values that are worked on at a time: few enough to stay in a processor's cache
+FEW = 2**20  # values of which one call of Pillow is quicker than bands
+TAPS = 4  # samples between which a cubic convolution interpolates
 
 
 @dataclass(frozen=True)
@@ -142,18 +148,106 @@ def unfit(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.nd
     numpy.ndarray
         [*size] or [*size, k], as `field`.
     """
+    out = np.empty((*size, *field.shape[2:]), np.float64 if field.dtype == np.float64 else np.float32)
+    at = 0
+    for band in bands(field, geometry, size):
+        out[at : at + len(band)] = band
+        at += len(band)
+    return out
+
+
+def bands(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """What `unfit` gives, a few rows at a time from the top, so that it never lies in memory as a whole.
+
+    Each band may be written to, and is lost when the next is asked for.
+    """
     if field.dtype == np.float64:
         top = float(np.abs(field).max()) or 1.0
-        return unfit((field / top).astype(np.float32), geometry, size) * np.float64(top)
+        for band in bands((field / top).astype(np.float32), geometry, size):
+            yield band * np.float64(top)
+        return
     if field.shape[:2] != (geometry.height, geometry.width):
         raise ValueError(f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}")
     seen, shown = spread(geometry, size)
     planes = np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1)
-    out = np.zeros((*size, planes.shape[2]), np.float32)
-    rows, columns = seen.slices
-    for k in range(planes.shape[2]):
-        out[rows, columns, k] = _resampled(planes[..., k], seen.height, seen.width)
-    return out.reshape(*size, *field.shape[2:])
+    yield from _blank(seen.top, size[1], field)
+    for band in _laid(planes, seen.height, seen.width):
+        yield _between(band, seen.left, size[1]).reshape(len(band), size[1], *field.shape[2:])
+    yield from _blank(size[0] - seen.top - seen.height, size[1], field)
+
+
+def is_tame(field: np.ndarray) -> bool:
+    """Whether a field is finite, and stays so whatever interpolation adds to it."""
+    return bool(np.abs(field).max() < np.finfo(np.float32).max / 2)  # a NaN is no less than anything
+
+
+def _blank(height: int, width: int, field: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows that the model does not see."""
+    most = max(1, BAND // width)
+    for at in range(0, height, most):
+        yield np.zeros((min(most, height - at), width, *field.shape[2:]), np.float32)
+
+
+def _between(band: np.ndarray, left: int, width: int) -> np.ndarray:
+    """Rows of what the model sees, [h, w, k], with what it does not see left and right of them."""
+    if band.shape[1] == width:
+        return band
+    out = np.zeros((len(band), width, band.shape[2]), np.float32)
+    out[:, left : left + band.shape[1]] = band
+    return out
+
+
+def _laid(planes: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+    """float32 [h, w, k] -> bands of [height, width, k]; each plane as `_resampled` gives it."""
+    count = planes.shape[2]
+    if height <= len(planes) or height * width * count <= FEW or not is_tame(planes):
+        whole = [_resampled(planes[..., k], height, width) for k in range(count)]
+        yield np.stack(whole, axis=2) if count > 1 else whole[0][..., None]
+        return
+    wide = [np.asarray(_resized(_image_of(planes[..., k]), len(planes), width)) for k in range(count)]
+    low, high = (
+        np.tile(limits, width) if count > 1 else limits[0] for limits in (planes.min((0, 1)), planes.max((0, 1)))
+    )
+    for band in _heightened(wide[0] if count == 1 else np.stack(wide, axis=2).reshape(len(planes), -1), height):
+        yield np.clip(band, low, high, out=band).reshape(len(band), width, count)
+
+
+def _heightened(wide: np.ndarray, height: int) -> Iterator[np.ndarray]:
+    """float32 [h, n] -> bands of float32 [height, n]: bicubic as Pillow has it, product by product and sum by sum."""
+    first, weights = _cubic(len(wide), height)
+    step = max(1, BAND // wide.shape[1])
+    # One array for all bands: to clear new memory costs as much as what is done in it.
+    found, (sums, products) = np.empty((step, wide.shape[1]), np.float32), np.empty((2, step, wide.shape[1]))
+    row = functools.lru_cache(maxsize=TAPS)(lambda number: wide[number].astype(np.float64))
+    for top in range(0, height, step):
+        band, at = found[: height - top], 0
+        for start, alike in groupby(first[top : top + len(band)]):
+            count = len(list(alike))
+            here, total, product = weights[top + at : top + at + count], sums[:count], products[:count]
+            taps = range(max(0, -start), min(TAPS, len(wide) - start))  # what lies beyond the edges weighs nothing
+            np.multiply(here[:, taps[0], None], row(start + taps[0]), out=total)
+            for tap in taps[1:]:
+                total += np.multiply(here[:, tap, None], row(start + tap), out=product)
+            band[at : at + count] = total
+            at += count
+        yield band
+
+
+def _cubic(before: int, after: int) -> tuple[list[int], np.ndarray]:
+    """For each of `after` samples of an axis of `before` the first of the TAPS that it is made of, and their weights.
+
+    Cubic convolution with a = -1/2 (Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15). What lies beyond the edges has
+    no weight, and the others add up to 1. In the order of Pillow's arithmetic, so that pixels are the same.
+    """
+    centre = (np.arange(after) + 0.5) * (before / after)
+    first = np.floor(centre - 2 + 0.5).astype(int)
+    taps = first + np.arange(TAPS)[:, None]
+    away = np.abs(taps - centre + 0.5)
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = (((away - 5) * away + 8) * away - 4) * -0.5
+    weights = np.where(away < 1, near, np.where(away < 2, far, 0.0))
+    weights[(taps < 0) | (taps >= before)] = 0
+    return first.tolist(), (weights / weights.sum(axis=0)).T
 
 
 def to_input(field: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -179,10 +273,14 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _resampled(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     """float32 [h, w] -> [height, width], within the range of what is there."""
+    image = np.array(_resized(_image_of(plane), height, width))
+    return np.clip(image, plane.min(), plane.max(), out=image)
+
+
+def _image_of(plane: np.ndarray) -> Image.Image:
     from PIL import Image
 
-    image = _resized(Image.fromarray(np.ascontiguousarray(plane)), height, width)
-    return np.clip(np.asarray(image), plane.min(), plane.max())
+    return Image.fromarray(np.ascontiguousarray(plane))
 
 
 def _resized(image: Image.Image, height: int, width: int) -> Image.Image:

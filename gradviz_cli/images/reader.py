@@ -71,8 +71,11 @@ def _decoded(request: Decode, data: bytes) -> tuple[Decoded, tuple]:
     check_picture(geometry)
     least = max(geometry.height, geometry.width) if request.fast and not request.pixels else None
     image, (height, width), notes = picture(data, limits, least, geometry.alpha)
-    shown = (np.asarray(image.convert("RGB")),) if request.pixels else ()
-    return Decoded(height, width, PICTURE, notes), (fit(image, geometry), *shown)
+    fitted = fit(image, geometry)
+    if not request.pixels:
+        return Decoded(height, width, PICTURE, notes), (fitted,)
+    colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies what is RGB
+    return Decoded(height, width, PICTURE, notes), (fitted, np.asarray(colours))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gradviz_cli.draw.look import DEFAULT_LOOK
 from gradviz_cli.draw.pictures import Context, Drawn, Source, _captions, draw, needs_pixels
 from gradviz_cli.draw.record import Record
-from gradviz_cli.draw.styles import SHEETS
+from gradviz_cli.draw.styles import SHEETS, STYLES
 from gradviz_cli.errors import OutputError
 from gradviz_cli.estimators import Taps, estimators_of, modes_of
 from gradviz_cli.files import whole
-from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.fit import Geometry, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import outputs
@@ -317,3 +318,28 @@ def test_a_map_that_is_zero_says_what_of_its_estimator(tmp_path: Path) -> None:
     zero = {"backprop.grad-cam": np.zeros((2, 2, 1), np.float32)}
     done = estimated(tmp_path, zero, {"backprop.grad-cam": [1.0]})
     assert done.result.status is Status.ZERO and "--cam-layer" in done.result.error["message"] and not done.files
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+def test_a_picture_that_is_drawn_row_by_row_is_that_of_the_whole(
+    tmp_path: Path, style: str, fit: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("gradviz_cli.images.fit.FEW", 0)
+    monkeypatch.setattr("gradviz_cli.images.fit.BAND", 1000)
+    random, size, geometry = np.random.default_rng(20), (90, 130), Geometry(20, 22, 3, fit)
+    image = random.integers(0, 256, (*size, 3), np.uint8)
+    attribution = random.normal(size=(1, 20, 22, 3)).astype(np.float32)
+    plan = Plan(ModelOptions("model"), tmp_path, Drawing(modes=("guided",), styles=(style,), fit=fit))
+    job = Job(Path("photos/a.png"), "a.png")
+    context = Context(plan, FACTS, Digests(plan, "ab" * 32), geometry)
+    source = Source(job, size, SHA256, np.zeros((20, 22, 3), np.uint8), image)
+    found = Attribution((TargetResult(0, "class-0", 0, 1.5, 0.5),), {"guided": attribution})
+    files = published(draw(context, source, found, outputs(plan, job, SHEETS), 0.25), tmp_path)
+    chosen = STYLES[style]
+    field = chosen.reduce(attribution[0])
+    whole = chosen.colour(unfit(field, geometry, size), image, DEFAULT_LOOK, chosen.limits(field, DEFAULT_LOOK))
+    picture = Image.open(io.BytesIO(next(iter(files.values()))))
+    assert np.array_equal(np.asarray(picture), whole.pixels)
+    if whole.palette is not None:
+        assert np.array_equal(np.array(picture.getpalette()).reshape(-1, 3), whole.palette)

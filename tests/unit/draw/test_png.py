@@ -16,7 +16,7 @@ from mutants import mutant, with_sound_checksums
 from odd_images import GRAY, RGB, chunk, colour, saved
 from PIL import Image, PngImagePlugin
 
-from gradviz_cli.draw.png import encode_npy, encode_png, read_text
+from gradviz_cli.draw.png import _FILTERS, Rows, encode_npy, encode_png, read_text
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.whole import write_whole
 from gradviz_cli.images.decode import decode
@@ -96,6 +96,51 @@ def test_png_by_hand_and_by_pillow(kind, size, text, tmp_path):
     path = tmp_path / "a.png"
     write_whole(path, data, sync=False)
     assert read_text(path) == text
+
+
+def pieces(pixels: np.ndarray, rows: int, smooth: bool = True) -> Rows:
+    return Rows(pixels.shape, lambda: (pixels[top : top + rows] for top in range(0, len(pixels), rows)), smooth)
+
+
+def soft(height: int, width: int) -> np.ndarray:
+    """A map that was enlarged."""
+    noise = np.random.default_rng(17).integers(0, 256, (height // 10, width // 10), np.uint8)
+    return np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("rows", [1, 7, 400])
+@pytest.mark.parametrize("colours", [False, True])
+def test_png_of_a_picture_that_comes_in_pieces(rows, colours):
+    pixels = np.dstack([soft(130, 170), soft(130, 170)[::-1], soft(130, 170)[:, ::-1]]) if colours else soft(130, 170)
+    given = pieces(pixels, rows)
+    data = encode_png(given, None if colours else PALETTE, "{}")
+    assert data == encode_png(given, None if colours else PALETTE, "{}")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels) and np.array_equal(given.whole(), pixels)
+    assert np.array_equal(colour(np.asarray(decode(data, LIMITS))), pixels if colours else PALETTE[pixels])
+    plain = encode_png(pixels, None if colours else PALETTE, "{}")  # in colours less those to the left, else as it is
+    assert len(data) < (0.85 if colours else 0.75) * len(plain)
+
+
+def test_a_part_of_noise_and_a_part_without_any():
+    """Each is compressed in its way, and all is one stream: what repeats costs next to nothing beside noise."""
+    noise = np.random.default_rng(18).integers(0, 256, (64, 1024), np.uint8)
+    flat = np.full((640, 1024), 9, np.uint8)
+    pixels = np.concatenate([flat, noise, flat, noise[::-1], flat])
+    data = encode_png(pixels, PALETTE)
+    assert np.array_equal(pixels_of(data), pixels)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    assert len(data) < 2 * noise.size + 20_000
+
+
+def test_the_filter_of_smooth_pictures_is_that_of_the_standard():
+    """PNG, 9.4, in integers of any size, for every kind of neighbours."""
+    random = np.random.default_rng(19)
+    for top in (2, 4, 17, 256):
+        here, left, above, corner = random.integers(0, top, (4, 40_000)).astype(np.uint8)
+        a, b, c = (each.astype(int) for each in (left, above, corner))
+        far = np.abs(np.stack([a, b, c]) - (a + b - c))
+        nearest = np.choose(far.argmin(axis=0), [a, b, c])  # the first of those that are as near
+        assert np.array_equal(_FILTERS[4](here, left, above, corner), ((here - nearest) % 256).astype(np.uint8))
 
 
 def test_png_of_a_view_of_an_array():

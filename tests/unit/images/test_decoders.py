@@ -34,7 +34,7 @@ class Fake:
 
     def __init__(self, module: str, config: dict, environment: dict, folder: str, watch: Callable[[], str | None]):
         self.alive, self.module, self.folder, self.watch = True, module, folder, watch
-        self.limit = config["memory_limit"]
+        self.limit, self.environment = config["memory_limit"], environment
         self.made.append(self)
 
     def request(self, wanted: Decode, kind: type, arrays: tuple, timeout: float, most: int) -> Answer:
@@ -232,6 +232,13 @@ def test_memory_is_a_part_of_what_is_free(fake, pool: Decoders, monkeypatch: pyt
     monkeypatch.setattr(machine, "free_memory", lambda: 2**31)
     pool.decode(b"", GEOMETRY, False)
     assert [one.limit for one in child.made] == [decoders.MOST_MEMORY, machine.LEAST_MEMORY]
+
+
+def test_the_memory_of_a_large_photo_is_kept_for_the_next(fake, pool: Decoders) -> None:
+    child = fake(fits())
+    pool.decode(b"a photo", GEOMETRY, pixels=False)
+    blocks = int(child.made[0].environment["PILLOW_BLOCKS_MAX"])  # of 16 MiB; Pillow takes four bytes for a pixel
+    assert 48_000_000 <= blocks * 2**24 <= 100_000_000
 
 
 def test_where_none_can_be_started_the_run_ends(pool: Decoders, monkeypatch: pytest.MonkeyPatch) -> None:

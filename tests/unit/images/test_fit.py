@@ -8,8 +8,9 @@ from odd_images import GRAY, HEIGHT, RGB, WIDTH, exif, saved, stored
 from PIL import Image
 
 from gradviz_cli.files.reading import Limits
+from gradviz_cli.images import fit as fitting
 from gradviz_cli.images.decode import decode
-from gradviz_cli.images.fit import FITS, PADDING, Geometry, fit, spread, unfit
+from gradviz_cli.images.fit import FITS, PADDING, Geometry, bands, fit, spread, unfit
 
 LIMITS = Limits()
 SIZES = [(40, 60), (60, 40), (50, 300), (300, 50), (64, 64), (48, 56), (7, 500), (1, 1), (1, 900), (33, 17)]
@@ -36,7 +37,7 @@ def test_fit_is_antialiased_bilinear(mode, size):
     assert got.shape == (48, 56, 3) and got.dtype == np.uint8
     rows = triangle(size[0], shown.height, seen.top, seen.height)
     columns = triangle(size[1], shown.width, seen.left, seen.width)
-    want = np.einsum("ai,bj,ijc->abc", rows, columns, pixels.astype(float))
+    want = np.einsum("ai,bj,ijc->abc", rows, columns, pixels.astype(float), optimize=True)
     assert np.abs(got[shown.slices] - want).max() <= 1.6  # Pillow rounds between the two axes as well
     margin = np.ones((48, 56), bool)
     margin[shown.slices] = False
@@ -184,3 +185,51 @@ def test_unfit_averages_on_the_way_down_and_is_smooth_on_the_way_up():
 def test_unfit_refuses_another_model_input():
     with pytest.raises(ValueError, match="48 x 56"):
         unfit(np.zeros((56, 48), np.float32), Geometry(48, 56), (10, 10))
+
+
+def by_pillow(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> np.ndarray:
+    """One plane laid onto an image by Pillow as a whole, one axis after the other."""
+    seen, shown = spread(geometry, size)
+    part, out = field[shown.slices], np.zeros(size, np.float32)
+    image = Image.fromarray(np.ascontiguousarray(part))
+    for wanted in ((seen.width, shown.height), (seen.width, seen.height)):
+        grows = max(wanted[0] - image.width, wanted[1] - image.height) > 0
+        image = image.resize(wanted, Image.Resampling.BICUBIC if grows else Image.Resampling.BOX)
+    out[seen.slices] = np.clip(np.asarray(image), part.min(), part.max())
+    return out
+
+
+@pytest.mark.parametrize("mode", FITS)
+@pytest.mark.parametrize("size", [(240, 320), (96, 112), (67, 500), (640, 40), (49, 56), (400, 8)])
+def test_bands_are_the_rows_that_pillow_makes_of_the_whole(mode, size, monkeypatch):
+    """To the last bit: a step of 2 ** -24 would change a pixel in every few pictures."""
+    monkeypatch.setattr(fitting, "FEW", 0)
+    monkeypatch.setattr(fitting, "BAND", 4000)
+    geometry, random = Geometry(48, 56, fit=mode), np.random.default_rng(12)
+    for field in (random.normal(size=(48, 56, 3)), random.integers(0, 4, (48, 56, 3))):
+        field = field.astype(np.float32)
+        found = [band.copy() for band in bands(field[..., 0], geometry, size)]
+        assert np.array_equal(np.concatenate(found), by_pillow(field[..., 0], geometry, size))
+        planes = unfit(field, geometry, size)
+        for k in range(3):
+            assert np.array_equal(planes[..., k], by_pillow(field[..., k], geometry, size))
+
+
+def test_a_large_photo_comes_in_bands():
+    """As the sizes are, without which nothing would be won."""
+    field = np.random.default_rng(13).normal(size=(48, 56)).astype(np.float32)
+    found = [band.shape for band in bands(field, Geometry(48, 56), (1500, 2000))]
+    assert max(height * width for height, width in found) <= 2**16
+    assert sum(height for height, _ in found) == 1500
+
+
+def test_numbers_at_the_end_of_the_range_and_none_at_all(monkeypatch):
+    monkeypatch.setattr(fitting, "FEW", 0)
+    geometry, field = Geometry(4, 4), np.zeros((4, 4), np.float32)
+    field[1:3, 1:3] = np.finfo(np.float32).max
+    with np.errstate(invalid="ignore", over="ignore"):
+        assert np.array_equal(unfit(field, geometry, (40, 40)), by_pillow(field, geometry, (40, 40)), equal_nan=True)
+    wide = unfit(field.astype(np.float64) * 10, geometry, (40, 40))
+    assert wide.dtype == np.float64 and wide.max() == 10 * field.astype(np.float64).max()
+    field[0, 0] = np.nan
+    assert np.isnan(unfit(field, geometry, (40, 40))).any()
