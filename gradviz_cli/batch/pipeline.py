@@ -118,6 +118,12 @@ class Pipeline:
         discard_all()
 
 
+def explainer_of(plan: Plan) -> Explainer:
+    """What a run explains with; no process runs yet."""
+    asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
+    return Explainer(plan.model, plan.drawing.methods, **asked, verify=plan.verify)
+
+
 def pipeline(
     plan: Plan,
     digests: Digests,
@@ -126,6 +132,7 @@ def pipeline(
     known: Known,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
+    explainer: Explainer | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
 
@@ -137,9 +144,12 @@ def pipeline(
         What the manifest says of the files in OUT.
     seal : Seal, optional
         Of the model whose fingerprint is in the digests.
+    explainer : Explainer, optional
+        One whose worker was started ahead.
     """
-    asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
-    explainer = Explainer(plan.model, plan.drawing.methods, **asked, verify=plan.verify, seal=seal)
+    explainer = explainer or explainer_of(plan)
+    if seal is not None:
+        explainer.expect(seal)
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
@@ -161,9 +171,10 @@ def results(
     end: float | None = None,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
+    explainer: Explainer | None = None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading, explainer)) as stages:
         yield from stages.results(jobs, end)
 
 

@@ -5,6 +5,7 @@ plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -23,12 +24,15 @@ from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
 from gradviz_cli.batch.why import why
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import GradvizError, ImageError
+from gradviz_cli.errors import GradvizError, ImageError, OutputError
 from gradviz_cli.files import scratch, whole
 from gradviz_cli.files.names import as_it_is, folding
+from gradviz_cli.files.reading import read_bytes
 from gradviz_cli.images.aside import LeftOut
+from gradviz_cli.images.formats import looks_like_image
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs, stems
@@ -104,6 +108,43 @@ def _in_folder(
 ) -> Generator[Result, None, None]:
     fold = as_it_is if plan.dry_run else folding(plan.out)
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
+    with _ahead(plan, inputs) as explainer:
+        yield from _in_order(plan, inputs, explainer, observer, report, end, deliver)
+
+
+@contextmanager
+def _ahead(plan: Plan, inputs: Inputs) -> Iterator[Explainer | None]:
+    """What the run explains with, where its worker can be started before the model is hashed, as TensorFlow takes a second to
+    import: the first image lacks a picture, and the run will not stand in line. Else None."""
+    if plan.dry_run or plan.lock_wait or not _is_first_missing(plan, inputs):
+        yield None
+        return
+    with closing(pipeline.explainer_of(plan)) as explainer:
+        explainer.start()
+        yield explainer
+
+
+def _is_first_missing(plan: Plan, inputs: Inputs) -> bool:
+    """Whether the first image is one, as far as its first bytes tell, and lacks a picture."""
+    job = next(iter(inputs.jobs()), None)
+    if job is None or job.trouble:
+        return False
+    try:
+        there = not plan.force and all(os.path.lexists(output.path) for output in outputs(plan, job, SHEETS))
+        return not there and looks_like_image(read_bytes(job.file, plan.limits))
+    except (ImageError, OutputError):  # said of it in its turn
+        return False
+
+
+def _in_order(
+    plan: Plan,
+    inputs: Inputs,
+    explainer: Explainer | None,
+    observer: Observer,
+    report: Report,
+    end: float | None,
+    deliver: Deliver,
+) -> Generator[Result, None, None]:
     seal = fingerprint.seal(Path(plan.model.path))
     digests = Digests(plan, seal.fingerprint)
     left = LeftOut()
@@ -111,7 +152,7 @@ def _in_folder(
     if plan.dry_run:
         found = _planned(plan, inputs, jobs, digests, end)
     else:
-        found = _written(plan, inputs, jobs, digests, seal, observer, end)
+        found = _written(plan, inputs, jobs, digests, seal, explainer, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in map(deliver, found):
@@ -137,6 +178,7 @@ def _written(
     jobs: Iterable[Job],
     digests: Digests,
     seal: Seal,
+    explainer: Explainer | None,
     observer: Observer,
     end: float | None,
 ) -> Generator[Result, None, None]:
@@ -151,7 +193,7 @@ def _written(
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
             stages = pipeline.results(
-                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading
+                plan, jobs, digests, observer.loaded, manifest, known, end, seal, observer.loading, explainer
             )
             with closing(stages):
                 yield from stages

@@ -293,7 +293,7 @@ def _straight(x: Array, y: Array) -> list[Form]:
     slope, offset = (above - below) / 2, (above + below) / 2
     if not equal(x[:, None], y, slope * x[:, None] + offset).all():
         return []
-    flat, same = (y == y[0]).all(axis=0), equal(x[:, None], y, x[:, None]).all(axis=0)
+    flat, same = (np.all(found, axis=0).tolist() for found in (y == y[0], equal(x[:, None], y, x[:, None])))
     kinds = zip(flat, same, y[0].tolist(), offset.tolist(), slope.tolist(), strict=True)
     return [_line(*each) for each in kinds]
 
