@@ -14,7 +14,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
@@ -285,6 +284,8 @@ def _kept(file: Path, how: str, fill: Callable[[Path], None], *facts: object) ->
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # most models are no files of Keras, and a run with nothing to do is short
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
