@@ -146,6 +146,7 @@ def pipeline(
     known: Known,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
+    ahead: Explainer | None = None,
     kept: tuple[Explainer, Proofs] | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
@@ -158,10 +159,14 @@ def pipeline(
         What the manifest says of the files in OUT.
     seal : Seal, optional
         Of the model whose fingerprint is in the digests.
+    ahead : Explainer, optional
+        One whose worker was started ahead.
     kept : optional
         An explainer that outlives the pipeline, and what is known of its proofs.
     """
-    explainer, proofs = kept or (explainer_of(plan, seal, Explainer), Proofs(plan, digests.fingerprint, manifest))
+    explainer, proofs = kept or (ahead or ready(plan), Proofs(plan, digests.fingerprint, manifest))
+    if seal is not None and kept is None:
+        explainer.expect(seal)
     threads = plan.jobs or min(MOST_JOBS, machine.cores())
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
@@ -173,10 +178,15 @@ def pipeline(
     return Pipeline(sifter, reader, differentiator, drawer, publisher, budget, explainer, kept is not None)
 
 
-def explainer_of(plan: Plan, seal: Seal | None, kind: Callable[..., Explaining]) -> Explaining:
-    """What explains the images of a plan, of this kind of Explainer."""
+def ready(plan: Plan) -> Explainer:
+    """What explains the images of a plan on this machine."""
+    return explainer_of(plan, Explainer)
+
+
+def explainer_of(plan: Plan, kind: Callable[..., Explaining]) -> Explaining:
+    """What explains the images of a plan, of this kind of Explainer; no process runs yet."""
     asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
-    return kind(plan.model, plan.drawing.methods, **asked, verify=plan.verify, seal=seal)
+    return kind(plan.model, plan.drawing.methods, **asked, verify=plan.verify)
 
 
 def results(
@@ -189,9 +199,10 @@ def results(
     end: float | None = None,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
+    ahead: Explainer | None = None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
-    with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading)) as stages:
+    with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading, ahead)) as stages:
         yield from stages.results(jobs, end)
 
 

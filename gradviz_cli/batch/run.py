@@ -5,18 +5,17 @@ plan, inputs -> check names -> fingerprint -> lock OUT, sweep, open the manifest
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Generator, Iterable
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gradviz_cli.batch import owner
+from gradviz_cli.batch import engines, owner, pipeline
 from gradviz_cli.batch.current import failed, lookup
-from gradviz_cli.batch.engines import ENGINES
-from gradviz_cli.batch.engines import check as check_engine
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.observer import Observer
@@ -24,12 +23,16 @@ from gradviz_cli.batch.single import Deliver, placed
 from gradviz_cli.batch.store import Store, opened
 from gradviz_cli.batch.why import why
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import GradvizError, ImageError
+from gradviz_cli.errors import GradvizError, ImageError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.names import as_it_is
+from gradviz_cli.files.reading import read_bytes
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.aside import LeftOut
+from gradviz_cli.images.formats import looks_like_image
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model import fingerprint
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import Output, outputs, stems
@@ -96,7 +99,7 @@ def _told_of_limits(found: Generator[Result, None, None]) -> Generator[Result, N
 def _results(
     plan: Plan, inputs: Inputs, observer: Observer, report: Report, end: float | None
 ) -> Generator[Result, None, None]:
-    check_engine(plan, inputs.stdin is not None)
+    engines.check(plan, inputs.stdin is not None)
     with placed(plan, inputs) as (there, images, deliver), opened(there) as (here, store):
         yield from _in_folder(here, store, images, observer, report, end, deliver)
 
@@ -106,6 +109,45 @@ def _in_folder(
 ) -> Generator[Result, None, None]:
     fold = as_it_is if plan.dry_run else store.fold()
     inputs = replace(inputs, walk=plan.walk, fold=fold).checked(stems(plan, SHEETS), end)
+    with _ahead(plan, inputs) as ahead:
+        yield from _in_order(plan, store, inputs, ahead, observer, report, end, deliver)
+
+
+@contextmanager
+def _ahead(plan: Plan, inputs: Inputs) -> Iterator[Explainer | None]:
+    """What the run explains with, where its worker can be started before the model is hashed, as TensorFlow takes a second to
+    import: the first image lacks a picture, and the run will not stand in line. Else None."""
+    elsewhere = plan.url or plan.engine != engines.LOCAL
+    if elsewhere or plan.dry_run or plan.lock_wait or not _is_first_missing(plan, inputs):
+        yield None
+        return
+    with closing(pipeline.ready(plan)) as explainer:
+        explainer.start()
+        yield explainer
+
+
+def _is_first_missing(plan: Plan, inputs: Inputs) -> bool:
+    """Whether the first image is one, as far as its first bytes tell, and lacks a picture."""
+    job = next(iter(inputs.jobs()), None)
+    if job is None or job.trouble or isinstance(job.file, Remote):
+        return False
+    try:
+        there = not plan.force and all(os.path.lexists(output.path) for output in outputs(plan, job, SHEETS))
+        return not there and looks_like_image(read_bytes(job.file, plan.limits))
+    except (ImageError, OutputError):  # said of it in its turn
+        return False
+
+
+def _in_order(
+    plan: Plan,
+    store: Store,
+    inputs: Inputs,
+    ahead: Explainer | None,
+    observer: Observer,
+    report: Report,
+    end: float | None,
+    deliver: Deliver,
+) -> Generator[Result, None, None]:
     seal = fingerprint.seal(Path(plan.model.path))
     digests = Digests(plan, seal.fingerprint)
     left = LeftOut()
@@ -113,7 +155,7 @@ def _in_folder(
     if plan.dry_run:
         found = _planned(plan, store, inputs, jobs, digests, end)
     else:
-        found = _written(plan, store, inputs, jobs, digests, seal, observer, end)
+        found = _written(plan, store, inputs, jobs, digests, seal, ahead, observer, end)
     told: set[str] = set()
     with closing(found):
         for result in map(deliver, found):
@@ -143,6 +185,7 @@ def _written(
     jobs: Iterable[Job],
     digests: Digests,
     seal: Seal,
+    ahead: Explainer | None,
     observer: Observer,
     end: float | None,
 ) -> Generator[Result, None, None]:
@@ -156,8 +199,8 @@ def _written(
             model = owner.model_of(plan, digests.fingerprint)
             if model != known.model:
                 manifest.note({MODEL: model._asdict()})
-            work = Work(plan, jobs, digests, seal, manifest, known, observer, end)
-            with closing(ENGINES[plan.engine](work)) as found:
+            work = Work(plan, jobs, digests, seal, manifest, known, observer, end, ahead)
+            with closing(engines.ENGINES[plan.engine](work)) as found:
                 yield from found
 
 

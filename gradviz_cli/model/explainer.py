@@ -150,8 +150,6 @@ class Explainer:
         How images are brought to the size of the model input, a key of `images.fit.FITS`.
     timeout : float or None
         Seconds for one image, in a decoder and in the worker.
-    seal : Seal, optional
-        Of the model that is meant (see `RemoteModel`).
     redrawn : bool
         Its kernels will be drawn anew (`redraw`).
 
@@ -175,7 +173,6 @@ class Explainer:
         require_sandbox: bool = False,
         verify: bool = False,
         prove: str = "never",
-        seal: Seal | None = None,
         estimation: Estimation = USUAL,
         redrawn: bool = False,
     ):
@@ -183,11 +180,19 @@ class Explainer:
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
         self._model = RemoteModel(
-            options, methods, timeout, require_sandbox, targets, verify, prove, seal, estimation, redrawn
+            options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn
         )
         self._decoders = Decoders(limits, timeout)
         self._start: tuple[str, np.ndarray] | None = None  # a baseline that was read from a file, and the hash of that
         self._loaded: Loaded | None = None
+
+    def expect(self, seal: Seal) -> None:
+        """Load this model and no other one."""
+        self._model.expect(seal)
+
+    def start(self) -> None:
+        """Let a worker get ready that `load` will need for certain."""
+        self._model.start()
 
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before."""

@@ -24,6 +24,8 @@ MAX_FILES = 100_000
 # A file that was written so shortly before it was hashed may be written again at what its times call the same moment.
 YOUNG = 2 * 10**9  # nanoseconds
 
+State = tuple[tuple[str, tuple[int, ...]], ...]
+
 
 @dataclass(frozen=True)
 class Seal:
@@ -40,7 +42,7 @@ class Seal:
     """
 
     fingerprint: str
-    state: tuple[tuple[str, tuple[int, ...]], ...]
+    state: State
     taken: int = field(compare=False)
 
     @property
@@ -53,7 +55,7 @@ class Seal:
 
 def seal(model: Path) -> Seal:
     """The fingerprint of a model, and how to tell that it still holds; raises as `of_model`."""
-    taken, state = time.time_ns(), _state(model)  # before the hash: what is changed in between shows
+    taken, state = time.time_ns(), state_of(model)  # before the hash: what is changed in between shows
     return Seal(of_model(model), state, taken)
 
 
@@ -67,7 +69,7 @@ def unbroken(model: Path, before: Seal) -> Seal:
     ModelUnusable
         It holds something else, or is gone.
     """
-    if before.state == _state(model):
+    if before.state == state_of(model):
         if not before.young:
             return before
         _of_file.cache_clear()
@@ -83,8 +85,8 @@ def unbroken(model: Path, before: Seal) -> Seal:
     return now
 
 
-def _state(model: Path) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Folders are in it, as their times tell of files that were away for a while."""
+def state_of(model: Path) -> State:
+    """How its files are there (`Seal.state`). Folders are in it, as their times tell of files that were away for a while."""
     names = ["", *(part for part in PARTS if (model / part).is_dir()), *files(model)] if model.is_dir() else [""]
     return tuple((name, _identity(model / name)) for name in names)
 

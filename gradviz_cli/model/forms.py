@@ -14,7 +14,6 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
@@ -148,16 +147,19 @@ def ready(model: Path, convert: Convert, variant: str = "") -> Path:
     ModelUnusable
         It is none of the forms of a model; or what unpacking it, or `convert`, raises.
     """
-    if is_saved_model(model):
+    if is_ready(model):
         return model
     form = form_of(model) if not model.is_dir() else None
-    if form == GRAPH:
-        return model
     if form in ARCHIVES:
         return _unpacked(model)
     if form in MADE_BY_KERAS:
         return _converted(model, form, convert, variant)
     raise unusable(model)
+
+
+def is_ready(model: Path) -> bool:
+    """Whether a worker reads a resolved model itself, so that `ready` has nothing to do."""
+    return is_saved_model(model) or (not model.is_dir() and form_of(model) == GRAPH)
 
 
 def check_order(model: Path, images: Sequence[Path]) -> None:
@@ -282,6 +284,8 @@ def _kept(file: Path, how: str, fill: Callable[[Path], None], *facts: object) ->
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata  # most models are no files of Keras, and a run with nothing to do is short
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -6,6 +6,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +20,7 @@ from gradviz_cli.files.scratch import Scratch, overfull
 from gradviz_cli.files.text import plain, shortened
 from gradviz_cli.images.preprocess import preset_of
 from gradviz_cli.model import fingerprint, forms
-from gradviz_cli.model.fingerprint import Seal
+from gradviz_cli.model.fingerprint import Seal, State
 from gradviz_cli.model.kinds import GRAPHS, HDF5, KERAS
 from gradviz_cli.model.recovery import Recovery
 from gradviz_cli.process import machine
@@ -95,8 +97,6 @@ class RemoteModel:
         Let the worker verify the graph after each step of the compiler, to find out which one is at fault.
     prove : str
         One of PROOFS: let it prove the model before the first image, unless `load` is told what was found before.
-    seal : Seal, optional
-        Of the model that is meant: no other one is loaded, by whatever worker. Without it, the one that is there first.
     estimation : Estimation
         Which inner tensors the methods are made of.
     redrawn : bool
@@ -112,11 +112,10 @@ class RemoteModel:
         targets: int = 1,
         verify: bool = False,
         prove: str = "never",
-        seal: Seal | None = None,
         estimation: Estimation = USUAL,
         redrawn: bool = False,
     ):
-        self._seal = seal
+        self._seal: Seal | None = None
         self._load = Load(
             options,
             tuple(methods),
@@ -136,12 +135,40 @@ class RemoteModel:
         self._shape: tuple[int, int, int] = (0, 0, 0)  # of one image, once loaded
         self._taps: tuple[Taps, ...] = ()
         self._closed = False
+        self._ahead: Future[State] | None = None  # a worker that is started before anything is asked of it
+        self._starting = ThreadPoolExecutor(1, "worker")  # it ends with the thread that starts it
         self._request = Explain((), ())
         self._recovery: Recovery[Batch, Row] = Recovery(self._outcome, options.path)
 
     @property
     def path(self) -> str:
         return self._load.options.path
+
+    def expect(self, seal: Seal) -> None:
+        """Load this model and no other one, by whatever worker. Without it, that is the one that is there first."""
+        self._seal = seal
+
+    def start(self) -> None:
+        """Let a worker import TensorFlow while nothing is known of the model yet; not where more than that is to be done
+        before it can read the model."""
+        path = Path(self.path)
+        if forms.is_ready(path):
+            self._ahead = self._starting.submit(self._started_ahead, path)
+
+    def _started_ahead(self, path: Path) -> State:
+        state = fingerprint.state_of(path)
+        self._child = self._start(*_located(path), ahead=True)
+        return state
+
+    def _take_ahead(self, state: State) -> None:
+        """See that a worker that was started ahead is there, if it may read the files that are there now."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return
+        with suppress(GradvizError):  # what kept it from starting, whoever starts the next one is told
+            if ahead.result() == state:
+                return
+        self._drop_worker()
 
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model, which was proved before if `proof` is given.
@@ -245,6 +272,7 @@ class RemoteModel:
             As the worker says; or the model is another one by now, which is the better reason.
         """
         assert self.fingerprint and self._seal
+        self._take_ahead(self._seal.state)
         for _ in range(READINGS):
             before = self._seal
             try:
@@ -337,8 +365,9 @@ class RemoteModel:
                 self._scratch = Scratch()
             return self._scratch.path
 
-    def _start(self, path: str, files: Sequence[Path], room: int = 0) -> Child:
-        """A worker that reads these files, and may write so many bytes more than others."""
+    def _start(self, path: str, files: Sequence[Path], room: int = 0, ahead: bool = False) -> Child:
+        """A worker that reads these files, and may write so many bytes more than others. It imports TensorFlow at once where
+        it is started `ahead` of the first request, unless that may be for nothing."""
         folder = self._folder()
         read = sorted({str(file) for file in files})
         if len(read) > MAX_GRANTS:
@@ -346,7 +375,8 @@ class RemoteModel:
         limits = {"memory_limit": machine.memory_limit(), **({"file_limit": MAX_SCRATCH + room} if room else {})}
         environment = scrubbed_environment(folder)
         try:
-            config = {"read": read, "scratch": folder, **limits}
+            ahead = ahead and not self._load.require_sandbox
+            config = {"read": read, "scratch": folder, "ahead": ahead, **limits}
             return Child(
                 "gradviz_cli.worker", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH + room)
             )
@@ -477,6 +507,7 @@ class RemoteModel:
         """Kill the worker and remove its scratch folder."""
         with self._guard:
             self._closed = True
+        self._starting.shutdown()
         if self._child is not None:
             self._child.close()
         if self._scratch is not None:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gradviz_cli.process import machine, shortage, wire
+from gradviz_cli.process import bytecode, machine, shortage, wire
 from gradviz_cli.process.protocol import Failure, NotUnderstood, from_wire, longest_header, to_wire
 
 Answer = TypeVar("Answer")
@@ -77,6 +77,7 @@ class Child:
         folder: str,
         watch: Callable[[], str | None] | None = None,
     ):
+        bytecode.keep(module)
         pipes: list[int] = []
         try:
             for _ in range(2):

@@ -16,7 +16,7 @@ def main(argument: str) -> None:
     # Only now anything large: what follows is bound by the sandbox.
     from gradviz_cli.worker.serve import serve
 
-    serve(config["in"], config["out"], confined)
+    serve(config["in"], config["out"], confined, config.get("ahead", False))
 
 
 if __name__ == "__main__":

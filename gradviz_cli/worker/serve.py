@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +44,12 @@ Done = Converted | Loaded | Proved | Redrawn | Inspected | Explained
 Answer = Done | Failure
 
 
-def serve(source: int, sink: int, confined: Sandbox) -> None:
-    """Answer until the pipe is closed. TensorFlow is imported with the first request."""
+def serve(source: int, sink: int, confined: Sandbox, ahead: bool = False) -> None:
+    """Answer until the pipe is closed. TensorFlow is imported with the first request, or `ahead` of it."""
     server = Server(confined)
+    if ahead:
+        with suppress(GradvizError):  # the first request meets the same, and says it
+            _import_ahead()
     fill = wire.fill_from(source)
     while True:
         try:
@@ -169,6 +173,11 @@ class Server:
         return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients, *numbers)
 
 
+def _import_ahead() -> None:
+    with _imports(whole=False):
+        from gradviz_cli.worker.model import Model  # noqa: F401
+
+
 def _trusting(options: ModelOptions) -> bool:
     """Operations may run that are outside the allowed set, whose gradients a part of TensorFlow may register."""
     return options.trust_model or bool(options.allow_ops)
@@ -176,7 +185,9 @@ def _trusting(options: ModelOptions) -> bool:
 
 @contextmanager
 def _imports(whole: bool) -> Iterator[None]:
-    """What fails in here is the installation's fault and not the model's."""
+    """What fails in here is the installation's fault and not the model's. What is imported stays: to search it for garbage
+    again and again takes a tenth of the start."""
+    gc.disable()
     try:
         tensorflow.import_tensorflow(whole)
         yield
@@ -187,6 +198,9 @@ def _imports(whole: bool) -> Iterator[None]:
             f"TensorFlow cannot be imported ({described(error)})",
             "repair the installation: pip install --force-reinstall tensorflow",
         ) from error
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _unforeseen(error: Exception, request: Request) -> Failure:

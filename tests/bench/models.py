@@ -1,8 +1,8 @@
 """The networks and images of the benchmark, from fixed seeds: `python models.py FOLDER NETWORK...`
 
-Each network is one of keras.applications with weights drawn here and batch norm statistics of its own activations. It
-is stored as what the tools take: a SavedModel, a Keras file, and its layers as plain data (`layers.json`,
-`weights.npz`), from which `twins.py` makes the same network in PyTorch and in bare TensorFlow.
+Each network is one of keras.applications, or the transformer below, with weights drawn here and batch norm statistics of
+its own activations. It is stored as what the tools take: a SavedModel, and of those in TWINNED a Keras file and the layers as
+plain data (`layers.json`, `weights.npz`), from which `twins.py` makes the same network in PyTorch and in bare TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,28 +16,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-NETWORKS = {"vgg16": "VGG16", "resnet50": "ResNet50", "mobilenetv2": "MobileNetV2"}
+# Network -> its name in keras.applications; None: `_vit`.
+NETWORKS = {
+    "vgg16": "VGG16",
+    "resnet50": "ResNet50",
+    "mobilenetv2": "MobileNetV2",
+    "mobilenetv3large": "MobileNetV3Large",
+    "efficientnetv2b0": "EfficientNetV2B0",
+    "convnexttiny": "ConvNeXtTiny",
+    "vit-ti16": None,
+}
+TWINNED = ("vgg16", "resnet50", "mobilenetv2")  # of layers that `twins.py` knows
+OWN_RANGE = {"include_preprocessing": False}  # these bring 0..255 to their range otherwise
 SIZE = 224
 PHOTO = (640, 480)
+LARGE_PHOTO = (4000, 3000)
 
 
-def photographs(folder: Path, count: int) -> Path:
-    """A folder of `count` JPEGs of 640 x 480: soft shapes at several scales under some grain, about 90 kB each."""
-    folder = folder / f"{count}"
+def photographs(folder: Path, count: int, size: tuple[int, int] = PHOTO) -> Path:
+    """A folder of `count` JPEGs: soft shapes at several scales under some grain, at 640 x 480 about 90 kB each."""
+    folder = folder / f"{count}" if size == PHOTO else folder / f"{count} of {size[0]}x{size[1]}"
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         path = folder / f"{i:04}.jpg"
         if not path.is_file():
-            _photograph(np.random.default_rng(i)).save(path, quality=90)
+            _photograph(np.random.default_rng(i), size).save(path, quality=90)
     return folder
 
 
-def _photograph(random: np.random.Generator) -> Image.Image:
-    width, height = PHOTO
+def _photograph(random: np.random.Generator, size: tuple[int, int] = PHOTO) -> Image.Image:
+    width, height = size
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 7, 19, 61, 160):
         small = random.normal(size=(cells, cells, 3)) * 60 / np.log2(cells)
-        planes = [Image.fromarray(small[..., c].astype(np.float32)).resize(PHOTO, Image.BICUBIC) for c in range(3)]
+        planes = [Image.fromarray(small[..., c].astype(np.float32)).resize(size, Image.BICUBIC) for c in range(3)]
         total += np.stack([np.asarray(plane) for plane in planes], -1)
     total += random.normal(scale=4, size=total.shape)
     return Image.fromarray(np.clip(total + 120, 0, 255).astype(np.uint8))
@@ -63,7 +75,42 @@ def network(cache: Path, name: str) -> Path:
 def _make(folder: Path, name: str) -> None:
     import keras
 
-    keep(getattr(keras.applications, NETWORKS[name])(weights=None, input_shape=(SIZE, SIZE, 3)), folder, inputs(8))
+    if name in TWINNED:
+        model = getattr(keras.applications, NETWORKS[name])(weights=None, input_shape=(SIZE, SIZE, 3))
+        return keep(model, folder, inputs(8))
+    keras.utils.set_random_seed(7)
+    kind = NETWORKS[name] and getattr(keras.applications, NETWORKS[name])
+    model = kind(weights=None, input_shape=(SIZE, SIZE, 3), **OWN_RANGE) if kind else _vit()
+    _draw_weights(model, np.random.default_rng(7), inputs(8))
+    model.export(folder / "saved_model", verbose=False)
+
+
+def _vit(width: int = 192, heads: int = 3, blocks: int = 12, patch: int = 16):
+    """ViT-Ti/16 (Dosovitskiy et al. 2021, arXiv:2010.11929; the width of Touvron et al. 2021, arXiv:2012.12877)."""
+    import keras
+    from keras import layers, ops
+
+    class Placed(layers.Layer):
+        """Puts the class's token before those of the patches, and adds where each stands."""
+
+        def build(self, shape):
+            self.token = self.add_weight(shape=(1, 1, width), initializer="random_normal", name="token")
+            self.places = self.add_weight(shape=(1, shape[1] + 1, width), initializer="random_normal", name="places")
+
+        def call(self, x):
+            token = ops.broadcast_to(self.token, (ops.shape(x)[0], 1, width))
+            return ops.concatenate([token, x], 1) + self.places
+
+    image = keras.Input((SIZE, SIZE, 3))
+    x = layers.Conv2D(width, patch, patch)(image)
+    x = Placed()(layers.Reshape(((SIZE // patch) ** 2, width))(x))
+    for _ in range(blocks):
+        normed = layers.LayerNormalization(epsilon=1e-6)(x)
+        x = x + layers.MultiHeadAttention(heads, width // heads)(normed, normed)
+        wide = layers.Dense(4 * width, activation="gelu")(layers.LayerNormalization(epsilon=1e-6)(x))
+        x = x + layers.Dense(width)(wide)
+    x = layers.LayerNormalization(epsilon=1e-6)(x)[:, 0]
+    return keras.Model(image, layers.Dense(1000, activation="softmax")(x))
 
 
 def keep(model, folder: Path, images: np.ndarray) -> None:
@@ -77,9 +124,10 @@ def keep(model, folder: Path, images: np.ndarray) -> None:
 
 
 def _draw_weights(model, random: np.random.Generator, images: np.ndarray) -> None:
-    """He's scale for kernels (arXiv:1502.01852); batch norm as after training: every statistic differs from 0 and 1."""
+    """He's scale for kernels (arXiv:1502.01852); batch norm as after training: every statistic differs from 0 and 1. Attention
+    keeps what Keras drew."""
     for layer in model.layers:
-        for weight in layer.weights:
+        for weight in () if type(layer).__name__ == "MultiHeadAttention" else layer.weights:
             kind, shape = weight.path.rsplit("/", 1)[-1], weight.shape
             if kind == "kernel":
                 fan_in = np.prod(shape[:2]) if type(layer).__name__ == "DepthwiseConv2D" else np.prod(shape[:-1])

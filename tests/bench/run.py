@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import environments
@@ -25,6 +26,8 @@ import measure
 import models
 import numpy as np
 import twins
+
+from gradviz_cli.estimators import ESTIMATORS
 
 HERE = Path(__file__).resolve().parent
 MODES = ("guided", "deconv", "backprop")
@@ -34,25 +37,28 @@ LEAST = 0.4  # seconds of calls in one turn
 
 @dataclass(frozen=True)
 class Tool:
-    """A script of peers/, the environment it needs (None: gradviz's own) and the modes it can do."""
+    """A script of peers/, the environment it needs (None: gradviz's own) and the modes it can do; whether it reads a SavedModel,
+    and so any network."""
 
     script: str
     environment: str | None
     modes: tuple[str, ...]
     arguments: tuple[str, ...] = ()
+    any_network: bool = False
 
 
 TOOLS = {
-    "gradviz": Tool("gradviz", None, MODES),
-    "gradviz, through its worker": Tool("gradviz", None, MODES, ("remote",)),
+    "gradviz": Tool("gradviz", None, MODES, any_network=True),
+    "gradviz, through its worker": Tool("gradviz", None, MODES, ("remote",), any_network=True),
     "bare graph": Tool("bare", None, MODES),
     "xplique": Tool("xplique", "xplique", ("guided", "deconv")),
     "tf-keras-vis": Tool("tf_keras_vis", "tf-keras-vis", ("guided",)),
     "Captum (PyTorch)": Tool("captum", "captum", MODES),
     "PAIR saliency": Tool("saliency", "saliency", ("guided",)),
-    "signature + tape": Tool("tape", "plain", ("backprop",)),
+    "signature + tape": Tool("tape", "plain", ("backprop",), any_network=True),
     "custom-gradient recipe": Tool("recipe", "plain", ("guided",)),
 }
+REMOTE = "gradviz, through its worker"
 GRADVIZ_JOB = "gradviz explain"
 JOBS = (
     "xplique",
@@ -78,8 +84,10 @@ class Bench:
     runs: int
     many: tuple[int, ...]
 
-    def chosen(self, names: Sequence[str], mode: str | None = None) -> list[str]:
+    def chosen(self, names: Sequence[str], mode: str | None = None, network: str = models.TWINNED[0]) -> list[str]:
+        """The tools that are asked for, and can do this."""
         fits = [name for name in names if name not in TOOLS or mode is None or mode in TOOLS[name].modes]
+        fits = [name for name in fits if name not in TOOLS or network in models.TWINNED or TOOLS[name].any_network]
         return [name for name in fits if not self.tools or any(each in name.lower() for each in self.tools)]
 
     def command(self, name: str) -> list[str]:
@@ -100,14 +108,15 @@ class Bench:
 def steady(bench: Bench) -> None:
     """Gradient calls of a process that is warm, per network and mode."""
     for name in bench.networks:
-        for mode in bench.modes:
+        for mode in bench.modes if name in models.TWINNED else ("backprop",):
             company = measure.Company()
             with Turns(bench, name) as turns:
-                for tool in bench.chosen(list(TOOLS), mode):
+                for tool in bench.chosen(list(TOOLS), mode, name):
                     turns.join(tool, mode)
-                if mode == "deconv":
+                if mode == "deconv" and not bench.tools:
                     turns.join("gradviz", "deconv:given", "gradviz, class given, --no-scores")
-                turns.join("bare graph", "matmul", MATMUL_ROW)
+                if name in models.TWINNED and not bench.tools:
+                    turns.join("bare graph", "matmul", MATMUL_ROW)
                 tables = [turns.table(batch) for batch in bench.batches]
             text = f"Arrays in, gradients out, {bench.runs} turns each. {company}\n\n"
             keep(bench, f"1 Steady state/{name}, {mode}", text + "\n\n".join(tables))
@@ -115,12 +124,15 @@ def steady(bench: Bench) -> None:
 
 def together(bench: Bench) -> None:
     """Three modes at once against three runs."""
-    for name in bench.networks:
+    for name in filter(models.TWINNED.__contains__, bench.networks):
         company = measure.Company()
         with Turns(bench, name) as turns:
             for mode in ("all", *MODES):
                 turns.join("gradviz", mode, mode)
-            times = {batch: turns.take(batch) for batch in bench.batches}
+            times = {
+                batch: {mode: [wall for wall, _ in found] for mode, found in turns.take(batch).items()}
+                for batch in bench.batches
+            }
         lines = ["| batch | all at once, s | one after the other, s | share |", "|--:|--:|--:|--:|"]
         for batch, found in times.items():
             if len(found) < 4:
@@ -176,10 +188,10 @@ class Turns:
         if server:
             server.close()
 
-    def take(self, batch: int) -> dict[str, list[float]]:
-        """Seconds of one call by label, one number a turn."""
+    def take(self, batch: int) -> dict[str, list[tuple[float, float]]]:
+        """Seconds of one call by label, and of it processor seconds, a pair a turn."""
         calls = {label: self._warm_up(label, batch) for label in list(self._servers)}
-        found: dict[str, list[float]] = {label: [] for label in self._servers}
+        found: dict[str, list[tuple[float, float]]] = {label: [] for label in self._servers}
         for _ in range(self._bench.runs):
             for label in list(self._servers):
                 time.sleep(0.05)  # threads of the one before that still spin
@@ -189,39 +201,47 @@ class Turns:
                     self._lose(label, str(error))
         return {label: times for label, times in found.items() if len(times) == self._bench.runs}
 
-    def _ask(self, label: str, batch: int, calls: int) -> float:
-        return self._servers[label].ask(mode=self._modes[label], batch=batch, calls=calls)["seconds"]
+    def _ask(self, label: str, batch: int, calls: int) -> tuple[float, float]:
+        said = self._servers[label].ask(mode=self._modes[label], batch=batch, calls=calls)
+        return said["seconds"], said["cpu"]
 
     def _warm_up(self, label: str, batch: int) -> int:
         """So many calls make one turn."""
         try:
             self._ask(label, batch, 1)
-            return max(1, round(LEAST / self._ask(label, batch, 1)))
+            return max(1, round(LEAST / self._ask(label, batch, 1)[0]))
         except RuntimeError as error:
             self._lose(label, str(error))
             return 1
 
     def table(self, batch: int) -> str:
         """Markdown: seconds a call, images a second, how many times faster gradviz is, share of the matmul peak, agreement."""
-        found = self.take(batch)
-        peak = 2 * MATMUL**3 / median(found.pop(MATMUL_ROW)) if MATMUL_ROW in found else float("nan")
-        work = 4 * twins.multiplications(self._folder)
+        taken = self.take(batch)
+        found, cpu = ({label: [pair[k] for pair in pairs] for label, pairs in taken.items()} for k in (0, 1))
+        peak = 2 * MATMUL**3 / median(found.pop(MATMUL_ROW)) if MATMUL_ROW in found else None
+        work = 4 * twins.multiplications(self._folder) if peak else 0
+        told = f"share of the peak, {peak / 1e9:.0f} GFLOP/s" if peak else "share of the peak"
         lines = [
-            f"| batch {batch} | ms a call | images/s | gradviz is faster by | share of the peak, {peak / 1e9:.0f} GFLOP/s | maps differ by |",
-            "|---|--:|--:|--:|--:|--:|",
+            f"| batch {batch} | ms a call | images/s | gradviz is faster by | processor ms an image | gradviz takes of it | {told} "
+            "| maps differ by |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for label, times in found.items():
             speed = batch / median(times)
             against = f"{measure.ratio(found['gradviz'], times):.2f}" if "gradviz" in found else ""
+            here = label != REMOTE  # whose worker's seconds are not its own
+            share = f"{1 / measure.ratio(cpu['gradviz'], cpu[label]):.2f}" if here and "gradviz" in cpu else ""
             cells = (
                 f"{1000 * median(times):.0f}",
                 f"{speed:.2f}",
                 against,
-                f"{speed * work / peak:.0%}",
+                f"{1000 * median(cpu[label]) / batch:.1f}" if here else "",
+                share,
+                f"{speed * work / peak:.0%}" if peak else "",
                 self._difference(label),
             )
             lines.append(f"| {label} | {' | '.join(cells)} |")
-        lines += [f"| {label} | failed: {why} | | | | |" for label, why in self.failed.items()]
+        lines += [f"| {label} | failed: {why} | | | | | | |" for label, why in self.failed.items()]
         return "\n".join(lines)
 
     def _difference(self, label: str) -> str:
@@ -247,9 +267,9 @@ def job(bench: Bench) -> None:
 
 def _job_tables(bench: Bench, network: str, count: int) -> Iterator[str]:
     """The table after each round, as rounds are long and may be cut short."""
-    mode = bench.modes[0]
+    mode = bench.modes[0] if network in models.TWINNED else "backprop"
     rows = [(GRADVIZ_JOB, "")] if bench.chosen([GRADVIZ_JOB]) else []
-    for tool in bench.chosen(JOBS):
+    for tool in bench.chosen(JOBS, network=network):
         rows += [(tool, way) for way in bench.ways]
     found: dict[tuple[str, str], list[measure.Run]] = {row: [] for row in rows}
     failed: dict[tuple[str, str], str] = {}
@@ -270,25 +290,32 @@ def _job_tables(bench: Bench, network: str, count: int) -> Iterator[str]:
 
 def _job_lines(found: dict, failed: dict, mode: str) -> str:
     lines = [
-        "| tool | mode | pictures | wall, s | least, s | processor, s | gradviz takes |",
-        "|---|---|---|--:|--:|--:|--:|",
+        "| tool | mode | pictures | wall, s | least, s | processor, s | gradviz takes | of the processor |",
+        "|---|---|---|--:|--:|--:|--:|--:|",
     ]
     ours = found.get((GRADVIZ_JOB, ""))
     for (tool, way), runs in found.items():
         named = mode if tool not in TOOLS or mode in TOOLS[tool].modes else TOOLS[tool].modes[0]
         if (tool, way) in failed:
-            lines.append(f"| {tool} | {named} | {way} | failed: {failed[tool, way]} | | | |")
+            lines.append(f"| {tool} | {named} | {way} | failed: {failed[tool, way]} | | | | |")
             continue
         walls = [run.wall for run in runs]
-        share = f"{1 / measure.ratio([run.wall for run in ours], walls):.2f}" if ours and len(ours) == len(runs) else ""
         cells = (
-            f"{median(walls):.1f}",
-            f"{min(walls):.1f}",
-            f"{median([run.cpu for run in runs]):.1f}",
-            share,
+            f"{median(walls):.2f}",
+            f"{min(walls):.2f}",
+            f"{median([run.cpu for run in runs]):.2f}",
+            *(_share(ours, runs, which) for which in ("wall", "cpu")),
         )
         lines.append(f"| {tool} | {named} | {way or 'its own'} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _share(ours: list[measure.Run] | None, theirs: list[measure.Run], which: str) -> str:
+    """What part of their seconds gradviz takes, median of the rounds."""
+    if not ours or len(ours) != len(theirs):
+        return ""
+    seconds = ([getattr(run, which) for run in runs] for runs in (ours, theirs))
+    return f"{1 / measure.ratio(*seconds):.2f}"
 
 
 def one_job(bench: Bench, network: str, count: int, mode: str, tool: str, way: str, watch: bool = False) -> measure.Run:
@@ -328,7 +355,7 @@ def one_job(bench: Bench, network: str, count: int, mode: str, tool: str, way: s
 
 def memory(bench: Bench) -> None:
     """Peak resident memory by process in a job of 64 images."""
-    for name in bench.networks:
+    for name in filter(models.TWINNED.__contains__, bench.networks):
         lines = ["| tool | process | peak, MB |", "|---|---|--:|"]
         for tool in bench.chosen((GRADVIZ_JOB, *JOBS)):
             try:
@@ -344,7 +371,7 @@ def memory(bench: Bench) -> None:
 
 def fixed(bench: Bench) -> None:
     """From process start to the first map of one image."""
-    for name in bench.networks:
+    for name in filter(models.TWINNED.__contains__, bench.networks):
         company = measure.Company()
         text = _fixed_table(bench, name)
         keep(bench, f"5 Fixed cost/{name}", f"{text}\n\n{company}")
@@ -446,29 +473,25 @@ def _timed(call: Callable[[], bytes], times: int) -> tuple[list[float], int]:
 
 def waits(bench: Bench) -> None:
     """Where the time of `gradviz explain` goes in a job of 64 images (waits.py)."""
-    for name in bench.networks:
-        folder, photographs = (
-            models.network(bench.cache, name),
-            models.photographs(bench.cache / "photographs", 64),
-        )
-        company, told = measure.Company(), []
-        for _ in range(bench.runs):
-            with tempfile.TemporaryDirectory() as scratch:
-                log, out = Path(scratch) / "log", Path(scratch) / "out"
-                words = [
-                    str(folder / "saved_model"),
-                    str(photographs),
-                    "-o",
-                    str(out),
-                    "--preprocess",
-                    "unit",
-                ]
-                command = [sys.executable, str(HERE / "waits.py"), *words]
-                measure.run(command, bench.environment(Path(scratch)), log)
-                told.append(_flat(json.loads(log.read_text().splitlines()[-1])))
+    for name in filter(models.TWINNED.__contains__, bench.networks):
+        photographs = models.photographs(bench.cache / "photographs", 64)
+        company = measure.Company()
+        told = [_flat(_waited(bench, name, photographs)[0]) for _ in range(bench.runs)]
         lines = ["| | seconds |", "|---|--:|"]
         lines += [f"| {key} | {median([each[key] for each in told]):.2f} |" for key in told[0]]
         keep(bench, f"7 Who waits/{name}, 64 JPEGs", "\n".join([*lines, "", str(company)]))
+
+
+def _waited(
+    bench: Bench, network: str, photographs: Path, options: Sequence[str] = ()
+) -> tuple[dict, measure.Run, int]:
+    """What waits.py tells of one run of `gradviz explain`, the run, and the bytes of its pictures."""
+    folder = models.network(bench.cache, network)
+    with tempfile.TemporaryDirectory() as scratch:
+        log, out = Path(scratch) / "log", Path(scratch) / "out"
+        words = [str(folder / "saved_model"), str(photographs), "-o", str(out), "--preprocess", "unit", *options]
+        run = measure.run([sys.executable, str(HERE / "waits.py"), *words], bench.environment(Path(scratch)), log)
+        return json.loads(log.read_text().splitlines()[-1]), run, sum(path.stat().st_size for path in out.glob("*.png"))
 
 
 def _flat(told: dict) -> dict[str, float]:
@@ -478,6 +501,60 @@ def _flat(told: dict) -> dict[str, float]:
             {f"{key}: {inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
         )
     return flat
+
+
+# -- what options cost ------------------------------------------------------------------------------------------------------
+
+# Part -> number and size of the photographs, and the rows: what is asked for beside the defaults. The first is what the
+# others are held against.
+OPTIONS: dict[str, tuple[int, tuple[int, int], dict[str, tuple[str, ...]]]] = {
+    "large": (
+        12,
+        models.LARGE_PHOTO,
+        {"heatmap": (), "--size input": ("--size", "input"), "overlay": ("--style", "overlay")},
+    ),
+    "estimators": (
+        8,
+        models.PHOTO,
+        {name: ("-e", name) for name in ESTIMATORS if ESTIMATORS[name].taps in ("", "cam")},
+    ),
+    "proof": (1, models.PHOTO, {"--proof auto": (), "--proof never": ("--proof", "never")}),
+}
+PROCESSES = ("command", "decoders", "worker")
+
+
+def options(bench: Bench, part: str) -> None:
+    """Whole runs of `gradviz explain` with one option or another, in turn."""
+    count, size, rows = OPTIONS[part]
+    photographs = models.photographs(bench.cache / "photographs", count, size)
+    for name in bench.networks[:1] if part == "large" else bench.networks:
+        plain = () if name in models.TWINNED else ("-m", "backprop")
+        company, found = measure.Company(), {row: [] for row in rows}
+        for _ in range(bench.runs):
+            for row, more in rows.items():
+                found[row].append(_waited(bench, name, photographs, (*plain, *more)))
+        title = f"9 What options cost/{name}, {count} JPEGs of {size[0]} x {size[1]}, {part}"
+        keep(bench, title, f"{_options_lines(found)}\n\n{bench.runs} runs each. {company}")
+
+
+def _options_lines(found: dict[str, list[tuple[dict, measure.Run, int]]]) -> str:
+    lines = [
+        "| | wall, s | against the first | "
+        + " | ".join(f"processor, {each}, s" for each in PROCESSES)
+        + " | pictures, MB |",
+        "|---|--:|--:|" + "--:|" * (len(PROCESSES) + 1),
+    ]
+    first = [run.wall for _, run, _ in next(iter(found.values()))]
+    for row, runs in found.items():
+        walls = [run.wall for _, run, _ in runs]
+        cells = (
+            f"{median(walls):.2f}",
+            f"{measure.ratio(first, walls):.2f}",
+            *(f"{median([told['processor'].get(each, 0.0) for told, _, _ in runs]):.2f}" for each in PROCESSES),
+            f"{runs[0][2] / 1e6:.2f}",
+        )
+        lines.append(f"| {row} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # -- many images ------------------------------------------------------------------------------------------------------------
@@ -511,6 +588,7 @@ PARTS = {
     "pictures": pictures,
     "waits": waits,
     "slope": slope,
+    **{part: partial(options, part=part) for part in OPTIONS},
 }
 ABOUT = {
     "1": "Medians; `faster` is the median of the ratios turn by turn. Peers get the class given, gradviz finds it (top1) unless the "
@@ -524,6 +602,8 @@ ABOUT = {
     "5": "Batch of one, the first mode that the tool knows. gradviz in one process, without the command around it.",
     "6": "Of a heatmap of noise, the worst case.",
     "8": "One run of `gradviz explain` for each number of images.",
+    "9": "Whole runs of `gradviz explain` into a new folder; each proves the model unless the row says otherwise. Worker and decoders "
+    "are read before they are ended.",
     "7": "Seconds since the command began, and seconds at work by stage (threads overlap) and processor seconds by process. "
     "`images read when the model was loaded` is a number of images.",
 }
@@ -571,7 +651,7 @@ def _versions() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help=f"of {', '.join(PARTS)}; all unless given")
-    parser.add_argument("--network", action="append", choices=models.NETWORKS, help="all three unless given")
+    parser.add_argument("--network", action="append", choices=models.NETWORKS, help="all unless given")
     parser.add_argument("--mode", action="append", choices=MODES, help="all unless given; a job runs the first")
     parser.add_argument(
         "--batch", action="append", type=int, choices=range(1, 9), metavar="N", help="1 and 8 unless given"

@@ -17,6 +17,7 @@ START = time.perf_counter()
 from gradviz_cli import cli  # noqa: E402
 from gradviz_cli.batch import pipeline, publisher, stages  # noqa: E402
 from gradviz_cli.draw import pictures  # noqa: E402
+from gradviz_cli.files import whole  # noqa: E402
 
 SPANS: dict[str, list[tuple[float, float]]] = defaultdict(list)
 PROCESSES: dict[str, float] = defaultdict(float)
@@ -77,7 +78,7 @@ def main() -> int:
     timed(stages.Drawer, "_draw", "draw")
     timed(pictures, "unfit", "of it resampling")
     timed(pictures, "encode_png", "of it encoding")
-    timed(pictures, "stage", "of it writing")
+    timed(whole, "stage", "of it writing")
     timed(publisher.Publisher, "_publish", "publish")
     timed(publisher.Publisher, "_ready", "of it syncing")
     close = pipeline.Pipeline.close

@@ -89,6 +89,7 @@ def end_in_order(models: Path, tmp_path: Path, number: signal.Signals, moment: s
         "explain", models / name, images, "-o", out, "--batch-size", "4", cwd=tmp_path, env={"TMPDIR": str(left)}
     )
     worker = until(lambda: child_running(process.pid, WORKER), what="the worker")
+    until((out / MANIFEST).exists, what="the manifest")
     if moment == "write":
         until(lambda: (out / MANIFEST).stat().st_size, what="the first line")
     if moment == "gradient":

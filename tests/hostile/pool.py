@@ -28,7 +28,7 @@ class Pooled(RemoteModel):
         super().__init__(ModelOptions(str(path), **options), ("backprop",), timeout)
         self.pool = pool
 
-    def _start(self, path: str, files: list[Path]) -> Child:
+    def _start(self, path: str, files: list[Path], ahead: bool = False) -> Child:
         return self.pool.alive()
 
 

@@ -200,7 +200,7 @@ def take_over(monkeypatch: pytest.MonkeyPatch, folder: Path, decoding: str = "",
     def decoder(module: str, config: dict, environment: dict, place: str, watch) -> supervisor.Child:
         return start("fake_decoder", decoding, config, place, watch)
 
-    def worker(self: RemoteModel, path: str, files: list[Path], room: int = 0) -> supervisor.Child:
+    def worker(self: RemoteModel, path: str, files: list[Path], room: int = 0, ahead: bool = False) -> supervisor.Child:
         place = self._folder()
         return start("fake_worker", explaining, {}, place, lambda: decoders.overfull(place, 2**28))
 

@@ -36,6 +36,7 @@ slim = {name: told(found(tf, name)) for name in names if not isinstance(found(tf
 gradients = list(registry.list())
 alone = isinstance(sys.modules["tensorflow"], tf_names.Names)
 beside = sorted({name.split(".")[0] for name in sys.modules} & {"keras", "h5py", "scipy"})
+beside += [name for name in ("tensorflow.python.data", "tensorflow.python.debug") if name in sys.modules]
 assert tf.xla.experimental  # a name that no part of ours has asked for
 lean.import_tensorflow(whole=True)
 import tensorflow
@@ -77,7 +78,7 @@ def test_a_name_that_is_listed_nowhere_brings_in_the_rest(seen: dict) -> None:
 
 def test_no_gradient_of_an_allowed_operation_is_missing(seen: dict) -> None:
     rooms = json.loads((WORKER / "analysis" / "allowed_ops.json").read_text())
-    allowed = {op for ops in rooms.values() for op in ops}
+    allowed = {op for ops in rooms.values() for op in ops} - {"DebugGradientIdentity"}  # written as another
     assert len(seen["gradients"]) > 500
     assert not allowed & (set(seen["all_gradients"]) - set(seen["gradients"]))
 

@@ -20,9 +20,9 @@ Engine = Callable[[Work], Generator[Result, None, None]]
 
 def local(work: Work) -> Generator[Result, None, None]:
     """On this machine."""
-    told = work.observer
+    told, of_model = work.observer, (work.seal, work.observer.loading, work.ahead)
     return pipeline.results(
-        work.plan, work.jobs, work.digests, told.loaded, work.manifest, work.known, work.end, work.seal, told.loading
+        work.plan, work.jobs, work.digests, told.loaded, work.manifest, work.known, work.end, *of_model
     )
 
 

@@ -187,7 +187,8 @@ class Node:
             raise UsageError("the options mean something else there", "install the same version of gradviz everywhere")
         self._plan, self._digests = plan, Digests(plan, spec.fingerprint)
         self._seal = fingerprint.seal(Path(plan.model.path))
-        self._explainer = pipeline.explainer_of(plan, self._seal, Kept)
+        self._explainer = pipeline.explainer_of(plan, Kept)
+        self._explainer.expect(self._seal)
 
     def _check_versions(self) -> None:
         here, there = dict(versions()), dict(self._spec.versions)

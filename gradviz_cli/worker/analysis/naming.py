@@ -79,6 +79,11 @@ def name_of(x: Array, y: Array) -> Form:
         return _smooth(x, y)
 
 
+def equal(x: Array, y: Array, want: Array, tolerance: float = EXACT) -> Array:
+    """Where the values `y` at `x` are those that are wanted."""
+    return np.abs(y - want) <= tolerance * (np.abs(want) + 0.01 * np.abs(x)) + 1e-9
+
+
 @dataclass(frozen=True)
 class Table:
     """A function's values, and what the tests ask of them."""
@@ -91,7 +96,7 @@ class Table:
         return float(self.y[np.searchsorted(self.x, where)])
 
     def equals(self, want: Array, tolerance: float = EXACT) -> bool:
-        return bool((np.abs(self.y - want) <= tolerance * (np.abs(want) + 0.01 * np.abs(self.x)) + 1e-9).all())
+        return bool(equal(self.x, self.y, want, tolerance).all())
 
     @property
     def bottom(self) -> float:
@@ -121,7 +126,7 @@ def _affine(t: Table) -> Form | None:
     slope, offset = (t.at(1.0) - t.at(-1.0)) / 2, (t.at(1.0) + t.at(-1.0)) / 2
     if not t.equals(slope * t.x + offset):
         return None
-    return Form("identity") if t.equals(t.x) else Form("affine", offset, slope=slope)
+    return _line(False, t.equals(t.x), t.bottom, offset, slope)
 
 
 def _relu(t: Table) -> Form | None:
@@ -272,6 +277,31 @@ def _smooth(x: Array, y: Array) -> Form:
         if distance < best:  # false for NaN as well
             best, found = distance, Form(form.name, slope=None if math.isnan(parameter) else parameter)
     return found
+
+
+def names_of(x: Array, y: Array) -> Iterable[Form]:
+    """The same of each column of `y` [points, channels], in order."""
+    return _straight(x, y) or (name_of(x, column) for column in y.T)
+
+
+def _straight(x: Array, y: Array) -> list[Form]:
+    """What `name_of` says of each column, where all are straight lines; empty where one is not. Most of what lies between
+    activations is straight, so that all are told at once."""
+    if y.dtype == bool or not np.isfinite(y).all():
+        return []
+    above, below = (y[np.searchsorted(x, where)].astype(np.float64) for where in (1.0, -1.0))
+    slope, offset = (above - below) / 2, (above + below) / 2
+    if not equal(x[:, None], y, slope * x[:, None] + offset).all():
+        return []
+    flat, same = (np.all(found, axis=0).tolist() for found in (y == y[0], equal(x[:, None], y, x[:, None])))
+    kinds = zip(flat, same, y[0].tolist(), offset.tolist(), slope.tolist(), strict=True)
+    return [_line(*each) for each in kinds]
+
+
+def _line(flat: bool, same: bool, bottom: float, offset: float, slope: float) -> Form:
+    if flat:
+        return Form("constant", bottom, bottom)
+    return Form("identity") if same else Form("affine", offset, slope=slope)
 
 
 def of_channels(forms: Iterable[Form]) -> Form:

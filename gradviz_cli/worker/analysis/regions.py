@@ -82,6 +82,9 @@ RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile"
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
+# Canonical text of a region -> its form. A model is searched twice: when it is read, and when it is marked.
+NAMED: dict[str, Form] = {}
+
 
 @dataclass(frozen=True)
 class Region:
@@ -127,7 +130,6 @@ class _Search:
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
-    names: dict[str, Form] = field(default_factory=dict)  # canonical text of a region -> its form
 
     def __post_init__(self) -> None:
         self.readers = consumers(self.nodes)
@@ -411,9 +413,9 @@ class _Search:
             return OTHER
         rows = self._rows(region)
         text = self._text(entry, rows)
-        if text not in self.names:
-            self.names[text] = self._named(entry, rows)
-        return self.names[text]
+        if text not in NAMED:
+            NAMED[text] = self._named(entry, rows)
+        return NAMED[text]
 
     def _rows(self, region: Iterable[str]) -> list[str]:
         """In the order in which they are computed."""
@@ -458,7 +460,7 @@ class _Search:
             some = np.unique(np.linspace(0, size - 1, min(size, MAX_CHANNELS)).astype(int))
             x = naming.points(_samples(constants))
             y = self._table(entry, rows, whole, some, x)
-            form = naming.of_channels(naming.name_of(x, column) for column in y.T)
+            form = naming.of_channels(naming.names_of(x, y))
             right = form.name not in RELUS or size <= len(some) or self._holds(form, entry, rows, whole)
         except (
             ValueError,

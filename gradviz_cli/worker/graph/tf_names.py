@@ -26,8 +26,9 @@ _SPACES = "tensorflow._api.v2"  # where a name is a list of names again: tf.math
 _FIRST = ("tensorflow.python.pywrap_tensorflow", "tensorflow.python.tf2")
 _BEHAVIOUR = "tensorflow.python.compat.v2_compat"
 _KERNELS = "core/kernels"  # a folder of some releases: kernels in libraries of their own
-# Importing these registers the gradients of operations; those of loops and branches come along.
-_GRADIENTS = ("python/ops/*_grad.py", "python/debug/lib/debug_gradients.py")
+# Importing these registers the gradients of operations, and which have none; those of loops and branches come along. The
+# debugger's would bring in two hundred modules for one operation, which `passes.formulas` knows.
+_GRADIENTS = ("python/ops/*_grad.py", "python/ops/image_ops.py")
 
 
 class Names(ModuleType):

@@ -104,6 +104,7 @@ FORMS: dict[str, Callable[..., tf.Tensor]] = {
     "AdjustContrastv2": adjust_contrast,
     "AdjustHue": adjust_hue,
     "AdjustSaturation": adjust_saturation,
+    "DebugGradientIdentity": same,  # TensorFlow's gradient of it asks for a debugger
     "GuaranteeConst": same,
     "HSVToRGB": hsv_to_rgb,
     "Mod": truncate_mod,

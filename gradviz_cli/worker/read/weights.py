@@ -82,7 +82,7 @@ def _index(prefix: str, lost: str) -> tuple[dict[str, tf.DType], dict[str, list[
     if not Path(prefix + ".index").is_file():
         raise ModelUnusable(f"{prefix}.index is missing, {lost}", "copy the whole variables folder, not the .pb alone")
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = tf.compat.v1.train.NewCheckpointReader(prefix)  # its modern form brings in a hundred modules
         return reader.get_variable_to_dtype_map(), reader.get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError, TypeError, LookupError) as error:
         raise ModelUnusable(f"{prefix}.index cannot be read ({first_line(error)})", "copy the model again") from error

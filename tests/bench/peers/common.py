@@ -66,12 +66,13 @@ def _one(load: Load, folder: Path, images: np.ndarray, loaded: dict, request: di
         said = {"imported": imported, "load": time.perf_counter() - start}
     classes, gradient = loaded[mode]
     given = classes and _classes_once(classes, images)[: len(batch)]
-    seconds = []
+    seconds, cpu = [], []
     for _ in range(request.get("calls", 1)):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         found = gradient(batch, given)
         seconds.append(time.perf_counter() - start)
-    said["seconds"] = statistics.median(seconds)
+        cpu.append(time.process_time() - busy)
+    said["seconds"], said["cpu"] = statistics.median(seconds), statistics.median(cpu)
     if request.get("keep"):
         np.save(request["keep"], found)
     return said

@@ -47,10 +47,11 @@ class FakeExplainer:
         methods: tuple[str, ...],
         *,
         labels: tuple[str, ...] = (),
-        seal: Seal | None = None,
         **_: object,
     ):
-        self.methods, self.labels, self.seal = methods, labels, seal
+        self.methods, self.labels = methods, labels
+        self.seal: Seal | None = None
+        self.started = 0
         self.batches: list[list[int]] = []
         self.decoded: list[int] = []
         self.loads = self.closed = 0
@@ -132,6 +133,13 @@ class FakeExplainer:
         targets = tuple(TargetResult(index, labels.get(index, "two"), 0, 0.5, 0.25) for index in indices)
         maps = np.full((len(targets), *image.shape), number, np.float32)
         return Attribution(targets, dict.fromkeys(request.methods, maps))
+
+    def expect(self, seal: Seal) -> None:
+        self.seal = seal
+
+    def start(self) -> None:
+        assert self.seal is None, "ahead of the hash"
+        self.started += 1
 
     def close(self) -> None:
         self.closed += 1

@@ -97,6 +97,25 @@ def test_a_run_and_the_same_again(plan: Callable[..., Plan], images, explainers)
     assert (asked.out / LOCK).read_text() == ""
 
 
+def test_a_worker_is_started_ahead_where_the_first_image_lacks_a_picture(plan, images, explainers, monkeypatch) -> None:
+    folder = images("good", "good")
+
+    def started(**more) -> list[int]:
+        explainers.clear()
+        ran(plan(**more), folder)
+        return [one.started for one in explainers]
+
+    assert started() == [0]  # its first bytes are no image's
+    monkeypatch.setattr("gradviz_cli.batch.run.looks_like_image", lambda data: True)
+    assert started() == [0]  # nothing to do
+    assert started(force=True) == [1]
+    next(plan().out.glob("001*")).unlink()
+    assert started(dry_run=True) == []
+    assert started(lock_wait=1) == [0]
+    next(plan().out.glob("001*")).unlink()
+    assert started() == [1] and explainers[0].closed
+
+
 def test_what_is_odd_about_images_is_said_once_each(plan, images, explainers) -> None:
     folder, asked = images("odd", "good", "odd"), plan()
     code, heard, said = ran(asked, folder)

@@ -53,14 +53,15 @@ class Worker:
     alive, stderr = True, ""
 
     def __init__(self, while_loading: Callable[[], object]):
-        self.while_loading, self.loads = while_loading, 0
+        self.while_loading, self.loads, self.closed = while_loading, 0, False
 
     def request(self, *_: object, **__: object):
         self.loads += 1
         self.while_loading()
         return LOADED, ()
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self.closed = True
 
 
 def loading(
@@ -68,7 +69,10 @@ def loading(
 ):
     worker = Worker(while_loading)
     monkeypatch.setattr(RemoteModel, "_start", lambda *_, **__: worker)
-    return RemoteModel(ModelOptions(str(path)), ("backprop",), seal=known), worker
+    remote = RemoteModel(ModelOptions(str(path)), ("backprop",))
+    if known is not None:
+        remote.expect(known)
+    return remote, worker
 
 
 # ---- what is written another time, each way that a deployment does it
@@ -216,3 +220,57 @@ def test_equal_times_of_young_files_prove_nothing(monkeypatch, model: Path) -> N
     (model / "saved_model.pb").write_bytes(b"A graph")
     with pytest.raises(ModelUnusable, match="during the run"):
         unbroken(model, known)
+
+
+# -- a worker that is started ahead
+
+
+def ahead(monkeypatch: pytest.MonkeyPatch, path: Path, **more) -> tuple[RemoteModel, list[dict], list[Worker]]:
+    """The model, and for each worker what it was started with, and the worker."""
+    started, workers = [], []
+
+    def start(_, path: str, files: list[Path], **how: bool) -> Worker:
+        started.append(how)
+        workers.append(Worker(lambda: None))
+        return workers[-1]
+
+    monkeypatch.setattr(RemoteModel, "_start", start)
+    return RemoteModel(ModelOptions(str(path)), ("backprop",), **more), started, workers
+
+
+def test_a_worker_that_was_started_ahead_is_the_one_that_loads(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    remote, started, workers = ahead(monkeypatch, model)
+    remote.start()
+    remote.expect(seal(model))
+    remote.load()
+    remote.close()
+    assert started == [{"ahead": True}]
+    assert [(worker.loads, worker.closed) for worker in workers] == [(1, True)]
+
+
+def test_a_model_that_was_replaced_since_is_read_by_another(
+    monkeypatch: pytest.MonkeyPatch, model: Path, other: Path
+) -> None:
+    remote, started, workers = ahead(monkeypatch, model)
+    remote.start()
+    remote._ahead.result()
+    swap(model, other)
+    remote.expect(seal(model))
+    remote.load()
+    assert started == [{"ahead": True}, {}]
+    assert [(worker.loads, worker.closed) for worker in workers] == [(0, True), (1, False)]
+
+
+def test_one_that_is_never_asked_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    remote, _, workers = ahead(monkeypatch, model)
+    remote.start()
+    remote.close()
+    assert [worker.closed for worker in workers] == [True]
+
+
+def test_what_has_to_be_unpacked_first_is_not_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "model.zip").write_bytes(b"PK\x03\x04")
+    remote, started, _ = ahead(monkeypatch, tmp_path / "model.zip")
+    remote.start()
+    remote.close()
+    assert started == []

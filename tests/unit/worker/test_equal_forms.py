@@ -373,3 +373,11 @@ def test_padding_before_behind_and_between():
         moved[apart] = change
         due = (padded(moved, 0) * seed).sum()
         assert abs((gradient(after, image, seed) * change).sum() - due) < 1e-4
+
+
+def test_a_mark_of_the_debugger_hands_the_gradient_on():
+    graph = traced(lambda image: tf.raw_ops.DebugGradientIdentity(input=3 * image), shape=PIXELS)
+    image, seed = (RANDOM.normal(size=PIXELS).astype(np.float32) for _ in range(2))
+    after = rewritten(graph)
+    np.testing.assert_array_equal(computed(after, image)[0], 3 * image)
+    np.testing.assert_array_equal(gradient(after, image, seed), 3 * seed)

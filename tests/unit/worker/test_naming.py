@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gradviz_cli.worker.analysis.naming import OTHER, Form, name_of, of_channels, points
+from gradviz_cli.worker.analysis.naming import OTHER, Form, name_of, names_of, of_channels, points
 
 erf = np.vectorize(math.erf)
 
@@ -155,3 +155,11 @@ def test_channels_of_one_family() -> None:
 def test_channels_of_different_functions_have_no_name() -> None:
     assert of_channels([Form("Relu"), Form("Elu")]) == OTHER
     assert of_channels([Form("Relu"), Form("identity")]) == OTHER
+
+
+def test_columns_are_named_at_once_as_they_are_one_by_one() -> None:
+    x = points([0.5, 3.0])
+    lines = np.stack([x, 2 * x + 1, 0 * x + 7, -x, x * 1e-12, x + 1e-12, 0.5 - 3 * x], 1)
+    bent = np.stack([x, np.maximum(x, 0), np.minimum(np.maximum(x, 0), 6)], 1)
+    for table in (lines, bent, lines.astype(np.float32), np.where(x == x.max(), np.inf, x)[:, None]):
+        assert list(names_of(x, table)) == [name_of(x, column) for column in table.T]
