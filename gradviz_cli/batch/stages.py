@@ -251,7 +251,8 @@ class Sifter(Stage):
         return self._pool.submit(lambda: [self._look(job) for job in jobs if not self.closed])
 
     def _look(self, job: Job) -> Prepared:
-        plan, start, found = self._plan, time.monotonic(), ()
+        plan, start = self._plan, time.monotonic()
+        found: tuple[Output, ...] = ()
         try:
             found = outputs(plan, job, styles.SHEETS)
             result = unread(plan, job, found, self._digests, plan.limits, self._known)
