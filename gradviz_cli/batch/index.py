@@ -122,7 +122,8 @@ class Builder:
         for column, value in zip(self._columns, (key, place, source), strict=True):
             column.append(value)
         if len(self._columns[0]) >= MOST:
-            self._file = self._file or InFile.new()
+            if self._file is None:  # an empty one is false
+                self._file = InFile.new()
             self._parts.append(Table(self._file.grown([self._collected()])))
 
     def table(self) -> Table:
