@@ -28,7 +28,7 @@ from gradviz_cli.files.whole import check_own, whole_file
 
 ROW = np.dtype([("key", "<i8"), ("place", "<i8"), ("source", "<i8")])
 MOST = 1 << 18  # rows that are held at once
-STEP = 64  # rows of a file that are read to find one
+STEP = 128  # rows of a file that are read to find one
 EDGE = 4096  # bytes at either end of what an index covers, by which it is known to be of this manifest
 LONGEST_HEAD = 1 << 16
 LEAST = 32  # bytes of a manifest that a row is of at least
@@ -122,7 +122,8 @@ class Builder:
         for column, value in zip(self._columns, (key, place, source), strict=True):
             column.append(value)
         if len(self._columns[0]) >= MOST:
-            self._file = self._file or InFile.new()
+            if self._file is None:  # an empty one is false
+                self._file = InFile.new()
             self._parts.append(Table(self._file.grown([self._collected()])))
 
     def table(self) -> Table:

@@ -68,7 +68,7 @@ from gradviz_cli.process import machine
 MOST_DRAWN, MOST_IMAGES, LONGEST_WAIT = 2**25, 256, 5.0
 # Threads that read, and as many that draw, unless --jobs says otherwise.
 MOST_JOBS = 8
-# Images that are looked at together, once a run is under way, and how many times as many wait for it.
+# Images that are looked at together once a run is under way, and how many times as many are then looked at ahead.
 SIFTED, PARTS_AHEAD = 64, MOST_JOBS
 # Bytes of decoded images that wait to be drawn.
 MOST_HELD = 2**28
@@ -100,7 +100,8 @@ class Pipeline:
         ModelUnusable, ModelRefused, OutputError, TimeUp
             What ends the run; results that were yielded stand.
         """
-        sifted = in_order(map(self.sifter.submit, _parts(jobs)), lambda: PARTS_AHEAD, end)
+        parts = Parts(jobs)
+        sifted = in_order(map(self.sifter.submit, parts), parts.ahead, end)
         items = (item for part in sifted for item in part)
         reads = (self.reader.submit(place, item) for place, item in enumerate(items))
         prepared = in_order(reads, self.reads_ahead, end, self.budget.call)
@@ -234,12 +235,20 @@ def at_work(stages: Closing) -> Iterator[Closing]:
         raise
 
 
-def _parts(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """Lists of one job, of two, and so on up to `SIFTED`: the first image does not wait for many others to be listed."""
-    left, size = iter(jobs), 1
-    while part := list(islice(left, size)):
-        yield part
-        size = min(2 * size, SIFTED)
+class Parts:
+    """Lists of one job, of two, and so on up to `SIFTED`: the first images do not wait for many others to be listed."""
+
+    def __init__(self, jobs: Iterable[Job]):
+        self._left, self._size = iter(jobs), 1
+
+    def __iter__(self) -> Iterator[list[Job]]:
+        while part := list(islice(self._left, self._size)):
+            yield part
+            self._size = min(2 * self._size, SIFTED)
+
+    def ahead(self) -> int:
+        """How many lists are to be under way, as one is waited for."""
+        return PARTS_AHEAD * self._size // SIFTED
 
 
 def _batches(items: Iterable[Prepared], size: Callable[[], int]) -> Iterator[list[Prepared]]:

@@ -55,6 +55,16 @@ def test_it_finds_what_a_dictionary_would(small: None, count: int) -> None:
     table.close()
 
 
+def test_no_more_files_are_open_for_more_lines(small: None) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    builder = Builder()
+    for one in range(2000):
+        builder.add(one, one)
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    builder.table().close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_of_several_tables_the_last_one_counts(small: None) -> None:
     tables, expected = [], {}
     for place, names in enumerate((range(300), range(100, 130), (), range(250, 420))):

@@ -77,6 +77,28 @@ def test_results_come_in_the_order_of_jobs(plan, images, explainers, kept) -> No
     assert [line["image"] for line in lines(plan().out)] == [result.image for result in results]
 
 
+def test_no_image_waits_until_many_others_are_listed(plan, images, explainers, kept) -> None:
+    """Of a slow listing; later on many are looked at together, and many more ahead."""
+    listed: list[int] = []
+    parts = pipeline.Parts(listed.append(one) or one for one in range(1000))  # type: ignore[misc]
+    ahead = [(len(part), parts.ahead(), len(listed)) for part in parts]
+    assert ahead[:3] == [(1, 0, 1), (2, 0, 3), (4, 0, 7)]
+    assert {one[0] for one in ahead[7:-1]} == {64} and ahead[-2][1] == 8 and sum(one[0] for one in ahead) == 1000
+
+    def until_first_is_read(folder: Path) -> Iterator[Job]:
+        first, *others = jobs(folder)
+        yield first
+        for one in others:
+            assert read.wait(20), "the first image waits for the others"
+            yield one
+
+    read = threading.Event()
+    plan_, explain = plan(jobs=1, batch_size=1), stages.Decoding.source
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stages.Decoding, "source", lambda *given: (explain(*given), read.set())[0])
+        assert statuses(ran(plan_, until_first_is_read(images("good", "good", "good")), kept)) == "www"
+
+
 def test_batches_are_full_of_images_that_have_pixels(plan, images, explainers, kept) -> None:
     ran(plan(batch_size=3), jobs(images("good", "bad", "good", "bad", "good", "good", "good")), kept)
     assert explainers[0].batches == [[1, 3, 5], [6, 7]]
