@@ -22,6 +22,7 @@ from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
 from gradviz_cli.batch.why import why
+from gradviz_cli.draw.estimates import Gaps
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError
 from gradviz_cli.files import scratch, whole
@@ -113,6 +114,7 @@ def _in_folder(
     else:
         found = _written(plan, inputs, jobs, digests, seal, observer, end)
     told: set[str] = set()
+    gaps = Gaps(plan.drawing.estimation.samples)
     with closing(found):
         for result in map(deliver, found):
             report.add(result)
@@ -120,7 +122,10 @@ def _in_folder(
             for note in filter(lambda one: one not in told, result.notes):
                 observer.warning(f"{result.image}: {note}")
             told.update(result.notes)
+            gaps.add(result.image, result.estimates)
             yield result
+    for warning in gaps.warnings():
+        observer.warning(warning)
     if plan.fail_fast and report.failed:
         report.untried = any(islice(inputs.jobs(), report.total, None))
     if not report.total and not plan.allow_empty:

@@ -177,4 +177,8 @@ def test_where_an_estimator_comes_out_otherwise_the_others_are_current(name: str
     asked = changed(PLAN, {"modes": ("backprop",), "estimators": ("gradient", name, "vargrad")})
     gradient, one, other = digests(asked)
     monkeypatch.setitem(ESTIMATORS, name, replace(ESTIMATORS[name], version=99))
-    assert [each == now for each, now in zip((gradient, one, other), digests(asked), strict=True)] == [True, False, True]
+    assert [each == now for each, now in zip((gradient, one, other), digests(asked), strict=True)] == [
+        True,
+        False,
+        True,
+    ]
