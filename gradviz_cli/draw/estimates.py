@@ -18,7 +18,7 @@ from gradviz_cli.process.protocol import Facts
 Said = dict[str, Any]
 
 GAP = "completeness_gap"
-FEWEST, MOST_NEEDED = 64, 4096  # samples; who needs more needs another baseline
+FEWEST, MOST_NEEDED = 128, 4096  # samples: the gap of a few is chance; who needs more needs another baseline
 
 
 def said(found: Attribution, facts: Facts, method: str, place: int) -> Said:
