@@ -480,6 +480,8 @@ class Estimator:
         Its maps have the shape of the image; else that of `Taps.size`, and one channel.
     caution : str
         What has to be known before its maps are read.
+    other_names : tuple of str
+        What others call it, or what is near to it, for who asks for that.
     version : int
         Raised when its maps change, so that they and no others are drawn again.
     """
@@ -499,6 +501,7 @@ class Estimator:
     taps: str = ""
     at_input: bool = True
     caution: str = ""
+    other_names: tuple[str, ...] = ()
     version: int = 1
 
     @property
@@ -522,6 +525,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Simonyan et al. 2013, arXiv:1312.6034",
             mode=DEFAULT_MODE,
             plain=True,
+            other_names=("saliency", "vanilla"),
         ),
         Estimator(
             "grad-cam",
@@ -529,6 +533,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "where the last feature maps speak for the class, each weighted by its mean gradient",
             "Selvaraju et al. 2017, arXiv:1610.02391",
             **_AREA,
+            other_names=("cam", "grad-cam++", "gradcam++", "score-cam", "eigen-cam"),
         ),
         Estimator(
             "integrated-gradients",
@@ -539,6 +544,7 @@ ESTIMATORS: dict[str, Estimator] = {
             options=("samples", "baseline"),
             numbers=("completeness_gap",),
             sampled=True,
+            other_names=("ig", "integrated", "intgrad"),
         ),
         Estimator(
             "smoothgrad",
@@ -546,6 +552,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "the mean gradient of noisy copies",
             "Smilkov et al. 2017, arXiv:1706.03825",
             **_SMOOTH,
+            other_names=("sg", "noise-tunnel", "smooth"),
         ),
         Estimator(
             "guided-grad-cam",
@@ -554,6 +561,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Selvaraju et al. 2017, arXiv:1610.02391, section 3.2",
             beside=(DEFAULT_MODE,),
             **{**_CAM, "unit": "score squared per model-input unit"},
+            other_names=("guided-cam", "ggcam"),
         ),
         Estimator(
             "hires-cam",
@@ -575,6 +583,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "which patches the attention of a transformer takes the class from, layer by layer",
             "Chefer et al. 2021, arXiv:2103.15679",
             **{**_ATTENTION, "unit": "score"},
+            other_names=("attention", "relevance", "transformer"),
         ),
         Estimator(
             "attention-rollout",
@@ -584,6 +593,7 @@ ESTIMATORS: dict[str, Estimator] = {
             **_ATTENTION,
             modes=(PLAIN,),
             caution="attention is the same for every class and mode, and so is its rollout",
+            other_names=("attention", "rollout"),
         ),
         Estimator(
             "input-x-gradient",
@@ -592,6 +602,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Shrikumar et al. 2016, arXiv:1605.01713",
             unit="score",
             plain=True,
+            other_names=("ixg", "gradient-x-input", "grad-x-input", "gradxinput"),
         ),
         Estimator(
             "smoothgrad-squared",

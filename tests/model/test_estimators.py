@@ -130,6 +130,7 @@ def test_another_layer_by_its_name_and_what_passes_it_by_is_said(loaded) -> None
     [
         ("nothing", ("--cam-layer nothing", "no such tensor", "inspect -v")),
         ("kepd:0", ("no such tensor", "did you mean", "kept:0")),
+        ("D_1", ("no such tensor", "did you mean", "Conv2D_1:0")),  # a part of its name, as a layer of Keras is
         ("Mean", ("no output of rank 4", "give one such as")),
     ],
 )
