@@ -1,7 +1,7 @@
 """How far the maps of gradviz's estimators are from those of other tools, on equal weights: `python estimators.py [NETWORK...]`
 
 Each tool runs in a process of its own (TensorFlow and PyTorch in one crash) and an environment of its own
-(environments.py). A line is the relative L2 distance of the worse of two images.
+(environments.py). A line is the relative L2 distance of the worse of two images; ESTIMATORS.md has them as a table.
 
 Every network is there twice. In float32 the last bit of a sum decides whether a ReLU near its kink is open, and many
 points of one image, or many layers of weights that nobody has trained, have some of these: two right programs are then
