@@ -20,6 +20,7 @@ from gradviz_cli.batch.budget import default_batch
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import drawing_from, plan_from, plan_to_load, read_option
 from gradviz_cli.batch.run import results
+from gradviz_cli.draw.estimates import Gaps, numbers
 from gradviz_cli.draw.pictures import Source
 from gradviz_cli.draw.styles import degenerate
 from gradviz_cli.errors import GradvizError, GradvizWarning, ImageError, UsageError
@@ -259,12 +260,15 @@ class LoadedModel:
                 self._model.require(asked.methods, asked.drawing.estimation)
             self._say(self._model.warnings(asked.methods))
             size = self._plan.batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
-            waiting = each(images)
+            waiting, gaps = each(images), Gaps(asked.drawing.estimation.samples)
             while batch := list(islice(waiting, size)):
                 for one in self._explained([self._read(given, asked) for given in batch], asked):
                     for left in one.skipped:
                         self._say([f"{left.name}: {left.message} (skipped)"])
+                    if one.kept:
+                        gaps.add(one.given.name, [numbers(one.kept.numbers, *key) for key in one.maps])
                     yield one
+            self._say(gaps.warnings())
         except (GradvizError, ImageError):
             if self._closed:  # by another thread: neither the model nor the image is to blame
                 raise UsageError("the model was closed while it explained", "close it afterwards") from None

@@ -22,6 +22,7 @@ from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.single import Deliver, placed
 from gradviz_cli.batch.store import Store, opened
 from gradviz_cli.batch.why import why
+from gradviz_cli.draw.estimates import Gaps
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
 from gradviz_cli.files import whole
@@ -157,6 +158,7 @@ def _in_order(
     else:
         found = _written(plan, store, inputs, jobs, digests, seal, ahead, observer, end)
     told: set[str] = set()
+    gaps = Gaps(plan.drawing.estimation.samples)
     with closing(found):
         for result in map(deliver, found):
             report.add(result)
@@ -164,7 +166,10 @@ def _in_order(
             for note in filter(lambda one: one not in told, result.notes):
                 observer.warning(f"{result.image}: {note}")
             told.update(result.notes)
+            gaps.add(result.image, result.estimates)
             yield result
+    for warning in gaps.warnings():
+        observer.warning(warning)
     if plan.fail_fast and report.failed:
         report.untried = any(islice(inputs.jobs(), report.total, None))
     report.elsewhere = not report.total and inputs.any_elsewhere()

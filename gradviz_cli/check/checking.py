@@ -172,7 +172,7 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
         proof=model.proof,
         cascade=found if found.targets else None,
         left=left,
-        warnings=model.warnings(methods),
+        warnings=(*filter(None, [verdicts.few(len(found.targets), begun.given)]), *model.warnings(methods)),
     )
     if found.shown is None:
         return checked

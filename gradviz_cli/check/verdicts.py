@@ -11,9 +11,16 @@ from gradviz_cli.rules import RULES
 
 FAILS, WEAK = 0.8, 0.5  # likeness above which maps do not depend on the model, or only in part
 LEAST_ALIVE = 0.8  # part of the images whose maps have to be alive, 8 of 10
+FEW = 8  # images: who gives fewer hears that others may have other verdicts
 JUDGED = 3  # kernels from the score down that are drawn anew where it is judged: what a class is made of
 PASSED, WEAKLY, FAILED, UNTESTED = WORDS = ("passes", "weak", "fails", "not tested")
-LIMITS = {"fails_above": FAILS, "weak_from": WEAK, "alive_at_least": LEAST_ALIVE, "kernels_random": JUDGED}
+LIMITS = {
+    "fails_above": FAILS,
+    "weak_from": WEAK,
+    "alive_at_least": LEAST_ALIVE,
+    "kernels_random": JUDGED,
+    "images_at_least": FEW,
+}
 THRESHOLDS = f"over {FAILS:g} fails, {WEAK:g} to {FAILS:g} is weak"
 SOURCES = {
     "weights": "Adebayo 2018, arXiv:1810.03292",
@@ -75,6 +82,14 @@ def of_method(found: Findings) -> Verdict:
     if word == PASSED and missing:
         return Verdict(UNTESTED, said)
     return Verdict(word, f"{said} ({THRESHOLDS}{_reason(found.method, word)})")
+
+
+def few(images: int, given: int) -> str | None:
+    """A warning of verdicts on too few images of those given: each figure is a mean over images, and these scatter."""
+    if not images or images >= FEW:
+        return None
+    remedy = f"--limit {FEW} settles it" if given >= FEW else f"give {FEW} images or more"
+    return f"the verdicts rest on {images} image{'s' * (images > 1)}, and others may have other ones; {remedy}"
 
 
 def judged(levels: tuple[Level, ...]) -> Level | None:

@@ -60,6 +60,7 @@ MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and
 @estimator_options
 @click.option(
     "--limit",
+    metavar="N",
     type=click.IntRange(min=1),
     default=LIMIT,
     show_default=True,

@@ -101,11 +101,10 @@ def draw(context: Context, source: Source, found: Attribution, outputs: Sequence
         error = {"kind": status.value, "message": message}
     by_name = {str(path.relative_to(context.plan.out)): sha256 for path, sha256 in files.hashes.items()}
     job = source.job
-    notes = (*source.notes, *estimates.notes(found, context.plan.drawing.estimation.samples))
     indices = {target: one.index for target, one in zip(targets_of(context.plan, job), found.targets, strict=True)}
     digest = joint_digest([context.digests.of(one, source.sha256, indices[one.target]) for one in outputs])
     named, reading = (job.name, status, tuple(by_name)), context.facts.reading
-    result = Result(*named, found.targets, error, digest, seconds, by_name, notes, job.number, reading)
+    result = Result(*named, found.targets, error, digest, seconds, by_name, source.notes, job.number, reading)
     listed = estimates.records(said, targets_of(context.plan, job), found.targets)
     result = replace(result, image_sha256=source.sha256, image_stamp=source.stamp, estimates=listed)
     return Drawn(result, tuple(files.staged))

@@ -71,7 +71,8 @@ class Digests:
         """What changes its maps, or what is drawn on them; nothing of the gradient."""
         drawing, one = self._plan.drawing, ESTIMATORS[name]
         told = drawing.estimation.told(one.options)
-        return [name, told, drawing.box and one.is_area] if told else []
+        changed = [one.version] if one.version > 1 else []
+        return [name, told, drawing.box and one.is_area, *changed] if told or changed else []
 
 
 def joint_digest(digests: list[str]) -> str:

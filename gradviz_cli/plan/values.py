@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from gradviz_cli.estimators import ESTIMATORS, Estimator
 from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.remote import Place, Remote, is_url, without_secrets
-from gradviz_cli.rules import RULES
+from gradviz_cli.rules import RULES, Rule
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
@@ -93,6 +94,7 @@ def choice(names: Iterable[str]) -> Callable[[object], str]:
     return read
 
 
+NAMED: tuple[Rule | Estimator, ...] = (*RULES.values(), *ESTIMATORS.values())
 # Words that others have for a choice, and what it is called here. Of several, those are offered that the option has.
 OTHER_WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("imagenet",), ("torch", "caffe")),
@@ -101,7 +103,11 @@ OTHER_WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("tf", "-1..1", "-1,1", "mobilenet", "inception", "xception", "resnetv2"), ("signed",)),
     **dict.fromkeys(("0-1", "0..1", "0,1", "scale", "normalize"), ("unit",)),
     **dict.fromkeys(("0-255", "0..255", "0,255", "efficientnet"), ("raw",)),
-    **{word: (rule.name,) for rule in RULES.values() for word in rule.other_names},
+    **{
+        word: tuple(each.name for each in NAMED if word in each.other_names)
+        for one in NAMED
+        for word in one.other_names
+    },
     **dict.fromkeys(("bwr", "rdbu", "seismic", "coolwarm"), ("blue-white-red",)),
     **dict.fromkeys(("original", "source", "full"), ("image",)),
     **dict.fromkeys(("silu", "swish", "gelu", "elu"), ("all",)),

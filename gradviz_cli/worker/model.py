@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
-from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, estimators_of, kinds_of, modes_of
+from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, Taps, estimators_of, kinds_of, modes_of
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
@@ -372,11 +372,25 @@ def tapped(prepared: Prepared, methods: Sequence[str], estimation: Estimation) -
         The model has none that are fit.
     """
     with doing("looking for inner tensors", prepared.graph):
-        looked = [TAPS[kind](prepared, estimation) for kind in kinds_of(methods)]
+        looked = [_tapped(kind, prepared, methods, estimation) for kind in kinds_of(methods)]
         warnings = [one for taps, warning in looked for one in (warning, unpatched(prepared, taps, methods))]
     return replace(
         prepared, taps=tuple(taps for taps, _ in looked), warnings=(*prepared.warnings, *filter(None, warnings))
     )
+
+
+def _tapped(kind: str, prepared: Prepared, methods: Sequence[str], estimation: Estimation) -> tuple[Taps, str | None]:
+    """Inner tensors of one kind; who asks for several estimators hears which of them cannot be had."""
+    try:
+        return TAPS[kind](prepared, estimation)
+    except ModelUnusable as error:
+        asked = {name: ESTIMATORS[name].taps == kind for name in estimators_of(methods)}
+        if not all(asked.values()):
+            lacking = ", ".join(name for name, lacks in asked.items() if lacks)
+            known = any(f"-e {name} " in error.remedy for name in asked)  # what would do is asked for already
+            error.message = f"{lacking}: {error.message}"
+            error.remedy = f"leave {lacking} out of --estimator" + ("" if known else f"; {error.remedy}")
+        raise
 
 
 def _measured(prepared: Prepared, differentiator: Differentiator) -> Prepared:
@@ -410,10 +424,12 @@ def check_patched(path: str, found: activations.Found, methods: Sequence[str]) -
     if not strict or found.patched:
         return
     left, gates = found.left, found.gates
-    seen = ", ".join(f"{count} {name}" for name, count in left.items()) or "no other activation"
+    others = ", ".join(f"{count} {name}" for name, count in {**left, **({"gates": gates} if gates else {})}.items())
+    curves = ", ".join(f"{count} {name}" for name, count in found.curves.items())
+    seen = others or (f"{curves}, which no mode has a rule for" if curves else "no other activation")
     raise ModelUnusable(
-        f"{path}: no ReLU lies between the image and the score ({seen}"
-        f"{f', {gates} gates' if gates else ''}), so {' and '.join(strict)} would be the plain gradient",
+        f"{path}: no ReLU lies between the image and the score ({seen}), "
+        f"so {' and '.join(strict)} would be the plain gradient",
         _without_patches(methods) + (OBEYING if left else ""),
     )
 

@@ -165,8 +165,27 @@ def as_data(model) -> tuple[list[dict], dict[str, np.ndarray]]:
 
 
 def _arrays(layer) -> dict:
-    found = {weight.path.rsplit("/", 1)[-1]: weight for weight in layer.weights}
+    """By what follows the layer's own name: `kernel`, `query/kernel`."""
+    found = {weight.path.split(f"{layer.name}/", 1)[-1]: weight for weight in layer.weights}
     return {key: value for key, value in found.items() if "seed" not in key}
+
+
+def tokens(patches):
+    """The token of a class before those of patches [n, p, d], and positions added to all."""
+    import keras
+
+    @keras.saving.register_keras_serializable("bench")
+    class Tokens(keras.layers.Layer):
+        def build(self, shape):
+            drawn = keras.initializers.RandomNormal(0.5, seed=3)
+            self.token = self.add_weight(shape=(1, 1, shape[-1]), initializer=drawn, name="token")
+            self.places = self.add_weight(shape=(1, shape[1] + 1, shape[-1]), initializer=drawn, name="places")
+
+        def call(self, x):
+            token = keras.ops.repeat(self.token, keras.ops.shape(x)[0], axis=0)
+            return keras.ops.concatenate([token, x], axis=1) + self.places
+
+    return Tokens(name="tokens")(patches)
 
 
 def _kernel(op: str):
@@ -177,7 +196,7 @@ _DESCRIBED = {
     "Conv2D": _kernel("conv"),
     "DepthwiseConv2D": _kernel("depthwise"),
     "BatchNormalization": lambda layer: {"op": "norm", "epsilon": layer.epsilon},
-    "Activation": lambda layer: {"op": "relu", "cap": None},
+    "Activation": lambda layer: {"op": layer.activation.__name__, "cap": None},
     "ReLU": lambda layer: {"op": "relu", "cap": layer.max_value},
     "ZeroPadding2D": lambda layer: {"op": "pad", "padding": layer.padding},
     "MaxPooling2D": lambda layer: {"op": "maxpool", "size": layer.pool_size[0], "stride": layer.strides[0]},
@@ -185,6 +204,11 @@ _DESCRIBED = {
     "GlobalAveragePooling2D": lambda layer: {"op": "mean"},
     "Flatten": lambda layer: {"op": "flatten"},
     "Dense": lambda layer: {"op": "dense"},
+    "Reshape": lambda layer: {"op": "row"},
+    "Tokens": lambda layer: {"op": "tokens"},
+    "LayerNormalization": lambda layer: {"op": "layer_norm", "epsilon": layer.epsilon},
+    "MultiHeadAttention": lambda layer: {"op": "attention"},
+    "Cropping1D": lambda layer: {"op": "crop", "end": layer.cropping[1]},
 }
 
 

@@ -109,12 +109,15 @@ def in_tensorflow(layers: Layers, weights: dict, image, relu: Callable):
 # -- PyTorch -------------------------------------------------------------------------------------------------------------
 
 
-def in_torch(layers: Layers, weights: Weights):
-    """A module of the same network in PyTorch's own layers and layout, [n, c, h, w] -> logits [n, k], ready for use."""
+def in_torch(layers: Layers, weights: Weights, cap_apart: bool = False):
+    """A module of the same network in PyTorch's own layers and layout, [n, c, h, w] -> logits [n, k], ready for use.
+
+    With `cap_apart`, a capped ReLU is a plain one and a minimum: some tools know no other.
+    """
     import torch
 
     layers = _paddings_merged(layers)
-    modules = {layer["name"]: _module(layer, weights) for layer in layers if layer["op"] != "add"}
+    modules = {layer["name"]: _module(layer, weights, cap_apart) for layer in layers if layer["op"] != "add"}
     # Names with dots or colons are not allowed as names of submodules.
     safe = {name: f"layer{i}" for i, name in enumerate(modules)}
 
@@ -130,7 +133,7 @@ def in_torch(layers: Layers, weights: Weights):
             for layer in layers:
                 values = [found[each] for each in layer["inputs"]]
                 found[layer["name"]] = (
-                    sum(values) if layer["op"] == "add" else getattr(self, safe[layer["name"]])(*values)
+                    sum(values) if layer["op"] == "add" else getattr(self, safe[layer["name"]])(*values[:1])
                 )
             return found[layers[-1]["name"]]
 
@@ -154,7 +157,7 @@ def _paddings_merged(layers: Layers) -> Layers:
     return merged
 
 
-def _module(layer: dict, weights: Weights):
+def _module(layer: dict, weights: Weights, cap_apart: bool):
     import torch
     from torch import nn
 
@@ -176,8 +179,10 @@ def _module(layer: dict, weights: Weights):
         module = nn.Linear(kernel.shape[1], kernel.shape[0])
     elif op == "norm":
         return _batch_norm(layer, weights)
+    elif op in ("tokens", "layer_norm", "attention"):
+        return _of_tokens(layer, weights)
     else:
-        return _plain(layer, pad)
+        return _plain(layer, pad, cap_apart)
     module.weight.data = torch.tensor(np.ascontiguousarray(kernel))
     if bias is not None:
         module.bias.data = torch.tensor(bias)
@@ -198,7 +203,45 @@ def _batch_norm(layer: dict, weights: Weights):
     return module
 
 
-def _plain(layer: dict, pad: int):
+def _of_tokens(layer: dict, weights: Weights):
+    """What takes or gives [n, tokens, d]."""
+    import torch
+    from torch import nn
+
+    start = f"{layer['name']}/"
+    own = {name.removeprefix(start): torch.tensor(value) for name, value in weights.items() if name.startswith(start)}
+
+    class Holding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name, value in own.items():
+                self.register_buffer(name, value)  # so that it changes its type with the module
+
+    class Tokens(Holding):
+        def forward(self, x):
+            return torch.cat([self.token.expand(len(x), 1, -1), x], 1) + self.places
+
+    class Attention(Holding):
+        """As in equation 1 of Vaswani et al. 2017; what it gave weight to last stays in `weights` [n, heads, t, t]."""
+
+        def forward(self, x):
+            own = dict(self.named_buffers())
+            query, key, value = (
+                torch.einsum("ntd,dhk->nhtk", x, own[f"{part}/kernel"]) + own[f"{part}/bias"][:, None]
+                for part in ("query", "key", "value")
+            )
+            self.weights = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(-1)
+            mixed = self.weights @ value
+            return torch.einsum("nhtk,hkd->ntd", mixed, own["attention_output/kernel"]) + own["attention_output/bias"]
+
+    if layer["op"] == "layer_norm":
+        module = nn.LayerNorm(len(own["gamma"]), eps=layer["epsilon"])
+        module.weight.data, module.bias.data = own["gamma"], own["beta"]
+        return module
+    return Attention() if layer["op"] == "attention" else Tokens()
+
+
+def _plain(layer: dict, pad: int, cap_apart: bool):
     import torch
     from torch import nn
 
@@ -208,13 +251,29 @@ def _plain(layer: dict, pad: int):
 
     class Flatten(nn.Module):
         def forward(self, x):
-            return torch.flatten(x.permute(0, 2, 3, 1), 1)
+            return torch.flatten(x.permute(0, 2, 3, 1) if x.ndim == 4 else x, 1)
+
+    class Row(nn.Module):
+        def forward(self, x):
+            return x.flatten(2).transpose(1, 2)
+
+    class Crop(nn.Module):
+        def forward(self, x):
+            return x[:, : -layer["end"]]
+
+    class Minimum(nn.Module):
+        def forward(self, x):
+            return torch.where(x < layer["cap"], x, layer["cap"])
 
     if layer["op"] == "relu":
-        return nn.ReLU() if layer["cap"] is None else nn.ReLU6()
+        if layer["cap"] is None:
+            return nn.ReLU()
+        return nn.Sequential(nn.ReLU(), Minimum()) if cap_apart else nn.ReLU6()
+    if layer["op"] == "gelu":
+        return nn.GELU()
     if layer["op"] == "maxpool":
         return nn.MaxPool2d(layer["size"], layer["stride"], pad)
     if layer["op"] == "pad":
         (top, bottom), (left, right) = layer["padding"]
         return nn.ZeroPad2d((left, right, top, bottom))
-    return {"mean": Mean, "flatten": Flatten}[layer["op"]]()
+    return {"mean": Mean, "flatten": Flatten, "row": Row, "crop": Crop}[layer["op"]]()

@@ -79,8 +79,9 @@ def test_maps_of_estimators_are_those_of_the_command(loaded: LoadedModel, pool: 
     styles = ["--style", "heatmap,overlay,panel", "--raw", "--proof", "never", "-o", "out"]
     run = pool.gradviz("explain", demo.MODEL, demo.IMAGES / NAMES[0], *told, *styles, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
-    with pytest.warns(UserWarning):  # of so few samples
+    with pytest.warns(UserWarning) as said:
         found = loaded.explain(demo.IMAGES / NAMES[0], "backprop", estimator=ESTIMATORS, samples=4, box=True)
+    assert sum("maps miss the difference of the scores" in str(one.message) for one in said) == 1
     assert found.estimators == tuple(ESTIMATORS.split(",")) and found.attribution.shape == (4, *loaded.input_shape)
     assert found.estimates[3]["cam_layer"] and found.estimates[3]["box"] and "completeness_gap" in found.estimates[2]
     found.save(tmp_path / "here", style="heatmap,overlay,panel", raw=True)

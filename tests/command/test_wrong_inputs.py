@@ -12,10 +12,12 @@ from commands import picture
 
 from gradviz_cli import demo
 from gradviz_cli.cli import main
+from gradviz_cli.estimators import ESTIMATORS
 from gradviz_cli.model import remote
 
 MODES = "'{}' is none of backprop, deconv, guided, all; "
 STYLES = "'{}' is none of heatmap, gray, signed, rgb, overlay, panel; "
+KINDS = f"'{{}}' is none of {', '.join(ESTIMATORS)}; "
 LABELS = "among the 11 of birds/assets.extra/labels.txt; "
 
 # What is typed behind `gradviz`, variables before it, and what is answered.
@@ -62,6 +64,9 @@ WRONG = (
     ("explain birds cat.png -m saliency", f"--mode: {MODES.format('saliency')}did you mean backprop?"),
     ("explain birds cat.png -m guided,decnov", f"--mode: {MODES.format('decnov')}did you mean deconv?"),
     ("explain birds cat.png -m guided backprop", "no such file or folder: backprop; of several values of --mode make one: --mode guided,backprop"),
+    ("explain birds cat.png -e ig", f"--estimator: {KINDS.format('ig')}did you mean integrated-gradients?"),
+    ("explain birds cat.png -e attention", f"--estimator: {KINDS.format('attention')}did you mean chefer or attention-rollout?"),
+    ("check birds cat.png --limit 0", "--limit: 0 is not in the range x>=1; give --limit N, see gradviz check --help"),
     ("explain birds cat.png --style overlya", f"--style: {STYLES.format('overlya')}did you mean overlay?"),
     ("explain birds cat.png --colormap jet", "--colormap: 'jet' is none of inferno, magma, viridis, "),
     ("explain birds cat.png --colormap Viridis", "list; did you mean viridis?"),

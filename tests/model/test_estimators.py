@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from reference import rule
 
 from gradviz_cli.errors import ModelUnusable, UsageError
-from gradviz_cli.estimators import ESTIMATORS, Estimation, seed
+from gradviz_cli.estimators import ESTIMATORS, LEVELS, Estimation, seed
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.rules import RULES
 from gradviz_cli.worker.model import Model
@@ -129,6 +130,7 @@ def test_another_layer_by_its_name_and_what_passes_it_by_is_said(loaded) -> None
     [
         ("nothing", ("--cam-layer nothing", "no such tensor", "inspect -v")),
         ("kepd:0", ("no such tensor", "did you mean", "kept:0")),
+        ("D_1", ("no such tensor", "did you mean", "Conv2D_1:0")),  # a part of its name, as a layer of Keras is
         ("Mean", ("no output of rank 4", "give one such as")),
     ],
 )
@@ -159,10 +161,14 @@ def test_patches_that_a_transformer_takes_are_no_late_layer(tmp_path: Path) -> N
 
 
 def noisy(image: np.ndarray, estimation: Estimation, mark: int | None = None) -> np.ndarray:
-    """The copies by the recipe; with a mark, others of the same kind."""
+    """The copies by the recipe; with a mark, others of the same kind, of exact normal numbers."""
     draw = np.random.Generator(np.random.PCG64(seed(image, estimation) if mark is None else mark))
-    noise = draw.standard_normal((estimation.samples, *image.shape), np.float32)
-    return image + estimation.noise * (float(image.max()) - float(image.min())) * noise.astype(np.float64)
+    if mark is None:
+        parts = draw.integers(0, LEVELS, (estimation.samples, *image.shape), np.uint16)
+        noise = np.vectorize(NormalDist().inv_cdf)((parts + 0.5) / LEVELS)
+    else:
+        noise = draw.standard_normal((estimation.samples, *image.shape))
+    return image + estimation.noise * (float(image.max()) - float(image.min())) * noise
 
 
 @pytest.mark.parametrize(("form", "mode"), [("flat", "backprop"), ("flat", "guided"), ("map", "backprop")])

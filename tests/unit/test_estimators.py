@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from gradviz_cli.estimators import (
     ESTIMATORS,
+    LEVELS,
     Chunk,
     Estimation,
     Inner,
@@ -129,8 +132,31 @@ def test_input_times_gradient() -> None:
 def drawn(estimation: Estimation) -> np.ndarray:
     """The noisy copies, drawn by the recipe and not by the function."""
     draw = np.random.Generator(np.random.PCG64(seed(X, estimation)))
-    noise = draw.standard_normal((estimation.samples, *SHAPE), np.float32).astype(np.float64)
+    parts = draw.integers(0, LEVELS, (estimation.samples, *SHAPE), np.uint16)
+    noise = np.vectorize(NormalDist().inv_cdf)((parts + 0.5) / LEVELS)
     return X + estimation.noise * (float(X.max()) - float(X.min())) * noise
+
+
+def test_noise_is_normal() -> None:
+    """In moments, and in how much of it lies below a value."""
+    points = [np.zeros(0, np.float32)]
+
+    def over(take, count, modes):
+        points[0] = take(0, count)
+        return iter(())
+
+    image = np.zeros((40, 50, 1), np.float32)
+    image[0, 0] = 2.0
+    estimation = Estimation(samples=100, noise=0.5)  # of a range of 2: deviation 1
+    asked = SimpleNamespace(
+        image=image, estimation=estimation, wanted=frozenset(), over=over, once=lambda key, make: make()
+    )
+    ESTIMATORS["smoothgrad"].estimate(asked, ["backprop"])
+    noise = np.sort((points[0] - image).astype(np.float64).ravel())
+    assert abs(noise.mean()) < 0.01 and noise.var() == pytest.approx(1, abs=0.01)
+    assert (noise**4).mean() == pytest.approx(3, abs=0.06)
+    for value in (-3.0, -1.0, -0.1, 0.5, 2.0, 3.5):
+        assert np.searchsorted(noise, value) / len(noise) == pytest.approx(NormalDist().cdf(value), abs=0.004)
 
 
 def test_smoothing_is_the_mean_the_mean_square_and_the_variance_of_the_same_gradients() -> None:

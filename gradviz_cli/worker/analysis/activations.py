@@ -5,6 +5,7 @@ An activation is known by the values that it computes (`regions`), so it does no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -72,12 +73,15 @@ class Found:
         Function of a loop or branch on the path -> those in it.
     gates : int
         Gates (hard-swish, hard-sigmoid) among their operations; these never obey.
+    curves : dict
+        Type -> how many other operations bend values and have no side that is shut, so that no rule is for them.
     """
 
     which: str
     top: tuple[Activation, ...] = ()
     inside: Mapping[str, tuple[Activation, ...]] = field(default_factory=dict)
     gates: int = 0
+    curves: Mapping[str, int] = field(default_factory=dict)
 
     def obeying(self, function: str | None = None) -> list[Activation]:
         """Those of the graph, or of one of its functions, that obey."""
@@ -113,13 +117,25 @@ def find_all(graph: Graph, question: Question) -> Found:
     image = graph.wrt
     path = value_path(graph.nodes, [split(image)[0]], [graph.score])
     known = Known(graph.nodes, _weights(graph))
-    top, gates = _sorted_out(graph.nodes, regions.find(graph.nodes, path, known, [image]))
+    seen = list(regions.find(graph.nodes, path, known, [image]))
+    top, gates = _sorted_out(graph.nodes, seen)
+    curves = _curves(graph.nodes, path, seen)
     inside: dict[str, tuple[Activation, ...]] = {}
     for name, (body, within) in _functions(graph, path, known).items():
         nodes = graph.functions[name].nodes
-        inside[name], more = _sorted_out(nodes, regions.find(nodes, body, within))
-        gates += more
-    return Found(question.activations, top, inside, gates)
+        seen = list(regions.find(nodes, body, within))
+        inside[name], more = _sorted_out(nodes, seen)
+        gates, curves = gates + more, curves + _curves(nodes, body, seen)
+    return Found(question.activations, top, inside, gates, dict(curves))
+
+
+CURVES = frozenset({"Tanh", "Sigmoid", "Erf", "Atan", "Asinh", "Sin", "Cos"})
+
+
+def _curves(nodes: Mapping[str, NodeDef], path: Iterable[str], found: Iterable[Region]) -> Counter[str]:
+    """Those on the path that are in none of the regions."""
+    known = {split(tensor)[0] for region in found for tensor in region.nodes}
+    return Counter(nodes[name].op for name in path if name not in known and nodes[name].op in CURVES)
 
 
 def _sorted_out(nodes: Mapping[str, NodeDef], found: Iterable[Region]) -> tuple[tuple[Activation, ...], int]:

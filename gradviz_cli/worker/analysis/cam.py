@@ -125,7 +125,9 @@ def _named(known: Sequence[str], layer: str, layers: Sequence[str]) -> str:
     except ModelUnusable as error:
         raise UsageError(f"--cam-layer {error.message}", error.remedy) from None
     if tensor is None:
-        near = get_close_matches(layer.removesuffix(":0"), known, MOST_SHOWN)
+        word = layer.removesuffix(":0")  # of Keras a layer's name, as part of those of its operations
+        inside = [one.removesuffix(":0") for one in layers if word in one]
+        near = inside[-MOST_SHOWN:] or get_close_matches(word, known, MOST_SHOWN)
         remedy = f"did you mean {' or '.join(f'{one}:0' for one in near)}?" if near else _listed(layers)
         raise UsageError(f"--cam-layer {layer}: no such tensor between image and score", remedy)
     return tensor

@@ -6,12 +6,12 @@ All explain the same class of the same two images in 0..1: the best of the clean
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
-LAYER = "last"  # feature map of each network, by the name that it has in Keras
 SAMPLES, COUNT = 32, 2
 
 
@@ -21,10 +21,16 @@ def arguments() -> tuple[Path, Path, str]:
     return Path(folder), Path(out), tool[0] if tool else ""
 
 
+def layer_of(folder: Path) -> str:
+    """The feature map of the network that maps are taken from, by the name that it has in Keras; none of a transformer."""
+    return json.loads((folder / "network.json").read_text())["layer"]
+
+
 def inputs(folder: Path) -> np.ndarray:
-    return np.load(folder.parent / "inputs.npy")[:COUNT]
+    return np.load(folder / "inputs.npy")[:COUNT]
 
 
 def baselines(images: np.ndarray) -> np.ndarray:
-    """Each image's own mean colour, everywhere."""
-    return np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).astype(np.float32)
+    """Each image's own mean colour everywhere, in steps of 1/256 as the images are."""
+    means = np.round(images.mean((1, 2), keepdims=True, dtype=np.float64) * 256) / 256
+    return np.broadcast_to(means, images.shape).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from maps import LAYER, arguments, inputs
+from maps import arguments, inputs, layer_of
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
 from tf_keras_vis.utils.scores import CategoricalScore
@@ -17,5 +17,5 @@ if __name__ == "__main__":
     found = {}
     for name, more in {"grad-cam": {}, "grad-cam as it seeks": {"seek_penultimate_conv_layer": True}}.items():
         more = more or {"seek_penultimate_conv_layer": False}
-        found[name] = np.asarray(cam(score, images, LAYER, **more, **options))
+        found[name] = np.asarray(cam(score, images, layer_of(folder), **more, **options))
     np.savez(out, **found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gradviz_cli.check import verdicts
@@ -77,3 +79,18 @@ def test_classes_are_all_or_some_from_all_over() -> None:
     assert classes_of(11) == tuple(range(11))
     assert classes_of(1000) == (0, 999)
     assert classes_of(1) == classes_of(None) == ()
+
+
+@pytest.mark.parametrize(
+    ("images", "given", "said"),
+    [
+        (1, 1, "on 1 image, .*; give 8 images"),
+        (2, 2, "on 2 images, "),
+        (3, 40, "--limit 8 settles"),
+        (8, 8, None),
+        (0, 0, None),
+    ],
+)
+def test_verdicts_on_few_images_are_said_to_be(images: int, given: int, said: str | None) -> None:
+    warning = verdicts.few(images, given)
+    assert warning is None if said is None else warning and re.search(said, warning)

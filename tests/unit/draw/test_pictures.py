@@ -288,15 +288,6 @@ def pixels_of(data: bytes) -> bytes:
     return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
 
 
-@pytest.mark.parametrize(
-    ("gap", "word"), [(0.06, "--samples 256"), (-0.06, "--samples 256"), (9.0, "another --baseline"), (0.04, "")]
-)
-def test_a_large_gap_is_told_with_what_settles_it(tmp_path: Path, gap: float, word: str) -> None:
-    name = "backprop.integrated-gradients"
-    notes = estimated(tmp_path, {name: np.ones((4, 6, 1), np.float32)}, {name: [gap]}).result.notes
-    assert (len(notes) == 1 and word in notes[0]) if word else notes == ()
-
-
 def test_a_shared_scale_is_one_of_each_estimator(tmp_path: Path) -> None:
     small, large = np.full((4, 6, 1), 2, np.float32), np.full((4, 6, 1), 8, np.float32)
     small[0, 0], large[0, 0] = 0, 0

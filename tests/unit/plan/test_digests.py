@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.draw.styles import SHEETS
+from gradviz_cli.estimators import ESTIMATORS
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Drawing, Job, Plan
@@ -169,3 +170,15 @@ def test_where_panels_come_out_otherwise_the_other_pictures_are_current(monkeypa
     monkeypatch.setattr("gradviz_cli.plan.digests.SHEET_VERSION", 99)
     later, later_panel = digests(both)
     assert later == map_ and later_panel != panel
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "grad-cam", "input-x-gradient"])
+def test_where_an_estimator_comes_out_otherwise_the_others_are_current(name: str, monkeypatch) -> None:
+    asked = changed(PLAN, {"modes": ("backprop",), "estimators": ("gradient", name, "vargrad")})
+    gradient, one, other = digests(asked)
+    monkeypatch.setitem(ESTIMATORS, name, replace(ESTIMATORS[name], version=99))
+    assert [each == now for each, now in zip((gradient, one, other), digests(asked), strict=True)] == [
+        True,
+        False,
+        True,
+    ]

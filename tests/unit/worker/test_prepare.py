@@ -72,6 +72,9 @@ def test_a_rule_needs_something_to_act_on(prepared):
         ModelUnusable, match="no ReLU lies between the image and the score .no other activation., so guided"
     ):
         model.build(none, ["guided"])
+    curved = replace(none, found=replace(none.found, curves={"Tanh": 2}))
+    with pytest.raises(ModelUnusable, match="score .2 Tanh, which no mode has a rule for., so .* use --mode backprop$"):
+        model.build(curved, ["guided"])
 
 
 def test_facts_say_what_was_found(prepared):

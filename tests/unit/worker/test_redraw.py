@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
+from gradviz_cli import demo
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis.kernels import Kernel, kernels, with_weights
-from gradviz_cli.worker.model import build, build_redrawn, prepare
+from gradviz_cli.worker.model import Model, build, build_redrawn, prepare
 from gradviz_cli.worker.run.redraw import shuffled
 
 
@@ -136,3 +138,33 @@ def test_drawn_maps_are_those_of_a_model_with_these_weights(prepared) -> None:
     found = redrawn.differentiator.explain(images, [2], ("backprop",))
     assert np.allclose(found.score, want.score, rtol=1e-4)
     assert np.allclose(found.gradients[0], want.gradients[0], rtol=1e-3, atol=1e-6)
+
+
+# Median |cosine| over the sample images after 1, 2 and 3 kernels of the embedded model, one generator running through
+# them: as another program, which shares no code with this one, measured them.
+MEASURED = {"backprop": (0.69, 0.18, 0.21), "deconv": (0.80, 0.66, 0.72), "guided": (0.99, 0.86, 0.96)}
+
+
+@pytest.mark.slow
+def test_kernels_of_the_embedded_model_drawn_as_by_another_program_give_its_figures() -> None:
+    modes = tuple(MEASURED)
+    model = Model(ModelOptions(str(demo.MODEL)), modes, redrawn=True)
+    model.redraw(0)
+    redrawn = model._redrawn
+    height, width = model.facts.size
+    photos = [Image.open(path).convert("RGB").resize((width, height)) for path in sorted(demo.IMAGES.iterdir())]
+    images = np.stack([np.asarray(photo, np.float32) for photo in photos])
+    first = model.explain(images, [-1], modes)
+    classes = [int(index) for index in first.index[:, 0]]
+    draw = np.random.default_rng(7)
+    for place, kernel in enumerate(redrawn._kernels[:3]):
+        learnt = redrawn.differentiator.weight(kernel.node).numpy()
+        assert kernel.filters == (learnt.ndim - 1,)
+        flat = learnt.reshape(-1, learnt.shape[-1]).T
+        drawn = draw.permuted(flat, axis=1 if flat.shape[1] > 1 else None).T.reshape(learnt.shape)
+        redrawn.differentiator.change(kernel.node, drawn)
+        now = model.explain(images, classes, modes, own=True)
+        for mode, before, after in zip(modes, first.gradients, now.gradients, strict=True):
+            pairs = zip(before[0].reshape(len(images), -1), after[0].reshape(len(images), -1), strict=True)
+            cosines = [abs(a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)) for a, b in pairs]
+            assert np.median(cosines) == pytest.approx(MEASURED[mode][place], abs=0.006), (mode, place)
