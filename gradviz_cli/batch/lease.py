@@ -30,7 +30,7 @@ BEAT, SILENCE = 15.0, 120.0  # seconds
 # From here on nobody may believe that it still is held: another may take it at `SILENCE`.
 DOUBT = 0.75 * SILENCE
 PAUSE = 0.5  # seconds between two attempts
-HURRIED, PATIENCE = 0.4, 10.0  # seconds that a signal leaves to free it, and what went wrong
+HURRIED, PATIENCE = 0.3, 10.0  # seconds that a signal leaves to free it, and what went wrong
 
 
 class Lease:
@@ -79,11 +79,19 @@ class Lease:
     def release(self, longest: float | None = None) -> None:
         """Remove it, if it still is ours; otherwise, and where that takes too long, it is found to be silent."""
         self._over.set()
-        with self._guard, suppress(StoreError):
+        if not self._guard.acquire(
+            timeout=-1 if longest is None else longest
+        ):  # it is just being renewed, without an answer
+            return
+        try:
             if self._tag and not self._lost:
                 self._tag = objects.exchange(self.place, self._words(), self._tag, longest)
                 objects.remove(self.place, longest)
             self._tag = ""
+        except StoreError:
+            pass
+        finally:
+            self._guard.release()
 
     def _took(self) -> bool:
         if self._write(None):

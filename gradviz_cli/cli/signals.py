@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-from gradviz_cli.errors import TimeUp
+from gradviz_cli.errors import Unanswered
 
 # Seconds after which a clock rings that somebody looks at who can say better what it was.
 LATER = 0.25
 # And once more where a store is asked.
-SLACK = 1.0
+SLACK = 0.25
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -68,7 +68,7 @@ def limited(seconds: float | None) -> Iterator[Begun]:
     end, said = time.monotonic() + seconds + LATER, "--max-duration is reached before the first image"
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeUp(said, "give more time, or see with -v what takes it")
+        raise Unanswered(said, "give more time, or see with -v what takes it")
 
     def begun(slack: float | None = None) -> None:
         nonlocal said
