@@ -96,6 +96,10 @@ class TimeUp(GradvizError):
     code = ExitCode.TIME_UP
 
 
+class Unanswered(TimeUp):
+    """The time is up while something is waited for that may never come, so nobody waits for what is under way."""
+
+
 class ImageError(Exception):
     """One image failed; the run goes on.
 

@@ -25,6 +25,7 @@ from typing import Any
 from gradviz_cli.batch.files import MAX_OUTPUT, Look
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lease import Lease, entries, held, there, writing
+from gradviz_cli.batch.lock import MERGING
 from gradviz_cli.batch.manifest import LOOKED_AT, Manifest, check_ours
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import Locked, OutputError
@@ -115,7 +116,7 @@ class Bucket:
 
     def _fold_if_alone(self) -> None:
         """After a shard has ended: the last one finds nobody else there."""
-        with suppress(Locked), held(self.out, 0) as self._lease:
+        with suppress(Locked), held(self.out, 0, doing=MERGING) as self._lease:
             self.fold_segments(0)
 
     # ---- lines

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, ParamSpec, TypeVar
 
-from gradviz_cli.errors import GradvizError, TimeUp
+from gradviz_cli.errors import GradvizError, TimeUp, Unanswered
 
 Found = TypeVar("Found")
 Given = ParamSpec("Given")
@@ -102,6 +102,8 @@ def drained(futures: Iterable[Future[Found]]) -> Iterator[Found]:
             waiting.append(future)
             if len(waiting) > 1:
                 yield waiting.popleft().result()
+    except Unanswered:
+        raise
     except GradvizError:
         yield from (future.result() for future in waiting)
         raise

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from gradviz_cli.batch.claim import CLAIM, LONGEST, is_gone, this_process, told, words
-from gradviz_cli.batch.lock import GRACE, Patience
+from gradviz_cli.batch.lock import GRACE, MERGING, Patience
 from gradviz_cli.batch.shards import CLAIMED, File, file_of
-from gradviz_cli.errors import Locked, OutputError
+from gradviz_cli.errors import Locked, OutputError, TimeUp
 from gradviz_cli.files import objects
 from gradviz_cli.files.objects import Found, StoreError
 from gradviz_cli.files.remote import Remote
@@ -30,7 +30,7 @@ BEAT, SILENCE = 15.0, 120.0  # seconds
 # From here on nobody may believe that it still is held: another may take it at `SILENCE`.
 DOUBT = 0.75 * SILENCE
 PAUSE = 0.5  # seconds between two attempts
-HURRIED = 0.7  # seconds that a signal leaves to free it
+HURRIED, PATIENCE = 0.3, 10.0  # seconds that a signal leaves to free it, and what went wrong
 
 
 class Lease:
@@ -38,14 +38,14 @@ class Lease:
 
     Attributes
     ----------
-    holder : str
-        Who else has it, after `take` has failed.
+    holder, merging : str, bool
+        Who else has it, after `take` has failed, and whether that only brings lines together, which is waited for.
     """
 
-    def __init__(self, out: Remote, shard: Shard = WHOLE):
-        self._out, self._shard = out, shard
+    def __init__(self, out: Remote, shard: Shard = WHOLE, doing: str = ""):
+        self._out, self._shard, self._doing = out, shard, doing
         self.place = out / CLAIM if shard == WHOLE else out / SHARDS / File(shard, CLAIMED).name
-        self.holder = ""
+        self.holder, self.merging = "", False
         self._tag, self._heard, self._lost = "", 0.0, False
         self._guard = threading.Lock()
         self._over = threading.Event()
@@ -60,7 +60,7 @@ class Lease:
             return False
         for rival in self._rivals():
             if (found := there(rival)) and not self._is_gone(found):
-                self.holder = words(_read(rival))
+                self._meet(rival)
                 self.release()
                 return False
         threading.Thread(target=self._beat, daemon=True).start()
@@ -79,11 +79,19 @@ class Lease:
     def release(self, longest: float | None = None) -> None:
         """Remove it, if it still is ours; otherwise, and where that takes too long, it is found to be silent."""
         self._over.set()
-        with self._guard, suppress(StoreError):
+        if not self._guard.acquire(
+            timeout=-1 if longest is None else longest
+        ):  # it is just being renewed, without an answer
+            return
+        try:
             if self._tag and not self._lost:
                 self._tag = objects.exchange(self.place, self._words(), self._tag, longest)
                 objects.remove(self.place, longest)
             self._tag = ""
+        except StoreError:
+            pass
+        finally:
+            self._guard.release()
 
     def _took(self) -> bool:
         if self._write(None):
@@ -94,8 +102,12 @@ class Lease:
             return False
         if self._is_gone(found) and self._write(found.tag):
             return True
-        self.holder = words(_read(self.place))
+        self._meet(self.place)
         return False
+
+    def _meet(self, other: Remote) -> None:
+        said = _read(other)
+        self.holder, self.merging = words(said), said.get("doing") == MERGING
 
     def _write(self, tag: str | None) -> bool:
         """Over what has this tag, or where nothing is; False where there is something else. An attempt of which the answer was
@@ -104,9 +116,9 @@ class Lease:
         try:
             self._tag = objects.create(self.place, data) if tag is None else objects.exchange(self.place, data, tag)
         except StoreError as error:
-            found = there(self.place) if error.kind in ("taken", "missing") else None
-            if found is None and error.kind not in ("taken", "missing"):
+            if error.kind != "taken" and (tag is None or error.kind != "missing"):
                 raise
+            found = there(self.place)
             if found is None or objects.head(self.place, LONGEST) != data:
                 return False
             self._tag = found.tag
@@ -163,11 +175,11 @@ class Lease:
 
     def _words(self) -> bytes:
         """Never the same twice, so that each has a tag of its own."""
-        return json.dumps({**this_process(), "beat": secrets.token_hex(8)}).encode()
+        return json.dumps({**this_process(), "doing": self._doing, "beat": secrets.token_hex(8)}).encode()
 
 
 @contextmanager
-def held(out: Remote, wait: float, shard: Shard = WHOLE, end: float | None = None) -> Iterator[Lease]:
+def held(out: Remote, wait: float, shard: Shard = WHOLE, end: float | None = None, doing: str = "") -> Iterator[Lease]:
     """Hold it inside. At the monotonic time `end` nobody waits any more.
 
     Raises
@@ -177,16 +189,13 @@ def held(out: Remote, wait: float, shard: Shard = WHOLE, end: float | None = Non
     OutputError
         The store cannot be reached or written.
     """
-    lease = Lease(out, shard)
+    lease = Lease(out, shard, doing)
     try:
         with writing(out):
             _wait_for(lease, out, Patience(wait if shard == WHOLE else max(wait, GRACE), end))
         yield lease
-    except Exception:
-        lease.release()
-        raise
-    except BaseException:  # a signal leaves no time
-        lease.release(HURRIED)
+    except BaseException as error:  # a signal and the clock leave no time, and a store that fails would take it
+        lease.release(HURRIED if isinstance(error, TimeUp) or not isinstance(error, Exception) else PATIENCE)
         raise
     lease.release()
 
@@ -203,7 +212,7 @@ def writing(place: Remote) -> Iterator[None]:
 def _wait_for(lease: Lease, out: Remote, patience: Patience) -> None:
     start = time.monotonic()
     while not lease.take():
-        left = patience.left(start)
+        left = patience.left(start, lease.merging)
         if left <= 0:
             raise Locked(
                 f"{printable(out)}: another run is writing there{f' ({lease.holder})' if lease.holder else ''}",

@@ -29,7 +29,7 @@ from gradviz_cli.cli.options import (
     mode_option,
     model_options,
 )
-from gradviz_cli.cli.signals import limited
+from gradviz_cli.cli.signals import SLACK, limited
 from gradviz_cli.cli.stderr import say
 from gradviz_cli.cli.types import (
     Amount,
@@ -245,6 +245,8 @@ def command(
             )
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
+        if files_from is not None or any(isinstance(place, Remote) for place in (out, *paths)):
+            begun = partial(begun, SLACK)
         with Voice(
             plan, verbose > 0, quiet, progress, print_end, begun, placed=partial(at_its_place, context)
         ) as voice:

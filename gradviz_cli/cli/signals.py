@@ -5,14 +5,18 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
-from gradviz_cli.errors import TimeUp
+from gradviz_cli.errors import Unanswered
 
 # Seconds after which a clock rings that somebody looks at who can say better what it was.
 LATER = 0.25
+# And once more where a store is asked.
+SLACK = 0.25
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -47,24 +51,35 @@ def stopping() -> Iterator[None]:
             signal.signal(each, handler)
 
 
+class Begun(Protocol):
+    """Called when the run looks at the clock itself from here on."""
+
+    def __call__(self, slack: float | None = None) -> None: ...
+
+
 @contextmanager
-def limited(seconds: float | None) -> Iterator[Callable[[], None]]:
+def limited(seconds: float | None) -> Iterator[Begun]:
     """Inside, TimeUp is raised in the main thread after so many seconds, whatever it waits for: a list that does not end, a
-    lock, a large file. Not any more once the function that it gives is called: from there on the run looks at the clock."""
+    lock, a large file. Not any more once the function that it gives is called; with some `slack` (seconds) only that much
+    later: where a run waits for a store that does not answer, it does not come to look at the clock."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield lambda: None
+        yield lambda slack=None: None
         return
+    end, said = time.monotonic() + seconds + LATER, "--max-duration is reached before the first image"
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeUp("--max-duration is reached before the first image", "give more time, or see with -v what takes it")
+        raise Unanswered(said, "give more time, or see with -v what takes it")
 
-    def disarm() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def begun(slack: float | None = None) -> None:
+        nonlocal said
+        said = "--max-duration is reached, and the store does not answer"
+        left = 0.0 if slack is None else max(0.01, end + slack - time.monotonic())
+        signal.setitimer(signal.ITIMER_REAL, left)
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds + LATER)
     try:
-        yield disarm
+        yield begun
     finally:
-        disarm()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

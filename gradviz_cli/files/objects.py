@@ -16,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from gradviz_cli.errors import UsageError
+from gradviz_cli.errors import GradvizError, UsageError
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.remote import Remote, without_secrets
 from gradviz_cli.files.text import plain, shortened
@@ -25,7 +25,7 @@ EXTRA = "pip install 'gradviz-cli[cloud]'"
 # The package behind a scheme that the extra brings, and what it is told: bounded attempts, no cached listings.
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "memory": "fsspec"}
 _NO_STORES = ("http", "https", "data")
-ATTEMPTS, CONNECTING, ANSWERING = 3, 10, 30  # and seconds
+ATTEMPTS, CONNECTING, ANSWERING = 2, 10, 20  # and seconds; two libraries try so often each
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {
@@ -38,7 +38,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "gs": {"retry": {"total": ATTEMPTS}},
 }
 # Seconds for one object, with all attempts.
-LONGEST = 120.0
+LONGEST = 90.0
 # Requests that wait for a store at once.
 AT_ONCE = 32
 
@@ -260,7 +260,7 @@ def told(ask: Callable[[], Any]) -> Any:
     """What it gives; what goes wrong as a StoreError."""
     try:
         return ask()
-    except (MemoryError, StoreError):
+    except (MemoryError, StoreError, GradvizError):
         raise
     except Exception as error:  # of three libraries and their own libraries
         raise _error(error) from error
