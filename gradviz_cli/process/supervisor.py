@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -53,10 +54,30 @@ class ChildLost(Exception):
         self.kind, self.message, self.remedy, self.killed = kind, message, remedy, killed
 
 
+Start = Callable[[], "subprocess.Popen[bytes]"]
+
+
+def _at_once(start: Start) -> subprocess.Popen[bytes]:
+    return start()
+
+
+_starter: Callable[[Start], subprocess.Popen[bytes]] = _at_once
+
+
+def keep_children() -> None:
+    """From now on children are started by a thread of their own, which lives as long as this process; so they outlive the
+    threads that ask for them. Harmless the second time."""
+    global _starter
+    if _starter is _at_once:
+        pool = ThreadPoolExecutor(1, "children")
+        _starter = lambda start: pool.submit(start).result()  # noqa: E731
+
+
 class Child:
     """One child process running `python -m MODULE CONFIG`; it lives in its own session, away from the terminal's Ctrl-C.
 
-    The thread that makes a child must outlive it: on Linux the child asks the kernel to be killed together with it.
+    The thread that makes a child must outlive it, unless `keep_children` was called: on Linux the child asks the kernel to be
+    killed together with it.
 
     Parameters
     ----------
@@ -84,15 +105,17 @@ class Child:
                 pipes.extend(os.pipe())
             here_read, there_write, there_read, here_write = pipes
             argument = json.dumps({**config, "in": there_read, "out": there_write, "parent": os.getpid()})
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", module, argument],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(there_read, there_write),
-                env=dict(environment),
-                cwd=folder,
-                start_new_session=True,
+            self._process = _starter(
+                lambda: subprocess.Popen(
+                    [sys.executable, "-m", module, argument],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(there_read, there_write),
+                    env=dict(environment),
+                    cwd=folder,
+                    start_new_session=True,
+                )
             )
         except (OSError, MemoryError) as error:
             for fd in pipes:

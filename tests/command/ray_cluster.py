@@ -1,10 +1,14 @@
 """A cluster of Ray whose machines are this one: `python ray_cluster.py FOLDER N` says its address, and then each line of stdin
 takes the node of that number away as a power cut would. It ends with stdin."""
 
+import os
 import sys
 
-from ray._private import services
-from ray.cluster_utils import Cluster
+os.environ["TMPDIR"] = sys.argv[1]
+os.makedirs(os.path.join(sys.argv[1], "ray"))  # where it writes its address
+
+from ray._private import services  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
 
 services.resolve_ip_for_localhost = lambda host: host
 services.get_node_ip_address = lambda *given, **named: "127.0.0.1"

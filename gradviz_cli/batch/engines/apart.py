@@ -93,6 +93,9 @@ class Apart:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._listener.join(1)
+        for stream in (self._process.stdout, self._stderr):
+            if stream is not None:
+                stream.close()
         self._folder.close()
 
     @property

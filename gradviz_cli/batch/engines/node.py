@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +22,12 @@ import numpy as np
 from gradviz_cli.batch import bucket, pipeline
 from gradviz_cli.batch.engines.messages import Answer, Chunk, Hired, Sketch, Spec, from_text, job_of, sent, to_text
 from gradviz_cli.batch.files import HERE, Files
-from gradviz_cli.batch.flow import Pool
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.proofs import PACKAGES, Proofs, version
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.files.text import printable
-from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.model import fingerprint, shipped
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests, joint_digest
@@ -37,7 +36,7 @@ from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.plan.serialize import from_json, to_json
 from gradviz_cli.plan.targets import Target
-from gradviz_cli.process import machine, shortage
+from gradviz_cli.process import machine, shortage, supervisor
 from gradviz_cli.process.protocol import Explain, Failure, Loaded, Proof
 from gradviz_cli.version import __version__
 
@@ -67,25 +66,19 @@ def versions() -> tuple[tuple[str, str], ...]:
 
 
 class Kept(Explainer):
-    """An explainer that several pipelines share. Worker and decoders end with the thread that starts them, so they have
-    threads here that outlive the pipelines; the worker has one, as it is asked one question at a time."""
+    """An explainer that several pipelines share: the worker is asked one question at a time."""
 
     def __init__(self, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self._keeper, self._decoding = Pool("keep", 1), Pool("decode", pipeline.MOST_JOBS)
+        self._asking = threading.Lock()
 
     @property
     def is_loaded(self) -> bool:
         return self._loaded is not None
 
-    def decode(self, *given: Any, **named: Any) -> Pixels:
-        return self._decoding.submit(super().decode, *given, **named).result()
-
     def load(self, proof: Proof | None = None) -> Loaded:
-        return self._keeper.submit(self._load_once, proof).result()
-
-    def _load_once(self, proof: Proof | None) -> Loaded:
-        return self._loaded or super().load(proof)
+        with self._asking:
+            return self._loaded or super().load(proof)
 
     def explain(
         self,
@@ -94,24 +87,8 @@ class Kept(Explainer):
         preprocess: str | None = None,
         held: Sequence[str] = (),
     ) -> Iterator[Attribution | ImageError]:
-        found, end = self._keeper.submit(self._explained, fitted, request, preprocess, held).result()
-        yield from found
-        if end is not None:
-            raise end
-
-    def _explained(self, *asked: Any) -> tuple[list[Attribution | ImageError], GradvizError | None]:
-        found: list[Attribution | ImageError] = []
-        try:
-            for one in super().explain(*asked):
-                found.append(one)
-        except GradvizError as error:
-            return found, error
-        return found, None
-
-    def close(self) -> None:
-        super().close()
-        for pool in (self._keeper, self._decoding):
-            pool.shutdown(wait=False, cancel_futures=True)
+        with self._asking:
+            yield from super().explain(fitted, request, preprocess, held)
 
 
 class Collected(Manifest):
@@ -154,6 +131,7 @@ class Node:
 
     def __init__(self, spec: str, fetch: Fetch | None = None, cores: tuple[int, int] = (0, 0)):
         machine.keep_to(*cores)
+        supervisor.keep_children()  # of pipelines that end with their chunk
         self._spec: Spec = from_text(spec, Spec)
         self._fetch = fetch
         self._explainer: Kept | None = None
