@@ -109,7 +109,7 @@ WRONG = (
     # files
     ("explain dmeo cat.png", "no such model: dmeo; did you mean demo?"),
     ("explain birds birds cat.png", "birds is a model too, and a run explains one; give it a run of its own: gradviz explain birds IMAGES"),
-    ("explain https://example.org/m cat.png", "gradviz reads files of this machine; download it, and give its path"),
+    ("explain https://example.org/m cat.png", "is an address, and no store; download it, and give its path"),
     ("explain birds cat.png -o x.pdf", "--out x.pdf: pictures are written as PNG; gradviz figure draws one from a folder"),
     ("inspect birds --image ct.png", "--image ct.png: no such file or folder; did you mean cat.png?"),
     ("explain bird cat.png", "no such model: bird; did you mean birds?"),

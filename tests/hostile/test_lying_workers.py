@@ -159,11 +159,11 @@ def test_the_command_ends_in_order_with_a_worker_that_lies(
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (9, 9)).save("a.png")
 
-    def start(self, path, files):
+    def start(self, path, files, ahead=False):
         fake = Taken(plain_model, loading)
         self._folder()
         fake._scratch = self._scratch
-        return fake._start(path, files)
+        return fake._start(path, files, ahead=ahead)
 
     monkeypatch.setattr(RemoteModel, "_start", start)
     assert cli.main(["explain", str(plain_model), "a.png", "-m", "backprop", "-o", "out"]) == code
