@@ -41,8 +41,8 @@ from command.documents import (
 
 from gradviz_cli.api import LoadedModel
 from gradviz_cli.batch import run as batch_run
+from gradviz_cli.batch.known import PROVED as FIELD
 from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
-from gradviz_cli.batch.proofs import FIELD
 from gradviz_cli.check import verdicts
 from gradviz_cli.cli import COMMANDS, gradviz
 from gradviz_cli.cli.explain import command as explain
