@@ -301,7 +301,7 @@ def test_an_out_that_cannot_be(out: str, said: str, tmp_path: Path, monkeypatch)
             plan_from("memory://models/birds", out)
 
 
-def test_compact_in_a_store(plan, images, explainers, capfd) -> None:
+def test_compact_in_a_store(plan, images, explainers, capfd, monkeypatch) -> None:
     with memory() as top:
         out, folder = Out(top / "out"), images("good", "good")
         for _ in range(4):
@@ -311,3 +311,5 @@ def test_compact_in_a_store(plan, images, explainers, capfd) -> None:
         assert main(["compact", f"{top}/out"]) == 0 and out.others() == ["manifest.jsonl"]
         assert len(out.lines()) < before == 8 and ran(out, plan(), folder)[1] == {"current": 2}
         assert main(["compact", f"{top}/nothing"]) == 2 and "holds no manifest" in capfd.readouterr().err
+        monkeypatch.setattr(objects, "_CONDITIONAL", {})
+        assert main(["compact", f"{top}/out"]) == 2 and "pictures are written to s3://" in capfd.readouterr().err
