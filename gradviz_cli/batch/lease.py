@@ -144,7 +144,7 @@ class Lease:
         """A whole run and shards keep each other away, and so do shards of other numbers."""
         if self._shard != WHOLE:
             yield self._out / CLAIM
-        for found in entries(self._out / SHARDS):
+        for found in objects.entries_if_any(self._out / SHARDS):
             file = file_of(found.place.name)
             if file and file.kind == CLAIMED and file.shard[1] != self._shard[1]:
                 yield found.place
@@ -233,15 +233,6 @@ def there(place: Remote) -> Found | None:
     except StoreError as error:
         if error.kind == "missing":
             return None
-        raise
-
-
-def entries(folder: Remote) -> list[Found]:
-    try:
-        return objects.entries(folder)
-    except StoreError as error:
-        if error.kind == "missing":
-            return []
         raise
 
 

@@ -116,6 +116,17 @@ def entries(folder: Remote) -> list[Found]:
     return [one for one in found if one.place != folder]  # an empty object stands for a folder in some tools
 
 
+def entries_if_any(folder: Remote) -> list[Found]:
+    """The same of a folder that may not be there; none then. Asked for at once, s3fs would list the whole folder around it.
+    Raises StoreError."""
+    try:
+        return entries(folder) if look(folder).is_folder else []
+    except StoreError as error:
+        if error.kind == "missing":
+            return []
+        raise
+
+
 def everything(folder: Remote) -> list[Found]:
     """All objects below a folder; none where there is none. Raises StoreError."""
     try:

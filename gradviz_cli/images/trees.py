@@ -151,7 +151,7 @@ def _head(folder: Remote, name: str, most: int) -> bytes:
 
 def _has_segments(folder: Remote) -> bool:
     try:
-        return any(SEGMENT.fullmatch(one.place.name) for one in objects.entries(folder / SEGMENTS))
+        return any(SEGMENT.fullmatch(one.place.name) for one in objects.entries_if_any(folder / SEGMENTS))
     except StoreError:
         return False
 

@@ -14,7 +14,6 @@ import pytest
 from stores import CREDENTIALS, Out, s3
 
 from gradviz_cli import demo
-from gradviz_cli.batch.lease import entries
 from gradviz_cli.files import objects
 from gradviz_cli.files.remote import Remote
 
@@ -61,7 +60,7 @@ def test_killed_in_the_middle(top: Remote, tmp_path: Path, number: int) -> None:
     maps, here = Out(top / "maps"), Out(tmp_path / "maps")
     order = (demo.MODEL, top / "photos/x", "-o", maps.place, "--batch-size", "1")
     child = started(*order)
-    while not entries(top / "maps/manifest") and child.poll() is None:
+    while not objects.entries_if_any(top / "maps/manifest") and child.poll() is None:
         time.sleep(0.05)
     child.send_signal(number)
     begin = time.monotonic()
