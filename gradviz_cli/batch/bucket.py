@@ -24,7 +24,7 @@ from typing import Any
 
 from gradviz_cli.batch.files import MAX_OUTPUT, Look
 from gradviz_cli.batch.known import Known
-from gradviz_cli.batch.lease import Lease, entries, held, there, writing
+from gradviz_cli.batch.lease import Lease, held, there, writing
 from gradviz_cli.batch.lock import MERGING
 from gradviz_cli.batch.manifest import LOOKED_AT, Manifest, check_ours
 from gradviz_cli.draw.record import Record
@@ -109,7 +109,7 @@ class Bucket:
 
     def _sweep(self) -> None:
         """Remove what tells the time of the store, where that was interrupted."""
-        for found in entries(self.out / SHARDS):
+        for found in objects.entries_if_any(self.out / SHARDS):
             if found.place.name.startswith(TEMPORARY):
                 with suppress(StoreError):
                     objects.remove(found.place)
@@ -123,7 +123,7 @@ class Bucket:
 
     def segments(self) -> list[objects.Found]:
         """Those that are not in manifest.jsonl, in order. Raises StoreError."""
-        found = [one for one in entries(self.out / SEGMENTS) if SEGMENT.fullmatch(one.place.name)]
+        found = [one for one in objects.entries_if_any(self.out / SEGMENTS) if SEGMENT.fullmatch(one.place.name)]
         return sorted(found, key=lambda one: one.place.name)
 
     def lines(self) -> list[objects.Found]:
@@ -228,7 +228,7 @@ class Bucket:
             if folder not in self._folders:
                 place = self.out / folder if folder else self.out
                 try:
-                    found = entries(place)
+                    found = objects.entries_if_any(place)
                 except StoreError as error:
                     raise OutputError(f"{printable(place)}: cannot be listed: {error.reason}", error.remedy) from error
                 self._folders[folder] = {one.place.name: one for one in found if not one.is_folder}

@@ -68,9 +68,9 @@ class Lease:
 
     def check(self) -> None:
         """Raise Locked where it may be another's by now."""
-        if not self._lost and time.monotonic() - self._heard > DOUBT:
+        if not self._lost and _clock() - self._heard > DOUBT:
             self._renew()
-        if self._lost or time.monotonic() - self._heard > DOUBT:
+        if self._lost or _clock() - self._heard > DOUBT:
             raise Locked(
                 f"{printable(self._out)}: another run has taken it over, as nothing was heard of this one for a while",
                 "let it finish; the next run does the rest",
@@ -122,7 +122,7 @@ class Lease:
             if found is None or objects.head(self.place, LONGEST) != data:
                 return False
             self._tag = found.tag
-        self._heard = time.monotonic()
+        self._heard = _clock()
         return True
 
     def _check_store(self) -> None:
@@ -144,7 +144,7 @@ class Lease:
         """A whole run and shards keep each other away, and so do shards of other numbers."""
         if self._shard != WHOLE:
             yield self._out / CLAIM
-        for found in entries(self._out / SHARDS):
+        for found in objects.entries_if_any(self._out / SHARDS):
             file = file_of(found.place.name)
             if file and file.kind == CLAIMED and file.shard[1] != self._shard[1]:
                 yield found.place
@@ -222,21 +222,17 @@ def _wait_for(lease: Lease, out: Remote, patience: Patience) -> None:
         time.sleep(min(PAUSE, left))
 
 
+def _clock() -> float:
+    """Seconds, those too for which the machine slept: the store's clock went on."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def there(place: Remote) -> Found | None:
     try:
         return objects.look(place)
     except StoreError as error:
         if error.kind == "missing":
             return None
-        raise
-
-
-def entries(folder: Remote) -> list[Found]:
-    try:
-        return objects.entries(folder)
-    except StoreError as error:
-        if error.kind == "missing":
-            return []
         raise
 
 

@@ -50,7 +50,11 @@ def command(out: Place, dry_run: bool, lock_wait: float) -> int:
 def _in_store(out: Remote, dry_run: bool, lock_wait: float) -> int:
     from gradviz_cli.batch import bucket  # most folders are here
 
-    with stopping(), bucket.standing_for(objects.check_out(out)) as found, found.entered(lock_wait, WHOLE):
+    try:
+        objects.check_out(out)
+    except ValueError as error:
+        raise UsageError(f"OUT: {error}") from None
+    with stopping(), bucket.standing_for(out) as found, found.entered(lock_wait, WHOLE):
         segments = found.lines()
         if not (found.folder / MANIFEST).stat().st_size:
             raise UsageError(

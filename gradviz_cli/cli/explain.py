@@ -82,7 +82,7 @@ COMMON = [
 @click.argument("model", metavar="MODEL", type=Location())
 @click.argument("paths", metavar="IMAGES...", nargs=-1, type=ImagePath())
 @click.option("-o", "--out", default="heatmaps", type=Location(), show_default=True,
-    help="Output folder; or NAME.png, for one picture of one image.",
+    help="Output folder, or its URL; or NAME.png, for one picture of one image.",
 )  # fmt: skip
 @mode_option
 @estimator_options
@@ -213,7 +213,7 @@ def command(
     max_file_size: int,
     **_: Any,  # what the plan is made of, see `given`
 ) -> int:
-    """Write heatmaps of IMAGES (files, folders, - for one on stdin) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb.
+    """Write heatmaps of IMAGES (files, folders, - for one on stdin) as MODEL sees them: a SavedModel folder, or a .zip, .keras, .h5 or frozen .pb. Each, and --out, may be a URL (s3://, gs://).
 
     deconv and guided show what an image holds rather than why a class was chosen (Adebayo 2018, Nie 2018, Sixt
     2020); backprop is the plain gradient.

@@ -7,6 +7,7 @@ whole or not at all, so nothing is ever written bit by bit under its own name.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -35,8 +36,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
             "retries": {"max_attempts": ATTEMPTS, "mode": "standard"},
         }
     },
-    "gs": {"retry": {"total": ATTEMPTS}},
 }
+_TALKATIVE = ("fsspec", "s3fs", "gcsfs", "botocore", "aiobotocore", "google", "urllib3")
 # Seconds for one object, with all attempts.
 LONGEST = 90.0
 # Requests that wait for a store at once.
@@ -113,6 +114,17 @@ def entries(folder: Remote) -> list[Found]:
     listed = _asked(folder, "ls", detail=True)
     found = [_found(_within(folder, info), info) for info in listed]
     return [one for one in found if one.place != folder]  # an empty object stands for a folder in some tools
+
+
+def entries_if_any(folder: Remote) -> list[Found]:
+    """The same of a folder that may not be there; none then. Asked for at once, s3fs would list the whole folder around it.
+    Raises StoreError."""
+    try:
+        return entries(folder) if look(folder).is_folder else []
+    except StoreError as error:
+        if error.kind == "missing":
+            return []
+        raise
 
 
 def everything(folder: Remote) -> list[Found]:
@@ -234,9 +246,9 @@ _guard = threading.Lock()
 def _system(scheme: str) -> Any:
     import fsspec
 
+    for name in _TALKATIVE:  # what went wrong is said by us, once
+        logging.getLogger(name).addHandler(logging.NullHandler())
     options = {} if fsspec.config.conf.get(scheme) else _OPTIONS.get(scheme, {})
-    if scheme == "gs":
-        options = {}
     found = fsspec.filesystem(scheme, use_listings_cache=False, **options)
     if scheme == "s3":
         found.retries = ATTEMPTS
@@ -248,7 +260,7 @@ def _asked(place: Remote, name: str, *given: Any, longest: float | None = None, 
     return told(lambda: _run(found, name, str(place), *given, longest=longest, **named))
 
 
-def _run(found: Any, name: str, *given: Any, longest: float | None = None, **named: Any) -> Any:
+def _run(found: Any, name: str, /, *given: Any, longest: float | None = None, **named: Any) -> Any:
     if not found.async_impl:
         return getattr(found, name)(*given, **named)
     from fsspec.asyn import sync

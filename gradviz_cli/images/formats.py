@@ -111,6 +111,11 @@ _OTHERS = {
 }
 
 
+def may_have_pages(name: str) -> bool:
+    """Whether a file of this name may hold several pictures."""
+    return name.lower().endswith((*_FORMATS["TIFF"].suffixes, *_FORMATS["GIF"].suffixes))
+
+
 def has_image_name(name: str) -> bool:
     """Whether a file of this name is an image where a folder is searched: of a format that is read here."""
     return name.lower().endswith(_suffixes())

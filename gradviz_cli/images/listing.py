@@ -20,7 +20,7 @@ from gradviz_cli.files.objects import StoreError
 from gradviz_cli.files.remote import Place, Remote, full_name
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.aside import Kind, LeftOut, is_hidden, is_system
-from gradviz_cli.images.formats import has_image_name
+from gradviz_cli.images.formats import has_image_name, may_have_pages
 from gradviz_cli.images.frames import pages
 from gradviz_cli.images.globs import Globs, folded, full_path
 from gradviz_cli.images.repeats import repeated
@@ -33,6 +33,7 @@ Names = Callable[[str], Iterable[str]]
 LONGEST = 4096  # bytes of a path that a system takes
 # An image that comes through stdin: its path, which is there on every system, so that its outputs are no orphans.
 STDIN = Path("/dev/stdin")
+_COPY_IT = "copy it to this machine, or leave out --pages all"
 
 
 @dataclass(frozen=True)
@@ -331,13 +332,17 @@ class _Search:
         if not is_folder and self.exclude.matches(folded(str(place.parent)), place.name):
             self.left.add(Kind.EXCLUDED)
         elif not is_folder:
-            yield Job(place, prefix, trouble)
+            yield from self._paged(Job(place, prefix, trouble))
         elif not _is_below(place, self.out):
             yield from self._below(Store(place, self.out), str(place), prefix, place.name)
 
     def _paged(self, job: Job) -> Iterator[Job]:
         """A job, or one for each of its pages: `scan.tif#1`, `scan.tif#2`, ..."""
-        places = pages(job.file) if self.walk.pages == "all" and isinstance(job.file, Path) else ()
+        file, every = job.file, self.walk.pages == "all"
+        if every and isinstance(file, Remote) and may_have_pages(file.name):  # to count them takes most of its bytes
+            yield replace(job, trouble=f"its pages are not counted in a store: {_COPY_IT}")
+            return
+        places = pages(file) if every and isinstance(file, Path) else ()
         for number, place in enumerate(places, 1):
             yield replace(job, rel=f"{job.rel}#{number}", page=Page(number, place))
         if not places:

@@ -103,6 +103,7 @@ class Store:
     def __init__(self, top: Remote, out: Place):
         self._scheme, self._out = top.scheme, out
         self._found: dict[str, Found] = {}
+        self._last: Found | None = None  # whose turn it was
         self.full_path = folded
 
     def names(self, folder: str) -> list[str] | str:
@@ -116,11 +117,12 @@ class Store:
 
     def entry(self, folder: str, name: str, rel: str) -> Entry:
         is_folder, bare = name.endswith("/"), name.rstrip("/")
+        self._last = None if is_folder else self._found.pop(f"{folder}/{bare}", None)
         return Entry(folder, bare, rel.rstrip("/"), f"{folder}/{bare}", is_folder, False, False)
 
     def job(self, path: str, rel: str, trouble: str | None = None) -> Job:
-        found = self._found.pop(path, None)
-        return Job(self._place(path), rel, trouble, stamp=found.stamp if found else None)
+        place, found = self._place(path), self._last
+        return Job(place, rel, trouble, stamp=found.stamp if found and found.place == place else None)
 
     def is_out(self, folder: str) -> bool:
         return self._place(folder) == self._out
@@ -149,7 +151,7 @@ def _head(folder: Remote, name: str, most: int) -> bytes:
 
 def _has_segments(folder: Remote) -> bool:
     try:
-        return any(SEGMENT.fullmatch(one.place.name) for one in objects.entries(folder / SEGMENTS))
+        return any(SEGMENT.fullmatch(one.place.name) for one in objects.entries_if_any(folder / SEGMENTS))
     except StoreError:
         return False
 

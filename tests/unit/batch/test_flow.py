@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
 
 from gradviz_cli.batch.flow import Pool, Stage, drained, in_order, known
-from gradviz_cli.errors import ModelUnusable, TimeUp
+from gradviz_cli.errors import ModelUnusable, TimeUp, Unanswered
 
 
 def broken(error: Exception) -> Future:
@@ -123,3 +124,15 @@ def test_a_stage_that_is_closed_drops_what_waits_and_waits_for_nothing() -> None
     assert stage.closed and waiting.cancelled() and stage.unfinished == [running]
     go.set()
     assert running.result(5) == 1
+
+
+def test_nobody_waits_for_what_may_never_come() -> None:
+    def futures() -> Iterator[Future[int]]:
+        yield known(1)
+        yield Future()
+        raise Unanswered("the store does not answer")
+
+    found = drained(futures())
+    assert next(found) == 1
+    with pytest.raises(Unanswered):
+        next(found)

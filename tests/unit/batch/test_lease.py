@@ -24,6 +24,11 @@ def out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield top / "out"
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "GRACE", 0.05)
+
+
 def left(out: Remote) -> list[str]:
     return [one.place.below(out) or "" for one in objects.everything(out)]
 
@@ -154,10 +159,11 @@ def test_a_store_without_conditional_writes_is_refused(monkeypatch) -> None:
         assert left(top) == []
 
 
-def test_who_only_brings_lines_together_is_waited_for(out: Remote) -> None:
+def test_who_only_brings_lines_together_is_waited_for(out: Remote, monkeypatch) -> None:
     with held(out, 0, doing="merging") as first:
         other = Lease(out, (1, 2))
         assert not other.take() and other.merging
+        monkeypatch.setattr(lease, "PAUSE", 0.02)
         timer = threading.Timer(0.1, first.release)
         timer.start()
         with held(out, 0, (1, 2)):

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from stores import Out, memory, s3
 
+from gradviz_cli import demo
 from gradviz_cli.batch import bucket as buckets
 from gradviz_cli.batch import current
 from gradviz_cli.batch.files import Here
 from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import results, run
-from gradviz_cli.errors import ExitCode, GradvizError
+from gradviz_cli.cli import main
+from gradviz_cli.errors import ExitCode, GradvizError, UsageError
 from gradviz_cli.files import objects
 from gradviz_cli.files.objects import StoreError
 from gradviz_cli.files.remote import Remote
@@ -247,3 +250,66 @@ def test_an_image_that_cannot_be_had_costs_itself_alone(plan, images, explainers
             "kind": "timeout",
             "message": "cannot be read: no answer within 90 s; check the network, and run again",
         }
+
+
+def test_waiting_for_a_store_overlaps(plan, images, explainers, fake, tmp_path, monkeypatch) -> None:
+    """More images are waited for than there are processors, and no more of them are decoded at once than --jobs says."""
+    with memory() as top:
+        for path in images(*["good"] * 40).iterdir():
+            objects.put(top / "in" / path.name, path.read_bytes())
+        read, all_wait = objects.read, threading.Barrier(objects.AT_ONCE)
+        decoding, most = [0], [0]
+
+        def waits(place: Remote, size: int) -> bytes:
+            if place.name.endswith(".png") and int(place.name[:3]) <= objects.AT_ONCE:
+                all_wait.wait(timeout=20)
+            return read(place, size)
+
+        def decode(self, *given: object, **named: object):
+            decoding[0] += 1
+            most[0] = max(most[0], decoding[0])
+            try:
+                return real(self, *given, **named)
+            finally:
+                decoding[0] -= 1
+
+        asked = plan(jobs=1)
+        monkeypatch.setattr(objects, "read", waits)
+        real = fake.decode
+        monkeypatch.setattr(fake, "decode", decode)
+        assert ran(Out(tmp_path / "out"), asked, top / "in")[:2] == (0, {"written": 40}) and most == [1]
+
+
+@pytest.mark.parametrize(
+    "out, said",
+    [
+        (
+            "memory://b/x.png",
+            "--out memory://b/x.png: one picture under a name of its own is written to a folder of this",
+        ),
+        ("https://b/maps", "--out: https://b/maps is an address, and no store"),
+        ("s3://me:pw@b/maps", r"--out: s3://\.\.\.@b/maps holds a password"),
+        ("memory://models/birds/maps", "--out memory://models/birds/maps is the model or lies in it"),
+    ],
+)
+def test_an_out_that_cannot_be(out: str, said: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with memory():
+        for path in filter(Path.is_file, demo.MODEL.rglob("*")):
+            objects.put(Remote("memory", "models/birds") / str(path.relative_to(demo.MODEL)), path.read_bytes())
+        with pytest.raises(UsageError, match=said):
+            plan_from("memory://models/birds", out)
+
+
+def test_compact_in_a_store(plan, images, explainers, capfd, monkeypatch) -> None:
+    with memory() as top:
+        out, folder = Out(top / "out"), images("good", "good")
+        for _ in range(4):
+            ran(out, plan(batch_size=1), folder)
+        before = len(out.lines())
+        assert main(["compact", "-n", f"{top}/out"]) == 0 and "of 8 lines would stay" in capfd.readouterr().out
+        assert main(["compact", f"{top}/out"]) == 0 and out.others() == ["manifest.jsonl"]
+        assert len(out.lines()) < before == 8 and ran(out, plan(), folder)[1] == {"current": 2}
+        assert main(["compact", f"{top}/nothing"]) == 2 and "holds no manifest" in capfd.readouterr().err
+        monkeypatch.setattr(objects, "_CONDITIONAL", {})
+        assert main(["compact", f"{top}/out"]) == 2 and "pictures are written to s3://" in capfd.readouterr().err

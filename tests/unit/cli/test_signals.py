@@ -10,7 +10,7 @@ import time
 import pytest
 
 from gradviz_cli.cli.signals import SIGNALS, Stopped, limited, stopping
-from gradviz_cli.errors import TimeUp
+from gradviz_cli.errors import TimeUp, Unanswered
 
 
 @pytest.fixture(autouse=True)
@@ -83,5 +83,8 @@ def test_a_clock_rings_once_unless_it_is_put_out() -> None:
         time.sleep(0.5)
     with limited(None) as begun:
         begun()
+    with pytest.raises(Unanswered, match="the store does not answer"), limited(0.01) as begun:
+        begun(0.01)
+        time.sleep(20)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL

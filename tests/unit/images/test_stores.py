@@ -146,3 +146,12 @@ def test_a_list_may_be_of_urls_only_with_the_extra(tmp_path: Path, monkeypatch: 
     (tmp_path / "list").write_bytes(b"s3://b/a.png\n")
     with open(tmp_path / "list", "rb") as file, pytest.raises(UsageError, match="needs the cloud extra"):
         list(names_in(file, False))
+
+
+def test_pages_are_not_counted_there(memory) -> None:
+    put("a.tif", "b.png")
+    first, second = inputs(TOP, walk=Walk(pages="all")).jobs()
+    assert first.trouble and "copy it to this machine, or leave out --pages all" in first.trouble
+    assert second.trouble is None
+    assert [job.trouble for job in inputs(TOP / "a.tif", walk=Walk(pages="all")).jobs()] == [first.trouble]
+    assert [job.trouble for job in inputs(TOP).jobs()] == [None, None]
