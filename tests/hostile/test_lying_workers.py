@@ -163,7 +163,7 @@ def test_the_command_ends_in_order_with_a_worker_that_lies(
         fake = Taken(plain_model, loading)
         self._folder()
         fake._scratch = self._scratch
-        return fake._start(path, files, ahead=ahead)
+        return fake._start(path, files)
 
     monkeypatch.setattr(RemoteModel, "_start", start)
     assert cli.main(["explain", str(plain_model), "a.png", "-m", "backprop", "-o", "out"]) == code

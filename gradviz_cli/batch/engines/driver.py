@@ -59,6 +59,7 @@ LOSSES = 2  # nodes that a chunk may cost
 IN_A_ROW = 8
 REST = 5.0  # seconds that a node is left alone that could not be reached
 LOOK = 0.25  # seconds between two looks whether there is room for one more
+PATIENT = 60.0  # seconds until it is said that no node has come
 GRACE = PATIENCE + 0.5  # seconds, when time is up, for nodes to say what they have done
 
 
@@ -176,6 +177,7 @@ class Driver:
     def __init__(self, work: Work, start: Callable[[], Crew]):
         self._work, self._start = work, start
         self._crew: Crew | None = None
+        self._warn_at: float | None = None  # unless a node has come
         self._pool = Pool("look", work.plan.jobs or MOST_JOBS)
         self._items: Iterator[Item] = self._looked_at(work.jobs)
         self._listed = False  # all there is
@@ -328,6 +330,7 @@ class Driver:
         if self._crew is None:
             self._work.observer.loading()
             self._crew = self._start()
+            self._warn_at = time.monotonic() + PATIENT
         self._check_losses()
         while len(self._hands) < self._crew.room and len(self._todo) > AT_ONCE * self._coming:
             if not self._spec:
@@ -360,6 +363,10 @@ class Driver:
     def _await(self) -> None:
         if not self._calls:
             return
+        if self._warn_at is not None and time.monotonic() > self._warn_at:
+            self._warn_at = None
+            named = f"--engine {self._work.plan.engine}"
+            self._work.observer.warning(f"{named}: no node has come within {PATIENT:.0f} s; others may use them")
         end, until = self._work.end, LOOK if self._coming or self._todo else REST
         if end is not None:
             until = min(until, max(0.0, end - time.monotonic()))
@@ -389,6 +396,7 @@ class Driver:
             self._fail(said.failure, f"node {said.host}: ")
             return
         hand.host, hand.key = said.host, said.key
+        self._warn_at = None
 
     def _answered(self, hand: Hand, part: Part, answer: Answer) -> None:
         waiting = part.pending

@@ -35,8 +35,9 @@ LONGEST_PATH = 40  # characters of the folder of a cluster: its sockets lie deep
 CONNECTING = 10.0  # seconds
 SHUN = 30.0  # seconds that a place is left alone where a node did not come
 GOODBYE = 3.0  # seconds for nodes to tidy up
-# It sends nobody figures of its use, and leaves variables alone that say which GPUs there are.
-ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# It sends nobody figures of its use, leaves variables alone that say which GPUs there are, and makes nodes no nicer to other
+# programs than a run without it is.
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_worker_niceness": "0"}
 
 
 def results(work: Work) -> Generator[Result, None, None]:

@@ -355,6 +355,14 @@ def test_a_node_that_would_draw_something_else_is_refused(spec, changed: dict, s
     assert (hired.failure is None) if not said else (said in hired.failure.message and hired.failure.remedy)
 
 
+def test_nodes_that_do_not_come_are_said(plan, images, shaky, monkeypatch) -> None:
+    monkeypatch.setattr(driver, "PATIENT", 0.05)
+    monkeypatch.setattr(node.Node, "hired", lambda self, before=node.Node.hired: time.sleep(0.2) or before(self))
+    shaky()
+    code, told = ran(plan(engine="shaky"), images("good"))
+    assert (code, told.said) == (0, ["--engine shaky: no node has come within 0 s; others may use them"])
+
+
 def test_such_a_node_ends_the_run_with_one_line(plan, images, shaky, monkeypatch) -> None:
     shaky()
     seen = iter("ab")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,17 @@ def test_limits_of_control_groups(monkeypatch, groups: str, files: dict[str, str
 
     monkeypatch.setattr(Path, "read_text", read)
     assert list(machine._groups()) == want
+
+
+@pytest.mark.parametrize(
+    ("first", "count", "left"), [(0, 1, {0}), (1, 1, {1}), (5, 1, {1}), (1, 2, {0, 1}), (0, 0, {0, 1})]
+)
+def test_processors_that_a_process_keeps_to(monkeypatch, first: int, count: int, left: set[int]) -> None:
+    """Of two that it may use; all of its threads."""
+    now: dict[int, set[int]] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {2, 7})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda thread, chosen: now.update({thread: chosen}))
+    machine.keep_to(first, count)
+    kept = {2: 0, 7: 1}
+    assert all({kept[one] for one in chosen} == left for chosen in now.values())
+    assert threading.get_native_id() in now or left == {0, 1}

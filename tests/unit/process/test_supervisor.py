@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradviz_cli.process import machine
+from gradviz_cli.process import machine, supervisor
 from gradviz_cli.process.protocol import Decode, Decoded, Failure
 from gradviz_cli.process.supervisor import Child, ChildLost
 
@@ -293,3 +293,22 @@ def test_one_that_speaks_without_being_asked_is_not_asked_again(child) -> None:
     assert liar.alive and not liar.ready
     liar.close()
     assert not liar.ready
+
+
+def test_children_outlive_the_thread_that_asks_for_them(monkeypatch) -> None:
+    """As the kernel ends them together with the thread that starts them."""
+    started: list[str] = []
+
+    def start(*given, **named) -> None:
+        started.append(threading.current_thread().name)
+        raise OSError(11, "no more")
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", start)
+    monkeypatch.setattr(supervisor, "_starter", supervisor._starter)
+    supervisor.keep_children()
+    for _ in range(2):
+        asking = threading.Thread(target=lambda: pytest.raises(ChildLost, Child, "m", {}, {}, "/"), name="asking")
+        asking.start()
+        asking.join()
+        supervisor.keep_children()
+    assert len(set(started)) == 1 and started[0].startswith("children") and len(started) == 2
