@@ -1,5 +1,4 @@
-"""A cluster of Ray whose machines are this one: `python ray_cluster.py FOLDER N` says its address, and then each line of stdin
-takes the node of that number away as a power cut would. It ends with stdin."""
+"""A cluster of Ray whose machines are this one: `python ray_cluster.py FOLDER N` says its address. It ends with stdin."""
 
 import os
 import sys
@@ -21,9 +20,8 @@ common = {
     "temp_dir": sys.argv[1],
 }
 cluster.add_node(num_cpus=0, **common)  # the one that the command is connected to
-nodes = [cluster.add_node(num_cpus=1, **common) for _ in range(int(sys.argv[2]))]
+for _ in range(int(sys.argv[2])):
+    cluster.add_node(num_cpus=1, **common)
 print(cluster.address, flush=True)
-for line in sys.stdin:
-    cluster.remove_node(nodes[int(line)], allow_graceful=False)
-    print("gone", flush=True)
+sys.stdin.read()
 cluster.shutdown()

@@ -181,12 +181,12 @@ def test_an_engine_gives_what_this_machine_gives(plan, images, words: list[str],
 
 
 def test_what_is_current_needs_no_node(plan, images, shaky) -> None:
-    folder, crews = images(*["good"] * 250), shaky()
+    folder, crews = images(*["good"] * 90), shaky()
     asked = plan(engine="shaky", batch_size=16)
     assert ran(asked, folder)[0] == 0 and len(crews) == 1
     code, told = ran(asked, folder)
     assert code == 0 and len(crews) == 1 and told.loads == 0
-    assert told.results == [f"{number:03}.png current" for number in range(1, 251)]
+    assert told.results == [f"{number:03}.png current" for number in range(1, 91)]
 
 
 def test_bytes_are_compared_where_they_are_seen(plan, images, shaky, kept) -> None:
@@ -419,18 +419,18 @@ def test_nothing_is_listed_ahead_of_what_nodes_can_take(plan, images, shaky, mon
             listed.append(job.rel)
             yield job
 
-    folder = images(*["good"] * 250)
+    folder = images(*["good"] * 120)
     inputs = Inputs((folder,), asked.out)
     monkeypatch.setattr(engines, "ENGINES", dict(engines.ENGINES))
     running = threading.Thread(target=lambda: run(asked, inputs))
     monkeypatch.setattr(Inputs, "jobs", jobs)
     running.start()
-    time.sleep(0.3)
-    walked = listed.count("250.png")  # OUT is looked through before, and nothing is known of it
+    time.sleep(0.2)
+    walked = listed.count("120.png")  # OUT is looked through before, and nothing is known of it
     assert len(listed) <= (AT_ONCE + 1) * FIRST + 1 and walked == 0
     go.set()
     running.join(20)
-    assert len(told_of(asked.out)) == 250
+    assert len(told_of(asked.out)) == 120
 
 
 def test_a_chunk_is_some_seconds_of_the_work_of_its_node(monkeypatch) -> None:
