@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import stores
@@ -45,6 +46,8 @@ def _lacks(line: str) -> str:
 def _buckets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A server for S3, with what the examples speak of."""
     with stores.s3(monkeypatch):
+        forget = Request(f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")
+        urlopen(forget).close()  # it remembers what servers before it in this process had
         for name in ("models", "photos", "maps"):
             objects.system(Remote("s3", name)).mkdir(name)
         for path in demo.MODEL.rglob("*"):
