@@ -52,10 +52,12 @@ file that \\-\\-config names. The command line wins, then the environment, then 
 assets.extra/gradviz.toml. NO_COLOR turns colours off, XDG_CACHE_HOME says where unpacked models are kept."""
 FILES = {
     "OUT/manifest.jsonl": "a line for each image and run",
+    "OUT/manifest/*.jsonl": "in an object store: later lines, a batch of them each",
     "OUT/.gradviz.lock": "held while a run writes to OUT",
+    "OUT/.gradviz.lock.claim": "the same where there are no locks, and in an object store",
     "OUT/.gradviz.shards": "lock and lines of each shard, until the last one of them has ended",
     "OUT/.gradviz.index": "where the lines of a large manifest are; may be deleted",
-    "~/.cache/gradviz": "models that were unpacked or turned into a graph",
+    "~/.cache/gradviz": "models that were unpacked, turned into a graph, or fetched from a store",
 }
 
 

@@ -40,7 +40,9 @@ from command.documents import (
 )
 
 from gradviz_cli.api import LoadedModel
+from gradviz_cli.batch import bucket, index, lease
 from gradviz_cli.batch import run as batch_run
+from gradviz_cli.batch.engines import ENGINES, LOCAL, driver
 from gradviz_cli.batch.known import PROVED
 from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
 from gradviz_cli.check import verdicts
@@ -54,10 +56,12 @@ from gradviz_cli.draw.styles import names
 from gradviz_cli.errors import GRAVITY, ExitCode
 from gradviz_cli.estimators import ESTIMATORS
 from gradviz_cli.explanation import Explanation
+from gradviz_cli.files import objects
 from gradviz_cli.files.toml import tomllib
 from gradviz_cli.images.formats import FORMATS
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.model.kinds import form_of
+from gradviz_cli.plan.plan import Job
 from gradviz_cli.plan.results import Result, Status
 from gradviz_cli.plan.targets import parse_targets
 from gradviz_cli.process.protocol import Inspection
@@ -112,7 +116,7 @@ def test_pictures_are_small_and_each_is_shown() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_option_that_is_named_exists(page: Path) -> None:
-    ours = re.sub(r"`(?:systemctl|pipx?|uv) [^`]*`", "", prose(page))
+    ours = re.sub(r"`(?:systemctl|pipx?|uv|ray) [^`]*`", "", prose(page))
     named = set(re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", ours))
     assert named <= EVERY_OPTION, named - EVERY_OPTION
 
@@ -171,6 +175,7 @@ def test_every_block_is_of_a_kind_that_is_checked() -> None:
 @pytest.mark.parametrize("block", blocks("sh"), ids=lambda block: f"{block.page.name}: {lines(block)[0]}")
 def test_commands_are_taken_as_they_stand(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(arrange(tmp_path))
+    monkeypatch.setattr(objects, "find_spec", lambda name: True)  # URLs are read also without the extra
     for line in lines(block):
         if words(line):
             _parsed(line)
@@ -268,6 +273,10 @@ def _defaults(table: Table) -> None:
     for cell, default in zip(table.column(), table.column(1), strict=True):
         for text in code(cell):
             asked = options[text.split()[0]].default
+            names = text.split()[1].split("|") if "|" in text else []
+            assert set(filter(str.islower, names)) <= set(getattr(options[text.split()[0]].type, "choices", names)), (
+                text
+            )
             assert not code(default) or str(asked) == code(default)[0] or float(asked) == float(code(default)[0]), text
 
 
@@ -476,6 +485,51 @@ def _at_a_glance(table: Table) -> None:
     assert {int(one) for one in re.findall(r"\b\d+\b", told["exit codes"])} <= set(map(int, ExitCode))
 
 
+def _ways(table: Table) -> None:
+    """Each engine but the one that is taken by itself has its row; links are tried above."""
+    named = " ".join(table.names(1))
+    assert set(ENGINES) - {LOCAL} == set(re.findall(r"--engine (\w+)", named))
+    assert set(re.findall(r"gradviz (\w+)", named)) <= set(COMMANDS)
+
+
+def _losses(table: Table) -> None:
+    count = {2: "two"}
+    told = dict(table.rows)
+    (node,) = (then for dies, then in table.rows if dies.startswith("a node"))
+    assert f"{count[driver.AT_ONCE]} chunks, of about {driver.WORTH:g} seconds" in node
+    error = driver._crashed(Job(Path("a"), "a")).error
+    assert error and f"`{error['kind']}`" in told[f"{count[driver.LOSSES]} nodes over the same chunk"]
+    (end,) = (then for dies, then in table.rows if f", {driver.IN_A_ROW} more than" in dies)
+    assert f"exit code {int(ExitCode.USAGE)}" in end
+
+
+def _requests(table: Table) -> None:
+    """What a run really asks for is counted in test_docs_slow.py."""
+    assert f"one every {lease.BEAT:g} seconds" in dict(zip(table.column(), table.column(2), strict=True))["PUT"]
+
+
+def _arithmetic(table: Table) -> None:
+    """Each row is computed again; letters are units."""
+    for _, cell, makes in table.rows:
+        (sum_,) = code(cell)
+        spelled = sum_.replace(",", "").replace("^", "**").replace(" x ", " * ")
+        computed = eval(re.sub(r"[A-Za-z]+", "", spelled), {"__builtins__": {}})
+        assert float(makes.split()[0].replace(",", "")) == pytest.approx(computed, rel=0.03), sum_
+
+
+def _extras(table: Table) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {
+        name: re.findall(r"^[\w-]+", text, re.M)
+        for name, text in setup["options.extras_require"].items()
+        if name not in ("test", "check")
+    }
+    assert {
+        name: code(cell) for (name,), cell in zip(map(code, table.column()), table.column(1), strict=True)
+    } == extras
+
+
 def _rest(table: Table) -> None:
     """Held by the links."""
     assert len(table.rows) >= len(PAGES) - 1
@@ -515,6 +569,11 @@ HELD: dict[tuple[str, ...], Callable[[Table], None]] = {
     ("given", "taken for"): _given_to_python,
     ("target", "explains"): _targets_of_python,
     ("attribute", ""): _attributes,
+    ("extra", "brings", "for"): _extras,
+    ("you have", "take"): _ways,
+    ("what dies", "then"): _losses,
+    ("request", "an image, first run", "a run"): _requests,
+    **dict.fromkeys(((what, "arithmetic", "makes") for what in ("work", "disk", "on Ray", "in a store")), _arithmetic),
 }
 FIELDS = {
     ("formats.md", "version"): _png_fields,
@@ -660,7 +719,7 @@ def test_the_crontab_line_is_one_that_the_program_takes(tmp_path: Path) -> None:
 
 
 def slurm() -> str:
-    """The batch script of docs/cron.md."""
+    """The batch script of docs/scale.md."""
     (block,) = blocks("bash")
     assert "\n#SBATCH " in block.text
     return block.text
@@ -705,3 +764,25 @@ def test_recipes_for_many_machines_give_each_its_shard(tmp_path: Path, where: st
 def test_recipes_hand_on_the_exit_code(tmp_path: Path, code: int, slurms: int, kubernetess: int) -> None:
     assert arguments_of(slurm(), tmp_path, code, SLURM_ARRAY_TASK_ID="1")[0] == slurms
     assert arguments_of(kubernetes(), tmp_path, code, JOB_COMPLETION_INDEX="0")[0] == kubernetess
+
+
+# ------------------------------------------------------------------------------------------------------------ stores
+
+
+def test_figures_of_stores_are_those_of_the_program() -> None:
+    told = " ".join(_page("scale.md").split("## Object stores")[1].split("## A long manifest")[0].split())
+    for text in (
+        objects.EXTRA,
+        f"Up to {objects.AT_ONCE} requests wait at once",
+        f"given up after {objects.LONGEST:g} seconds",
+        f"finds more than {bucket.MOST_SEGMENTS} of these",
+        f"renews every {lease.BEAT:g} seconds",
+        f"after {lease.SILENCE:g} seconds of silence",
+    ):
+        assert text in told
+
+
+def test_figures_of_the_index_are_those_of_the_program() -> None:
+    told = _page("scale.md")
+    assert f"index, {2 * index.ROW.itemsize} bytes an image and output" in told
+    assert f"of one row in {index.STEP}; rows have {index.ROW.itemsize}" in told
