@@ -1,4 +1,4 @@
-"""A run is the same wherever OUT is: one contract for a folder, for fsspec's memory, and for S3."""
+"""A run is the same wherever OUT is and whoever writes there: one contract for each engine and each kind of store."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stores import Out, memory, s3
 from gradviz_cli import demo
 from gradviz_cli.batch import bucket as buckets
 from gradviz_cli.batch import current
+from gradviz_cli.batch.engines import LOCAL
 from gradviz_cli.batch.files import Here
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import plan_from
@@ -28,6 +29,7 @@ from gradviz_cli.plan.outputs import SEGMENTS
 from gradviz_cli.plan.plan import Plan
 
 STORES = ["disk", "memory", pytest.param("s3", marks=pytest.mark.slow)]
+ENGINES = [LOCAL, "inprocess"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +38,26 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
 
 
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, nodes: list) -> str:
+    """Those that differ in nothing but where images are explained; Ray's nodes are in the command's tests."""
+    return request.param
+
+
 @pytest.fixture(params=STORES)
-def out(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
+def out(request: pytest.FixtureRequest, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
     with ExitStack() as stack:
         if request.param == "disk":
-            yield Out(tmp_path / "out")
+            yield Out(tmp_path / "out", engine)
             return
         top = stack.enter_context(memory() if request.param == "memory" else s3(monkeypatch))
-        yield Out(top / "maps/out")
+        yield Out(top / "maps/out", engine)
 
 
 @pytest.fixture(params=STORES[1:])
-def remote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
+def remote(request: pytest.FixtureRequest, engine: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
     with memory() if request.param == "memory" else s3(monkeypatch) as top:
-        yield Out(top / "maps/out")
+        yield Out(top / "maps/out", engine)
 
 
 class Words(Observer):
