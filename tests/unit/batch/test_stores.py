@@ -14,8 +14,10 @@ from stores import Out, memory, s3
 from gradviz_cli import demo
 from gradviz_cli.batch import bucket as buckets
 from gradviz_cli.batch import current
-from gradviz_cli.batch.engines import LOCAL
+from gradviz_cli.batch.engines import LOCAL, driver
+from gradviz_cli.batch.engines.node import Node
 from gradviz_cli.batch.files import Here
+from gradviz_cli.batch.lease import Lease
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import results, run
@@ -211,6 +213,32 @@ def counted(real: Callable, count: list[int], most: int) -> Callable:
         return real(place, data)
 
     return asked
+
+
+def test_nodes_are_ended_when_another_has_taken_it(plan, images, nodes, monkeypatch) -> None:
+    """They do not look at the lease: the command does, also while none of them answers."""
+    monkeypatch.setattr(driver, "REST", 0.01)
+    busy, told, check = threading.Event(), threading.Event(), Lease.check
+
+    def explain(self, text: str) -> str:
+        busy.set()
+        assert told.wait(10), "nobody looked"
+        return before(self, text)
+
+    def taken(self) -> None:
+        if busy.is_set():
+            told.set()
+            self._lost = True
+        check(self)
+
+    before = Node.explain
+    monkeypatch.setattr(Node, "explain", explain)
+    monkeypatch.setattr(Lease, "check", taken)
+    with memory() as top:
+        out = Out(top / "out", "inprocess")
+        code, counts, said = ran(out, plan(), images("good", "good"))
+        assert (code, counts) == (ExitCode.LOCKED, {}) and "another run has taken it over" in said
+        assert not out.lines()
 
 
 def test_many_segments_are_brought_together(plan, images, explainers, monkeypatch) -> None:
