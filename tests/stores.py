@@ -14,6 +14,7 @@ import pytest
 
 from gradviz_cli.batch import manifest
 from gradviz_cli.batch.bucket import standing_for
+from gradviz_cli.batch.engines import LOCAL
 from gradviz_cli.files import objects
 from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.plan.plan import Plan
@@ -29,11 +30,13 @@ PASSING = ("time", "seconds", "stamps", "image_stamp", "source", "model", "prove
 
 @dataclass(frozen=True)
 class Out:
-    """One OUT."""
+    """One OUT, and the engine of the runs that write there."""
 
     place: Place
+    engine: str = LOCAL
 
     def plan(self, plan: Plan) -> Plan:
+        plan = replace(plan, engine=self.engine)
         return replace(plan, url=str(self.place)) if isinstance(self.place, Remote) else replace(plan, out=self.place)
 
     def files(self) -> dict[str, bytes]:
@@ -53,7 +56,8 @@ class Out:
             names = [str(path.relative_to(self.place)) for path in self.place.rglob("*") if path.is_file()]
         else:
             names = [one.place.below(self.place) or "" for one in objects.everything(self.place)]
-        return sorted(name for name in names if name not in self.files())
+        pictures = self.files()
+        return sorted(name for name in names if name not in pictures)
 
     def lines(self) -> list[dict[str, Any]]:
         if isinstance(self.place, Path):

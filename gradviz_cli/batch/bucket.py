@@ -274,6 +274,9 @@ class Segments(Manifest):
         self._begin = f"{max(numbers, default=0) + 1:06d}-{shard[0]}-of-{shard[1]}-{OWNER[:8]}"
         self._count = 0
 
+    def check(self) -> None:
+        self._bucket.check()
+
     def _append(self, data: bytes) -> None:
         if data:
             self._bucket.put_segment(f"{self._begin}-{self._count:06d}.jsonl", data)

@@ -74,6 +74,9 @@ class Manifest:
         """Let the next line have these fields too."""
         self._noted |= fields
 
+    def check(self) -> None:
+        """Raise Locked where OUT may be another's by now; a lock of this machine is not lost."""
+
     @contextmanager
     def publishing(self) -> Iterator[Callable[..., None]]:
         """Around the publishing of pictures that are added inside."""

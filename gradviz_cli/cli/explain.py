@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from gradviz_cli.batch import planning
-from gradviz_cli.batch.engines import ENGINES, LOCAL
+from gradviz_cli.batch.engines import ENGINES, GRACE, LOCAL
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.batch.single import FOLDER
@@ -246,7 +246,7 @@ def command(
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
         if files_from is not None or any(isinstance(place, Remote) for place in (out, *paths)):
-            begun = partial(begun, SLACK)
+            begun = partial(begun, SLACK if plan.engine == LOCAL else SLACK + GRACE)
         with Voice(
             plan, verbose > 0, quiet, progress, print_end, begun, placed=partial(at_its_place, context)
         ) as voice:

@@ -34,6 +34,7 @@ def on_ray(work: Work) -> Generator[Result, None, None]:
 
 
 LOCAL, RAY = "local", "ray"
+GRACE = pipeline.PATIENCE + 0.5  # seconds, when time is up, for nodes to say what they have done
 ENGINES: dict[str, Engine] = {LOCAL: local, RAY: on_ray}
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple, Protocol
 
 from gradviz_cli import errors
 from gradviz_cli.batch.current import failed
+from gradviz_cli.batch.engines import GRACE
 from gradviz_cli.batch.engines.messages import (
     Answer,
     Asked,
@@ -37,7 +38,7 @@ from gradviz_cli.batch.engines.messages import (
 from gradviz_cli.batch.engines.node import spec_of
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.flow import Pool, in_order, time_up
-from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, PATIENCE, at_work
+from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, at_work
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.untouched import names_of, untouched
 from gradviz_cli.draw.styles import SHEETS
@@ -60,7 +61,6 @@ IN_A_ROW = 8
 REST = 5.0  # seconds that a node is left alone that could not be reached
 LOOK = 0.25  # seconds between two looks whether there is room for one more
 PATIENT = 60.0  # seconds until it is said that no node has come
-GRACE = PATIENCE + 0.5  # seconds, when time is up, for nodes to say what they have done
 
 
 class Lost(Exception):
@@ -371,6 +371,7 @@ class Driver:
         if end is not None:
             until = min(until, max(0.0, end - time.monotonic()))
         done, _ = wait(self._calls, 0 if self._more else until, FIRST_COMPLETED)
+        self._work.manifest.check()  # nodes do not know whose OUT is
         for call in done:
             self._take_in(call)
         if not done and end is not None and time.monotonic() >= end:

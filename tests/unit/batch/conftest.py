@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradviz_cli.batch import pipeline
+from gradviz_cli.batch import engines, pipeline
+from gradviz_cli.batch.engines import driver, node
+from gradviz_cli.batch.engines.inprocess import inprocess
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import Geometry
@@ -162,6 +164,28 @@ def explainers(monkeypatch: pytest.MonkeyPatch) -> list[FakeExplainer]:
 def fake() -> type[FakeExplainer]:
     """The class, for a test that changes how it goes; see `monkeypatch`."""
     return FakeExplainer
+
+
+@pytest.fixture
+def nodes(explainers, fake, monkeypatch: pytest.MonkeyPatch) -> list:
+    """The engine `inprocess`, and the explainers that its nodes make."""
+    made = []
+
+    class Kept(fake):
+        misfit = ""
+
+        def __init__(self, *given, **named):
+            super().__init__(*given, **named)
+            made.append(self)
+
+        @property
+        def is_loaded(self) -> bool:
+            return self.loads > 0
+
+    monkeypatch.setattr(node, "Kept", Kept)
+    monkeypatch.setitem(engines.ENGINES, "inprocess", inprocess)
+    monkeypatch.setattr(driver, "LOOK", 0.01)
+    return made
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from gradviz_cli.batch import engines
 from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
-from gradviz_cli.batch.engines.inprocess import InProcess, inprocess
+from gradviz_cli.batch.engines.inprocess import InProcess
 from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
@@ -59,25 +59,9 @@ class Told(Observer):
 
 
 @pytest.fixture(autouse=True)
-def kept(explainers, fake, monkeypatch: pytest.MonkeyPatch) -> list:
+def kept(nodes: list) -> list:
     """The explainers of nodes."""
-    made = []
-
-    class Kept(fake):
-        misfit = ""
-
-        def __init__(self, *given, **named):
-            super().__init__(*given, **named)
-            made.append(self)
-
-        @property
-        def is_loaded(self) -> bool:
-            return self.loads > 0
-
-    monkeypatch.setattr(node, "Kept", Kept)
-    monkeypatch.setitem(engines.ENGINES, "inprocess", inprocess)
-    monkeypatch.setattr(driver, "LOOK", 0.01)
-    return made
+    return nodes
 
 
 class Shaky(InProcess):

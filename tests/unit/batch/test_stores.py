@@ -1,4 +1,4 @@
-"""A run is the same wherever OUT is: one contract for a folder, for fsspec's memory, and for S3."""
+"""A run is the same wherever OUT is and whoever writes there: one contract for each engine and each kind of store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from stores import Out, memory, s3
 from gradviz_cli import demo
 from gradviz_cli.batch import bucket as buckets
 from gradviz_cli.batch import current
+from gradviz_cli.batch.engines import LOCAL, driver
+from gradviz_cli.batch.engines.node import Node
 from gradviz_cli.batch.files import Here
+from gradviz_cli.batch.lease import Lease
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import results, run
@@ -28,6 +31,7 @@ from gradviz_cli.plan.outputs import SEGMENTS
 from gradviz_cli.plan.plan import Plan
 
 STORES = ["disk", "memory", pytest.param("s3", marks=pytest.mark.slow)]
+ENGINES = [LOCAL, "inprocess"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +40,26 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
 
 
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, nodes: list) -> str:
+    """Those that differ in nothing but where images are explained; Ray's nodes are in the command's tests."""
+    return request.param
+
+
 @pytest.fixture(params=STORES)
-def out(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
+def out(request: pytest.FixtureRequest, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
     with ExitStack() as stack:
         if request.param == "disk":
-            yield Out(tmp_path / "out")
+            yield Out(tmp_path / "out", engine)
             return
         top = stack.enter_context(memory() if request.param == "memory" else s3(monkeypatch))
-        yield Out(top / "maps/out")
+        yield Out(top / "maps/out", engine)
 
 
 @pytest.fixture(params=STORES[1:])
-def remote(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
+def remote(request: pytest.FixtureRequest, engine: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Out]:
     with memory() if request.param == "memory" else s3(monkeypatch) as top:
-        yield Out(top / "maps/out")
+        yield Out(top / "maps/out", engine)
 
 
 class Words(Observer):
@@ -203,6 +213,32 @@ def counted(real: Callable, count: list[int], most: int) -> Callable:
         return real(place, data)
 
     return asked
+
+
+def test_nodes_are_ended_when_another_has_taken_it(plan, images, nodes, monkeypatch) -> None:
+    """They do not look at the lease: the command does, also while none of them answers."""
+    monkeypatch.setattr(driver, "REST", 0.01)
+    busy, told, check = threading.Event(), threading.Event(), Lease.check
+
+    def explain(self, text: str) -> str:
+        busy.set()
+        assert told.wait(10), "nobody looked"
+        return before(self, text)
+
+    def taken(self) -> None:
+        if busy.is_set():
+            told.set()
+            self._lost = True
+        check(self)
+
+    before = Node.explain
+    monkeypatch.setattr(Node, "explain", explain)
+    monkeypatch.setattr(Lease, "check", taken)
+    with memory() as top:
+        out = Out(top / "out", "inprocess")
+        code, counts, said = ran(out, plan(), images("good", "good"))
+        assert (code, counts) == (ExitCode.LOCKED, {}) and "another run has taken it over" in said
+        assert not out.lines()
 
 
 def test_many_segments_are_brought_together(plan, images, explainers, monkeypatch) -> None:
