@@ -21,8 +21,9 @@ from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model import shipped
@@ -460,3 +461,5 @@ def test_ray_that_is_not_installed(plan, images, monkeypatch) -> None:
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     code, told = ran(plan(engine="ray"), images("good"))
     assert (code, told.said) == (2, ["--engine ray: Ray is not installed; pip install 'gradviz-cli[ray]'"])
+    with pytest.raises(UsageError, match="Ray is not installed"):
+        plan_from("no such model", "out", engine="ray")  # which nobody has looked at
