@@ -18,6 +18,7 @@ from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
 from gradviz_cli.batch.engines.inprocess import InProcess
 from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.observer import Observer
@@ -25,6 +26,7 @@ from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.files import whole
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model import shipped
 from gradviz_cli.model.fingerprint import of_model
@@ -388,6 +390,13 @@ def test_a_job_and_what_is_known_of_it() -> None:
     sketch = messages.Sketch([there])
     assert sketch.written("a") == ("0" * 64, None) and sketch.line("c") == {}
     assert sketch.is_from(job.rel, str(job.path)) is True and sketch.is_from("other", "/x") is None
+
+
+@pytest.mark.parametrize("name", ["b/x?v=1.jpg", "b/me:pw@y.jpg", "b/a%20#1.jpg", "b/caf\u00e9 x.jpg"])
+def test_a_job_of_a_store_whatever_its_name(name: str) -> None:
+    job = Job(Remote("s3", name), "x.jpg")
+    sent = messages.asked(job, (), Known())
+    assert messages.job_of(from_text(to_text(Chunk((sent,), None, None)), Chunk).jobs[0]) == job
 
 
 # ---- how much at once
