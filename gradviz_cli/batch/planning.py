@@ -218,7 +218,7 @@ def plan_from(
 
 def _check_engine(standing: Mapping[str, object] | None, asked: Settled) -> None:
     chosen = {**_read({"engine": (standing or {}).get("engine")}), **asked}
-    engines.check_address(chosen.get("engine", engines.LOCAL), asked.get("ray_address"))
+    engines.check_chosen(chosen.get("engine", engines.LOCAL), asked.get("ray_address"))
 
 
 def model_from(

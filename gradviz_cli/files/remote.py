@@ -93,6 +93,11 @@ def full_name(place: Place | str) -> str:
     return text if is_url(text) else os.path.abspath(text)
 
 
+def place_of(name: str) -> Place:
+    """What has this full name. Nobody typed it, so what a typed URL may not have it may: a store lists `x?v=1.jpg` too."""
+    return Remote(*name.split("://", 1)) if is_url(name) else Path(name)
+
+
 def is_url(text: str) -> bool:
     """Whether a text is a URL: no path is written with two slashes."""
     return _URL.fullmatch(text) is not None

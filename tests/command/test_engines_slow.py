@@ -196,6 +196,7 @@ def test_the_command_is_killed(
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     until(lambda: not any(map(is_alive, children)) and not cluster.actors(), 20, "the end of all children")
+    assert not any(found.stat().st_mode & 0o077 for found in left.iterdir())  # sockets of the cluster lie in it
     before = lines_in(out)
     made = len(content(out)) // 2
     run = gradviz(*arguments, cwd=tmp_path, env=env)

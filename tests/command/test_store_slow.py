@@ -1,13 +1,16 @@
-"""The command against S3 as moto serves it: model, images and maps in a bucket, killed in the middle, and run again."""
+"""The command against S3 as moto serves it, on this machine and on Ray's nodes: model, images and maps in a bucket, killed in
+the middle, and run again."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,16 @@ from gradviz_cli.files import objects
 from gradviz_cli.files.remote import Remote
 
 pytestmark = pytest.mark.slow
+
+ENGINES = [
+    "local",
+    pytest.param("ray", marks=pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")),
+]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> tuple[str, str]:
+    return "--engine", request.param
 
 
 @pytest.fixture
@@ -41,13 +54,15 @@ def done(*arguments: object, **more: str) -> tuple[int, str, str]:
     return child.returncode, out, err
 
 
-def test_everything_in_a_bucket_is_as_on_the_disk(top: Remote, tmp_path: Path) -> None:
+def test_everything_in_a_bucket_is_as_on_the_disk(top: Remote, tmp_path: Path, engine: tuple[str, str]) -> None:
     maps, here = Out(top / "maps"), Out(tmp_path / "maps")
     options = ("-m", "all", "--raw", "--style", "heatmap,panel")
     assert done(demo.MODEL, demo.IMAGES, "-o", here.place, *options) == (0, "", "")
-    assert done(top / "model", top / "photos/x", "-o", maps.place, *options) == (0, "", "")
+    assert done(top / "model", top / "photos/x", "-o", maps.place, *options, *engine) == (0, "", "")
+    told = [line.replace(f"{top}/photos/x", str(demo.IMAGES)) for line in maps.told()]
+    assert sorted(told) == sorted(here.told())
     assert maps.files() == here.files() and len(maps.files()) == 70
-    code, out, err = done(top / "model", top / "photos/x", "-o", maps.place, *options, "--print")
+    code, out, err = done(top / "model", top / "photos/x", "-o", maps.place, *options, *engine, "--print")
     assert (code, out, err) == (0, "", "")
     code, out, _ = done(top / "model", top / "photos/x", "-o", maps.place, "-m", "deconv", "--dry-run")
     assert code == 0 and out == ""  # they are there already
@@ -56,9 +71,13 @@ def test_everything_in_a_bucket_is_as_on_the_disk(top: Remote, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_killed_in_the_middle(top: Remote, tmp_path: Path, number: int) -> None:
+def test_killed_in_the_middle(top: Remote, tmp_path: Path, engine: tuple[str, str], number: int) -> None:
     maps, here = Out(top / "maps"), Out(tmp_path / "maps")
-    order = (demo.MODEL, top / "photos/x", "-o", maps.place, "--batch-size", "1")
+    for copy in range(6):  # more than Ray's nodes have in hand
+        shutil.copytree(demo.IMAGES, tmp_path / "many" / str(copy))
+    for path in filter(Path.is_file, (tmp_path / "many").rglob("*")):
+        objects.put(top / str(path.relative_to(tmp_path)), path.read_bytes())
+    order = (demo.MODEL, top / "many", "-o", maps.place, "--batch-size", "1", *engine)
     child = started(*order)
     while not objects.entries_if_any(top / "maps/manifest") and child.poll() is None:
         time.sleep(0.05)
@@ -72,13 +91,13 @@ def test_killed_in_the_middle(top: Remote, tmp_path: Path, number: int) -> None:
     code, _, err = done(*order)
     assert (code, err) == (0, "")
     written = [line["image"] for line in maps.lines() if line["status"] == "written"]
-    assert len(written) == len(set(written)) == 10 and before >= 1
-    assert done(demo.MODEL, demo.IMAGES, "-o", here.place) == (0, "", "") and maps.files() == here.files()
+    assert len(written) == len(set(written)) == 60 > before >= 1
+    assert done(demo.MODEL, tmp_path / "many", "-o", here.place) == (0, "", "") and maps.files() == here.files()
 
 
-def test_shards_race_into_one_out(top: Remote, tmp_path: Path) -> None:
+def test_shards_race_into_one_out(top: Remote, tmp_path: Path, engine: tuple[str, str]) -> None:
     maps, here = Out(top / "maps"), Out(tmp_path / "maps")
-    order = (demo.MODEL, top / "photos/x", "-o", maps.place, "--lock-wait", "60")
+    order = (demo.MODEL, top / "photos/x", "-o", maps.place, "--lock-wait", "60", *engine)
     children = [started(*order, "--shard", f"{number}/3") for number in (1, 2, 3)]
     children[1].send_signal(signal.SIGKILL)
     said = [child.communicate(timeout=200)[1] for child in children]

@@ -38,10 +38,16 @@ GRACE = pipeline.PATIENCE + 0.5  # seconds, when time is up, for nodes to say wh
 ENGINES: dict[str, Engine] = {LOCAL: local, RAY: on_ray}
 
 
-def check_address(engine: str, address: str | None) -> None:
-    """Refuse an address that nobody asks."""
+def check_chosen(engine: str, address: str | None) -> None:
+    """Refuse an address that nobody asks, and an engine that is not installed."""
     if address is not None and engine != RAY:
         raise UsageError(f"--ray-address {address}: --engine {engine} has no use for it", f"add --engine {RAY}")
+    _check_installed(engine)
+
+
+def _check_installed(engine: str) -> None:
+    if engine == RAY and importlib.util.find_spec(RAY) is None:
+        raise UsageError(f"--engine {engine}: Ray is not installed", "pip install 'gradviz-cli[ray]'")
 
 
 def check(plan: Plan, stdin: bool) -> None:
@@ -49,8 +55,7 @@ def check(plan: Plan, stdin: bool) -> None:
     if plan.engine == LOCAL:
         return
     named = f"--engine {plan.engine}"
-    if plan.engine == RAY and importlib.util.find_spec(RAY) is None:
-        raise UsageError(f"{named}: Ray is not installed", "pip install 'gradviz-cli[ray]'")
+    _check_installed(plan.engine)
     if plan.file:
         raise UsageError(f"{named}: --out {plan.file} is one picture", f"use --engine {LOCAL}, or give a folder")
     if stdin:

@@ -42,7 +42,7 @@ from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, at_
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.untouched import names_of, untouched
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, TimeUp, UsageError
+from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, TimeUp, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.model.explainer import ModelTold
 from gradviz_cli.plan.outputs import LOCK, outputs
@@ -415,7 +415,9 @@ class Driver:
         done |= {item.place: item.result for item in part.items if item.result and item.place <= last}
         self._record(sorted(done.items()))
         if answer.failure is not None:
-            self._fail(answer.failure)
+            # What a store refuses a node it may give the command, which has other credentials.
+            at_store = self._work.plan.url and answer.failure.kind == OutputError.__name__
+            self._fail(answer.failure, f"node {hand.host}: " if at_store else "")
 
     def _tell(self, hand: Hand, answer: Answer) -> None:
         """Warnings once a run, whichever node they come from; the rest of the first one alone."""

@@ -13,13 +13,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.known import Known
 from gradviz_cli.files.reading import Stamp
-from gradviz_cli.files.remote import Remote, full_name
+from gradviz_cli.files.remote import full_name, place_of
 from gradviz_cli.plan.plan import Job, Page
 from gradviz_cli.plan.results import Result, Status, TargetResult
 from gradviz_cli.plan.serialize import LONGEST_TEXT
@@ -134,7 +133,7 @@ def asked(job: Job, names: Sequence[str], known: Known) -> Asked:
 
 def job_of(one: Asked) -> Job:
     page = None if one.page is None else Page(*one.page)
-    return Job(Remote.of(one.path) or Path(one.path), one.rel, page=page, stamp=one.stamp)
+    return Job(place_of(one.path), one.rel, page=page, stamp=one.stamp)
 
 
 class Sketch(Known):

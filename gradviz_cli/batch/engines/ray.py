@@ -7,6 +7,7 @@ get different ones.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 import time
@@ -188,7 +189,8 @@ def _connect(ray: Any, address: str | None, folder: str) -> None:
         _check_answers(address)
         ray.init(address, **quiet)
     else:
-        room = {"num_cpus": machine.cores(), "object_store_memory": STORE, "_temp_dir": folder}
+        beneath = os.path.join(folder, "r")  # which Ray opens to everybody: the one around it stays closed
+        room = {"num_cpus": machine.cores(), "object_store_memory": STORE, "_temp_dir": beneath}
         ray.init("local", include_dashboard=False, **room, **quiet)
 
 

@@ -18,12 +18,15 @@ from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
 from gradviz_cli.batch.engines.inprocess import InProcess
 from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
 from gradviz_cli.batch.observer import Observer
+from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import run
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.files import whole
+from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model import shipped
 from gradviz_cli.model.fingerprint import of_model
@@ -389,6 +392,13 @@ def test_a_job_and_what_is_known_of_it() -> None:
     assert sketch.is_from(job.rel, str(job.path)) is True and sketch.is_from("other", "/x") is None
 
 
+@pytest.mark.parametrize("name", ["b/x?v=1.jpg", "b/me:pw@y.jpg", "b/a%20#1.jpg", "b/caf\u00e9 x.jpg"])
+def test_a_job_of_a_store_whatever_its_name(name: str) -> None:
+    job = Job(Remote("s3", name), "x.jpg")
+    sent = messages.asked(job, (), Known())
+    assert messages.job_of(from_text(to_text(Chunk((sent,), None, None)), Chunk).jobs[0]) == job
+
+
 # ---- how much at once
 
 
@@ -460,3 +470,5 @@ def test_ray_that_is_not_installed(plan, images, monkeypatch) -> None:
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
     code, told = ran(plan(engine="ray"), images("good"))
     assert (code, told.said) == (2, ["--engine ray: Ray is not installed; pip install 'gradviz-cli[ray]'"])
+    with pytest.raises(UsageError, match="Ray is not installed"):
+        plan_from("no such model", "out", engine="ray")  # which nobody has looked at

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import pytest
 
-from gradviz_cli.batch import planning
+from gradviz_cli.batch import engines, planning
 from gradviz_cli.batch.planning import MODEL_FILE, OPTIONS, model_from, plan_from
 from gradviz_cli.cli.config import given
 from gradviz_cli.cli.explain import command
@@ -38,6 +38,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(engines, "_check_installed", lambda engine: None)
 
 
 def typed(model: Path, *argv: str) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -22,7 +23,7 @@ from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import results, run
 from gradviz_cli.cli import main
-from gradviz_cli.errors import ExitCode, GradvizError, UsageError
+from gradviz_cli.errors import ExitCode, GradvizError, OutputError, UsageError
 from gradviz_cli.files import objects
 from gradviz_cli.files.objects import StoreError
 from gradviz_cli.files.remote import Remote
@@ -239,6 +240,16 @@ def test_nodes_are_ended_when_another_has_taken_it(plan, images, nodes, monkeypa
         code, counts, said = ran(out, plan(), images("good", "good"))
         assert (code, counts) == (ExitCode.LOCKED, {}) and "another run has taken it over" in said
         assert not out.lines()
+
+
+def test_a_store_that_refuses_a_node_alone(plan, images, nodes, monkeypatch) -> None:
+    def refused(self, staged) -> None:
+        raise OutputError("memory://bucket/x.png: cannot be written: access is denied", "check the credentials")
+
+    monkeypatch.setattr(buckets.Bucket, "ready", refused)
+    with memory() as top:
+        code, _, said = ran(Out(top / "out", "inprocess"), plan(), images("good"))
+    assert code == ExitCode.OUTPUT and said.startswith(f"node {os.uname().nodename}: memory://bucket/x.png: cannot be")
 
 
 def test_many_segments_are_brought_together(plan, images, explainers, monkeypatch) -> None:
