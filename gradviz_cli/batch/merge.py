@@ -65,7 +65,9 @@ def _append(out: Path, source: IO[bytes]) -> None:
         for number, line in enumerate(manifest.kept_lines(source)):
             if number == 0:
                 place = _begun(target, line, end, os.fstat(source.fileno()).st_size)
-            if place < end and os.pread(target.fileno(), len(line), place) == line:
+            there = os.pread(target.fileno(), len(line), place) if place < end else b""
+            if there and line.startswith(there):  # all of it, or what there was time for
+                target.write(line[len(there) :])
                 place += len(line)
                 continue
             if place < end or number == 0 and end and os.pread(target.fileno(), 1, end - 1) != b"\n":
@@ -84,4 +86,5 @@ def _begun(target: IO[bytes], first: bytes, end: int, size: int) -> int:
         if found >= 0:
             return place + found
         place += step
-    return end
+    torn = os.pread(target.fileno(), len(first), max(0, end - len(first))).rpartition(b"\n")[2]
+    return end - len(torn) if first.startswith(torn) else end

@@ -61,7 +61,7 @@ def test_a_merge_that_was_killed_at_any_byte_is_finished(tmp_path: Path) -> None
     noted(tmp_path, (1, 1), "a")
     noted(tmp_path, (1, 2), "b", "c")
     before, moved = (tmp_path / MANIFEST).read_bytes(), (tmp_path / SHARDS / "1-of-2.jsonl").read_bytes()
-    for cut in (*range(0, len(moved), 13), len(moved)):
+    for cut in (*range(0, len(moved), 13), moved.index(b"\n"), len(moved) - 1, len(moved)):
         (tmp_path / MANIFEST).write_bytes(before + moved[:cut])
         (tmp_path / SHARDS / "1-of-2.moving").write_bytes(moved)
         noted(tmp_path, (1, 2), "d")  # runs again before anybody else
