@@ -27,7 +27,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.names import as_it_is
-from gradviz_cli.files.reading import read_bytes
+from gradviz_cli.files.reading import Limits, head, stamp_at
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.aside import LeftOut
 from gradviz_cli.images.formats import looks_like_image
@@ -40,6 +40,8 @@ from gradviz_cli.plan.outputs import Output, outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process import shortage
+
+BEGINNING = 4096  # bytes of a file by which it looks like an image
 
 
 def run(plan: Plan, inputs: Inputs, observer: Observer | None = None, end: float | None = None) -> Report:
@@ -134,9 +136,14 @@ def _is_first_missing(plan: Plan, inputs: Inputs) -> bool:
         return False
     try:
         there = not plan.force and all(os.path.lexists(output.path) for output in outputs(plan, job, SHEETS))
-        return not there and looks_like_image(read_bytes(job.file, plan.limits))
+        return not there and _is_within(job.file, plan.limits) and looks_like_image(head(job.file, BEGINNING))
     except (ImageError, OutputError):  # said of it in its turn
         return False
+
+
+def _is_within(file: Path, limits: Limits) -> bool:
+    stamp = stamp_at(file)
+    return stamp is not None and 0 < stamp[0] <= limits.max_file_size
 
 
 def _in_order(

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from gradviz_cli import errors
-from gradviz_cli.batch.current import failed
+from gradviz_cli.batch.current import failed, unread
 from gradviz_cli.batch.engines import GRACE
 from gradviz_cli.batch.engines.messages import (
     Answer,
@@ -40,7 +40,7 @@ from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.flow import Pool, in_order, time_up
 from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, at_work
 from gradviz_cli.batch.proofs import Proofs
-from gradviz_cli.batch.untouched import names_of, untouched
+from gradviz_cli.batch.untouched import names_of
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, TimeUp, UsageError
 from gradviz_cli.files import whole
@@ -243,15 +243,11 @@ class Driver:
         """What nobody has touched needs no node."""
         work = self._work
         try:
-            if job.trouble:
-                raise ImageError("unreadable", job.trouble)
             wanted = outputs(work.plan, job, SHEETS)
-            names = tuple(names_of(work.plan, wanted))
-            found = None
-            if not work.plan.force:
-                found = untouched(work.plan, job, wanted, work.digests, work.plan.limits, work.known)
+            found = unread(work.plan, job, wanted, work.digests, work.plan.limits, work.known)
         except ImageError as error:
             return Item(place, job, (), failed(job, error))
+        names = tuple(names_of(work.plan, wanted))
         return Item(place, job, names, found, None if found else asked(job, names, work.known))
 
     def _take(self, size: int) -> Part | None:
