@@ -17,7 +17,7 @@ test: $(VENV)/testing  ## the test suite, under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/testing  ## the long campaigns: big networks, random and mutated models; one by one, as some fill the memory
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0
 
 bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job --images 64" for a part (run.py --help)
 	$(BIN)/python tests/bench/run.py $(BENCH)

@@ -42,9 +42,13 @@ class Pool:
         """Inside, whatever model is loaded is loaded by this worker, which outlives it."""
         self.alive()  # by this thread: a child ends with the thread that started it
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(RemoteModel, "_start", lambda model, *_, **__: self.alive())
-            patch.setattr(RemoteModel, "close", lambda model: None)
+            patch.setattr(RemoteModel, "_start", lambda model, *_, **__: self._lent(model))
             yield
+
+    def _lent(self, model: RemoteModel) -> Child:
+        """The worker, which outlives the model also where that is closed or forgotten later, maybe while another one asks."""
+        model.close = lambda: None
+        return self.alive()
 
     def gradviz(
         self, *arguments: str | os.PathLike, cwd: Path, env: Mapping[str, str] | None = None
