@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property
-from importlib import metadata
-from typing import Any
 
 from gradviz_cli.batch import manifest
 from gradviz_cli.batch.known import PROVED
 from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.model import proofs
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import NotUnderstood, Proof, from_json
-from gradviz_cli.version import __version__
-
-# Of the packages that compute; TensorFlow comes under several names.
-PACKAGES = (
-    *("tensorflow", "tensorflow-cpu", "tf-nightly", "tensorflow-macos", "tensorflow-rocm", "tensorflow-intel"),
-    *("intel-tensorflow", "numpy"),
-)
+from gradviz_cli.process.protocol import Proof
 
 
 class Proofs:
@@ -43,7 +30,7 @@ class Proofs:
 
     @cached_property
     def key(self) -> str:
-        return self._given or self._key()
+        return self._given or proofs.key_of(self._fingerprint, self._plan.model)
 
     def before(self) -> Proof | None:
         """What an earlier run found, if the model need not be proved again."""
@@ -52,36 +39,10 @@ class Proofs:
         key, found = self.key, None
         with suppress(OSError):  # then it is proved anew
             for line in manifest.read(self._plan.out, holding=f'"key": "{key}"'):
-                found = _proof(line.get(PROVED), key) or found
+                found = proofs.believed(line.get(PROVED), key) or found
         return found
 
     def keep(self, proof: Proof | None) -> None:
         """Let the next line hold what was found now."""
         if proof is not None and proof.complete:
-            self._manifest.note({PROVED: {"key": self.key, "found": asdict(proof)}})
-
-    def _key(self) -> str:
-        options = asdict(self._plan.model)
-        del options["path"]
-        versions = [__version__, *map(version, PACKAGES), machine.processor(), machine.gpus()]
-        facts = json.dumps([self._fingerprint, options, versions], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()
-
-
-def version(package: str) -> str | None:
-    """Of a package that is installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _proof(said: Any, key: str) -> Proof | None:
-    """A proof, if this is one: a manifest may have been written by anyone."""
-    if not isinstance(said, Mapping) or said.get("key") != key:
-        return None
-    try:
-        proof: Proof = from_json(Proof, said.get("found"))
-    except NotUnderstood:
-        return None
-    return proof if proof.complete else None
+            self._manifest.note({PROVED: proofs.entry(self.key, proof)})

@@ -214,7 +214,7 @@ def model_options(function: Callable) -> Callable:
                 type=Name(PROOFS),
                 default="auto",
                 show_default=True,
-                help="Check on generated images that gradviz computes what the model does; auto: once a model and OUT.",
+                help="Check on generated images that gradviz computes what the model does; auto: once a model.",
             ),
         )
     ):

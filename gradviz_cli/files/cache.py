@@ -60,6 +60,21 @@ def kept(key: str, fill: Fill) -> Path:
         return _made_alone(key, fill)
 
 
+def found(key: str) -> Path | None:
+    """The folder of that key, where one is kept."""
+    with _guard:
+        root = _root()
+        return root / key if root is not None and _used(root / key) else None
+
+
+def keep(key: str, fill: Fill) -> None:
+    """Let a folder be found from now on, where a cache can be kept and has none of that key. Raises OSError."""
+    with _guard:
+        root = _root()
+        if root is not None and not _used(root / key):
+            _made(root, key, fill)
+
+
 def _root() -> Path | None:
     """The cache, private and this user's own; None where there is none to be had."""
     base = os.environ.get("XDG_CACHE_HOME", "")

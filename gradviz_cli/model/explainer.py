@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ from gradviz_cli.images.fit import Geometry
 from gradviz_cli.images.given import SMALL, Given, fingerprint, is_pillow, taken
 from gradviz_cli.images.preprocess import PREPROCESS, Preset, preset_of
 from gradviz_cli.images.sources import bytes_at
+from gradviz_cli.model import proofs
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.model.labels import misfit
 from gradviz_cli.model.methods import odd
@@ -177,6 +179,7 @@ class Explainer:
         redrawn: bool = False,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
+        self._prove = prove
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
         self._model = RemoteModel(
@@ -195,11 +198,21 @@ class Explainer:
         self._model.start()
 
     def load(self, proof: Proof | None = None) -> Loaded:
-        """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before."""
-        self._loaded = self._model.load(proof)
+        """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before, if the cache
+        is not to be asked for it."""
+        self._loaded = self._model.load(proof or self._remembered())
         self.preset.check(self.facts.channels)
         self.fit_labels(self.facts.classes)
+        if self._prove != "never":
+            proofs.remember(self._key, self._model.proof)
         return self._loaded
+
+    def _remembered(self) -> Proof | None:
+        return proofs.known(self._key) if self._prove == "auto" else None
+
+    @cached_property
+    def _key(self) -> str:
+        return proofs.key_of(self._model.fingerprint, self._options)
 
     def fit_labels(self, classes: int | None) -> None:
         """Leave out labels that are not as many as the classes, or raise UsageError where they were asked for."""

@@ -23,13 +23,14 @@ from gradviz_cli.batch import bucket, pipeline
 from gradviz_cli.batch.engines.messages import Answer, Chunk, Hired, Sketch, Spec, from_text, job_of, sent, to_text
 from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.manifest import Manifest
-from gradviz_cli.batch.proofs import PACKAGES, Proofs, version
+from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.files.text import printable
 from gradviz_cli.model import fingerprint, shipped
 from gradviz_cli.model.explainer import Attribution, Explainer
+from gradviz_cli.model.proofs import PACKAGES, version
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Job, Plan

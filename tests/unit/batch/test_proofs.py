@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.batch import proofs
 from gradviz_cli.batch.manifest import MANIFEST, Manifest
 from gradviz_cli.batch.proofs import Proofs
+from gradviz_cli.model import proofs
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.results import Result
 from gradviz_cli.process import machine
