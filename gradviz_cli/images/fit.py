@@ -192,7 +192,7 @@ def _shown(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> tupl
 def _placed(
     laid: Iterator[np.ndarray], seen: Box, shape: tuple[int, ...], zero: np.float32 | np.uint8
 ) -> Iterator[np.ndarray]:
-    """Bands of an image of this shape, of those of what the model sees of it, [h, w, k]; the rest is `zero`."""
+    """Bands of an image of this shape, of those of what the model sees of it; the rest is `zero`."""
     yield from _blank(seen.top, shape[1:], zero)
     for band in laid:
         yield _between(band.reshape(len(band), seen.width, *shape[2:]), seen.left, shape[1], zero)
@@ -216,9 +216,10 @@ def _between(band: np.ndarray, left: int, width: int, zero: np.float32 | np.uint
 
 
 def _laid(planes: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
-    """float32 [h, w, k] -> bands of [height, width * k]; each plane as `_resampled` gives it."""
+    """float32 [h, w, k] -> bands of as many numbers of [height, width, k]; each plane as `_resampled` gives it."""
     if _is_small(planes, height, width) or not is_tame(planes):
-        yield np.stack([_resampled(plane, height, width) for plane in np.moveaxis(planes, 2, 0)], axis=2)
+        whole = [_resampled(plane, height, width) for plane in np.moveaxis(planes, 2, 0)]
+        yield np.stack(whole, axis=2) if len(whole) > 1 else whole[0]  # which need not be copied
     else:
         yield from heightened(*_widened(planes, width), height)
 
