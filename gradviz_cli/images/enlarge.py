@@ -140,7 +140,11 @@ def heightened_in_steps(framed: np.ndarray, limits: Range, height: int, steps: S
     By products of matrices in float32, in a quarter of the time. They are off by about a thousandth of a step at most: what
     is as near as that to the border between two steps is computed again.
     """
-    made, step, times = taps(len(framed) - 2 * EDGE, height), max(1, BAND // framed.shape[1]), steps.reach / steps.high
+    made, step, times = (
+        taps(len(framed) - 2 * EDGE, height),
+        max(1, 2 * BAND // framed.shape[1]),
+        steps.reach / steps.high,
+    )
     weights = (made.weights * times).astype(np.float32)
     low, high = (np.clip(end * np.float64(times), steps.lowest, steps.reach).astype(np.float32) for end in limits)
     near = (0.5 - UNSURE * (255 + times * made.peaks(framed))).astype(np.float32)
