@@ -17,7 +17,7 @@ from gradviz_cli.draw.styles import Style
 from gradviz_cli.estimators import ESTIMATORS, Method, estimators_of
 from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.whole import Staged, StagedFiles
-from gradviz_cli.images.fit import Geometry, as_rgb, bands, is_tame, resized, to_input, unfit
+from gradviz_cli.images.fit import Geometry, as_rgb, bands_in_steps, is_tame, resized, spread, to_input, unfit
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output, targets_of
@@ -231,14 +231,16 @@ def _by_rows(context: Context, source: Source, style: Style, field: np.ndarray, 
 
     def drawn() -> Iterator[np.ndarray]:
         top = 0
-        for band in bands(field, context.geometry, size):
+        for band in bands_in_steps(field, context.geometry, size, style.steps(scale)):
             image = None if source.pixels is None else source.pixels[top : top + len(band)]
-            yield style.rows(band, image, look, scale)
+            yield style.painted(band, image, look)
             top += len(band)
 
+    seen, shown = spread(context.geometry, size)
     enlarged = size[0] * size[1] > context.geometry.height * context.geometry.width
     shape = size if style.paletted else (*size, 3)
-    rows = Rows(shape, drawn, smooth=enlarged or style.needs_image)
+    taller = seen.height * shown.width >= seen.width * shown.height
+    rows = Rows(shape, drawn, smooth=enlarged or style.needs_image, taller=taller)
     return Shown(rows, style.legend(look) if style.paletted else None, scale)
 
 

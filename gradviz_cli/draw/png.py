@@ -9,19 +9,20 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import _open_regular
 from gradviz_cli.files.text import AnyPath
-from gradviz_cli.images.fit import BAND
+from gradviz_cli.images.enlarge import BAND
 from gradviz_cli.plan.outputs import KEYWORD
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _MAX_TEXT = 1 << 20
-MOSTLY = 0.6  # of the bytes of a band: from there on runs are both smaller and quicker
+LARGE = 2**22  # pixels; from there on it is time that counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +37,14 @@ class Rows:
         Begins at the top each time; a band is not touched any more once the next is asked for.
     smooth : bool
         Whether neighbours are alike, as in what was enlarged, and in photos.
+    taller : bool
+        Whether those above are at least as much alike as those to the left: it was enlarged more in height.
     """
 
     shape: tuple[int, ...]
     bands: Callable[[], Iterator[np.ndarray]]
     smooth: bool = False
+    taller: bool = True
 
     def whole(self) -> np.ndarray:
         return np.concatenate(list(self.bands()))
@@ -87,7 +91,9 @@ def encode_png(
         chunks.append(_chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1)))
     if palette is not None:
         chunks.append(_chunk(b"PLTE", palette.tobytes()))
-    return b"".join([_PNG, *chunks, *_chunk_parts(b"IDAT", list(_deflated(_filtered(rows)))), _IEND])
+    way = _way_of(rows)
+    packed = list(_deflated(_filtered(rows, way.number), way))
+    return b"".join([_PNG, *chunks, *_chunk_parts(b"IDAT", packed), _IEND])
 
 
 # ---- pixels -> filtered rows -> deflated
@@ -118,18 +124,35 @@ def _paeth(here: np.ndarray, left: np.ndarray, above: np.ndarray, corner: np.nda
 _FILTERS: dict[int, Filter] = {
     0: lambda here, left, above, corner: here,
     1: lambda here, left, above, corner: here - left,
+    2: lambda here, left, above, corner: here - above,
     4: _paeth,
 }
 
 
-def _filtered(rows: Rows) -> Iterator[np.ndarray]:
-    """Bands of uint8 [h, 1 + bytes of a row], each row with the number of its filter.
+class Way(NamedTuple):
+    """How pixels are stored: the number of the filter of each row, how much of a band has to repeat the byte before it for
+    runs to be quicker than codes alone, and zlib's level of memory: with less there are more tables, and its symbols stay in a
+    processor's nearest cache."""
 
-    What is smooth is half as large by Paeth's filter. Else gray and indices stay as they are, and colours lose those to
-    their left.
-    """
+    number: int
+    mostly: float
+    memory: int = 8
+
+
+def _way_of(rows: Rows) -> Way:
+    """What is smooth is half as large by Paeth's filter. Else gray and indices stay as they are, and colours lose those to
+    their left. The map of a large photo is half as large by the difference to one neighbour too, in half of the time."""
+    colours = len(rows.shape) == 3
+    if not rows.smooth:
+        return Way(1 if colours else 0, 0.6)
+    if colours or rows.shape[0] * rows.shape[1] < LARGE:
+        return Way(4, 0.6)
+    return Way(2 if rows.taller else 1, 0.75, 7)
+
+
+def _filtered(rows: Rows, number: int) -> Iterator[np.ndarray]:
+    """Bands of uint8 [h, 1 + bytes of a row], each row with the number of its filter."""
     depth = 3 if len(rows.shape) == 3 else 1
-    number = 4 if rows.smooth else 1 if depth == 3 else 0
     last = np.zeros(depth + rows.shape[1] * depth, np.uint8)  # black above the picture, and left of it
     for band in rows.bands():
         framed = np.zeros((1 + len(band), last.size), np.uint8)
@@ -143,27 +166,27 @@ def _filtered(rows: Rows) -> Iterator[np.ndarray]:
         yield out
 
 
-def _deflated(bands: Iterable[np.ndarray]) -> Iterator[bytes]:
+def _deflated(bands: Iterable[np.ndarray], way: Way) -> Iterator[bytes]:
     """A zlib stream. Noise is as small by Huffman's codes alone as with matches, and takes two thirds of the time; where
     most bytes repeat those before them, runs are far smaller. Each band is by what fits it."""
     yield b"\x78\x01"
     checksum, compress, strategy = 1, None, None
     for band in bands:
         checksum = zlib.adler32(band.data, checksum)
-        wanted = zlib.Z_RLE if _repeats(band) else zlib.Z_HUFFMAN_ONLY
+        wanted = zlib.Z_RLE if _repeats(band, way.mostly) else zlib.Z_HUFFMAN_ONLY
         if compress is None or wanted != strategy:
             if compress is not None:
                 yield compress.flush(zlib.Z_SYNC_FLUSH)
-            compress, strategy = zlib.compressobj(1, zlib.DEFLATED, -15, 8, wanted), wanted
+            compress, strategy = zlib.compressobj(1, zlib.DEFLATED, -15, way.memory, wanted), wanted
         yield compress.compress(band.data)
     assert compress is not None, "a picture without rows"
     yield compress.flush()
     yield struct.pack(">I", checksum)
 
 
-def _repeats(band: np.ndarray) -> bool:
+def _repeats(band: np.ndarray, mostly: float) -> bool:
     some = band[::4]
-    return int(np.count_nonzero(some[:, 1:] == some[:, :-1])) > MOSTLY * some.size
+    return int(np.count_nonzero(some[:, 1:] == some[:, :-1])) > mostly * some.size
 
 
 def _text_chunk(text: str) -> bytes:

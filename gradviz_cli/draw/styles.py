@@ -29,6 +29,7 @@ import numpy as np
 from gradviz_cli.draw.colormaps import COLORMAPS, DIVERGING, ZERO
 from gradviz_cli.draw.look import DEFAULT_LOOK, Look, Picture, Scale
 from gradviz_cli.errors import UsageError
+from gradviz_cli.images.enlarge import Steps
 from gradviz_cli.plan.results import Status
 
 # ------------------------------------------------------------------------------------- from attribution to a field
@@ -85,22 +86,6 @@ def _nearest_rank(values: np.ndarray, percent: float) -> float:
     return float(np.partition(values.ravel(), rank)[rank])
 
 
-def _intensities(field: np.ndarray, scale: Scale | None, centred: bool, out: np.ndarray | None = None) -> np.ndarray:
-    """Field -> uint8 of the same shape; neutral throughout where the scale has no extent. `out` is room to work in."""
-    low, high = scale or (0.0, 0.0)
-    if low == high:
-        return np.full(field.shape, ZERO if centred else 0, dtype=np.uint8)
-    if high > float(np.finfo(field.dtype).max):
-        field, out = field.astype(np.float64), None
-    out = np.clip(field, -high if centred else 0, high, out=out)  # before the division: nothing can overflow
-    out /= high
-    out *= 255 - ZERO if centred else 255
-    np.rint(out, out=out)
-    if centred:
-        out += ZERO
-    return out.astype(np.uint8)
-
-
 def _as_they_are(intensities: np.ndarray, image: np.ndarray | None, colormap: str, alpha: float) -> np.ndarray:
     """For a palette, or the colours of each channel."""
     return intensities
@@ -149,7 +134,7 @@ class Style:
     measure : attribution float32 [h, w, c] -> field float32 [h, w] or [h, w, 3]
         What is measured at each pixel, and what has to be resized when the picture has another size.
     paint : (intensities, image or None, colormap, alpha) -> pixels
-        The last step of `colour`: each pixel by itself, as a large picture is drawn a few rows at a time.
+        The last step of `colour`.
     centred : bool
         Whether zero is at intensity 128 (the sign is shown) or at 0 (magnitude).
     own_colormap : str or None
@@ -263,14 +248,15 @@ class Style:
             scale = None
         elif scale is None:
             scale = self.limits(field, look)
-        pixels = self._painted(_intensities(field, scale, self.centred), image, look)
-        return Picture(pixels, scale, self.legend(look))
+        return Picture(self.painted(self.steps(scale).of(field), image, look), scale, self.legend(look))
 
-    def rows(self, band: np.ndarray, image: np.ndarray | None, look: Look, scale: Scale) -> np.ndarray:
-        """Some rows of what `colour` draws to a scale that is settled: each pixel is by itself. The band is written over."""
-        return self._painted(_intensities(band, scale, self.centred, band), image, look)
+    def steps(self, scale: Scale | None) -> Steps:
+        """How a field becomes intensities; neutral throughout where the scale has no extent."""
+        low, high = scale or (0.0, 0.0)
+        return Steps(0.0 if low == high else high, ZERO if self.centred else 0)
 
-    def _painted(self, intensities: np.ndarray, image: np.ndarray | None, look: Look) -> np.ndarray:
+    def painted(self, intensities: np.ndarray, image: np.ndarray | None, look: Look) -> np.ndarray:
+        """Intensities become pixels, each by itself: of a large picture a few rows at a time."""
         return self.paint(intensities, image, self.colormap_for(look) or "gray", look.alpha)
 
     def legend(self, look: Look) -> np.ndarray:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from gradviz_cli.images.enlarge import BAND, EDGE, Range, Steps, are_sure, heightened, heightened_in_steps
 
 if TYPE_CHECKING:  # a run with nothing to do does without Pillow
     from PIL import Image
 
 PADDING = 128  # what fills the margins of `pad`: mid-gray, next to zero for models that expect -1..1
-BAND = 2**16  # values that are worked on at a time: few enough to stay in a processor's cache
 FEW = 2**20  # values of which one call of Pillow is quicker than bands
-TAPS = 4  # samples between which a cubic convolution interpolates
 
 
 @dataclass(frozen=True)
@@ -166,14 +164,16 @@ def bands(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> Itera
         for band in bands((field / top).astype(np.float32), geometry, size):
             yield band * np.float64(top)
         return
-    if field.shape[:2] != (geometry.height, geometry.width):
-        raise ValueError(f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}")
-    seen, shown = spread(geometry, size)
-    planes = np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1)
-    yield from _blank(seen.top, size[1], field)
-    for band in _laid(planes, seen.height, seen.width):
-        yield _between(band, seen.left, size[1]).reshape(len(band), size[1], *field.shape[2:])
-    yield from _blank(size[0] - seen.top - seen.height, size[1], field)
+    planes, seen = _shown(field, geometry, size)
+    laid = _laid(planes, seen.height, seen.width)
+    yield from _placed(laid, seen, (*size, *field.shape[2:]), np.float32(0))
+
+
+def bands_in_steps(field: np.ndarray, geometry: Geometry, size: tuple[int, int], steps: Steps) -> Iterator[np.ndarray]:
+    """uint8 [some rows, w] or [some rows, w, k]: what `steps` make of the `bands` of a field of float32 that is tame."""
+    planes, seen = _shown(field, geometry, size)
+    laid = _laid_in_steps(planes, seen.height, seen.width, steps)
+    yield from _placed(laid, seen, (*size, *field.shape[2:]), np.uint8(steps.zero))
 
 
 def is_tame(field: np.ndarray) -> bool:
@@ -181,73 +181,71 @@ def is_tame(field: np.ndarray) -> bool:
     return bool(np.abs(field).max() < np.finfo(np.float32).max / 2)  # a NaN is no less than anything
 
 
-def _blank(height: int, width: int, field: np.ndarray) -> Iterator[np.ndarray]:
+def _shown(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> tuple[np.ndarray, Box]:
+    """The part of a field that shows the image, float32 [h, w, k], and the part of the image that it shows."""
+    if field.shape[:2] != (geometry.height, geometry.width):
+        raise ValueError(f"field {field.shape} is not of the model input {geometry.height} x {geometry.width}")
+    seen, shown = spread(geometry, size)
+    return np.asarray(field, np.float32)[shown.slices].reshape(shown.height, shown.width, -1), seen
+
+
+def _placed(
+    laid: Iterator[np.ndarray], seen: Box, shape: tuple[int, ...], zero: np.float32 | np.uint8
+) -> Iterator[np.ndarray]:
+    """Bands of an image of this shape, of those of what the model sees of it; the rest is `zero`."""
+    yield from _blank(seen.top, shape[1:], zero)
+    for band in laid:
+        yield _between(band.reshape(len(band), seen.width, *shape[2:]), seen.left, shape[1], zero)
+    yield from _blank(shape[0] - seen.top - seen.height, shape[1:], zero)
+
+
+def _blank(height: int, row: tuple[int, ...], zero: np.float32 | np.uint8) -> Iterator[np.ndarray]:
     """Rows that the model does not see."""
-    most = max(1, BAND // width)
+    most = max(1, BAND // row[0])
     for at in range(0, height, most):
-        yield np.zeros((min(most, height - at), width, *field.shape[2:]), np.float32)
+        yield np.full((min(most, height - at), *row), zero)
 
 
-def _between(band: np.ndarray, left: int, width: int) -> np.ndarray:
-    """Rows of what the model sees, [h, w, k], with what it does not see left and right of them."""
+def _between(band: np.ndarray, left: int, width: int, zero: np.float32 | np.uint8) -> np.ndarray:
+    """Rows of what the model sees, with what it does not see left and right of them."""
     if band.shape[1] == width:
         return band
-    out = np.zeros((len(band), width, band.shape[2]), np.float32)
+    out = np.full((len(band), width, *band.shape[2:]), zero)
     out[:, left : left + band.shape[1]] = band
     return out
 
 
 def _laid(planes: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
-    """float32 [h, w, k] -> bands of [height, width, k]; each plane as `_resampled` gives it."""
-    count = planes.shape[2]
-    if height <= len(planes) or height * width * count <= FEW or not is_tame(planes):
-        whole = [_resampled(planes[..., k], height, width) for k in range(count)]
-        yield np.stack(whole, axis=2) if count > 1 else whole[0][..., None]
-        return
-    wide = [np.asarray(_resized(_image_of(planes[..., k]), len(planes), width)) for k in range(count)]
-    low, high = (
-        np.tile(limits, width) if count > 1 else limits[0] for limits in (planes.min((0, 1)), planes.max((0, 1)))
-    )
-    for band in _heightened(wide[0] if count == 1 else np.stack(wide, axis=2).reshape(len(planes), -1), height):
-        yield np.clip(band, low, high, out=band).reshape(len(band), width, count)
+    """float32 [h, w, k] -> bands of as many numbers of [height, width, k]; each plane as `_resampled` gives it."""
+    if _is_small(planes, height, width) or not is_tame(planes):
+        whole = [_resampled(plane, height, width) for plane in np.moveaxis(planes, 2, 0)]
+        yield np.stack(whole, axis=2) if len(whole) > 1 else whole[0]  # which need not be copied
+    else:
+        yield from heightened(*_widened(planes, width), height)
 
 
-def _heightened(wide: np.ndarray, height: int) -> Iterator[np.ndarray]:
-    """float32 [h, n] -> bands of float32 [height, n]: bicubic as Pillow has it, product by product and sum by sum."""
-    first, weights = _cubic(len(wide), height)
-    step = max(1, BAND // wide.shape[1])
-    # One array for all bands: to clear new memory costs as much as what is done in it.
-    found, (sums, products) = np.empty((step, wide.shape[1]), np.float32), np.empty((2, step, wide.shape[1]))
-    row = functools.lru_cache(maxsize=TAPS)(lambda number: wide[number].astype(np.float64))
-    for top in range(0, height, step):
-        band, at = found[: height - top], 0
-        for start, alike in groupby(first[top : top + len(band)]):
-            count = len(list(alike))
-            here, total, product = weights[top + at : top + at + count], sums[:count], products[:count]
-            taps = range(max(0, -start), min(TAPS, len(wide) - start))  # what lies beyond the edges weighs nothing
-            np.multiply(here[:, taps[0], None], row(start + taps[0]), out=total)
-            for tap in taps[1:]:
-                total += np.multiply(here[:, tap, None], row(start + tap), out=product)
-            band[at : at + count] = total
-            at += count
-        yield band
+def _laid_in_steps(planes: np.ndarray, height: int, width: int, steps: Steps) -> Iterator[np.ndarray]:
+    """The same in steps."""
+    if _is_small(planes, height, width) or not are_sure(steps, planes):
+        for band in _laid(planes, height, width):
+            yield steps.of(band, out=band)
+    else:
+        yield from heightened_in_steps(*_widened(planes, width), height, steps)
 
 
-def _cubic(before: int, after: int) -> tuple[list[int], np.ndarray]:
-    """For each of `after` samples of an axis of `before` the first of the TAPS that it is made of, and their weights.
+def _is_small(planes: np.ndarray, height: int, width: int) -> bool:
+    """Whether Pillow is to lay it out in one piece; what shrinks in height is never large."""
+    return height <= len(planes) or height * width * planes.shape[2] <= FEW
 
-    Cubic convolution with a = -1/2 (Keys 1981, doi:10.1109/TASSP.1981.1163711, eq. 15). What lies beyond the edges has
-    no weight, and the others add up to 1. In the order of Pillow's arithmetic, so that pixels are the same.
-    """
-    centre = (np.arange(after) + 0.5) * (before / after)
-    first = np.floor(centre - 2 + 0.5).astype(int)
-    taps = first + np.arange(TAPS)[:, None]
-    away = np.abs(taps - centre + 0.5)
-    near = (1.5 * away - 2.5) * away * away + 1
-    far = (((away - 5) * away + 8) * away - 4) * -0.5
-    weights = np.where(away < 1, near, np.where(away < 2, far, 0.0))
-    weights[(taps < 0) | (taps >= before)] = 0
-    return first.tolist(), (weights / weights.sum(axis=0)).T
+
+def _widened(planes: np.ndarray, width: int) -> tuple[np.ndarray, Range]:
+    """float32 [h, w, k] -> [EDGE + h + EDGE, width * k], zeros around it, and the range of each column in what there was."""
+    count, framed = planes.shape[2], np.pad(planes, ((EDGE, EDGE), (0, 0), (0, 0)))
+    wide = [np.asarray(_resized(_image_of(framed[..., k]), len(framed), width)) for k in range(count)]
+    low, high = planes.min((0, 1)), planes.max((0, 1))
+    if count == 1:
+        return wide[0], Range(low[0], high[0])
+    return np.stack(wide, axis=2).reshape(len(framed), -1), Range(np.tile(low, width), np.tile(high, width))
 
 
 def to_input(field: np.ndarray, geometry: Geometry) -> np.ndarray:

@@ -317,7 +317,7 @@ def test_a_picture_that_is_drawn_row_by_row_is_that_of_the_whole(
     tmp_path: Path, style: str, fit: str, monkeypatch
 ) -> None:
     monkeypatch.setattr("gradviz_cli.images.fit.FEW", 0)
-    monkeypatch.setattr("gradviz_cli.images.fit.BAND", 1000)
+    monkeypatch.setattr("gradviz_cli.images.enlarge.BAND", 1000)
     random, size, geometry = np.random.default_rng(20), (90, 130), Geometry(20, 22, 3, fit)
     image = random.integers(0, 256, (*size, 3), np.uint8)
     attribution = random.normal(size=(1, 20, 22, 3)).astype(np.float32)

@@ -121,6 +121,21 @@ def test_png_of_a_picture_that_comes_in_pieces(rows, colours):
     assert len(data) < (0.85 if colours else 0.75) * len(plain)
 
 
+@pytest.mark.parametrize("taller", [True, False])
+def test_png_of_the_map_of_a_large_photo(taller, monkeypatch):
+    """Less the neighbour above, or to the left, where more of it lies between two values of the map."""
+    monkeypatch.setattr("gradviz_cli.draw.png.LARGE", 130 * 1700)
+    pixels = np.asarray(Image.fromarray(soft(130, 170)).resize((1700, 130), Image.Resampling.BICUBIC))
+    pixels = pixels.T if taller else pixels
+    given = Rows(pixels.shape, lambda: (pixels[top : top + 7] for top in range(0, len(pixels), 7)), True, taller)
+    data = encode_png(given, PALETTE, "{}")
+    rows = np.frombuffer(zlib.decompress(dict(chunks_of(data))[b"IDAT"]), np.uint8).reshape(len(pixels), -1)
+    assert set(rows[:, 0]) == {2 if taller else 1}
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    other = Rows(given.shape, given.bands, True, not taller)
+    assert len(data) < 0.8 * min(len(encode_png(other, PALETTE, "{}")), len(encode_png(pixels, PALETTE, "{}")))
+
+
 def test_a_part_of_noise_and_a_part_without_any():
     """Each is compressed in its way, and all is one stream: what repeats costs next to nothing beside noise."""
     noise = np.random.default_rng(18).integers(0, 256, (64, 1024), np.uint8)

@@ -8,9 +8,11 @@ from odd_images import GRAY, HEIGHT, RGB, WIDTH, exif, saved, stored
 from PIL import Image
 
 from gradviz_cli.files.reading import Limits
+from gradviz_cli.images import enlarge
 from gradviz_cli.images import fit as fitting
 from gradviz_cli.images.decode import decode
-from gradviz_cli.images.fit import FITS, PADDING, Geometry, bands, fit, spread, unfit
+from gradviz_cli.images.enlarge import Steps, are_sure
+from gradviz_cli.images.fit import FITS, PADDING, Geometry, bands, bands_in_steps, fit, spread, unfit
 
 LIMITS = Limits()
 SIZES = [(40, 60), (60, 40), (50, 300), (300, 50), (64, 64), (48, 56), (7, 500), (1, 1), (1, 900), (33, 17)]
@@ -204,7 +206,7 @@ def by_pillow(field: np.ndarray, geometry: Geometry, size: tuple[int, int]) -> n
 def test_bands_are_the_rows_that_pillow_makes_of_the_whole(mode, size, monkeypatch):
     """To the last bit: a step of 2 ** -24 would change a pixel in every few pictures."""
     monkeypatch.setattr(fitting, "FEW", 0)
-    monkeypatch.setattr(fitting, "BAND", 4000)
+    monkeypatch.setattr(enlarge, "BAND", 4000)
     geometry, random = Geometry(48, 56, fit=mode), np.random.default_rng(12)
     for field in (random.normal(size=(48, 56, 3)), random.integers(0, 4, (48, 56, 3))):
         field = field.astype(np.float32)
@@ -221,6 +223,33 @@ def test_a_large_photo_comes_in_bands():
     found = [band.shape for band in bands(field, Geometry(48, 56), (1500, 2000))]
     assert max(height * width for height, width in found) <= 2**16
     assert sum(height for height, _ in found) == 1500
+
+
+@pytest.mark.parametrize("mode", FITS)
+@pytest.mark.parametrize("zero", [0, 128])
+def test_bands_in_steps_are_the_steps_of_the_bands(mode, zero, monkeypatch):
+    """Each byte: also where many numbers lie on the border between two steps, and where few are nowhere near the others."""
+    monkeypatch.setattr(fitting, "FEW", 0)
+    monkeypatch.setattr(enlarge, "BAND", 4000)
+    geometry, random = Geometry(48, 56, fit=mode), np.random.default_rng(16)
+    halves = random.integers(-1, 2, (6, 7, 3)).repeat(8, axis=0).repeat(8, axis=1)  # 1 of 2 is step 127.5, or 63.5
+    lone = random.normal(size=(48, 56, 3)) ** 9
+    for field, high in ((random.normal(size=(48, 56, 3)), 2.5), (halves, 2), (lone, np.abs(lone).max() / 60)):
+        field, steps = field.astype(np.float32), Steps(float(np.float32(high)), zero)
+        assert are_sure(steps, field)
+        for size in ((400, 60), (67, 150)):
+            for one in (field, field[..., 0]):
+                found = np.concatenate(list(bands_in_steps(one, geometry, size, steps)))
+                assert found.dtype == np.uint8 and np.array_equal(found, steps.of(unfit(one, geometry, size)))
+
+
+@pytest.mark.parametrize("high", [0.0, 1e-40, 1e-3, 3e38])
+def test_steps_of_a_scale_that_is_far_from_the_field(high, monkeypatch):
+    monkeypatch.setattr(fitting, "FEW", 0)
+    geometry, field = Geometry(8, 8), np.random.default_rng(21).normal(size=(8, 8)).astype(np.float32)
+    for one in (field, field * np.float32(1e-40)):
+        found = np.concatenate(list(bands_in_steps(one, geometry, (90, 70), Steps(high, 128))))
+        assert np.array_equal(found, Steps(high, 128).of(unfit(one, geometry, (90, 70))))
 
 
 def test_numbers_at_the_end_of_the_range_and_none_at_all(monkeypatch):
