@@ -38,6 +38,7 @@ from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
+from gradviz_cli.worker.passes.fast_convolutions import fast_convolutions
 from gradviz_cli.worker.passes.fixed_chance import fixed_chance
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
@@ -111,6 +112,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
+    Step("fast_convolutions", fast_convolutions, "one image at a time, kernels and gaps cost more than the products"),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 

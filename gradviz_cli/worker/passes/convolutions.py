@@ -194,22 +194,23 @@ def _wide_kernel(op: Op, sizes: tf.Tensor, kernel: tf.Tensor, image: tf.Tensor) 
 def _taken_apart(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """The images of every d-th pixel, each convolved with a dense kernel; of the result every s-th pixel."""
     rates, strides = op.numbers("dilations")[op.inside], op.numbers("strides")
-    padded = tf.pad(image, _paddings(op, image, kernel))
+    padded = tf.pad(image, paddings(op, image, kernel))
     dense = op.changed(strides=(1,) * op.rank, dilations=(1,) * op.rank, padding="VALID", explicit_paddings=())
-    missing = [[0, -size % rate] for size, rate in zip(_sizes(padded)[op.inside], rates, strict=True)]
+    missing = [[0, -_size(padded, axis) % rate] for axis, rate in enumerate(rates, 1)]
     found = dense(tf.space_to_batch(padded, rates, missing), kernel)
     found = tf.batch_to_space(found, rates, missing)
     return found[tuple(slice(None, None, stride) for stride in strides)] if set(strides) != {1} else found
 
 
-def _paddings(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> list:
+def paddings(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> list:
+    """What a convolution adds before and behind each axis of its image."""
     if op["padding"] == "EXPLICIT":
         pairs = op.numbers("explicit_paddings")
         return [list(pairs[2 * axis : 2 * axis + 2]) for axis in range(op.rank)]
     paddings: list = [[0, 0] for _ in range(op.rank)]
     if op["padding"] == "SAME":
         for axis in range(1, op.rank - 1):
-            size, stride = _sizes(image)[axis], op.numbers("strides")[axis]
+            size, stride = _size(image, axis), op.numbers("strides")[axis]
             reach = (kernel.shape[axis - 1] - 1) * op.numbers("dilations")[axis] + 1
             lacking = (-(-size // stride) - 1) * stride + reach - size
             lacking = max(lacking, 0) if isinstance(lacking, int) else tf.maximum(lacking, 0)
@@ -217,10 +218,10 @@ def _paddings(op: Op, image: tf.Tensor, kernel: tf.Tensor) -> list:
     return paddings
 
 
-def _sizes(tensor: tf.Tensor) -> list:
-    """The sizes of its axes, as numbers where they are known."""
-    sizes = tf.shape(tensor)
-    return [known if known is not None else sizes[axis] for axis, known in enumerate(tensor.shape.as_list())]
+def _size(tensor: tf.Tensor, axis: int) -> int | tf.Tensor:
+    """A number where it is known."""
+    known = tensor.shape[axis]
+    return known if known is not None else tf.shape(tensor)[axis]
 
 
 # -- whether it is needed
