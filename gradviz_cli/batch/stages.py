@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
 from gradviz_cli.batch.current import Read, failed, looked, read, unread
-from gradviz_cli.batch.flow import Pool, Stage, known
+from gradviz_cli.batch.flow import Pool, Settled, Stage
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
@@ -148,7 +148,7 @@ class Differentiator(Stage):
     def submit(self, batch: list[Prepared]) -> Future[Differentiated]:
         if any(item.source for item in batch):
             return self._pool.submit(self._differentiate, batch)
-        return known(Differentiated([(item, None) for item in batch]))
+        return Settled(Differentiated([(item, None) for item in batch]))
 
     def wake(self) -> None:
         """Start to load the model, unless that has begun."""
@@ -295,7 +295,7 @@ class Reader(Stage):
     def submit(self, place: int, item: Prepared) -> Future[Prepared]:
         """`place` is that in the order of results."""
         if item.result:
-            return known(item)
+            return Settled(item)
         if not isinstance(item.job.file, Remote):
             return self._pool.submit(self._prepare, place, item)
         self.ahead = AT_ONCE
@@ -347,7 +347,7 @@ class Drawer(Stage):
             return self._pool.submit(self._draw, item, item.source, outcome)
         if item.source is not None:  # it failed in the worker
             self._decoding.release(item.source)
-        return known(Drawn(_settled(item, outcome)))
+        return Settled(Drawn(_settled(item, outcome)))
 
     def _draw(self, item: Prepared, source: Source, found: Attribution) -> Drawn | None:
         """None when the run is over."""

@@ -82,14 +82,14 @@ def test_outputs_are_no_inputs(here: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_is_one_trouble(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made("in/a.png", "in/locked/b.png")
-    real = os.listdir
+    real = os.scandir
 
-    def refused(folder: str) -> list[str]:
+    def refused(folder: str) -> Iterator[os.DirEntry]:
         if folder.endswith("locked"):
             raise PermissionError(13, "Permission denied")
         return real(folder)
 
-    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
     good, bad = inputs("in").jobs()
     assert (good.rel, good.trouble) == ("a.png", None)
     assert (bad.rel, bad.trouble) == ("locked", "the folder cannot be listed: Permission denied")
