@@ -111,7 +111,7 @@ class Table:
     def _from(self, near: int, key: int) -> tuple[memoryview, int]:
         """The numbers of some rows, and where among these the key belongs."""
         part, rows = slice(near, near + STEP), self.rows
-        numbers = rows.numbers(part) if isinstance(rows, InFile) else memoryview(rows[part].view(np.int64))
+        numbers = rows.numbers(part) if isinstance(rows, InFile) else rows[part].view(np.int64).data
         return numbers, bisect_left(numbers[::WIDTH], key)
 
     def _near(self, key: int) -> int:
