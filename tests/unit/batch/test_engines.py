@@ -6,14 +6,14 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from gradviz_cli.batch import engines
+from gradviz_cli.batch import engines, pipeline
 from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
 from gradviz_cli.batch.engines.inprocess import InProcess
@@ -472,3 +472,19 @@ def test_ray_that_is_not_installed(plan, images, monkeypatch) -> None:
     assert (code, told.said) == (2, ["--engine ray: Ray is not installed; pip install 'gradviz-cli[ray]'"])
     with pytest.raises(UsageError, match="Ray is not installed"):
         plan_from("no such model", "out", engine="ray")  # which nobody has looked at
+
+
+def test_two_chunks_of_a_node_decode_no_more_at_once_than_one(plan, monkeypatch) -> None:
+    now, most = [0], [0]
+
+    def decode(self, *given: object) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        now[0] -= 1
+
+    monkeypatch.setattr(node.Explainer, "decode", decode)
+    kept = pipeline.explainer_of(plan(), partial(node.Kept, 2))
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(kept.decode, range(12)))
+    assert most == [2]
