@@ -18,6 +18,7 @@ from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
 from gradviz_cli.batch.engines.inprocess import InProcess
 from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
+from gradviz_cli.batch.engines.node import Kept
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
@@ -29,6 +30,7 @@ from gradviz_cli.files import whole
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model import shipped
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import of_model
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Page, Plan
@@ -483,8 +485,8 @@ def test_two_chunks_of_a_node_decode_no_more_at_once_than_one(plan, monkeypatch)
         time.sleep(0.01)
         now[0] -= 1
 
-    monkeypatch.setattr(node.Explainer, "decode", decode)
-    kept = pipeline.explainer_of(plan(), partial(node.Kept, 2))
+    monkeypatch.setattr(Explainer, "decode", decode)
+    kept = pipeline.explainer_of(plan(), partial(Kept, 2))
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(kept.decode, range(12)))
     assert most == [2]
