@@ -108,7 +108,7 @@ class Pipeline:
         batches = (self.differentiator.submit(batch) for batch in _batches(prepared, self.differentiator.batch_size))
         differentiated = _up_to_the_end(in_order(batches, lambda: BATCHES_AHEAD, end))
         published = (self._published(items) for items in differentiated if not self.publisher.enough)
-        for results, error in drained(published):
+        for results, error in drained(published, end, PATIENCE):
             yield from results
             if error:
                 raise error

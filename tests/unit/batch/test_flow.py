@@ -136,3 +136,18 @@ def test_nobody_waits_for_what_may_never_come() -> None:
     assert next(found) == 1
     with pytest.raises(Unanswered):
         next(found)
+
+
+def test_what_is_under_way_when_time_is_up_has_a_little_longer() -> None:
+    stuck, late = Future(), Future()
+    threading.Timer(0.1, late.set_result, (2,)).start()
+    begin, found = time.monotonic(), drained([Settled(1), late, stuck], begin_after(0.05), 0.4)
+    assert next(found) == 1 and next(found) == 2
+    with pytest.raises(TimeUp, match="--max-duration"):
+        next(found)
+    assert time.monotonic() - begin < 5
+    assert list(drained([Settled(1), Settled(2)], begin_after(60), 0.4)) == [1, 2]
+
+
+def begin_after(seconds: float) -> float:
+    return time.monotonic() + seconds
