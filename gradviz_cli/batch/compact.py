@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,12 +30,14 @@ class Amount(NamedTuple):
 
 
 def counted(out: Path) -> tuple[Amount, Amount]:
-    """What is there, and what would stay of it. Raises OSError."""
-    before, after, last = Amount(), Amount(), _last(out)
-    for place, line in _placed(out):
-        before = before.plus(line)
-        after = after.plus(line) if _stays(line, place, last) else after
-    last.close()
+    """What is there, and what would stay of it; what is written or moved meanwhile is not looked at. Raises OSError."""
+    before, after = Amount(), Amount()
+    with _opened(out) as parts:
+        last = _last(parts)
+        for place, line in _placed(parts):
+            before = before.plus(line)
+            after = after.plus(line) if _stays(line, place, last) else after
+        last.close()
     return before, after
 
 
@@ -50,25 +52,25 @@ def compact(out: Path) -> None:
         It cannot be written; then it is what it was.
     """
     path = out / MANIFEST
-    with writing(path):
+    with writing(path), _opened(out) as parts:
         os.close(manifest.opened(path))
-        last = _last(out)
-        if all(_stays(line, place, last) for place, line in _placed(out)):
+        last = _last(parts)
+        if all(_stays(line, place, last) for place, line in _placed(parts)):
             return
         with whole_file(path) as file:
             with suppress(OSError):
                 os.fchmod(file.fileno(), stat.S_IMODE(os.stat(path).st_mode))
-            for place, line in _placed(out):
+            for place, line in _placed(parts):
                 if _stays(line, place, last):
                     file.write(line)
             (out / INDEX).unlink(missing_ok=True)
         last.close()
 
 
-def _last(out: Path) -> Table:
+def _last(parts: Sequence[Part]) -> Table:
     """Where the last line is that tells of something."""
     found = Builder()
-    for place, line in _placed(out):
+    for place, line in _placed(parts):
         for key in keys_of(parsed(line)):
             found.add(number(key), place)
     return found.table()
@@ -80,16 +82,34 @@ def _stays(line: bytes, place: int, last: Table) -> bool:
     return any(one is not None and one[0] == place for one in found)
 
 
-def _placed(out: Path) -> Iterator[tuple[int, bytes]]:
+class Part(NamedTuple):
+    """A file of lines, and how many bytes of it count."""
+
+    handle: int
+    size: int
+
+
+@contextmanager
+def _opened(out: Path) -> Iterator[list[Part]]:
+    """As they are now, whatever becomes of their names."""
+    with ExitStack() as open_:
+        parts = []
+        for path in (out / MANIFEST, *shards.manifests(out)):
+            with suppress(FileNotFoundError):  # it has just been merged
+                handle = opened(path)
+                open_.callback(os.close, handle)
+                parts.append(Part(handle, os.fstat(handle).st_size))
+        yield parts
+
+
+def _placed(parts: Sequence[Part]) -> Iterator[tuple[int, bytes]]:
     """Every line, and where it begins among all."""
     begin = 0
-    for path in (out / MANIFEST, *shards.manifests(out)):
-        handle = opened(path)
-        try:
-            place = 0
-            for line, length in lines_at(handle, 0):
-                yield begin + place, line
-                place += length
-        finally:
-            os.close(handle)
-        begin += place
+    for part in parts:
+        place = 0
+        for line, length in lines_at(part.handle, 0):
+            if place >= part.size:
+                break
+            yield begin + place, line[: part.size - place]
+            place += length
+        begin += part.size

@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.known import Known, Written
-from gradviz_cli.batch.untouched import untouched
+from gradviz_cli.batch.untouched import Untouched
 from gradviz_cli.draw.record import Record
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, Stamp
 from gradviz_cli.files.remote import full_name
 from gradviz_cli.images.sources import content
 from gradviz_cli.plan.digests import Digests, joint_digest
 from gradviz_cli.plan.outputs import Output
+from gradviz_cli.plan.outputs import outputs as outputs_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
 
@@ -45,27 +47,34 @@ def read(job: Job, limits: Limits) -> Read:
     return Read(data, hashlib.sha256(data).hexdigest(), stamp)
 
 
-def lookup(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:
-    """`unread`, or else `looked`."""
-    if result := unread(plan, job, outputs, digests, limits, known):
-        return Found(Read(b"", result.image_sha256 or "", result.image_stamp), result)
-    return looked(plan, job, outputs, digests, limits, known)
+class Sifted(NamedTuple):
+    """A job, the pictures that it is to have, and its result where it stands by now: it has failed, or nothing is to be done."""
+
+    job: Job
+    outputs: tuple[Output, ...]
+    result: Result | None
 
 
-def unread(
-    plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known
-) -> Result | None:
-    """The result of a job of which nothing is to be done, as nobody has touched its files; None where that takes a look.
+def sift(plan: Plan, jobs: Sequence[Job], digests: Digests, limits: Limits, known: Known) -> list[Sifted]:
+    """Look at many jobs and read none of their files: nobody may have touched these."""
+    found = [_wanted(plan, job) for job in jobs]
+    open_ = [] if plan.force else [one for one in found if one.result is None]
+    results = Untouched(plan, digests, limits, known).results([(one.job, one.outputs) for one in open_])
+    current = {id(one): result for one, result in zip(open_, results, strict=True) if result}
+    return [one._replace(result=one.result or current.get(id(one))) for one in found]
 
-    Raises
-    ------
-    ImageError
-        It cannot be read, or its name leaves no room for that of its pictures.
-    """
-    if job.trouble:
-        raise ImageError("unreadable", job.trouble)
-    _check_names(outputs)
-    return None if plan.force else untouched(plan, job, outputs, digests, limits, known)
+
+def _wanted(plan: Plan, job: Job) -> Sifted:
+    """One that has failed cannot be read, or its name leaves no room for that of its pictures."""
+    wanted: tuple[Output, ...] = ()
+    try:
+        wanted = outputs_of(plan, job, SHEETS)
+        if job.trouble:
+            raise ImageError("unreadable", job.trouble)
+        _check_names(wanted)
+        return Sifted(job, wanted, None)
+    except ImageError as error:
+        return Sifted(job, wanted, failed(job, error))
 
 
 def looked(plan: Plan, job: Job, outputs: Sequence[Output], digests: Digests, limits: Limits, known: Known) -> Found:

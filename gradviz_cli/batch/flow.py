@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from gradviz_cli.errors import GradvizError, TimeUp, Unanswered
@@ -47,11 +48,20 @@ class Stage:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def known(value: Found) -> Future[Found]:
-    """A future of what is known already."""
-    future: Future[Found] = Future()
-    future.set_result(value)
-    return future
+class Settled(Future[Found]):
+    """A future of what is known already: without a lock, as there are two of them for each image that is current."""
+
+    def __init__(self, value: Found):
+        self._value = value
+
+    def result(self, timeout: float | None = None) -> Found:
+        return self._value
+
+    def exception(self, timeout: float | None = None) -> None:
+        return None
+
+    def done(self) -> bool:
+        return True
 
 
 def in_order(
@@ -94,17 +104,34 @@ def time_up() -> TimeUp:
     return TimeUp("--max-duration is reached", "what is written is whole, the next run does the rest")
 
 
-def drained(futures: Iterable[Future[Found]]) -> Iterator[Found]:
-    """Results in order; when what makes the futures ends the run, those that are under way still come."""
+def drained(futures: Iterable[Future[Found]], end: float | None = None, patience: float = 0.0) -> Iterator[Found]:
+    """Results in order; when what makes the futures ends the run, those that are under way still come.
+
+    At the monotonic time `end` they have `patience` seconds more, whatever holds them up: a disk, or much to draw.
+    """
     waiting: deque[Future[Found]] = deque()
     try:
         for future in futures:
             waiting.append(future)
             if len(waiting) > 1:
-                yield waiting.popleft().result()
+                yield _first(waiting, end)
+        while waiting:
+            yield _first(waiting, end)
     except Unanswered:
+        raise
+    except TimeUp:
+        last = time.monotonic() + patience
+        with suppress(TimeUp):
+            while waiting:
+                yield _first(waiting, last)
         raise
     except GradvizError:
         yield from (future.result() for future in waiting)
         raise
-    yield from (future.result() for future in waiting)
+
+
+def _first(waiting: deque[Future[Found]], end: float | None) -> Found:
+    """It waits on where time is up."""
+    found = _result(waiting[0], end)
+    waiting.popleft()
+    return found

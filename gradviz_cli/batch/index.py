@@ -27,6 +27,7 @@ from gradviz_cli.files.scratch import fill, unnamed_file
 from gradviz_cli.files.whole import check_own, whole_file
 
 ROW = np.dtype([("key", "<i8"), ("place", "<i8"), ("source", "<i8")])
+WIDTH = len(ROW.names or ())  # numbers in a row
 MOST = 1 << 18  # rows that are held at once
 STEP = 128  # rows of a file that are read to find one
 EDGE = 4096  # bytes at either end of what an index covers, by which it is known to be of this manifest
@@ -52,9 +53,16 @@ class InFile:
         return self._count
 
     def __getitem__(self, part: slice) -> np.ndarray:
+        return np.frombuffer(self._bytes(part), ROW)
+
+    def numbers(self, part: slice) -> memoryview:
+        """Those of some rows, one after the other, for Python itself: to find one among few that takes a tenth of the time."""
+        return memoryview(self._bytes(part)).cast("q")
+
+    def _bytes(self, part: slice) -> bytes:
         first, last, _ = part.indices(self._count)
         data = os.pread(self.handle, max(0, last - first) * ROW.itemsize, self._start + first * ROW.itemsize)
-        return np.frombuffer(data[: len(data) - len(data) % ROW.itemsize], ROW)
+        return data[: len(data) - len(data) % ROW.itemsize]
 
     @classmethod
     def new(cls) -> InFile:
@@ -91,16 +99,20 @@ class Table:
 
     def find(self, key: int) -> tuple[int, int] | None:
         """Place and source of a key."""
-        near = self._near(key)
-        rows = self.rows[near : near + STEP]
-        keys = rows["key"].tolist()
-        at = bisect_left(keys, key)
-        return (int(rows["place"][at]), int(rows["source"][at])) if at < len(keys) and keys[at] == key else None
+        numbers, at = self._from(self._near(key), key)
+        found = numbers[at * WIDTH : (at + 1) * WIDTH].tolist()
+        return (found[1], found[2]) if found and found[0] == key else None
 
     def before(self, key: int) -> int:
         """How many rows have a lower key."""
         near = self._near(key)
-        return near + bisect_left(self.rows[near : near + STEP]["key"].tolist(), key)
+        return near + self._from(near, key)[1]
+
+    def _from(self, near: int, key: int) -> tuple[memoryview, int]:
+        """The numbers of some rows, and where among these the key belongs."""
+        part, rows = slice(near, near + STEP), self.rows
+        numbers = rows.numbers(part) if isinstance(rows, InFile) else rows[part].view(np.int64).data
+        return numbers, bisect_left(numbers[::WIDTH], key)
 
     def _near(self, key: int) -> int:
         return max(0, bisect_right(self._keys, key) - 1) * STEP

@@ -35,6 +35,7 @@ _SOURCED, _HASHED, _OF_MODEL = (
     f'"{word}'.encode() for word in (f'{IMAGE_HASH}": ', f'{HASHES}": {{"', f'{MODEL}": {{')
 )
 WORTH = 1 << 26  # bytes of new lines for which an index is written anew
+HELD = 1024  # lines, parsed: more than all threads look at together
 MOST_OPEN = 64  # descriptors of shards' manifests
 _OF_FILE = 48  # bits of a place that are of a file's bytes; above them is the number of the file
 _IMAGE = "\0"  # begins the key of an image, which no name of a file has
@@ -74,7 +75,7 @@ class Known:
         self._handle: int | None = None
         self._others: dict[int, int] = {}  # place in `paths` -> descriptor: its lines may be moved meanwhile
         self._tables: list[Table] = []  # the latest first
-        self._record = lru_cache(maxsize=256)(self._read_record)
+        self._record = lru_cache(maxsize=HELD)(self._read_record)
         with suppress(OSError):
             self._handle = opened(self._paths[0]) if paths else None
         self._learn_all(index, keep, shard)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from gradviz_cli.batch import manifest, shards
 from gradviz_cli.batch.lock import MERGING, held
-from gradviz_cli.errors import Locked
+from gradviz_cli.errors import Locked, TimeUp
 from gradviz_cli.files.beneath import folder_below
 from gradviz_cli.files.whole import check_own, sync_file, sync_folder, writing
 from gradviz_cli.plan.outputs import MANIFEST, SHARDS
 
 
-def merge_if_alone(out: Path) -> None:
-    """After a shard has ended: the last one finds nobody else there, and leaves OUT as one run would have.
+def merge_if_alone(out: Path, end: float | None = None) -> None:
+    """After a shard has ended: the last one finds nobody else there, and leaves OUT as one run would have. Not once time is
+    up, nor any further: whoever comes next goes on.
 
     Raises
     ------
@@ -29,12 +31,13 @@ def merge_if_alone(out: Path) -> None:
         with held(out, 0) as lock:
             lock.sweep()
             lock.begin(MERGING)
-            merge(out)
-            shards.clear(out)
+            with suppress(TimeUp):
+                merge(out, end)
+                shards.clear(out)
             lock.finish()
 
 
-def merge(out: Path) -> None:
+def merge(out: Path, end: float | None = None) -> None:
     """Move the lines. It may be killed anywhere: what it has written by then is not written again, as the file has another
     name from its first line to its last, and comes first the next time.
 
@@ -44,6 +47,8 @@ def merge(out: Path) -> None:
     ------
     OutputError
         They cannot be moved, or what has the name of a shard's manifest is none of ours.
+    TimeUp
+        At the monotonic time `end`: as if it were killed then.
     """
     for path in shards.manifests(out):
         with writing(path), open(shards.opened(path, os.O_RDONLY), "rb") as source:
@@ -53,16 +58,21 @@ def merge(out: Path) -> None:
             with folder_below(out, (SHARDS,)) as folder:
                 os.rename(path.name, moving.name, src_dir_fd=folder, dst_dir_fd=folder)
                 sync_folder(out / SHARDS)
-                _append(out, source)
+                _append(out, source, end)
                 sync_folder(out)
                 os.unlink(moving.name, dir_fd=folder)
                 sync_folder(out / SHARDS)
 
 
-def _append(out: Path, source: IO[bytes]) -> None:
+def _append(out: Path, source: IO[bytes], until: float | None) -> None:
     with open(manifest.opened(out / MANIFEST), "r+b") as target:
         end = place = os.fstat(target.fileno()).st_size
         for number, line in enumerate(manifest.kept_lines(source)):
+            if until is not None and time.monotonic() >= until:
+                raise TimeUp(
+                    f"--max-duration is reached while the lines of shards are moved to {MANIFEST}",
+                    "they are read where they are, and the next run goes on",
+                )
             if number == 0:
                 place = _begun(target, line, end, os.fstat(source.fileno()).st_size)
             there = os.pread(target.fileno(), len(line), place) if place < end else b""

@@ -108,7 +108,7 @@ class Pipeline:
         batches = (self.differentiator.submit(batch) for batch in _batches(prepared, self.differentiator.batch_size))
         differentiated = _up_to_the_end(in_order(batches, lambda: BATCHES_AHEAD, end))
         published = (self._published(items) for items in differentiated if not self.publisher.enough)
-        for results, error in drained(published):
+        for results, error in drained(published, end, PATIENCE):
             yield from results
             if error:
                 raise error
@@ -168,7 +168,7 @@ def pipeline(
     explainer, proofs = kept or (ahead or ready(plan), Proofs(plan, digests.fingerprint, manifest))
     if seal is not None and kept is None:
         explainer.expect(seal)
-    threads = plan.jobs or min(MOST_JOBS, machine.cores())
+    threads = threads_of(plan)
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
@@ -177,6 +177,11 @@ def pipeline(
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)
     return Pipeline(sifter, reader, differentiator, drawer, publisher, budget, explainer, kept is not None)
+
+
+def threads_of(plan: Plan) -> int:
+    """That look, read or draw side by side."""
+    return plan.jobs or min(MOST_JOBS, machine.cores())
 
 
 def ready(plan: Plan) -> Explainer:

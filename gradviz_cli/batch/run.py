@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch import engines, owner, pipeline
-from gradviz_cli.batch.current import failed, lookup
+from gradviz_cli.batch.current import failed, looked, sift
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.observer import Observer
@@ -36,7 +36,7 @@ from gradviz_cli.model import fingerprint
 from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import Seal
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import Output, outputs, stems
+from gradviz_cli.plan.outputs import outputs, stems
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status
 from gradviz_cli.process import shortage
@@ -230,10 +230,11 @@ def _planned(
 
 
 def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
-    pictures: tuple[Output, ...] = ()
+    [(_, pictures, result)] = sift(plan, [job], digests, plan.limits, known)
+    if result:
+        return result
     try:
-        pictures = outputs(plan, job, SHEETS)
-        read, result = lookup(plan, job, pictures, digests, plan.limits, known)
+        read, result = looked(plan, job, pictures, digests, plan.limits, known)
     except ImageError as error:
         return failed(job, error)
     if result:

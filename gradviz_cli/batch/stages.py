@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gradviz_cli.batch.budget import Budget, default_batch
-from gradviz_cli.batch.current import Read, failed, looked, read, unread
-from gradviz_cli.batch.flow import Pool, Stage, known
+from gradviz_cli.batch.current import Read, failed, looked, read, sift
+from gradviz_cli.batch.flow import Pool, Settled, Stage
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
@@ -27,7 +27,7 @@ from gradviz_cli.images.sources import size_of
 from gradviz_cli.model import peek
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.digests import Digests
-from gradviz_cli.plan.outputs import Output, outputs, targets_of
+from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
 from gradviz_cli.plan.targets import Target
@@ -148,7 +148,7 @@ class Differentiator(Stage):
     def submit(self, batch: list[Prepared]) -> Future[Differentiated]:
         if any(item.source for item in batch):
             return self._pool.submit(self._differentiate, batch)
-        return known(Differentiated([(item, None) for item in batch]))
+        return Settled(Differentiated([(item, None) for item in batch]))
 
     def wake(self) -> None:
         """Start to load the model, unless that has begun."""
@@ -251,17 +251,12 @@ class Sifter(Stage):
         self._plan, self._digests, self._known = plan, digests, known
 
     def submit(self, jobs: Sequence[Job]) -> Future[list[Prepared]]:
-        return self._pool.submit(lambda: [self._look(job) for job in jobs if not self.closed])
+        return self._pool.submit(self._look, jobs)
 
-    def _look(self, job: Job) -> Prepared:
+    def _look(self, jobs: Sequence[Job]) -> list[Prepared]:
         plan, start = self._plan, time.monotonic()
-        found: tuple[Output, ...] = ()
-        try:
-            found = outputs(plan, job, styles.SHEETS)
-            result = unread(plan, job, found, self._digests, plan.limits, self._known)
-        except ImageError as error:
-            result = failed(job, error, time.monotonic() - start)
-        return Prepared(job, found, start, None, result)
+        found = [] if self.closed else sift(plan, jobs, self._digests, plan.limits, self._known)
+        return [Prepared(one.job, one.outputs, start, None, one.result) for one in found]
 
 
 class Reader(Stage):
@@ -295,7 +290,7 @@ class Reader(Stage):
     def submit(self, place: int, item: Prepared) -> Future[Prepared]:
         """`place` is that in the order of results."""
         if item.result:
-            return known(item)
+            return Settled(item)
         if not isinstance(item.job.file, Remote):
             return self._pool.submit(self._prepare, place, item)
         self.ahead = AT_ONCE
@@ -347,7 +342,7 @@ class Drawer(Stage):
             return self._pool.submit(self._draw, item, item.source, outcome)
         if item.source is not None:  # it failed in the worker
             self._decoding.release(item.source)
-        return known(Drawn(_settled(item, outcome)))
+        return Settled(Drawn(_settled(item, outcome)))
 
     def _draw(self, item: Prepared, source: Source, found: Attribution) -> Drawn | None:
         """None when the run is over."""

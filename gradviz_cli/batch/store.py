@@ -61,17 +61,17 @@ class Disk:
         try:
             with held(self._out, wait, shard, end) as lock:
                 if shard == WHOLE:
-                    merge(self._out)
+                    merge(self._out, end)
                 yield lock
         except GradvizError:
             with suppress(GradvizError):
-                self._leave(shard)
+                self._leave(shard, end)
             raise
-        self._leave(shard)
+        self._leave(shard, end)
 
-    def _leave(self, shard: Shard) -> None:
+    def _leave(self, shard: Shard, end: float | None) -> None:
         if shard != WHOLE:
-            merge_if_alone(self._out)
+            merge_if_alone(self._out, end)
 
     def known(self, shard: Shard, keep: bool) -> Known:
         return Known.of(self._out, shard, keep)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ from gradviz_cli.plan.outputs import WHOLE
 
 @click.command("compact")
 @click.argument("out", metavar="OUT", type=Location())
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would stay.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would stay; a run may be at work.")
 @click.option("--lock-wait", type=Seconds(), default=0.0, help="Seconds to wait for a run in OUT.")
 def command(out: Place, dry_run: bool, lock_wait: float) -> int:
     """Leave out of OUT's manifest the lines that later ones have replaced.
@@ -34,10 +35,10 @@ def command(out: Place, dry_run: bool, lock_wait: float) -> int:
         return _in_store(out, dry_run, lock_wait)
     if not (out / MANIFEST).is_file():
         raise UsageError(f"{printable(out)} holds no {MANIFEST}", "give a folder that `gradviz explain` wrote")
+    if dry_run:
+        _tell(out)
+        return 0
     with held(out, lock_wait) as lock:
-        if dry_run:
-            _tell(out)
-            return 0
         lock.sweep()
         lock.begin()
         merge(out)
@@ -54,7 +55,9 @@ def _in_store(out: Remote, dry_run: bool, lock_wait: float) -> int:
         objects.check_out(out)
     except ValueError as error:
         raise UsageError(f"OUT: {error}") from None
-    with stopping(), bucket.standing_for(out) as found, found.entered(lock_wait, WHOLE):
+    with stopping(), bucket.standing_for(out) as found, ExitStack() as hold:
+        if not dry_run:
+            hold.enter_context(found.entered(lock_wait, WHOLE))
         segments = found.lines()
         if not (found.folder / MANIFEST).stat().st_size:
             raise UsageError(

@@ -19,6 +19,7 @@ from gradviz_cli.plan.outputs import SEGMENT, SEGMENTS
 from gradviz_cli.plan.plan import Job
 
 Identity = tuple[int, int]  # device and inode
+NAME_MAX, PATH_MAX = 255, 4096  # bytes of a name, and of a path with its end, that the system takes
 
 
 class Entry(NamedTuple):
@@ -73,18 +74,27 @@ class Tree(Protocol):
 
 
 class Disk:
-    """Folders of this machine."""
+    """Folders of this machine. What the listing calls a regular file is taken for one; the name of everything else ends in a
+    slash, and a look shows what it is."""
 
     def __init__(self, out: Identity | None):
         self._out = out
-        self.full_path, self.entry = full_path, Entry.at
+        self.full_path = full_path
         self.lies_in_output, self.is_written = aside.lies_in_output, is_written
 
     def names(self, folder: str) -> list[str] | str:
         try:
-            return sorted(os.listdir(folder), reverse=True)
+            plain = os.access(folder, os.X_OK) and len(os.fsencode(folder)) < PATH_MAX - NAME_MAX - 1
+            with os.scandir(folder) as found:
+                names = [one.name if plain and one.is_file(follow_symlinks=False) else f"{one.name}/" for one in found]
         except OSError as error:
             return f"the folder cannot be listed: {error.strerror}"
+        return sorted(names, key=_bare, reverse=True)
+
+    def entry(self, folder: str, name: str, rel: str) -> Entry:
+        if name.endswith("/"):
+            return Entry.at(folder, name[:-1], rel[:-1])
+        return Entry(folder, name, rel, f"{folder.rstrip('/')}/{name}", False, False, False)
 
     def job(self, path: str, rel: str, trouble: str | None = None) -> Job:
         return Job(Path(path), rel, trouble)
@@ -93,7 +103,7 @@ class Disk:
         return identity(folder) == self._out
 
     def is_output(self, folder: str, names: list[str] | str) -> bool:
-        return is_output(folder, names)
+        return is_output(folder, [one for one in aside.TRACES if one in names or f"{one}/" in names])
 
 
 class Store:
@@ -113,7 +123,7 @@ class Store:
             return f"the folder cannot be listed: {error}"
         self._found |= {f"{folder}/{one.place.name}": one for one in found if not one.is_folder}
         names = [f"{one.place.name}/" if one.is_folder else one.place.name for one in found]
-        return sorted(names, key=lambda name: (name.rstrip("/"), name), reverse=True)
+        return sorted(names, key=lambda name: (_bare(name), name), reverse=True)
 
     def entry(self, folder: str, name: str, rel: str) -> Entry:
         is_folder, bare = name.endswith("/"), name.rstrip("/")
@@ -143,6 +153,10 @@ class Store:
 
     def _place(self, path: str) -> Remote:
         return Remote(self._scheme, path.partition("://")[2])
+
+
+def _bare(name: str) -> str:
+    return name.rstrip("/")
 
 
 def _head(folder: Remote, name: str, most: int) -> bytes:

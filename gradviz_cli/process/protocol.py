@@ -15,7 +15,7 @@ the type of its field, texts and lists have bounds, and nothing is missing or le
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -672,58 +672,119 @@ def from_json(kind: type[Any], given: Any) -> Any:
     return _value(kind, given, kind.__name__, LONGEST_TEXT)
 
 
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+Read = Callable[[Any, int], Any]  # what was given, and the most characters of a text in it
+
+
+class _Odd(Exception):
+    """What is wrong with a value, and the way to it from the inside out."""
+
+    def __init__(self, said: str):
+        super().__init__(said)
+        self.way: list[str] = []
+
+    def below(self, step: str) -> _Odd:
+        self.way.append(step)
+        return self
 
 
 def _value(kind: Any, given: Any, where: str, longest: int) -> Any:
     """`given` as a value of `kind`, which is a type that a field of a message has."""
+    try:
+        return _reader(kind)(given, longest)
+    except _Odd as odd:
+        raise NotUnderstood(f"{where}{''.join(reversed(odd.way))} {odd}") from None
+
+
+@cache
+def _reader(kind: Any) -> Read:
+    """What makes values of a type; made once, as a node says a thousand of them."""
     if is_dataclass(kind):
-        return _message(kind, given, where, longest)
+        return _message(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return _one_of(inner, given, where, longest)
+        return _one_of(inner)
     if origin is tuple:
-        return _tuple(inner, given, where, longest)
-    if origin is dict:
-        if not isinstance(given, dict) or len(given) > MOST_ITEMS:
-            raise NotUnderstood(f"{where} is no object")
-        key, value = inner
-        return {_value(key, one, where, longest): _value(value, given[one], f"{where}[]", longest) for one in given}
-    return _plain(kind, given, where, longest)
+        return _tuple(inner)
+    return _dict(*inner) if origin is dict else _PLAIN[kind]
 
 
-def _message(kind: Any, given: Any, where: str, longest: int) -> Any:
-    names = {one.name for one in fields(kind)}
-    if not isinstance(given, dict) or set(given) != names:
-        raise NotUnderstood(f"{where} has not the fields of {kind.__name__}")
-    return kind(**{name: _value(_hints(kind)[name], given[name], f"{where}.{name}", longest) for name in names})
+def _message(kind: Any) -> Read:
+    hints = get_type_hints(kind)
+    readers = {one.name: _reader(hints[one.name]) for one in fields(kind)}
+
+    def read(given: Any, longest: int) -> Any:
+        if not isinstance(given, dict) or given.keys() != readers.keys():
+            raise _Odd(f"has not the fields of {kind.__name__}")
+        found = {}
+        for name, reader in readers.items():
+            try:
+                found[name] = reader(given[name], longest)
+            except _Odd as odd:
+                raise odd.below(f".{name}") from None
+        return kind(**found)
+
+    return read
 
 
-def _one_of(kinds: Sequence[Any], given: Any, where: str, longest: int) -> Any:
-    if given is None and type(None) in kinds:
-        return None
+def _one_of(kinds: Sequence[Any]) -> Read:
     (kind,) = (kind for kind in kinds if kind is not type(None))
-    return _value(kind, given, where, longest)
+    reader = _reader(kind)
+    return lambda given, longest: None if given is None else reader(given, longest)
 
 
-def _tuple(inner: Sequence[Any], given: Any, where: str, longest: int) -> tuple[Any, ...]:
-    if not isinstance(given, list | tuple) or len(given) > MOST_ITEMS:
-        raise NotUnderstood(f"{where} is no list")
-    kinds = [inner[0]] * len(given) if inner[1:] == (...,) else inner
-    if len(kinds) != len(given):
-        raise NotUnderstood(f"{where} has {len(given)} items, not {len(kinds)}")
-    return tuple(_value(kind, one, f"{where}[]", longest) for kind, one in zip(kinds, given, strict=True))
+def _tuple(inner: Sequence[Any]) -> Read:
+    many = _reader(inner[0]) if inner[1:] == (...,) else None
+    each = () if many else tuple(map(_reader, inner))
+
+    def read(given: Any, longest: int) -> tuple[Any, ...]:
+        if not isinstance(given, list | tuple) or len(given) > MOST_ITEMS:
+            raise _Odd("is no list")
+        if many is None and len(each) != len(given):
+            raise _Odd(f"has {len(given)} items, not {len(each)}")
+        try:
+            if many is not None:
+                return tuple([many(one, longest) for one in given])
+            return tuple([reader(one, longest) for reader, one in zip(each, given, strict=True)])
+        except _Odd as odd:
+            raise odd.below("[]") from None
+
+    return read
 
 
-def _plain(kind: type, given: Any, where: str, longest: int) -> Any:
-    """A text, truth value or number."""
-    number = isinstance(given, int | float if kind is float else int) and not isinstance(given, bool)
-    right = {str: isinstance(given, str), bool: isinstance(given, bool), int: number, float: number}[kind]
-    bounded = len(given) <= longest if isinstance(given, str) else True
-    if number:
-        bounded = -LARGEST_NUMBER < given < LARGEST_NUMBER  # false for NaN as well
-    if not right or not bounded:
-        raise NotUnderstood(f"{where} is no {kind.__name__} of sensible size")
+def _dict(key: Any, value: Any) -> Read:
+    names, values = _reader(key), _reader(value)
+
+    def read(given: Any, longest: int) -> dict[Any, Any]:
+        if not isinstance(given, dict) or len(given) > MOST_ITEMS:
+            raise _Odd("is no object")
+        try:
+            return {names(one, longest): values(each, longest) for one, each in given.items()}
+        except _Odd as odd:
+            raise odd.below("[]") from None
+
+    return read
+
+
+def _text(given: Any, longest: int) -> str:
+    if not isinstance(given, str) or len(given) > longest:
+        raise _Odd("is no str of sensible size")
     return given
+
+
+def _truth(given: Any, longest: int) -> bool:
+    if not isinstance(given, bool):
+        raise _Odd("is no bool of sensible size")
+    return given
+
+
+def _number(kind: Any, kinds: Any) -> Read:
+    def read(given: Any, longest: int) -> Any:
+        right = isinstance(given, kinds) and not isinstance(given, bool)
+        if not right or not -LARGEST_NUMBER < given < LARGEST_NUMBER:  # false for NaN as well
+            raise _Odd(f"is no {kind.__name__} of sensible size")
+        return given
+
+    return read
+
+
+_PLAIN: dict[Any, Read] = {str: _text, bool: _truth, int: _number(int, int), float: _number(float, (int, float))}

@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from gradviz_cli import errors
-from gradviz_cli.batch.current import failed, unread
+from gradviz_cli.batch.current import failed, sift
 from gradviz_cli.batch.engines import GRACE
 from gradviz_cli.batch.engines.messages import (
     Answer,
@@ -38,14 +38,13 @@ from gradviz_cli.batch.engines.messages import (
 from gradviz_cli.batch.engines.node import spec_of
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.flow import Pool, in_order, time_up
-from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, at_work
+from gradviz_cli.batch.pipeline import LONGEST_WAIT, MOST_IMAGES, MOST_JOBS, Parts, at_work
 from gradviz_cli.batch.proofs import Proofs
 from gradviz_cli.batch.untouched import names_of
-from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, TimeUp, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.model.explainer import ModelTold
-from gradviz_cli.plan.outputs import LOCK, outputs
+from gradviz_cli.plan.outputs import LOCK
 from gradviz_cli.plan.plan import Job
 from gradviz_cli.plan.results import Result
 from gradviz_cli.process.protocol import Failure, NotUnderstood, Proof
@@ -53,7 +52,6 @@ from gradviz_cli.process.protocol import Failure, NotUnderstood, Proof
 FIRST, LARGEST = 16, 2000  # images of a chunk: as long as nothing says how fast a node is, and at most
 WORTH = 3.0  # seconds of a node's work in a chunk
 AT_ONCE = 2  # chunks of a node
-AHEAD = 64  # images that are looked at ahead
 MOST_WAITING = 50_000  # results that wait for those of an image before them
 LOSSES = 2  # nodes that a chunk may cost
 # Nodes that are lost, or never come, one after the other without a chunk that is done, beside one for each that there may be.
@@ -236,19 +234,19 @@ class Driver:
     # -- the listing
 
     def _looked_at(self, jobs: Iterable[Job]) -> Iterator[Item]:
-        looks = (self._pool.submit(self._look, place, job) for place, job in enumerate(jobs))
-        return in_order(looks, lambda: AHEAD, self._work.end)
+        parts = Parts(jobs)
+        looked = in_order((self._pool.submit(self._look, part) for part in parts), parts.ahead, self._work.end)
+        found = (one for part in looked for one in part)
+        return (Item(place, *one) for place, one in enumerate(found))
 
-    def _look(self, place: int, job: Job) -> Item:
+    def _look(self, jobs: Sequence[Job]) -> list[tuple[Job, tuple[str, ...], Result | None, Asked | None]]:
         """What nobody has touched needs no node."""
-        work = self._work
-        try:
-            wanted = outputs(work.plan, job, SHEETS)
-            found = unread(work.plan, job, wanted, work.digests, work.plan.limits, work.known)
-        except ImageError as error:
-            return Item(place, job, (), failed(job, error))
-        names = tuple(names_of(work.plan, wanted))
-        return Item(place, job, names, found, None if found else asked(job, names, work.known))
+        work, plan = self._work, self._work.plan
+        found = []
+        for job, wanted, result in sift(plan, jobs, work.digests, plan.limits, work.known):
+            names = tuple(names_of(plan, wanted))
+            found.append((job, names, result, None if result else asked(job, names, work.known)))
+        return found
 
     def _take(self, size: int) -> Part | None:
         """The next chunk with something to do; results that stand without a node are recorded on the way. None where there is

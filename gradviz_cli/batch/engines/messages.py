@@ -22,7 +22,7 @@ from gradviz_cli.files.remote import full_name, place_of
 from gradviz_cli.plan.plan import Job, Page
 from gradviz_cli.plan.results import Result, Status, TargetResult
 from gradviz_cli.plan.serialize import LONGEST_TEXT
-from gradviz_cli.process.protocol import Failure, Loaded, NotUnderstood, Proof, from_wire, to_wire
+from gradviz_cli.process.protocol import Failure, Loaded, NotUnderstood, Proof, from_wire
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,9 @@ class Answer:
 
 
 def to_text(message: Any) -> str:
-    return json.dumps(to_wire(message))
+    return json.dumps(
+        {"type": type(message).__name__, **vars(message)}, default=vars
+    )  # `asdict` takes four times as long
 
 
 def from_text(text: object, kind: type[Any]) -> Any:

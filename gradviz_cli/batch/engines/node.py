@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import GradvizError, ImageError, ModelUnusable, OutputError, UsageError
 from gradviz_cli.files import whole
 from gradviz_cli.files.text import printable
+from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.model import fingerprint, shipped
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.model.proofs import PACKAGES, version
@@ -67,11 +69,12 @@ def versions() -> tuple[tuple[str, str], ...]:
 
 
 class Kept(Explainer):
-    """An explainer that several pipelines share: the worker is asked one question at a time."""
+    """An explainer that several pipelines share: the worker is asked one question at a time, and no more images are decoded
+    than one pipeline would at once, each of which may start a decoder."""
 
-    def __init__(self, *given: Any, **named: Any):
+    def __init__(self, decoded: int, *given: Any, **named: Any):
         super().__init__(*given, **named)
-        self._asking = threading.Lock()
+        self._asking, self._decoding = threading.Lock(), threading.Semaphore(decoded)
 
     @property
     def is_loaded(self) -> bool:
@@ -80,6 +83,10 @@ class Kept(Explainer):
     def load(self, proof: Proof | None = None) -> Loaded:
         with self._asking:
             return self._loaded or super().load(proof)
+
+    def decode(self, *given: Any, **named: Any) -> Pixels:
+        with self._decoding:
+            return super().decode(*given, **named)
 
     def explain(
         self,
@@ -166,7 +173,7 @@ class Node:
             raise UsageError("the options mean something else there", "install the same version of gradviz everywhere")
         self._plan, self._digests = plan, Digests(plan, spec.fingerprint)
         self._seal = fingerprint.seal(Path(plan.model.path))
-        self._explainer = pipeline.explainer_of(plan, Kept)
+        self._explainer = pipeline.explainer_of(plan, partial(Kept, pipeline.threads_of(plan)))
         self._explainer.expect(self._seal)
 
     def _check_versions(self) -> None:

@@ -174,7 +174,7 @@ def nodes(explainers, fake, monkeypatch: pytest.MonkeyPatch) -> list:
     class Kept(fake):
         misfit = ""
 
-        def __init__(self, *given, **named):
+        def __init__(self, decoded, *given, **named):
             super().__init__(*given, **named)
             made.append(self)
 

@@ -10,10 +10,13 @@ from pathlib import Path
 import outs
 import pytest
 
+from gradviz_cli.batch import compact as compacting
 from gradviz_cli.batch import index, manifest
 from gradviz_cli.batch.compact import compact, counted
 from gradviz_cli.batch.known import Known, Model
+from gradviz_cli.batch.lock import held
 from gradviz_cli.batch.manifest import MANIFEST, Manifest
+from gradviz_cli.batch.merge import merge
 from gradviz_cli.cli import main
 from gradviz_cli.cli import prune as pruning
 from gradviz_cli.errors import OutputError
@@ -132,6 +135,30 @@ def test_the_command(out: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert len((out / MANIFEST).read_bytes().splitlines()) == left.lines
     assert {name for name in os.listdir(out) if not name.endswith(".png")} == {MANIFEST, LOCK}
     assert [line["image"] for line in manifest.read(out)][-1] == "/photos/new.png"
+
+
+def test_only_to_count_needs_no_lock_and_counts_nothing_that_comes_meanwhile(
+    out: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history(out, tmp_path / "photos", 3)
+    kept = Manifest(out, {}, (1, 2))
+    kept.add(Result("/photos/new.png", "failed"))
+    kept.close()
+    alone, last = counted(out), compacting._last
+
+    def meanwhile(parts: list) -> index.Table:
+        found = last(parts)
+        with open(out / MANIFEST, "ab") as file:
+            file.write((out / MANIFEST).read_bytes())
+        merge(out)
+        return found
+
+    monkeypatch.setattr(compacting, "_last", meanwhile)
+    with held(out, 0):
+        assert main(["compact", str(out)]) == 11
+        capfd.readouterr()
+        assert main(["compact", str(out), "--dry-run"]) == 0
+    assert capfd.readouterr().out.startswith(f"{alone[1].lines} of {alone[0].lines} lines would stay (")
 
 
 def test_what_the_command_refuses(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gradviz_cli.batch import files
-from gradviz_cli.batch.current import check_current, lookup
+from gradviz_cli.batch import current, files
+from gradviz_cli.batch.current import Found, Read, check_current, sift
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.png import encode_npy, encode_png
@@ -40,9 +40,13 @@ def written(path: Path, record: object) -> None:
     path.write_bytes(encode_png(PIXELS, None, record if isinstance(record, str) else json.dumps(record)))
 
 
-def looked(plan: Plan, job: Job):
+def looked(plan: Plan, job: Job) -> Found:
+    """As a run does: by a look at many, and where that is not enough, into the files."""
     with Known.of(plan.out) as known:
-        return lookup(plan, job, outputs(plan, job, SHEETS), Digests(plan, "f"), Limits(), known)
+        [(_, wanted, result)] = sift(plan, [job], Digests(plan, "f"), Limits(), known)
+        if result:
+            return Found(Read(b"", result.image_sha256 or "", result.image_stamp), result)
+        return current.looked(plan, job, wanted, Digests(plan, "f"), Limits(), known)
 
 
 def noted(plan: Plan, job: Job, *paths: Path, stamped: bool = True) -> None:
@@ -270,14 +274,19 @@ def test_a_file_that_is_no_picture(plan: Callable[..., Plan], job: Job) -> None:
 @pytest.mark.parametrize(
     ("job", "kind", "said"),
     [
-        (Job(Path("none.png"), "none.png"), "missing", "cannot be opened"),
         (Job(Path("folder"), "folder", "the folder cannot be listed"), "unreadable", "cannot be listed"),
         (Job(Path("x"), "x" * 250), "name", "rename it"),
         (Job(Path("x"), "\u732b" * 82), "name", "rename it"),  # bytes count
     ],
-    ids=["missing", "trouble", "long", "wide"],
+    ids=["trouble", "long", "wide"],
 )
-def test_images_that_cannot_be_read(plan: Callable[..., Plan], job: Job, kind: str, said: str) -> None:
-    with pytest.raises(ImageError, match=said) as caught:
-        looked(plan(), job)
-    assert caught.value.kind == kind
+def test_images_that_need_no_look_to_fail(plan: Callable[..., Plan], job: Job, kind: str, said: str) -> None:
+    result = looked(plan(), job).current
+    assert result is not None and result.failed and result.error is not None
+    assert result.error["kind"] == kind and said in result.error["message"]
+
+
+def test_an_image_that_is_not_there(plan: Callable[..., Plan]) -> None:
+    with pytest.raises(ImageError, match="cannot be opened") as caught:
+        looked(plan(), Job(Path("none.png"), "none.png"))
+    assert caught.value.kind == "missing"

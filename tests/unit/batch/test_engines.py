@@ -6,18 +6,19 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from gradviz_cli.batch import engines
+from gradviz_cli.batch import engines, pipeline
 from gradviz_cli.batch.engines import driver, messages, node
 from gradviz_cli.batch.engines.driver import AT_ONCE, FIRST, Hand, Lost, drive
 from gradviz_cli.batch.engines.inprocess import InProcess
 from gradviz_cli.batch.engines.messages import Chunk, from_text, to_text
+from gradviz_cli.batch.engines.node import Kept
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lock import LOCK
 from gradviz_cli.batch.manifest import read as lines
@@ -29,6 +30,7 @@ from gradviz_cli.files import whole
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.images.listing import STDIN, Inputs
 from gradviz_cli.model import shipped
+from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import of_model
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Page, Plan
@@ -403,7 +405,7 @@ def test_a_job_of_a_store_whatever_its_name(name: str) -> None:
 
 
 def test_nothing_is_listed_ahead_of_what_nodes_can_take(plan, images, shaky, monkeypatch) -> None:
-    monkeypatch.setattr(driver, "AHEAD", 0)
+    monkeypatch.setattr(driver.Parts, "ahead", lambda parts: 0)
     go, listed, asked = threading.Event(), [], plan(engine="shaky")
     shaky(lambda number, names: None if go.wait(10) else None)
     before = Inputs.jobs
@@ -421,7 +423,7 @@ def test_nothing_is_listed_ahead_of_what_nodes_can_take(plan, images, shaky, mon
     running.start()
     time.sleep(0.2)
     walked = listed.count("120.png")  # OUT is looked through before, and nothing is known of it
-    assert len(listed) <= (AT_ONCE + 1) * FIRST + 1 and walked == 0
+    assert len(listed) < 2 * (AT_ONCE + 1) * FIRST and walked == 0  # what is listed together doubles
     go.set()
     running.join(20)
     assert len(told_of(asked.out)) == 120
@@ -472,3 +474,19 @@ def test_ray_that_is_not_installed(plan, images, monkeypatch) -> None:
     assert (code, told.said) == (2, ["--engine ray: Ray is not installed; pip install 'gradviz-cli[ray]'"])
     with pytest.raises(UsageError, match="Ray is not installed"):
         plan_from("no such model", "out", engine="ray")  # which nobody has looked at
+
+
+def test_two_chunks_of_a_node_decode_no_more_at_once_than_one(plan, monkeypatch) -> None:
+    now, most = [0], [0]
+
+    def decode(self, *given: object) -> None:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        time.sleep(0.01)
+        now[0] -= 1
+
+    monkeypatch.setattr(Explainer, "decode", decode)
+    kept = pipeline.explainer_of(plan(), partial(Kept, 2))
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(kept.decode, range(12)))
+    assert most == [2]

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
 
-from gradviz_cli.batch.flow import Pool, Stage, drained, in_order, known
+from gradviz_cli.batch.flow import Pool, Settled, Stage, drained, in_order
 from gradviz_cli.errors import ModelUnusable, TimeUp, Unanswered
 
 
@@ -40,7 +40,7 @@ def test_only_so_many_are_under_way(ahead: int) -> None:
     def futures():
         for place in range(8):
             begun.append(place)
-            yield known(place)
+            yield Settled(place)
 
     for place in in_order(futures(), lambda: ahead, None):
         assert len(begun) <= place + 1 + ahead
@@ -48,12 +48,12 @@ def test_only_so_many_are_under_way(ahead: int) -> None:
 
 def test_it_is_told_who_is_waited_for() -> None:
     called: list[int] = []
-    assert list(in_order(map(known, "abc"), lambda: 1, None, called.append)) == ["a", "b", "c"]
+    assert list(in_order(map(Settled, "abc"), lambda: 1, None, called.append)) == ["a", "b", "c"]
     assert called == [0, 1, 2]
 
 
 def test_an_error_comes_in_its_turn() -> None:
-    found = in_order(iter([known(1), broken(ModelUnusable("x")), known(2)]), lambda: 5, None)
+    found = in_order(iter([Settled(1), broken(ModelUnusable("x")), Settled(2)]), lambda: 5, None)
     assert next(found) == 1
     with pytest.raises(ModelUnusable):
         next(found)
@@ -63,8 +63,8 @@ def test_the_time_is_up() -> None:
     with pytest.raises(TimeUp, match="--max-duration"):
         next(in_order([Future()], lambda: 0, time.monotonic() + 0.01))
     with pytest.raises(TimeUp):  # also when there would be a result
-        next(in_order([known(1)], lambda: 0, time.monotonic() - 1))
-    assert list(in_order([known(1)], lambda: 0, time.monotonic() + 60)) == [1]
+        next(in_order([Settled(1)], lambda: 0, time.monotonic() - 1))
+    assert list(in_order([Settled(1)], lambda: 0, time.monotonic() + 60)) == [1]
 
 
 def test_a_timeout_of_the_work_itself_is_not_the_end_of_the_run() -> None:
@@ -74,9 +74,9 @@ def test_a_timeout_of_the_work_itself_is_not_the_end_of_the_run() -> None:
 
 def test_what_is_under_way_still_comes_when_the_source_ends() -> None:
     def source():
-        yield known(1)
-        yield known(2)
-        yield known(3)
+        yield Settled(1)
+        yield Settled(2)
+        yield Settled(3)
         raise ModelUnusable("the source")
 
     found = []
@@ -92,7 +92,7 @@ def test_one_is_always_under_way_while_the_last_is_taken() -> None:
     def source():
         for place in range(4):
             begun.append(place)
-            yield known(place)
+            yield Settled(place)
 
     found = drained(source())
     assert next(found) == 0 and begun == [0, 1]
@@ -128,7 +128,7 @@ def test_a_stage_that_is_closed_drops_what_waits_and_waits_for_nothing() -> None
 
 def test_nobody_waits_for_what_may_never_come() -> None:
     def futures() -> Iterator[Future[int]]:
-        yield known(1)
+        yield Settled(1)
         yield Future()
         raise Unanswered("the store does not answer")
 
@@ -136,3 +136,18 @@ def test_nobody_waits_for_what_may_never_come() -> None:
     assert next(found) == 1
     with pytest.raises(Unanswered):
         next(found)
+
+
+def test_what_is_under_way_when_time_is_up_has_a_little_longer() -> None:
+    stuck, late = Future(), Future()
+    threading.Timer(0.1, late.set_result, (2,)).start()
+    begin, found = time.monotonic(), drained([Settled(1), late, stuck], begin_after(0.05), 0.4)
+    assert next(found) == 1 and next(found) == 2
+    with pytest.raises(TimeUp, match="--max-duration"):
+        next(found)
+    assert time.monotonic() - begin < 5
+    assert list(drained([Settled(1), Settled(2)], begin_after(60), 0.4)) == [1, 2]
+
+
+def begin_after(seconds: float) -> float:
+    return time.monotonic() + seconds

@@ -6,15 +6,17 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gradviz_cli.batch import manifest, shards
+from gradviz_cli.batch import merge as merging
 from gradviz_cli.batch.known import Known, Model, parsed
 from gradviz_cli.batch.lock import held
 from gradviz_cli.batch.manifest import MANIFEST, Manifest
 from gradviz_cli.batch.merge import merge, merge_if_alone
-from gradviz_cli.errors import OutputError
+from gradviz_cli.errors import OutputError, TimeUp
 from gradviz_cli.plan.outputs import LOCK, SHARDS
 from gradviz_cli.plan.results import Result
 
@@ -55,6 +57,20 @@ def test_whoever_is_alone_leaves_out_as_one_run_does(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == [LOCK, MANIFEST] and names(tmp_path) == ["a"]
     merge_if_alone(tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_merge_goes_no_further_when_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted(tmp_path, (1, 1), "a")
+    noted(tmp_path, (1, 2), *"bcdefg")
+    clock = iter(range(100))
+    monkeypatch.setattr(merging, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    merge_if_alone(tmp_path, 3)
+    assert len((tmp_path / MANIFEST).read_text().splitlines()) == 1 + 3
+    assert set(names(tmp_path)) == set("abcdefg") and (tmp_path / LOCK).read_text() == ""
+    with pytest.raises(TimeUp, match="--max-duration .* lines of shards"):
+        merge(tmp_path, 0)
+    merge_if_alone(tmp_path, 1000)
+    assert names(tmp_path) == list("abcdefg") and not (tmp_path / SHARDS).exists()
 
 
 def test_a_merge_that_was_killed_at_any_byte_is_finished(tmp_path: Path) -> None:

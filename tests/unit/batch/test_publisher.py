@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.batch import manifest
-from gradviz_cli.batch.flow import known
+from gradviz_cli.batch.flow import Settled
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw.pictures import Drawn
@@ -125,7 +125,7 @@ def test_a_stage_publishes_what_others_left_and_says_what_ends(out: Path, kept: 
     broken.set_exception(ModelUnusable("x"))
     cancelled: Future = Future()
     cancelled.cancel()
-    futures = [known(drawn(out, "a")), broken, cancelled, known(None), known(drawn(out, "b"))]
+    futures = [Settled(drawn(out, "a")), broken, cancelled, Settled(None), Settled(drawn(out, "b"))]
     results, end = publisher.submit(futures).result(5)
     assert [result.image for result in results] == ["a", "b"] and isinstance(end, ModelUnusable)
     publisher.close()
@@ -135,7 +135,7 @@ def test_a_stage_publishes_what_others_left_and_says_what_ends(out: Path, kept: 
 def test_a_stage_that_is_closed_drops_what_is_drawn(out: Path, kept: Manifest) -> None:
     publisher = Publisher(out, kept)
     publisher.closed = True
-    assert publisher.submit([known(drawn(out, "a"))]).result(5).results == []
+    assert publisher.submit([Settled(drawn(out, "a"))]).result(5).results == []
     assert listed(out) == [] and not temporaries(out)
     publisher.close()
     publisher.release()

@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.batch import current, files
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.run import run
+from gradviz_cli.batch.untouched import Untouched
+from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.images.listing import Inputs
+from gradviz_cli.model.fingerprint import seal
+from gradviz_cli.plan.digests import Digests
+from gradviz_cli.plan.outputs import outputs
 from gradviz_cli.plan.plan import Plan
 from gradviz_cli.plan.targets import Target
 
@@ -55,6 +61,22 @@ def test_nothing_is_read_of_what_nobody_has_touched(plan, images, explainers, lo
         same = sorted if name == "outputs" else lambda value: value
         assert same(first[name]) == same(last[name]), name
     assert len(explainers) == 3 and sum(one.loads for one in explainers) == 1
+
+
+def test_each_of_many_gets_its_own_answer(plan, images, explainers, looked) -> None:
+    folder, asked = images(*["good"] * 9), plan()
+    done(asked, folder)
+    (folder / "003.png").write_bytes((folder / "003.png").read_bytes() + b"x")
+    next(asked.out.glob("006.png.*.png")).unlink()
+    (folder / "008.png").rename(folder / "new.png")
+    sieve = Untouched(
+        asked, Digests(asked, seal(Path(asked.model.path)).fingerprint), asked.limits, Known.of(asked.out)
+    )
+    jobs = list(Inputs((folder,), asked.out).jobs())
+    found = sieve.results([(job, outputs(asked, job, SHEETS)) for job in jobs])
+    assert [one.image if one else None for one in found] == [
+        None if job.rel in ("003.png", "006.png", "new.png") else job.name for job in jobs
+    ]
 
 
 def test_two_targets_that_are_one_class_are_told_apart_by_the_pictures(plan, images, explainers, looked) -> None:

@@ -82,17 +82,31 @@ def test_outputs_are_no_inputs(here: Path) -> None:
 
 def test_a_folder_that_cannot_be_listed_is_one_trouble(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made("in/a.png", "in/locked/b.png")
-    real = os.listdir
+    real = os.scandir
 
-    def refused(folder: str) -> list[str]:
+    def refused(folder: str) -> Iterator[os.DirEntry]:
         if folder.endswith("locked"):
             raise PermissionError(13, "Permission denied")
         return real(folder)
 
-    monkeypatch.setattr(os, "listdir", refused)
+    monkeypatch.setattr(os, "scandir", refused)
     good, bad = inputs("in").jobs()
     assert (good.rel, good.trouble) == ("a.png", None)
     assert (bad.rel, bad.trouble) == ("locked", "the folder cannot be listed: Permission denied")
+
+
+def test_what_a_listing_calls_a_file_is_not_looked_at(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made("in/a.d/b.png", "in/a.png", "in/a/c.png", "in/note.txt", "in/z.png")
+    Path("in/link.png").symlink_to("a.png")
+    real, looked = os.lstat, []
+
+    def lstat(path: str) -> os.stat_result:
+        looked.append(path)
+        return real(path)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert rels(inputs("in")) == ["a/c.png", "a.d/b.png", "a.png", "link.png", "z.png"]
+    assert {path for path in looked if path != "in"} == {"in/a", "in/a.d", "in/link.png"}
 
 
 def test_names_from_a_list_follow_the_arguments(here: Path) -> None:
