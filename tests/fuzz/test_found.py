@@ -42,6 +42,13 @@ FOUND = {
         dtype="float64",
         image="float64",
     ),
+    "attention behind a loop that leaves no rank": replace(
+        SMALL,
+        writer="tf1",
+        layout="NCHW",
+        batch=1,
+        steps=(CONV, g.Act(14, "relu"), g.Loop((g.Norm(16, "affine"),), 1), g.Attention(17)),
+    ),
 }
 
 

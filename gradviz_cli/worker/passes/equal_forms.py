@@ -8,6 +8,7 @@ kernel is there is not written down anywhere, so it is tried, on a few numbers; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -63,7 +64,9 @@ def written(
             else:
                 given.append(tf.compat.v1.placeholder(dtype, known))
                 names[given[-1].op.name] = tensor
-        tf.ensure_shape(form(node, *given), shape, "gradviz_result")
+        # Of an unknown rank TensorFlow takes what has a rank for a contradiction.
+        end = tf.identity if shape.rank is None else partial(tf.ensure_shape, shape=shape)
+        end(form(node, *given), name="gradviz_result")
     for one in made.as_graph_def().node:
         if one.name not in names:
             name = node.name if one.name == "gradviz_result" else f"{prefix}/{one.name}"
