@@ -39,6 +39,7 @@ def key_of(fingerprint: str, options: ModelOptions) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
+@cache
 def version(package: str) -> str | None:
     """Of a package that is installed."""
     try:
