@@ -108,7 +108,7 @@ class ModelOptions:
 PROOFS = ("auto", "always", "never")
 # What is asked, and the steps that may be left out of a graph: those that only make it faster.
 WITNESSES = ("forward", "class", "marks", "independence", "slope")
-OPTIONAL_STEPS = ("batch_norm", "constants", "fast_convolutions")
+OPTIONAL_STEPS = ("batch_norm", "constants", "fast_convolutions", "partial_gradients")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -47,6 +48,7 @@ from gradviz_cli.worker.passes.logits import logits
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.passes.onednn import without_strided_points
 from gradviz_cli.worker.passes.own_gradients import own_gradients
+from gradviz_cli.worker.passes.partial_gradients import partial_gradients
 from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.proof.probes import scenes, span
@@ -113,6 +115,9 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
     Step("fast_convolutions", fast_convolutions, "one image at a time, kernels and gaps cost more than the products"),
+    Step(
+        "partial_gradients", partial_gradients, "nobody asks for the gradients of weights, and they take long to write"
+    ),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
@@ -290,7 +295,7 @@ def build(
     check_patched(prepared.options.path, prepared.found, methods)
     if values:
         graph = run_steps(_with_values(prepared.graph, values), prepared.question, LOADING_STEPS, check)
-        prepared = replace(prepared, graph=graph)
+        prepared = replace(prepared, graph=graph, found=activations.find_all(graph, prepared.question))
     problem = proved(prepared.problem, proof)
     try:
         return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets)
@@ -332,16 +337,19 @@ def _differentiator(
     targets: int,
 ) -> Differentiator:
     """Of the rewritten graph, but for the steps that are left out, with its gradients built."""
-    graph = _rewritten(prepared, without, check)
+    graph = _rewritten(prepared, without, check, prepared.found)
     with doing("building the gradient", graph):
         differentiator = Differentiator(graph, problem)
         differentiator.build(forms(methods, targets))
     return differentiator
 
 
-def _rewritten(prepared: Prepared, without: Sequence[str], check: Check | None) -> Graph:
+def _rewritten(
+    prepared: Prepared, without: Sequence[str], check: Check | None, found: activations.Found | None = None
+) -> Graph:
     """The graph with its inner tensors, after all steps for the gradient but some."""
-    steps = [step for step in BUILDING_STEPS if step.name not in without]
+    usual = [step for step in BUILDING_STEPS if step.name not in without]
+    steps = [replace(step, function=partial(mark, found=found)) if step.function is mark else step for step in usual]
     tensors = [name for taps in prepared.taps for name in taps.tensors]
     graph = prepared.graph.tapped(tensors) if tensors else prepared.graph
     return run_steps(graph, prepared.question, steps, check)

@@ -25,6 +25,7 @@ from gradviz_cli.worker.graph.graph import (
     split,
 )
 from gradviz_cli.worker.graph.match import BATCH_NORMS
+from gradviz_cli.worker.graph.memory import array_of, room, tensor_of
 from gradviz_cli.worker.graph.question import Question
 
 KERNELS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}  # and the rank of what they give
@@ -59,7 +60,7 @@ def batch_norm(graph: Graph, question: Question) -> Graph:
         for part, value in new_weights.items():
             new = f"{name}/gradviz_{part}"
             weights[new] = f"folded/{new}"
-            values[weights[new]] = tf.constant(value)
+            values[weights[new]] = tensor_of(value)
             nodes[new] = placeholder(new, tf.float32.as_datatype_enum, values[weights[new]].shape.as_proto())
         folded = f"{name}/gradviz_folded"
         nodes[folded] = copied(node, folded, [source(node, 0), f"{name}/gradviz_kernel:0"])
@@ -77,7 +78,7 @@ def _known(graph: Graph, tensor: str) -> np.ndarray | None:
     """The value of a weight or constant."""
     name = split(tensor)[0]
     if name in graph.weights:
-        return graph.values[graph.weights[name]].numpy()
+        return array_of(graph.values[graph.weights[name]])
     node = graph.node(tensor)
     return literal(node) if node.op == "Const" else None
 
@@ -144,10 +145,9 @@ def _batch_norm(graph: Graph, node: NodeDef, tensor: str) -> tuple[np.ndarray, n
 
 
 def _scaled(op: str, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Each product in float64, rounded once; a copy of the whole kernel in float64 would cost more than the products."""
+    """In float32: products in float64, each to be rounded again, take five times as long."""
     shape = kernel.shape[-2:] if op == "DepthwiseConv2dNative" else kernel.shape[-1:]
-    scaled = np.empty(kernel.shape, np.float32)
-    return np.multiply(kernel, scale.reshape(shape), out=scaled, dtype=np.float64, casting="same_kind")
+    return np.multiply(kernel, scale.astype(np.float32).reshape(shape), out=room(kernel.shape))
 
 
 def _bias_add(name: str, tensor: str, bias: str) -> NodeDef:

@@ -23,6 +23,7 @@ from gradviz_cli.worker.graph.graph import (
     topological,
     types_of,
 )
+from gradviz_cli.worker.graph.memory import array_of
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.tf_private import op_def
 
@@ -85,7 +86,7 @@ def _small_values(graph: Graph) -> dict[str, np.ndarray]:
         if name in graph.weights:
             value = graph.values[graph.weights[name]]
             if value.shape.num_elements() <= MAX_SMALL:
-                values[name] = value.numpy()
+                values[name] = array_of(value)
         elif (found := _small_value(node, values)) is not None:
             values[name] = found
     return values

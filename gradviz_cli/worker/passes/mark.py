@@ -10,7 +10,7 @@ from dataclasses import replace
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import activations
-from gradviz_cli.worker.analysis.activations import Activation
+from gradviz_cli.worker.analysis.activations import Activation, Found
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, node_of, split
 from gradviz_cli.worker.graph.match import STOPS
 from gradviz_cli.worker.graph.question import Question
@@ -21,12 +21,13 @@ GRADIENT = "GradvizActivation"
 ATTRIBUTE = "_gradviz"
 
 
-def mark(graph: Graph, question: Question) -> Graph:
+def mark(graph: Graph, question: Question, found: Found | None = None) -> Graph:
     """The graph whose activations obey the mode that is current when gradients are built.
 
-    Every StopGradient, on the path or not, becomes an Identity whose gradient is decided then too.
+    Every StopGradient, on the path or not, becomes an Identity whose gradient is decided then too. `found` is what lies
+    between the image and the score of this graph, where that was looked for already.
     """
-    chosen = activations.find_all(graph, question)
+    chosen = found or activations.find_all(graph, question)
     functions = {
         name: replace(function, nodes=_marked_all(function.nodes, chosen.obeying(name)))
         for name, function in graph.functions.items()

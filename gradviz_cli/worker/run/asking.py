@@ -135,7 +135,10 @@ def forms(methods: Sequence[str], targets: int) -> list[Form | Sampled]:
         return [Form(tuple(methods), targets)]
     plain, inner = looked_at(methods)
     sampled = [tuple(modes) for name, modes in estimators_of(methods).items() if ESTIMATORS[name].sampled]
-    return [Form(plain, targets, None, True, inner), *(Sampled(modes, targets) for modes in dict.fromkeys(sampled))]
+    return [
+        Form(plain, targets, looked=True, inner=inner),
+        *(Sampled(modes, targets) for modes in dict.fromkeys(sampled)),
+    ]
 
 
 def is_plain(methods: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import tensorflow as tf
 
+import gradviz_cli.worker.run.gradients  # noqa: F401  # what is imported registers its gradients
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
@@ -53,9 +54,8 @@ class Differentiator:
         self._functions: dict[Form | Sampled, Callable] = {}
         self._building = Lock()
         self._largest = 0
-        self.size = (
-            problem.entry.batch
-        )  # images that a call takes, None for any number; settled once a function is built
+        self._size = problem.entry.batch
+        self._is_size_known = problem.entry.batch is not None
         self.classes: int | None = None  # known once a function is built
         self._limit: int | None = None
 
@@ -81,18 +81,41 @@ class Differentiator:
         """
         targets = self._of_channel(targets)
         self._check_targets(targets)
-        size = self.size
-        if not scores:
-            # Only where the batch size is known does TensorFlow see that shapes are all that is read of most tensors.
-            size = size or max(len(images), self._largest)
-            self._largest = size
+        size = self._images_a_call(len(images), scores)
         groups = [targets[start : start + AT_ONCE] for start in range(0, len(targets), AT_ONCE)]
-        parts = [
-            self._explain_some(images, group, Form(tuple(modes), len(group), None if scores else size), size)
-            for group in groups
-        ]
+        parts = [self._explain_some(images, group, Form(tuple(modes), len(group), size, scores)) for group in groups]
         index, rank, score, output, *gradients = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
+
+    @property
+    def size(self) -> int | None:
+        """Images that a call takes, None for any number."""
+        if not self._is_size_known:
+            self._size = 1 if self._is_one_row() else None
+            self._is_size_known = True
+        return self._size
+
+    def _is_one_row(self) -> bool:
+        """Whether all that the model says of several images at once is one row."""
+        rows = []
+
+        def run(images: tf.Tensor) -> None:
+            with self.imported(images) as (score, *_):
+                rows.append(positions(score, self._count(None), self._problem).shape[0])
+
+        tf.function(run, autograph=False).get_concrete_function(self._spec(None))
+        return rows == [1]
+
+    def _images_a_call(self, count: int, scores: bool) -> int | None:
+        """What a graph is built for, None for any number. Where their number is known, so are the shapes of most tensors: the
+        graph is smaller, and without scores TensorFlow sees that shapes are all that is read of many."""
+        fixed = self._problem.entry.batch or (1 if count == 1 else self.size)
+        if fixed or not tf.config.list_physical_devices("GPU"):
+            return fixed or count
+        if scores:
+            return None
+        self._largest = max(count, self._largest)
+        return self._largest
 
     def prepare(self, modes: Sequence[str], targets: int = 1) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
@@ -102,7 +125,8 @@ class Differentiator:
     def build(self, forms: Iterable[Form | Sampled]) -> None:
         """The same for any forms."""
         for form in forms:
-            self._function(form._replace(targets=min(form.targets, AT_ONCE)))
+            form = form._replace(targets=min(form.targets, AT_ONCE))
+            self._function(form._replace(batch=self._images_a_call(1, True)) if isinstance(form, Form) else form)
 
     def weight(self, name: str) -> tf.Tensor:
         """The value of a weight that may be changed."""
@@ -115,13 +139,12 @@ class Differentiator:
     def _held(self, name: str) -> tf.Variable:
         return self._changeable[name] if name in self._changeable else self._variables[name]
 
-    def _explain_some(
-        self, images: np.ndarray, targets: Sequence[int], form: Form, size: int | None
-    ) -> list[np.ndarray]:
+    def _explain_some(self, images: np.ndarray, targets: Sequence[int], form: Form) -> list[np.ndarray]:
         """Columns [t, n] and gradients [t, n, h, w, c], in as many calls as a fixed batch size needs."""
         function, entry = self._function(form), self._problem.entry
         parts = []
-        for fed, full in alone(images, self.size) if self.size else calls(images, size):
+        fixed = self._problem.entry.batch or form.batch == 1
+        for fed, full in alone(images, form.batch or 1) if fixed else calls(images, form.batch):
             found = [
                 value.numpy() for value in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))
             ]
@@ -155,8 +178,9 @@ class Differentiator:
     def _looked(
         self, image: np.ndarray, targets: Sequence[int], modes: tuple[str, ...], inner: tuple[str, ...]
     ) -> Look:
-        function, count = self._function(Form(modes, len(targets), None, True, inner)), len(targets)
-        ((fed, _),) = alone(image[None], self.size or 1)
+        size, count = self._problem.entry.batch or 1, len(targets)
+        function = self._function(Form(modes, count, size, looked=True, inner=inner))
+        ((fed, _),) = alone(image[None], size)
         entry = self._problem.entry
         found = [each.numpy() for each in function(entry.to_model(fed, self._dtype), tf.constant(targets, tf.int32))]
         _check_rows(self.graph.score, len(found[0][0]), len(fed))
@@ -215,7 +239,7 @@ class Differentiator:
             with self.imported(images, {tensor: 0.0}) as found:
                 return positions(found[0], self._count(None), self._problem)
 
-        ((fed, _),) = alone(image[None], self.size or 1)
+        ((fed, _),) = alone(image[None], self._problem.entry.batch or 1)
         return tf.function(run, autograph=False, input_signature=[spec])(entry.to_model(fed, self._dtype)).numpy()[0]
 
     def _of_channel(self, targets: Sequence[int]) -> Sequence[int]:
@@ -284,15 +308,13 @@ class Differentiator:
     ) -> list[tf.Tensor]:
         problem, count = self._problem, self._count(form.batch)
         scores, outputs = (positions(tensor, count, problem) for tensor in (score, shown))
-        if count is None and scores.shape[0] == 1:
-            self.size = 1  # all that the model says of several images at once is one row
         wants = [want[place] for place in range(form.targets)]
         won = [winners(scores, outputs, problem, one) for one in (wants if problem.one_detection else wants[:1])]
         won = won if problem.one_detection else won * len(wants)
         self._limit = scores.shape[2]
         labelled = problem.detections and problem.detections.labelled
         self.classes = None if labelled else self._limit
-        choose = given_class if form.batch else chosen_class
+        choose = chosen_class if form.scored else given_class
         columns = [choose(scores, outputs, *each, problem) for each in zip(won, wants, strict=True)]
         seeds = [
             each * tf.one_hot(column[0], tf.shape(scores)[2], dtype=each.dtype)[:, None, :]

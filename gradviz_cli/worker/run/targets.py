@@ -62,7 +62,7 @@ class Problem:
 
 
 class Form(NamedTuple):
-    """What a graph is built for: modes, number of targets, and where scores are left out the number of images.
+    """What a graph is built for: modes, number of targets, the number of images (None: any), and whether scores are asked for.
 
     With `looked` it also gives what fixes its classes (`Look.seeds`) and the inner tensors, with their gradients under the
     modes `inner`.
@@ -71,6 +71,7 @@ class Form(NamedTuple):
     modes: tuple[str, ...]
     targets: int
     batch: int | None = None
+    scored: bool = True
     looked: bool = False
     inner: tuple[str, ...] = ()
 
@@ -164,7 +165,7 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
         raise ModelUnusable(f"the rank of {named(tensor)} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:
         tensor = tf.cast(tensor, tf.float32)
-    tensor = _batched(tensor, count)
+    tensor = _batched(tensor, count, problem.entry.batch == 1)
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
     listed = problem.detections
@@ -180,10 +181,10 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
     return tf.reshape(tensor, [rows, inner if inner is not None else -1, classes])
 
 
-def _batched(tensor: tf.Tensor, count: int | None) -> tf.Tensor:
-    """The same with a batch axis: a model of one image may have dropped it."""
+def _batched(tensor: tf.Tensor, count: int | None, of_one: bool) -> tf.Tensor:
+    """The same with a batch axis: a model `of_one` image may have dropped it."""
     first = tensor.shape[0] if tensor.shape.rank else 0
-    if count == 0 or first != count and (count == 1 or first == 0):
+    if count == 0 or first != count and (of_one or first == 0):
         return tensor[None]
     if first not in (count, None, 1 if count is None else count):
         number = "whatever the number of images" if count is None else f"for {count} images"

@@ -1,0 +1,132 @@
+"""Gradients of common operations with respect to some of their inputs, where all shapes are known.
+
+They are those that TensorFlow registers (tensorflow/python/ops/nn_grad.py, math_grad.py) in fewer operations: nothing is
+computed for inputs that need none, and no shape for what is known. Whatever is not known is left to TensorFlow's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from gradviz_cli.worker.graph.tf_private import native_gradient
+from gradviz_cli.worker.passes.partial_gradients import ATTRIBUTE, GRADIENT
+
+# For each input: its gradient where it needs one.
+Found = list["tf.Tensor | None"]
+
+
+@tf.RegisterGradient(GRADIENT)
+def _gradient(op: tf.Operation, upstream: tf.Tensor) -> Sequence[tf.Tensor | None]:
+    needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
+    shapes = [tensor.shape for tensor in (*op.inputs, *op.outputs)]
+    if all(shape.is_fully_defined() for shape in shapes) and isinstance(upstream, tf.Tensor):
+        found = _GRADIENTS[op.type](op, upstream, needed)
+        if found is not None:
+            return found
+    return native_gradient(op.type)(op, upstream)
+
+
+def _of_kernel(
+    backward: Callable[..., tf.Tensor], sizes: str, attributes: Sequence[str]
+) -> Callable[..., Found | None]:
+    """Of a convolution with respect to what its kernel moves over."""
+
+    def gradient(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+        if needed != [True, False]:
+            return None
+        given = {name: op.get_attr(name) for name in attributes}
+        given["padding"] = given["padding"].decode()
+        given["data_format"] = given["data_format"].decode()
+        shape = op.inputs[0].shape.as_list()
+        return [backward(**{sizes: shape}, filter=op.inputs[1], out_backprop=upstream, **given), None]
+
+    return gradient
+
+
+def _mat_mul(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+    if needed != [True, False] or op.get_attr("transpose_a"):
+        return None
+    return [
+        tf.raw_ops.MatMul(a=upstream, b=op.inputs[1], transpose_b=not op.get_attr("transpose_b"), grad_a=True),
+        None,
+    ]
+
+
+def _bias_add(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+    return [upstream, None] if needed == [True, False] else None
+
+
+def _add(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found:
+    return _each(op, needed, lambda: upstream, lambda: upstream)
+
+
+def _sub(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found:
+    return _each(op, needed, lambda: upstream, lambda: -upstream)
+
+
+def _mul(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found:
+    x, y = op.inputs
+    return _each(op, needed, lambda: upstream * y, lambda: upstream * x)
+
+
+def _real_div(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found:
+    x, y = op.inputs
+    return _each(op, needed, lambda: upstream / y, lambda: upstream * (-x / y / y))
+
+
+def _squared_difference(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found:
+    x, y = op.inputs
+    twice = upstream * 2.0 * (x - y)
+    return _each(op, needed, lambda: twice, lambda: -twice)
+
+
+def _each(
+    op: tf.Operation, needed: Sequence[bool], first: Callable[[], tf.Tensor], second: Callable[[], tf.Tensor]
+) -> Found:
+    """Of two tensors that are broadcast to one shape."""
+    pairs = zip(op.inputs, (first, second), needed, strict=True)
+    return [_summed(make(), tensor.shape.as_list()) if asked else None for tensor, make, asked in pairs]
+
+
+def _summed(gradient: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
+    """A gradient summed over the axes along which a tensor of this shape was broadcast."""
+    given = gradient.shape.as_list()
+    if given == list(shape):
+        return gradient
+    before = len(given) - len(shape)
+    axes = [axis for axis, size in enumerate(given) if axis < before or size != shape[axis - before]]
+    return tf.reshape(tf.reduce_sum(gradient, axes), shape)
+
+
+def _mean(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+    """Divided before it is spread out, as that is the smaller tensor."""
+    axes = tf.get_static_value(op.inputs[1])
+    shape = op.inputs[0].shape.as_list()
+    if axes is None or not upstream.shape.num_elements():
+        return None
+    count = int(np.prod(shape)) // upstream.shape.num_elements()
+    kept = [1 if axis in {int(one) % len(shape) for one in np.ravel(axes)} else size for axis, size in enumerate(shape)]
+    share = upstream / tf.constant(count, upstream.dtype)
+    return [tf.broadcast_to(share if share.shape.as_list() == kept else tf.reshape(share, kept), shape), None]
+
+
+_PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
+_GRADIENTS: dict[str, Callable[..., Found | None]] = {
+    "Conv2D": _of_kernel(tf.raw_ops.Conv2DBackpropInput, "input_sizes", (*_PLANE, "use_cudnn_on_gpu")),
+    "DepthwiseConv2dNative": _of_kernel(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, "input_sizes", _PLANE),
+    "Conv3D": _of_kernel(
+        tf.raw_ops.Conv3DBackpropInputV2, "input_sizes", ("strides", "padding", "data_format", "dilations")
+    ),
+    "MatMul": _mat_mul,
+    "BiasAdd": _bias_add,
+    "Add": _add,
+    "AddV2": _add,
+    "Sub": _sub,
+    "Mul": _mul,
+    "RealDiv": _real_div,
+    "SquaredDifference": _squared_difference,
+    "Mean": _mean,
+}
