@@ -449,7 +449,8 @@ def sources_in_order(nodes: Mapping[str, NodeDef]) -> dict[str, list[str]]:
 
 def functions_in(value: AttrValue) -> list[NameAttrList]:
     """The functions that an attribute names."""
-    return [value.func] if value.HasField("func") else list(value.list.func)
+    kind = value.WhichOneof("value")
+    return [value.func] if kind == "func" else list(value.list.func) if kind == "list" else []
 
 
 def called_by(node: NodeDef) -> list[str]:
