@@ -50,7 +50,7 @@ from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.proof.probes import scenes, span
-from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
+from gradviz_cli.worker.proof.prove import SEED, Begun, begun, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.read.question import check_loops, check_tables, settle
@@ -307,6 +307,7 @@ def prove(
     targets: int = 1,
     check: Check | None = None,
     thorough: bool = False,
+    ahead: Begun | None = None,
 ) -> tuple[Differentiator, Proof]:
     """Prove what `build` gave for these methods and targets: the gradients to take from now on, and what was found.
 
@@ -320,7 +321,7 @@ def prove(
         return _differentiator(prepared, steps, problem, check, methods, targets)
 
     with doing("proving the model"):
-        return proof_of(prepared, usual, build_without, thorough)
+        return proof_of(prepared, usual, build_without, thorough, ahead)
 
 
 def _differentiator(
@@ -497,6 +498,8 @@ class Model:
         Which inner tensors are meant.
     redrawn : bool
         Its kernels will be drawn anew.
+    proving : bool
+        It will be proved: what TensorFlow itself makes of it is computed from the start.
     """
 
     def __init__(
@@ -508,6 +511,7 @@ class Model:
         proof: Proof | None = None,
         estimation: Estimation = USUAL,
         redrawn: bool = False,
+        proving: bool = False,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
@@ -520,6 +524,7 @@ class Model:
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
+        self._ahead = begun(prepared) if proving else None
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
@@ -530,13 +535,21 @@ class Model:
         assert self._prepared is not None, "a model is proved once, before it explains"
         methods, targets, check = self._asked
         prepared = self._prepared
-        self._differentiator, proof = prove(prepared, self._differentiator, methods, targets, check, thorough)
+        before, ahead, self._ahead = self._differentiator, self._ahead, None
+        with doing("proving the model"):
+            images = scenes(self._problem.entry, span(prepared.preprocess, prepared.options), 1, SEED)
+            tried = self._calls.beside(lambda: self._try(before, images))
+        self._differentiator, proof = prove(prepared, before, methods, targets, check, thorough, ahead)
         self._proof = proof
         if not self._will_redraw:
             self._prepared = None
         with doing("proving the model"):
-            ends = span(prepared.preprocess, prepared.options)
-            self._try(scenes(self._problem.entry, ends, 1, SEED))
+            if self._differentiator is before:
+                tried.result()
+            else:
+                tried.exception()  # says nothing of this one
+                self._worked = False
+                self._try(self._differentiator, images)
         return proof
 
     def redraw(self, count: int) -> tuple[str, ...]:
@@ -555,15 +568,15 @@ class Model:
         self._rest.clear()
         return self._redrawn.names
 
-    def _try(self, images: np.ndarray) -> None:
+    def _try(self, differentiator: Differentiator, images: np.ndarray) -> None:
         """Compute a gradient as for an image, so that what it lacks is known before the first one."""
         methods, targets, _ = self._asked
         ranks = [-1] * min(targets, AT_ONCE)
         try:
             if is_plain(methods):
-                self._differentiator.explain(images, ranks, methods)
+                differentiator.explain(images, ranks, methods)
             else:
-                self._differentiator.look(images[0], ranks, *looked_at(methods))
+                differentiator.look(images[0], ranks, *looked_at(methods))
             self._worked = True
         except tf.errors.ResourceExhaustedError:
             raise

@@ -141,6 +141,7 @@ class Server:
             request.proof,
             request.estimation,
             request.redrawn,
+            request.proving,
         )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 

@@ -115,9 +115,7 @@ class Original:
                 copy.input[:] = [reference(text) for text in node.input if text not in waits]
         name, index = split(self.output)
         types = (
-            [given[name].dtype.as_datatype_enum]
-            if name in given
-            else _types(nodes[name], library.get(nodes[name].op))
+            [given[name].dtype.as_datatype_enum] if name in given else _types(nodes[name], library.get(nodes[name].op))
         )
         built.signature.output_arg.add(name="output", type=types[index])
         built.ret["output"] = reference(self.output)

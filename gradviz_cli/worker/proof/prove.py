@@ -169,9 +169,7 @@ def _settled(subject: Prepared, usual: Differentiator, build: Build, ahead: Begu
     )
 
 
-def _tried(
-    subject: Prepared, differentiator: Differentiator, ahead: Begun, without: tuple[str, ...]
-) -> _Trial:
+def _tried(subject: Prepared, differentiator: Differentiator, ahead: Begun, without: tuple[str, ...]) -> _Trial:
     # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
     whole = subject.problem.entry.whole and not subject.dtype.is_floating
     problem = replace(subject.problem, entry=replace(subject.problem.entry, whole=whole))
