@@ -303,11 +303,11 @@ def build(
 def prove(
     prepared: Prepared,
     usual: Differentiator,
+    ahead: Begun,
     methods: Sequence[str],
     targets: int = 1,
     check: Check | None = None,
     thorough: bool = False,
-    ahead: Begun | None = None,
 ) -> tuple[Differentiator, Proof]:
     """Prove what `build` gave for these methods and targets: the gradients to take from now on, and what was found.
 
@@ -321,7 +321,7 @@ def prove(
         return _differentiator(prepared, steps, problem, check, methods, targets)
 
     with doing("proving the model"):
-        return proof_of(prepared, usual, build_without, thorough, ahead)
+        return proof_of(prepared, usual, ahead, build_without, thorough)
 
 
 def _differentiator(
@@ -535,11 +535,12 @@ class Model:
         assert self._prepared is not None, "a model is proved once, before it explains"
         methods, targets, check = self._asked
         prepared = self._prepared
-        before, ahead, self._ahead = self._differentiator, self._ahead, None
+        before = self._differentiator
         with doing("proving the model"):
-            images = scenes(self._problem.entry, span(prepared.preprocess, prepared.options), 1, SEED)
+            ahead, self._ahead = self._ahead or begun(prepared), None
+            images = ahead.images[:1]
             tried = self._calls.beside(lambda: self._try(before, images))
-        self._differentiator, proof = prove(prepared, before, methods, targets, check, thorough, ahead)
+        self._differentiator, proof = prove(prepared, before, ahead, methods, targets, check, thorough)
         self._proof = proof
         if not self._will_redraw:
             self._prepared = None

@@ -76,7 +76,7 @@ def call(name: str, inputs: Sequence[Any]) -> Any:
 def handle_of(value: Any) -> Any:
     """The handle of a variable with this value, which is not copied; it goes when the handle does."""
     handle = tf.raw_ops.VarHandleOp(
-        dtype=value.dtype, shape=value.shape, shared_name=context.anonymous_name(), container=""
+        dtype=value.dtype, shape=tf.TensorShape(None), shared_name=context.anonymous_name(), container=""
     )
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
     return handle

@@ -98,7 +98,7 @@ def begun(subject: Prepared) -> Begun:
 
 
 def proof_of(
-    subject: Prepared, usual: Differentiator, build: Build, thorough: bool = False, ahead: Begun | None = None
+    subject: Prepared, usual: Differentiator, ahead: Begun, build: Build, thorough: bool = False
 ) -> tuple[Differentiator, Proof]:
     """What a model is differentiated with from now on, and what was found.
 
@@ -106,10 +106,10 @@ def proof_of(
     ----------
     usual : Differentiator
         What `build` gives where nothing is left out.
+    ahead : Begun
+        TensorFlow's own run of the model.
     thorough : bool
         Ask the slope also where every gradient is TensorFlow's own.
-    ahead : Begun, optional
-        TensorFlow's own run, where it has begun.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def proof_of(
     # Of a model that says one row of any number of images a call takes one.
     entry = replace(subject.problem.entry, batch=usual.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
-    if ahead is None or ahead.batch != entry.batch:
+    if ahead.batch != entry.batch:
         ahead = begun(subject)
     images = ahead.images
     trial, given_up = _settled(subject, usual, build, ahead)
