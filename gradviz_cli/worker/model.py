@@ -524,6 +524,7 @@ class Model:
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
+        check_patched(options.path, prepared.found, methods)  # a model that is refused need not run
         self._ahead = begun(prepared) if proving else None
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
         prepared = self._prepared = _measured(prepared, self._differentiator)

@@ -455,7 +455,8 @@ def functions_in(value: AttrValue) -> list[NameAttrList]:
 
 def called_by(node: NodeDef) -> list[str]:
     """Names of the functions that a node calls, once for each attribute that names one."""
-    return [function.name for value in node.attr.values() for function in functions_in(value)]
+    attributes = node.attr  # whose own `values` is slower
+    return [function.name for key in attributes for function in functions_in(attributes[key])]
 
 
 def functions_called(nodes: Iterable[NodeDef], functions: Mapping[str, Function]) -> set[str]:

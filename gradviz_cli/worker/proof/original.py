@@ -209,10 +209,11 @@ def _clean_node(node: NodeDef, names: Mapping[str, str]) -> None:
     # A variable of TensorFlow 1 hands out values, no references.
     if (op := REF_TWINS.get(node.op) or names.get(node.op)) is not None:
         node.op = op
-    for name in [name for name in node.attr if name in DROPPED or name.startswith(OURS_TO_SAY)]:
-        del node.attr[name]
-    for value in node.attr.values():
-        _rename(value, names)
+    for name in list(node.attr):
+        if name in DROPPED or name.startswith(OURS_TO_SAY):
+            del node.attr[name]
+        else:
+            _rename(node.attr[name], names)
 
 
 def _only_acts(node: NodeDef) -> bool:
