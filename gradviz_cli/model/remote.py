@@ -310,16 +310,17 @@ class RemoteModel:
             if self._closed:  # a signal came in between
                 child.close()
             left = None if end is None else max(0.0, end - time.monotonic())
+            proving = isinstance(request, Load) and request.proving
             try:
                 answer, arrays = child.request(request, kind, timeout=left, most=most)
-                break
+                if not (more and proving and isinstance(answer, Failure) and answer.kind == "Memory"):
+                    break
             except ChildLost as lost:
-                proving = isinstance(request, Load) and request.proving
-                if not (more and (lost.killed or proving)) or self._closed:
+                if not (more and (lost.killed or proving and lost.kind != "timeout")) or self._closed:
                     raise self._unusable(lost) from lost
-                if isinstance(request, Load):  # a proof that kills a worker is no reason to refuse the model
-                    request = replace(request, proving=False)
-                self._drop_worker()
+            if isinstance(request, Load):  # a proof that there is no memory for is no reason to refuse the model
+                request = replace(request, proving=False)
+            self._drop_worker()
         if isinstance(answer, Failure):
             raise self._as_exception(answer)
         return answer, arrays
