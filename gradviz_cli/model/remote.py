@@ -179,7 +179,8 @@ class RemoteModel:
             As the worker says; or it died or hung while it loaded; or there is no sandbox though it was required.
         """
         self._load = replace(self._load, proof=proof or self._load.proof)
-        answer = self._begin(self._load, Loaded)
+        proving = self._prove != "never" and self.proof is None and machine.cores() > 1
+        answer = self._begin(replace(self._load, proving=proving), Loaded)
         facts = answer.facts
         known = self._known(facts.preprocess) and facts.alpha <= (facts.channels == 4)
         if min(*facts.size, facts.channels) < 1 or not known:
@@ -301,21 +302,25 @@ class RemoteModel:
         timeout: float | None,
         most: int = 0,
     ) -> tuple[Said, tuple[np.ndarray, ...]]:
-        """The answer of a worker that has no model yet; one that somebody kills meanwhile is replaced once, within the same
-        time."""
+        """The answer of a worker that has no model yet; one that somebody kills meanwhile, or that may be lost over the proof,
+        is replaced once, within the same time."""
         end = None if timeout is None else time.monotonic() + timeout
         for more in (True, False):
             self._child = child = start()
             if self._closed:  # a signal came in between
                 child.close()
             left = None if end is None else max(0.0, end - time.monotonic())
+            proving = isinstance(request, Load) and request.proving
             try:
                 answer, arrays = child.request(request, kind, timeout=left, most=most)
-                break
+                if not (more and proving and isinstance(answer, Failure) and answer.kind == "Memory"):
+                    break
             except ChildLost as lost:
-                if not (more and lost.killed) or self._closed:
+                if not (more and (lost.killed or proving and lost.kind != "timeout")) or self._closed:
                     raise self._unusable(lost) from lost
-                self._drop_worker()
+            if isinstance(request, Load):  # a proof that there is no memory for is no reason to refuse the model
+                request = replace(request, proving=False)
+            self._drop_worker()
         if isinstance(answer, Failure):
             raise self._as_exception(answer)
         return answer, arrays

@@ -186,7 +186,7 @@ class Load:
 
     With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
     Of the `estimation` the layer matters.
-    With `redrawn`, its kernels will be drawn anew (`Redraw`).
+    With `redrawn`, its kernels will be drawn anew (`Redraw`). With `proving`, it will be proved (`Prove`), and that begins.
     """
 
     options: ModelOptions
@@ -197,6 +197,7 @@ class Load:
     proof: Proof | None = None
     estimation: Estimation = Estimation()
     redrawn: bool = False
+    proving: bool = False
 
 
 @dataclass(frozen=True)

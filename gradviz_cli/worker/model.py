@@ -52,7 +52,7 @@ from gradviz_cli.worker.passes.partial_gradients import partial_gradients
 from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.proof.probes import scenes, span
-from gradviz_cli.worker.proof.prove import SEED, proof_of, proved
+from gradviz_cli.worker.proof.prove import SEED, Begun, begun, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.read.question import check_loops, check_tables, settle
@@ -308,6 +308,7 @@ def build(
 def prove(
     prepared: Prepared,
     usual: Differentiator,
+    ahead: Begun,
     methods: Sequence[str],
     targets: int = 1,
     check: Check | None = None,
@@ -325,7 +326,7 @@ def prove(
         return _differentiator(prepared, steps, problem, check, methods, targets)
 
     with doing("proving the model"):
-        return proof_of(prepared, usual, build_without, thorough)
+        return proof_of(prepared, usual, ahead, build_without, thorough)
 
 
 def _differentiator(
@@ -505,6 +506,8 @@ class Model:
         Which inner tensors are meant.
     redrawn : bool
         Its kernels will be drawn anew.
+    proving : bool
+        It will be proved: what TensorFlow itself makes of it is computed from the start.
     """
 
     def __init__(
@@ -516,6 +519,7 @@ class Model:
         proof: Proof | None = None,
         estimation: Estimation = USUAL,
         redrawn: bool = False,
+        proving: bool = False,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
@@ -528,6 +532,8 @@ class Model:
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
+        check_patched(options.path, prepared.found, methods)  # a model that is refused need not run
+        self._ahead = begun(prepared) if proving else None
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
@@ -538,13 +544,22 @@ class Model:
         assert self._prepared is not None, "a model is proved once, before it explains"
         methods, targets, check = self._asked
         prepared = self._prepared
-        self._differentiator, proof = prove(prepared, self._differentiator, methods, targets, check, thorough)
+        before = self._differentiator
+        with doing("proving the model"):
+            ahead, self._ahead = self._ahead or begun(prepared), None
+            images = ahead.images[:1]
+            tried = self._calls.beside(lambda: self._try(before, images))
+        self._differentiator, proof = prove(prepared, before, ahead, methods, targets, check, thorough)
         self._proof = proof
         if not self._will_redraw:
             self._prepared = None
         with doing("proving the model"):
-            ends = span(prepared.preprocess, prepared.options)
-            self._try(scenes(self._problem.entry, ends, 1, SEED))
+            if self._differentiator is before:
+                tried.result()
+            else:
+                tried.exception()  # says nothing of this one
+                self._worked = False
+                self._try(self._differentiator, images)
         return proof
 
     def redraw(self, count: int) -> tuple[str, ...]:
@@ -563,15 +578,15 @@ class Model:
         self._rest.clear()
         return self._redrawn.names
 
-    def _try(self, images: np.ndarray) -> None:
+    def _try(self, differentiator: Differentiator, images: np.ndarray) -> None:
         """Compute a gradient as for an image, so that what it lacks is known before the first one."""
         methods, targets, _ = self._asked
         ranks = [-1] * min(targets, AT_ONCE)
         try:
             if is_plain(methods):
-                self._differentiator.explain(images, ranks, methods)
+                differentiator.explain(images, ranks, methods)
             else:
-                self._differentiator.look(images[0], ranks, *looked_at(methods))
+                differentiator.look(images[0], ranks, *looked_at(methods))
             self._worked = True
         except tf.errors.ResourceExhaustedError:
             raise

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
+from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
 # The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
-# passes (a decoder of strings) would call into nothing.
+# passes (a decoder of strings) would call into nothing. A function that is written rather than traced is called here too,
+# and each thread says here how what it calls is optimized; the public door to both is one setting for the whole process.
 from tensorflow.python.eager import context
 
 # The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
@@ -56,3 +60,38 @@ def native_gradient(op: str) -> Callable:
 def make_known(function: FunctionDef) -> None:
     """Let graphs that run call this function."""
     context.context().add_function_def(function)
+
+
+def forget(name: str) -> None:
+    """Let go of a function that was made known."""
+    context.context().remove_function(name)
+
+
+def call(name: str, inputs: Sequence[Any]) -> Any:
+    """The one result of a function that was made known."""
+    (found,) = context.context().call_function(name.encode(), list(inputs), 1)
+    return found
+
+
+def handle_of(value: Any) -> Any:
+    """The handle of a variable with this value, which is not copied; it goes when the handle does."""
+    handle = tf.raw_ops.VarHandleOp(
+        dtype=value.dtype, shape=tf.TensorShape(None), shared_name=context.anonymous_name(), container=""
+    )
+    tf.raw_ops.AssignVariableOp(resource=handle, value=value)
+    return handle
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Functions that this thread calls inside for the first time run as they are written: TensorFlow does not rewrite them,
+    which takes long for a few images."""
+    here = context.context()
+    usual = here.function_call_options
+    config = ConfigProto.FromString(usual.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    here.function_call_options = context.FunctionCallOptions(config_proto=config)
+    try:
+        yield
+    finally:
+        here.function_call_options = usual

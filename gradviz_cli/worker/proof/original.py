@@ -6,9 +6,10 @@ that might corrupt the heap (`passes.products`) are computed in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
@@ -17,8 +18,18 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.worker.analysis.policy import allowed_ops, written_out
-from gradviz_cli.worker.graph.graph import MAX_NODES, ancestors, copied, functions_in, placeholder, split, unique_mark
-from gradviz_cli.worker.graph.tf_private import make_known, op_def
+from gradviz_cli.worker.graph.graph import (
+    MAX_NODES,
+    ancestors,
+    called_by,
+    functions_in,
+    outputs_of,
+    placeholder,
+    split,
+    types_of,
+    unique_mark,
+)
+from gradviz_cli.worker.graph.tf_private import as_written, call, forget, handle_of, make_known, op_def
 from gradviz_cli.worker.passes.float32 import HALVES, widen
 from gradviz_cli.worker.passes.products import in_float64
 from gradviz_cli.worker.read.frames import CALLS, HANDLE, VARIABLES
@@ -51,31 +62,76 @@ class Original:
     fed: tuple[str, ...]
     variables: Mapping[str, bool]
 
-    def run(self, values: Mapping[str, tf.Tensor], fed: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What it computes of the tensors that are fed; `values` are those of the variables, as the checkpoint has them.
+    def ready(self, values: Mapping[str, tf.Tensor], fed: Mapping[str, tf.Tensor]) -> Callable[[], np.ndarray]:
+        """What computes its output of the tensors that are fed; `values` are those of the variables, as the checkpoint has
+        them. It may be called once, by any thread, which hardly holds up those that run Python.
 
         Nothing of the model's own restoring is run: variables of ours stand for its own.
         """
         wide = {name: _wide(values[name]) for name in self.variables}
-        held = {
-            name: tf.Variable(wide[name], trainable=False) if is_handle else wide[name]
-            for name, is_handle in self.variables.items()
-        }
-        for function in self.graph_def.library.function:
+        given = {split(name)[0]: _wide(fed[name]) for name in self.fed}
+        given |= {name: handle_of(value) if self.variables[name] else value for name, value in wide.items()}
+        functions = [*self.graph_def.library.function, self.function(given)]
+        for function in functions:
             make_known(function)
+        names = [function.signature.name for function in functions]
 
-        def imported(*tensors: tf.Tensor) -> tf.Tensor:
-            graph = tf.compat.v1.get_default_graph()
-            mapped = dict(zip(self.fed, tensors, strict=True))
-            for name, one in held.items():
-                mapped[f"{name}:0"] = graph.capture(one.handle) if self.variables[name] else tf.identity(one)
-            (found,) = tf.graph_util.import_graph_def(self.graph_def, mapped, return_elements=[self.output], name="")
-            return found
+        def run() -> np.ndarray:
+            try:
+                with as_written():
+                    found: np.ndarray = call(names[-1], list(given.values())).numpy()
+                return found
+            finally:
+                for name in names:
+                    forget(name)
 
-        # A tf.function would order its operations by control inputs, which TensorFlow 1's loops do not survive.
-        given = [_wide(fed[name]) for name in self.fed]
-        specs = [tf.TensorSpec.from_tensor(tensor) for tensor in given]
-        return tf.compat.v1.wrap_function(imported, specs)(*given)
+        return run
+
+    def function(self, given: Mapping[str, tf.Tensor]) -> FunctionDef:
+        """The top level as a function of these tensors, each in the place of a node.
+
+        Written, and not traced: TensorFlow would order its operations by control inputs, which TensorFlow 1's loops do not
+        survive, and would make an object of each, which takes as long as it takes to run them.
+        """
+        nodes = {node.name: node for node in self.graph_def.node}
+        library = {function.signature.name: function for function in self.graph_def.library.function}
+        places = {
+            name: [name] if name in given else _outputs(node, library.get(node.op)) for name, node in nodes.items()
+        }
+
+        def reference(text: str) -> str:
+            name, index = split(text)
+            return text if text.startswith("^") else places[name][index]
+
+        waits = {f"^{name}" for name in given}  # for what is there
+        built = FunctionDef()
+        built.signature.name = f"gradviz_original{unique_mark()}"
+        for name, tensor in given.items():
+            built.signature.input_arg.add(name=name, type=tensor.dtype.as_datatype_enum)
+        for name, node in nodes.items():
+            if name not in given:
+                copy = built.node_def.add()
+                copy.CopyFrom(node)
+                copy.input[:] = [reference(text) for text in node.input if text not in waits]
+        name, index = split(self.output)
+        types = (
+            [given[name].dtype.as_datatype_enum] if name in given else _types(nodes[name], library.get(nodes[name].op))
+        )
+        built.signature.output_arg.add(name="output", type=types[index])
+        built.ret["output"] = reference(self.output)
+        return built
+
+
+def _outputs(node: NodeDef, function: FunctionDef | None) -> list[str]:
+    """How functions write the tensors that a node gives, or a call of a function by its own name (TensorFlow 1)."""
+    if function is not None:
+        return [f"{node.name}:{argument.name}:0" for argument in function.signature.output_arg]
+    widths = outputs_of(node) or ()
+    return [f"{node.name}:{output}:{place}" for output, width in widths for place in range(width)]
+
+
+def _types(node: NodeDef, function: FunctionDef | None) -> list[int]:
+    return [argument.type for argument in function.signature.output_arg] if function is not None else types_of(node)
 
 
 def _wide(tensor: tf.Tensor) -> tf.Tensor:
@@ -100,17 +156,13 @@ def original(
         name = split(tensor)[0]
         nodes[name] = placeholder(name, dtype.as_datatype_enum)
     needed = ancestors(nodes, [output])
-    kept = [_plain(node) for name, node in nodes.items() if name in needed]
-    called = {
-        name: _plain_function(function)
-        for name, function in _called(
-            kept, {one.signature.name: one for one in meta.graph_def.library.function}
-        ).items()
-    }
+    kept = [node for name, node in nodes.items() if name in needed]
+    called = _called(kept, {one.signature.name: one for one in meta.graph_def.library.function})
+    built = GraphDef(versions=meta.graph_def.versions, node=kept)
+    built.library.function.extend(called.values())
+    _clean(built, {name: f"{name}{unique_mark()}" for name in called})
     if not trust:
-        _judge(kept, called, allow)
-    built = GraphDef(versions=meta.graph_def.versions)
-    _write(built, kept, called)
+        _judge(built, allow)
     widen(built)
     in_float64(built)
     return Original(
@@ -121,16 +173,47 @@ def original(
     )
 
 
-def _plain(node: NodeDef) -> NodeDef:
-    """Without what belongs to a machine or a compiler; a variable of TensorFlow 1 hands out values, no references."""
-    copy = copied(node)
-    copy.device = ""
-    copy.op = REF_TWINS.get(node.op, node.op)
-    for name in [name for name in copy.attr if name in DROPPED or name.startswith(OURS_TO_SAY)]:
-        del copy.attr[name]
-    if _only_acts(copy):
-        return NodeDef(name=node.name, op="NoOp", input=[text for text in node.input if text.startswith("^")])
-    return copy
+def _called(nodes: Iterable[NodeDef], library: Mapping[str, FunctionDef]) -> dict[str, FunctionDef]:
+    """The functions that nodes call, and those call in turn; also by their own operation (TensorFlow 1)."""
+    todo: list[NodeDef] = list(nodes)
+    found: dict[str, FunctionDef] = {}
+    while todo:
+        node = todo.pop()
+        for name in () if _only_acts(node) else (node.op, *called_by(node)):
+            if name in library and name not in found:
+                found[name] = library[name]
+                todo.extend(library[name].node_def)
+    return found
+
+
+def _clean(built: GraphDef, names: Mapping[str, str]) -> None:
+    """Leave out what belongs to a machine or a compiler, and give functions names that no other graph of this process has:
+    TensorFlow keeps functions by name."""
+    for node in built.node:
+        _clean_node(node, names)
+    for function in built.library.function:
+        function.signature.name = names[function.signature.name]
+        for dropped in DROPPED:
+            function.attr.pop(dropped, None)
+        for node in function.node_def:
+            _clean_node(node, names)
+
+
+def _clean_node(node: NodeDef, names: Mapping[str, str]) -> None:
+    if _only_acts(node):
+        waits = [text for text in node.input if text.startswith("^")]
+        node.CopyFrom(NodeDef(name=node.name, op="NoOp", input=waits))
+        return
+    if node.device:
+        node.device = ""
+    # A variable of TensorFlow 1 hands out values, no references.
+    if (op := REF_TWINS.get(node.op) or names.get(node.op)) is not None:
+        node.op = op
+    for name in list(node.attr):
+        if name in DROPPED or name.startswith(OURS_TO_SAY):
+            del node.attr[name]
+        else:
+            _rename(node.attr[name], names)
 
 
 def _only_acts(node: NodeDef) -> bool:
@@ -139,69 +222,20 @@ def _only_acts(node: NodeDef) -> bool:
     return definition is not None and not definition.output_arg and node.op not in (*allowed_ops(), *OURS)
 
 
-def _plain_function(function: FunctionDef) -> FunctionDef:
-    copy = FunctionDef()
-    copy.CopyFrom(function)
-    for dropped in DROPPED:
-        copy.attr.pop(dropped, None)
-    del copy.node_def[:]
-    copy.node_def.extend(map(_plain, function.node_def))
-    return copy
-
-
-def _all_nodes(nodes: Iterable[NodeDef], functions: Mapping[str, FunctionDef]) -> list[NodeDef]:
-    return [*nodes, *(node for function in functions.values() for node in function.node_def)]
-
-
-def _called(nodes: Iterable[NodeDef], library: Mapping[str, FunctionDef]) -> dict[str, FunctionDef]:
-    """The functions that nodes call, and those call in turn."""
-    todo, found = list(nodes), {}
-    while todo:
-        for name in _functions_of(todo.pop()):
-            if name in library and name not in found:
-                found[name] = library[name]
-                todo.extend(library[name].node_def)
-    return found
-
-
-def _functions_of(node: NodeDef) -> list[str]:
-    """Names that may be functions: those of its attributes, and its own operation (TensorFlow 1)."""
-    return [node.op, *(function.name for value in node.attr.values() for function in functions_in(value))]
-
-
-def _judge(nodes: Sequence[NodeDef], functions: Mapping[str, FunctionDef], allow: Iterable[str]) -> None:
-    """All of it runs here, also what a flat graph leaves out: branches that are never taken, what is only waited for."""
-    allowed = {*allowed_ops(), *OURS, *VARIABLES, *functions, *allow}
-    for node in _all_nodes(nodes, functions):
-        if node.op not in allowed:
-            raise NotRun(f"it needs the operation {node.op} (node {node.name}), which may not run")
-    if written_out(nodes, {name: function.node_def for name, function in functions.items()}) > MAX_NODES:
-        raise NotRun(f"with all its calls it holds more than {MAX_NODES} operations")
-
-
-def _write(built: GraphDef, nodes: Iterable[NodeDef], functions: Mapping[str, FunctionDef]) -> None:
-    """Nodes and functions under names that no other graph of this process has: TensorFlow keeps functions by name."""
-    names = {name: f"{name}{unique_mark()}" for name in functions}
-    for node in nodes:
-        built.node.add().CopyFrom(_renamed(node, names))
-    for name, function in functions.items():
-        copy = built.library.function.add()
-        copy.CopyFrom(function)
-        copy.signature.name = names[name]
-        del copy.node_def[:]
-        copy.node_def.extend(_renamed(node, names) for node in function.node_def)
-
-
-def _renamed(node: NodeDef, names: Mapping[str, str]) -> NodeDef:
-    copy = copied(node)
-    copy.op = names.get(node.op, node.op)
-    for value in copy.attr.values():
-        _rename(value, names)
-    return copy
-
-
 def _rename(value: AttrValue, names: Mapping[str, str]) -> None:
     for function in functions_in(value):
         function.name = names.get(function.name, function.name)
         for inner in function.attr.values():
             _rename(inner, names)
+
+
+def _judge(built: GraphDef, allow: Iterable[str]) -> None:
+    """All of it runs here, also what a flat graph leaves out: branches that are never taken, what is only waited for."""
+    functions: dict[str, Collection[NodeDef]] = {one.signature.name: one.node_def for one in built.library.function}
+    allowed = {*allowed_ops(), *OURS, *VARIABLES, *functions, *allow}
+    for nodes in (built.node, *functions.values()):
+        for node in nodes:
+            if node.op not in allowed:
+                raise NotRun(f"it needs the operation {node.op} (node {node.name}), which may not run")
+    if written_out(built.node, functions) > MAX_NODES:
+        raise NotRun(f"with all its calls it holds more than {MAX_NODES} operations")

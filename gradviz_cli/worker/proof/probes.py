@@ -44,12 +44,13 @@ def scenes(entry: Entry, ends: tuple[float, float], count: int, seed: int) -> Ar
 
 def _scene(random: np.random.Generator, height: int, width: int, channels: int) -> Array:
     """[h, w, c] in 0..1."""
-    down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[None, :]
-    scene = random.normal(0, 0.1, (height, width, channels))
+    down, across = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)[:, None]
+    scene = random.normal(0, 0.1, (height, width * channels))
     for _ in range(BLOBS):
         y, x, size = random.uniform(0, 1), random.uniform(0, 1), random.uniform(0.05, 0.4)
-        blob = np.exp(-((down - y) ** 2 + (across - x) ** 2) / (2 * size**2))
-        scene += blob[..., None] * random.normal(size=channels)
+        tall, wide = (np.exp(-((line - at) ** 2) / (2 * size**2)) for line, at in ((down, y), (across, x)))
+        scene += tall * (wide * random.normal(size=channels)).reshape(-1)
+    scene = scene.reshape(height, width, channels)
     top, left = random.integers(0, max(1, height // 2)), random.integers(0, max(1, width // 2))
     scene[top : top + height // 3 + 1, left : left + width // 3 + 1] += random.normal(size=channels)
     least = scene.min()

@@ -6,8 +6,8 @@ Numbers that depend on the other images, or on chance, and a gradient that is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from gradviz_cli.errors import GradvizError, ProofFailed
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Proof, Witness
 from gradviz_cli.worker.analysis.activations import value_path
 from gradviz_cli.worker.graph.graph import Graph, maker_name, split
+from gradviz_cli.worker.graph.tf_private import as_written
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.proof import witnesses
 from gradviz_cli.worker.proof.original import NotRun, Original, original
@@ -55,6 +56,21 @@ class _Theirs:
 
 
 @dataclass(frozen=True, eq=False)
+class Begun:
+    """TensorFlow's own run of some images, which goes on while gradviz builds its graph.
+
+    Attributes
+    ----------
+    batch : int or None
+        Images of a call, as `Entry.batch`.
+    """
+
+    batch: int | None
+    images: Array
+    theirs: Future[_Theirs]
+
+
+@dataclass(frozen=True, eq=False)
 class _Trial:
     """A way to rewrite the graph, and what the witnesses say of it."""
 
@@ -70,8 +86,19 @@ class _Trial:
         return next((one for one in self.found if one.failed), None)
 
 
+def begun(subject: Prepared) -> Begun:
+    """Let TensorFlow run the model as it is, beside this thread."""
+    entry = subject.problem.entry
+    images = scenes(entry, _span(subject), (entry.batch or 2) if subject.batched else 1, SEED)
+    run = _ready(subject, images)
+    with_it = ThreadPoolExecutor(1, "original")
+    theirs = with_it.submit(_ran, run)
+    with_it.shutdown(wait=False)
+    return Begun(entry.batch, images, theirs)
+
+
 def proof_of(
-    subject: Prepared, usual: Differentiator, build: Build, thorough: bool = False
+    subject: Prepared, usual: Differentiator, ahead: Begun, build: Build, thorough: bool = False
 ) -> tuple[Differentiator, Proof]:
     """What a model is differentiated with from now on, and what was found.
 
@@ -79,6 +106,8 @@ def proof_of(
     ----------
     usual : Differentiator
         What `build` gives where nothing is left out.
+    ahead : Begun
+        TensorFlow's own run of the model.
     thorough : bool
         Ask the slope also where every gradient is TensorFlow's own.
 
@@ -90,10 +119,11 @@ def proof_of(
     # Of a model that says one row of any number of images a call takes one.
     entry = replace(subject.problem.entry, batch=usual.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
-    count = (entry.batch or 2) if subject.batched else 1
-    images = scenes(entry, _span(subject), count, SEED)
-    trial, given_up = _settled(subject, usual, build, images)
-    with _as_it_stands():
+    if ahead.batch != entry.batch:
+        ahead = begun(subject)
+    images = ahead.images
+    trial, given_up = _settled(subject, usual, build, ahead)
+    with as_written():
         beside = _independence(subject, trial, images)
         single = _one_by_one(subject, trial, images) if beside.failed and entry.batch is None else trial
         sloping = _slope(subject, single, images[: entry.batch or 1], thorough)
@@ -122,26 +152,14 @@ def proved(problem: Problem, proof: Proof | None) -> Problem:
     return replace(problem, entry=replace(problem.entry, batch=1))
 
 
-@contextmanager
-def _as_it_stands() -> Iterator[None]:
-    """Graphs built inside run as they are written: TensorFlow does not rewrite them, which takes long for a few images."""
-    options = tf.config.optimizer
-    options.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        options.set_experimental_options({"disable_meta_optimizer": False})
-
-
-def _settled(subject: Prepared, usual: Differentiator, build: Build, images: Array) -> tuple[_Trial, str | None]:
+def _settled(subject: Prepared, usual: Differentiator, build: Build, ahead: Begun) -> tuple[_Trial, str | None]:
     """The first way to rewrite the graph that holds, and a warning where it is not the usual one."""
-    with _as_it_stands():
-        theirs = _theirs(subject, images)
+    images = ahead.images
     against: list[Witness] = []
     for without in FALLBACKS:
         differentiator = build(without, subject.problem) if without else usual
-        with _as_it_stands():
-            trial = _tried(subject, differentiator, images, theirs, without)
+        with as_written():
+            trial = _tried(subject, differentiator, ahead, without)
             if trial.wrong is None or _is_random(trial, images):
                 return trial, _given_up(without, against[0]) if against else None
         against.append(trial.wrong)
@@ -151,31 +169,31 @@ def _settled(subject: Prepared, usual: Differentiator, build: Build, images: Arr
     )
 
 
-def _tried(
-    subject: Prepared, differentiator: Differentiator, images: Array, theirs: _Theirs, without: tuple[str, ...]
-) -> _Trial:
+def _tried(subject: Prepared, differentiator: Differentiator, ahead: Begun, without: tuple[str, ...]) -> _Trial:
     # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
     whole = subject.problem.entry.whole and not subject.dtype.is_floating
     problem = replace(subject.problem, entry=replace(subject.problem.entry, whole=whole))
     measure = Measure(differentiator, problem, subject.dtype)
+    images, theirs = ahead.images, ahead.theirs
     try:
         measured = measure(images)
     except tf.errors.ResourceExhaustedError:
         raise
     except tf.errors.OpError as error:  # as on some image: no reason to refuse, unless TensorFlow's own run works
         said = f"the model fails on generated images ({described(error)})"
-        failed = theirs.output is not None
+        failed = theirs.result().output is not None
         found = (Witness("forward", said=said, failed=failed), Witness("class", said=said), Witness("marks", said=said))
         return _Trial(without, differentiator, measure, None, found)
-    why = "the output is a decision in other words" if subject.question.coded else theirs.why
-    if theirs.output is None or subject.question.coded:
+    output = theirs.result().output
+    why = "the output is a decision in other words" if subject.question.coded else theirs.result().why
+    if output is None or subject.question.coded:
         exact = (Witness("forward", said=why), Witness("class", said=why))
     else:
         exact = (
-            witnesses.forward(measured, theirs.output, subject.question.ranked),
+            witnesses.forward(measured, output, subject.question.ranked),
             Witness("class", said="the output lists the best of the scores, or detections")
             if subject.question.ranked or subject.question.detections
-            else witnesses.best_class(measured, theirs.output, subject.batched),
+            else witnesses.best_class(measured, output, subject.batched),
         )
     return _Trial(without, differentiator, measure, measured, (*exact, witnesses.marks(measure, measured, images)))
 
@@ -198,7 +216,8 @@ def _is_random(trial: _Trial, images: Array) -> bool:
 # -- TensorFlow's own run
 
 
-def _theirs(subject: Prepared, images: Array) -> _Theirs:
+def _ready(subject: Prepared, images: Array) -> Callable[[], Array] | _Theirs:
+    """What runs the model as it is, or why it is not run."""
     if subject.random:
         return _Theirs(None, why=DRAWN)
     size = sum(value.dtype.size * value.shape.num_elements() for value in subject.read.values())
@@ -213,11 +232,23 @@ def _theirs(subject: Prepared, images: Array) -> _Theirs:
     except (NotRun, GradvizError) as error:
         return _Theirs(None, why=str(error))
     try:
-        return _Theirs(part.run(values, fed).numpy())
-    except MemoryError:
+        return part.ready(values, fed)
+    except Exception as error:
+        return _fails(error)
+
+
+def _ran(ready: Callable[[], Array] | _Theirs) -> _Theirs:
+    try:
+        return ready if isinstance(ready, _Theirs) else _Theirs(ready())
+    except Exception as error:
+        return _fails(error)
+
+
+def _fails(error: Exception) -> _Theirs:
+    """Whatever TensorFlow throws at a graph that it cannot run as it is."""
+    if isinstance(error, MemoryError):
         return _Theirs(None, why="there is no memory for it")
-    except Exception as error:  # whatever TensorFlow throws at a graph that it cannot run as it is
-        return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
+    return _Theirs(None, why=f"TensorFlow cannot run it as it is ({described(error)})")
 
 
 def _fed(subject: Prepared, images: Array) -> dict[str, tf.Tensor]:

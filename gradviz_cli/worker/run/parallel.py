@@ -52,6 +52,10 @@ class Calls:
             return map(function, items)
         return self._pool.map(function, items)
 
+    def beside(self, function: Callable[[], Part]) -> Future[Part]:
+        """Its result, while the caller goes on with something else."""
+        return self._pool.submit(function)
+
     def stream(self, parts: Iterable[np.ndarray], function: Callable[[np.ndarray], Part]) -> Iterator[Part]:
         """The results for the parts, in order. One more of them than run side by side is made ahead. Not to be asked from
         within `over`."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 from graphs import const, node
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.types_pb2 import DT_FLOAT
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, ModelOptions, Proof, Witness
@@ -105,6 +106,46 @@ def test_what_was_found_before_is_acted_on(plain):
     found = Model(ModelOptions(plain, preprocess="unit"), proof=before)
     assert found._differentiator._problem.entry.batch == 1, "one by one"
     assert any(one.op == "Rsqrt" or "batchnorm" in name for name, one in found._differentiator.graph.nodes.items())
+
+
+def test_what_is_run_from_the_start_proves_the_same(plain):
+    early = Model(ModelOptions(plain, preprocess="unit"), ("backprop",), proving=True)
+    assert early.prove() == proved(plain).proof
+
+
+@pytest.mark.parametrize("proving", [False, True])
+def test_a_gradient_that_cannot_be_computed_is_no_proof_even_where_the_numbers_hold(proving, plain, monkeypatch):
+    missing = tf.errors.UnimplementedError(None, None, "No OpKernel was registered {{node x}}")
+
+    def fails(*_):
+        raise missing
+
+    found = Model(ModelOptions(plain, preprocess="unit"), ("backprop",), proving=proving)
+    monkeypatch.setattr(found._differentiator, "explain", fails)
+    with pytest.raises(ProofFailed, match="TensorFlow cannot compute"):
+        found.prove()
+
+
+def test_functions_that_are_written_rather_than_traced_call_others_by_their_own_names():
+    """As TensorFlow 1 writes a call: the operation is the function."""
+    meta = MetaGraphDef()
+    nodes = meta.graph_def.node
+    nodes.add(name="image", op="Placeholder").attr["dtype"].type = DT_FLOAT
+    nodes.add(name="twice", op="both", input=["image", "^image"])
+    nodes.add(name="split", op="Split", input=["axis", "twice:1"]).attr["T"].type = DT_FLOAT
+    nodes[-1].attr["num_split"].i = 2
+    nodes.add().CopyFrom(const("axis", 0, np.int32))
+    both = meta.graph_def.library.function.add()
+    both.signature.name = "both"
+    both.signature.input_arg.add(name="x", type=DT_FLOAT)
+    both.node_def.add(name="sum", op="AddV2", input=["x", "x"]).attr["T"].type = DT_FLOAT
+    for name, tensor in (("same", "x"), ("more", "sum:z:0")):
+        both.signature.output_arg.add(name=name, type=DT_FLOAT)
+        both.ret[name] = tensor
+    image = tf.constant([1.0, 3.0])
+    for output, value in (("split:1", [6.0]), ("twice:0", [1.0, 3.0]), ("image:0", [1.0, 3.0])):
+        part = original.original(meta, output, {"image:0": tf.float32})
+        np.testing.assert_array_equal(part.ready({}, {"image:0": image})(), value)
 
 
 # -- a sabotage of each step
