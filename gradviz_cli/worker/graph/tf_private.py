@@ -10,18 +10,8 @@ from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 
-# The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
-# passes (a decoder of strings) would call into nothing.
-from tensorflow.python.eager import context
-
-# The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
-# bodies name tensors, into the "node:i" of a graph, and for the attributes that saved graphs leave out: without it no
-# function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
-from tensorflow.python.framework import op_def_registry
-
-# The gradients that TensorFlow itself registers, by the name of the operation: without them nothing could be held
-# against a mark.
-from tensorflow.python.framework.ops import gradient_registry
+# What needs TensorFlow's own library is imported where it is called: all of this room can be imported while that library is
+# still being loaded (`tf_names.install`).
 
 
 def frozen(function: Any) -> Any:
@@ -35,7 +25,17 @@ def frozen(function: Any) -> Any:
 
 def op_def(op: str) -> OpDef | None:
     """The definition of a registered operation, None when this TensorFlow knows none of that name."""
-    return op_def_registry.get(op)
+    return _registry().get(op)
+
+
+@cache
+def _registry() -> Any:
+    # The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
+    # bodies name tensors, into the "node:i" of a graph, and for the attributes that saved graphs leave out: without it no
+    # function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry
 
 
 @cache
@@ -50,9 +50,16 @@ def default(op: str, attribute: str) -> AttrValue | None:
 
 def native_gradient(op: str) -> Callable:
     """TensorFlow's own gradient of an operation: a function of the operation and the gradients of its outputs."""
+    # By the name of the operation: without them nothing could be held against a mark.
+    from tensorflow.python.framework.ops import gradient_registry
+
     return gradient_registry.lookup(op)
 
 
 def make_known(function: FunctionDef) -> None:
     """Let graphs that run call this function."""
+    # The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
+    # passes (a decoder of strings) would call into nothing.
+    from tensorflow.python.eager import context
+
     context.context().add_function_def(function)
