@@ -14,13 +14,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN
 
-Array = np.ndarray
+Array: TypeAlias = "np.ndarray"
 
 GRADIENT = "gradient"
 DEFAULT_BASELINE = "mean"  # `images.baselines` has the others; or the name of a file

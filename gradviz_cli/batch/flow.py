@@ -12,6 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 
 from gradviz_cli.errors import GradvizError, TimeUp, Unanswered
 
+# Seconds that threads get to finish when a signal or the clock ends the run. It has to be gone within two.
+PATIENCE = 1.0
+
 Found = TypeVar("Found")
 Given = ParamSpec("Given")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from gradviz_cli.errors import GradvizError
-from gradviz_cli.model.explainer import Explainer, ModelTold
 from gradviz_cli.plan.plan import Job
 from gradviz_cli.plan.results import Report, Result
+
+if TYPE_CHECKING:
+    from gradviz_cli.model.explainer import Explainer, ModelTold
 
 
 class Observer:

@@ -34,11 +34,12 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol, TypeVar
 
 from gradviz_cli.batch.budget import Budget
-from gradviz_cli.batch.flow import Stage, drained, in_order
+from gradviz_cli.batch.flow import PATIENCE, Stage, drained, in_order
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.proofs import Proofs
@@ -58,6 +59,7 @@ from gradviz_cli.errors import TimeUp
 from gradviz_cli.files.whole import discard_all
 from gradviz_cli.model.explainer import Explainer, of_plan
 from gradviz_cli.model.fingerprint import Seal
+from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
@@ -72,9 +74,6 @@ MOST_JOBS = 8
 SIFTED, PARTS_AHEAD = 64, MOST_JOBS
 # Bytes of decoded images that wait to be drawn.
 MOST_HELD = 2**28
-# Seconds that threads get to finish when a signal or the clock ends the run. It has to be gone within two.
-PATIENCE = 1.0
-
 
 Explaining = TypeVar("Explaining", bound=Explainer)
 
@@ -147,7 +146,7 @@ def pipeline(
     known: Known,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
-    ahead: Explainer | None = None,
+    ahead: RemoteModel | None = None,
     kept: tuple[Explainer, Proofs] | None = None,
 ) -> Pipeline:
     """The stages of a run on this machine; nothing is started before the first job that needs it.
@@ -160,12 +159,15 @@ def pipeline(
         What the manifest says of the files in OUT.
     seal : Seal, optional
         Of the model whose fingerprint is in the digests.
-    ahead : Explainer, optional
-        One whose worker was started ahead.
+    ahead : RemoteModel, optional
+        The model of the plan, where its worker was started ahead.
     kept : optional
         An explainer that outlives the pipeline, and what is known of its proofs.
     """
-    explainer, proofs = kept or (ahead or ready(plan), Proofs(plan, digests.fingerprint, manifest))
+    explainer, proofs = kept or (
+        explainer_of(plan, partial(Explainer, ahead=ahead)),
+        Proofs(plan, digests.fingerprint, manifest),
+    )
     if seal is not None and kept is None:
         explainer.expect(seal)
     threads = threads_of(plan)
@@ -184,11 +186,6 @@ def threads_of(plan: Plan) -> int:
     return plan.jobs or min(MOST_JOBS, machine.cores())
 
 
-def ready(plan: Plan) -> Explainer:
-    """What explains the images of a plan on this machine."""
-    return explainer_of(plan, Explainer)
-
-
 def explainer_of(plan: Plan, kind: Callable[..., Explaining]) -> Explaining:
     """What explains the images of a plan, of this kind of Explainer; no process runs yet."""
     asked = {**of_plan(plan), "estimation": plan.drawing.estimation, "targets": len(plan.drawing.targets)}
@@ -205,7 +202,7 @@ def results(
     end: float | None = None,
     seal: Seal | None = None,
     loading: Callable[[], None] = lambda: None,
-    ahead: Explainer | None = None,
+    ahead: RemoteModel | None = None,
 ) -> Generator[Result, None, None]:
     """Explain every job: `Pipeline.results` of a pipeline that is closed at the end, however that comes."""
     with at_work(pipeline(plan, digests, loaded, manifest, known, seal, loading, ahead)) as stages:

@@ -17,7 +17,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from gradviz_cli.draw.record import Record
 from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import ImageError, OutputError, UsageError
 from gradviz_cli.files.remote import Remote
@@ -117,11 +116,17 @@ def _check_free(target: Path) -> None:
         return
     if not stat.S_ISREG(mode):
         what = "a link" if stat.S_ISLNK(mode) else "no regular file"
-    elif Record.read(target) is None:
+    elif not _is_ours(target):
         what = "no picture of gradviz"
     else:
         return
     raise OutputError(f"{printable(target)}: is there and is {what}", "move it away, or give another name to --out")
+
+
+def _is_ours(picture: Path) -> bool:
+    from gradviz_cli.draw.record import Record  # most runs write into a folder
+
+    return Record.read(picture) is not None
 
 
 def _delivered(aside: Path, target: Path, result: Result) -> Result:

@@ -9,11 +9,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import click
 
+from gradviz_cli.cli.later import put_off
 from gradviz_cli.cli.line import doing
 from gradviz_cli.cli.mistakes import check_dashes, command_meant, said_of
 from gradviz_cli.cli.signals import Stopped, stopping
@@ -39,7 +39,6 @@ COMMANDS = {
 # Commands that take a while to begin, and words with which nobody waits for them.
 SLOW = ("explain", "inspect", "check", "demo")
 QUIET = {"-q", "--quiet", "never", "--progress=never", "-h", "--help", "--help-all", "--dry-run", "list"}
-THREADS = "OPENBLAS_NUM_THREADS"
 
 
 class _Commands(click.Group):
@@ -53,9 +52,9 @@ class _Commands(click.Group):
             return None
         shortage.check_space()
         gc.disable()  # what is imported stays: to search it for garbage again and again takes a tenth of the start
+        put_off()
         try:
-            with _one_thread():
-                return importlib.import_module(f"gradviz_cli.cli.{name}").command
+            return importlib.import_module(f"gradviz_cli.cli.{name}").command
         finally:
             gc.enable()
 
@@ -77,20 +76,6 @@ class _Commands(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """NumPy's library starts threads when it is loaded, which the command has no use for; where it may start none, it sends
-    the process a SIGINT, as if somebody had stopped it. For children it is as it was."""
-    if THREADS in os.environ:
-        yield
-        return
-    os.environ[THREADS] = "1"
-    try:
-        yield
-    finally:
-        del os.environ[THREADS]
 
 
 @click.command(cls=_Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.cli.line import LINE, Told, looked_on, timed
@@ -19,11 +19,13 @@ from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import GradvizError
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.files.text import plain, printable, shortened
-from gradviz_cli.model.explainer import Explainer, ModelTold
 from gradviz_cli.model.forms import short_name
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Report, Result, Status, TargetResult
 from gradviz_cli.process.protocol import Loaded, Proof
+
+if TYPE_CHECKING:
+    from gradviz_cli.model.explainer import Explainer, ModelTold
 
 EVERY_EVENT = 5.0  # seconds between two progress events in JSON
 WINDOW = 30.0  # over which the rate is taken: images that were current go by faster than those that follow

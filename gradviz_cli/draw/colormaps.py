@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -56,13 +58,11 @@ _DIVERGING = {
     ),
 }
 # XYZ of D65 white, and XYZ -> linear sRGB (IEC 61966-2-1)
-_WHITE = np.array([0.950456, 1.0, 1.089058])
-_XYZ_TO_RGB = np.array(
-    [
-        [3.2409699, -1.5373832, -0.4986108],
-        [-0.9692436, 1.8759675, 0.0415551],
-        [0.0556301, -0.2039770, 1.0569715],
-    ]
+_WHITE = (0.950456, 1.0, 1.089058)
+_XYZ_TO_RGB = (
+    (3.2409699, -1.5373832, -0.4986108),
+    (-0.9692436, 1.8759675, 0.0415551),
+    (0.0556301, -0.2039770, 1.0569715),
 )
 
 
@@ -72,7 +72,7 @@ def _srgb(lab: np.ndarray) -> np.ndarray:
     y = (lightness + 16) / 116
     f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * _WHITE
-    linear = np.clip(xyz @ _XYZ_TO_RGB.T, 0, 1)
+    linear = np.clip(xyz @ np.array(_XYZ_TO_RGB).T, 0, 1)
     return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
@@ -96,16 +96,42 @@ def _diverge(negative: _Curve, positive: _Curve) -> np.ndarray:
     return np.concatenate([down[-1:], down[:0:-1], up])
 
 
-def _colormaps() -> dict[str, np.ndarray]:
-    maps = {name: _walk(curve, 256) for name, (_, curve) in _SEQUENTIAL.items()}
-    maps["gray"] = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)  # the intensity itself
-    maps |= {name: _diverge(*arms) for name, (_, *arms) in _DIVERGING.items()}
-    for table in maps.values():
-        table.flags.writeable = False
-    return maps
+def _gray() -> np.ndarray:
+    """The intensity itself."""
+    return np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
 
 
-COLORMAPS: dict[str, np.ndarray] = _colormaps()
+class _Colormaps(Mapping[str, "np.ndarray"]):
+    """Tables that are drawn when they are first asked for, as most runs use one of them, and many only their names."""
+
+    def __init__(self, drawn: Mapping[str, Callable[[], np.ndarray]]):
+        self._drawn = drawn
+        self._kept: dict[str, np.ndarray] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._kept:
+            table = self._drawn[name]()
+            table.flags.writeable = False
+            self._kept[name] = table
+        return self._kept[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._drawn
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._drawn)
+
+    def __len__(self) -> int:
+        return len(self._drawn)
+
+
+COLORMAPS: Mapping[str, np.ndarray] = _Colormaps(
+    {
+        **{name: partial(_walk, curve, 256) for name, (_, curve) in _SEQUENTIAL.items()},
+        "gray": _gray,
+        **{name: partial(_diverge, *arms) for name, (_, *arms) in _DIVERGING.items()},
+    }
+)
 """Name -> uint8 [256, 3]: the colour of each intensity."""
 COLORMAP_SUMMARIES: dict[str, str] = {
     name: "black to white" if name == "gray" else (_SEQUENTIAL | _DIVERGING)[name][0] for name in COLORMAPS

@@ -66,7 +66,7 @@ def _channels(attribution: np.ndarray) -> np.ndarray:
 
 # ------------------------------------------------------------------------------------------ from a field to pixels
 
-Paint = Callable[[np.ndarray, "np.ndarray | None", str, float], np.ndarray]
+Paint = Callable[["np.ndarray", "np.ndarray | None", str, float], "np.ndarray"]
 """(intensities, image or None, colormap, alpha) -> pixels"""
 
 

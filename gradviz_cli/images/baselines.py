@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 
-Array = np.ndarray
+Array: TypeAlias = "np.ndarray"
 
 BLURRED = 0.1  # standard deviation of the blur, as a part of the longer side
 

@@ -9,8 +9,6 @@ from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from PIL import features
-
 from gradviz_cli.errors import ImageError
 
 
@@ -152,6 +150,8 @@ def _recognise(data: bytes) -> str:
             raise raw_photo(what)
     for name, (magic, plugin, feature, _) in _FORMATS.items():
         if re.match(magic, data, re.DOTALL):
+            from PIL import features  # only where a file is decoded, as it brings Pillow in
+
             if feature and not features.check(feature):
                 raise ImageError("format", f"{name}: this Pillow cannot read it; install another build of it")
             _import(plugin)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.protocol import GIVEN, ModelOptions
 
-Array = np.ndarray
+Array: TypeAlias = "np.ndarray"
 
 RGBA = "rgba"
 ORDERS = {"rgb": slice(None), "bgr": slice(None, None, -1), RGBA: slice(None)}

@@ -16,7 +16,6 @@ from gradviz_cli.files.scratch import fill, unnamed_file
 
 MOST = 1 << 19  # numbers that are held at once
 _RANGES = 1 << 10  # as many, of equal width: numbers are hashes, and lie evenly
-_EDGES = (np.arange(_RANGES + 1, dtype=np.float64)[1:-1] / _RANGES * 2.0**64 - 2.0**63).astype(np.int64)
 
 
 def repeated(numbers: Iterable[int]) -> frozenset[int]:
@@ -27,6 +26,7 @@ def repeated(numbers: Iterable[int]) -> frozenset[int]:
     OutputError
         There are many, and no room for temporary files.
     """
+    edges = (np.arange(_RANGES + 1, dtype=np.float64)[1:-1] / _RANGES * 2.0**64 - 2.0**63).astype(np.int64)
     parts = _sorted(numbers)
     first = next(parts, np.empty(0, np.int64))
     if len(first) < MOST:
@@ -35,7 +35,7 @@ def repeated(numbers: Iterable[int]) -> frozenset[int]:
         bounds, begin = [], 0
         for part in chain([first], parts):
             fill(file, part.tobytes())
-            bounds.append(begin + np.concatenate(([0], np.searchsorted(part, _EDGES), [len(part)])))
+            bounds.append(begin + np.concatenate(([0], np.searchsorted(part, edges), [len(part)])))
             begin += len(part)
         return frozenset(one for place in range(_RANGES) for one in _twice(_range(file.fileno(), bounds, place)))
 

@@ -154,6 +154,8 @@ class Explainer:
         Seconds for one image, in a decoder and in the worker.
     redrawn : bool
         Its kernels will be drawn anew (`redraw`).
+    ahead : RemoteModel, optional
+        The same model, where its worker was started before.
 
     Attributes
     ----------
@@ -177,12 +179,13 @@ class Explainer:
         prove: str = "never",
         estimation: Estimation = USUAL,
         redrawn: bool = False,
+        ahead: RemoteModel | None = None,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
         self._prove = prove
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
-        self._model = RemoteModel(
+        self._model = ahead or RemoteModel(
             options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn
         )
         self._decoders = Decoders(limits, timeout)
@@ -192,10 +195,6 @@ class Explainer:
     def expect(self, seal: Seal) -> None:
         """Load this model and no other one."""
         self._model.expect(seal)
-
-    def start(self) -> None:
-        """Let a worker get ready that `load` will need for certain."""
-        self._model.start()
 
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before, if the cache

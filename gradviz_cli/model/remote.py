@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from gradviz_cli.model import fingerprint, forms
 from gradviz_cli.model.fingerprint import Seal, State
 from gradviz_cli.model.kinds import GRAPHS, HDF5, KERAS
 from gradviz_cli.model.recovery import Recovery
+from gradviz_cli.plan.plan import Plan
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
     Convert,
@@ -154,6 +155,7 @@ class RemoteModel:
         path = Path(self.path)
         if forms.is_ready(path):
             self._ahead = self._starting.submit(self._started_ahead, path)
+            wait([self._ahead])  # two threads that work would both take longer
 
     def _started_ahead(self, path: Path) -> State:
         state = fingerprint.state_of(path)
@@ -517,6 +519,15 @@ class RemoteModel:
             self._child.close()
         if self._scratch is not None:
             self._scratch.close()
+
+
+def of_plan(plan: Plan) -> RemoteModel:
+    """The model of a run; no process runs yet."""
+    drawing, options = plan.drawing, (plan.timeout, plan.require_sandbox)
+    targets = len(drawing.targets)
+    return RemoteModel(
+        plan.model, drawing.methods, *options, targets, plan.verify, plan.proof, estimation=drawing.estimation
+    )
 
 
 def _unproved(why: str) -> Proof:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,11 @@ Read = Callable[[Any], Any]
 
 
 def flag(value: object) -> bool:
-    if not isinstance(value, bool | np.bool_):
+    if isinstance(
+        value, bool
+    ):  # asked first, here and below: a command line holds nothing of NumPy's, which is imported late
+        return value
+    if not isinstance(value, np.bool_):
         raise ValueError(f"{value!r} is neither true nor false")
     return bool(value)
 
@@ -179,7 +183,8 @@ def several(
 
 def target(value: object) -> str:
     """topK, rankK, a class index, a label, or several with commas; `plan.targets.parse_targets` says which."""
-    return str(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else text(value)
+    whole = not isinstance(value, str | bool) and isinstance(value, int | np.integer)
+    return str(value) if whole else text(value)
 
 
 def number(value: object) -> float:
@@ -234,7 +239,11 @@ def _float(said: str) -> float | None:
 
 def numbers(value: object) -> tuple[float, ...]:
     """N or N,N,N: for all channels, or for each in the image's order."""
-    parts = value if isinstance(value, tuple | list | np.ndarray) else str(value).strip(" []()").split(",")
+    parts: Sequence[Any] | np.ndarray
+    if not isinstance(value, str) and isinstance(value, tuple | list | np.ndarray):
+        parts = value
+    else:
+        parts = str(value).strip(" []()").split(",")
     if not len(parts):
         raise ValueError("it is empty")
     return tuple(map(number, parts))
@@ -481,4 +490,6 @@ def _are_texts(given: Any) -> bool:
     """Numbers among texts would silently become texts."""
     if isinstance(given, list | tuple):
         return all(map(_are_texts, given))
-    return isinstance(given, str | bytes | np.ndarray)
+    if isinstance(given, str | bytes):
+        return True
+    return isinstance(given, np.ndarray)

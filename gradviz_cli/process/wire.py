@@ -19,7 +19,7 @@ from gradviz_cli.files import text
 _LENGTH = struct.Struct("<Q")
 MAX_HEADER = 8 * 2**20
 MAX_ARRAYS = 8 * 2**30
-_DTYPES = {"float32": np.float32, "uint8": np.uint8, "int32": np.int32}
+_DTYPES = {name: name for name in ("float32", "uint8", "int32")}
 
 
 class Closed(Exception):

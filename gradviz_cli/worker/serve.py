@@ -7,6 +7,8 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,14 +122,14 @@ class Server:
                 f" ({'; '.join(self._confined.missing)})",
                 "export the model yourself (model.export('folder')), or run on Linux 5.13 or later",
             )
-        with _imports(whole=True):  # Keras calls all of it
+        with _imports("convert", whole=True):  # Keras calls all of it
             from gradviz_cli.worker.convert import convert
 
         return Converted(), (np.frombuffer(convert(request), np.uint8),)
 
     def _load(self, request: Load) -> Loaded:
         start = time.monotonic()
-        with _imports(whole=_trusting(request.options)):
+        with _imports("model", whole=_trusting(request.options)):
             from gradviz_cli.worker.model import Model
 
         self._settle_walls()
@@ -158,7 +160,7 @@ class Server:
         return Redrawn(self._model.redraw(request.count))
 
     def _inspect(self, request: Inspect) -> Inspected:
-        with _imports(whole=_trusting(request.options)):
+        with _imports("inspection", whole=_trusting(request.options)):
             from gradviz_cli.worker.inspection import inspect
 
         self._settle_walls()
@@ -177,7 +179,7 @@ class Server:
 
 
 def _import_ahead() -> None:
-    with _imports(whole=False):
+    with _imports("model", whole=False):
         from gradviz_cli.worker.model import Model  # noqa: F401
 
 
@@ -197,12 +199,13 @@ def _uncollected() -> Iterator[None]:
 
 
 @contextmanager
-def _imports(whole: bool) -> Iterator[None]:
-    """What fails in here is the installation's fault and not the model's. What is imported stays: to search it for garbage
+def _imports(room: str, whole: bool) -> Iterator[None]:
+    """TensorFlow and, where that may be done while its library is loaded, a room of the worker. What fails in here is the
+    installation's fault and not the model's. What is imported stays: to search it for garbage
     again and again takes a tenth of the start."""
     gc.disable()
     try:
-        tensorflow.import_tensorflow(whole)
+        tensorflow.import_tensorflow(whole, partial(import_module, f"{__package__}.{room}"))
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
         if (short := shortage.behind(error)) is not None:

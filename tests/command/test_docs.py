@@ -40,8 +40,7 @@ from command.documents import (
 )
 
 from gradviz_cli.api import LoadedModel
-from gradviz_cli.batch import bucket, index, lease
-from gradviz_cli.batch import run as batch_run
+from gradviz_cli.batch import bucket, course, index, lease
 from gradviz_cli.batch.engines import ENGINES, LOCAL, driver
 from gradviz_cli.batch.known import PROVED
 from gradviz_cli.batch.planning import MODEL_KEYS, PREPROCESSES, plan_from
@@ -407,7 +406,7 @@ def _png_fields(table: Table) -> None:
 def _manifest_fields(table: Table) -> None:
     result = Result("a", Status.WRITTEN, page=1, reading="a", stamps={"a": (1, 2, 3)}, image_sha256="a", image_stamp=(1, 2, 3), estimates=({"mode": "a"},))  # fmt: skip
     plan = plan_from(MODEL, proof="never", allow_op=["X"], trust_model=True, mean=[0.5], std=[0.2], channel_order="bgr")
-    known = {*result.record("now"), *batch_run._safeguards(plan), *batch_run._range(plan), batch_run.MODEL, PROVED}
+    known = {*result.record("now"), *course._safeguards(plan), *course._range(plan), course.MODEL, PROVED}
     assert set(table.names()) == known
 
 

@@ -15,7 +15,7 @@ from children import ROOT
 WORKER = ROOT / "gradviz_cli" / "worker"
 
 NAMES = """
-import importlib, inspect, json, sys
+import importlib, inspect, json, sys, typing
 from gradviz_cli.worker.graph import tf_names
 from gradviz_cli.worker.run import tensorflow as lean
 
@@ -28,7 +28,16 @@ def told(value):  # importing the rest wraps some functions once more
     kind = type(value).__name__
     return [kind, getattr(value, "__module__", ""), getattr(value, "__qualname__", "")] if callable(value) else [kind, str(value)]
 
-lean.import_tensorflow()
+meant = []
+
+def ours():  # while TensorFlow's library is being loaded
+    importlib.import_module("gradviz_cli.worker.model")
+    importlib.import_module("gradviz_cli.worker.inspection")
+    meant.extend(name for name in sys.modules if name.startswith("tensorflow.python"))
+
+before = typing.TypeVar, sys.modules["typing"]
+lean.import_tensorflow(meanwhile=ours)
+assert (typing.TypeVar, sys.modules["typing"]) == before
 import tensorflow as tf
 registry = importlib.import_module("tensorflow.python.framework.ops").gradient_registry
 names = json.loads(sys.argv[1])
@@ -41,7 +50,7 @@ assert tf.xla.experimental  # a name that no part of ours has asked for
 lean.import_tensorflow(whole=True)
 import tensorflow
 plain = {name: told(found(tensorflow, name)) for name in slim}
-print(json.dumps({"alone": alone, "beside": beside, "slim": slim, "plain": plain, "gradients": gradients,
+print(json.dumps({"meant": meant, "alone": alone, "beside": beside, "slim": slim, "plain": plain, "gradients": gradients,
                   "all_gradients": list(registry.list()), "whole": isinstance(tensorflow, tf_names.Names)}))
 """
 
@@ -65,6 +74,10 @@ def seen() -> dict:
 
 def test_no_name_that_the_worker_calls_brings_in_the_rest(seen: dict) -> None:
     assert seen["alone"] and seen["beside"] == []
+
+
+def test_our_own_modules_are_imported_while_the_library_is_loaded(seen: dict) -> None:
+    assert seen["meant"] == [], "a module asks for a name of TensorFlow while it is imported, and waits for the library"
 
 
 def test_each_name_is_what_a_plain_import_gives(seen: dict) -> None:

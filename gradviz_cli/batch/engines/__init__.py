@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
-from gradviz_cli.batch import pipeline
-from gradviz_cli.batch.engines.work import Work
+from gradviz_cli.batch.flow import PATIENCE
 from gradviz_cli.errors import UsageError
 from gradviz_cli.plan.plan import Plan
-from gradviz_cli.plan.results import Result
 
-Engine = Callable[[Work], Generator[Result, None, None]]
+if TYPE_CHECKING:  # the names of engines are options, and stand before anything else is imported (`batch.run`)
+    from gradviz_cli.batch.engines.work import Work
+    from gradviz_cli.plan.results import Result
+
+Engine = Callable[["Work"], Generator["Result", None, None]]
 
 
 def local(work: Work) -> Generator[Result, None, None]:
     """On this machine."""
+    from gradviz_cli.batch import pipeline
+
     told, of_model = work.observer, (work.seal, work.observer.loading, work.ahead)
     return pipeline.results(
         work.plan, work.jobs, work.digests, told.loaded, work.manifest, work.known, work.end, *of_model
@@ -34,7 +39,7 @@ def on_ray(work: Work) -> Generator[Result, None, None]:
 
 
 LOCAL, RAY = "local", "ray"
-GRACE = pipeline.PATIENCE + 0.5  # seconds, when time is up, for nodes to say what they have done
+GRACE = PATIENCE + 0.5  # seconds, when time is up, for nodes to say what they have done
 ENGINES: dict[str, Engine] = {LOCAL: local, RAY: on_ray}
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.observer import Observer
-from gradviz_cli.model.explainer import Explainer
 from gradviz_cli.model.fingerprint import Seal
+from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
 
@@ -22,8 +22,8 @@ class Work:
     ----------
     end : float or None
         The monotonic time at which --max-duration ends.
-    ahead : Explainer or None
-        What is to explain on this machine, where its worker was started before.
+    ahead : RemoteModel or None
+        The model on this machine, where its worker was started before.
     """
 
     plan: Plan
@@ -34,4 +34,4 @@ class Work:
     known: Known
     observer: Observer
     end: float | None = None
-    ahead: Explainer | None = None
+    ahead: RemoteModel | None = None

@@ -8,6 +8,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+# NumPy's library starts threads when it is loaded, which takes half of its import; only products of matrices would use them,
+# and nobody here or in a child asks NumPy for one.
+THREADS = "OPENBLAS_NUM_THREADS"
+
 PACKAGE = Path(__file__).resolve().parents[2]
 
 # Names, not prefixes, wherever another program uses the prefix for secrets: TF_VAR_* and TF_TOKEN_* are
@@ -41,6 +45,7 @@ def scrubbed_environment(scratch: str | os.PathLike, extra: Mapping[str, str] | 
         kept["PYTHONPATH"] = os.pathsep.join(search)
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        THREADS: "1",
         **kept,
         "LANG": "C.UTF-8",
         "HOME": scratch,

@@ -20,7 +20,7 @@ from gradviz_cli.worker.graph.question import Question, Tensor, describe, names,
 from gradviz_cli.worker.graph.words import described
 
 # A row of these is more likely one of words than of pixels.
-IDS = frozenset({tf.int32, tf.int64})
+IDS = frozenset({"int32", "int64"})
 RGBA = "rgba"  # of --channel-order: the fourth channel is alpha
 # These read a PNG, whatever their name says; the other decoders read one format alone.
 DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
@@ -77,7 +77,7 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
     if image.dtype != tf.string:
         seen = find_axes(graph, question.fed(graph), 4 if image.shape is None else len(image.shape))
         place, warning = entries.find(
-            image.key, image.shape, options.layout, options.input_size, seen, image.dtype in IDS
+            image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
         )
         place = replace(
             place, whole=image.dtype.is_integer, alpha=_has_alpha(image, place.channels, options.channel_order)

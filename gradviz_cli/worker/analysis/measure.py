@@ -13,9 +13,6 @@ from gradviz_cli.worker.graph.graph import Graph, attribute
 Array = np.ndarray
 
 v1 = tf.compat.v1
-# A few runs on small pictures: to optimise the graph would take longer.
-QUICK = v1.ConfigProto()
-QUICK.graph_options.rewrite_options.disable_meta_optimizer = True
 
 
 def measure(
@@ -36,7 +33,9 @@ def measure(
     beside.update({f"{name}:0": part.values[variable].numpy() for name, variable in part.weights.items()})
     with tf.Graph().as_default() as built:
         tf.graph_util.import_graph_def(part.graph_def(), name="")
-    run = v1.Session(graph=built, config=QUICK).make_callable(list(tensors), [fed, *beside])
+    quick = v1.ConfigProto()  # a few runs on small pictures: to optimise the graph would take longer
+    quick.graph_options.rewrite_options.disable_meta_optimizer = True
+    run = v1.Session(graph=built, config=quick).make_callable(list(tensors), [fed, *beside])
 
     def of_picture(picture: Array) -> tuple[Array, list[Array]]:
         images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)

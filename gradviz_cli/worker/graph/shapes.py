@@ -25,7 +25,7 @@ from gradviz_cli.worker.graph.graph import (
 
 Nodes = Mapping[str, NodeDef]
 # Placeholder or argument -> its shape.
-Known = Mapping[str, tf.TensorShape]
+Known = Mapping[str, "tf.TensorShape"]
 # Nodes, and what is known of those that are given -> the nodes that take their place.
 Rewrite = Callable[[Nodes, Known], dict[str, NodeDef]]
 

@@ -8,16 +8,21 @@ halves cannot be initialised twice; every class and function stays the one it wa
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import importlib.util
 import os
 import re
 import site
 import sys
-from collections.abc import Callable
+import threading
+import typing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
 
 # from tensorflow.python.ops.array_ops import shape_v2 as shape
 _BOUND = re.compile(r"^from (tensorflow\.[\w.]+) import (\w+)(?: as (\w+))?", re.MULTILINE)
@@ -25,6 +30,8 @@ _SPACES = "tensorflow._api.v2"  # where a name is a list of names again: tf.math
 # What a plain import does before and after it binds its names; without it TensorFlow behaves as version 1 did.
 _FIRST = ("tensorflow.python.pywrap_tensorflow", "tensorflow.python.tf2")
 _BEHAVIOUR = "tensorflow.python.compat.v2_compat"
+_LIBRARY = "libtensorflow_cc.so*"
+_EXTENSIONS = ("google.protobuf.descriptor_pool", "queue")  # those of them that a worker's modules import
 _KERNELS = "core/kernels"  # a folder of some releases: kernels in libraries of their own
 # Importing these registers the gradients of operations, and which have none; those of loops and branches come along. The
 # debugger's would bring in two hundred modules for one operation, which `passes.formulas` knows.
@@ -80,8 +87,15 @@ def _root() -> Path:
     return Path(spec.origin).parent
 
 
-def install(complete: Callable[[], ModuleType]) -> None:
+def install(complete: Callable[[], ModuleType], meanwhile: Callable[[], object] = lambda: None) -> None:
     """Let `import tensorflow` give the names alone, with the gradients registered.
+
+    Parameters
+    ----------
+    complete : callable
+        Imports all of TensorFlow.
+    meanwhile : callable
+        What can be done while TensorFlow's library is loaded: to import what asks for no name yet.
 
     Raises
     ------
@@ -95,17 +109,72 @@ def install(complete: Callable[[], ModuleType]) -> None:
     os.environ["TF2_BEHAVIOR"] = "1"
     sys.modules["tensorflow"] = names
     try:
+        with _loading(root):
+            meanwhile()
         for module in _FIRST:
             importlib.import_module(module)
         sys.modules[_FIRST[-1]].enable()
-        for path in (path for pattern in _GRADIENTS for path in sorted(root.glob(pattern))):
-            importlib.import_module(".".join(("tensorflow", *path.relative_to(root).with_suffix("").parts)))
+        with _plain():
+            _register_gradients(root)
         importlib.import_module(_BEHAVIOUR).enable_v2_behavior()
         if (root / _KERNELS).exists():
             importlib.import_module("tensorflow.python.framework.load_library").load_library(str(root / _KERNELS))
     except BaseException:
         del sys.modules["tensorflow"]
         raise
+
+
+def _register_gradients(root: Path) -> None:
+    for path in (path for pattern in _GRADIENTS for path in sorted(root.glob(pattern))):
+        importlib.import_module(".".join(("tensorflow", *path.relative_to(root).with_suffix("").parts)))
+
+
+@contextmanager
+def _loading(root: Path) -> Iterator[None]:
+    """Inside, the linker works on TensorFlow's library, a third of the import, in a thread; a module with a library of its own
+    would wait for it (`_EXTENSIONS`). Calls are bound when they are first made, as most of half a million never are."""
+    library = next(root.glob(_LIBRARY), None)
+    if library is None:
+        yield
+        return
+    for module in _EXTENSIONS:
+        importlib.import_module(module)
+    arguments = os.fsencode(library), os.RTLD_LAZY
+    # By way of the function itself, as `ctypes.CDLL` lets no other thread run. What goes wrong the import says.
+    linker = threading.Thread(target=ctypes.CDLL(None).dlopen, args=arguments)
+    linker.start()
+    try:
+        yield
+    finally:
+        linker.join()
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """Inside, the thousand generated functions of TensorFlow's operations are defined without what is of no use here and
+    takes a third of the time: constraints of type variables, and a signature of each to be quoted in a message."""
+    exports: Any = importlib.import_module("tensorflow.python.util.tf_export")
+    importlib.import_module("typing_extensions")  # which looks closer at what `typing` holds
+    whole, plain = getattr(exports, "kwarg_only", None), ModuleType("typing")
+    plain.__dict__.update(vars(typing), TypeVar=_without_constraints)
+    exports.kwarg_only, sys.modules["typing"] = _by_name_alone, plain
+    try:
+        yield
+    finally:
+        exports.kwarg_only, sys.modules["typing"] = whole, typing
+
+
+def _without_constraints(name: str, *constraints: object, **more: Any) -> TypeVar:
+    return TypeVar(name, **more)
+
+
+def _by_name_alone(function: Callable) -> Callable:
+    """The same function, whose arguments are all given by name."""
+
+    def called(**arguments: Any) -> Any:
+        return function(**arguments)
+
+    return called
 
 
 def plugged() -> bool:

@@ -13,19 +13,8 @@ from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
-# The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
-# passes (a decoder of strings) would call into nothing. A function that is written rather than traced is called here too,
-# and each thread says here how what it calls is optimized; the public door to both is one setting for the whole process.
-from tensorflow.python.eager import context
-
-# The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
-# bodies name tensors, into the "node:i" of a graph, and for the attributes that saved graphs leave out: without it no
-# function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
-from tensorflow.python.framework import op_def_registry
-
-# The gradients that TensorFlow itself registers, by the name of the operation: without them nothing could be held
-# against a mark.
-from tensorflow.python.framework.ops import gradient_registry
+# What needs TensorFlow's own library is imported where it is called: all of this room can be imported while that library is
+# still being loaded (`tf_names.install`).
 
 
 def frozen(function: Any) -> Any:
@@ -39,7 +28,17 @@ def frozen(function: Any) -> Any:
 
 def op_def(op: str) -> OpDef | None:
     """The definition of a registered operation, None when this TensorFlow knows none of that name."""
-    return op_def_registry.get(op)
+    return _registry().get(op)
+
+
+@cache
+def _registry() -> Any:
+    # The registry of operations has no public Python door. Needed to translate "node:output_name:i", the way function
+    # bodies name tensors, into the "node:i" of a graph, and for the attributes that saved graphs leave out: without it no
+    # function could be inlined, and a batch norm whose epsilon is the default would divide by the bare variance.
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry
 
 
 @cache
@@ -54,29 +53,42 @@ def default(op: str, attribute: str) -> AttrValue | None:
 
 def native_gradient(op: str) -> Callable:
     """TensorFlow's own gradient of an operation: a function of the operation and the gradients of its outputs."""
+    # By the name of the operation: without them nothing could be held against a mark.
+    from tensorflow.python.framework.ops import gradient_registry
+
     return gradient_registry.lookup(op)
+
+
+@cache
+def _eager() -> Any:
+    # The functions of an imported graph are not made known to the runtime by the importer, so a loop that no gradient
+    # passes (a decoder of strings) would call into nothing. A function that is written rather than traced is called here too,
+    # and each thread says here how what it calls is optimized; the public door to both is one setting for the whole process.
+    from tensorflow.python.eager import context
+
+    return context
 
 
 def make_known(function: FunctionDef) -> None:
     """Let graphs that run call this function."""
-    context.context().add_function_def(function)
+    _eager().context().add_function_def(function)
 
 
 def forget(name: str) -> None:
     """Let go of a function that was made known."""
-    context.context().remove_function(name)
+    _eager().context().remove_function(name)
 
 
 def call(name: str, inputs: Sequence[Any]) -> Any:
     """The one result of a function that was made known."""
-    (found,) = context.context().call_function(name.encode(), list(inputs), 1)
+    (found,) = _eager().context().call_function(name.encode(), list(inputs), 1)
     return found
 
 
 def handle_of(value: Any) -> Any:
     """The handle of a variable with this value, which is not copied; it goes when the handle does."""
     handle = tf.raw_ops.VarHandleOp(
-        dtype=value.dtype, shape=tf.TensorShape(None), shared_name=context.anonymous_name(), container=""
+        dtype=value.dtype, shape=tf.TensorShape(None), shared_name=_eager().anonymous_name(), container=""
     )
     tf.raw_ops.AssignVariableOp(resource=handle, value=value)
     return handle
@@ -86,11 +98,11 @@ def handle_of(value: Any) -> Any:
 def as_written() -> Iterator[None]:
     """Functions that this thread calls inside for the first time run as they are written: TensorFlow does not rewrite them,
     which takes long for a few images."""
-    here = context.context()
+    here = _eager().context()
     usual = here.function_call_options
     config = ConfigProto.FromString(usual.config_proto_serialized)
     config.graph_options.rewrite_options.disable_meta_optimizer = True
-    here.function_call_options = context.FunctionCallOptions(config_proto=config)
+    here.function_call_options = _eager().FunctionCallOptions(config_proto=config)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from gradviz_cli.worker.graph.tf_private import op_def
 from gradviz_cli.worker.passes import convolutions, formulas
 
 # A node and its inputs -> its output, written by TensorFlow into the graph that is being made.
-Form = Callable[..., tf.Tensor]
+Form = Callable[..., "tf.Tensor"]
 
 
 def equal_forms(graph: Graph, question: Question | None = None) -> Graph:

@@ -60,9 +60,9 @@ def _is_plain(node: NodeDef) -> bool:
     )
 
 
-Fit = Callable[[Sequence[int]], tf.Tensor]  # so many rows and columns -> the padded image of that size
+Fit = Callable[[Sequence[int]], "tf.Tensor"]  # so many rows and columns -> the padded image of that size
 # Of the image, the kernel, the strides and the size of the result.
-Way = Callable[[Fit, tf.Tensor, Sequence[int], Sequence[int]], tf.Tensor]
+Way = Callable[[Fit, "tf.Tensor", Sequence[int], Sequence[int]], "tf.Tensor"]
 
 
 def _form_of(op: Op, image: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape) -> Form | None:

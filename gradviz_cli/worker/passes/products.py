@@ -15,7 +15,7 @@ from dataclasses import replace
 import tensorflow as tf
 from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
-from tensorflow.core.framework.types_pb2 import DT_DOUBLE
+from tensorflow.core.framework.types_pb2 import DT_BFLOAT16, DT_DOUBLE, DT_FLOAT, DT_HALF
 
 from gradviz_cli.worker.graph.graph import Function, Graph, attribute, copied, data_inputs, split
 from gradviz_cli.worker.graph.question import Question
@@ -27,7 +27,7 @@ MATRICES = frozenset({"BatchMatMulV2", "BatchMatMulV3"})
 EINSUM = "Einsum"
 TYPES = ("T", "Ta", "Tb", "Tout")
 # In float64 TensorFlow never asks oneDNN.
-FAST = frozenset(kind.as_datatype_enum for kind in (tf.float32, tf.bfloat16, tf.float16))
+FAST = frozenset({DT_FLOAT, DT_BFLOAT16, DT_HALF})
 # A number of images that no other axis has: shapes that are open in it alone are compared as if so many were given.
 IMAGES = 10_007
 

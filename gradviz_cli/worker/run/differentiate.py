@@ -12,12 +12,12 @@ from types import MappingProxyType
 import numpy as np
 import tensorflow as tf
 
-import gradviz_cli.worker.run.gradients  # noqa: F401  # what is imported registers its gradients
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
+from gradviz_cli.worker.run import gradients as partial_gradients
 from gradviz_cli.worker.run.rules import calling, obeying
 from gradviz_cli.worker.run.targets import (
     SCOPE,
@@ -355,6 +355,7 @@ class Differentiator:
 
         Gradients are to be built inside of it.
         """
+        partial_gradients.register()
         problem, graph = self._problem, own_names(self.graph)
         built = graph.graph_def()
         for function in built.library.function:

@@ -7,6 +7,7 @@ computed for inputs that need none, and no shape for what is known. Whatever is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +19,12 @@ from gradviz_cli.worker.passes.partial_gradients import ATTRIBUTE, GRADIENT
 Found = list["tf.Tensor | None"]
 
 
-@tf.RegisterGradient(GRADIENT)
+@cache
+def register() -> None:
+    """Let gradients be found by the name that marks them; a name can be registered once in a process."""
+    tf.RegisterGradient(GRADIENT)(_gradient)
+
+
 def _gradient(op: tf.Operation, upstream: tf.Tensor) -> Sequence[tf.Tensor | None]:
     needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
     shapes = [tensor.shape for tensor in (*op.inputs, *op.outputs)]
@@ -38,10 +44,10 @@ def _of_kernel(
         if needed != [True, False]:
             return None
         given = {name: op.get_attr(name) for name in attributes}
-        given["padding"] = given["padding"].decode()
-        given["data_format"] = given["data_format"].decode()
-        shape = op.inputs[0].shape.as_list()
-        return [backward(**{sizes: shape}, filter=op.inputs[1], out_backprop=upstream, **given), None]
+        given |= {name: given[name].decode() for name in ("padding", "data_format")}
+        sizes, kernel = op.inputs[0].shape.as_list(), op.inputs[1]
+        found = getattr(tf.raw_ops, backward)(input_sizes=sizes, filter=kernel, out_backprop=upstream, **given)
+        return [found, None]
 
     return gradient
 
@@ -115,11 +121,9 @@ def _mean(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Foun
 
 _PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
 _GRADIENTS: dict[str, Callable[..., Found | None]] = {
-    "Conv2D": _of_kernel(tf.raw_ops.Conv2DBackpropInput, "input_sizes", (*_PLANE, "use_cudnn_on_gpu")),
-    "DepthwiseConv2dNative": _of_kernel(tf.raw_ops.DepthwiseConv2dNativeBackpropInput, "input_sizes", _PLANE),
-    "Conv3D": _of_kernel(
-        tf.raw_ops.Conv3DBackpropInputV2, "input_sizes", ("strides", "padding", "data_format", "dilations")
-    ),
+    "Conv2D": _of_kernel("Conv2DBackpropInput", (*_PLANE, "use_cudnn_on_gpu")),
+    "DepthwiseConv2dNative": _of_kernel("DepthwiseConv2dNativeBackpropInput", _PLANE),
+    "Conv3D": _of_kernel("Conv3DBackpropInputV2", ("strides", "padding", "data_format", "dilations")),
     "MatMul": _mat_mul,
     "BiasAdd": _bias_add,
     "Add": _add,

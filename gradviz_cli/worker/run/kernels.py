@@ -11,8 +11,6 @@ from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.words import first_line
 from gradviz_cli.worker.run.targets import SCOPE
 
-# What no image changes: an operation is not there, or not for these types and sizes.
-MISSING = (tf.errors.UnimplementedError, tf.errors.NotFoundError)
 NO_KERNEL = "No OpKernel was registered"
 _NODE = re.compile(r"\{\{node ([^{}\s]+)\}\}")
 # Where the gradient of a node is computed: `gradients/NODE_grad/...`, below that of a loop in its turn.
@@ -25,7 +23,9 @@ def lacking(error: tf.errors.OpError, graph: Graph, forward: Callable[[], object
     It is not where the same images have scores (`forward` computes these) and only their gradient fails.
     """
     text = str(error)
-    if not (isinstance(error, MISSING) or NO_KERNEL in text) and not _works(forward):
+    # What no image changes: an operation is not there, or not for these types and sizes.
+    missing = isinstance(error, tf.errors.UnimplementedError | tf.errors.NotFoundError)
+    if not (missing or NO_KERNEL in text) and not _works(forward):
         return None
     found = _NODE.findall(text)
     gradient = _GRADIENT.match(found[-1]) if found else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -25,6 +26,7 @@ _functions: ContextVar[Mapping[str, Function]] = ContextVar("functions")
 @contextmanager
 def obeying(rule: Rule, stops_open: bool = False) -> Iterator[None]:
     """Gradients built inside follow `rule` at every marked activation, and pass a StopGradient only if told."""
+    _register()
     tokens = _rule.set(rule), _stops_open.set(stops_open)
     try:
         yield
@@ -36,6 +38,7 @@ def obeying(rule: Rule, stops_open: bool = False) -> Iterator[None]:
 @contextmanager
 def unmarked() -> Iterator[None]:
     """Gradients built inside are TensorFlow's own, as if no activation were marked; stops stay what they are."""
+    _register()
     token = _unmarked.set(True)
     try:
         yield
@@ -53,9 +56,13 @@ def calling(functions: Mapping[str, Function]) -> Iterator[None]:
         _functions.reset(token)
 
 
-# A name can be registered once in a process, so the rule is looked up when a gradient is built. That also lets
-# several modes share one forward pass.
-@tf.RegisterGradient(GRADIENT)
+@cache
+def _register() -> None:
+    """A name can be registered once in a process, so the rule is looked up when a gradient is built. That also lets several
+    modes share one forward pass."""
+    tf.RegisterGradient(GRADIENT)(_backward)
+
+
 def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]:
     mark, upstream = json.loads(op.get_attr(ATTRIBUTE)), upstreams[0]
     if mark["kind"] == "stop":
@@ -65,7 +72,7 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
     if _unmarked.get():
         return [upstream, None] if op.type == "IdentityN" else native_gradient(op.type)(op, *upstreams)
     if mark["kind"] in _OPERATIONS:
-        grad = _OPERATIONS[mark["kind"]]
+        grad = getattr(tf.raw_ops, _OPERATIONS[mark["kind"]])
         return [_rule.get().backward(upstream, lambda g: grad(gradients=g, features=op.outputs[0]), tf.nn.relu)]
     # IdentityN(exit, entry): what takes the first way passes the operations between, what takes the second none of them
     if mark["kind"] == "smooth":
@@ -94,7 +101,7 @@ def corners(node: NodeDef) -> tuple[float, ...]:
     return tuple(mark[end] for end in ("low", "high") if isinstance(mark.get(end), int | float))
 
 
-_OPERATIONS = {"relu": tf.raw_ops.ReluGrad, "relu6": tf.raw_ops.Relu6Grad}
+_OPERATIONS = {"relu": "ReluGrad", "relu6": "Relu6Grad"}
 
 
 def _gated(upstream: tf.Tensor, entry: tf.Tensor, mark: Mapping) -> tf.Tensor:

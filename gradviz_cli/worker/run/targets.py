@@ -318,7 +318,7 @@ def _of_output(outputs: tf.Tensor, won: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(outputs * tf.cast(won, outputs.dtype), 1)
 
 
-Column = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]  # index, rank, score, output; [N] each
+Column = tuple["tf.Tensor", "tf.Tensor", "tf.Tensor", "tf.Tensor"]  # index, rank, score, output; [N] each
 
 
 def chosen_class(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import ModuleType
 
@@ -35,19 +35,21 @@ class _Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         raise ModuleNotFoundError(f"{module.__name__} is left out", name=module.__name__)
 
 
-def import_tensorflow(whole: bool = False) -> None:
+def import_tensorflow(whole: bool = False, meanwhile: Callable[[], object] = lambda: None) -> None:
     """Let `import tensorflow` work; all of it where that is asked for, or where the names alone cannot be had.
 
     Parameters
     ----------
     whole : bool
         Also what registers gradients of operations outside the allowed set, and what Keras uses.
+    meanwhile : callable
+        As of `tf_names.install`.
     """
     if whole or tf_names.plugged():
         _import_all()
     elif "tensorflow" not in sys.modules:
-        with suppress(ImportError, AttributeError, OSError):
-            tf_names.install(_import_all)
+        with suppress(Exception):  # whatever another release is built like
+            tf_names.install(_import_all, meanwhile)
         import tensorflow  # noqa: F401
 
 

@@ -49,11 +49,12 @@ class FakeExplainer:
         methods: tuple[str, ...],
         *,
         labels: tuple[str, ...] = (),
+        ahead: FakeModel | None = None,
         **_: object,
     ):
         self.methods, self.labels = methods, labels
         self.seal: Seal | None = None
-        self.started = 0
+        self.ahead = ahead
         self.batches: list[list[int]] = []
         self.decoded: list[int] = []
         self.loads = self.closed = 0
@@ -139,8 +140,17 @@ class FakeExplainer:
     def expect(self, seal: Seal) -> None:
         self.seal = seal
 
+    def close(self) -> None:
+        self.closed += 1
+
+
+class FakeModel:
+    """Stands for a `RemoteModel` whose worker can be started ahead of all else."""
+
+    def __init__(self, plan: Plan):
+        self.started = self.closed = 0
+
     def start(self) -> None:
-        assert self.seal is None, "ahead of the hash"
         self.started += 1
 
     def close(self) -> None:
@@ -157,6 +167,7 @@ def explainers(monkeypatch: pytest.MonkeyPatch) -> list[FakeExplainer]:
         return made[-1]
 
     monkeypatch.setattr(pipeline, "Explainer", make)
+    monkeypatch.setattr("gradviz_cli.batch.run.of_plan", FakeModel)
     return made
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from children import python
 
 from gradviz_cli.batch import engines, planning
 from gradviz_cli.batch.planning import MODEL_FILE, OPTIONS, model_from, plan_from
@@ -348,6 +349,23 @@ def test_planning_imports_no_tensorflow() -> None:
     code = "import sys, gradviz_cli.batch.run, gradviz_cli.batch.planning; print('tensorflow' in sys.modules, 'click' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False False\n"
+
+
+def test_the_command_plans_without_numpy_as_its_worker_is_started_next() -> None:
+    code = """
+import sys
+from gradviz_cli.cli.later import put_off
+put_off()
+import gradviz_cli.cli.explain, numpy
+from gradviz_cli.batch.planning import plan_from
+from gradviz_cli.demo import MODEL
+plan_from(MODEL, mode=("guided",), target=("top1",), dry_run=False, clip=99.0)
+before = "numpy._core" in sys.modules
+assert numpy.zeros(1).dtype == numpy.float64 and sys.modules["numpy"] is not numpy
+print(before, "PIL" in sys.modules, "gradviz_cli.batch.course" in sys.modules)
+"""
+    found = python(code, text=True, check=True)
+    assert found.stdout == "False False False\n"
 
 
 def test_the_table_names_every_field_once() -> None:

@@ -103,7 +103,7 @@ def test_a_worker_is_started_ahead_where_the_first_image_lacks_a_picture(plan, i
     def started(**more) -> list[int]:
         explainers.clear()
         ran(plan(**more), folder)
-        return [one.started for one in explainers]
+        return [one.ahead.started if one.ahead else 0 for one in explainers]
 
     assert started() == [0]  # its first bytes are no image's
     monkeypatch.setattr("gradviz_cli.batch.run.looks_like_image", lambda data: True)
@@ -113,7 +113,7 @@ def test_a_worker_is_started_ahead_where_the_first_image_lacks_a_picture(plan, i
     assert started(dry_run=True) == []
     assert started(lock_wait=1) == [0]
     next(plan().out.glob("001*")).unlink()
-    assert started() == [1] and explainers[0].closed
+    assert started() == [1] and explainers[0].closed and explainers[0].ahead.closed
 
 
 def test_what_is_odd_about_images_is_said_once_each(plan, images, explainers) -> None:

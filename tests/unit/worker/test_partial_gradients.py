@@ -9,10 +9,9 @@ import pytest
 import tensorflow as tf
 from graphs import question, traced
 
-import gradviz_cli.worker.run.gradients  # noqa: F401  # what is imported registers its gradients
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.passes.partial_gradients import ATTRIBUTE, OPERATIONS, partial_gradients
-from gradviz_cli.worker.run.gradients import _GRADIENTS
+from gradviz_cli.worker.run.gradients import _GRADIENTS, register
 
 R = tf.raw_ops
 EXPLICIT = [0, 0, 2, 1, 0, 3, 0, 0]
@@ -101,6 +100,7 @@ def made(build: Callable, shape: tuple[int, ...], batch: int | None = 2) -> Grap
 
 def slopes(graph: Graph) -> tuple[np.ndarray, list[str]]:
     """The gradient of the outputs, each weighed otherwise, and the operations that it takes."""
+    register()
     with tf.Graph().as_default() as imported:
         score, fed = tf.graph_util.import_graph_def(
             graph.graph_def(), return_elements=[graph.score, "image:0"], name=""
