@@ -35,10 +35,8 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor) -> Sequence[tf.Tensor | Non
     return native_gradient(op.type)(op, upstream)
 
 
-def _of_kernel(
-    backward: Callable[..., tf.Tensor], sizes: str, attributes: Sequence[str]
-) -> Callable[..., Found | None]:
-    """Of a convolution with respect to what its kernel moves over."""
+def _of_kernel(backward: str, attributes: Sequence[str]) -> Callable[..., Found | None]:
+    """Of a convolution with respect to what its kernel moves over, by this operation."""
 
     def gradient(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
         if needed != [True, False]:
