@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from gradviz_cli.errors import ModelUnusable
@@ -16,6 +18,7 @@ from gradviz_cli.worker.read.entries import Entry
 INCOMPLETE = "the copy is not complete: copy the whole variables folder again"
 FOREIGN = "graph and variables are of two exports: copy both from one, or export the model again"
 MAX_SHARDS = 10_000
+MANY = 2**22  # numbers; fewer are read by one thread
 
 
 def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) -> dict[str, tf.Tensor]:
@@ -52,15 +55,28 @@ def load(model: Path, variables: Iterable[str], entries: Mapping[str, Entry]) ->
         )
     _check_content(prefix, keys, dtypes, shapes, lost)
     try:
-        values = tf.raw_ops.RestoreV2(
-            prefix=prefix,
-            tensor_names=[entries[name].key for name in wanted],
-            shape_and_slices=[entries[name].part for name in wanted],
-            dtypes=[dtypes[entries[name].key] for name in wanted],
-        )
+        values = _restored(prefix, [entries[name] for name in wanted], dtypes, shapes)
     except tf.errors.OpError as error:
         raise ModelUnusable(f"{prefix}.* cannot be read ({first_line(error)})", "copy the model again") from error
     return {name: _fitting(prefix, name, one, entries[name]) for name, one in zip(wanted, values, strict=True)}
+
+
+def _restored(prefix: str, wanted: Sequence[Entry], dtypes: Mapping, shapes: Mapping) -> list[tf.Tensor]:
+    """The values in order, read by two threads: to copy a large file and take its checksum keeps more than one busy."""
+
+    def restored(part: Sequence[Entry]) -> list[tf.Tensor]:
+        names, slices = [one.key for one in part], [one.part for one in part]
+        types = [dtypes[one.key] for one in part]
+        found = tf.raw_ops.RestoreV2(prefix=prefix, tensor_names=names, shape_and_slices=slices, dtypes=types)
+        return list(found)
+
+    sizes = np.cumsum([math.prod(map(int, shapes[one.key])) for one in wanted])
+    half = int(np.searchsorted(sizes, sizes[-1] / 2)) + 1
+    if sizes[-1] < MANY or half == len(wanted):
+        return restored(wanted)
+    with ThreadPoolExecutor(1) as beside:
+        second = beside.submit(restored, wanted[half:])
+        return [*restored(wanted[:half]), *second.result()]
 
 
 def _fitting(prefix: str, name: str, value: tf.Tensor, entry: Entry) -> tf.Tensor:
