@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 
 from gradviz_cli.process.sandbox import enter
 
@@ -14,9 +15,15 @@ def main(argument: str) -> None:
     limits = {name: config[name] for name in ("memory_limit", "file_limit") if name in config}
     confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], **limits)
     # Only now anything large: what follows is bound by the sandbox.
+    ahead = config.get("ahead", False)
+    if ahead:
+        from gradviz_cli.worker.graph import tf_names
+
+        with suppress(ImportError, OSError, RuntimeError):  # the first request meets the same, and says it
+            tf_names.load_library()
     from gradviz_cli.worker.serve import serve
 
-    serve(config["in"], config["out"], confined, config.get("ahead", False))
+    serve(config["in"], config["out"], confined, ahead)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ _SPACES = "tensorflow._api.v2"  # where a name is a list of names again: tf.math
 _FIRST = ("tensorflow.python.pywrap_tensorflow", "tensorflow.python.tf2")
 _BEHAVIOUR = "tensorflow.python.compat.v2_compat"
 _LIBRARY = "libtensorflow_cc.so*"
-_EXTENSIONS = ("google.protobuf.descriptor_pool", "queue")  # those of them that a worker's modules import
+# Modules with libraries of their own that a worker's modules import.
+_EXTENSIONS = ("numpy", "google.protobuf.descriptor_pool", "queue")
+_linkers: list[threading.Thread] = []
 _KERNELS = "core/kernels"  # a folder of some releases: kernels in libraries of their own
 # Importing these registers the gradients of operations, and which have none; those of loops and branches come along. The
 # debugger's would bring in two hundred modules for one operation, which `passes.formulas` knows.
@@ -109,8 +111,10 @@ def install(complete: Callable[[], ModuleType], meanwhile: Callable[[], object] 
     os.environ["TF2_BEHAVIOR"] = "1"
     sys.modules["tensorflow"] = names
     try:
-        with _loading(root):
-            meanwhile()
+        load_library()
+        meanwhile()
+        for linker in _linkers:
+            linker.join()
         for module in _FIRST:
             importlib.import_module(module)
         sys.modules[_FIRST[-1]].enable()
@@ -129,13 +133,12 @@ def _register_gradients(root: Path) -> None:
         importlib.import_module(".".join(("tensorflow", *path.relative_to(root).with_suffix("").parts)))
 
 
-@contextmanager
-def _loading(root: Path) -> Iterator[None]:
-    """Inside, the linker works on TensorFlow's library, a third of the import, in a thread; a module with a library of its own
-    would wait for it (`_EXTENSIONS`). Calls are bound when they are first made, as most of half a million never are."""
-    library = next(root.glob(_LIBRARY), None)
-    if library is None:
-        yield
+def load_library() -> None:
+    """Let the linker work on TensorFlow's library, a third of the import, in a thread; harmless the second time. Until `install`
+    has waited for it, a module with a library of its own does so. Calls are bound when they are first made, as most of half
+    a million never are."""
+    library = next(_root().glob(_LIBRARY), None)
+    if library is None or _linkers:
         return
     for module in _EXTENSIONS:
         importlib.import_module(module)
@@ -143,10 +146,7 @@ def _loading(root: Path) -> Iterator[None]:
     # By way of the function itself, as `ctypes.CDLL` lets no other thread run. What goes wrong the import says.
     linker = threading.Thread(target=ctypes.CDLL(None).dlopen, args=arguments)
     linker.start()
-    try:
-        yield
-    finally:
-        linker.join()
+    _linkers.append(linker)
 
 
 @contextmanager
