@@ -31,8 +31,8 @@ _SPACES = "tensorflow._api.v2"  # where a name is a list of names again: tf.math
 _FIRST = ("tensorflow.python.pywrap_tensorflow", "tensorflow.python.tf2")
 _BEHAVIOUR = "tensorflow.python.compat.v2_compat"
 _LIBRARY = "libtensorflow_cc.so*"
-# Modules with libraries of their own that a worker's modules import.
-_EXTENSIONS = ("numpy", "google.protobuf.descriptor_pool", "queue")
+# Modules that have libraries of their own, or bring some in, and that a worker's modules import.
+_EXTENSIONS = ("numpy", "google.protobuf.descriptor_pool", "queue", "hashlib", "tempfile")
 _linkers: list[threading.Thread] = []
 _KERNELS = "core/kernels"  # a folder of some releases: kernels in libraries of their own
 # Importing these registers the gradients of operations, and which have none; those of loops and branches come along. The
