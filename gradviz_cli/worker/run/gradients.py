@@ -92,13 +92,13 @@ def _each(
 ) -> Found:
     """Of two tensors that are broadcast to one shape."""
     pairs = zip(op.inputs, (first, second), needed, strict=True)
-    return [_summed(make(), tensor.shape.as_list()) if asked else None for tensor, make, asked in pairs]
+    whole = op.outputs[0].shape.as_list()
+    return [_summed(make(), whole, tensor.shape.as_list()) if asked else None for tensor, make, asked in pairs]
 
 
-def _summed(gradient: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
-    """A gradient summed over the axes along which a tensor of this shape was broadcast."""
-    given = gradient.shape.as_list()
-    if given == list(shape):
+def _summed(gradient: tf.Tensor, given: Sequence[int], shape: Sequence[int]) -> tf.Tensor:
+    """A gradient summed over the axes along which a tensor of this shape was broadcast to the `given` one."""
+    if list(given) == list(shape):
         return gradient
     before = len(given) - len(shape)
     axes = [axis for axis, size in enumerate(given) if axis < before or size != shape[axis - before]]
@@ -108,13 +108,13 @@ def _summed(gradient: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 def _mean(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
     """Divided before it is spread out, as that is the smaller tensor."""
     axes = tf.get_static_value(op.inputs[1])
-    shape = op.inputs[0].shape.as_list()
-    if axes is None or not upstream.shape.num_elements():
+    shape, results = op.inputs[0].shape.as_list(), op.outputs[0].shape.num_elements()
+    if axes is None or not results:
         return None
-    count = int(np.prod(shape)) // upstream.shape.num_elements()
+    count = int(np.prod(shape)) // results
     kept = [1 if axis in {int(one) % len(shape) for one in np.ravel(axes)} else size for axis, size in enumerate(shape)]
     share = upstream / tf.constant(count, upstream.dtype)
-    return [tf.broadcast_to(share if share.shape.as_list() == kept else tf.reshape(share, kept), shape), None]
+    return [tf.broadcast_to(share if op.get_attr("keep_dims") else tf.reshape(share, kept), shape), None]
 
 
 _PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")

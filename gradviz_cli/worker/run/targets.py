@@ -165,7 +165,7 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
         raise ModelUnusable(f"the rank of {named(tensor)} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:
         tensor = tf.cast(tensor, tf.float32)
-    tensor = _batched(tensor, count, problem.entry.batch == 1)
+    tensor = _batched(tensor, count, problem.entry.batch)
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
     listed = problem.detections
@@ -181,17 +181,19 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
     return tf.reshape(tensor, [rows, inner if inner is not None else -1, classes])
 
 
-def _batched(tensor: tf.Tensor, count: int | None, of_one: bool) -> tf.Tensor:
-    """The same with a batch axis: a model `of_one` image may have dropped it."""
+def _batched(tensor: tf.Tensor, count: int | None, fixed: int | None) -> tf.Tensor:
+    """The same with a batch axis: a model of one image may have dropped it. `fixed` is the number of images that the model says."""
     first = tensor.shape[0] if tensor.shape.rank else 0
-    if count == 0 or first != count and (of_one or first == 0):
+    if count == 0 or first != count and (fixed == 1 or first == 0):
         return tensor[None]
-    if first not in (count, None, 1 if count is None else count):
-        number = "whatever the number of images" if count is None else f"for {count} images"
-        raise ModelUnusable(
-            f"the first axis of {named(tensor)} is {first}, {number}", "choose another tensor with --output NAME"
-        )
-    return tensor
+    if first in (count, None, 1 if count is None else count):
+        return tensor
+    if count is not None and fixed is None:  # what has other rows than images is judged by those that a call gives
+        return tf.compat.v1.placeholder_with_default(tensor, [None, *tensor.shape[1:]])
+    number = "whatever the number of images" if count is None else f"for {count} images"
+    raise ModelUnusable(
+        f"the first axis of {named(tensor)} is {first}, {number}", "choose another tensor with --output NAME"
+    )
 
 
 def _moved_last(tensor: tf.Tensor, axis: int) -> tf.Tensor:
