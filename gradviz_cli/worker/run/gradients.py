@@ -27,8 +27,9 @@ def register() -> None:
 
 def _gradient(op: tf.Operation, upstream: tf.Tensor) -> Sequence[tf.Tensor | None]:
     needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
-    shapes = [tensor.shape for tensor in (*op.inputs, *op.outputs)]
-    if all(shape.is_fully_defined() for shape in shapes) and isinstance(upstream, tf.Tensor):
+    tensors = (*op.inputs, *op.outputs)
+    known = all(tensor.shape.is_fully_defined() for tensor in tensors) and isinstance(upstream, tf.Tensor)
+    if known and not any(tensor.dtype.is_complex for tensor in tensors):  # whose gradients are conjugated
         found = _GRADIENTS[op.type](op, upstream, needed)
         if found is not None:
             return found

@@ -70,6 +70,32 @@ def binary(op: str, pair: str, size: str) -> tuple[Callable, tuple[int, ...]]:
     return build, SIZES[size]
 
 
+def turned(x: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Two complex tensors, one of them of the image alone."""
+    return tf.complex(x, x * 0.5 - 1.0), tf.complex(w, w * -0.3 + 0.2)
+
+
+COMPLEX: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "Mul": lambda z, w: R.Mul(x=z, y=w),
+    "Mul of both": lambda z, w: R.Mul(x=z * z, y=z),
+    "RealDiv": lambda z, w: R.RealDiv(x=z, y=w),
+    "RealDiv, weights first": lambda z, w: R.RealDiv(x=w, y=z),
+    "SquaredDifference": lambda z, w: R.SquaredDifference(x=z, y=w),
+    "MatMul": lambda z, w: R.MatMul(a=tf.reshape(z, [-1, 3]), b=tf.reshape(w, [3, -1])),
+    "Sub": lambda z, w: R.Sub(x=w, y=z),
+    "Mean": lambda z, w: R.Mean(input=z * w, axis=[1]),
+}
+
+
+def of_complex(op: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def build(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        found = op(*turned(x, w))
+        return tf.math.real(found) - 2.0 * tf.math.imag(found)
+
+    return build
+
+
+CASES |= {f"complex {name}": (of_complex(op), (2, 6, 5, 3)) for name, op in COMPLEX.items()}
 CASES |= {f"{op} of {pair}": binary(op, pair, "alike") for op in BINARY for pair in list(PAIRS)[2:]}
 CASES |= {
     f"{op} of {pair}, {size}": binary(op, pair, size)
