@@ -535,7 +535,6 @@ class Model:
         check_patched(options.path, prepared.found, methods)  # a model that is refused need not run
         self._ahead = begun(prepared) if proving else None
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
-        self._calls.fuse(self._differentiator.graph)
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)

@@ -9,24 +9,16 @@ formula. An image that is alone in its call, on one thread, meets neither.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
-from gradviz_cli.worker.graph.graph import Graph, source, split
-
-# Parts of Grappler that find nothing in a graph that is folded, and take long to look for it.
-OPTIMIZERS = (
-    *("layout_optimizer", "constant_folding", "shape_optimization", "arithmetic_optimization", "loop_optimization"),
-    *("dependency_optimization", "function_optimization", "implementation_selector"),
-)
 
 Part = TypeVar("Part")
 Item = TypeVar("Item")
@@ -42,18 +34,11 @@ class Calls:
         # A GPU is idle without whole batches; there the last bits may depend on them.
         gpu = bool(tf.config.list_physical_devices("GPU"))
         _set_precision(precision, gpu)
-        self._as_written = precision == "float32" and not gpu
         self._together = gpu
         self._side_by_side = 1 if gpu else cores()
         if not gpu:
             _one_thread_each(cores())
         self._pool = ThreadPoolExecutor(cores(), "gradient")
-
-    def fuse(self, graph: Graph) -> None:
-        """Let Grappler put what follows a convolution into it, where that pays. To be said before the graph is run."""
-        if self._as_written and _has_thin_convolutions(graph.nodes):
-            others = dict.fromkeys(OPTIMIZERS, False)
-            tf.config.optimizer.set_experimental_options({**others, "remapping": True, "disable_meta_optimizer": False})
 
     def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
         """The results for parts of `images`, in order."""
@@ -83,30 +68,18 @@ class Calls:
             yield running.popleft().result()
 
 
-def _has_thin_convolutions(nodes: Mapping[str, NodeDef]) -> bool:
-    """Whether some convolution of single channels ends in a bias and a ReLU: to go through its result three times takes longer
-    than to compute it."""
-    for node in nodes.values():
-        if node.op in ("Relu", "Relu6"):
-            bias = nodes[split(source(node, 0))[0]]
-            if bias.op == "BiasAdd" and nodes[split(source(bias, 0))[0]].op == "DepthwiseConv2dNative":
-                return True
-    return False
-
-
 def _set_precision(precision: str, gpu: bool) -> None:
     """bfloat16: Grappler rewrites convolutions and matrix products, and what may stay in that type between them. In float32 on
-    a processor it is not asked, or only to `fuse`: what it takes for a graph that is folded already is more than it saves on
-    hundreds of images. A GPU has it turn the layout."""
+    a processor it is not asked: what it takes for a graph that is folded already is more than it saves on hundreds of images,
+    and how a number is rounded hangs on nothing but the graph. A GPU has it turn the layout."""
     if precision == "bfloat16" and gpu:
         raise UsageError(
             "--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES="
         )
     half = precision == "bfloat16"
-    options = tf.config.optimizer
-    left_out = [name for name, on in options.get_experimental_options().items() if name in OPTIMIZERS and not on]
-    whether = {"auto_mixed_precision_onednn_bfloat16": half, "disable_meta_optimizer": not (half or gpu)}
-    options.set_experimental_options({**dict.fromkeys(left_out, True), **whether})  # as before another model
+    tf.config.optimizer.set_experimental_options(
+        {"auto_mixed_precision_onednn_bfloat16": half, "disable_meta_optimizer": not (half or gpu)}
+    )
 
 
 def has_bfloat16() -> bool:
