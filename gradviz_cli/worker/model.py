@@ -60,7 +60,7 @@ from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.run.asking import Subject, estimated, forms, is_plain, looked_at
 from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator
 from gradviz_cli.worker.run.kernels import lacking
-from gradviz_cli.worker.run.parallel import Calls, has_bfloat16
+from gradviz_cli.worker.run.parallel import Calls, is_quicker_in_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.redraw import Redrawn
 from gradviz_cli.worker.run.targets import Explained, Problem, joined
@@ -673,6 +673,6 @@ class Model:
 
 
 def _slow(options: ModelOptions) -> str | None:
-    if options.precision == "float32" or has_bfloat16():
+    if options.precision == "float32" or is_quicker_in_bfloat16():
         return None
-    return "this processor has no bfloat16 instructions and is slower in it; settle it with --precision float32"
+    return "this processor is slower in bfloat16; settle it with --precision float32"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from time import perf_counter
 from typing import TypeVar
 
 import numpy as np
@@ -71,24 +71,40 @@ class Calls:
 def _set_precision(precision: str, gpu: bool) -> None:
     """bfloat16: Grappler rewrites convolutions and matrix products, and what may stay in that type between them. In float32 on
     a processor it is not asked: what it takes for a graph that is folded already is more than it saves on hundreds of images,
-    and how a number is rounded hangs on nothing but the graph. A GPU has it turn the layout."""
+    and how a number is rounded hangs on nothing but the graph. A GPU has it turn the layout.
+
+    Nothing is fused on a processor: the kernel of a convolution that ends in a sum keeps where it reads and writes in the
+    kernel (fuse_add_src_ in tensorflow/core/kernels/mkl/mkl_conv_ops.cc), so two calls at once mix their images or crash.
+    """
     if precision == "bfloat16" and gpu:
         raise UsageError(
             "--precision bfloat16 is for processors, and a GPU was found", "leave it out, or set CUDA_VISIBLE_DEVICES="
         )
     half = precision == "bfloat16"
     tf.config.optimizer.set_experimental_options(
-        {"auto_mixed_precision_onednn_bfloat16": half, "disable_meta_optimizer": not (half or gpu)}
+        {
+            "auto_mixed_precision_onednn_bfloat16": half,
+            "disable_meta_optimizer": not (half or gpu),
+            "remapping": gpu,
+        }
     )
 
 
-def has_bfloat16() -> bool:
-    """Whether the processor computes in that type; True where it does not say."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return True
-    return not words & {"sse2", "asimd"} or bool(words & {"avx512_bf16", "amx_bf16", "bf16"})
+def is_quicker_in_bfloat16() -> bool:
+    """Whether products are. It is tried, in a twentieth of a second: a machine may list instructions that oneDNN does not take,
+    and then computes in float32 what it converts before and after."""
+    return _product_takes(tf.bfloat16) < _product_takes(tf.float32)
+
+
+def _product_takes(dtype: tf.DType) -> float:
+    """Seconds, the least of some."""
+    square = tf.ones([512, 512], dtype)
+    times = []
+    for _ in range(6):  # the first chooses a kernel
+        start = perf_counter()
+        tf.matmul(square, square)
+        times.append(perf_counter() - start)
+    return min(times)
 
 
 def _one_thread_each(calls: int) -> None:
