@@ -202,9 +202,15 @@ class Explainer:
         self._loaded = self._model.load(proof or self._remembered())
         self.preset.check(self.facts.channels)
         self.fit_labels(self.facts.classes)
+        if self._prove == "always":
+            self.try_gradient()
         if self._prove != "never":
             proofs.remember(self._key, self._model.proof)
         return self._loaded
+
+    def try_gradient(self) -> None:
+        """Compute one, as the first image would; raises as `RemoteModel.try_gradient`."""
+        self._model.try_gradient()
 
     def _remembered(self) -> Proof | None:
         return proofs.known(self._key) if self._prove == "auto" else None

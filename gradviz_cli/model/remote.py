@@ -43,6 +43,8 @@ from gradviz_cli.process.protocol import (
     Redraw,
     Redrawn,
     Row,
+    Tried,
+    Try,
     Witness,
     check_arrays,
     check_map,
@@ -230,6 +232,18 @@ class RemoteModel:
                 raise self._as_exception(answer)
             return _unproved(answer.message)
         return answer.proof
+
+    def try_gradient(self) -> None:
+        """Let the worker compute one; raises ProofFailed where this machine cannot. A worker that is lost over it is replaced."""
+        try:
+            answer, _ = self._worker.request(Try(), Tried, timeout=self._timeout)
+        except ChildLost as lost:
+            if self._closed:
+                raise self._unusable(lost) from lost
+            self._replace()
+            return
+        if isinstance(answer, Failure) and answer.kind in (ProofFailed.__name__, "Bug"):
+            raise self._as_exception(answer)
 
     def redraw(self, count: int) -> tuple[str, ...]:
         """Let the `count` kernels nearest to the score be random from now on, in every worker; the names of all kernels.

@@ -2,6 +2,7 @@
 
     command                                        child
     Load, Prove, Inspect -> worker  ->             Loaded, Proved, Inspected, Failure
+    Try                  -> worker  ->             Tried, Failure
     Redraw               -> worker  ->             Redrawn, Failure
     Convert              -> worker  ->             Converted + bytes, Failure
     Explain + images     -> worker  ->             Explained + arrays, Failure
@@ -208,6 +209,11 @@ class Prove:
 
 
 @dataclass(frozen=True)
+class Try:
+    """Compute a gradient of a generated image, so that what this machine cannot compute is known without any other."""
+
+
+@dataclass(frozen=True)
 class Redraw:
     """Let the `count` kernels nearest to the score be random, and the others learnt; first before the first image."""
 
@@ -372,6 +378,11 @@ class Proved:
     """Answer to `Prove`."""
 
     proof: Proof
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Answer to `Try`: it can be computed, or this one image is at fault."""
 
 
 @dataclass(frozen=True)

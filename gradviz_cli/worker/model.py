@@ -7,7 +7,7 @@ Everything that changes a graph on this way is a step in one of the tuples below
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ from gradviz_cli.worker.passes.partial_gradients import partial_gradients
 from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
 from gradviz_cli.worker.proof.probes import scenes, span
-from gradviz_cli.worker.proof.prove import SEED, Begun, begun, proof_of, proved
+from gradviz_cli.worker.proof.prove import SEED, Begun, begun, measured_ahead, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
 from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.read.question import check_loops, check_tables, settle
@@ -120,6 +120,9 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     ),
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
+
+# What is done with a rewritten graph before its gradients are built.
+Begin = Callable[[Differentiator], None]
 
 OBEYING = ", or use --activations all to let these obey the rule too"
 
@@ -273,6 +276,7 @@ def build(
     values: Mapping[str, np.ndarray | tf.Tensor] | None = None,
     check: Check | None = None,
     proof: Proof | None = None,
+    begin: Begin | None = None,
 ) -> Differentiator:
     """The gradients of a prepared model.
 
@@ -284,6 +288,8 @@ def build(
         Variable -> value in place of the one that was loaded, of the same shape.
     proof : Proof, optional
         What was found when the model was proved.
+    begin : callable, optional
+        Called with what runs the rewritten graph, before its gradients are built.
 
     Raises
     ------
@@ -298,7 +304,7 @@ def build(
         prepared = replace(prepared, graph=graph, found=activations.find_all(graph, prepared.question))
     problem = proved(prepared.problem, proof)
     try:
-        return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets)
+        return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets, begin)
     except ModelUnusable as error:
         if prepared.assumed:  # then the model need not be at fault
             error.message = f"{error.message} ({prepared.assumed})"
@@ -336,11 +342,14 @@ def _differentiator(
     check: Check | None,
     methods: Sequence[str],
     targets: int,
+    begin: Begin | None = None,
 ) -> Differentiator:
     """Of the rewritten graph, but for the steps that are left out, with its gradients built."""
     graph = _rewritten(prepared, without, check, prepared.found)
     with doing("building the gradient", graph):
         differentiator = Differentiator(graph, problem)
+        if begin:
+            begin(differentiator)
         differentiator.build(forms(methods, targets))
     return differentiator
 
@@ -530,37 +539,51 @@ class Model:
         self._proof, self._will_redraw = proof, redrawn
         self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
+        self._ends = span(prepared.preprocess, options)
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
         check_patched(options.path, prepared.found, methods)  # a model that is refused need not run
         self._ahead = begun(prepared) if proving else None
-        self._differentiator = build(prepared, methods, targets, check=check, proof=proof)
+        self._differentiator = build(prepared, methods, targets, check=check, proof=proof, begin=self._measure_ahead)
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)
+
+    def _measure_ahead(self, differentiator: Differentiator) -> None:
+        if self._ahead and self._prepared:
+            self._ahead = measured_ahead(self._prepared, differentiator, self._ahead)
 
     def prove(self, thorough: bool = False) -> Proof:
         """Prove the model, before the first image. Raises ProofFailed, as `prove` above."""
         assert self._prepared is not None, "a model is proved once, before it explains"
         methods, targets, check = self._asked
         prepared = self._prepared
-        before = self._differentiator
         with doing("proving the model"):
             ahead, self._ahead = self._ahead or begun(prepared), None
-            images = ahead.images[:1]
-            tried = self._calls.beside(lambda: self._try(before, images))
-        self._differentiator, proof = prove(prepared, before, ahead, methods, targets, check, thorough)
-        self._proof = proof
+        self._differentiator, self._proof = prove(
+            prepared, self._differentiator, ahead, methods, targets, check, thorough
+        )
         if not self._will_redraw:
             self._prepared = None
-        with doing("proving the model"):
-            if self._differentiator is before:
-                tried.result()
+        return self._proof
+
+    def try_gradient(self) -> None:
+        """Compute a gradient of a generated image, so that what the model lacks here is known before any other. Raises
+        ProofFailed."""
+        methods, targets, _ = self._asked
+        ranks = [-1] * min(targets, AT_ONCE)
+        images = scenes(self._problem.entry, self._ends, 1, SEED)
+        try:
+            if is_plain(methods):
+                self._differentiator.explain(images, ranks, methods)
             else:
-                tried.exception()  # says nothing of this one
-                self._worked = False
-                self._try(self._differentiator, images)
-        return proof
+                self._differentiator.look(images[0], ranks, *looked_at(methods))
+            self._worked = True
+        except tf.errors.ResourceExhaustedError:
+            raise
+        except tf.errors.OpError as error:  # as on some image, unless no image is to blame
+            if fault := self._lacking(error, images):
+                raise ProofFailed(fault, OTHER_ENDS) from error
 
     def redraw(self, count: int) -> tuple[str, ...]:
         """Let the `count` kernels nearest to the score be random from now on, and the others learnt; the names of all.
@@ -578,29 +601,14 @@ class Model:
         self._rest.clear()
         return self._redrawn.names
 
-    def _try(self, differentiator: Differentiator, images: np.ndarray) -> None:
-        """Compute a gradient as for an image, so that what it lacks is known before the first one."""
-        methods, targets, _ = self._asked
-        ranks = [-1] * min(targets, AT_ONCE)
-        try:
-            if is_plain(methods):
-                differentiator.explain(images, ranks, methods)
-            else:
-                differentiator.look(images[0], ranks, *looked_at(methods))
-            self._worked = True
-        except tf.errors.ResourceExhaustedError:
-            raise
-        except tf.errors.OpError as error:  # as on some image, unless no image is to blame
-            if fault := self._lacking(error, images):
-                raise ProofFailed(fault, OTHER_ENDS) from error
-
     def _lacking(self, error: tf.errors.OpError, images: np.ndarray) -> str | None:
         """What of the model cannot be computed; None where some gradient could."""
         if self._worked:
             return None
 
-        def forward() -> None:
-            self._calls.over(images, lambda part: self._differentiator.explain(part, [-1], []))
+        def forward() -> None:  # not side by side: a thread of those may be asking
+            for image in np.split(images, len(images)):
+                self._differentiator.explain(image, [-1], [])
 
         return lacking(error, self._differentiator.graph, forward)
 

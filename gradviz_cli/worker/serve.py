@@ -30,6 +30,8 @@ from gradviz_cli.process.protocol import (
     Proved,
     Redraw,
     Redrawn,
+    Tried,
+    Try,
     from_wire,
     to_wire,
 )
@@ -41,8 +43,8 @@ if TYPE_CHECKING:
     from gradviz_cli.worker.model import Model
 
 Arrays = tuple[np.ndarray, ...]
-Request = Convert | Load | Prove | Redraw | Inspect | Explain
-Done = Converted | Loaded | Proved | Redrawn | Inspected | Explained
+Request = Convert | Load | Prove | Try | Redraw | Inspect | Explain
+Done = Converted | Loaded | Proved | Tried | Redrawn | Inspected | Explained
 Answer = Done | Failure
 
 
@@ -71,7 +73,9 @@ class Server:
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
-        request: Request = from_wire(header, Convert, Load, Prove, Redraw, Inspect, Explain, longest=wire.MAX_HEADER)
+        request: Request = from_wire(
+            header, Convert, Load, Prove, Try, Redraw, Inspect, Explain, longest=wire.MAX_HEADER
+        )
         answer: Answer
         results: Arrays = ()
         try:
@@ -92,6 +96,8 @@ class Server:
             return self._explain(request, *arrays)
         if isinstance(request, Prove):
             return self._prove(request), ()
+        if isinstance(request, Try):
+            return self._try(), ()
         if isinstance(request, Redraw):
             return self._redraw(request), ()
         if isinstance(request, Convert):
@@ -153,6 +159,12 @@ class Server:
             raise RuntimeError("asked to prove before a model was loaded")
         with _uncollected():
             return Proved(self._model.prove(request.thorough))
+
+    def _try(self) -> Tried:
+        if self._model is None:
+            raise RuntimeError("asked for a gradient before a model was loaded")
+        self._model.try_gradient()
+        return Tried()
 
     def _redraw(self, request: Redraw) -> Redrawn:
         if self._model is None:

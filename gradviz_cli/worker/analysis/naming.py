@@ -63,7 +63,8 @@ def points(constants: Iterable[float] = ()) -> Array:
     around = [known * factor for factor in (1, 0.999, 1.001, 2)]
     sums = (known[:, None] + known).ravel() if len(known) <= 8 else known[:0]
     fixed = [1e-6, 1e-3, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.3, 1.7, 2, 2.5, 2.9, 3, 3.1, 3.7, 4, 5, 6, 7.3, 8, 9.1]
-    above = np.unique(np.concatenate([fixed, [12, 17, 25, 60, 200, 3e3, 1e6], *around, sums * 0.999, sums * 1.001]))
+    above = np.sort(np.concatenate([fixed, [12, 17, 25, 60, 200, 3e3, 1e6], *around, sums * 0.999, sums * 1.001]))
+    above = above[np.append(True, np.diff(above) > 0)]
     return np.concatenate([-above[::-1], [-0.0, 0.0], above])
 
 
@@ -185,6 +186,8 @@ def _hard_swish(t: Table) -> Form | None:
 
 def _thresholded(t: Table) -> Form | None:
     """Zero up to a threshold, and the identity, or the rest, beyond it."""
+    if abs(t.at(0.0)) > 1e-9:
+        return None
     silent = t.x[(t.x > 0) & (t.y == 0)]
     start = silent.max() if len(silent) else 0.0
     for threshold in t.x[(t.x >= start) & (t.x <= max(2 * start, 1e-6) * 1.001)][:12]:

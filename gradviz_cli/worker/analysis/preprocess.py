@@ -189,7 +189,8 @@ def _affine(values: Array) -> tuple[Array, Array] | None:
     off = np.abs(values - between) > 1e-3 * np.abs(high - low)
     if not np.any(live) or np.any(off[:, live]) or not np.all(np.isfinite(values)):
         return None
-    ends = np.unique(np.round(np.stack([low[live], high[live]], axis=1), 5), axis=0)
+    pairs = np.round(np.stack([low[live], high[live]], axis=1), 5)
+    ends, _ = np.unique(pairs, axis=0, return_index=True)  # without places NumPy imports its masked arrays
     return ends[:, 0], ends[:, 1]
 
 

@@ -53,6 +53,8 @@ CORNERED = frozenset(
 )
 # Ways that are added up.
 SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
+# What moves or scales a number, where the other operand does not depend on the image.
+STRAIGHT = frozenset({"Add", "AddV2", "BiasAdd", "Sub", "Mul", "Neg", "Identity"})
 # What hands a number on as it is.
 SAME = RENAMING_OPS | {"CheckNumerics"}
 # What moves pixels about, or rescales them: behind it the image is still an image.
@@ -130,6 +132,7 @@ class _Search:
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
+    straight: set[str] = field(default_factory=set)  # exits of what has a straight line for its graph
 
     def __post_init__(self) -> None:
         self.readers = consumers(self.nodes)
@@ -144,11 +147,17 @@ class _Search:
                 self.sources[exit_] = data_inputs(self.nodes[name])
                 if any(self._off_path(text) and self.known(text) is None for text in self.sources[exit_]):
                     self.opaque.add(exit_)
+                if self.nodes[name].op in STRAIGHT and len(self._live(exit_)) == 1:
+                    self.straight.add(exit_)
 
     # -- regions
 
     def _off_path(self, tensor: str) -> bool:
         return split(tensor)[0] not in self.path
+
+    def _live(self, exit_: str) -> list[str]:
+        """Its inputs that depend on the image."""
+        return [text for text in self.sources[exit_] if not self._off_path(text)]
 
     def _nearest_entry(self, node: NodeDef) -> str | None:
         """The last tensor that all ways from the image to this node pass, through elementwise operations alone."""
@@ -186,7 +195,7 @@ class _Search:
         taken: set[str] = set()
         chosen: list[Region] = []
         for entry, exit_, inside in self._candidates():
-            if inside & taken:
+            if inside & taken or inside <= self.straight:
                 continue
             region = Region(self._form(entry, inside), entry, exit_, inside)
             role = self._role(region)
@@ -228,7 +237,7 @@ class _Search:
 
     def _handed_on(self, tensor: str) -> str | None:
         """The tensor that this one is, if it is the same numbers."""
-        live = [text for text in self.sources[tensor] if not self._off_path(text)]
+        live = self._live(tensor)
         if len(live) != 1:
             return None
         same = _hands_on(self.nodes[split(tensor)[0]]) or self._form(live[0], frozenset([tensor])).name == "identity"
@@ -291,6 +300,8 @@ class _Search:
     def _is_stopped(self, region: Region) -> bool:
         """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means
         it; unless what it stops has none, such as a mask."""
+        if not any(self.nodes[split(tensor)[0]].op in STOPS for tensor in region.nodes):
+            return False  # the trimming takes most of the time
         stops = [
             data_inputs(node)[0]
             for tensor in self._trimmed(region).nodes
@@ -309,7 +320,7 @@ class _Search:
             column = self._table(entry, rows, whole, np.zeros(1, int), FEW)
         except (ValueError, TypeError):
             return False
-        return len(np.unique(column)) <= 3
+        return len(set(column.ravel().tolist())) <= 3
 
     def _is_shared(self, region: Region) -> bool:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""
@@ -323,7 +334,7 @@ class _Search:
 
     def _is_join(self, region: Region) -> bool:
         """Its exit brings two ways from its entry together, and no smaller region of this exit does."""
-        live = {text for text in self.sources[region.exit] if not self._off_path(text)}
+        live = set(self._live(region.exit))
         return len(live) > 1 and self.parents[region.exit] == region.entry
 
     def _is_shortcut(self, region: Region, ops: set[str]) -> bool:
@@ -457,7 +468,7 @@ class _Search:
         try:
             whole = np.broadcast_shapes(*[value.shape for value in constants])
             size = math.prod(whole)
-            some = np.unique(np.linspace(0, size - 1, min(size, MAX_CHANNELS)).astype(int))
+            some = np.linspace(0, size - 1, min(size, MAX_CHANNELS)).astype(int)
             x = naming.points(_samples(constants))
             y = self._table(entry, rows, whole, some, x)
             form = naming.of_channels(naming.names_of(x, y))

@@ -63,11 +63,14 @@ class Begun:
     ----------
     batch : int or None
         Images of a call, as `Entry.batch`.
+    ours : Measure, optional
+        The rewritten graph, which runs these images while its gradients are built.
     """
 
     batch: int | None
     images: Array
     theirs: Future[_Theirs]
+    ours: Measure | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,16 @@ def begun(subject: Prepared) -> Begun:
     return Begun(entry.batch, images, theirs)
 
 
+def measured_ahead(subject: Prepared, usual: Differentiator, ahead: Begun) -> Begun:
+    """Let the rewritten graph run too, beside this thread, which may build its gradients meanwhile."""
+    measure = _measure(subject, usual)
+    try:
+        measure.begin(ahead.images, _last(ahead.images))
+    except Exception:  # it is said when it is asked in its turn
+        return ahead
+    return replace(ahead, ours=measure)
+
+
 def proof_of(
     subject: Prepared, usual: Differentiator, ahead: Begun, build: Build, thorough: bool = False
 ) -> tuple[Differentiator, Proof]:
@@ -117,7 +130,7 @@ def proof_of(
         What gradviz computes of it is not what TensorFlow computes.
     """
     # Of a model that says one row of any number of images a call takes one.
-    entry = replace(subject.problem.entry, batch=usual.size)
+    entry = replace(subject.problem.entry, batch=ahead.ours.size if ahead.ours else usual.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
     if ahead.batch != entry.batch:
         ahead = begun(subject)
@@ -169,11 +182,15 @@ def _settled(subject: Prepared, usual: Differentiator, build: Build, ahead: Begu
     )
 
 
-def _tried(subject: Prepared, differentiator: Differentiator, ahead: Begun, without: tuple[str, ...]) -> _Trial:
+def _measure(subject: Prepared, differentiator: Differentiator) -> Measure:
     # A graph of whole pixels that was written for floats takes parts of them too, which the slope needs.
     whole = subject.problem.entry.whole and not subject.dtype.is_floating
     problem = replace(subject.problem, entry=replace(subject.problem.entry, whole=whole))
-    measure = Measure(differentiator, problem, subject.dtype)
+    return Measure(differentiator, problem, subject.dtype)
+
+
+def _tried(subject: Prepared, differentiator: Differentiator, ahead: Begun, without: tuple[str, ...]) -> _Trial:
+    measure = (not without and ahead.ours) or _measure(subject, differentiator)
     images, theirs = ahead.images, ahead.theirs
     try:
         measured = measure(images)
@@ -320,12 +337,17 @@ def _independence(subject: Prepared, trial: _Trial, images: Array) -> Witness:
         return witnesses.independence(
             trial.measured.scores[:1], measure(np.concatenate([images[:1], others])).scores[:1]
         )
-    last = images[-1:]  # which also has another place in the call than an image alone
+    last = _last(images)
     scores = witnesses.independence(trial.measured.scores[-1:], measure(last).scores)
     if scores.failed or not any(map(_replaced, _on_the_way(subject, trial.differentiator.graph))):
         return scores
     # A gradient of the model's own may mix what the scores keep apart.
     return witnesses.independence(measure.gradient(images)[-1:], measure.gradient(last))
+
+
+def _last(images: Array) -> Array:
+    """It also has another place in the call than an image alone."""
+    return images[-1:]
 
 
 def _slope(subject: Prepared, trial: _Trial, images: Array, thorough: bool) -> Witness:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.process.protocol import LAYOUTS, Witness
 from gradviz_cli.rules import PLAIN, RULES
+from gradviz_cli.worker.graph.tf_private import as_written
 from gradviz_cli.worker.run.differentiate import Differentiator, calls
 from gradviz_cli.worker.run.rules import corners, is_replaced, obeying, unmarked
 from gradviz_cli.worker.run.targets import Problem, chosen_class, positions, winners
@@ -89,9 +91,32 @@ class Measure:
         self._forward = tf.function(self._run, autograph=False, input_signature=[spec])
         self._backward = tf.function(self._gradient, autograph=False, input_signature=[spec])
         self._own = tf.function(self._own_gradient, autograph=False, input_signature=[spec])
+        self._begun: dict[bytes, Future[Measured]] = {}
 
     def __call__(self, images: Array) -> Measured:
         """As many images as a fixed batch holds; any number where there is none."""
+        begun = self._begun.pop(images.tobytes(), None)
+        return begun.result() if begun else self._measured(images)
+
+    def begin(self, *parts: Array) -> None:
+        """Let a thread compute what will be asked for, each once; one batch where their number is fixed."""
+        self._forward.get_concrete_function()
+        thread = ThreadPoolExecutor(1, "measure")
+        for images in parts[:1] if self._problem.entry.batch else parts:
+            self._begun[images.tobytes()] = thread.submit(self._beside, images)
+        thread.shutdown(wait=False)
+
+    @property
+    def size(self) -> int | None:
+        """Images that a call takes, None for any number: one, where all that the model says of several at once is one row."""
+        scores = self._forward.get_concrete_function().structured_outputs[2]
+        return self._problem.entry.batch or (1 if scores.shape[0] == 1 else None)
+
+    def _beside(self, images: Array) -> Measured:
+        with as_written():
+            return self._measured(images)
+
+    def _measured(self, images: Array) -> Measured:
         return Measured(*(tensor.numpy() for tensor in self._forward(self._laid(images))))
 
     def scores(self, images: Array) -> Array:

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
+from gradviz_cli.worker.run.warm_up import warm_up
 
 Part = TypeVar("Part")
 Item = TypeVar("Item")
@@ -39,10 +40,12 @@ class Calls:
         if not gpu:
             _one_thread_each(cores())
         self._pool = ThreadPoolExecutor(cores(), "gradient")
+        if not gpu:
+            self._pool.submit(warm_up)  # a thread of the pool makes every first call
 
     def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
         """The results for parts of `images`, in order."""
-        if self._together or len(images) == 1:
+        if self._together:
             return [function(images)]
         return list(self._pool.map(function, np.split(images, len(images))))
 
@@ -51,10 +54,6 @@ class Calls:
         if self._together or len(items) == 1:
             return map(function, items)
         return self._pool.map(function, items)
-
-    def beside(self, function: Callable[[], Part]) -> Future[Part]:
-        """Its result, while the caller goes on with something else."""
-        return self._pool.submit(function)
 
     def stream(self, parts: Iterable[np.ndarray], function: Callable[[np.ndarray], Part]) -> Iterator[Part]:
         """The results for the parts, in order. One more of them than run side by side is made ahead. Not to be asked from

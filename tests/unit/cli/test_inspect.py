@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradviz_cli.cli import inspect
+from gradviz_cli.errors import ExitCode, ProofFailed
 from gradviz_cli.process.protocol import CamLayer, Candidate, Chosen, InputFacts, Inspection, ModelOptions, Verdict
 
 NOTHING = Inspection((("serve",),), "2.21.0", {})
@@ -116,3 +117,23 @@ def test_the_advice_that_is_being_followed_is_left_out():
         inspect.ADVICE.sub("", "settle it with --preprocess " + said.strip().strip('"'))
         == "settle it with --preprocess"
     )
+
+
+class Lacking(Told):
+    """What it is told of has no gradient on this machine; `load` finds it itself only where it is asked for all."""
+
+    tried = 0
+
+    def try_gradient(self) -> None:
+        Lacking.tried += 1
+        raise ProofFailed("TensorFlow cannot compute the gradient of node groups", "try another --output")
+
+
+@pytest.mark.parametrize(("prove", "tries"), [("never", 0), ("auto", 1)])
+def test_a_gradient_is_tried_though_no_image_is_explained(monkeypatch, prove: str, tries: int) -> None:
+    monkeypatch.setattr(inspect, "Explainer", lambda *given, **named: Lacking(SMOOTH))
+    monkeypatch.setattr(Lacking, "tried", 0)
+    answer, code = inspect._ask(ModelOptions("m"), None, (), "", prove, ("backprop",))
+    assert Lacking.tried == tries
+    assert code == (ExitCode.MODEL_UNUSABLE if tries else ExitCode.OK)
+    assert ("node groups" in inspect._lines(answer, verbose=False)[0]) == bool(tries)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from unit.model.test_sealed import LOADED, write
 
-from gradviz_cli.errors import ModelUnusable
+from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import Failure, Load, ModelOptions, Proof, Prove, Proved
+from gradviz_cli.process.protocol import Failure, Load, ModelOptions, Proof, Prove, Proved, Tried, Try
 from gradviz_cli.process.supervisor import ChildLost
 
 CRASH, HUNG = ChildLost("crash", "gone"), ChildLost("timeout", "no answer")
@@ -22,13 +22,17 @@ class Worker:
 
     alive, ready, stderr = True, True, ""
 
-    def __init__(self, *says: object) -> None:
-        self.says, self.heard = list(says), []
+    def __init__(self, *says: object, tries: object = None) -> None:
+        self.says, self.heard, self.tries = list(says), [], tries
 
     def request(self, message, kind, arrays=(), timeout=None, most=0):
         self.heard.append(message)
         if isinstance(message, Prove):
             return Proved(Proof(())), ()
+        if isinstance(message, Try) and not self.tries:
+            return Tried(), ()
+        if isinstance(message, Try):
+            self.says, self.tries = [self.tries, *self.says], None
         said = self.says.pop(0) if self.says else LOADED
         if isinstance(said, Exception):
             raise said
@@ -72,3 +76,20 @@ def test_a_model_that_does_not_load_is_refused(says, proving: list[bool], tmp_pa
     with pytest.raises(ModelUnusable):
         loaded(worker, tmp_path, monkeypatch, prove="auto")
     assert worker.proving == proving
+
+
+@pytest.mark.parametrize(("tries", "loads"), [(None, 1), (SHORT, 1), (CRASH, 2), (HUNG, 2)])
+def test_a_trial_that_says_nothing_of_the_model_is_no_reason_to_refuse_it(
+    tries, loads: int, tmp_path, monkeypatch
+) -> None:
+    worker = Worker(tries=tries)
+    loaded(worker, tmp_path, monkeypatch, prove="auto").try_gradient()
+    assert sum(isinstance(one, Load) for one in worker.heard) == loads
+    assert sum(isinstance(one, Prove) for one in worker.heard) == 1
+
+
+def test_a_gradient_that_this_machine_cannot_compute_is_said_of_the_model(tmp_path: Path, monkeypatch) -> None:
+    lacks = Failure("ProofFailed", "TensorFlow cannot compute the gradient of node groups", "try another --output")
+    model = loaded(Worker(tries=lacks), tmp_path, monkeypatch, prove="auto")
+    with pytest.raises(ProofFailed, match="node groups"):
+        model.try_gradient()

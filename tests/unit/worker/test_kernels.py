@@ -1,4 +1,4 @@
-"""What a machine cannot compute is said of the model, when it is proved or at the first image, and of no image."""
+"""What a machine cannot compute is said of the model, when it is tried or at the first image, and of no image."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def grouped(tmp_path, monkeypatch):
     return model.Model(ModelOptions(str(tmp_path), preprocess="unit"), ("backprop",))
 
 
-def test_the_proof_names_the_operation(grouped):
+def test_a_trial_names_the_operation(grouped):
     with pytest.raises(
         ProofFailed, match=r"the gradient of node groups \(op Conv2D\) on this machine: .*grouped"
     ) as error:
-        grouped.prove()
+        grouped.try_gradient()
     assert "--output" in error.value.remedy
 
 
