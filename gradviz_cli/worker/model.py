@@ -124,6 +124,9 @@ STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORI
 # What is done with a rewritten graph before its gradients are built.
 Begin = Callable[[Differentiator], None]
 
+# A graph of fewer is read before anything else could be ready.
+MANY_NODES = 800
+
 OBEYING = ", or use --activations all to let these obey the rule too"
 
 
@@ -133,6 +136,12 @@ class Opened:
 
     saved: Saved
     meta: MetaGraphDef
+
+    @property
+    def nodes(self) -> int:
+        """How many the graph has, in its functions too."""
+        graph = self.meta.graph_def
+        return len(graph.node) + sum(len(function.node_def) for function in graph.library.function)
 
 
 @dataclass(frozen=True)
@@ -532,7 +541,10 @@ class Model:
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
-        prepared = tapped(prepare(options, check), methods, estimation)
+        opened = open_folder(options)
+        if opened.nodes > MANY_NODES:
+            self._calls.warm_up()
+        prepared = tapped(load(ask(opened, options, check), check), methods, estimation)
         self._asked = methods, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved

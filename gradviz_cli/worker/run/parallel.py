@@ -40,8 +40,11 @@ class Calls:
         if not gpu:
             _one_thread_each(cores())
         self._pool = ThreadPoolExecutor(cores(), "gradient")
-        if not gpu:
-            self._pool.submit(warm_up)  # a thread of the pool makes every first call
+
+    def warm_up(self) -> None:
+        """Let the thread that will make the first call be ready for it."""
+        if not self._together:
+            self._pool.submit(warm_up)
 
     def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
         """The results for parts of `images`, in order."""
