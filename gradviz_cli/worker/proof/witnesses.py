@@ -103,7 +103,8 @@ class Measure:
         self._forward.get_concrete_function()
         thread = ThreadPoolExecutor(1, "measure")
         for images in parts[:1] if self._problem.entry.batch else parts:
-            self._begun[images.tobytes()] = thread.submit(self._beside, images)
+            if images.tobytes() not in self._begun:
+                self._begun[images.tobytes()] = thread.submit(self._beside, images)
         thread.shutdown(wait=False)
 
     @property

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from types import MappingProxyType
 
@@ -54,8 +55,6 @@ class Differentiator:
         self._functions: dict[Form | Sampled, Callable] = {}
         self._building = Lock()
         self._largest = 0
-        self._size = problem.entry.batch
-        self._is_size_known = problem.entry.batch is not None
         self.classes: int | None = None  # known once a function is built
         self._limit: int | None = None
 
@@ -87,13 +86,10 @@ class Differentiator:
         index, rank, score, output, *gradients = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """Images that a call takes, None for any number."""
-        if not self._is_size_known:
-            self._size = 1 if self._is_one_row() else None
-            self._is_size_known = True
-        return self._size
+        return self._problem.entry.batch or (1 if self._is_one_row() else None)
 
     def _is_one_row(self) -> bool:
         """Whether all that the model says of several images at once is one row."""
