@@ -273,9 +273,14 @@ def _scored(
     return graph, question, warning
 
 
-def prepare(options: ModelOptions, check: Check | None = None) -> Prepared:
-    """All that has to be done once for a model, whatever is asked of its gradients. Raises as its parts do."""
-    return load(ask(open_folder(options), options, check), check)
+def prepare(
+    options: ModelOptions, check: Check | None = None, seen: Callable[[Opened], None] = lambda opened: None
+) -> Prepared:
+    """All that has to be done once for a model, whatever is asked of its gradients. `seen` is told of its files first. Raises
+    as its parts do."""
+    opened = open_folder(options)
+    seen(opened)
+    return load(ask(opened, options, check), check)
 
 
 def build(
@@ -541,10 +546,7 @@ class Model:
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
-        opened = open_folder(options)
-        if opened.nodes > MANY_NODES:
-            self._calls.warm_up()
-        prepared = tapped(load(ask(opened, options, check), check), methods, estimation)
+        prepared = tapped(prepare(options, check, self._warm_up), methods, estimation)
         self._asked = methods, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
@@ -560,6 +562,10 @@ class Model:
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)
+
+    def _warm_up(self, opened: Opened) -> None:
+        if opened.nodes > MANY_NODES:
+            self._calls.warm_up()
 
     def _measure_ahead(self, differentiator: Differentiator) -> None:
         if self._ahead and self._prepared:
