@@ -2626,8 +2626,8 @@ hidden(
     lambda x: tf.reduce_sum(x[..., 4], (1, 2)),
     target=4,
 )
-# Named, so that nothing is warned of; what a ReLU ends in are channels, as `reading` says.
-hidden("a hidden tensor: its channels as classes", "deep:0", over_winners, warnings=())
+# What a ReLU ends in are channels, as `reading` says.
+hidden("a hidden tensor: its channels as classes", "deep:0", over_winners, warnings=("is a map [3, 3]",))
 
 
 @row("score", "a rank that only another input settles")

@@ -93,16 +93,18 @@ def test_row(row, tmp_path):
 
 # --- through the worker process ---------------------------------------------------------------------------------------
 
-THROUGH_THE_WORKER = (
-    "read: TF1 builder, VariableV2 reference variables",
-    "read: TF1 detector: images resized in one map_fn, boxes suppressed in another, uint8",
-    "input: strings: web-safe base64 of a JPEG",
-    "input: two images, the other given with --feed",
-    "read: computed in bfloat16",
-)
+# Row -> what the proof warns of.
+THROUGH_THE_WORKER = {
+    "read: TF1 builder, VariableV2 reference variables": (),
+    "read: TF1 detector: images resized in one map_fn, boxes suppressed in another, uint8": ("is sorted",),
+    "input: strings: web-safe base64 of a JPEG": (),
+    "input: two images, the other given with --feed": (),
+    "read: computed in bfloat16": (),
+}
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::gradviz_cli.errors.GradvizWarning")  # they are read below
 @pytest.mark.parametrize("name", THROUGH_THE_WORKER)
 def test_row_through_the_worker(name, tmp_path):
     (row,) = [row for row in ROWS if str(row) == name]
@@ -112,7 +114,9 @@ def test_row_through_the_worker(name, tmp_path):
         for mode in want.modes:
             got = model.explain(want.pixels, mode=mode).attribution
             assert difference(got, gradient(want.score(mode), want.wrt(want.pixels))) < BOUND
-        assert len(model.warnings) == len(want.warnings)
+        expected = (*want.warnings, *THROUGH_THE_WORKER[name])
+        assert len(model.warnings) == len(expected)
+        assert all(any(fragment in said for said in model.warnings) for fragment in expected)
 
 
 def test_refusal_through_the_worker(tmp_path):
