@@ -38,7 +38,7 @@ from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.results import Report, Result, Seen, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
-from gradviz_cli.process import machine
+from gradviz_cli.process import machine, supervisor
 from gradviz_cli.process.protocol import NUMBERS, Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.settings import EstimatorSettings, ExplainSettings, LoadSettings, RunSettings, shows
@@ -108,12 +108,14 @@ class LoadedModel:
         self._plan = plan
         self._used: tuple[str, ...] = ()
         self._said: set[str] = set()
+        supervisor.keep_children()  # whichever thread of the caller's asks first
         self._closed, self._owner, self._turn = False, os.getpid(), threading.Lock()
         # Every mode is patched for; whether one has anything to act on is asked when it is used.
         self._model = Explainer(plan.model, (PLAIN,), **of_plan(plan))
         self._end = weakref.finalize(self, _ended, self._model, self._owner)
         try:
             self._model.load()
+            self._model.try_gradient()
             self._say(self._model.warnings((PLAIN,)))
         except BaseException:
             self.close()

@@ -130,8 +130,7 @@ def _ask(
         if not found.problem and (image is not None or prove != "never"):
             try:
                 model.load()
-                if prove == "auto":
-                    model.try_gradient()  # `always` does it, as no image may follow
+                model.try_gradient()  # as no image may follow
             except ProofFailed as error:
                 none = {mode: {"works": False, "why": error.message} for mode in told["modes"]}
                 return {**told, "modes": none, "problem": str(error)}, int(error.code)

@@ -185,6 +185,7 @@ class Explainer:
         self._prove = prove
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
+        self._untried = False  # it was proved just now, and no gradient was computed
         self._model = ahead or RemoteModel(
             options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn
         )
@@ -199,18 +200,29 @@ class Explainer:
     def load(self, proof: Proof | None = None) -> Loaded:
         """Start the worker and load the model; raises as `RemoteModel.load`. `proof` is what was found before, if the cache
         is not to be asked for it."""
-        self._loaded = self._model.load(proof or self._remembered())
+        known = proof or self._remembered()
+        self._loaded = self._model.load(known)
         self.preset.check(self.facts.channels)
         self.fit_labels(self.facts.classes)
+        if self._prove != "never":
+            proofs.remember(self._key, known)
+            found = self._model.proof
+            self._untried = known is None and found is not None and found.complete
         if self._prove == "always":
             self.try_gradient()
-        if self._prove != "never":
-            proofs.remember(self._key, self._model.proof)
         return self._loaded
 
     def try_gradient(self) -> None:
-        """Compute one, as the first image would; raises as `RemoteModel.try_gradient`."""
-        self._model.try_gradient()
+        """Compute one of a generated image, unless the proof was known: then one was computed before. Raises as
+        `RemoteModel.try_gradient`."""
+        if self._untried and self._model.try_gradient():
+            self._computed()
+
+    def _computed(self) -> None:
+        """A gradient was, so that the proof is worth remembering."""
+        if self._untried:
+            self._untried = False
+            proofs.remember(self._key, self._model.proof)
 
     def _remembered(self) -> Proof | None:
         return proofs.known(self._key) if self._prove == "auto" else None
@@ -407,6 +419,8 @@ class Explainer:
         try:
             for outcome in self._outcomes(fitted, request, presets, kinds):
                 found.append(outcome)  # one by one: what came before an error stands
+                if not isinstance(outcome, ImageError):
+                    self._computed()
         except GradvizError as error:
             end = error
         for one, image, preset in zip(found, fitted, presets, strict=False):

@@ -233,17 +233,19 @@ class RemoteModel:
             return _unproved(answer.message)
         return answer.proof
 
-    def try_gradient(self) -> None:
-        """Let the worker compute one; raises ProofFailed where this machine cannot. A worker that is lost over it is replaced."""
+    def try_gradient(self) -> bool:
+        """Let the worker compute one; raises ProofFailed where this machine cannot. False where that is not known: a worker that
+        is lost over it is replaced."""
         try:
             answer, _ = self._worker.request(Try(), Tried, timeout=self._timeout)
         except ChildLost as lost:
             if self._closed:
                 raise self._unusable(lost) from lost
             self._replace()
-            return
+            return False
         if isinstance(answer, Failure) and answer.kind in (ProofFailed.__name__, "Bug"):
             raise self._as_exception(answer)
+        return not isinstance(answer, Failure)
 
     def redraw(self, count: int) -> tuple[str, ...]:
         """Let the `count` kernels nearest to the score be random from now on, in every worker; the names of all kernels.

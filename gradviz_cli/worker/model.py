@@ -600,7 +600,7 @@ class Model:
         except tf.errors.ResourceExhaustedError:
             raise
         except tf.errors.OpError as error:  # as on some image, unless no image is to blame
-            if fault := self._lacking(error, images):
+            if fault := self._fault(error, images):
                 raise ProofFailed(fault, OTHER_ENDS) from error
 
     def redraw(self, count: int) -> tuple[str, ...]:
@@ -620,10 +620,16 @@ class Model:
         return self._redrawn.names
 
     def _lacking(self, error: tf.errors.OpError, images: np.ndarray) -> str | None:
-        """What of the model cannot be computed; None where some gradient could."""
-        if self._worked:
-            return None
+        """What of the model cannot be computed; None where some gradient could, or that of a generated image."""
+        fault = None if self._worked else self._fault(error, images)
+        if fault:
+            try:
+                self.try_gradient()
+            except ProofFailed as same:
+                return same.message
+        return None if self._worked else fault
 
+    def _fault(self, error: tf.errors.OpError, images: np.ndarray) -> str | None:
         def forward() -> None:  # not side by side: a thread of those may be asking
             for image in np.split(images, len(images)):
                 self._differentiator.explain(image, [-1], [])

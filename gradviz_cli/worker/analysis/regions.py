@@ -320,7 +320,8 @@ class _Search:
             column = self._table(entry, rows, whole, np.zeros(1, int), FEW)
         except (ValueError, TypeError):
             return False
-        return len(set(column.ravel().tolist())) <= 3
+        different, _ = np.unique(column, return_index=True)  # NaN once; without places NumPy imports its masked arrays
+        return len(different) <= 3
 
     def _is_shared(self, region: Region) -> bool:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""

@@ -16,12 +16,15 @@ from gradviz_cli.process.protocol import (
     NUMBERS,
     PICTURE,
     PIXELS,
+    WITNESSES,
     Explain,
     Facts,
     InputFacts,
     Loaded,
     ModelOptions,
+    Proof,
     Row,
+    Witness,
 )
 from gradviz_cli.process.sandbox.enter import Sandbox
 
@@ -343,3 +346,66 @@ def test_an_empty_map_is_looked_into_for_the_first_images(monkeypatch) -> None:
     assert seen == second.seen[0] and not third.seen and not tried.seen
     assert seen.plain_empty and seen.one_colour and not seen.others_alive and not seen.by_output
     assert (seen.used, seen.ranges, len(set(seen.scores)), len(seen.scores)) == ("unit", ("raw", "caffe"), 4, 4)
+
+
+# ---- when a proof is worth remembering
+
+COMPLETE = Proof(tuple(Witness(name, said="not needed") for name in WITNESSES))
+LOST = Proof((Witness("forward", said="not run"),), warnings=("the model could not be proved",))
+
+
+class Proving(Worker):
+    """A worker that has this proof once it is loaded, unless it is told one; whose gradient can be computed, or not."""
+
+    fingerprint, works, tries = "f", True, 0
+
+    def load(self, proof=None) -> Loaded:
+        self.proof = proof or self.finds
+        return super().load(proof)
+
+    def try_gradient(self) -> bool:
+        self.tries += 1
+        return self.works
+
+
+@pytest.fixture
+def proving(monkeypatch):
+    """A function: how to prove, ... -> an explainer that is loaded, its worker, and the proofs that are remembered."""
+
+    def make(prove: str, finds: Proof = COMPLETE, known: Proof | None = None, works: bool = True):
+        kept: list[Proof] = []
+        worker = Proving(facts(), FULL)
+        worker.finds, worker.works = finds, works
+        monkeypatch.setattr(explainer, "RemoteModel", lambda *_: worker)
+        monkeypatch.setattr(explainer, "Decoders", lambda *_: Decoding())
+        monkeypatch.setattr(explainer.proofs, "known", lambda key: known)
+        monkeypatch.setattr(explainer.proofs, "remember", lambda key, proof: proof and kept.append(proof))
+        found = Explainer(ModelOptions("birds"), ("backprop",), prove=prove)
+        found.load()
+        return found, worker, kept
+
+    return make
+
+
+def test_a_proof_is_remembered_once_a_gradient_was_computed(proving) -> None:
+    found, _, kept = proving("auto")
+    asked = Explain((2,), ("backprop",))
+    assert isinstance(next(iter(found.explain([image(0, 0, 0)], asked))), ImageError) and kept == []
+    list(found.explain([image(9, 0, 0), image(9, 9, 0)], asked))
+    assert kept == [COMPLETE]
+
+
+@pytest.mark.parametrize(
+    ("given", "tries", "remembered"),
+    [
+        ({"prove": "auto"}, 1, 1),
+        ({"prove": "auto", "works": False}, 1, 0),
+        ({"prove": "auto", "finds": LOST}, 0, 0),
+        ({"prove": "auto", "known": COMPLETE}, 0, 1),
+        ({"prove": "always"}, 1, 1),
+    ],
+)
+def test_a_trial_is_for_a_model_that_was_proved_just_now(proving, given: dict, tries: int, remembered: int) -> None:
+    found, worker, kept = proving(**given)
+    found.try_gradient()
+    assert (worker.tries, len(kept)) == (tries, remembered)

@@ -208,6 +208,7 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
         (lambda x: x + tf.stop_gradient(tf.maximum(x, 0) - x), {"Composite": (1, 0)}),  # straight through
         (lambda x: x * tf.stop_gradient(tf.cast(x > 0, tf.float32)), {"Relu": (1, 1)}),  # a mask has no gradient anyway
         (lambda x: tf.nn.relu(tf.stop_gradient(x)), {"Relu": (1, 1)}),
+        (lambda x: tf.where(tf.stop_gradient(tf.sign(tf.sqrt(x))) > 0, x, 0.0), {"Select": (1, 1)}),  # NaN below 0
     ],
 )
 def test_a_stop_within_gives_another_gradient_than_the_values(build, counts):

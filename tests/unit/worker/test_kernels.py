@@ -53,6 +53,29 @@ def test_what_worked_once_is_not_lacking(grouped):
         grouped.explain(IMAGES, [-1], ["backprop"])
 
 
+@pytest.fixture
+def delicate(tmp_path):
+    """A model whose gradient fails where a pixel is 0, though its scores exist: of CheckNumerics, which is asked of infinity."""
+    kernel = tf.Variable(np.random.default_rng(0).normal(size=(3, 3, 4, 6)).astype(np.float32))
+    module = tf.Module()
+    module.kernel = kernel
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None, *SHAPE], tf.float32, "image")])
+    def scores(image):
+        image = tf.sqrt(tf.debugging.check_numerics(image, "pixels"))
+        return tf.reduce_mean(tf.nn.relu(tf.nn.conv2d(image, kernel, 1, "SAME") + 1.0), [1, 2])
+
+    tf.saved_model.save(module, str(tmp_path), signatures=scores)
+    return model.Model(ModelOptions(str(tmp_path), preprocess="unit"), ("backprop",))
+
+
+def test_an_image_whose_gradient_fails_is_at_fault_itself_also_where_it_is_the_first(delicate):
+    black = np.zeros((1, *SHAPE), np.float32)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        delicate.explain(black, [-1], ["backprop"])
+    assert np.isfinite(delicate.explain(IMAGES, [-1], ["backprop"]).gradients[0]).all()
+
+
 def fails():
     raise tf.errors.InvalidArgumentError(None, None, "the image is too dark")
 
