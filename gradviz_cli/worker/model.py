@@ -630,6 +630,8 @@ class Model:
         return None if self._worked else fault
 
     def _fault(self, error: tf.errors.OpError, images: np.ndarray) -> str | None:
+        """What cannot be computed of these images, where that is not for their sake."""
+
         def forward() -> None:  # not side by side: a thread of those may be asking
             for image in np.split(images, len(images)):
                 self._differentiator.explain(image, [-1], [])

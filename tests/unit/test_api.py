@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import descendants
 from PIL import Image
 
 import gradviz_cli
@@ -23,7 +25,7 @@ from gradviz_cli.batch import planning
 from gradviz_cli.errors import GradvizWarning, ImageError, OutputError, UsageError
 from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.images import reader
-from gradviz_cli.images.decoders import Pixels
+from gradviz_cli.images.decoders import Decoders, Pixels
 from gradviz_cli.model import explainer
 from gradviz_cli.process.protocol import Decode, Facts, InputFacts, Loaded, Row, to_wire
 from gradviz_cli.process.sandbox.enter import Sandbox
@@ -156,6 +158,21 @@ def test_one_image_in_every_form_is_one_image(model, tmp_path: Path) -> None:
     assert [name for name, one in found.items() if not np.array_equal(one.attribution, want)] == []
     assert {found[name].names[0] for name in ("path", "text", "Pillow")} == {str(tmp_path / "a.png")}
     assert found["bytes"].names == found["array"].names == ("image-0",)
+
+
+@pytest.mark.filterwarnings("ignore::gradviz_cli.errors.GradvizWarning")
+def test_its_processes_outlive_the_thread_that_asked_first(worker, folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(explainer, "Decoders", Decoders)
+    before = set(descendants(os.getpid()))
+    with api.load(folder / "model") as model:
+        path = png(noise(), folder / "a.png")
+        asking = threading.Thread(target=lambda: model.explain(path))
+        asking.start()
+        asking.join()
+        started = set(descendants(os.getpid())) - before
+        time.sleep(0.3)
+        assert started and started <= set(descendants(os.getpid()))
+        assert len(model.explain(path)) == 1
 
 
 def test_the_range_of_numbers_is_said_or_warned_of(model, recwarn) -> None:

@@ -42,8 +42,8 @@ class Calls:
         self._pool = ThreadPoolExecutor(cores(), "gradient")
 
     def warm_up(self) -> None:
-        """Let the thread that will make the first call be ready for it."""
-        if not self._together:
+        """Let the thread that will make the first call be ready for it, where another processor has the time."""
+        if self._side_by_side > 1:
             self._pool.submit(warm_up)
 
     def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
