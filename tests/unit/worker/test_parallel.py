@@ -12,6 +12,8 @@ from gradviz_cli.worker import model
 # kernel for the two as one crashes where it does not mix up the images.
 SHORTCUTS = """
 import sys
+from gradviz_cli.worker.run.tensorflow import import_tensorflow
+import_tensorflow()
 import numpy as np
 import tensorflow as tf
 from gradviz_cli.worker.run.parallel import Calls
@@ -28,7 +30,7 @@ def network(image):
     return image
 
 for count in (1, None):
-    for _ in range(10):
+    for _ in range(4):
         one = tf.function(network, autograph=False).get_concrete_function(tf.TensorSpec([count, 24, 24, 16]))
         for _ in range(4):
             together = np.concatenate(calls.over(images, lambda image: one(tf.constant(image)).numpy()))
