@@ -30,6 +30,11 @@ def softplus(x: Array) -> Array:
     return np.logaddexp(0, x)
 
 
+def distinct(values: Array, axis: int | None = None) -> Array:
+    """`np.unique`, which imports NumPy's masked arrays where it is not asked for places too."""
+    return np.unique(values, axis=axis, return_index=True)[0]
+
+
 def erf(x: Array) -> Array:
     """The error function, each different number computed once: `math.erf` is exact, and slow."""
     numbers, places = np.unique(x, return_inverse=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradviz_cli.worker.analysis.elementwise import elu, erf, selu, sigmoid, softplus
+from gradviz_cli.worker.analysis.elementwise import distinct, elu, erf, selu, sigmoid, softplus
 
 Array = np.ndarray
 
@@ -63,8 +63,7 @@ def points(constants: Iterable[float] = ()) -> Array:
     around = [known * factor for factor in (1, 0.999, 1.001, 2)]
     sums = (known[:, None] + known).ravel() if len(known) <= 8 else known[:0]
     fixed = [1e-6, 1e-3, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.3, 1.7, 2, 2.5, 2.9, 3, 3.1, 3.7, 4, 5, 6, 7.3, 8, 9.1]
-    above = np.sort(np.concatenate([fixed, [12, 17, 25, 60, 200, 3e3, 1e6], *around, sums * 0.999, sums * 1.001]))
-    above = above[np.append(True, np.diff(above) > 0)]
+    above = distinct(np.concatenate([fixed, [12, 17, 25, 60, 200, 3e3, 1e6], *around, sums * 0.999, sums * 1.001]))
     return np.concatenate([-above[::-1], [-0.0, 0.0], above])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE
+from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, distinct
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
@@ -189,8 +189,7 @@ def _affine(values: Array) -> tuple[Array, Array] | None:
     off = np.abs(values - between) > 1e-3 * np.abs(high - low)
     if not np.any(live) or np.any(off[:, live]) or not np.all(np.isfinite(values)):
         return None
-    pairs = np.round(np.stack([low[live], high[live]], axis=1), 5)
-    ends, _ = np.unique(pairs, axis=0, return_index=True)  # without places NumPy imports its masked arrays
+    ends = distinct(np.round(np.stack([low[live], high[live]], axis=1), 5), axis=0)
     return ends[:, 0], ends[:, 1]
 
 

@@ -19,7 +19,7 @@ import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import naming
-from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, meaning
+from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, split
@@ -147,7 +147,7 @@ class _Search:
                 self.sources[exit_] = data_inputs(self.nodes[name])
                 if any(self._off_path(text) and self.known(text) is None for text in self.sources[exit_]):
                     self.opaque.add(exit_)
-                if self.nodes[name].op in STRAIGHT and len(self._live(exit_)) == 1:
+                if self.nodes[name].op in STRAIGHT and len(self._live(self.sources[exit_])) == 1:
                     self.straight.add(exit_)
 
     # -- regions
@@ -155,13 +155,13 @@ class _Search:
     def _off_path(self, tensor: str) -> bool:
         return split(tensor)[0] not in self.path
 
-    def _live(self, exit_: str) -> list[str]:
-        """Its inputs that depend on the image."""
-        return [text for text in self.sources[exit_] if not self._off_path(text)]
+    def _live(self, tensors: Iterable[str]) -> list[str]:
+        """Those that depend on the image."""
+        return [tensor for tensor in tensors if not self._off_path(tensor)]
 
     def _nearest_entry(self, node: NodeDef) -> str | None:
         """The last tensor that all ways from the image to this node pass, through elementwise operations alone."""
-        live = [text for text in data_inputs(node) if not self._off_path(text)]
+        live = self._live(data_inputs(node))
         if node.op not in ELEMENTWISE or not live:
             return None
         first, *others = [self._entries(text) for text in live]
@@ -181,7 +181,7 @@ class _Search:
             tensor = todo.pop()
             if tensor != entry and tensor not in seen:
                 seen.add(tensor)
-                todo.extend(text for text in self.sources.get(tensor, ()) if not self._off_path(text))
+                todo.extend(self._live(self.sources.get(tensor, ())))
         return frozenset(seen)
 
     def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
@@ -237,7 +237,7 @@ class _Search:
 
     def _handed_on(self, tensor: str) -> str | None:
         """The tensor that this one is, if it is the same numbers."""
-        live = self._live(tensor)
+        live = self._live(self.sources[tensor])
         if len(live) != 1:
             return None
         same = _hands_on(self.nodes[split(tensor)[0]]) or self._form(live[0], frozenset([tensor])).name == "identity"
@@ -320,8 +320,7 @@ class _Search:
             column = self._table(entry, rows, whole, np.zeros(1, int), FEW)
         except (ValueError, TypeError):
             return False
-        different, _ = np.unique(column, return_index=True)  # NaN once; without places NumPy imports its masked arrays
-        return len(different) <= 3
+        return len(distinct(column)) <= 3  # NaN is one
 
     def _is_shared(self, region: Region) -> bool:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""
@@ -335,7 +334,7 @@ class _Search:
 
     def _is_join(self, region: Region) -> bool:
         """Its exit brings two ways from its entry together, and no smaller region of this exit does."""
-        live = set(self._live(region.exit))
+        live = set(self._live(self.sources[region.exit]))
         return len(live) > 1 and self.parents[region.exit] == region.entry
 
     def _is_shortcut(self, region: Region, ops: set[str]) -> bool:
@@ -406,7 +405,7 @@ class _Search:
         found = set(self.image)
         for name in self.order:
             node = self.nodes[name]
-            live = [text for text in data_inputs(node) if not self._off_path(text)]
+            live = self._live(data_inputs(node))
             if not live or not all(text in found for text in live):
                 continue
             if node.op in MOVERS or (node.op in RESCALERS and len(live) == 1 and self._is_rescaled(node)):

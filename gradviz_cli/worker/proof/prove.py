@@ -130,7 +130,8 @@ def proof_of(
         What gradviz computes of it is not what TensorFlow computes.
     """
     # Of a model that says one row of any number of images a call takes one.
-    entry = replace(subject.problem.entry, batch=ahead.ours.size if ahead.ours else usual.size)
+    ours = ahead.ours or _measure(subject, usual)
+    ahead, entry = replace(ahead, ours=ours), replace(subject.problem.entry, batch=ours.size)
     subject = replace(subject, problem=replace(subject.problem, entry=entry))
     if ahead.batch != entry.batch:
         ahead = begun(subject)

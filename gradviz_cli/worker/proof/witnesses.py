@@ -110,8 +110,10 @@ class Measure:
     @property
     def size(self) -> int | None:
         """Images that a call takes, None for any number: one, where all that the model says of several at once is one row."""
+        if self._problem.entry.batch:
+            return self._problem.entry.batch
         scores = self._forward.get_concrete_function().structured_outputs[2]
-        return self._problem.entry.batch or (1 if scores.shape[0] == 1 else None)
+        return 1 if scores.shape[0] == 1 else None
 
     def _beside(self, images: Array) -> Measured:
         with as_written():
