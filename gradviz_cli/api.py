@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gradviz_cli.batch.budget import default_batch
+from gradviz_cli.batch.budget import images_at_once
 from gradviz_cli.batch.observer import Observer
 from gradviz_cli.batch.planning import drawing_from, plan_from, plan_to_load, read_option
 from gradviz_cli.batch.run import results
@@ -38,7 +38,7 @@ from gradviz_cli.plan import values
 from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.results import Report, Result, Seen, why_empty
 from gradviz_cli.plan.targets import Target, of_image, parse_targets
-from gradviz_cli.process import machine, supervisor
+from gradviz_cli.process import supervisor
 from gradviz_cli.process.protocol import NUMBERS, Explain
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.settings import EstimatorSettings, ExplainSettings, LoadSettings, RunSettings, shows
@@ -261,7 +261,7 @@ class LoadedModel:
             with self._turn:
                 self._model.require(asked.methods, asked.drawing.estimation)
             self._say(self._model.warnings(asked.methods))
-            size = self._plan.batch_size or default_batch(*self.input_shape[:2], machine.cores(), self.input_shape[2])
+            size = self._plan.batch_size or images_at_once(*self.input_shape)
             waiting, gaps = each(images), Gaps(asked.drawing.estimation.samples)
             while batch := list(islice(waiting, size)):
                 for one in self._explained([self._read(given, asked) for given in batch], asked):

@@ -6,11 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gradviz_cli.process import machine
+
 # So many pixels go into the worker at once for each processor unless --batch-size says otherwise: 4 images of 224 x 224.
 PIXELS_EACH = 4 * 224 * 224
 LARGEST_BATCH = 64
 # Each processor has an image of its own as long as all of them together have no more pixels than this.
 MOST_TOGETHER = 2**24
+
+
+def images_at_once(height: int, width: int, channels: int = 3) -> int:
+    """Images that the worker of this machine is given at once: on a GPU two calls, of which one waits."""
+    if machine.has_gpu():
+        return 2 * machine.gpu_batch(height, width, channels)
+    return default_batch(height, width, machine.cores(), channels)
 
 
 def default_batch(height: int, width: int, cores: int, channels: int = 3) -> int:

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradviz_cli.batch.budget import Budget, default_batch
+from gradviz_cli.batch.budget import Budget, images_at_once
 from gradviz_cli.batch.current import Read, failed, looked, read, sift
 from gradviz_cli.batch.flow import Pool, Settled, Stage
 from gradviz_cli.batch.known import Known
@@ -31,7 +31,6 @@ from gradviz_cli.plan.outputs import Output, targets_of
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
 from gradviz_cli.plan.targets import Target
-from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain, Facts
 
 # Batches that wait for the worker, so that it never waits for the command.
@@ -172,7 +171,7 @@ class Differentiator(Stage):
         expected = self._expected
         if expected is None:
             return 1
-        return default_batch(expected.height, expected.width, machine.cores(), expected.channels)
+        return images_at_once(expected.height, expected.width, expected.channels)
 
     def reads_ahead(self) -> int:
         """Images that are read while others are differentiated."""

@@ -8,14 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from gradviz_cli.batch.budget import default_batch
+from gradviz_cli.batch.budget import images_at_once
 from gradviz_cli.check.measures import Likeness, alike, alive, likeness, sobel, to_edges
 from gradviz_cli.errors import ImageError
 from gradviz_cli.estimators import Estimation
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.model.explainer import Attribution, Explainer
 from gradviz_cli.plan.results import TargetResult
-from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Explain
 
 Array = np.ndarray
@@ -173,7 +172,7 @@ def _explained(
     classes: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Attribution | ImageError]]:
     height, width = model.facts.size
-    size = default_batch(height, width, machine.cores(), model.facts.channels)
+    size = images_at_once(height, width, model.facts.channels)
     for start in range(0, len(places), size):
         part = places[start : start + size]
         if classes is not None:

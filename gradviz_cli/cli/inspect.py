@@ -26,7 +26,7 @@ from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model import forms
 from gradviz_cli.model.explainer import Explainer
-from gradviz_cli.process.protocol import ModelOptions, Witness
+from gradviz_cli.process.protocol import CPU, ModelOptions, Witness
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 
 
@@ -264,5 +264,5 @@ def _gradient(told: dict[str, Any]) -> str:
     if found["reaches_input"] is None:
         return "not tried"
     if found["reaches_input"]:
-        return "reaches the image"
+        return "reaches the image" + (f", computed on {told['device']}" if told["device"] not in (None, CPU) else "")
     return "does not reach the image" + (f": {found['cut_at']} lets none through" if found["cut_at"] else "")

@@ -133,6 +133,7 @@ def of_plan(plan: Plan) -> dict[str, Any]:
         "timeout": plan.timeout,
         "require_sandbox": plan.require_sandbox,
         "prove": plan.proof,
+        "together": plan.batch_size,
     }
 
 
@@ -154,6 +155,8 @@ class Explainer:
         Seconds for one image, in a decoder and in the worker.
     redrawn : bool
         Its kernels will be drawn anew (`redraw`).
+    together : int, optional
+        Images that share a call on a GPU; as many as suit one unless given.
     ahead : RemoteModel, optional
         The same model, where its worker was started before.
 
@@ -179,6 +182,7 @@ class Explainer:
         prove: str = "never",
         estimation: Estimation = USUAL,
         redrawn: bool = False,
+        together: int | None = None,
         ahead: RemoteModel | None = None,
     ):
         self._options, self._labels, self._labels_asked, self._fit = options, labels, labels_asked, fit
@@ -187,7 +191,7 @@ class Explainer:
         self._looked = 0  # images whose maps are zero
         self._untried = False  # it was proved just now, and no gradient was computed
         self._model = ahead or RemoteModel(
-            options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn
+            options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn, together
         )
         self._decoders = Decoders(limits, timeout)
         self._start: tuple[str, np.ndarray] | None = None  # a baseline that was read from a file, and the hash of that

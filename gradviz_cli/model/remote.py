@@ -104,6 +104,8 @@ class RemoteModel:
         Which inner tensors the methods are made of.
     redrawn : bool
         Its kernels will be drawn anew (`redraw`).
+    together : int, optional
+        Images that share a call on a GPU.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class RemoteModel:
         prove: str = "never",
         estimation: Estimation = USUAL,
         redrawn: bool = False,
+        together: int | None = None,
     ):
         self._seal: Seal | None = None
         self._load = Load(
@@ -127,6 +130,7 @@ class RemoteModel:
             verify,
             estimation=estimation,
             redrawn=redrawn,
+            together=together,
         )
         self._drawn: int | None = None  # kernels that are random by now
         self._prove = prove
@@ -539,10 +543,17 @@ class RemoteModel:
 
 def of_plan(plan: Plan) -> RemoteModel:
     """The model of a run; no process runs yet."""
-    drawing, options = plan.drawing, (plan.timeout, plan.require_sandbox)
-    targets = len(drawing.targets)
+    drawing = plan.drawing
     return RemoteModel(
-        plan.model, drawing.methods, *options, targets, plan.verify, plan.proof, estimation=drawing.estimation
+        plan.model,
+        drawing.methods,
+        plan.timeout,
+        plan.require_sandbox,
+        len(drawing.targets),
+        plan.verify,
+        plan.proof,
+        drawing.estimation,
+        together=plan.batch_size,
     )
 
 

@@ -38,10 +38,26 @@ def processor() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
+_GPUS = ("nvidia[0-9]*", "dxg")
+# What keeps a large GPU busy: pixels of the images that share a call, and how many of them at most.
+PIXELS_A_CALL, MOST_A_CALL = 2**21, 32
+
+
+def gpu_batch(height: int, width: int, channels: int = 3) -> int:
+    """Images that share a call on a GPU."""
+    return max(1, min(MOST_A_CALL, PIXELS_A_CALL // (height * width * max(1, channels // 3))))
+
+
 def gpus() -> list[str]:
     """The devices of GPUs that there are, and which of them may be seen."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
-    return [*sorted(path.name for path in Path("/dev").glob("nvidia[0-9]*")), seen]
+    return [*sorted(path.name for pattern in _GPUS for path in Path("/dev").glob(pattern)), seen]
+
+
+def has_gpu() -> bool:
+    """Whether there is one that may be seen, so that TensorFlow may compute on it."""
+    *found, seen = gpus()
+    return bool(found) and seen.strip() not in ("", "-1")
 
 
 # A model that takes all memory is to cost one image and not the machine. With less than the least TensorFlow does not start:

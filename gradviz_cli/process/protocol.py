@@ -188,6 +188,7 @@ class Load:
     With `verify`, the graph is verified after each step. `proof` is what was found when the model was proved, if it was.
     Of the `estimation` the layer matters.
     With `redrawn`, its kernels will be drawn anew (`Redraw`). With `proving`, it will be proved (`Prove`), and that begins.
+    On a GPU so many images share a call as `together` says, or as many as suit one.
     """
 
     options: ModelOptions
@@ -199,6 +200,7 @@ class Load:
     estimation: Estimation = Estimation()
     redrawn: bool = False
     proving: bool = False
+    together: int | None = None
 
 
 @dataclass(frozen=True)
@@ -498,6 +500,9 @@ class RefusedOp:
     node: str
 
 
+CPU = "cpu"  # as a device
+
+
 @dataclass(frozen=True)
 class Inspection:
     """What a SavedModel offers, what would be patched, and what is wrong: the contract's `inspect --json`."""
@@ -517,6 +522,7 @@ class Inspection:
     modes: dict[str, Verdict] = field(default_factory=dict)
     problem: str | None = None
     problem_kind: str | None = None  # as `Failure.kind`
+    device: str | None = None  # what computes the gradient: CPU, or the name of a GPU
 
 
 @dataclass(frozen=True)

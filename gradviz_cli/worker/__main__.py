@@ -6,6 +6,7 @@ import json
 import sys
 from contextlib import suppress
 
+from gradviz_cli.process import machine
 from gradviz_cli.process.sandbox import enter
 
 
@@ -13,7 +14,7 @@ def main(argument: str) -> None:
     """Serve requests until the other side closes the pipe."""
     config = json.loads(argument)
     limits = {name: config[name] for name in ("memory_limit", "file_limit") if name in config}
-    confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], **limits)
+    confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], gpu=machine.has_gpu(), **limits)
     # Only now anything large: what follows is bound by the sandbox.
     ahead = config.get("ahead", False)
     if ahead:

@@ -27,6 +27,7 @@ from gradviz_cli.worker.analysis import activations, candidates, policy
 from gradviz_cli.worker.analysis.activations import Activation, Found
 from gradviz_cli.worker.analysis.cam import cam_layers
 from gradviz_cli.worker.analysis.regions import SHOWN
+from gradviz_cli.worker.graph import device
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import doing
@@ -170,7 +171,8 @@ def _differentiated(told: Inspection, asked: Asked, found: Found) -> Inspection:
     )
     modes = {mode: _verdict(options.path, prepared.found, mode) for mode in RULES}
     warnings = facts.warnings_for((DEFAULT_MODE,))
-    return replace(told, chosen=chosen, gradient=GradientFacts(True), modes=modes, warnings=warnings)
+    told = replace(told, chosen=chosen, gradient=GradientFacts(True), modes=modes, warnings=warnings)
+    return replace(told, device=device.name())
 
 
 def _guessed(prepared: Prepared) -> tuple[str, ...]:

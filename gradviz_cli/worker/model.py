@@ -19,6 +19,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, Taps, estimators_of, kinds_of, modes_of
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
@@ -30,6 +31,7 @@ from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other
 from gradviz_cli.worker.analysis.kernels import kernels, with_weights
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.analysis.readings import read_scores
+from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
@@ -58,7 +60,7 @@ from gradviz_cli.worker.read.entries import entries
 from gradviz_cli.worker.read.question import check_loops, check_tables, settle
 from gradviz_cli.worker.read.savedmodel import Saved
 from gradviz_cli.worker.run.asking import Subject, estimated, forms, is_plain, looked_at
-from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator
+from gradviz_cli.worker.run.differentiate import AT_ONCE, OTHER_ENDS, Differentiator, calls
 from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, is_quicker_in_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
@@ -239,6 +241,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         unfed_warning(question, options),
         reading_warning,
         score_warning,
+        _idle_gpu(),
     )
     return Prepared(
         options,
@@ -531,6 +534,8 @@ class Model:
         Its kernels will be drawn anew.
     proving : bool
         It will be proved: what TensorFlow itself makes of it is computed from the start.
+    together : int, optional
+        Images that share a call on a GPU; as many as suit one unless given.
     """
 
     def __init__(
@@ -543,16 +548,18 @@ class Model:
         estimation: Estimation = USUAL,
         redrawn: bool = False,
         proving: bool = False,
+        together: int | None = None,
     ):
         check = verify if verified else None
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
-        prepared = tapped(prepare(options, check, self._warm_up), methods, estimation)
+        prepared = _shared(tapped(prepare(options, check, self._warm_up), methods, estimation), together)
         self._asked = methods, targets, check
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._proof, self._will_redraw = proof, redrawn
         self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
+        self._together = prepared.problem.together
         self._ends = span(prepared.preprocess, options)
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
@@ -672,13 +679,22 @@ class Model:
     ) -> Explained:
         """`targets` of each image, which are the same for all unless each has its `own`."""
 
-        def explained(part: np.ndarray) -> Explained:
-            return self._differentiator.explain(part, targets[0], modes, scores)
+        def explained(part: tuple[np.ndarray, int]) -> Explained:
+            fed, count = part  # whatever is computed has the same shape, and so every image the same bits
+            return self._differentiator.explain(fed, targets[0], modes, scores).first(count)
 
         def alone(place: int) -> Explained:
             return self._differentiator.explain(images[place : place + 1], targets[place], modes, scores)
 
-        return joined(list(self._calls.each(alone, range(len(images)))) if own else self._calls.over(images, explained))
+        while not own:
+            together = self._together if self._together == 1 or not self._differentiator.size else 1
+            try:
+                return joined(list(self._calls.each(explained, calls(images, together))))
+            except tf.errors.ResourceExhaustedError:
+                if together == 1:
+                    raise
+                self._together //= 2
+        return joined(list(self._calls.each(alone, range(len(images)))))
 
     def _estimates(
         self,
@@ -704,6 +720,23 @@ class Model:
             if tensor not in self._rest:
                 self._rest[tensor] = self._differentiator.resting(image, tensor)
             return self._rest[tensor]
+
+
+def _shared(prepared: Prepared, together: int | None) -> Prepared:
+    """The same with so many images in a call, or as many as suit it, where a GPU computes."""
+    if not on_gpu():
+        return prepared
+    problem = prepared.problem
+    together = together or machine.gpu_batch(*problem.entry.size, problem.entry.channels)
+    return replace(prepared, problem=replace(problem, together=together))
+
+
+def _idle_gpu() -> str | None:
+    """A GPU that is there for nothing: TensorFlow says why in messages that a model's user does not see."""
+    if on_gpu() or not machine.has_gpu():
+        return None
+    known = "install its libraries (pip install 'tensorflow[and-cuda]'), or settle it with CUDA_VISIBLE_DEVICES=-1"
+    return f"a GPU is there, but TensorFlow does not see it, and the processors compute; {known}"
 
 
 def _slow(options: ModelOptions) -> str | None:

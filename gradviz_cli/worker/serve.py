@@ -151,6 +151,7 @@ class Server:
                 request.estimation,
                 request.redrawn,
                 request.proving,
+                request.together,
             )
         return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
 

@@ -68,6 +68,7 @@ def enter(
     parent: int | None = None,
     memory_limit: int | None = None,
     file_limit: int = 64 * 2**20,
+    gpu: bool = False,
 ) -> Sandbox:
     """Give up, for good, what this process does not need.
 
@@ -89,6 +90,8 @@ def enter(
         limited, since TensorFlow reserves several times what it uses.
     file_limit : int
         Bytes of the largest file that can be written; a longer one fails with EFBIG.
+    gpu : bool
+        Let the driver of a GPU work: its devices, memory that is shared, and a socket that it listens at and nobody calls.
 
     Returns
     -------
@@ -108,7 +111,7 @@ def enter(
         missing.append(f"confining files and system calls: gradviz can do so on Linux, not on {sys.platform}")
         return Sandbox("none", 0, False, tuple(missing))
 
-    granted = grants(read, scratch)
+    granted = grants(read, scratch, gpu)
     _give_up_privileges(parent, missing)
     abi, seccomp, alone = 0, False, False
     with kernel.attempt(missing, "confining all threads"):
@@ -116,7 +119,7 @@ def enter(
     with kernel.attempt(missing, "Landlock, which confines files (Linux 5.13 or later)"):
         abi = confine_files(granted)
     with kernel.attempt(missing, "seccomp, which refuses network, programs and access to other processes"):
-        seccomp = filter_calls()
+        seccomp = filter_calls(gpu)
     level = "full" if abi and seccomp and alone else "partial" if abi or seccomp else "none"
     return Sandbox(level, abi, seccomp, tuple(missing))
 

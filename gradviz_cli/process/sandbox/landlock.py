@@ -25,25 +25,31 @@ _TCP_RIGHTS = {4: 0b11}  # bind, connect
 _SCOPES = {6: 0b11}  # abstract unix sockets, signals
 _SYSTEM = """
     /lib /lib32 /lib64 /usr/lib /usr/lib32 /usr/lib64 /usr/local/lib /usr/local/lib64 /usr/local/cuda*
-    /opt/cuda* /opt/nvidia /nix/store /gnu/store /usr/share/zoneinfo /usr/share/locale /sys/devices/system
+    /usr/local/nvidia /opt/cuda* /opt/nvidia /nix/store /gnu/store /usr/share/zoneinfo /usr/share/locale /sys/devices/system
     /etc/ld.so.cache /etc/localtime
     /etc/ssl/openssl.cnf /etc/pki/tls/openssl.cnf /etc/crypto-policies/back-ends
     /proc/self /proc/cpuinfo /proc/meminfo /proc/stat /proc/sys/vm/overcommit_memory /dev/urandom
 """
-_GPU = "/proc/driver/nvidia /proc/devices /proc/modules /sys/bus/pci /sys/devices /sys/module/nvidia*"
+# What CUDA's driver reads and writes. Its threads name themselves; where that fails, it says that there is no GPU.
+_GPU = """
+    /proc/driver/nvidia /proc/devices /proc/modules /proc/sys/vm/mmap_min_addr
+    /sys/bus/pci /sys/devices /sys/module/nvidia* /sys/kernel/mm/transparent_hugepage
+"""
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/dxg")
+_NAMES_OF_THREADS = "/proc/self/task"
 
 _pins: list[int] = []
 _Path = str | os.PathLike[str]
 
 
-def grants(read: Sequence[_Path], scratch: _Path) -> list[tuple[int, int]]:
-    """Open descriptors and the rights below each. What the caller names must exist; the rest need not."""
+def grants(read: Sequence[_Path], scratch: _Path, gpu: bool = False) -> list[tuple[int, int]]:
+    """Open descriptors and the rights below each. What the caller names must exist; the rest need not, such as what a GPU is
+    used by."""
     grants = [(_handle(p), _READ) for p in read] + [(_handle(scratch), _SCRATCH)]
     optional = [(p, _READ) for p in (*_SYSTEM.split(), *map(glob.escape, software()))] + [("/dev/null", _DEVICE)]
-    devices = [device for pattern in _GPU_DEVICES for device in glob.glob(pattern)]
-    if devices and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1"):
-        optional += [(p, _DEVICE) for p in devices] + [(p, _READ) for p in _GPU.split()]
+    if gpu:
+        optional += [(p, _DEVICE) for p in _GPU_DEVICES] + [(p, _READ) for p in _GPU.split()]
+        optional.append((_NAMES_OF_THREADS, _READ | _WRITE_FILE | _TRUNCATE))
     for pattern, rights in optional:
         for path in glob.glob(pattern):
             with contextlib.suppress(OSError):

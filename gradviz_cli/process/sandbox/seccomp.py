@@ -70,7 +70,7 @@ _JUDGED: _Numbers = {
 _LAST_KNOWN = 469  # newer calls, and those of x32, whose numbers start at 2^30, do not exist here
 _LOAD, _EQUAL, _GREATER, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x25, 0x45, 0x54, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
-_REFUSE, _NO_SUCH_CALL = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+_REFUSE, _NO_SUCH_CALL, _NO_SUCH_SERVICE = (0x00050000 | code for code in (errno.EPERM, errno.ENOSYS, errno.ENOENT))
 _CLONE_THREAD = 0x10000
 _O_ACCMODE, _O_TRUNC = 0o3, 0o1000
 _MAP_TYPE, _MAP_SHARED, _MAP_ANONYMOUS = 0xF, 0x1, 0x20
@@ -122,6 +122,23 @@ def _opening(index: int) -> list[_Instruction]:
     ]
 
 
+# The driver of a GPU listens at a socket of its own, asks first whether a service is there, and shares memory with the kernel.
+_OF_GPUS = ("bind", "listen")
+_AF_UNIX = 1
+
+
+def _for_gpu(machine: kernel.Machine, answers: dict[int, list[_Instruction]]) -> dict[int, list[_Instruction]]:
+    """The answers where such a driver works. Nobody is reached all the same: no service is there, it is told."""
+    number = _on(machine, {**_REFUSED, **_JUDGED})
+    allowed = {number[name] for name in _OF_GPUS}
+    return {
+        **{call: answer for call, answer in answers.items() if call not in allowed},
+        number["socket"]: _only(0, _AF_UNIX),
+        number["connect"]: [(_RETURN, 0, 0, _NO_SUCH_SERVICE)],
+        number["mmap"]: [(_RETURN, 0, 0, _ALLOW)],
+    }
+
+
 def _judgements(process: int) -> dict[str, list[_Instruction]]:
     """What each call of `_JUDGED` is asked, for the process with this id."""
     return {
@@ -159,12 +176,14 @@ def _on(machine: kernel.Machine, table: _Numbers) -> dict[str, int]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _program(machine: kernel.Machine, process: int) -> list[_Instruction]:
+def _program(machine: kernel.Machine, process: int, gpu: bool = False) -> list[_Instruction]:
     """The filter: `is it this call? then this is the answer`, one call after the other; the rest may pass."""
     judgements = _judgements(process)
-    answers = [(number, judgements[name]) for name, number in _on(machine, _JUDGED).items()]
-    answers += [(number, [(_RETURN, 0, 0, _NO_SUCH_CALL)]) for number in _on(machine, _ABSENT).values()]
-    answers += [(number, [(_RETURN, 0, 0, _REFUSE)]) for number in _on(machine, _REFUSED).values()]
+    answers = {number: judgements[name] for name, number in _on(machine, _JUDGED).items()}
+    answers |= {number: [(_RETURN, 0, 0, _NO_SUCH_CALL)] for number in _on(machine, _ABSENT).values()}
+    answers |= {number: [(_RETURN, 0, 0, _REFUSE)] for number in _on(machine, _REFUSED).values()}
+    if gpu:
+        answers = _for_gpu(machine, answers)
     program = [
         (_LOAD, 0, 0, 4),  # the processor's calling convention; with another one the numbers mean other calls
         (_EQUAL, 1, 0, machine.audit),
@@ -173,7 +192,7 @@ def _program(machine: kernel.Machine, process: int) -> list[_Instruction]:
         (_GREATER, 0, 1, _LAST_KNOWN),
         (_RETURN, 0, 0, _NO_SUCH_CALL),
     ]
-    for number, answer in answers:
+    for number, answer in answers.items():
         program += [(_EQUAL, 0, len(answer), number), *answer]
     return [*program, (_RETURN, 0, 0, _ALLOW)]
 
@@ -182,9 +201,9 @@ class _SockFprog(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p)]
 
 
-def filter_calls() -> bool:
-    """Put the filter in force for all threads."""
-    program = _program(kernel.machine(), os.getpid())
+def filter_calls(gpu: bool = False) -> bool:
+    """Put the filter in force for all threads; with `gpu`, one that the driver of a GPU can work behind."""
+    program = _program(kernel.machine(), os.getpid(), gpu)
     code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
     argument = ctypes.byref(_SockFprog(len(program), code))
     # Without SPEC_ALLOW, kernels before 5.16 switch speculation off for the whole process. TensorFlow would

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from gradviz_cli.worker.graph.device import on_gpu
+
 ALIGNED = 64  # bytes; a kernel that is given what begins elsewhere ends the process
 
 
@@ -28,6 +30,6 @@ def room(shape: Sequence[int]) -> np.ndarray:
 
 def tensor_of(array: np.ndarray) -> tf.Tensor:
     """A tensor of these numbers, which are not to be changed any more."""
-    if array.ctypes.data % ALIGNED or not array.size or tf.config.list_physical_devices("GPU"):
+    if array.ctypes.data % ALIGNED or not array.size or on_gpu():
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -23,6 +23,7 @@ from functools import partial
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
+from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph, attribute, source
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import inferred, of_weights
@@ -40,7 +41,7 @@ ONEDNN = ("x86_64", "AMD64")
 def fast_convolutions(graph: Graph, question: Question | None = None) -> Graph:
     """The graph with such convolutions written otherwise, where their sizes are known. A GPU does better without."""
     plain = [node for node in graph.nodes.values() if node.op == "Conv2D" and _is_plain(node)]
-    if not plain or tf.config.list_physical_devices("GPU"):
+    if not plain or on_gpu():
         return graph
     asked = {node.name: (source(node, 0), source(node, 1), f"{node.name}:0") for node in plain}
     shapes = inferred(graph.nodes, (tensor for tensors in asked.values() for tensor in tensors), of_weights(graph))

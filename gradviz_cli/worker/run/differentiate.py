@@ -16,6 +16,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
+from gradviz_cli.worker.graph.device import where_it_computes
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
 from gradviz_cli.worker.run import gradients as partial_gradients
@@ -48,13 +49,13 @@ class Differentiator:
 
     def __init__(self, graph: Graph, problem: Problem, changeable: Collection[str] = ()):
         self._problem = problem
-        self.graph, self._captured = _captured(graph)
+        self.graph, captured = _captured(graph)
+        self._captured = {name: where_it_computes(value) for name, value in captured.items()}
         self._changeable = {name: tf.Variable(self._captured.pop(name)) for name in changeable if name in graph.weights}
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
         self._functions: dict[Form | Sampled, Callable] = {}
         self._building = Lock()
-        self._largest = 0
         self.classes: int | None = None  # known once a function is built
         self._limit: int | None = None
 
@@ -80,10 +81,10 @@ class Differentiator:
         """
         targets = self._of_channel(targets)
         self._check_targets(targets)
-        size = self._images_a_call(len(images), scores)
+        size = self._images_a_call(len(images))
         groups = [targets[start : start + AT_ONCE] for start in range(0, len(targets), AT_ONCE)]
         parts = [self._explain_some(images, group, Form(tuple(modes), len(group), size, scores)) for group in groups]
-        index, rank, score, output, *gradients = (np.concatenate(column) for column in zip(*parts, strict=True))
+        index, rank, score, output, *gradients = (_concatenated(column) for column in zip(*parts, strict=True))
         return Explained(index.T, rank.T, score.T, output.T, tuple(gradients))
 
     @cached_property
@@ -102,16 +103,10 @@ class Differentiator:
         tf.function(run, autograph=False).get_concrete_function(self._spec(None))
         return rows == [1]
 
-    def _images_a_call(self, count: int, scores: bool) -> int | None:
-        """What a graph is built for, None for any number. Where their number is known, so are the shapes of most tensors: the
-        graph is smaller, and without scores TensorFlow sees that shapes are all that is read of many."""
-        fixed = self._problem.entry.batch or (1 if count == 1 else self.size)
-        if fixed or not tf.config.list_physical_devices("GPU"):
-            return fixed or count
-        if scores:
-            return None
-        self._largest = max(count, self._largest)
-        return self._largest
+    def _images_a_call(self, count: int) -> int:
+        """What a graph is built for. As their number is known, so are the shapes of most tensors: the graph is smaller, and
+        without scores TensorFlow sees that shapes are all that is read of many."""
+        return self._problem.entry.batch or (1 if count == 1 else self.size) or count
 
     def prepare(self, modes: Sequence[str], targets: int = 1) -> None:
         """Build the graph for these modes now, so that what is wrong with it is found before the first image."""
@@ -122,7 +117,9 @@ class Differentiator:
         """The same for any forms."""
         for form in forms:
             form = form._replace(targets=min(form.targets, AT_ONCE))
-            self._function(form._replace(batch=self._images_a_call(1, True)) if isinstance(form, Form) else form)
+            self._function(
+                form._replace(batch=self._images_a_call(self._problem.together)) if isinstance(form, Form) else form
+            )
 
     def weight(self, name: str) -> tf.Tensor:
         """The value of a weight that may be changed."""
@@ -148,9 +145,9 @@ class Differentiator:
             _check_rows(self.graph.score, len(columns[0][0]), len(fed))
             gradients = [np.asarray(entry.from_model(gradient), np.float32)[:full] for gradient in gradients]
             count = len(targets)
-            stacked = [np.stack(gradients[place : place + count]) for place in range(0, len(gradients), count)]
+            stacked = [_stacked(gradients[place : place + count]) for place in range(0, len(gradients), count)]
             parts.append([*(column[:, :full] for column in columns), *stacked])
-        return [np.concatenate(column, axis=1) for column in zip(*parts, strict=True)]
+        return [_concatenated(column, axis=1) for column in zip(*parts, strict=True)]
 
     def look(self, image: np.ndarray, targets: Sequence[int], modes: Sequence[str], inner: Sequence[str] = ()) -> Look:
         """One image float32 [h, w, c]: its classes, for `sample` to keep; its gradients under some modes, and under others
@@ -406,6 +403,15 @@ class Differentiator:
             raise ModelUnusable(
                 f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS
             ) from error
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """One array of them, without a copy where there is one: on a GPU copies take as long as the gradient."""
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
+
+
+def _concatenated(arrays: Sequence[np.ndarray], axis: int = 0) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
 
 
 def _check_rows(score: str, rows: int, images: int) -> None:

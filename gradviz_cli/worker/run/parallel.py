@@ -9,7 +9,7 @@ formula. An image that is alone in its call, on one thread, meets neither.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import TypeVar
@@ -19,48 +19,45 @@ import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
+from gradviz_cli.worker.graph.device import on_gpu, settle_gpu
 from gradviz_cli.worker.run.warm_up import warm_up
 
 Part = TypeVar("Part")
 Item = TypeVar("Item")
 
 
+# One call waits for the GPU while the numbers of another are brought there and back.
+ON_A_GPU = 2
+
+
 class Calls:
-    """Runs a function of images on each image of a batch, side by side.
+    """Runs a function on the images of a batch, side by side.
 
     To be made before TensorFlow computes anything: its thread pools are set then.
     """
 
     def __init__(self, precision: str = "float32") -> None:
-        # A GPU is idle without whole batches; there the last bits may depend on them.
-        gpu = bool(tf.config.list_physical_devices("GPU"))
+        gpu = on_gpu()
         _set_precision(precision, gpu)
-        self._together = gpu
-        self._side_by_side = 1 if gpu else cores()
-        if not gpu:
+        if gpu:
+            settle_gpu()
+        else:
             _one_thread_each(cores())
-        self._pool = ThreadPoolExecutor(cores(), "gradient")
+        self._side_by_side = ON_A_GPU if gpu else cores()
+        self._pool = ThreadPoolExecutor(self._side_by_side, "gradient")
 
     def warm_up(self) -> None:
         """Let the thread that will make the first call be ready for it, where another processor has the time."""
         if self._side_by_side > 1:
             self._pool.submit(warm_up)
 
-    def over(self, images: np.ndarray, function: Callable[[np.ndarray], Part]) -> list[Part]:
-        """The results for parts of `images`, in order."""
-        if self._together:
-            return [function(images)]
-        return list(self._pool.map(function, np.split(images, len(images))))
-
-    def each(self, function: Callable[[Item], Part], items: Sequence[Item]) -> Iterable[Part]:
-        """The results for these, in order, side by side where that is quicker."""
-        if self._together or len(items) == 1:
-            return map(function, items)
+    def each(self, function: Callable[[Item], Part], items: Iterable[Item]) -> Iterator[Part]:
+        """The results for these, in order, side by side. Not to be asked from within itself."""
         return self._pool.map(function, items)
 
     def stream(self, parts: Iterable[np.ndarray], function: Callable[[np.ndarray], Part]) -> Iterator[Part]:
         """The results for the parts, in order. One more of them than run side by side is made ahead. Not to be asked from
-        within `over`."""
+        within `each`."""
         running: deque[Future[Part]] = deque()
         for part in parts:
             if len(running) > self._side_by_side:

@@ -45,6 +45,8 @@ class Problem:
         The scores are logits of a softmax over the classes of each position.
     channel : int or None
         The one that is explained, whatever is the best.
+    together : int
+        Images that share a call, where the model takes any number of them.
     """
 
     fed: str
@@ -59,6 +61,7 @@ class Problem:
     one_detection: bool = False
     competing: bool = False
     channel: int | None = None
+    together: int = 1
 
 
 class Form(NamedTuple):
@@ -130,6 +133,17 @@ class Explained:
     output: np.ndarray
     gradients: tuple[np.ndarray, ...]
     numbers: tuple[np.ndarray, ...] = ()
+
+    def first(self, count: int) -> Explained:
+        """What it gives for so many images."""
+        return Explained(
+            self.index[:count],
+            self.rank[:count],
+            self.score[:count],
+            self.output[:count],
+            tuple(each[:, :count] for each in self.gradients),
+            tuple(each[:, :count] for each in self.numbers),
+        )
 
 
 def joined(parts: Sequence[Explained]) -> Explained:

@@ -26,6 +26,7 @@ from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result
+from gradviz_cli.process import machine
 
 
 @pytest.fixture(autouse=True)
@@ -272,7 +273,8 @@ def test_how_far_it_reads_ahead(plan, explainers, kept) -> None:
 
 def test_the_size_of_a_batch_follows_from_the_input(plan, explainers, kept, monkeypatch) -> None:
     monkeypatch.setattr(stages, "expected_geometry", lambda plan: Geometry(224, 224, 3, "stretch"))
-    monkeypatch.setattr(stages.machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "gpus", lambda: ["all"])
     asked = plan(batch_size=None)
     found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known()).differentiator
     assert (found.batch_size(), found.reads_ahead()) == (8, 24)

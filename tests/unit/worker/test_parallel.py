@@ -33,7 +33,7 @@ for count in (1, None):
     for _ in range(4):
         one = tf.function(network, autograph=False).get_concrete_function(tf.TensorSpec([count, 24, 24, 16]))
         for _ in range(4):
-            together = np.concatenate(calls.over(images, lambda image: one(tf.constant(image)).numpy()))
+            together = np.concatenate(list(calls.each(lambda image: one(tf.constant(image)).numpy(), np.split(images, len(images)))))
         alone = np.concatenate([one(tf.constant(image[None])).numpy() for image in images])
         assert np.array_equal(together, alone)
 print(np.abs(alone).sum())

@@ -19,7 +19,7 @@ from gradviz_cli.worker.graph.graph import Graph, copied
 from gradviz_cli.worker.graph.question import Detections
 from gradviz_cli.worker.passes.mark import mark
 from gradviz_cli.worker.run import targets
-from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, first_cut
+from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, calls, first_cut
 from gradviz_cli.worker.run.parallel import Calls
 from gradviz_cli.worker.run.targets import Explained, Problem
 
@@ -470,10 +470,9 @@ def test_a_channel_of_a_hidden_layer_is_summed_everywhere():
 
 
 def test_each_image_is_alone_in_its_call_in_order():
-    images = np.arange(7, dtype=np.float32)
-    parts = Calls().over(images, lambda part: part * 2)
-    np.testing.assert_array_equal(np.concatenate(parts), images * 2)
-    assert {len(part) for part in parts} == {1}
+    found = list(Calls().each(lambda part: (part[0] * 2, part[1]), calls(np.arange(7, dtype=np.float32), 1)))
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in found]), np.arange(7) * 2)
+    assert {(len(part), count) for part, count in found} == {(1, 1)}
 
 
 WIDE = {
