@@ -18,7 +18,8 @@ def python(code: str, *arguments, **options) -> subprocess.CompletedProcess:
     }
     environment |= options.pop("env", {})
     command = [sys.executable, *options.pop("flags", ()), "-c", code, *arguments]
-    return subprocess.run(command, capture_output=True, timeout=60, env=environment, **options)
+    options.setdefault("timeout", 60)
+    return subprocess.run(command, capture_output=True, env=environment, **options)
 
 
 def as_nobody(action) -> str:

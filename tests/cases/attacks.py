@@ -49,6 +49,7 @@ NETWORK = {
     "send by UDP": "socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', w.port))",
     "connect to a unix socket": "socket.socket(socket.AF_UNIX).connect(w.unix_socket)",
     "connect to an abstract socket": "socket.socket(socket.AF_UNIX).connect(chr(0) + w.unique)",
+    "connect to a service of packets": "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(w.packets)",
     "connect an inherited socket": "socket.socket(fileno=os.dup(w.socket)).connect(('127.0.0.1', w.port))",
     "pair of sockets": "socket.socketpair()",
 }

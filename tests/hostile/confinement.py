@@ -85,8 +85,11 @@ class World:
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         by_path = Path("/tmp") / f"{unique}-socket"  # such a path may have 107 bytes at most
         stack.callback(by_path.unlink)
-        for address in (str(by_path), *(["\0" + unique] if sys.platform == "linux" else [])):
-            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        packets = Path("/tmp") / f"{unique}-packets"
+        services = [(socket.SOCK_STREAM, str(by_path)), (socket.SOCK_SEQPACKET, str(packets))]
+        stack.callback(packets.unlink)
+        for kind, address in (*services, *([(socket.SOCK_STREAM, "\0" + unique)] if sys.platform == "linux" else [])):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX, kind))
             listener.bind(address)
             listener.listen()
         victim = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
@@ -105,6 +108,7 @@ class World:
             "unique": unique,
             "port": tcp.getsockname()[1],
             "unix_socket": str(by_path),
+            "packets": str(packets),
             "victim": victim.pid,
             "arm": platform.machine() == "aarch64",
         }

@@ -10,7 +10,7 @@ import pytest
 from gradviz_cli.process.sandbox.kernel import MACHINES
 from gradviz_cli.process.sandbox.seccomp import _ABSENT, _JUDGED, _LAST_KNOWN, _REFUSED, _on, _program
 
-ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
+ALLOW, KILL, EPERM, ENOSYS, ENOENT = 0x7FFF0000, 0x80000000, 0x50001, 0x50026, 0x50002
 PROCESS = 4321
 
 
@@ -98,6 +98,23 @@ def test_filter_judges_arguments(ask):
     private, shared, anonymous, fixed = 2, 1, 0x20, 0x10
     mapped = [private, private | anonymous, shared, shared | fixed, shared | anonymous, shared | anonymous | fixed]
     assert [ask(ask.number("mmap"), 0, 4096, 3, flags) for flags in mapped] == [ALLOW] * 4 + [EPERM] * 2
+
+
+def test_filter_lets_the_driver_of_a_gpu_work_and_reach_nobody(ask):
+    program = _program(ask.machine, PROCESS, gpu=True)
+    answer = lambda name, *arguments: _answer(program, ask.machine.audit, ask.number(name), *arguments)  # noqa: E731
+    unix, internet, stream, datagram, packets, closed = 1, 2, 1, 2, 5, 0o2000000
+    kinds = [(unix, packets), (unix, packets | closed), (unix, stream), (unix, datagram | closed), (internet, packets)]
+    assert [answer("socket", *kind) for kind in kinds] == [ALLOW, ALLOW, EPERM, EPERM, EPERM]
+    assert (answer("connect", 3), answer("accept", 3), answer("accept4", 3)) == (ENOENT, EPERM, EPERM)
+    assert {answer(name, 3) for name in ("bind", "listen")} == {ALLOW}
+    assert {answer("mmap", 0, 4096, 3, flags) for flags in (0x2, 0x21, 0x31)} == {ALLOW}
+    freed = {"socket", "connect", "bind", "listen"}
+    assert {answer(name) for name in set(_on(ask.machine, _REFUSED)) - freed} == {EPERM}
+    others = set(_on(ask.machine, _JUDGED)) - {"mmap"}
+    for name in others:  # and whatever is judged is judged as ever
+        for arguments in ((0,) * 4, (PROCESS,) * 4, (3, 0x5412, 3, 0x21), (0, 8, 0o1000, 0)):
+            assert answer(name, *arguments) == ask(ask.number(name), *arguments)
 
 
 def test_filter_lets_no_file_be_emptied_that_is_not_opened_for_writing(ask):

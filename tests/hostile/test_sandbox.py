@@ -51,6 +51,12 @@ def boxed_by_old_kernel(make_world):
     return world, world.attacked(ENTER_AS_OLD_KERNEL)
 
 
+@pytest.fixture(scope="module")
+def boxed_for_gpu(make_world):
+    world = make_world()
+    return world, world.attacked("box = enter(gpu=True)\n")
+
+
 @linux
 def test_attacks_succeed_without_sandbox(free):
     """The proof can fail: without this, a mistyped attack would count as refused."""
@@ -72,8 +78,48 @@ def test_attacks_are_refused_by_linux_5_13(boxed_by_old_kernel):
 
 
 @confined
-def test_canaries_are_untouched(boxed, boxed_by_old_kernel, free):
-    for world, _ in (boxed, boxed_by_old_kernel):
+def test_attacks_are_refused_where_a_gpu_may_be_used(boxed_for_gpu):
+    """But for memory that its driver shares. What connects is told that nobody is there."""
+    _, outcomes = boxed_for_gpu
+    left = {name: what for name, what in outcomes.items() if what not in REFUSALS}
+    nobody = {"connect an inherited socket", "connect to a service of packets"}
+    assert left == {"shared memory without a name": "done", **dict.fromkeys(nobody, "ENOENT")}
+
+
+@confined
+def test_the_driver_of_a_gpu_finds_what_it_needs(world):
+    """What CUDA's does before it says that there is a GPU."""
+    body = """
+def drive():
+    threading.Thread(target=name).start()
+    service = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        service.connect(chr(0) + w.unique)
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(chr(0) + w.unique + "-driver")
+    listener.listen()
+    mmap.mmap(-1, 4096, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    report(outcome(listener.accept))
+
+def name():
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as file:
+        file.write("cuda")
+    report(open("/proc/thread-self/comm").read().strip())
+
+import threading
+drive()
+"""
+    status, values, errors = world.run("box = enter(gpu=True)\n" + body)
+    assert (status, sorted(values)) == (0, ["EPERM", "cuda"]), errors
+    status, values, _ = world.run("box = enter()\n" + body)
+    assert status != 0 and values == []
+
+
+@confined
+def test_canaries_are_untouched(boxed, boxed_by_old_kernel, boxed_for_gpu, free):
+    for world, _ in (boxed, boxed_by_old_kernel, boxed_for_gpu):
         assert world.snapshot() == world.before
     world, _ = free
     assert world.snapshot() != world.before

@@ -21,10 +21,12 @@ from reference import MODES, attribution, difference
 from workers import Pool
 
 from gradviz_cli.batch import budget
+from gradviz_cli.errors import UsageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.images.decode import decode, picture
 from gradviz_cli.images.fit import Geometry, fit
 from gradviz_cli.model.remote import RemoteModel
+from gradviz_cli.process.machine import processor
 from gradviz_cli.process.protocol import Explain, ModelOptions
 
 RESIDUAL = next(case for case in CASES if "residual" in str(case))
@@ -127,8 +129,14 @@ def test_no_scores_where_they_are_needed_is_a_usage_error(tmp_path: Path, more: 
 
 
 def test_bfloat16_is_near_and_not_the_same(rows) -> None:
-    exact, coarse = (maps(rows([2], ("backprop",), precision=each), "backprop") for each in ("float32", "bfloat16"))
-    assert 1e-4 < difference(coarse, exact) < 0.2
+    exact = maps(rows([2], ("backprop",)), "backprop")
+    try:
+        coarse = maps(rows([2], ("backprop",), precision="bfloat16"), "backprop")
+    except UsageError as refused:  # on a processor that TensorFlow takes for one that has nothing for it
+        assert "computes in float32 on this processor" in str(refused)
+        assert not {"avx512_bf16", "amx_bf16"} & set(processor().split())
+    else:
+        assert 1e-4 < difference(coarse, exact) < 0.2
 
 
 # ---- JPEGs decoded at a part of their size

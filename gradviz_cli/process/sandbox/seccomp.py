@@ -122,18 +122,28 @@ def _opening(index: int) -> list[_Instruction]:
     ]
 
 
-# The driver of a GPU listens at a socket of its own, asks first whether a service is there, and shares memory with the kernel.
+# CUDA's driver shares memory with the kernel. It asks for a service at a socket, and then listens at one of its own; where it
+# may not, it says that there is no GPU.
 _OF_GPUS = ("bind", "listen")
-_AF_UNIX = 1
+_AF_UNIX, _SOCK_TYPE, _SOCK_SEQPACKET = 1, 0xF, 5
 
 
 def _for_gpu(machine: kernel.Machine, answers: dict[int, list[_Instruction]]) -> dict[int, list[_Instruction]]:
-    """The answers where such a driver works. Nobody is reached all the same: no service is there, it is told."""
+    """The answers where such a driver works. Nobody is reached or listened to all the same: there is no service, it is told,
+    `accept` is refused, and a socket of this kind sends nothing before it is connected."""
     number = _on(machine, {**_REFUSED, **_JUDGED})
     allowed = {number[name] for name in _OF_GPUS}
     return {
         **{call: answer for call, answer in answers.items() if call not in allowed},
-        number["socket"]: _only(0, _AF_UNIX),
+        number["socket"]: [
+            _argument(0),
+            (_EQUAL, 0, 3, _AF_UNIX),
+            _argument(1),
+            (_AND, 0, 0, _SOCK_TYPE),
+            (_EQUAL, 1, 0, _SOCK_SEQPACKET),
+            (_RETURN, 0, 0, _REFUSE),
+            (_RETURN, 0, 0, _ALLOW),
+        ],
         number["connect"]: [(_RETURN, 0, 0, _NO_SUCH_SERVICE)],
         number["mmap"]: [(_RETURN, 0, 0, _ALLOW)],
     }

@@ -43,6 +43,8 @@ print(np.abs(alone).sum())
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_sums_behind_convolutions(precision: str) -> None:
     run = python(SHORTCUTS, precision, env={"CUDA_VISIBLE_DEVICES": ""})
+    if precision == "bfloat16" and b"computes in float32 on this processor" in run.stderr:
+        pytest.skip("this processor takes no bfloat16")
     assert run.returncode == 0, run.stderr[-2000:]
     assert float(run.stdout) > 0
 

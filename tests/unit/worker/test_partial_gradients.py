@@ -145,7 +145,11 @@ def test_the_gradient_is_tensorflows(case):
     graph = made(*CASES[case])
     marked = partial_gradients(graph, question(shape=(2, 6, 5, 3)))
     assert any(ATTRIBUTE in node.attr for node in marked.nodes.values())
-    (want, theirs), (found, ours) = slopes(graph), slopes(marked)
+    try:
+        want, theirs = slopes(graph)
+    except tf.errors.InvalidArgumentError as error:  # TensorFlow has no kernel where it does not ask oneDNN
+        pytest.skip(str(error).splitlines()[0])
+    found, ours = slopes(marked)
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
     assert len(ours) <= len(theirs)
 
