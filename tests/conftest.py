@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What is started in the background, or by nohup, ignores these, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def whole_float32() -> None:
+    """On a GPU TensorFlow would round what tests compare with to 10 bits."""
+    if tensorflow := sys.modules.get("tensorflow"):
+        tensorflow.config.experimental.enable_tensor_float_32_execution(False)
 
 
 @pytest.fixture(scope="session")

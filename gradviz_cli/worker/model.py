@@ -35,6 +35,7 @@ from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
+from gradviz_cli.worker.graph.tf_private import allow_races
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.passes.batch_norm import batch_norm
@@ -126,6 +127,10 @@ STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORI
 # What is done with a rewritten graph before its gradients are built.
 Begin = Callable[[Differentiator], None]
 
+RACING = (
+    "a GPU has no kernel for part of this model that gives the same bits each time, so pictures may differ in the last bits from "
+    "run to run; settle it with CUDA_VISIBLE_DEVICES=-1, which lets the processors compute"
+)
 # A graph of fewer is read before anything else could be ready.
 MANY_NODES = 800
 
@@ -566,6 +571,8 @@ class Model:
         check_patched(options.path, prepared.found, methods)  # a model that is refused need not run
         self._ahead = begun(prepared) if proving else None
         self._differentiator = build(prepared, methods, targets, check=check, proof=proof, begin=self._measure_ahead)
+        if on_gpu():
+            prepared = self._with_its_bits(prepared)
         prepared = self._prepared = _measured(prepared, self._differentiator)
         self._taps = prepared.taps
         self.facts = facts(prepared, self._differentiator.classes)
@@ -592,17 +599,39 @@ class Model:
             self._prepared = None
         return self._proof
 
+    def _with_its_bits(self, prepared: Prepared) -> Prepared:
+        """The same, with a warning where a GPU cannot give it the same bits each time. Only computing tells: some kernels add in
+        any order, and refuse to where that is not allowed."""
+        try:
+            self._compute_one(self._generated())
+        except tf.errors.UnimplementedError as error:
+            if "determinis" not in str(error).lower():
+                return prepared
+        except tf.errors.OpError:  # it is said when it is asked for
+            return prepared
+        else:
+            return prepared
+        allow_races()
+        self._ahead = begun(prepared) if self._ahead else None
+        return replace(prepared, warnings=(*prepared.warnings, RACING))
+
+    def _generated(self) -> np.ndarray:
+        return scenes(self._problem.entry, self._ends, 1, SEED)
+
+    def _compute_one(self, images: np.ndarray) -> None:
+        methods, targets, _ = self._asked
+        ranks = [-1] * min(targets, AT_ONCE)
+        if is_plain(methods):
+            self._gradients(images, [ranks], methods, True, False)
+        else:
+            self._differentiator.look(images[0], ranks, *looked_at(methods))
+
     def try_gradient(self) -> None:
         """Compute a gradient of a generated image, so that what the model lacks here is known before any other. Raises
         ProofFailed."""
-        methods, targets, _ = self._asked
-        ranks = [-1] * min(targets, AT_ONCE)
-        images = scenes(self._problem.entry, self._ends, 1, SEED)
+        images = self._generated()
         try:
-            if is_plain(methods):
-                self._differentiator.explain(images, ranks, methods)
-            else:
-                self._differentiator.look(images[0], ranks, *looked_at(methods))
+            self._compute_one(images)
             self._worked = True
         except tf.errors.ResourceExhaustedError:
             raise

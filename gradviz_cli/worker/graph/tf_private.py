@@ -51,6 +51,15 @@ def default(op: str, attribute: str) -> AttrValue | None:
     return None
 
 
+def allow_races() -> None:
+    """Undo `tf.config.experimental.enable_op_determinism`."""
+    # There is no public way back, and it is asked first. Without it a model with an operation that can only add in any order
+    # would have no map on a GPU.
+    from tensorflow.python.framework import config
+
+    config.disable_op_determinism()
+
+
 def native_gradient(op: str) -> Callable:
     """TensorFlow's own gradient of an operation: a function of the operation and the gradients of its outputs."""
     # By the name of the operation: without them nothing could be held against a mark.
