@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,10 +49,15 @@ def gpu_batch(height: int, width: int, channels: int = 3) -> int:
     return max(1, min(MOST_A_CALL, PIXELS_A_CALL // (height * width * max(1, channels // 3))))
 
 
+@cache
+def gpu_devices() -> tuple[str, ...]:
+    """The devices of GPUs that there are. To be asked before a sandbox is entered, which does not show them."""
+    return tuple(sorted(path.name for pattern in _GPUS for path in Path("/dev").glob(pattern)))
+
+
 def gpus() -> list[str]:
     """The devices of GPUs that there are, and which of them may be seen."""
-    seen = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
-    return [*sorted(path.name for pattern in _GPUS for path in Path("/dev").glob(pattern)), seen]
+    return [*gpu_devices(), os.environ.get("CUDA_VISIBLE_DEVICES", "all")]
 
 
 def has_gpu() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from gradviz_cli.errors import GradvizError, ModelUnusable
+from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import (
     Chosen,
     Count,
@@ -170,9 +171,18 @@ def _differentiated(told: Inspection, asked: Asked, found: Found) -> Inspection:
         guessed=_guessed(prepared),
     )
     modes = {mode: _verdict(options.path, prepared.found, mode) for mode in RULES}
-    warnings = facts.warnings_for((DEFAULT_MODE,))
+    warnings = (*facts.warnings_for((DEFAULT_MODE,)), *_idle_gpu())
     told = replace(told, chosen=chosen, gradient=GradientFacts(True), modes=modes, warnings=warnings)
     return replace(told, device=device.name())
+
+
+def _idle_gpu() -> list[str]:
+    """That a GPU is there for nothing: TensorFlow says so in messages that nobody sees. It changes no
+    picture, so runs do not say it."""
+    if device.on_gpu() or not machine.has_gpu():
+        return []
+    known = "install its libraries (pip install 'tensorflow[and-cuda]'), or settle it with CUDA_VISIBLE_DEVICES=-1"
+    return [f"a GPU is there, but TensorFlow does not see it, and the processors compute; {known}"]
 
 
 def _guessed(prepared: Prepared) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
-from gradviz_cli.errors import ModelUnusable, ProofFailed
+from gradviz_cli.errors import GradvizError, ModelUnusable, ProofFailed
 from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, Taps, estimators_of, kinds_of, modes_of
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
@@ -246,7 +246,6 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         unfed_warning(question, options),
         reading_warning,
         score_warning,
-        _idle_gpu(),
     )
     return Prepared(
         options,
@@ -607,7 +606,7 @@ class Model:
         except tf.errors.UnimplementedError as error:
             if "determinis" not in str(error).lower():
                 return prepared
-        except tf.errors.OpError:  # it is said when it is asked for
+        except (tf.errors.OpError, GradvizError):  # it is said when it is asked for
             return prepared
         else:
             return prepared
@@ -758,14 +757,6 @@ def _shared(prepared: Prepared, together: int | None) -> Prepared:
     problem = prepared.problem
     together = together or machine.gpu_batch(*problem.entry.size, problem.entry.channels)
     return replace(prepared, problem=replace(problem, together=together))
-
-
-def _idle_gpu() -> str | None:
-    """A GPU that is there for nothing: TensorFlow says why in messages that a model's user does not see."""
-    if on_gpu() or not machine.has_gpu():
-        return None
-    known = "install its libraries (pip install 'tensorflow[and-cuda]'), or settle it with CUDA_VISIBLE_DEVICES=-1"
-    return f"a GPU is there, but TensorFlow does not see it, and the processors compute; {known}"
 
 
 def _slow(options: ModelOptions) -> str | None:

@@ -12,6 +12,8 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
+from gradviz_cli.worker.graph.device import on_gpu
+from gradviz_cli.worker.graph.match import BATCH_NORMS
 from gradviz_cli.worker.graph.tf_private import native_gradient
 from gradviz_cli.worker.passes.partial_gradients import ATTRIBUTE, GRADIENT
 
@@ -25,15 +27,16 @@ def register() -> None:
     tf.RegisterGradient(GRADIENT)(_gradient)
 
 
-def _gradient(op: tf.Operation, upstream: tf.Tensor) -> Sequence[tf.Tensor | None]:
+def _gradient(op: tf.Operation, upstream: tf.Tensor, *others: tf.Tensor) -> Sequence[tf.Tensor | None]:
+    """`others` are zeros: nothing reads the further outputs of what is marked."""
     needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
-    tensors = (*op.inputs, *op.outputs)
+    tensors = (*op.inputs, op.outputs[0])
     known = all(tensor.shape.is_fully_defined() for tensor in tensors) and isinstance(upstream, tf.Tensor)
     if known and not any(tensor.dtype.is_complex for tensor in tensors):  # whose gradients are conjugated
         found = _GRADIENTS[op.type](op, upstream, needed)
         if found is not None:
             return found
-    return native_gradient(op.type)(op, upstream)
+    return native_gradient(op.type)(op, upstream, *others)
 
 
 def _of_kernel(backward: str, attributes: Sequence[str]) -> Callable[..., Found | None]:
@@ -118,6 +121,32 @@ def _mean(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Foun
     return [tf.broadcast_to(share if op.get_attr("keep_dims") else tf.reshape(share, kept), shape), None]
 
 
+def _batch_norm(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+    """One factor for each channel. On a GPU TensorFlow's own would add up what nobody asked for, in any order."""
+    x, scale, _, _, variance = op.inputs
+    if needed != [True, False, False, False, False] or op.get_attr("is_training") or x.dtype != scale.dtype:
+        return None
+    factor = scale * tf.math.rsqrt(variance + op.get_attr("epsilon"))
+    axis = op.get_attr("data_format").decode().index("C")
+    return [upstream * tf.reshape(factor, [-1, *[1] * (x.shape.rank - 1 - axis)]), None, None, None, None]
+
+
+def _nearest(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
+    """The sum of the pixels that one became, where it became whole blocks of them. On a GPU TensorFlow's own would add in any
+    order; on processors it is as quick."""
+    _, height, width, _ = op.inputs[0].shape.as_list()
+    _, rows, columns, _ = op.outputs[0].shape.as_list()
+    whole = rows % height == columns % width == 0 and not op.get_attr("align_corners")
+    if not on_gpu() or needed != [True, False] or not whole:
+        return None
+    down, across = rows // height, columns // width
+    # The place i / n of a pixel is exact for these n, else it may be rounded to below a whole number.
+    if not op.get_attr("half_pixel_centers") and (down & (down - 1) or across & (across - 1)):
+        return None
+    block = (down, across)
+    return [tf.nn.avg_pool2d(upstream, block, block, "VALID") * tf.constant(down * across, upstream.dtype), None]
+
+
 _PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
 _GRADIENTS: dict[str, Callable[..., Found | None]] = {
     "Conv2D": _of_kernel("Conv2DBackpropInput", (*_PLANE, "use_cudnn_on_gpu")),
@@ -132,4 +161,6 @@ _GRADIENTS: dict[str, Callable[..., Found | None]] = {
     "RealDiv": _real_div,
     "SquaredDifference": _squared_difference,
     "Mean": _mean,
+    "ResizeNearestNeighbor": _nearest,
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
 }

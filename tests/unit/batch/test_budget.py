@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from gradviz_cli.batch.budget import Budget, default_batch
+from gradviz_cli.batch.budget import Budget, default_batch, images_at_once
+from gradviz_cli.process import machine
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,14 @@ from gradviz_cli.batch.budget import Budget, default_batch
 )
 def test_images_of_a_batch(height: int, width: int, cores: int, expected: int) -> None:
     assert default_batch(height, width, cores) == expected
+
+
+def test_a_gpu_is_given_two_calls_at_once(monkeypatch) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    for has_gpu, images in ((False, 8), (True, 64)):
+        monkeypatch.setattr(machine, "has_gpu", lambda has_gpu=has_gpu: has_gpu)
+        assert images_at_once(224, 224) == images
+    assert images_at_once(4096, 4096) == 2
 
 
 def enters(budget: Budget, place: int) -> threading.Event:

@@ -124,3 +124,33 @@ def test_processors_that_a_process_keeps_to(monkeypatch, first: int, count: int,
     kept = {2: 0, 7: 1}
     assert all({kept[one] for one in chosen} == left for chosen in now.values())
     assert threading.get_native_id() in now or left == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("devices", "seen", "there"),
+    [
+        ((), None, False),
+        (("nvidia0",), None, True),
+        (("nvidia0", "nvidia1"), "1", True),
+        (("nvidia0",), "", False),
+        (("nvidia0",), "-1", False),
+        (("nvidia0",), " -1 ", False),
+        (("dxg",), None, True),
+    ],
+)
+def test_whether_there_is_a_gpu(devices, seen, there, monkeypatch) -> None:
+    monkeypatch.setattr(machine, "gpu_devices", lambda: devices)
+    if seen is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+    assert machine.has_gpu() == there
+    assert machine.gpus() == [*devices, "all" if seen is None else seen]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "channels", "images"),
+    [(224, 224, 3, 32), (16, 16, 3, 32), (384, 384, 3, 14), (512, 512, 3, 8), (512, 512, 12, 2), (4096, 4096, 3, 1)],
+)
+def test_images_that_share_a_call_on_a_gpu(height, width, channels, images) -> None:
+    assert machine.gpu_batch(height, width, channels) == images

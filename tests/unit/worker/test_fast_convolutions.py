@@ -12,6 +12,12 @@ from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.passes import fast_convolutions as module
 from gradviz_cli.worker.passes.fast_convolutions import fast_convolutions
 
+
+@pytest.fixture(autouse=True)
+def on_processors(monkeypatch):
+    monkeypatch.setattr(module, "on_gpu", lambda: False)
+
+
 EXPLICIT = [[0, 0], [2, 1], [0, 3], [0, 0]]
 # What it becomes, sides of the image, its channels, sides of the kernel, channels of the result, strides, padding.
 CASES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from graphs import of_processors
 
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import ModelOptions
@@ -34,6 +35,7 @@ def grouped(tmp_path, monkeypatch):
     return model.Model(ModelOptions(str(tmp_path), preprocess="unit"), ("backprop",))
 
 
+@of_processors
 def test_a_trial_names_the_operation(grouped):
     with pytest.raises(
         ProofFailed, match=r"the gradient of node groups \(op Conv2D\) on this machine: .*grouped"
@@ -42,11 +44,13 @@ def test_a_trial_names_the_operation(grouped):
     assert "--output" in error.value.remedy
 
 
+@of_processors
 def test_the_first_image_names_it_where_nothing_is_proved(grouped):
     with pytest.raises(ModelUnusable, match=r"the gradient of node groups \(op Conv2D\) on this machine"):
         grouped.explain(IMAGES, [-1], ["backprop"])
 
 
+@of_processors
 def test_what_worked_once_is_not_lacking(grouped):
     grouped._worked = True
     with pytest.raises(tf.errors.InvalidArgumentError):

@@ -11,11 +11,12 @@ from graphs import question, traced
 
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.passes.partial_gradients import ATTRIBUTE, OPERATIONS, partial_gradients
+from gradviz_cli.worker.run import gradients
 from gradviz_cli.worker.run.gradients import _GRADIENTS, register
 
 R = tf.raw_ops
 EXPLICIT = [0, 0, 2, 1, 0, 3, 0, 0]
-NATIVE = ("BackpropFilter", "BiasAddGrad", "BroadcastGradientArgs", "ShapeN")
+NATIVE = ("FusedBatchNormGrad", "BackpropFilter", "BiasAddGrad", "BroadcastGradientArgs", "ShapeN")
 
 # What is computed of an image [2, 6, 5, 3] and a weight, and the shape of the weight.
 CASES: dict[str, tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], tuple[int, ...]]] = {
@@ -87,6 +88,34 @@ COMPLEX: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
 }
 
 
+def normed(op: str, layout: str, **more) -> tuple[Callable, tuple[int, ...]]:
+    """Batch norm, each statistic another number."""
+
+    def build(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        scale, shift, mean, variance = tf.unstack(w)
+        laid = tf.transpose(x, [0, 3, 1, 2]) if layout == "NCHW" else x
+        given = {"scale": scale, "offset": shift, "mean": mean, "variance": tf.square(variance), "epsilon": 0.01}
+        return getattr(R, op)(x=laid, **given, data_format=layout, is_training=False, **more).y
+
+    return build, (4, 3)
+
+
+def enlarged(size: tuple[int, int], **how) -> tuple[Callable, tuple[int, ...]]:
+    return lambda x, w: R.ResizeNearestNeighbor(images=x, size=size, **how) * w, (3,)
+
+
+CASES |= {f"{op}, NHWC": normed(op, "NHWC") for op in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")}
+CASES |= {
+    "ResizeNearestNeighbor, twice": enlarged((12, 10)),
+    "ResizeNearestNeighbor, by 4 and 2": enlarged((24, 10)),
+    "ResizeNearestNeighbor, by 3 and 5 of centres": enlarged((18, 25), half_pixel_centers=True),
+    "ResizeNearestNeighbor, by 3": enlarged((18, 15)),
+    "ResizeNearestNeighbor, of corners": enlarged((12, 10), align_corners=True),
+    "ResizeNearestNeighbor, by no whole number": enlarged((9, 8)),
+    "ResizeNearestNeighbor, smaller": enlarged((3, 5)),
+}
+
+
 def of_complex(op: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     def build(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
         found = op(*turned(x, w))
@@ -141,10 +170,11 @@ def slopes(graph: Graph) -> tuple[np.ndarray, list[str]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_gradient_is_tensorflows(case):
+def test_the_gradient_is_tensorflows(case, monkeypatch):
     graph = made(*CASES[case])
     marked = partial_gradients(graph, question(shape=(2, 6, 5, 3)))
     assert any(ATTRIBUTE in node.attr for node in marked.nodes.values())
+    monkeypatch.setattr(gradients, "on_gpu", lambda: True)  # where more of them are needed
     try:
         want, theirs = slopes(graph)
     except tf.errors.InvalidArgumentError as error:  # TensorFlow has no kernel where it does not ask oneDNN
@@ -162,7 +192,31 @@ def test_where_the_number_of_images_is_open_it_is_tensorflows_own(case):
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("case", ["Conv2D", "DepthwiseConv2dNative", "Conv3D", "BiasAdd", "Mul of weights, channels"])
+def test_a_batch_norm_whose_statistics_are_read_stays() -> None:
+    build, shape = normed("FusedBatchNormV3", "NHWC")
+
+    def read(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
+        given = dict(zip(("scale", "offset", "mean", "variance"), tf.unstack(tf.square(w)), strict=True))
+        found = R.FusedBatchNormV3(x=x, **given, is_training=True)
+        return found.y * found.batch_mean
+
+    for each, marks in ((build, 1), (read, 0)):
+        nodes = partial_gradients(made(each, shape), question(shape=(2, 6, 5, 3))).nodes.values()
+        assert sum(ATTRIBUTE in node.attr for node in nodes if node.op == "FusedBatchNormV3") == marks
+
+
+@pytest.mark.parametrize("how", [{}, {"align_corners": True}, {"half_pixel_centers": True}])
+def test_an_enlarged_image_is_summed_in_blocks_on_a_gpu_alone(how, monkeypatch) -> None:
+    graph = partial_gradients(made(*enlarged((12, 10), **how)), question(shape=(2, 6, 5, 3)))
+    for gpu in (False, True):
+        monkeypatch.setattr(gradients, "on_gpu", lambda gpu=gpu: gpu)
+        assert ("ResizeNearestNeighborGrad" in slopes(graph)[1]) == (not gpu or "align_corners" in how)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["Conv2D", "DepthwiseConv2dNative", "Conv3D", "BiasAdd", "Mul of weights, channels", "FusedBatchNormV3, NHWC"],
+)
 def test_nothing_is_computed_for_weights(case):
     graph = partial_gradients(made(*CASES[case]), question(shape=(2, 6, 5, 3)))
     assert not [op for op in slopes(graph)[1] if any(word in op for word in NATIVE)]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import const, node
+from graphs import const, node, of_processors
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.types_pb2 import DT_FLOAT
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
@@ -514,6 +514,7 @@ def test_rows_of_an_image_are_not_said_to_come_from_its_neighbours(tmp_path):
     assert found.proof.alone and "rows for each image" in said and "neighbours" not in said
 
 
+@of_processors
 def test_a_model_that_draws_lots_is_warned_of(tmp_path):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
@@ -561,6 +562,7 @@ def test_lots_by_a_seed_of_the_model_are_warned_of_once(tmp_path):
     assert "the model is random (Stateless" in said and found.proof.warnings == () and found.proof.alone
 
 
+@of_processors
 def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
@@ -666,6 +668,7 @@ def test_calls_without_number_are_not_run_for_the_proof(tmp_path, monkeypatch):
     assert "more than 20 operations" in witness(proved(save(tmp_path / "plain", network)), "forward").said
 
 
+@of_processors
 def test_a_model_that_fails_on_drawn_images_is_not_refused(tmp_path):
     def dark_only(held: Weights) -> Callable:
         serve = network(held)

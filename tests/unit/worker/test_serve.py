@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tiny
-from graphs import pixels
+from graphs import of_processors, pixels
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from gradviz_cli.process.protocol import (
@@ -113,6 +113,7 @@ def test_a_sandbox_that_is_asked_for_comes_first(tmp_path: Path):
         assert failure.kind == "ModelRefused" and "Landlock" in failure.message
 
 
+@of_processors
 def test_images_that_the_model_fails_on(tmp_path: Path):
     server = Server(FULL)
     answered(server, Load(options(tiny.write(tmp_path / "fails", tiny.fails)), ("backprop",)))
@@ -171,6 +172,7 @@ def test_explain_before_load():
     assert "before a model was loaded" in failure.message
 
 
+@of_processors
 def test_without_a_full_sandbox_the_list_is_the_only_wall_and_narrower(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(policy.Walls, "full", True)  # put back at the end
     partial = Server(Sandbox("partial", 0, True, ("Landlock",)))
