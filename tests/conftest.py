@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import platform
 import signal
 import sys
 import tempfile
@@ -21,6 +22,8 @@ os.chmod(_home.name, 0o755)  # some become another user, who has to come through
 # What is unpacked or converted is kept there.
 os.environ["XDG_CACHE_HOME"] = os.path.join(_home.name, "cache")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if platform.machine() == "x86_64":  # as the worker computes
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # What is started in the background, or by nohup, ignores these, and so would the runs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
