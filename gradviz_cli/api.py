@@ -261,7 +261,7 @@ class LoadedModel:
             with self._turn:
                 self._model.require(asked.methods, asked.drawing.estimation)
             self._say(self._model.warnings(asked.methods))
-            size = self._plan.batch_size or images_at_once(*self.input_shape)
+            size = self._plan.batch_size or images_at_once(*self.input_shape, self._model.computes_on_gpu)
             waiting, gaps = each(images), Gaps(asked.drawing.estimation.samples)
             while batch := list(islice(waiting, size)):
                 for one in self._explained([self._read(given, asked) for given in batch], asked):

@@ -15,9 +15,9 @@ LARGEST_BATCH = 64
 MOST_TOGETHER = 2**24
 
 
-def images_at_once(height: int, width: int, channels: int = 3) -> int:
-    """Images that the worker of this machine is given at once: on a GPU two calls, of which one waits."""
-    if machine.has_gpu():
+def images_at_once(height: int, width: int, channels: int, gpu: bool) -> int:
+    """Images that the worker of this machine is given at once: where a GPU computes two calls, of which one waits."""
+    if gpu:
         return 2 * machine.gpu_batch(height, width, channels)
     return default_batch(height, width, machine.cores(), channels)
 

@@ -171,7 +171,8 @@ class Differentiator(Stage):
         expected = self._expected
         if expected is None:
             return 1
-        return images_at_once(expected.height, expected.width, expected.channels)
+        gpu = self._explainer.computes_on_gpu
+        return images_at_once(expected.height, expected.width, expected.channels, gpu)
 
     def reads_ahead(self) -> int:
         """Images that are read while others are differentiated."""

@@ -172,7 +172,7 @@ def _explained(
     classes: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Attribution | ImageError]]:
     height, width = model.facts.size
-    size = images_at_once(height, width, model.facts.channels)
+    size = images_at_once(height, width, model.facts.channels, model.computes_on_gpu)
     for start in range(0, len(places), size):
         part = places[start : start + size]
         if classes is not None:

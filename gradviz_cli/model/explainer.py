@@ -275,6 +275,11 @@ class Explainer:
         return self.loaded.facts
 
     @property
+    def computes_on_gpu(self) -> bool:
+        """Whether a GPU is known to compute, which loading the model tells."""
+        return self._loaded is not None and self._loaded.facts.gpu
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Names of the classes; none where they do not fit the model."""
         return self._labels

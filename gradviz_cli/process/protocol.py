@@ -318,6 +318,8 @@ class Facts:
         The fourth of the four channels is that of RGBA.
     taps : tuple of Taps
         The inner tensors that the methods asked for are made of.
+    gpu : bool
+        A GPU computes, on which images share calls.
     """
 
     signature: str
@@ -342,6 +344,7 @@ class Facts:
     ranked_by: str | None = None
     alpha: bool = False
     taps: tuple[Taps, ...] = ()
+    gpu: bool = False
 
     @property
     def channels_first(self) -> bool:

@@ -509,6 +509,7 @@ def facts(prepared: Prepared, classes: int | None) -> Facts:
         warnings=prepared.warnings,
         alpha=entry.alpha,
         taps=prepared.taps,
+        gpu=on_gpu(),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
+
+import pytest
 
 from gradviz_cli.process.sandbox.environment import scrubbed_environment
 
@@ -36,6 +39,13 @@ def test_environment_holds_what_tensorflow_needs(monkeypatch, tmp_path):
     assert found["HOME"] == found["TMPDIR"] == str(tmp_path)
     assert found["KERAS_HOME"] == str(tmp_path / ".keras")
     assert found["EXTRA"] == "1" and found["LANG"] == "C"
+
+
+@pytest.mark.parametrize(("machine", "asked"), [("x86_64", "1"), ("AMD64", "1"), ("aarch64", None)])
+def test_environment_asks_for_onednn_where_it_is_quicker(machine, asked, monkeypatch, tmp_path):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert scrubbed_environment(tmp_path).get("TF_ENABLE_ONEDNN_OPTS") == asked
 
 
 def test_environment_takes_no_module_from_the_current_folder(monkeypatch, tmp_path, world):

@@ -62,6 +62,7 @@ class FakeExplainer:
         self.words: dict[int, str] = {}
 
     geometry = Geometry(SIDE, SIDE, 3, "stretch")
+    computes_on_gpu = False
     facts = Facts(
         "serving_default",
         "the only one",

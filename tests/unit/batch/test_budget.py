@@ -37,10 +37,8 @@ def test_images_of_a_batch(height: int, width: int, cores: int, expected: int) -
 
 def test_a_gpu_is_given_two_calls_at_once(monkeypatch) -> None:
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    for has_gpu, images in ((False, 8), (True, 64)):
-        monkeypatch.setattr(machine, "has_gpu", lambda has_gpu=has_gpu: has_gpu)
-        assert images_at_once(224, 224) == images
-    assert images_at_once(4096, 4096) == 2
+    assert [images_at_once(224, 224, 3, gpu) for gpu in (False, True)] == [8, 64]
+    assert images_at_once(4096, 4096, 3, True) == 2
 
 
 def enters(budget: Budget, place: int) -> threading.Event:

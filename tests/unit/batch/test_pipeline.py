@@ -274,10 +274,11 @@ def test_how_far_it_reads_ahead(plan, explainers, kept) -> None:
 def test_the_size_of_a_batch_follows_from_the_input(plan, explainers, kept, monkeypatch) -> None:
     monkeypatch.setattr(stages, "expected_geometry", lambda plan: Geometry(224, 224, 3, "stretch"))
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    monkeypatch.setattr(machine, "gpus", lambda: ["all"])
     asked = plan(batch_size=None)
     found = pipeline.pipeline(asked, Digests(asked, "f"), lambda model: None, kept, Known()).differentiator
     assert (found.batch_size(), found.reads_ahead()) == (8, 24)
+    found._explainer.computes_on_gpu = True  # as is known once the model is loaded
+    assert (found.batch_size(), found.reads_ahead()) == (64, 192)
 
 
 def item(size: tuple[int, int] | None = None, outputs: int = 1) -> Prepared:
