@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -35,6 +36,7 @@ def key_of(fingerprint: str, options: ModelOptions) -> str:
     asked = asdict(options)
     del asked["path"]
     versions = [__version__, _code(), *map(version, PACKAGES), machine.processor(), machine.gpus()]
+    versions.append(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
     facts = json.dumps([fingerprint, asked, versions], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()
 

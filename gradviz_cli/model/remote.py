@@ -362,7 +362,7 @@ class RemoteModel:
         request = Convert(link, self._load.options.trust_model)
         try:
             _, arrays = self._asked(
-                lambda: self._start(str(real), [real], room=2 * size),
+                lambda: self._start(str(real), [real], room=2 * size, computes=False),
                 request,
                 Converted,
                 self._load_timeout([real]),
@@ -392,9 +392,11 @@ class RemoteModel:
                 self._scratch = Scratch()
             return self._scratch.path
 
-    def _start(self, path: str, files: Sequence[Path], room: int = 0, ahead: bool = False) -> Child:
+    def _start(
+        self, path: str, files: Sequence[Path], room: int = 0, ahead: bool = False, computes: bool = True
+    ) -> Child:
         """A worker that reads these files, and may write so many bytes more than others. It imports TensorFlow at once where
-        it is started `ahead` of the first request, unless that may be for nothing."""
+        it is started `ahead` of the first request, unless that may be for nothing. One that computes may use a GPU."""
         folder = self._folder()
         read = sorted({str(file) for file in files})
         if len(read) > MAX_GRANTS:
@@ -403,7 +405,7 @@ class RemoteModel:
         environment = scrubbed_environment(folder)
         try:
             ahead = ahead and not self._load.require_sandbox
-            config = {"read": read, "scratch": folder, "ahead": ahead, **limits}
+            config = {"read": read, "scratch": folder, "ahead": ahead, "gpu": computes, **limits}
             return Child(
                 "gradviz_cli.worker", config, environment, folder, lambda: overfull(folder, MAX_SCRATCH + room)
             )

@@ -14,7 +14,8 @@ def main(argument: str) -> None:
     """Serve requests until the other side closes the pipe."""
     config = json.loads(argument)
     limits = {name: config[name] for name in ("memory_limit", "file_limit") if name in config}
-    confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], gpu=machine.has_gpu(), **limits)
+    gpu = config.get("gpu", False) and machine.has_gpu()
+    confined = enter.enter(config["read"], config["scratch"], parent=config["parent"], gpu=gpu, **limits)
     # Only now anything large: what follows is bound by the sandbox.
     ahead = config.get("ahead", False)
     if ahead:

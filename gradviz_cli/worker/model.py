@@ -20,7 +20,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import GradvizError, ModelUnusable, ProofFailed
 from gradviz_cli.estimators import ESTIMATORS, USUAL, Estimation, Taps, estimators_of, kinds_of, modes_of
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import OPTIONAL_STEPS, Facts, ModelOptions, Proof, check_size
+from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
 from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
@@ -66,7 +66,7 @@ from gradviz_cli.worker.run.kernels import lacking
 from gradviz_cli.worker.run.parallel import Calls, is_quicker_in_bfloat16
 from gradviz_cli.worker.run.prepared import Prepared
 from gradviz_cli.worker.run.redraw import Redrawn
-from gradviz_cli.worker.run.targets import Explained, Problem, joined
+from gradviz_cli.worker.run.targets import Explained, Problem, Sampled, joined
 from gradviz_cli.worker.taps import TAPS, unpatched
 
 
@@ -124,6 +124,8 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
 )
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
+# What puts weights into others, so that they could not be drawn anew.
+MOVING_WEIGHTS = ("batch_norm", "constants", "fast_convolutions")
 # What is done with a rewritten graph before its gradients are built.
 Begin = Callable[[Differentiator], None]
 
@@ -394,7 +396,8 @@ def build_redrawn(
     Steps that put kernels into other weights are left out.
     """
     held = replace(prepared, graph=with_weights(prepared.graph, prepared.question))
-    graph = _rewritten(held, OPTIONAL_STEPS, check)
+    without = {*MOVING_WEIGHTS, *(proof.without if proof else ())}
+    graph = _rewritten(held, tuple(without), check)
     with doing("looking for kernels", graph):
         found = kernels(graph, prepared.question)
     with doing("building the gradient", graph):
@@ -559,12 +562,13 @@ class Model:
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = _shared(tapped(prepare(options, check, self._warm_up), methods, estimation), together)
         self._asked = methods, targets, check
+        self._raced = False
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._proof, self._will_redraw = proof, redrawn
         self._redrawn: Redrawn | None = None
         self._path, self._found, self._problem = options.path, prepared.found, prepared.problem
-        self._together = prepared.problem.together
+        self._together, self._in_turn = prepared.problem.together, False
         self._ends = span(prepared.preprocess, options)
         self._rest: dict[str, np.ndarray] = {}
         self._guard = Lock()
@@ -599,32 +603,42 @@ class Model:
             self._prepared = None
         return self._proof
 
+    def _allow_races(self, error: Exception) -> bool:
+        """Whether it failed as a GPU has no kernel that gives the same bits each time. From then on others do."""
+        if not on_gpu() or "determinis" not in str(error).lower():
+            return False
+        allow_races()
+        return True
+
     def _with_its_bits(self, prepared: Prepared) -> Prepared:
         """The same, with a warning where a GPU cannot give it the same bits each time. Only computing tells: some kernels add in
         any order, and refuse to where that is not allowed."""
         try:
-            self._compute_one(self._generated())
+            self._compute_one(self._generated(), self._together)
         except tf.errors.UnimplementedError as error:
-            if "determinis" not in str(error).lower():
+            if not self._allow_races(error):
                 return prepared
         except (tf.errors.OpError, GradvizError):  # it is said when it is asked for
             return prepared
         else:
             return prepared
-        allow_races()
         self._ahead = begun(prepared) if self._ahead else None
         return replace(prepared, warnings=(*prepared.warnings, RACING))
 
     def _generated(self) -> np.ndarray:
         return scenes(self._problem.entry, self._ends, 1, SEED)
 
-    def _compute_one(self, images: np.ndarray) -> None:
+    def _compute_one(self, images: np.ndarray, together: int | None = None) -> None:
+        """Whatever gradients the methods asked for are made of."""
         methods, targets, _ = self._asked
         ranks = [-1] * min(targets, AT_ONCE)
         if is_plain(methods):
-            self._gradients(images, [ranks], methods, True, False)
-        else:
-            self._differentiator.look(images[0], ranks, *looked_at(methods))
+            self._gradients(images, [ranks], methods, True, False, together)
+            return
+        look = self._differentiator.look(images[0], ranks, *looked_at(methods))
+        for form in forms(methods, targets):
+            if isinstance(form, Sampled):
+                self._differentiator.sample(images, look.seeds, form.modes)
 
     def try_gradient(self) -> None:
         """Compute a gradient of a generated image, so that what the model lacks here is known before any other. Raises
@@ -699,14 +713,23 @@ class Model:
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(described(error)) from error
         except tf.errors.OpError as error:
+            if not self._raced and self._allow_races(error):  # a method that was not asked for ahead
+                self._raced = True
+                return self.explain(images, targets, methods, scores, estimation, baselines, own)
             if fault := self._lacking(error, images):
                 raise ModelUnusable(fault, OTHER_ENDS) from error
             raise
 
     def _gradients(
-        self, images: np.ndarray, targets: Sequence[Sequence[int]], modes: Sequence[str], scores: bool, own: bool
+        self,
+        images: np.ndarray,
+        targets: Sequence[Sequence[int]],
+        modes: Sequence[str],
+        scores: bool,
+        own: bool,
+        together: int | None = None,
     ) -> Explained:
-        """`targets` of each image, which are the same for all unless each has its `own`."""
+        """`targets` of each image, which are the same for all unless each has its `own`; with `together` images of a call."""
 
         def explained(part: tuple[np.ndarray, int]) -> Explained:
             fed, count = part  # whatever is computed has the same shape, and so every image the same bits
@@ -716,14 +739,22 @@ class Model:
             return self._differentiator.explain(images[place : place + 1], targets[place], modes, scores)
 
         while not own:
-            together = self._together if self._together == 1 or not self._differentiator.size else 1
+            each = map if self._in_turn else self._calls.each
+            together = together or self._images_a_call()
             try:
-                return joined(list(self._calls.each(explained, calls(images, together))))
+                return joined(list(each(explained, calls(images, together))))
             except tf.errors.ResourceExhaustedError:
                 if together == 1:
                     raise
-                self._together //= 2
+                self._in_turn, self._together = True, self._together // (2 if self._in_turn else 1)
+                together = self._together
         return joined(list(self._calls.each(alone, range(len(images)))))
+
+    def _images_a_call(self) -> int:
+        """Images share a call where a GPU computes, and it is proved that they change nothing of each other."""
+        if self._together == 1 or self._proof is None or not self._proof.complete or self._differentiator.size:
+            return 1
+        return self._together
 
     def _estimates(
         self,

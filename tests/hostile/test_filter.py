@@ -109,6 +109,9 @@ def test_filter_lets_the_driver_of_a_gpu_work_and_reach_nobody(ask):
     assert (answer("connect", 3), answer("accept", 3), answer("accept4", 3)) == (ENOENT, EPERM, EPERM)
     assert {answer(name, 3) for name in ("bind", "listen")} == {ALLOW}
     assert {answer("mmap", 0, 4096, 3, flags) for flags in (0x2, 0x21, 0x31)} == {ALLOW}
+    option = {0: 54, 1: 208}[ask.machine.column]  # setsockopt
+    asked = [_answer(program, ask.machine.audit, option, 3, 1, name) for name in (7, 26, 50, 51, 52)]
+    assert asked == [ALLOW, EPERM, EPERM, EPERM, EPERM]
     freed = {"socket", "connect", "bind", "listen"}
     assert {answer(name) for name in set(_on(ask.machine, _REFUSED)) - freed} == {EPERM}
     others = set(_on(ask.machine, _JUDGED)) - {"mmap"}

@@ -22,13 +22,14 @@ from reference import MODES, difference
 
 from gradviz_cli import LoadedModel, load
 from gradviz_cli.process import machine
-from gradviz_cli.process.protocol import CPU, ModelOptions
+from gradviz_cli.process.protocol import CPU, WITNESSES, ModelOptions, Proof, Witness
 from gradviz_cli.worker.model import Model
 
 pytestmark = [
     pytest.mark.skipif(not tf.config.list_physical_devices("GPU"), reason="no GPU"),
     pytest.mark.filterwarnings("ignore::gradviz_cli.errors.GradvizWarning"),
 ]
+PROVED = Proof(tuple(Witness(name, said="it holds") for name in WITNESSES))
 BOUND = 1e-4  # relative L2
 SIZE = (odd_sizes.HEIGHT, odd_sizes.WIDTH)
 PICTURES = np.random.default_rng(0).uniform(-1, 1, (70, *SIZE, 3)).astype(np.float32)
@@ -67,7 +68,8 @@ def test_maps_are_those_of_processors(case, tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("name", odd_sizes.NETWORKS)
 def test_an_image_has_the_same_bits_in_whichever_call(name: str, tmp_path: Path) -> None:
-    model = Model(ModelOptions(str(odd_sizes.write(tmp_path / "model", name)), preprocess="signed"), MODES)
+    options = ModelOptions(str(odd_sizes.write(tmp_path / "model", name)), preprocess="signed")
+    model = Model(options, MODES, proof=PROVED)
 
     def maps(pictures: np.ndarray) -> np.ndarray:
         return np.stack(model.explain(pictures, [-1], MODES).gradients)[:, 0]
@@ -80,13 +82,30 @@ def test_an_image_has_the_same_bits_in_whichever_call(name: str, tmp_path: Path)
         np.testing.assert_array_equal(maps(PICTURES[order]), whole[:, order])
 
 
+@pytest.mark.parametrize("estimator", ["integrated-gradients", "smoothgrad", "grad-cam", "guided-grad-cam"])
+def test_estimators_are_those_of_processors(estimator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, found = odd_sizes.write(tmp_path / "model", "separable"), []
+    for there in (nullcontext(), on_processors(monkeypatch)):
+        with there, load(folder, preprocess="raw") as model:
+            found.append(model.explain(PICTURES[:2], estimator=estimator, target=1).attribution)
+            assert not any("the same bits each time" in said for said in model.warnings)
+    assert difference(*found) < 1e-3  # some of the points lie on a tie
+
+
+def test_a_model_can_be_checked(tmp_path: Path) -> None:
+    folder = odd_sizes.write(tmp_path / "model", "separable")
+    Image.fromarray((PICTURES[0] * 127 + 127).astype(np.uint8)).save(tmp_path / "a.png")
+    assert gradviz("check", folder, "a.png", cwd=tmp_path, env={"GRADVIZ_EXPLAIN_PROOF": "always"}).returncode == 0
+
+
 def test_pictures_have_the_same_bytes_in_each_run(tmp_path: Path) -> None:
     folder = odd_sizes.write(tmp_path / "model", "separable")
     (tmp_path / "images").mkdir()
     for place, picture in enumerate(PICTURES[:40]):
         Image.fromarray((picture * 127 + 127).astype(np.uint8)).save(tmp_path / "images" / f"{place}.png")
     for out, what in (("whole", "images"), ("again", "images"), ("one", "images/7.png")):
-        assert gradviz("explain", folder, what, "-o", out, "-m", "all", cwd=tmp_path).returncode == 0
+        asked = ("explain", folder, what, "-o", out, "-m", "all", "--proof", "auto")
+        assert gradviz(*asked, cwd=tmp_path).returncode == 0
     pictures = {path.name: path.read_bytes() for path in (tmp_path / "whole").glob("*.png")}
     assert len(pictures) == 40 * len(MODES)
     for out, count in (("again", len(pictures)), ("one", len(MODES))):
@@ -123,12 +142,13 @@ SHORT_OF_MEMORY = """
 import sys
 import numpy as np
 import tensorflow as tf
-from gradviz_cli.process.protocol import ModelOptions
+from gradviz_cli.process.protocol import WITNESSES, ModelOptions, Proof, Witness
 from gradviz_cli.worker.model import Model
 
 gpu = tf.config.list_physical_devices("GPU")[0]
 tf.config.set_logical_device_configuration(gpu, [tf.config.LogicalDeviceConfiguration(memory_limit=1024)])
-model = Model(ModelOptions(sys.argv[1], preprocess="raw"), ("backprop",), together=2048)
+proof = Proof(tuple(Witness(name, said="it holds") for name in WITNESSES))
+model = Model(ModelOptions(sys.argv[1], preprocess="raw"), ("backprop",), together=2048, proof=proof)
 found = model.explain(np.ones((3, 64, 64, 3), np.float32), [3], ["backprop"]).gradients[0][0]
 np.testing.assert_allclose(found, np.full([3, 64, 64, 3], 0.1 / 64**2), rtol=1e-5)
 print(model._together)

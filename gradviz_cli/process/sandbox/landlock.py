@@ -25,14 +25,14 @@ _TCP_RIGHTS = {4: 0b11}  # bind, connect
 _SCOPES = {6: 0b11}  # abstract unix sockets, signals
 _SYSTEM = """
     /lib /lib32 /lib64 /usr/lib /usr/lib32 /usr/lib64 /usr/local/lib /usr/local/lib64 /usr/local/cuda*
-    /usr/local/nvidia /opt/cuda* /opt/nvidia /nix/store /gnu/store /usr/share/zoneinfo /usr/share/locale /sys/devices/system
+    /opt/cuda* /opt/nvidia /nix/store /gnu/store /usr/share/zoneinfo /usr/share/locale /sys/devices/system
     /etc/ld.so.cache /etc/localtime
     /etc/ssl/openssl.cnf /etc/pki/tls/openssl.cnf /etc/crypto-policies/back-ends
     /proc/self /proc/cpuinfo /proc/meminfo /proc/stat /proc/sys/vm/overcommit_memory /dev/urandom
 """
 # What CUDA's driver reads and writes. Its threads name themselves; where that fails, it says that there is no GPU.
 _GPU = """
-    /proc/driver/nvidia /proc/devices /proc/modules /proc/sys/vm/mmap_min_addr
+    /usr/local/nvidia /proc/driver/nvidia /proc/devices /proc/modules /proc/sys/vm/mmap_min_addr
     /sys/bus/pci /sys/devices /sys/module/nvidia* /sys/kernel/mm/transparent_hugepage
 """
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/dxg")

@@ -125,13 +125,15 @@ def _opening(index: int) -> list[_Instruction]:
 # CUDA's driver shares memory with the kernel. It asks for a service at a socket, and then listens at one of its own; where it
 # may not, it says that there is no GPU.
 _OF_GPUS = ("bind", "listen")
+_OF_SOCKETS: _Numbers = {"setsockopt": (54, 208)}
+_SO_FILTERS = (26, 50, 51, 52)  # programs that the kernel would run
 _AF_UNIX, _SOCK_TYPE, _SOCK_SEQPACKET = 1, 0xF, 5
 
 
 def _for_gpu(machine: kernel.Machine, answers: dict[int, list[_Instruction]]) -> dict[int, list[_Instruction]]:
     """The answers where such a driver works. Nobody is reached or listened to all the same: there is no service, it is told,
     `accept` is refused, and a socket of this kind sends nothing before it is connected."""
-    number = _on(machine, {**_REFUSED, **_JUDGED})
+    number = _on(machine, {**_REFUSED, **_JUDGED, **_OF_SOCKETS})
     allowed = {number[name] for name in _OF_GPUS}
     return {
         **{call: answer for call, answer in answers.items() if call not in allowed},
@@ -144,6 +146,7 @@ def _for_gpu(machine: kernel.Machine, answers: dict[int, list[_Instruction]]) ->
             (_RETURN, 0, 0, _REFUSE),
             (_RETURN, 0, 0, _ALLOW),
         ],
+        number["setsockopt"]: _except(2, *_SO_FILTERS),
         number["connect"]: [(_RETURN, 0, 0, _NO_SUCH_SERVICE)],
         number["mmap"]: [(_RETURN, 0, 0, _ALLOW)],
     }

@@ -117,9 +117,9 @@ class Differentiator:
         """The same for any forms."""
         for form in forms:
             form = form._replace(targets=min(form.targets, AT_ONCE))
-            self._function(
-                form._replace(batch=self._images_a_call(self._problem.together)) if isinstance(form, Form) else form
-            )
+            if isinstance(form, Form):
+                form = form._replace(batch=self._images_a_call(1 if form.looked else self._problem.together))
+            self._function(form)
 
     def weight(self, name: str) -> tf.Tensor:
         """The value of a weight that may be changed."""

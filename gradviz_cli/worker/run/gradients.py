@@ -31,8 +31,10 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor, *others: tf.Tensor) -> Sequ
     """`others` are zeros: nothing reads the further outputs of what is marked."""
     needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
     tensors = (*op.inputs, op.outputs[0])
-    known = all(tensor.shape.is_fully_defined() for tensor in tensors) and isinstance(upstream, tf.Tensor)
-    if known and not any(tensor.dtype.is_complex for tensor in tensors):  # whose gradients are conjugated
+    known = all(tensor.shape.is_fully_defined() for tensor in tensors) or op.type in OPEN
+    if (
+        known and isinstance(upstream, tf.Tensor) and not any(tensor.dtype.is_complex for tensor in tensors)
+    ):  # whose gradients are conjugated
         found = _GRADIENTS[op.type](op, upstream, needed)
         if found is not None:
             return found
@@ -127,15 +129,17 @@ def _batch_norm(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -
     if needed != [True, False, False, False, False] or op.get_attr("is_training") or x.dtype != scale.dtype:
         return None
     factor = scale * tf.math.rsqrt(variance + op.get_attr("epsilon"))
-    axis = op.get_attr("data_format").decode().index("C")
-    return [upstream * tf.reshape(factor, [-1, *[1] * (x.shape.rank - 1 - axis)]), None, None, None, None]
+    layout = op.get_attr("data_format").decode()
+    return [upstream * tf.reshape(factor, [-1, *[1] * (len(layout) - 1 - layout.index("C"))]), None, None, None, None]
 
 
 def _nearest(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
     """The sum of the pixels that one became, where it became whole blocks of them. On a GPU TensorFlow's own would add in any
     order; on processors it is as quick."""
-    _, height, width, _ = op.inputs[0].shape.as_list()
-    _, rows, columns, _ = op.outputs[0].shape.as_list()
+    sizes = [*op.inputs[0].shape.as_list()[1:3], *op.outputs[0].shape.as_list()[1:3]]
+    if None in sizes:
+        return None
+    height, width, rows, columns = sizes
     whole = rows % height == columns % width == 0 and not op.get_attr("align_corners")
     if not on_gpu() or needed != [True, False] or not whole:
         return None
@@ -147,6 +151,8 @@ def _nearest(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> F
     return [tf.nn.avg_pool2d(upstream, block, block, "VALID") * tf.constant(down * across, upstream.dtype), None]
 
 
+# Those that need not know how many images there are.
+OPEN = frozenset({"ResizeNearestNeighbor", *BATCH_NORMS})
 _PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
 _GRADIENTS: dict[str, Callable[..., Found | None]] = {
     "Conv2D": _of_kernel("Conv2DBackpropInput", (*_PLANE, "use_cudnn_on_gpu")),

@@ -8,9 +8,10 @@ formula. An image that is alone in its call, on one thread, meets neither.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from gradviz_cli.process.machine import cores
 from gradviz_cli.worker.graph.device import on_gpu, settle_gpu
 from gradviz_cli.worker.run.warm_up import warm_up
 
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 Part = TypeVar("Part")
 Item = TypeVar("Item")
 
@@ -44,7 +46,12 @@ class Calls:
         else:
             _one_thread_each(cores())
         if precision == "bfloat16" and not _takes_bfloat16():
-            raise UsageError("--precision bfloat16: TensorFlow computes in float32 on this processor", "leave it out")
+            asked = os.environ.get(ONEDNN) == "0"
+            because = f", as {ONEDNN}=0 keeps it from asking oneDNN" if asked else " on this processor"
+            raise UsageError(
+                f"--precision bfloat16: TensorFlow computes in float32{because}",
+                "leave one of them out" if asked else "leave it out",
+            )
         self._side_by_side = ON_A_GPU if gpu else cores()
         self._pool = ThreadPoolExecutor(self._side_by_side, "gradient")
 
@@ -54,8 +61,16 @@ class Calls:
             self._pool.submit(warm_up)
 
     def each(self, function: Callable[[Item], Part], items: Iterable[Item]) -> Iterator[Part]:
-        """The results for these, in order, side by side. Not to be asked from within itself."""
-        return self._pool.map(function, items)
+        """The results for these, in order, side by side. Not to be asked from within itself. When one fails, none runs any
+        more by the time that is told."""
+        running = [self._pool.submit(function, item) for item in items]
+        try:
+            for each in running:
+                yield each.result()
+        finally:
+            for each in running:
+                each.cancel()
+            wait(running)
 
     def stream(self, parts: Iterable[np.ndarray], function: Callable[[np.ndarray], Part]) -> Iterator[Part]:
         """The results for the parts, in order. One more of them than run side by side is made ahead. Not to be asked from

@@ -45,13 +45,13 @@ EACH = {
 def test_each_time_the_same(name: str) -> None:
     graph = traced(EACH[name], shape=(None, 9, 9, 3))
     assert random_warning(graph)
-    free = [computed(graph, IMAGE)[0] for _ in range(3)]
-    assert not (np.array_equal(free[0], free[1]) and np.array_equal(free[1], free[2])), "else this shows nothing"
+    free = computed(graph, IMAGE)[0]
+    assert any(not np.array_equal(free, computed(graph, IMAGE)[0]) for _ in range(20)), "else this shows nothing"
     fixed = fixed_chance(graph)
     verify(fixed)
     assert random_warning(fixed) is None and fixed_chance(fixed).nodes == fixed.nodes
     first, *others = [computed(fixed, IMAGE)[0] for _ in range(3)]
-    assert first.shape == free[0].shape
+    assert first.shape == free.shape
     for other in others:
         np.testing.assert_array_equal(first, other)
 
