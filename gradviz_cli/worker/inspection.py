@@ -177,8 +177,8 @@ def _differentiated(told: Inspection, asked: Asked, found: Found) -> Inspection:
 
 
 def _idle_gpu() -> list[str]:
-    """That a GPU is there for nothing: TensorFlow says so in messages that nobody sees. It changes no
-    picture, so runs do not say it."""
+    """That a GPU is there for nothing: TensorFlow says so in messages that nobody sees. It changes no picture, so runs do not
+    say it."""
     if device.on_gpu() or not machine.has_gpu():
         return []
     known = "install its libraries (pip install 'tensorflow[and-cuda]'), or settle it with CUDA_VISIBLE_DEVICES=-1"

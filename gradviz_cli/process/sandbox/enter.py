@@ -5,8 +5,8 @@ could do if that decision, or TensorFlow itself, were wrong. Four layers, each i
 
 * Landlock (Linux 5.13): files can be read only where Python, TensorFlow and the model are, written only in a
   private scratch folder.
-* seccomp: system calls that make sockets (but for one that the driver of a GPU listens at), start programs, reach other processes or change what Landlock does
-  not see (mode, owner, times of a file) fail with EPERM.
+* seccomp: system calls that make sockets (but for one that the driver of a GPU listens at), start programs, reach
+  other processes or change what Landlock does not see (mode, owner, times of a file) fail with EPERM.
 * No capabilities and no new privileges; death together with the parent process.
 * Limits on memory, file size, open files; no core dumps.
 

@@ -36,6 +36,7 @@ _GPU = """
     /sys/bus/pci /sys/devices /sys/module/nvidia* /sys/kernel/mm/transparent_hugepage
 """
 _GPU_DEVICES = ("/dev/nvidia*", "/dev/dxg")
+# Landlock knows no finer grain: what else stands there is this process's own as well.
 _NAMES_OF_THREADS = "/proc/self/task"
 
 _pins: list[int] = []

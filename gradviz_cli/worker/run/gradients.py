@@ -32,9 +32,8 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor, *others: tf.Tensor) -> Sequ
     needed = [mark == "1" for mark in op.get_attr(ATTRIBUTE).decode()]
     tensors = (*op.inputs, op.outputs[0])
     known = all(tensor.shape.is_fully_defined() for tensor in tensors) or op.type in OPEN
-    if (
-        known and isinstance(upstream, tf.Tensor) and not any(tensor.dtype.is_complex for tensor in tensors)
-    ):  # whose gradients are conjugated
+    conjugated = any(tensor.dtype.is_complex for tensor in tensors)
+    if known and not conjugated and isinstance(upstream, tf.Tensor):
         found = _GRADIENTS[op.type](op, upstream, needed)
         if found is not None:
             return found

@@ -3,7 +3,8 @@ whatever else is computed.
 
 How TensorFlow rounds depends on the number of threads, over which it splits sums, and on the batch: it takes another
 kernel for one row of a matrix than for two, and what is left over of a vector at the end of a tensor is computed by another
-formula. An image that is alone in its call, on one thread, meets neither.
+formula. An image that is alone in its call, on one thread, meets neither. A GPU is idle without many images in a call: there
+all calls have the same number of them, and two calls take turns.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 Part = TypeVar("Part")
 Item = TypeVar("Item")
 
-
 # One call waits for the GPU while the numbers of another are brought there and back.
 ON_A_GPU = 2
 
@@ -47,11 +47,9 @@ class Calls:
             _one_thread_each(cores())
         if precision == "bfloat16" and not _takes_bfloat16():
             asked = os.environ.get(ONEDNN) == "0"
-            because = f", as {ONEDNN}=0 keeps it from asking oneDNN" if asked else " on this processor"
-            raise UsageError(
-                f"--precision bfloat16: TensorFlow computes in float32{because}",
-                "leave one of them out" if asked else "leave it out",
-            )
+            said = f"with {ONEDNN}=0" if asked else "on this processor"
+            remedy = "leave one of them out" if asked else "leave it out"
+            raise UsageError(f"--precision bfloat16: TensorFlow computes in float32 {said}", remedy)
         self._side_by_side = ON_A_GPU if gpu else cores()
         self._pool = ThreadPoolExecutor(self._side_by_side, "gradient")
 
