@@ -20,6 +20,7 @@ from gradviz_cli.files import cache as kept
 from gradviz_cli.files.reading import head
 from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import ModelOptions, NotUnderstood, Proof, from_json
+from gradviz_cli.process.sandbox.environment import ONEDNN
 from gradviz_cli.version import __version__
 
 # Of the packages that compute; TensorFlow comes under several names.
@@ -35,9 +36,9 @@ def key_of(fingerprint: str, options: ModelOptions) -> str:
     """A hash over all that a proof is true of, which is not where the model lies."""
     asked = asdict(options)
     del asked["path"]
-    versions = [__version__, _code(), *map(version, PACKAGES), machine.processor(), machine.gpus()]
-    versions.append(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
-    facts = json.dumps([fingerprint, asked, versions], sort_keys=True)
+    versions = [__version__, _code(), *map(version, PACKAGES)]
+    computes = [machine.processor(), machine.gpus(), os.environ.get(ONEDNN)]
+    facts = json.dumps([fingerprint, asked, versions, computes], sort_keys=True)
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

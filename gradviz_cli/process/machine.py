@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
@@ -37,6 +38,11 @@ def processor() -> str:
     except OSError:
         return ""
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def has_onednn() -> bool:
+    """Whether TensorFlow for this processor can ask oneDNN for its kernels."""
+    return platform.machine() in ("x86_64", "AMD64")
 
 
 _GPUS = ("nvidia[0-9]*", "dxg")

@@ -562,7 +562,7 @@ class Model:
         self._calls = Calls(options.precision)  # before TensorFlow computes anything
         prepared = _shared(tapped(prepare(options, check, self._warm_up), methods, estimation), together)
         self._asked = methods, targets, check
-        self._raced = False
+        self._raced = False  # kernels that add in any order may be used
         self._worked = False  # a gradient was computed, so that whatever fails from now on is an image's fault
         self._prepared: Prepared | None = prepared  # until the first image, or until it is proved
         self._proof, self._will_redraw = proof, redrawn
@@ -605,9 +605,11 @@ class Model:
 
     def _allow_races(self, error: Exception) -> bool:
         """Whether it failed as a GPU has no kernel that gives the same bits each time. From then on others do."""
-        if not on_gpu() or "determinis" not in str(error).lower():
+        refused = isinstance(error, tf.errors.UnimplementedError) and "determinis" in str(error).lower()
+        if self._raced or not refused or not on_gpu():
             return False
         allow_races()
+        self._raced = True
         return True
 
     def _with_its_bits(self, prepared: Prepared) -> Prepared:
@@ -615,12 +617,11 @@ class Model:
         any order, and refuse to where that is not allowed."""
         try:
             self._compute_one(self._generated(), self._together)
-        except tf.errors.UnimplementedError as error:
-            if not self._allow_races(error):
-                return prepared
-        except (tf.errors.OpError, GradvizError):  # it is said when it is asked for
+        except tf.errors.OpError as error:
+            self._allow_races(error)
+        except GradvizError:  # it is said when it is asked for
             return prepared
-        else:
+        if not self._raced:
             return prepared
         self._ahead = begun(prepared) if self._ahead else None
         return replace(prepared, warnings=(*prepared.warnings, RACING))
@@ -713,8 +714,7 @@ class Model:
         except tf.errors.ResourceExhaustedError as error:
             raise MemoryError(described(error)) from error
         except tf.errors.OpError as error:
-            if not self._raced and self._allow_races(error):  # a method that was not asked for ahead
-                self._raced = True
+            if self._allow_races(error):  # a method that was not asked for ahead
                 return self.explain(images, targets, methods, scores, estimation, baselines, own)
             if fault := self._lacking(error, images):
                 raise ModelUnusable(fault, OTHER_ENDS) from error
@@ -738,7 +738,9 @@ class Model:
         def alone(place: int) -> Explained:
             return self._differentiator.explain(images[place : place + 1], targets[place], modes, scores)
 
-        while not own:
+        if own:
+            return joined(list(self._calls.each(alone, range(len(images)))))
+        while True:
             each = map if self._in_turn else self._calls.each
             together = together or self._images_a_call()
             try:
@@ -748,7 +750,6 @@ class Model:
                     raise
                 self._in_turn, self._together = True, self._together // (2 if self._in_turn else 1)
                 together = self._together
-        return joined(list(self._calls.each(alone, range(len(images)))))
 
     def _images_a_call(self) -> int:
         """Images share a call where a GPU computes, and it is proved that they change nothing of each other."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 import pwd
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from gradviz_cli.process import machine
 
 # NumPy's library starts threads when it is loaded, which takes half of its import; only products of matrices would use them,
 # and nobody here or in a child asks NumPy for one.
@@ -15,7 +16,7 @@ THREADS = "OPENBLAS_NUM_THREADS"
 
 # TensorFlow asks oneDNN for its kernels by itself only on processors with instructions for neural networks; on others they take
 # four fifths of the time of its own.
-ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -51,7 +52,7 @@ def scrubbed_environment(scratch: str | os.PathLike, extra: Mapping[str, str] | 
     return {
         "TF_CPP_MIN_LOG_LEVEL": "3",
         THREADS: "1",
-        **(ONEDNN if platform.machine() in ("x86_64", "AMD64") else {}),
+        **({ONEDNN: "1"} if machine.has_onednn() else {}),
         **kept,
         "LANG": "C.UTF-8",
         "HOME": scratch,

@@ -15,7 +15,6 @@ Nothing is computed from a kernel ahead, and none is kept twice.
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,6 +22,7 @@ from functools import partial
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
+from gradviz_cli.process.machine import has_onednn
 from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph, attribute, source
 from gradviz_cli.worker.graph.question import Question
@@ -35,7 +35,6 @@ FEW_CHANNELS = 4
 MOST_GROWN = 1.5  # how much larger a kernel may become
 LARGE_KERNEL, CHANNELS_A_POSITION = 2**17, 2
 LONG_ROWS, MANY_POSITIONS = 512, 784
-ONEDNN = ("x86_64", "AMD64")
 
 
 def fast_convolutions(graph: Graph, question: Question | None = None) -> Graph:
@@ -84,7 +83,7 @@ def _way(strides: Sequence[int], kernel: Sequence[int], positions: int) -> Way |
         large = channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
         return _at_points if large else None
     long = results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
-    return _in_space if long and platform.machine() in ONEDNN else None
+    return _in_space if long and has_onednn() else None
 
 
 def _formed(way: Way, op: Op, size: Sequence[int], node: NodeDef, image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:

@@ -205,8 +205,8 @@ class Differentiator:
         [t, m, h, w, c]. In one call where the model takes any number of images. May be called from several threads."""
         groups = [seeds[start : start + AT_ONCE] for start in range(0, len(seeds), AT_ONCE)]
         parts = [self._sampled(points, group, tuple(modes)) for group in groups]
-        scores = np.concatenate([part[0] for part in parts])
-        return scores, {mode: np.concatenate([part[1][mode] for part in parts]) for mode in modes}
+        scores = _concatenated([part[0] for part in parts])
+        return scores, {mode: _concatenated([part[1][mode] for part in parts]) for mode in modes}
 
     def _sampled(
         self, points: np.ndarray, seeds: np.ndarray, modes: tuple[str, ...]
@@ -218,8 +218,8 @@ class Differentiator:
             scores, *gradients = (each.numpy() for each in function(entry.to_model(fed, self._dtype), given))
             found = [np.asarray(entry.from_model(each), np.float32)[:full] for each in gradients]
             parts.append((scores[:, :full], found))
-        scores = np.concatenate([scores for scores, _ in parts], axis=1)
-        columns = [np.concatenate(column) for column in zip(*(found for _, found in parts), strict=True)]
+        scores = _concatenated([scores for scores, _ in parts], axis=1)
+        columns = [_concatenated(column) for column in zip(*(found for _, found in parts), strict=True)]
         by_mode = {mode: np.stack(columns[at * count : (at + 1) * count]) for at, mode in enumerate(modes)}
         return scores, by_mode
 

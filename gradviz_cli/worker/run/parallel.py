@@ -21,10 +21,10 @@ import tensorflow as tf
 
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.machine import cores
+from gradviz_cli.process.sandbox.environment import ONEDNN
 from gradviz_cli.worker.graph.device import on_gpu, settle_gpu
 from gradviz_cli.worker.run.warm_up import warm_up
 
-ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 Part = TypeVar("Part")
 Item = TypeVar("Item")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,7 +68,7 @@ def slopes(graph: Graph, image: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_numbers_and_the_gradient_stay(case, monkeypatch):
-    monkeypatch.setattr(module.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     becomes, size, *rest = case
     before = convolved(size, *rest)
     after = fast_convolutions(before, question())
@@ -98,6 +100,6 @@ def test_one_that_is_in_groups_or_dilated_stays():
 @pytest.mark.parametrize(("gpu", "machine"), [(True, "x86_64"), (False, "aarch64")])
 def test_where_another_library_computes_kernels_stay_as_they_are(gpu, machine, monkeypatch):
     monkeypatch.setattr(module, "on_gpu", lambda: gpu)
-    monkeypatch.setattr(module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     graph = convolved((4, 5), 2, (3, 3), 512, (1, 1))
     assert ops(fast_convolutions(graph, question())) == ops(graph)
