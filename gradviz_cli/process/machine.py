@@ -45,6 +45,11 @@ def has_onednn() -> bool:
     return platform.machine() in ("x86_64", "AMD64")
 
 
+def has_avx512() -> bool:
+    """Whether its registers are as long as oneDNN's kernels for AVX-512 need."""
+    return "avx512f" in processor().split()
+
+
 _GPUS = ("nvidia[0-9]*", "dxg")
 # What keeps a large GPU busy: pixels of the images that share a call, and how many of them at most.
 PIXELS_A_CALL, MOST_A_CALL = 2**21, 32

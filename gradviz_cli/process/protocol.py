@@ -109,7 +109,7 @@ class ModelOptions:
 PROOFS = ("auto", "always", "never")
 # What is asked, and the steps that may be left out of a graph: those that only make it faster.
 WITNESSES = ("forward", "class", "marks", "independence", "slope")
-OPTIONAL_STEPS = ("batch_norm", "constants", "fast_convolutions", "partial_gradients")
+OPTIONAL_STEPS = ("batch_norm", "constants", "fast_products", "partial_gradients")
 
 
 @dataclass(frozen=True)

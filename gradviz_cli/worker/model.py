@@ -42,7 +42,7 @@ from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
-from gradviz_cli.worker.passes.fast_convolutions import fast_convolutions
+from gradviz_cli.worker.passes.fast_products import fast_products
 from gradviz_cli.worker.passes.fixed_chance import fixed_chance
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
@@ -117,7 +117,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
     Step("strided_points", without_strided_points, "a kernel of oneDNN corrupts the heap in their gradient"),
     Step("constants", constants, "what depends on weights alone is computed once and not for every image"),
     Step("batch_norm", batch_norm, "scale and shift of a channel cost nothing inside the kernel before them"),
-    Step("fast_convolutions", fast_convolutions, "one image at a time, kernels and gaps cost more than the products"),
+    Step("fast_products", fast_products, "of one image, kernels and gaps cost more than the products"),
     Step(
         "partial_gradients", partial_gradients, "nobody asks for the gradients of weights, and they take long to write"
     ),
@@ -125,7 +125,7 @@ BUILDING_STEPS: tuple[Step[Question], ...] = (
 STEPS = (*READING_STEPS, *ASKING_STEPS, *LOADING_STEPS, *DETECTING_STEPS, *SCORING_STEPS, *BUILDING_STEPS)
 
 # What puts weights into others, so that they could not be drawn anew.
-MOVING_WEIGHTS = ("batch_norm", "constants", "fast_convolutions")
+MOVING_WEIGHTS = ("batch_norm", "constants", "fast_products")
 # What is done with a rewritten graph before its gradients are built.
 Begin = Callable[[Differentiator], None]
 

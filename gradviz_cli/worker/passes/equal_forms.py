@@ -8,8 +8,11 @@ kernel is there is not written down anywhere, so it is tried, on a few numbers; 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Union
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
@@ -22,6 +25,8 @@ from gradviz_cli.worker.passes import convolutions, formulas
 
 # A node and its inputs -> its output, written by TensorFlow into the graph that is being made.
 Form = Callable[..., "tf.Tensor"]
+# What a form is drawn for: a tensor like this, or numbers that are written into its nodes.
+Given = Union["tf.TensorSpec", np.ndarray]
 
 
 def equal_forms(graph: Graph, question: Question | None = None) -> Graph:
@@ -54,30 +59,60 @@ def written(
     nodes: Nodes, node: NodeDef, form: Form, shapes: Sequence[tf.TensorShape], shape: tf.TensorShape
 ) -> Iterator[NodeDef]:
     """The nodes of a form, the last under the name of the node that they stand for."""
-    prefix, names = f"{node.name}/gradviz_form", {}
+    given: list[Given] = []
+    for tensor, dtype, known in zip(_inputs(node), _input_types(node), shapes, strict=True):
+        made = maker(nodes, tensor)
+        sizes = made.op == "Const" and dtype.is_integer  # or axes: by them shapes are known
+        given.append(literal(made) if sizes else tf.TensorSpec(known, dtype))
+    return drawn(partial(form, node), given, shape).placed(node.name, _inputs(node))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The nodes of a form, of which the last gives its result; for each input the name by which they read it, None where it
+    is written into them."""
+
+    nodes: tuple[NodeDef, ...]
+    reads: tuple[str | None, ...]
+
+    def placed(self, name: str, inputs: Sequence[str]) -> Iterator[NodeDef]:
+        """The nodes in place of the one of this name, with these inputs; the last has its name."""
+        prefix = f"{name}/gradviz_form"
+        read = {one: tensor for one, tensor in zip(self.reads, inputs, strict=True) if one}
+        *inner, last = self.nodes
+        for one, called in (*((one, f"{prefix}/{one.name}") for one in inner), (last, name)):
+            yield copied(one, called, [_renamed(text, read, prefix) for text in one.input])
+
+
+def drawn(form: Callable[..., tf.Tensor], given: Sequence[Given], shape: tf.TensorShape) -> Drawn:
+    """What a form becomes. Its result has this shape, also where TensorFlow does not see it."""
     with tf.Graph().as_default() as made:
-        given = []
-        for tensor, dtype, known in zip(_inputs(node), _input_types(node), shapes, strict=True):
-            maker_node = maker(nodes, tensor)
-            if maker_node.op == "Const" and dtype.is_integer:  # sizes and axes, by which shapes are known
-                given.append(tf.constant(literal(maker_node), dtype))
-            else:
-                given.append(tf.compat.v1.placeholder(dtype, known))
-                names[given[-1].op.name] = tensor
-        # Of an unknown rank TensorFlow takes what has a rank for a contradiction.
-        end = tf.identity if shape.rank is None else partial(tf.ensure_shape, shape=shape)
-        end(form(node, *given), name="gradviz_result")
-    for one in made.as_graph_def().node:
-        if one.name not in names:
-            name = node.name if one.name == "gradviz_result" else f"{prefix}/{one.name}"
-            yield copied(one, name, [_renamed(text, names, prefix) for text in one.input])
+        inputs = [
+            tf.constant(one) if isinstance(one, np.ndarray) else tf.compat.v1.placeholder(one.dtype, one.shape)
+            for one in given
+        ]
+        result = form(*inputs)
+        if any(result is one for one in inputs) or not _is_result(result, shape):
+            # Of an unknown rank TensorFlow takes what has a rank for a contradiction.
+            result = tf.identity(result) if shape.rank is None else tf.ensure_shape(result, shape)
+    reads = tuple(
+        None if isinstance(one, np.ndarray) else tensor.op.name for one, tensor in zip(given, inputs, strict=True)
+    )
+    nodes = [node for node in made.as_graph_def().node if node.name not in reads]
+    return Drawn(tuple(sorted(nodes, key=lambda node: node.name == result.op.name)), reads)
 
 
-def _renamed(text: str, given: Mapping[str, str], prefix: str) -> str:
+def _is_result(tensor: tf.Tensor, shape: tf.TensorShape) -> bool:
+    """Whether an operation gives a tensor and nothing else, and TensorFlow sees its shape."""
+    ranked = shape.rank is not None and tensor.shape.rank == shape.rank
+    return ranked and tensor.shape.as_list() == shape.as_list() and len(tensor.op.outputs) == 1
+
+
+def _renamed(text: str, read: Mapping[str, str], prefix: str) -> str:
     if text.startswith("^"):
         return f"^{prefix}/{text[1:]}"
     name, _, index = text.partition(":")
-    return given.get(name) or f"{prefix}/{name}:{index or 0}"
+    return read.get(name) or f"{prefix}/{name}:{index or 0}"
 
 
 def _input_types(node: NodeDef) -> list[tf.DType]:

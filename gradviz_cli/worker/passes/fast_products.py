@@ -1,0 +1,289 @@
+"""Convolutions and products of matrices written as others that compute the same, where these and their gradients take less of
+a processor's time.
+
+Each image has a call of its own, and what a convolution of one image costs beside its products is much:
+
+* For the gradient, oneDNN lays out the kernel anew in each call; for the forward pass of one image TensorFlow has it take the
+  kernel as it lies, which is slower by half where its rows are long, and with AVX2 alone everywhere. A product of matrices
+  takes kernels as they lie, and a convolution in space, of depth 1, lays them out.
+* Where a kernel reads three channels, its gradient gives three, and a register has room for sixteen: taking blocks of
+  pixels for channels fills it.
+* Of the pixels that a stride leaves out, the gradient is computed none the less.
+* A product reads a matrix down its columns. Where a row is whole pages of memory, the numbers of a column fall into the same few
+  lines of a cache, and it takes nearly twice as long: its transpose takes its place. The gradient reads the other way round,
+  so that this pays where columns are no such length.
+
+A kernel that is a weight is laid as it will be read, once, and takes the place of the weight.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.process.machine import has_avx512, has_onednn
+from gradviz_cli.worker.graph.device import on_gpu
+from gradviz_cli.worker.graph.graph import Graph, attribute, literal, node_of, placeholder, source
+from gradviz_cli.worker.graph.match import through
+from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.shapes import inferred, of_weights
+from gradviz_cli.worker.passes.convolutions import paddings, read
+from gradviz_cli.worker.passes.equal_forms import Drawn, drawn
+
+# Measured with one image and one thread: where both ways take as long.
+FEW_CHANNELS = 4
+MOST_GROWN = 1.5  # how much larger a kernel may become
+LARGE_KERNEL, CHANNELS_A_POSITION = 2**17, 2
+LONG_ROWS, MANY_POSITIONS = 512, 784
+# With AVX2 alone, products of numbers from which on another way is worth the larger graph.
+MANY_PRODUCTS, MANY_IN_SPACE = 2**24, 2**22
+# What leaves numbers in their order.
+SEEN_THROUGH = frozenset({"Identity", "Reshape"})
+# Rows of so many numbers, and of whole halves of a page; and rows of the other matrix: of fewer, the kernel is what is read.
+LONG, HALF_A_PAGE, MANY_ROWS = 1024, 512, 32
+
+
+def fast_products(graph: Graph, question: Question | None = None) -> Graph:
+    """The graph with such operations written otherwise, where their sizes are known. A GPU does better without."""
+    looked = [] if on_gpu() else [node for node in graph.nodes.values() if node.op in _KINDS and _is_plain(graph, node)]
+    if not looked:
+        return graph
+    asked = {node.name: (source(node, 0), source(node, 1), f"{node.name}:0", _whole(graph, node)) for node in looked}
+    shapes = inferred(graph.nodes, (tensor for tensors in asked.values() for tensor in tensors), of_weights(graph))
+    work = _Work(graph)
+    for node in looked:
+        found = [shapes[tensor] for tensor in asked[node.name]]
+        if way := _KINDS[node.op](node, *found):
+            work.write(node, way, *found[:3])
+    return work.result()
+
+
+def _is_plain(graph: Graph, node: NodeDef) -> bool:
+    """Whether it is of float32, of a kernel that is a weight, and needs no care otherwise."""
+    kernel = _kernel(graph, node)
+    if kernel.name not in graph.weights and kernel.op != "Const":
+        return False
+    if attribute(node, "T").type != tf.float32.as_datatype_enum:
+        return False
+    if node.op == "MatMul":
+        return not any(attribute(node, side).b for side in ("transpose_a", "transpose_b"))
+    return attribute(node, "data_format").s == b"NHWC" and set(attribute(node, "dilations").list.i) == {1}
+
+
+def _whole(graph: Graph, node: NodeDef) -> str:
+    """The tensor that the first matrix of a product has the rows of."""
+    return through(graph.nodes, source(node, 0), SEEN_THROUGH)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a convolution or a product is written.
+
+    Attributes
+    ----------
+    layout, lay : str, callable
+        What is done to a kernel before it is read, in a word, and by what.
+    take : callable
+        An image, or the first matrix, and a kernel laid so -> the result.
+    numbers : tuple
+        What else decides which nodes it becomes, beside shapes.
+    """
+
+    layout: str
+    lay: Callable[[tf.Tensor], tf.Tensor]
+    take: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    numbers: tuple = ()
+
+
+class _Work:
+    """A graph while some of its nodes are written otherwise."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._nodes, self._weights, self._values = dict(graph.nodes), dict(graph.weights), dict(graph.values)
+        self._drawn: dict[tuple, Drawn] = {}  # networks repeat themselves, and to draw takes long
+
+    def write(self, node: NodeDef, way: Way, image: tf.TensorShape, kernel: tf.TensorShape, to: tf.TensorShape) -> None:
+        """One of them, of such an image and kernel `to` a result of this shape."""
+        laid = f"laid/{source(node, 1)}/{way.layout}"
+        if laid not in self._values:
+            self._values[laid] = way.lay(tf.reshape(_numbers(self._graph, node), kernel))
+        read, shape = f"{node.name}/gradviz_kernel", self._values[laid].shape
+        self._nodes[read] = placeholder(read, tf.float32.as_datatype_enum, shape.as_proto())
+        self._weights[read] = laid
+        key = (way.layout, way.numbers, *map(str, (image, shape, to)))
+        if key not in self._drawn:
+            self._drawn[key] = drawn(way.take, [tf.TensorSpec(image), tf.TensorSpec(shape)], to)
+        placed = self._drawn[key].placed(node.name, [source(node, 0), f"{read}:0"])
+        self._nodes.update((one.name, one) for one in placed)
+
+    def result(self) -> Graph:
+        """What became of the graph."""
+        changed = replace(self._graph, nodes=self._nodes, weights=self._weights, values=self._values)
+        return changed.pruned(self._graph.outputs)
+
+
+def _kernel(graph: Graph, node: NodeDef) -> NodeDef:
+    """What makes the numbers of a kernel, in whatever shape."""
+    return node_of(graph.nodes, through(graph.nodes, source(node, 1), SEEN_THROUGH))
+
+
+def _numbers(graph: Graph, node: NodeDef) -> tf.Tensor | np.ndarray:
+    """Of a kernel that is a weight."""
+    kernel = _kernel(graph, node)
+    return graph.values[graph.weights[kernel.name]] if kernel.name in graph.weights else literal(kernel)
+
+
+# -- which way
+
+
+def _of_convolution(
+    node: NodeDef, image: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape, whole: tf.TensorShape
+) -> Way | None:
+    """None where it is best as it is."""
+    known = all(shape.rank == 4 and shape[1:].is_fully_defined() for shape in (image, kernel, output))
+    if not known or not kernel[0] or not output[1:].num_elements() or image[3] != kernel[2]:  # in groups
+        return None
+    op, sides, size = read(node), kernel[:2].as_list(), output[1:3].as_list()
+    strides = op.numbers("strides")[op.inside]
+    channels, results, positions = kernel[2], kernel[3], math.prod(size)
+    fit = _Fit(tuple(before for before, _ in paddings(op, tf.TensorSpec(image), tf.TensorSpec(kernel))[1:3]))
+    grown = math.prod(-(-side // stride) * stride for side, stride in zip(sides, strides, strict=True))
+    if channels <= FEW_CHANNELS and 1 < min(strides) == max(strides) and grown <= MOST_GROWN * math.prod(sides):
+        return _by_blocks(fit, kernel.as_list(), strides[0], size)
+    pays = _pays_with_avx2 if has_onednn() and not has_avx512() else _pays_with_avx512
+    if not pays(math.prod(sides), channels, results, positions):
+        return None
+    if sides == [1, 1]:
+        return _at_points(fit, kernel.as_list(), strides, size)
+    return _in_space(fit, sides, strides, size, str(op["padding"])) if has_onednn() else None
+
+
+def _pays_with_avx512(pixels: int, channels: int, results: int, positions: int) -> bool:
+    """Whether a product, or a convolution in space where the kernel has several pixels, takes less time."""
+    if pixels == 1:
+        return channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
+    return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
+
+
+def _pays_with_avx2(pixels: int, channels: int, results: int, positions: int) -> bool:
+    products = pixels * channels * results * positions
+    return products >= MANY_PRODUCTS if pixels == 1 else channels > FEW_CHANNELS and products >= MANY_IN_SPACE
+
+
+def _of_product(
+    node: NodeDef, rows: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape, whole: tf.TensorShape
+) -> Way | None:
+    """None where it is best as it is. `whole` is the tensor that has the rows of the first matrix, for all images."""
+    if not kernel.is_fully_defined():
+        return None
+    count = rows[0] if rows.rank and rows[0] is not None else _rows(whole)
+    if not _is_slow(kernel.as_list(), count):
+        return None
+    return Way("transposed", tf.transpose, partial(tf.matmul, transpose_b=True))
+
+
+def _rows(whole: tf.TensorShape) -> int:
+    """For one image, as far as it is known."""
+    return math.prod(whole[1:-1]) if whole.rank and whole[1:].is_fully_defined() else 1
+
+
+def _is_slow(matrix: Sequence[int], rows: int) -> bool:
+    """Whether a product of so many rows and a matrix is quicker with its transpose, which TensorFlow reads as it lies."""
+    columns, results = matrix
+    return has_onednn() and rows >= MANY_ROWS and _is_long(results) and not _is_long(columns)
+
+
+def _is_long(row: int) -> bool:
+    return row >= LONG and row % HALF_A_PAGE == 0
+
+
+_KINDS = {"Conv2D": _of_convolution, "MatMul": _of_product}
+
+
+# -- the ways
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Brings an image to the size that a kernel is to move over, with so many zeros before its rows and columns."""
+
+    before: tuple[int, ...]
+
+    def __call__(self, image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+        """So many rows and columns of an image with zeros before and behind it."""
+        have = image.shape[1:3]
+        behind = [max(0, want - first - one) for want, first, one in zip(size, self.before, have, strict=True)]
+        if any((*self.before, *behind)):
+            image = tf.pad(image, [[0, 0], *map(list, zip(self.before, behind, strict=True)), [0, 0]])
+        return image if image.shape[1:3].as_list() == list(size) else _part(image, [0, 0], size)
+
+
+def _part(image: tf.Tensor, start: Sequence[int], size: Sequence[int]) -> tf.Tensor:
+    """A part of the inner axes. The gradient of a slice that may have steps takes many times as long."""
+    return tf.slice(image, [0, *start, 0], [-1, *size, image.shape[-1]])
+
+
+def _by_blocks(fit: _Fit, kernel: Sequence[int], block: int, size: Sequence[int]) -> Way:
+    """A block of as many pixels as are strode over becomes one pixel with all their channels."""
+    *sides, channels, results = kernel
+    high, wide = (-(-side // block) for side in sides)
+    one = high * wide == 1
+
+    def lay(kernel: tf.Tensor) -> tf.Tensor:
+        kernel = tf.pad(kernel, [[0, high * block - sides[0]], [0, wide * block - sides[1]], [0, 0], [0, 0]])
+        kernel = tf.reshape(kernel, [high, block, wide, block, channels, results])
+        kernel = tf.transpose(kernel, [0, 2, 1, 3, 4, 5])
+        return tf.reshape(kernel, [*([] if one else [high, wide]), block**2 * channels, results])
+
+    def take(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        image = fit(image, [(size[0] - 1 + high) * block, (size[1] - 1 + wide) * block])
+        image = tf.nn.space_to_depth(image, block)
+        return _product(image, kernel, size) if one else tf.nn.conv2d(image, kernel, 1, "VALID")
+
+    return Way(f"blocks of {block}", lay, take, (fit, *size))
+
+
+def _at_points(fit: _Fit, kernel: Sequence[int], strides: Sequence[int], size: Sequence[int]) -> Way:
+    """The first of each block of as many pixels as are strode over, times a matrix."""
+    (high, wide), (rows, columns), matrix = strides, size, kernel[2:]
+    turned = _is_slow(matrix, rows * columns)
+
+    def lay(kernel: tf.Tensor) -> tf.Tensor:
+        kernel = tf.reshape(kernel, matrix)
+        return tf.transpose(kernel) if turned else kernel
+
+    def take(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        image = fit(image, [rows * high, columns * wide])
+        if high * wide > 1:  # a slice with steps takes longer than the product
+            blocks = tf.reshape(image, [-1, rows, high, columns, wide, image.shape[3]])
+            image = _part(blocks, [0] * 4, [rows, 1, columns, 1])
+        return _product(image, kernel, size, turned)
+
+    return Way("transposed" if turned else "matrix", lay, take, (fit, *strides, *size))
+
+
+def _product(image: tf.Tensor, kernel: tf.Tensor, size: Sequence[int], turned: bool = False) -> tf.Tensor:
+    """The channels of each pixel times a matrix."""
+    product = tf.matmul(tf.reshape(image, [-1, image.shape[-1]]), kernel, transpose_b=turned)
+    return tf.reshape(product, [-1, *size, product.shape[-1]])
+
+
+def _in_space(fit: _Fit, sides: Sequence[int], strides: Sequence[int], size: Sequence[int], padding: str) -> Way:
+    """The same convolution with an axis more, of length 1."""
+
+    def take(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if padding == "EXPLICIT":
+            image = fit(
+                image, [(count - 1) * stride + side for count, stride, side in zip(size, strides, sides, strict=True)]
+            )
+        usual = "SAME" if padding == "SAME" else "VALID"
+        return tf.squeeze(tf.nn.conv3d(tf.expand_dims(image, 1), kernel, [1, 1, *strides, 1], usual), 1)
+
+    return Way("space", lambda kernel: tf.expand_dims(kernel, 0), take, (fit, *strides, padding))
