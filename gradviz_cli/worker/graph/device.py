@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import tensorflow as tf
 
+from gradviz_cli.process.machine import has_onednn
 from gradviz_cli.process.protocol import CPU
+from gradviz_cli.process.sandbox.environment import ONEDNN
 
 
 def on_gpu() -> bool:
     """Whether TensorFlow sees a GPU, and so computes on it."""
     return bool(tf.config.get_visible_devices("GPU"))
+
+
+def on_onednn() -> bool:
+    """Whether a processor computes with oneDNN's kernels, which a worker's environment asks for unless its user forbids it."""
+    return not on_gpu() and has_onednn() and os.environ.get(ONEDNN) != "0"
 
 
 def name() -> str:

@@ -27,8 +27,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.process.machine import has_avx512, has_onednn
-from gradviz_cli.worker.graph.device import on_gpu
+from gradviz_cli.process.machine import has_avx512
+from gradviz_cli.worker.graph.device import on_gpu, on_onednn
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, node_of, placeholder, source
 from gradviz_cli.worker.graph.match import through
 from gradviz_cli.worker.graph.question import Question
@@ -157,12 +157,12 @@ def _of_convolution(
     grown = math.prod(-(-side // stride) * stride for side, stride in zip(sides, strides, strict=True))
     if channels <= FEW_CHANNELS and 1 < min(strides) == max(strides) and grown <= MOST_GROWN * math.prod(sides):
         return _by_blocks(fit, kernel.as_list(), strides[0], size)
-    pays = _pays_with_avx2 if has_onednn() and not has_avx512() else _pays_with_avx512
+    pays = _pays_with_avx2 if on_onednn() and not has_avx512() else _pays_with_avx512
     if not pays(math.prod(sides), channels, results, positions):
         return None
     if sides == [1, 1]:
         return _at_points(fit, kernel.as_list(), strides, size)
-    return _in_space(fit, sides, strides, size, str(op["padding"])) if has_onednn() else None
+    return _in_space(fit, sides, strides, size, str(op["padding"])) if on_onednn() else None
 
 
 def _pays_with_avx512(pixels: int, channels: int, results: int, positions: int) -> bool:
@@ -197,7 +197,7 @@ def _rows(whole: tf.TensorShape) -> int:
 def _is_slow(matrix: Sequence[int], rows: int) -> bool:
     """Whether a product of so many rows and a matrix is quicker with its transpose, which TensorFlow reads as it lies."""
     columns, results = matrix
-    return has_onednn() and rows >= MANY_ROWS and _is_long(results) and not _is_long(columns)
+    return on_onednn() and rows >= MANY_ROWS and _is_long(results) and not _is_long(columns)
 
 
 def _is_long(row: int) -> bool:

@@ -4,6 +4,7 @@ python gradviz_peer.py steady FOLDER           the model in this process, as the
 python gradviz_peer.py steady FOLDER remote    through the worker process, as the command calls it
 """
 
+import os
 import sys
 
 import numpy as np
@@ -29,6 +30,10 @@ def load(folder, mode):
 
 
 def _here(path, modes, scores):
+    from gradviz_cli.process.sandbox.environment import ONEDNN, scrubbed_environment
+
+    os.environ |= {ONEDNN: value for name, value in scrubbed_environment(path).items() if name == ONEDNN}  # as a worker
+
     from gradviz_cli.process.protocol import ModelOptions
     from gradviz_cli.worker.model import Model
 

@@ -24,6 +24,21 @@ def test_cores_are_those_that_this_process_may_use() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "want"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512dq", True),
+        ("flags\t\t: fpu avx2 fma", False),
+        ("flags\t\t: avx512fp16_only_in_name", False),
+        ("Features\t: fp asimd sve", False),
+        ("", False),
+    ],
+)
+def test_long_registers_are_those_that_the_system_lists(line: str, want: bool, monkeypatch) -> None:
+    monkeypatch.setattr(machine.Path, "read_text", lambda self: f"processor\t: 0\n{line}\nbugs\t: none\n")
+    assert machine.has_avx512() == want
+
+
+@pytest.mark.parametrize(
     ("available", "groups", "want"),
     [
         (50, [], 40),

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from graphs import ops, pixels, question, traced
 
+from gradviz_cli.worker.graph import device
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.passes import fast_products as module
@@ -18,7 +19,9 @@ from gradviz_cli.worker.passes.fast_products import fast_products
 @pytest.fixture(autouse=True)
 def on_a_processor(monkeypatch):
     """One with AVX-512, unless a test says otherwise."""
-    monkeypatch.setattr(module, "on_gpu", lambda: False)
+    for one in (module, device):
+        monkeypatch.setattr(one, "on_gpu", lambda: False)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(module, "has_avx512", lambda: True)
 
@@ -135,12 +138,16 @@ def test_one_that_is_in_groups_or_dilated_stays():
         assert ops(fast_products(graph, question())) == ops(graph)
 
 
-@pytest.mark.parametrize(("gpu", "machine"), [(True, "x86_64"), (False, "aarch64")])
-def test_where_another_library_computes_kernels_stay_as_they_are(gpu, machine, monkeypatch):
+@pytest.mark.parametrize(
+    ("gpu", "machine", "onednn"), [(True, "x86_64", "1"), (False, "aarch64", "1"), (False, "x86_64", "0")]
+)
+def test_where_another_library_computes_kernels_stay_as_they_are(gpu, machine, onednn, monkeypatch):
     monkeypatch.setattr(module, "on_gpu", lambda: gpu)
+    monkeypatch.setattr(device, "on_gpu", lambda: gpu)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    graph = convolved((4, 5), 2, (3, 3), 512, (1, 1))
-    assert ops(fast_products(graph, question())) == ops(graph)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+    for graph in (convolved((4, 5), 2, (3, 3), 512, (1, 1)), multiplied(40, 64, 1024)):
+        assert fast_products(graph, question()).nodes == graph.nodes
 
 
 # -- weights laid as they are read
