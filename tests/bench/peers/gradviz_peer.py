@@ -30,10 +30,6 @@ def load(folder, mode):
 
 
 def _here(path, modes, scores):
-    from gradviz_cli.process.sandbox.environment import ONEDNN, scrubbed_environment
-
-    os.environ |= {ONEDNN: value for name, value in scrubbed_environment(path).items() if name == ONEDNN}  # as a worker
-
     from gradviz_cli.process.protocol import ModelOptions
     from gradviz_cli.worker.model import Model
 
@@ -63,5 +59,9 @@ def _remote(path, modes, scores):
 REMOTE = sys.argv[3:] == ["remote"]
 if __name__ == "__main__":
     if not REMOTE:
+        from gradviz_cli.process.sandbox.environment import ONEDNN, scrubbed_environment
+
+        # TensorFlow reads it when it is imported.
+        os.environ |= {name: value for name, value in scrubbed_environment("").items() if name == ONEDNN}
         import tensorflow  # noqa: F401
     main(load)
