@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -56,10 +57,10 @@ def fast_products(graph: Graph, question: Question | None = None) -> Graph:
         return graph
     asked = {node.name: (source(node, 0), source(node, 1), f"{node.name}:0", _whole(graph, node)) for node in looked}
     shapes = inferred(graph.nodes, (tensor for tensors in asked.values() for tensor in tensors), of_weights(graph))
-    work = _Work(graph)
+    work, kernels = _Work(graph), _Kernels(on_onednn(), has_avx512())
     for node in looked:
         found = [shapes[tensor] for tensor in asked[node.name]]
-        if way := _KINDS[node.op](node, *found):
+        if way := _KINDS[node.op](kernels, node, *found):
             work.write(node, way, *found[:3])
     return work.result()
 
@@ -143,48 +144,72 @@ def _numbers(graph: Graph, node: NodeDef) -> tf.Tensor | np.ndarray:
 # -- which way
 
 
+class _Kernels(NamedTuple):
+    """What computes, and so what pays."""
+
+    onednn: bool
+    avx512: bool
+
+    def at_points(self, channels: int, results: int, positions: int) -> bool:
+        """Whether a product takes less time than a convolution of single pixels."""
+        if self.onednn and not self.avx512:
+            return channels * results * positions >= MANY_PRODUCTS
+        return channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
+
+    def in_space(self, pixels: int, channels: int, results: int, positions: int) -> bool:
+        """Whether a convolution in space takes less time than one of as many pixels in a plane."""
+        if not self.onednn:
+            return False
+        if not self.avx512:
+            return channels > FEW_CHANNELS and pixels * channels * results * positions >= MANY_IN_SPACE
+        return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
+
+    def transposed(self, matrix: Sequence[int], rows: int) -> bool:
+        """Whether a product of so many rows and a matrix takes less time with its transpose."""
+        columns, results = matrix
+        return self.onednn and rows >= MANY_ROWS and _is_long(results) and not _is_long(columns)
+
+
+def _is_long(row: int) -> bool:
+    return row >= LONG and row % HALF_A_PAGE == 0
+
+
 def _of_convolution(
-    node: NodeDef, image: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape, whole: tf.TensorShape
+    kernels: _Kernels,
+    node: NodeDef,
+    image: tf.TensorShape,
+    kernel: tf.TensorShape,
+    output: tf.TensorShape,
+    whole: tf.TensorShape,
 ) -> Way | None:
     """None where it is best as it is."""
     known = all(shape.rank == 4 and shape[1:].is_fully_defined() for shape in (image, kernel, output))
     if not known or not kernel[0] or not output[1:].num_elements() or image[3] != kernel[2]:  # in groups
         return None
-    op, sides, size = read(node), kernel[:2].as_list(), output[1:3].as_list()
-    strides = op.numbers("strides")[op.inside]
-    channels, results, positions = kernel[2], kernel[3], math.prod(size)
+    op, (*sides, channels, results), size = read(node), kernel.as_list(), output[1:3].as_list()
+    strides, positions = op.numbers("strides")[op.inside], math.prod(size)
     fit = _Fit(tuple(before for before, _ in paddings(op, tf.TensorSpec(image), tf.TensorSpec(kernel))[1:3]))
     grown = math.prod(-(-side // stride) * stride for side, stride in zip(sides, strides, strict=True))
     if channels <= FEW_CHANNELS and 1 < min(strides) == max(strides) and grown <= MOST_GROWN * math.prod(sides):
         return _by_blocks(fit, kernel.as_list(), strides[0], size)
-    pays = _pays_with_avx2 if on_onednn() and not has_avx512() else _pays_with_avx512
-    if not pays(math.prod(sides), channels, results, positions):
-        return None
-    if sides == [1, 1]:
-        return _at_points(fit, kernel.as_list(), strides, size)
-    return _in_space(fit, sides, strides, size, str(op["padding"])) if on_onednn() else None
-
-
-def _pays_with_avx512(pixels: int, channels: int, results: int, positions: int) -> bool:
-    """Whether a product, or a convolution in space where the kernel has several pixels, takes less time."""
-    if pixels == 1:
-        return channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
-    return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
-
-
-def _pays_with_avx2(pixels: int, channels: int, results: int, positions: int) -> bool:
-    products = pixels * channels * results * positions
-    return products >= MANY_PRODUCTS if pixels == 1 else channels > FEW_CHANNELS and products >= MANY_IN_SPACE
+    if sides == [1, 1] and kernels.at_points(channels, results, positions):
+        return _at_points(fit, kernels.transposed([channels, results], positions), strides, size)
+    if sides != [1, 1] and kernels.in_space(math.prod(sides), channels, results, positions):
+        return _in_space(fit, sides, strides, size, str(op["padding"]))
+    return None
 
 
 def _of_product(
-    node: NodeDef, rows: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape, whole: tf.TensorShape
+    kernels: _Kernels,
+    node: NodeDef,
+    rows: tf.TensorShape,
+    kernel: tf.TensorShape,
+    output: tf.TensorShape,
+    whole: tf.TensorShape,
 ) -> Way | None:
     """None where it is best as it is. `whole` is the tensor that has the rows of the first matrix, for all images."""
-    if not kernel.is_fully_defined():
-        return None
     count = rows[0] if rows.rank and rows[0] is not None else _rows(whole)
-    if not _is_slow(kernel.as_list(), count):
+    if not kernel.is_fully_defined() or not kernels.transposed(kernel.as_list(), count):
         return None
     return Way("transposed", tf.transpose, partial(tf.matmul, transpose_b=True))
 
@@ -192,16 +217,6 @@ def _of_product(
 def _rows(whole: tf.TensorShape) -> int:
     """For one image, as far as it is known."""
     return math.prod(whole[1:-1]) if whole.rank and whole[1:].is_fully_defined() else 1
-
-
-def _is_slow(matrix: Sequence[int], rows: int) -> bool:
-    """Whether a product of so many rows and a matrix is quicker with its transpose, which TensorFlow reads as it lies."""
-    columns, results = matrix
-    return on_onednn() and rows >= MANY_ROWS and _is_long(results) and not _is_long(columns)
-
-
-def _is_long(row: int) -> bool:
-    return row >= LONG and row % HALF_A_PAGE == 0
 
 
 _KINDS = {"Conv2D": _of_convolution, "MatMul": _of_product}
@@ -250,13 +265,12 @@ def _by_blocks(fit: _Fit, kernel: Sequence[int], block: int, size: Sequence[int]
     return Way(f"blocks of {block}", lay, take, (fit, *size))
 
 
-def _at_points(fit: _Fit, kernel: Sequence[int], strides: Sequence[int], size: Sequence[int]) -> Way:
-    """The first of each block of as many pixels as are strode over, times a matrix."""
-    (high, wide), (rows, columns), matrix = strides, size, kernel[2:]
-    turned = _is_slow(matrix, rows * columns)
+def _at_points(fit: _Fit, turned: bool, strides: Sequence[int], size: Sequence[int]) -> Way:
+    """The first of each block of as many pixels as are strode over, times a matrix, or its transpose turned back."""
+    (high, wide), (rows, columns) = strides, size
 
     def lay(kernel: tf.Tensor) -> tf.Tensor:
-        kernel = tf.reshape(kernel, matrix)
+        kernel = tf.squeeze(kernel, [0, 1])
         return tf.transpose(kernel) if turned else kernel
 
     def take(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
