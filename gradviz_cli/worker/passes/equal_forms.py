@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, literal, source, width
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, literal, source, split, width
 from gradviz_cli.worker.graph.match import maker
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import Known, Nodes, everywhere, inferred
@@ -78,8 +78,8 @@ class Drawn:
     def placed(self, name: str, inputs: Sequence[str]) -> Iterator[NodeDef]:
         """The nodes in place of the one of this name, with these inputs; the last has its name."""
         prefix = f"{name}/gradviz_form"
-        read = {one: tensor for one, tensor in zip(self.reads, inputs, strict=True) if one}
         *inner, last = self.nodes
+        read = {one: tensor for one, tensor in zip(self.reads, inputs, strict=True) if one} | {last.name: f"{name}:0"}
         for one, called in (*((one, f"{prefix}/{one.name}") for one in inner), (last, name)):
             yield copied(one, called, [_renamed(text, read, prefix) for text in one.input])
 
@@ -109,10 +109,9 @@ def _is_result(tensor: tf.Tensor, shape: tf.TensorShape) -> bool:
 
 
 def _renamed(text: str, read: Mapping[str, str], prefix: str) -> str:
-    if text.startswith("^"):
-        return f"^{prefix}/{text[1:]}"
-    name, _, index = text.partition(":")
-    return read.get(name) or f"{prefix}/{name}:{index or 0}"
+    name, _, index = text.removeprefix("^").partition(":")
+    tensor = read.get(name) or f"{prefix}/{name}:{index or 0}"
+    return f"^{split(tensor)[0]}" if text.startswith("^") else tensor
 
 
 def _input_types(node: NodeDef) -> list[tf.DType]:

@@ -12,7 +12,7 @@ from graphs import computed, node, normal, ops, question, traced
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.passes import convolutions
-from gradviz_cli.worker.passes.equal_forms import equal_forms
+from gradviz_cli.worker.passes.equal_forms import drawn, equal_forms
 
 RANDOM = np.random.default_rng(5)
 IMAGE = (2, 7, 9, 8)
@@ -381,3 +381,43 @@ def test_a_mark_of_the_debugger_hands_the_gradient_on():
     after = rewritten(graph)
     np.testing.assert_array_equal(computed(after, image)[0], 3 * image)
     np.testing.assert_array_equal(gradient(after, image, seed), 3 * seed)
+
+
+# --- how a form is drawn ---------------------------------------------------------------------------------------------------
+
+
+def left_over(image):
+    """Its result, and beside it something that reads the result."""
+    result = tf.nn.relu(image)
+    tf.shape(result)
+    with tf.control_dependencies([result]):
+        tf.constant(1.0)
+    return result
+
+
+FORMS = {
+    "the last has a reader": (left_over, lambda image: np.maximum(image, 0)),
+    "an input that is handed on": (lambda image: image, lambda image: image),
+    "one output of several": (lambda image: tf.split(image, 2, -1)[1], lambda image: image[..., 1:]),
+    "the first of several": (lambda image: tf.split(image, 2, -1)[0], lambda image: image[..., :1]),
+    "numbers alone": (lambda image: tf.fill([2, 3, 2], 5.0), lambda image: np.full((2, 3, 2), 5.0)),
+}
+
+
+@pytest.mark.parametrize("open_shape", [False, True])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_stands_in_place_of_its_node_wherever_it_is_placed(name, open_shape):
+    form, want = FORMS[name]
+    image = np.arange(12, dtype=np.float32).reshape(2, 3, 2) - 6
+    shape = tf.TensorShape(None if open_shape else [2, 3, want(image).shape[-1]])
+    found = drawn(form, [tf.TensorSpec(None if open_shape else image.shape)], shape)
+    nodes = [each for place in ("one", "other") for each in found.placed(place, ["image:0"])]
+    given = traced(tf.identity, shape=image.shape).nodes["image"]
+    graph = Graph(
+        {"image": given, **{each.name: each for each in nodes}},
+        outputs=("one:0", "other:0", "image:0"),
+        feeds={"image:0": "image"},
+    )
+    for output in computed(graph, image)[:2]:
+        np.testing.assert_array_equal(output, want(image))
+    assert {text.lstrip("^").split(":")[0] for each in nodes for text in each.input} <= set(graph.nodes)
