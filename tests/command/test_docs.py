@@ -106,6 +106,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_modules_that_are_named_exist(name: str) -> None:
+    named = set(re.findall(r"\w+\.py\b", (ROOT / name).read_text()))
+    folders = (ROOT / "gradviz_cli", ROOT / "tests", DOCS, ROOT / "sample_images")
+    assert named <= {path.name for folder in folders for path in folder.rglob("*.py")}
+
+
 def test_pictures_are_small_and_each_is_shown() -> None:
     shown = {name for page in PAGES for name in re.findall(r"\((?:docs/)?images/([\w.-]+)\)", page.read_text())}
     drawn = {path.name: path.stat().st_size for path in (DOCS / "images").iterdir()}

@@ -78,9 +78,10 @@ class Drawn:
     def placed(self, name: str, inputs: Sequence[str]) -> Iterator[NodeDef]:
         """The nodes in place of the one of this name, with these inputs; the last has its name."""
         prefix = f"{name}/gradviz_form"
-        *inner, last = self.nodes
+        last = self.nodes[-1]
         read = {one: tensor for one, tensor in zip(self.reads, inputs, strict=True) if one} | {last.name: f"{name}:0"}
-        for one, called in (*((one, f"{prefix}/{one.name}") for one in inner), (last, name)):
+        for one in self.nodes:
+            called = name if one is last else f"{prefix}/{one.name}"
             yield copied(one, called, [_renamed(text, read, prefix) for text in one.input])
 
 

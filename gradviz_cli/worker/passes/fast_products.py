@@ -34,7 +34,7 @@ from gradviz_cli.worker.graph.graph import Graph, attribute, literal, node_of, p
 from gradviz_cli.worker.graph.match import through
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import inferred, of_weights
-from gradviz_cli.worker.passes.convolutions import paddings, read
+from gradviz_cli.worker.passes.convolutions import Op, paddings, read
 from gradviz_cli.worker.passes.equal_forms import Drawn, drawn
 
 # Measured with one image and one thread: where both ways take as long.
@@ -52,21 +52,27 @@ LONG, HALF_A_PAGE, MANY_ROWS = 1024, 512, 32
 
 def fast_products(graph: Graph, question: Question | None = None) -> Graph:
     """The graph with such operations written otherwise, where their sizes are known. A GPU does better without."""
-    looked = [] if on_gpu() else [node for node in graph.nodes.values() if node.op in _KINDS and _is_plain(graph, node)]
+    looked = [] if on_gpu() else [node for node in graph.nodes.values() if _is_plain(graph, node)]
     if not looked:
         return graph
     asked = {node.name: (source(node, 0), source(node, 1), f"{node.name}:0", _whole(graph, node)) for node in looked}
     shapes = inferred(graph.nodes, (tensor for tensors in asked.values() for tensor in tensors), of_weights(graph))
     work, kernels = _Work(graph), _Kernels(on_onednn(), has_avx512())
     for node in looked:
-        found = [shapes[tensor] for tensor in asked[node.name]]
-        if way := _KINDS[node.op](kernels, node, *found):
-            work.write(node, way, *found[:3])
+        image, kernel, output, whole = (shapes[tensor] for tensor in asked[node.name])
+        if node.op == "MatMul":
+            way = _of_product(kernels, image, kernel, whole)
+        else:
+            way = _of_convolution(kernels, read(node), image, kernel, output)
+        if way:
+            work.write(node, way, image, kernel, output)
     return work.result()
 
 
 def _is_plain(graph: Graph, node: NodeDef) -> bool:
-    """Whether it is of float32, of a kernel that is a weight, and needs no care otherwise."""
+    """Whether it is one of them, of float32, of a kernel that is a weight, and needs no care otherwise."""
+    if node.op not in ("Conv2D", "MatMul"):
+        return False
     kernel = _kernel(graph, node)
     if kernel.name not in graph.weights and kernel.op != "Const":
         return False
@@ -78,7 +84,7 @@ def _is_plain(graph: Graph, node: NodeDef) -> bool:
 
 
 def _whole(graph: Graph, node: NodeDef) -> str:
-    """The tensor that the first matrix of a product has the rows of."""
+    """The tensor that has the numbers of an image, or of the first matrix of a product, before they are laid in rows."""
     return through(graph.nodes, source(node, 0), SEEN_THROUGH)
 
 
@@ -136,7 +142,7 @@ def _kernel(graph: Graph, node: NodeDef) -> NodeDef:
 
 
 def _numbers(graph: Graph, node: NodeDef) -> tf.Tensor | np.ndarray:
-    """Of a kernel that is a weight."""
+    """Of a kernel that is a weight, not copied."""
     kernel = _kernel(graph, node)
     return graph.values[graph.weights[kernel.name]] if kernel.name in graph.weights else literal(kernel)
 
@@ -175,18 +181,13 @@ def _is_long(row: int) -> bool:
 
 
 def _of_convolution(
-    kernels: _Kernels,
-    node: NodeDef,
-    image: tf.TensorShape,
-    kernel: tf.TensorShape,
-    output: tf.TensorShape,
-    whole: tf.TensorShape,
+    kernels: _Kernels, op: Op, image: tf.TensorShape, kernel: tf.TensorShape, output: tf.TensorShape
 ) -> Way | None:
     """None where it is best as it is."""
     known = all(shape.rank == 4 and shape[1:].is_fully_defined() for shape in (image, kernel, output))
     if not known or not kernel[0] or not output[1:].num_elements() or image[3] != kernel[2]:  # in groups
         return None
-    op, (*sides, channels, results), size = read(node), kernel.as_list(), output[1:3].as_list()
+    (*sides, channels, results), size = kernel.as_list(), output[1:3].as_list()
     strides, positions = op.numbers("strides")[op.inside], math.prod(size)
     fit = _Fit(tuple(before for before, _ in paddings(op, tf.TensorSpec(image), tf.TensorSpec(kernel))[1:3]))
     grown = math.prod(-(-side // stride) * stride for side, stride in zip(sides, strides, strict=True))
@@ -199,27 +200,19 @@ def _of_convolution(
     return None
 
 
-def _of_product(
-    kernels: _Kernels,
-    node: NodeDef,
-    rows: tf.TensorShape,
-    kernel: tf.TensorShape,
-    output: tf.TensorShape,
-    whole: tf.TensorShape,
-) -> Way | None:
-    """None where it is best as it is. `whole` is the tensor that has the rows of the first matrix, for all images."""
-    count = rows[0] if rows.rank and rows[0] is not None else _rows(whole)
-    if not kernel.is_fully_defined() or not kernels.transposed(kernel.as_list(), count):
+def _of_product(kernels: _Kernels, matrix: tf.TensorShape, kernel: tf.TensorShape, whole: tf.TensorShape) -> Way | None:
+    """None where it is best as it is. `whole` has the numbers of the first matrix, its first axis the images."""
+    if not kernel.is_fully_defined():
+        return None
+    rows = matrix[0] if matrix.rank and matrix[0] is not None else _rows(whole, kernel[0])
+    if not kernels.transposed(kernel.as_list(), rows):
         return None
     return Way("transposed", tf.transpose, partial(tf.matmul, transpose_b=True))
 
 
-def _rows(whole: tf.TensorShape) -> int:
-    """For one image, as far as it is known."""
-    return math.prod(whole[1:-1]) if whole.rank and whole[1:].is_fully_defined() else 1
-
-
-_KINDS = {"Conv2D": _of_convolution, "MatMul": _of_product}
+def _rows(whole: tf.TensorShape, columns: int) -> int:
+    """Of a matrix with so many columns for one image, as far as that is known."""
+    return math.prod(whole[1:]) // columns if columns and whole.rank and whole[1:].is_fully_defined() else 1
 
 
 # -- the ways

@@ -205,6 +205,14 @@ def test_rows_that_do_not_come_from_one_image_count_as_one():
         assert [one for one, _ in products(fast_products(graph, question()))] == [transposed]
 
 
+def test_an_image_that_is_flattened_is_one_row():
+    def build(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(tf.reshape(image, [-1, 8 * 8 * 3]), kernel) * 1.0
+
+    graph = traced(build, {"kernel": np.ones((192, 1024), np.float32)}, shape=(None, 8, 8, 3))
+    assert products(fast_products(graph, question())) == [(False, [192, 1024])]
+
+
 def test_points_read_such_a_kernel_transposed():
     before = convolved((6, 6), 256, (1, 1), 1024, (1, 1))
     after = fast_products(before, question())
