@@ -44,6 +44,8 @@ LARGE_KERNEL, CHANNELS_A_POSITION = 2**17, 2
 LONG_ROWS, MANY_POSITIONS = 512, 784
 # With AVX2 alone, products of numbers from which on another way is worth the larger graph.
 MANY_PRODUCTS, MANY_IN_SPACE = 2**24, 2**22
+# Of so many, a kernel that is laid out once is read faster than a matrix as it lies.
+MANY_WEIGHTS = 2**19
 # What leaves numbers in their order.
 SEEN_THROUGH = frozenset({"Identity", "Reshape"})
 # Rows of so many numbers, and of whole halves of a page; and rows of the other matrix: of fewer, the kernel is what is read.
@@ -163,9 +165,11 @@ class _Kernels(NamedTuple):
         return channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
 
     def in_space(self, pixels: int, channels: int, results: int, positions: int) -> bool:
-        """Whether a convolution in space takes less time than one of as many pixels in a plane."""
-        if not self.onednn:
+        """Whether a convolution in space takes less time than one of as many pixels in a plane, or of one than a product."""
+        if not self.onednn or pixels == 1 and self.avx512:
             return False
+        if pixels == 1:
+            return channels * results >= MANY_WEIGHTS and positions >= MANY_ROWS
         if not self.avx512:
             return channels > FEW_CHANNELS and pixels * channels * results * positions >= MANY_IN_SPACE
         return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
@@ -193,11 +197,13 @@ def _of_convolution(
     grown = math.prod(-(-side // stride) * stride for side, stride in zip(sides, strides, strict=True))
     if channels <= FEW_CHANNELS and 1 < min(strides) == max(strides) and grown <= MOST_GROWN * math.prod(sides):
         return _by_blocks(fit, kernel.as_list(), strides[0], size)
-    if sides == [1, 1] and kernels.at_points(channels, results, positions):
-        return _at_points(fit, kernels.transposed([channels, results], positions), strides, size)
-    if sides != [1, 1] and kernels.in_space(math.prod(sides), channels, results, positions):
-        return _in_space(fit, sides, strides, size, str(op["padding"]))
-    return None
+    in_space = kernels.in_space(math.prod(sides), channels, results, positions)
+    if sides != [1, 1]:
+        return _in_space(fit, sides, strides, size, str(op["padding"])) if in_space else None
+    if not kernels.at_points(channels, results, positions):
+        return None
+    layout = "space" if in_space else "transposed" if kernels.transposed([channels, results], positions) else "matrix"
+    return _at_points(fit, layout, strides, size)
 
 
 def _of_product(kernels: _Kernels, matrix: tf.TensorShape, kernel: tf.TensorShape, whole: tf.TensorShape) -> Way | None:
@@ -258,22 +264,27 @@ def _by_blocks(fit: _Fit, kernel: Sequence[int], block: int, size: Sequence[int]
     return Way(f"blocks of {block}", lay, take, (fit, *size))
 
 
-def _at_points(fit: _Fit, turned: bool, strides: Sequence[int], size: Sequence[int]) -> Way:
-    """The first of each block of as many pixels as are strode over, times a matrix, or its transpose turned back."""
+def _at_points(fit: _Fit, layout: str, strides: Sequence[int], size: Sequence[int]) -> Way:
+    """The first of each block of as many pixels as are strode over: times a matrix, or its transpose turned back, or taken by a
+    convolution in space."""
     (high, wide), (rows, columns) = strides, size
 
     def lay(kernel: tf.Tensor) -> tf.Tensor:
-        kernel = tf.squeeze(kernel, [0, 1])
-        return tf.transpose(kernel) if turned else kernel
+        if layout == "space":
+            return tf.expand_dims(kernel, 0)
+        matrix = tf.squeeze(kernel, [0, 1])
+        return tf.transpose(matrix) if layout == "transposed" else matrix
 
     def take(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         image = fit(image, [rows * high, columns * wide])
         if high * wide > 1:  # a slice with steps takes longer than the product
             blocks = tf.reshape(image, [-1, rows, high, columns, wide, image.shape[3]])
-            image = _part(blocks, [0] * 4, [rows, 1, columns, 1])
-        return _product(image, kernel, size, turned)
+            image = tf.reshape(_part(blocks, [0] * 4, [rows, 1, columns, 1]), [-1, rows, columns, image.shape[3]])
+        if layout == "space":
+            return _through_space(image, kernel, [1, 1], "VALID")
+        return _product(image, kernel, size, layout == "transposed")
 
-    return Way("transposed" if turned else "matrix", lay, take, (fit, *strides, *size))
+    return Way(layout, lay, take, (fit, *strides, *size))
 
 
 def _product(image: tf.Tensor, kernel: tf.Tensor, size: Sequence[int], turned: bool = False) -> tf.Tensor:
@@ -290,7 +301,10 @@ def _in_space(fit: _Fit, sides: Sequence[int], strides: Sequence[int], size: Seq
             image = fit(
                 image, [(count - 1) * stride + side for count, stride, side in zip(size, strides, sides, strict=True)]
             )
-        usual = "SAME" if padding == "SAME" else "VALID"
-        return tf.squeeze(tf.nn.conv3d(tf.expand_dims(image, 1), kernel, [1, 1, *strides, 1], usual), 1)
+        return _through_space(image, kernel, strides, "SAME" if padding == "SAME" else "VALID")
 
     return Way("space", lambda kernel: tf.expand_dims(kernel, 0), take, (fit, *strides, padding))
+
+
+def _through_space(image: tf.Tensor, kernel: tf.Tensor, strides: Sequence[int], padding: str) -> tf.Tensor:
+    return tf.squeeze(tf.nn.conv3d(tf.expand_dims(image, 1), kernel, [1, 1, *strides, 1], padding), 1)

@@ -20,6 +20,7 @@ from gradviz_cli.worker.graph.device import where_it_computes
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
 from gradviz_cli.worker.run import gradients as partial_gradients
+from gradviz_cli.worker.run.kept_kernels import Turned, keeping_kernels, turning
 from gradviz_cli.worker.run.rules import calling, obeying
 from gradviz_cli.worker.run.targets import (
     SCOPE,
@@ -49,9 +50,10 @@ class Differentiator:
 
     def __init__(self, graph: Graph, problem: Problem, changeable: Collection[str] = ()):
         self._problem = problem
-        self.graph, captured = _captured(graph)
+        graph, captured = _captured(graph)
         self._captured = {name: where_it_computes(value) for name, value in captured.items()}
         self._changeable = {name: tf.Variable(self._captured.pop(name)) for name in changeable if name in graph.weights}
+        self.graph, self._turned = keeping_kernels(graph, self._captured), Turned()
         self._variables = {name: tf.Variable(graph.values[variable]) for name, variable in graph.handles.items()}
         self._dtype = tf.dtypes.as_dtype(attribute(graph.node(problem.fed), "dtype").type)
         self._functions: dict[Form | Sampled, Callable] = {}
@@ -284,7 +286,9 @@ class Differentiator:
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form | Sampled) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
-        with self.imported(images) as found:
+        # Of several gradients each would lay out a copy of its own.
+        only_one = len(form.modes) * form.targets == 1 and not (isinstance(form, Form) and form.inner)
+        with self.imported(images) as found, turning(self._turned if only_one else None):
             if isinstance(form, Sampled):
                 return self._built_for_points(*found[:3], want, form)
             return self._built(*found, want, form)

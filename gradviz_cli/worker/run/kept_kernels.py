@@ -1,0 +1,140 @@
+"""Convolutions in space whose kernels oneDNN lays out once, and not with each call: of ResNet50's time with AVX2 a tenth.
+
+TensorFlow lets it do so for kernels that are constants of a graph (`is_filter_const`, tensorflow/core/common_runtime/
+mkl_layout_pass.cc). As constants, weights would be copied with the graph several times; what that pass makes of such a
+convolution is written here for kernels that are captured. The gradient of one that keeps the size of its image is the
+same convolution with the kernel turned round and its channels and results swapped (Dumoulin and Visin, "A guide to convolution
+arithmetic for deep learning", 2016, relationship 8), and so its kernel is laid out once too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.framework.attr_value_pb2 import AttrValue
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.worker.graph.device import on_onednn
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, source, split
+from gradviz_cli.worker.graph.tf_private import op_def
+from gradviz_cli.worker.passes.partial_gradients import GRADIENT as PARTIAL
+
+KEPT = "_MklNativeConv3D"
+GRADIENT = "GradvizKept"
+# The kernels of such operations are registered under this label; what marks them as written by TensorFlow's own pass.
+_LABEL = b"MklNameChangeOp"
+_PUBLIC = ("T", "strides", "padding", "data_format", "dilations")
+
+# Kernels turned round, by the `id` of the kernel, which whoever gave the dictionary keeps.
+Turned = dict[int, "tf.Tensor"]
+_turned: ContextVar[Turned | None] = ContextVar("turned", default=None)
+
+
+def keeping_kernels(graph: Graph, fixed: Collection[str]) -> Graph:
+    """The graph with such convolutions written so, where their kernels are placeholders that are `fixed`: of the same value in
+    each call."""
+    found = {name: _kept(node) for name, node in graph.nodes.items() if _is_kept(node, fixed)}
+    if not found or not _can_keep():
+        return graph
+    _register()
+    return replace(graph, nodes={**graph.nodes, **found})
+
+
+def _is_kept(node: NodeDef, fixed: Collection[str]) -> bool:
+    return (
+        node.op == "Conv3D"
+        and split(source(node, 1))[0] in fixed
+        and attribute(node, "T").type == tf.float32.as_datatype_enum
+        and attribute(node, "data_format").s == b"NDHWC"
+        and set(attribute(node, "dilations").list.i) == {1}
+        and ("_gradient_op_type" not in node.attr or node.attr["_gradient_op_type"].s == PARTIAL.encode())
+    )
+
+
+def _can_keep() -> bool:
+    """Whether oneDNN computes, in this type, and this TensorFlow has the operation."""
+    half = tf.config.optimizer.get_experimental_options().get("auto_mixed_precision_onednn_bfloat16")
+    return on_onednn() and not half and op_def(KEPT) is not None
+
+
+def _kept(node: NodeDef) -> NodeDef:
+    kept = copied(node)
+    kept.op = KEPT
+    for name, value in _attributes({name: attribute(node, name) for name in _PUBLIC}).items():
+        kept.attr[name].CopyFrom(value)
+    return kept
+
+
+def _attributes(public: Mapping[str, AttrValue]) -> dict[str, AttrValue]:
+    own = AttrValue(b=True), AttrValue(s=_LABEL), AttrValue(s=GRADIENT.encode())
+    return {**public, **dict(zip(("is_filter_const", "_kernel", "_gradient_op_type"), own, strict=True))}
+
+
+@contextmanager
+def turning(turned: Turned | None) -> Iterator[None]:
+    """Gradients built inside read kernels that are turned round, from here or left here; with None, and outside, they read
+    them as they lie."""
+    token = _turned.set(turned)
+    try:
+        yield
+    finally:
+        _turned.reset(token)
+
+
+@cache
+def _register() -> None:
+    """A name can be registered once in a process."""
+    tf.RegisterGradient(GRADIENT)(_gradient)
+
+
+def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:
+    """With respect to the image; nobody asks for that of the kernel."""
+    turned = _turned.get()
+    kernel = _captured(op.inputs[1]) if turned is not None and _keeps_size(op) else None
+    if turned is None or kernel is None:
+        return [_backward(op, upstream), None]
+    if id(kernel) not in turned:
+        with tf.init_scope():
+            turned[id(kernel)] = tf.transpose(tf.reverse(kernel, [0, 1, 2]), [0, 1, 2, 4, 3])
+    return [_convolved(op, upstream, turned[id(kernel)]), None]
+
+
+def _keeps_size(op: tf.Operation) -> bool:
+    """Whether each pixel is read, and as many are added before an image as behind it."""
+    *sides, _, _ = op.inputs[1].shape.as_list()
+    odd = all(side is not None and side % 2 for side in sides)
+    same = op.get_attr("padding") == b"SAME" or set(sides) == {1}
+    return odd and same and set(op.get_attr("strides")) == {1}
+
+
+def _captured(kernel: tf.Tensor) -> tf.Tensor | None:
+    """The value that a function captured as this tensor."""
+    pairs: Sequence[tuple[Any, tf.Tensor]] = getattr(kernel.graph, "captures", ())
+    return next((value for value, inner in pairs if inner is kernel), None)
+
+
+def _convolved(op: tf.Operation, upstream: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
+    inside = op.graph.capture(turned)
+    attributes = _attributes({name: op.node_def.attr[name] for name in _PUBLIC})
+    made = op.graph.create_op(KEPT, [upstream, inside], [tf.float32], attrs=attributes, name="gradviz_turned")
+    return made.outputs[0]
+
+
+def _backward(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
+    image, kernel = op.inputs
+    known = image.shape.is_fully_defined()
+    return tf.raw_ops.Conv3DBackpropInputV2(
+        input_sizes=image.shape.as_list() if known else tf.shape(image),
+        filter=kernel,
+        out_backprop=upstream,
+        strides=op.get_attr("strides"),
+        padding=op.get_attr("padding").decode(),
+        data_format=op.get_attr("data_format").decode(),
+        dilations=op.get_attr("dilations"),
+    )
