@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -100,8 +101,9 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:
     if turned is None or kernel is None:
         return [_backward(op, upstream), None]
     if id(kernel) not in turned:
+        around = kernel.numpy()[::-1, ::-1, ::-1].swapaxes(3, 4)
         with tf.init_scope():
-            turned[id(kernel)] = tf.transpose(tf.reverse(kernel, [0, 1, 2]), [0, 1, 2, 4, 3])
+            turned[id(kernel)] = tf.constant(np.ascontiguousarray(around))
     return [_convolved(op, upstream, turned[id(kernel)]), None]
 
 
