@@ -61,7 +61,7 @@ def convert(request: Convert) -> bytes:
     except MemoryError:
         raise
     except Exception as error:  # code of the file's, and of every layer there is
-        raise _unusable(request.path, f"Keras cannot make a graph of it ({_reason(error)})") from error
+        raise _unusable(request.path, f"Keras cannot make a graph of it ({_reason(error)})", error) from error
 
 
 def _loaded(request: Convert) -> Any:
@@ -92,7 +92,7 @@ def _not_loaded(request: Convert, error: Exception) -> ModelUnusable | ModelRefu
             f"{request.path} holds no model, but weights alone or other data",
             "build the model in its own code, load_weights(...), and model.export('folder')",
         )
-    return _unusable(request.path, f"Keras cannot build it ({_reason(error)})")
+    return _unusable(request.path, f"Keras cannot build it ({_reason(error)})", error)
 
 
 def _reason(error: Exception) -> str:
@@ -100,10 +100,11 @@ def _reason(error: Exception) -> str:
     return next((found[0] for found in said if found), first_line(error))
 
 
-def _unusable(path: str, what: str) -> ModelUnusable:
+def _unusable(path: str, what: str, error: Exception | None = None) -> ModelUnusable:
     loaded = f"keras.models.load_model('{path}', custom_objects={{...}})"
     raised = ModelUnusable(f"{path}: {what}", f"in Python, where its own classes are: {loaded}.export('folder')")
-    raised.traceback = traceback.format_exc()
+    if error is not None:
+        raised.traceback = "".join(traceback.format_exception(error))
     return raised
 
 

@@ -24,17 +24,18 @@ def explain(here: Path, *more: str):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_file_of_keras(here: Path) -> None:
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_a_file_of_keras(here: Path, name: str) -> None:
     layers = keras.layers
     net = [layers.Input((8, 8, 3)), layers.Conv2D(4, 3, activation="relu"), layers.Flatten(), layers.Dense(3)]
-    keras.Sequential(net).save(here / "m.keras")
-    done = explain(here, "m.keras", "a.png", "--preprocess", "raw", "--raw")
+    keras.Sequential(net).save(here / name)
+    done = explain(here, name, "a.png", "--preprocess", "raw", "--raw")
     assert (done.returncode, done.stderr) == (0, "")
     assert np.load(here / "out" / "a.png.guided.npy").shape == (8, 8, 3)
     (kept,) = (here / "cache" / "gradviz").iterdir()
     before = (here / "out" / "a.png.guided.png").stat().st_ino
     (kept / "saved_model.pb").write_bytes(b"")  # nobody is to read it
-    again = explain(here, "m.keras", "a.png", "--preprocess", "raw", "--raw")
+    again = explain(here, name, "a.png", "--preprocess", "raw", "--raw")
     assert (again.returncode, again.stderr) == (0, "")
     assert (here / "out" / "a.png.guided.png").stat().st_ino == before
     assert [path.name for path in here.glob("cache/gradviz/*")] == [kept.name]

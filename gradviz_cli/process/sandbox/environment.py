@@ -18,6 +18,9 @@ THREADS = "OPENBLAS_NUM_THREADS"
 # four fifths of the time of its own.
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
+# HDF5 would lock what it reads, which the walls forbid.
+LOCKING = "HDF5_USE_FILE_LOCKING"
+
 PACKAGE = Path(__file__).resolve().parents[2]
 
 # Names, not prefixes, wherever another program uses the prefix for secrets: TF_VAR_* and TF_TOKEN_* are
@@ -53,6 +56,7 @@ def scrubbed_environment(scratch: str | os.PathLike, extra: Mapping[str, str] | 
         "TF_CPP_MIN_LOG_LEVEL": "3",
         THREADS: "1",
         **({ONEDNN: "1"} if machine.has_onednn() else {}),
+        LOCKING: "FALSE",
         **kept,
         "LANG": "C.UTF-8",
         "HOME": scratch,
