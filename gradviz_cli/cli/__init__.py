@@ -88,7 +88,7 @@ def gradviz(context: click.Context, version: bool, verbose: bool) -> None:
     \b
       gradviz demo                            see what it does
       gradviz explain MODEL photos/ -o maps   guided backprop of the best class
-      gradviz explain MODEL cat.jpg -m all    every mode
+      gradviz explain MODEL cat.jpg -m all -o maps   every mode
     """
     if version:
         click.echo(f"gradviz {__version__}")

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class _Inspect(Command):
 )
 @click.argument("model", metavar="MODEL", type=Location())
 @click.option("--json", "as_json", is_flag=True, help="For machines.")
-@mode_option
+@partial(mode_option, text=f"ReLU rule that `explain` is to obey; settles the exit code.  [default: {DEFAULT_MODE}]")
 @click.option(
     "--image",
     type=NamedPath(),

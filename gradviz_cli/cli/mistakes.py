@@ -55,7 +55,6 @@ Commands = Callable[[], Mapping[str, click.Command]]
 def said_of(error: click.ClickException, commands: Commands) -> str:
     """One line about what click could not read."""
     context = getattr(error, "ctx", None)
-    path = context.command_path if context else "gradviz"
     if isinstance(error, click.NoSuchOption):
         return _no_such_option(error, commands)
     if isinstance(error, click.MissingParameter) and error.param is not None:
@@ -63,7 +62,7 @@ def said_of(error: click.ClickException, commands: Commands) -> str:
     if isinstance(error, click.BadParameter) and error.param is not None:
         name, text = _named(error.param), error.message.rstrip(".")
         kind = error.param.metavar or error.param.type.name
-        remedy = "" if "; " in text else f"; give {name} {kind}, see {path} --help"  # many say it themselves
+        remedy = "" if "; " in text else f"; give {name} {kind}, see {_help(context)}"  # many say it themselves
         return f"{name}: {text}{remedy}"
     if isinstance(error, click.BadOptionUsage):
         return _bad_use(error)
@@ -71,7 +70,14 @@ def said_of(error: click.ClickException, commands: Commands) -> str:
     if extra and context:
         return f"{context.info_name} takes no {printable(extra[1])}; give {_usage(context)}"
     message = error.format_message().rstrip(".")
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help" if context else message
+    return f"{message[:1].lower()}{message[1:]}; see {_help(context)}" if context else message
+
+
+def _help(context: click.Context | None) -> str:
+    """What shows all options of a command."""
+    if context is None:
+        return "gradviz --help"
+    return f"{context.command_path} --help{'-all' if '--help-all' in long_options(context.command) else ''}"
 
 
 def _named(parameter: click.Parameter) -> str:
@@ -123,7 +129,7 @@ def _no_such_option(error: click.NoSuchOption, commands: Commands) -> str:
     if holders:
         other = f"gradviz {holders[0]}"
         return f"{said}, but {other} has; see {context.command_path} --help and {other} --help"
-    return f"{said}; see {context.command_path} --help{'-all' if '--help-all' in known else ''}"
+    return f"{said}; see {_help(context)}"
 
 
 def options_meant(name: str, known: Iterable[str]) -> list[str]:

@@ -70,8 +70,8 @@ class Command(click.Command):
                 formatter.write_dl(rest)
 
 
-def mode_option(function: Callable, default: str = DEFAULT_MODE) -> Callable:
-    """-m, --mode; what is done without it is the command's to say."""
+def mode_option(function: Callable, default: str = DEFAULT_MODE, text: str = "") -> Callable:
+    """-m, --mode; what is done without it is the command's to say, and what it is for where that is another thing."""
     return click.option(
         "-m",
         "--mode",
@@ -79,7 +79,7 @@ def mode_option(function: Callable, default: str = DEFAULT_MODE) -> Callable:
         multiple=True,
         type=Names(planning.MODES),
         callback=flat,
-        help=f"ReLU rule.  [default: {default}; {PLAIN} for estimators other than {GRADIENT}]",
+        help=text or f"ReLU rule.  [default: {default}; {PLAIN} for estimators other than {GRADIENT}]",
     )(function)
 
 
