@@ -12,8 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,8 +24,8 @@ from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import write_whole, writing
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.plan.outputs import outputs
-from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.outputs import WHOLE, outputs
+from gradviz_cli.plan.plan import Job, Plan
 from gradviz_cli.plan.results import Result, Status
 
 ENDING = ".png"
@@ -80,13 +79,13 @@ def placed(plan: Plan, inputs: Inputs) -> Iterator[tuple[Plan, Inputs, Deliver]]
         yield plan, inputs, lambda result: result
         return
     target = plan.out / plan.file
-    images = replace(inputs, out=target)  # images may lie beside it
+    images = replace(inputs, out=target, walk=plan.walk)  # images may lie beside it
     _check_one(plan, images, target)
     _check_free(target)
     scratch = Scratch()
     try:
         aside = Path(scratch.folder())
-        yield replace(plan, out=aside, file=""), images, partial(_delivered, aside, target)
+        yield replace(plan, out=aside, file=""), images, _Delivery(aside, target).deliver
     finally:
         scratch.close()
 
@@ -95,9 +94,9 @@ def _check_one(plan: Plan, inputs: Inputs, target: Path) -> None:
     said = f"--out {printable(target)} is one picture"
     if plan.drawing.raw:
         raise UsageError(f"{said}, and --raw adds an array", f"leave --raw out, or {FOLDER}")
-    jobs = list(islice(inputs.jobs(), 2))
+    jobs = list(islice(replace(inputs, shard=WHOLE).jobs(), 2))  # the pictures of all shards would have that name
     if len(jobs) > 1:
-        raise UsageError(f"{said}, and several images are given", FOLDER)
+        raise _several(said, *jobs)
     for job in jobs:
         with suppress(ImageError):  # it will fail as it does in any run
             asked = len(outputs(plan, job, SHEETS))
@@ -106,6 +105,14 @@ def _check_one(plan: Plan, inputs: Inputs, target: Path) -> None:
         with suppress(OSError):
             if isinstance(job.path, Path) and os.path.samefile(job.path, target):
                 raise UsageError(f"--out {printable(target)} is the image itself", "give another name")
+
+
+def _several(said: str, first: Job, second: Job) -> UsageError:
+    if first.path == second.path:
+        return UsageError(
+            f"{said}, and {printable(first.path)} has several pages", f"leave out --pages all, or {FOLDER}"
+        )
+    return UsageError(f"{said}, and several images are given", FOLDER)
 
 
 def _check_free(target: Path) -> None:
@@ -129,13 +136,34 @@ def _is_ours(picture: Path) -> bool:
     return Record.read(picture) is not None
 
 
-def _delivered(aside: Path, target: Path, result: Result) -> Result:
-    """The result with the picture under its own name; raises OutputError where that cannot be."""
-    if not result.outputs:
-        return result
-    if result.status is Status.WRITTEN:
-        with writing(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, (aside / result.outputs[0]).read_bytes())
-    why = "drawn anew each time" if result.status is Status.PENDING and target.exists() else result.why
-    return replace(result, outputs=(target.name,), hashes={}, stamps={}, why=why)
+@dataclass
+class _Delivery:
+    """Brings the picture from the folder that it is drawn in to its own name, once."""
+
+    aside: Path
+    target: Path
+    image: str | None = None  # whose picture that name is for
+
+    def deliver(self, result: Result) -> Result:
+        """The result with the picture under its own name.
+
+        Raises
+        ------
+        UsageError
+            Another image has come since the images were counted.
+        OutputError
+            It cannot be written.
+        """
+        if not result.outputs:
+            return result
+        if self.image is not None:
+            said = f"--out {printable(self.target)} is one picture, and was drawn of {printable(self.image)}"
+            raise UsageError(f"{said}: {printable(result.image)} has come since", FOLDER)
+        self.image = result.image
+        if result.status is Status.WRITTEN:
+            with writing(self.target.parent):
+                self.target.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.target, (self.aside / result.outputs[0]).read_bytes())
+        foreseen = result.status is Status.PENDING and self.target.exists()
+        why = "drawn anew each time" if foreseen else result.why
+        return replace(result, outputs=(self.target.name,), hashes={}, stamps={}, why=why)

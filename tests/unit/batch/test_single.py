@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from gradviz_cli.batch import single
 from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.batch.run import results, run
 from gradviz_cli.batch.single import folder_and_file
 from gradviz_cli.draw.record import Record
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.images.listing import Inputs
-from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.plan import Plan, Walk
 from gradviz_cli.plan.results import Result
 
 ASKED = "x.png"
@@ -95,6 +97,55 @@ def test_more_than_one_is_refused(one, images, explainers, drawing: dict, said: 
     with pytest.raises(UsageError, match=said):
         drawn(one(drawing), folder / "001.png", *([] if drawing else [folder / "002.png"]))
     assert not one().out.exists() and not explainers
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize("styles", [("heatmap",), ("panel",)])
+def test_pages_are_several_pictures(
+    one, images, explainers, tmp_path: Path, dry: bool, styles: tuple[str, ...]
+) -> None:
+    scan, alone = tmp_path / "scan.tif", tmp_path / "alone.tif"
+    pages = [Image.new("RGB", (20, 10), colour) for colour in ("red", "blue")]
+    pages[0].save(scan, save_all=True, append_images=pages[1:])
+    pages[0].save(alone)
+    asked = one({"styles": styles}, walk=Walk(pages="all"), dry_run=dry)
+    with pytest.raises(UsageError, match=r"one picture, and .*scan\.tif has several pages; leave out --pages all"):
+        drawn(asked, scan)
+    with pytest.raises(UsageError, match="several pages"):
+        list(results(asked, Inputs((Path("/dev/stdin"),), asked.out, stdin=scan)))
+    assert not asked.out.exists() and not explainers
+    assert [result.outputs for result in drawn(replace(asked, dry_run=True), alone)] == [(ASKED,)]
+
+
+def test_the_images_are_counted_as_the_run_finds_them(one, images) -> None:
+    folder = images("good", "good", "good")
+    (folder / "drafts").mkdir()
+    (folder / "002.png").rename(folder / "drafts/002.png")
+    for walk in (Walk(exclude=("drafts", "003.png")), Walk(include=("001.png",))):
+        asked = one(walk=walk, dry_run=True)
+        assert [Path(result.image).name for result in drawn(asked, folder)] == ["001.png"]
+
+
+def test_shards_would_write_one_name(one, images, explainers) -> None:
+    folder, asked = images("good", "good"), one()
+    for shard in ((1, 7), (2, 7)):
+        with pytest.raises(UsageError, match="several images are given"):
+            list(results(asked, Inputs((folder,), asked.out, shard=shard)))
+    assert not explainers
+
+
+def test_an_image_that_comes_meanwhile_overwrites_nothing(one, images, explainers, monkeypatch) -> None:
+    folder, asked = images("good"), one()
+    check = single._check_one
+
+    def and_then_another(*given) -> None:
+        check(*given)
+        (folder / "002.png").write_bytes((folder / "001.png").read_bytes())
+
+    monkeypatch.setattr(single, "_check_one", and_then_another)
+    with pytest.raises(UsageError, match=r"drawn of .*001\.png: .*002\.png has come since"):
+        drawn(asked, folder)
+    assert Record.read(asked.out / ASKED).mode == "guided"
 
 
 def test_what_is_somebody_s_stays(one, images, explainers) -> None:
