@@ -266,6 +266,37 @@ def _named(path: Path, root: str | None) -> str:
     )
 
 
+def _ways(path: Place, is_folder: bool, root: str | None) -> Iterator[tuple[str, str]]:
+    """A folder, in full, and the path below it of what is named, as patterns are compared with them: its own folder, as that of
+    `photos/*`; and --root or the working folder, below which the folders on the way count too. To a file that lies elsewhere
+    all of them count; where a folder lies elsewhere is no matter."""
+    if isinstance(path, Remote):
+        yield folded(str(path.parent)), path.name
+        base = Remote.of(root) if root else None
+        below = path.below(base) if isinstance(base, Remote) else None
+        if below or not is_folder:
+            yield (folded(str(base)), below) if below else (f"{path.scheme}:/", path.path)
+        return
+    if path.name not in ("", ".."):
+        yield full_path(os.path.dirname(path)), path.name
+    if path == STDIN:
+        return
+    below = _named(path, root) if root else _below_here(path)
+    if below:
+        yield full_path(root or "."), below
+    elif below is None and not is_folder:
+        yield "", os.path.abspath(path).lstrip("/")
+
+
+def _below_here(path: Path) -> str | None:
+    """Its path from the working folder: empty for that itself, None where it does not lie there."""
+    try:
+        rel = os.path.relpath(path)
+    except OSError:  # the working folder is gone
+        return None
+    return None if rel.split("/")[0] == ".." else rel if rel != "." else ""
+
+
 def _name_of_object(place: Remote, is_folder: bool, root: str | None) -> str:
     """The same of an object or a folder of a store."""
     if root is None:
@@ -309,12 +340,13 @@ class _Search:
         """A file by itself; of a folder what is below it."""
         if isinstance(path, Remote):
             yield from self._of_store(path)
-        elif not os.path.isdir(path):
-            if self.exclude.matches(full_path(os.path.dirname(path)), path.name):
-                self.left.add(Kind.EXCLUDED)
-            else:
-                copy = self.stdin if path == STDIN else None
-                yield from self._paged(Job(path, path.name if copy else _named(path, self.walk.root), copy=copy))
+            return
+        is_folder = os.path.isdir(path)
+        if self._is_excluded(path, is_folder):
+            self.left.add(Kind.EXCLUDED)
+        elif not is_folder:
+            copy = self.stdin if path == STDIN else None
+            yield from self._paged(Job(path, path.name if copy else _named(path, self.walk.root), copy=copy))
         elif not _is_below(path, self.out):
             self.entered.clear()
             tree = Disk(identity(self.out) if isinstance(self.out, Path) else None)
@@ -329,12 +361,18 @@ class _Search:
             except StoreError as error:
                 trouble = f"cannot be read: {error}"
         prefix = _name_of_object(place, is_folder, self.walk.root)
-        if not is_folder and self.exclude.matches(folded(str(place.parent)), place.name):
+        if self._is_excluded(place, is_folder):
             self.left.add(Kind.EXCLUDED)
         elif not is_folder:
             yield from self._paged(Job(place, prefix, trouble))
         elif not _is_below(place, self.out):
             yield from self._below(Store(place, self.out), str(place), prefix, place.name)
+
+    def _is_excluded(self, path: Place, is_folder: bool) -> bool:
+        """Whether what is named is left out: itself, or for a folder on the way to it."""
+        if not self.exclude:
+            return False
+        return any(self.exclude.matches(*way) for way in _ways(path, is_folder, self.walk.root))
 
     def _paged(self, job: Job) -> Iterator[Job]:
         """A job, or one for each of its pages: `scan.tif#1`, `scan.tif#2`, ..."""

@@ -279,6 +279,43 @@ def test_exclude_holds_for_what_is_named_too(here: Path) -> None:
     assert names == ["a.png"] and said == "1 is left out by --exclude"
 
 
+@pytest.mark.parametrize("root", [None, "in"])
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [("a", "xy"), ("a/", "xy"), ("A*", "xy"), ("in/a", "xy"), ("in/a/", "xy"), ("in/**/x.png", "x"), ("b/x.png", "x")]
+    + [("in", {None: "xyz", "in": ""}), ("/a", {None: "", "in": "xy"}), ("/in/a", {None: "xy", "in": ""})],
+)  # fmt: skip
+def test_a_folder_of_what_is_named_goes_as_a_whole(here: Path, root: str | None, pattern: str, names) -> None:
+    """In a list, by any name; a leading slash is meant from --root, or from the working folder."""
+    made("in/a/b/x.png", "in/a/y.png", "in/c/z.png")
+    gone = names if isinstance(names, str) else names[root]
+    for top in (Path("in"), here / "in"):
+        listed = lambda top=top: iter([top / "a/b/x.png", top / "a/y.png", top / "c/z.png"])  # noqa: E731
+        left = LeftOut()
+        kept = [job.path.stem for job in inputs(listed=listed, root=root, exclude=(pattern,)).jobs(left)]
+        assert "".join(kept) == "".join(name for name in "xyz" if name not in gone)
+        assert str(left).partition(" ")[0] == (str(len(gone)) if gone else "")
+
+
+def test_a_named_folder_that_is_excluded(here: Path) -> None:
+    made("in/a/x.png", "in/b/y.png", "in/c.png")
+    shells = ("in/a", "in/b", "in/c.png")
+    for pattern in ("a", "a/", "in/a", "/in/a", "/a"):
+        assert found(inputs(*shells, exclude=(pattern,))) == (["y.png", "c.png"], "1 is left out by --exclude")
+    assert rels(inputs("in/a", "in/b/", exclude=("in",))) == []
+    assert "1 is left out by --exclude" in inputs("in/a", exclude=("a",)).why_none()
+
+
+def test_where_a_folder_lies_is_no_reason_to_exclude_it(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made("drafts/in/a.png", "drafts/in/drafts/b.png", "elsewhere/c.png")
+    monkeypatch.chdir("elsewhere")
+    assert rels(inputs(str(here / "drafts/in"), exclude=("drafts",))) == ["a.png"]
+    assert rels(inputs("../drafts/in", ".", exclude=("drafts", ".*", "elsewhere"))) == ["a.png", "c.png"]
+    assert rels(inputs(str(here / "drafts/in/a.png"), "../elsewhere/c.png", exclude=("drafts",))) == ["c.png"]
+    monkeypatch.chdir(here / "drafts/in")
+    assert rels(inputs("a.png", "drafts/b.png", exclude=("drafts",))) == ["a.png"]
+
+
 def test_names_below_a_root(here: Path) -> None:
     made("in/x/a.png", "in/y/a.png", "b.png")
     listed = lambda: iter([Path("in/y/a.png")])  # noqa: E731

@@ -87,6 +87,17 @@ def test_a_list_asks_nothing_of_the_store(tmp_path: Path, monkeypatch: pytest.Mo
     assert [str(job.path) for job in found] == ["memory://bucket/in/a.png", "b.png", "memory://bucket/in/no.jpg"]
 
 
+def test_folders_are_excluded_from_what_is_named(memory) -> None:
+    put("drafts/a.png", "good/b.png", "c.png")
+    listed = lambda: iter([TOP / "drafts/a.png", TOP / "good/b.png"])  # noqa: E731
+    for root in (None, str(TOP)):
+        for pattern in ("drafts", "drafts/", "in/drafts"):
+            walk = Walk(exclude=(pattern,), root=root)
+            assert len(rels(inputs(listed=listed, walk=walk))) == 1
+            assert len(rels(inputs(TOP / "drafts", TOP / "good", TOP / "c.png", walk=walk))) == 2
+    assert rels(inputs(TOP, walk=Walk(exclude=("bucket",)))) == ["c.png", "drafts/a.png", "good/b.png"]
+
+
 def test_a_folder_that_cannot_be_listed_fails(memory, monkeypatch: pytest.MonkeyPatch) -> None:
     put("a/b.png", "c.png")
     listed = objects.entries
