@@ -22,6 +22,7 @@ from gradviz_cli.figure.grid import AXES
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.images import globs
 from gradviz_cli.plan import values
+from gradviz_cli.plan.outputs import FIGURE
 from gradviz_cli.plan.plan import DEFAULT_STYLE
 
 COMMON = [
@@ -58,7 +59,7 @@ def _patterns(context: click.Context, parameter: click.Parameter, value: tuple[s
 
 @click.command("figure", cls=Command, common=COMMON)
 @click.argument("outs", metavar="OUT...", nargs=-1, required=True, type=NamedPath())
-@click.option("-o", "--out", default="figure.png", type=NamedPath(), show_default=True, help=".png, .svg or .pdf.")
+@click.option("-o", "--out", default=FIGURE, type=NamedPath(), show_default=True, help=".png, .svg or .pdf.")
 @click.option(
     "--image", "images", multiple=True, metavar="GLOB", callback=_patterns, help="Images, by name, in this order."
 )

@@ -11,7 +11,7 @@ from enum import Enum
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.formats import aside, is_named_further
-from gradviz_cli.plan.outputs import CHECK, KEYWORD, LOCK, LOCK_TEXT, MANIFEST
+from gradviz_cli.plan.outputs import CHECK, FIGURE, KEYWORD, LOCK, LOCK_TEXT, MANIFEST
 from gradviz_cli.plan.results import Status
 
 
@@ -153,7 +153,7 @@ def is_written(path: str, in_output: bool, read: Head = head) -> bool:
     if in_output and path.endswith(".npy"):
         return True
     name = os.path.basename(path)
-    if not path.endswith(".png") or not (in_output or name == CHECK or is_named_further(name)):
+    if not path.endswith(".png") or not (in_output or name in (CHECK, FIGURE) or is_named_further(name)):
         return False
     return read(path, 41 + len(KEYWORD))[37:] in (b"tEXt" + KEYWORD, b"iTXt" + KEYWORD)
 

@@ -15,7 +15,7 @@ from gradviz_cli.plan.targets import Target, of_image
 
 # What OUT holds besides pictures and arrays.
 MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
-CHECK = "check.png"  # what `gradviz check` draws, wherever it is
+CHECK, FIGURE = "check.png", "figure.png"  # what `gradviz check` and `gradviz figure` draw, wherever it is
 INDEX = ".gradviz.index"  # what a large manifest knows of each output, so that the next run need not read all of it
 # In a store, where nothing can be appended, a folder of lines: those of each batch of a run, in the order of their names.
 SEGMENTS = "manifest"

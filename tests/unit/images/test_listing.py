@@ -217,8 +217,12 @@ def test_copies_of_heatmaps_among_photos(here: Path) -> None:
     made("in/a.jpg", "in/a.jpg.png", "in/b.jpg.guided.png", "in/b.jpg.guided.npy")
     drawn("in/best/a.jpg.guided.png")
     drawn("in/best/a.jpg.3.panel.png", b"iTXt")
+    for name in ("check.png", "figure.png"):
+        drawn(f"in/best/{name}")
+        made(f"in/{name}")  # of somebody else
     names, said = found(inputs("in"))
-    assert names == ["a.jpg", "a.jpg.png", "b.jpg.guided.png"] and "2 pictures that gradviz wrote" in said
+    assert names == ["a.jpg", "a.jpg.png", "b.jpg.guided.png", "check.png", "figure.png"]
+    assert "4 pictures that gradviz wrote" in said
     assert rels(inputs("in", include=("*.npy",))) == ["b.jpg.guided.npy"]
     assert rels(inputs("in/best/a.jpg.guided.png")) == ["a.jpg.guided.png"]  # named, so it is meant
 
