@@ -80,13 +80,15 @@ class Lock:
     def begin(self, doing: str = "") -> None:
         """From here on a kill, or a power cut, leaves the lock unfinished."""
         who = f"process {os.getpid()} on {os.uname().nodename} since {now()} files {OWNER} {doing}".rstrip()
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{who}\n".encode(), 0)
-        sync_file(self._handle)
+        with writing(self._out / LOCK):
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{who}\n".encode(), 0)
+            sync_file(self._handle)
 
     def finish(self) -> None:
         """What there was to clean up is cleaned up."""
-        os.ftruncate(self._handle, 0)
+        with writing(self._out / LOCK):
+            os.ftruncate(self._handle, 0)
 
     def moved(self, out: Path) -> Path | None:
         """Where OUT has been moved since the run began; None when it has not, or the system does not say."""

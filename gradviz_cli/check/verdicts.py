@@ -43,11 +43,12 @@ class Verdict:
         return f"{self.word}: {self.why}"
 
 
-def of_numbers(proof: Proof | None) -> Verdict:
-    """Whether what gradviz computes of a model is what TensorFlow computes, as far as it was asked."""
+def of_numbers(proof: Proof | None, never: bool = False) -> Verdict:
+    """Whether what gradviz computes of a model is what TensorFlow computes, as far as it was asked; `never` to be, if so."""
     asked = [one for one in proof.witnesses if one.value is not None or one.failed] if proof else []
     if not asked:
-        why = next((one.said for one in proof.witnesses if one.said), "") if proof else "--proof never"
+        unasked = "--proof never" if never else "no image was explained"
+        why = next((one.said for one in proof.witnesses if one.said), "") if proof else unasked
         return Verdict(UNTESTED, why)
     wrong = [str(one) for one in asked if one.failed]
     if wrong:

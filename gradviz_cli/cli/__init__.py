@@ -19,6 +19,7 @@ from gradviz_cli.cli.mistakes import check_dashes, command_meant, said_of
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
+from gradviz_cli.files.reach import closed_folder
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.process import shortage
 from gradviz_cli.version import __version__
@@ -140,8 +141,21 @@ def main(arguments: list[str] | None = None) -> int:
             return _stopped(f"stdout cannot be written: {error.strerror}", ExitCode.OUTPUT)
         if (short := shortage.as_error(error)) is not None:
             return _stopped(str(short), short.code, traceback.format_exc() if verbose else "")
+        if isinstance(error, OSError) and (said := _out_of_reach(error)):
+            return _stopped(said, ExitCode.OUTPUT, traceback.format_exc() if verbose else "")
         message = f"internal error: {type(error).__name__}: {error} (please report it, with the output of -v)"
         return _stopped(message, ExitCode.BUG, traceback.format_exc() if verbose else "")
+
+
+def _out_of_reach(error: OSError) -> str:
+    """What the system keeps from this user, whoever asked for it; empty where it is another fault, and so may be ours."""
+    if not isinstance(error.filename, str | bytes) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ""
+    said = f"{printable(os.fsdecode(error.filename))}: cannot be reached: {error.strerror}"
+    closed = closed_folder(error.filename)
+    if closed is None:
+        return f"{said}; give yourself permission to read and write it, or name another place"
+    return f"{said}: the folder {printable(closed)} may not be entered; give yourself permission (chmod u+x), or name a place outside it in full"
 
 
 def _is_slow(arguments: list[str]) -> bool:

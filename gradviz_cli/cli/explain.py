@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -264,9 +265,10 @@ def command(
     if gallery and not plan.dry_run and not report.fatal:
         from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
 
-        written = page.write(plan.out)
-        if voice.hints:
-            say(f"the page over them is {printable(written.absolute())}")
+        with suppress(page.NothingTold):  # no run has ever found an image
+            written = page.write(plan.out)
+            if voice.hints:
+                say(f"the page over them is {printable(written.absolute())}")
     return report.exit_code(plan.allow_empty)
 
 
@@ -323,5 +325,5 @@ def _content(source: str) -> Iterator[bytes]:
         with open(0 if source == "-" else source, "rb", closefd=source != "-") as file:
             yield from iter(lambda: file.read(1 << 16), b"")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        remedy = near_path(source) or "check the path"
+        remedy = near_path(source, os.path.isfile) or "check the path"
         raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", remedy) from error

@@ -157,7 +157,7 @@ class NamedPath(click.Path):
     """A path that is not empty, see `values.path`."""
 
     def __init__(self) -> None:
-        super().__init__(path_type=Path)
+        super().__init__(path_type=Path, readable=False)  # who reads it says more
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Path:
         try:

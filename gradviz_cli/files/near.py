@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -72,18 +72,18 @@ def distance(one: str, other: str) -> int:
     return last[-1]
 
 
-def near_path(path: Path | str) -> str:
-    """A question after the files that may have been meant by a path that leads nowhere; empty where none is near, or where
-    it leads somewhere."""
-    return "" if os.path.lexists(path) else did_you_mean(paths_near(path))
+def near_path(path: Path | str, fits: Callable[[str], bool] = os.path.lexists) -> str:
+    """A question after the files that may have been meant by a path that leads nowhere, and that fit; empty where none is near,
+    or where it leads somewhere."""
+    return "" if os.path.lexists(path) else did_you_mean(paths_near(path, fits))
 
 
-def paths_near(path: Path | str) -> list[str]:
+def paths_near(path: Path | str, fits: Callable[[str], bool] = os.path.lexists) -> list[str]:
     """The same as paths, spelled as the one that was given, and each there."""
     typed = os.fsdecode(path)
     parent, name = os.path.split(typed.rstrip("/"))
     if parent and not os.path.isdir(parent):
-        return [one for above in paths_near(parent) if os.path.lexists(one := os.path.join(above, name))]
+        return [one for above in paths_near(parent) if fits(one := os.path.join(above, name))]
     try:
         with os.scandir(parent or ".") as entries:
             names = sorted(entry.name for entry in islice(entries, MOST_FILES))
@@ -91,4 +91,6 @@ def paths_near(path: Path | str) -> list[str]:
         return []
     shown = [one for one in names if not one.startswith(".") or name.startswith(".")]
     same_stem = [one for one in shown if one != name and os.path.splitext(one)[0] == os.path.splitext(name)[0]]
-    return [os.path.join(parent, one) for one in same_stem[:MOST] or nearest(name, shown)]
+    near = (same_stem, nearest(name, shown, len(shown)))
+    found = ([place for one in names if fits(place := os.path.join(parent, one))] for names in near)
+    return next((places[:MOST] for places in found if places), [])

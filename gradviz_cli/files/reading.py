@@ -20,6 +20,10 @@ Stamp = tuple[int, int, int]
 COARSE = 3  # seconds within which two changes may have one time, where a file system's clock counts seconds
 
 
+# What to do about `unreadable`.
+READABLE = "give yourself permission to read it (chmod +r), or name another file"
+
+
 @dataclass(frozen=True)
 class Limits:
     """What is refused unread: pixels of one image, bytes of one file."""

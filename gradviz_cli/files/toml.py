@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.reading import READABLE, Limits, read_bytes
 from gradviz_cli.files.text import shortened
 
 if sys.version_info >= (3, 11):
@@ -38,17 +39,16 @@ def read_toml(file: Path) -> dict[str, Any]:
     """The file's table; raises UsageError that names it."""
     text = ""
     try:
-        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8")
+        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
         _check_simple(text)
         table = tomllib.loads(text)
         _check_numbers(table)
         return table
     except ImageError as error:
-        large = error.kind == "too-large"
-        raise UsageError(
-            f"{file}: {f'more than {MAX_BYTES >> 10} KiB are no options' if large else error.message}",
-            "remove what does not belong there" if large else near_path(file) or "check the path",
-        ) from error
+        remedies = {"too-large": "remove what does not belong there", "unreadable": READABLE}
+        what = f"more than {MAX_BYTES >> 10} KiB are no options" if error.kind == "too-large" else error.message
+        remedy = remedies.get(error.kind) or near_path(file, os.path.isfile) or "check the path"
+        raise UsageError(f"{file}: {what}", remedy) from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{file}: it is no text in UTF-8", "give a TOML file, or save it as UTF-8") from error
     except (ValueError, RecursionError) as error:

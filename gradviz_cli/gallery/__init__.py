@@ -21,6 +21,7 @@ from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files.text import printable
 from gradviz_cli.files.whole import check_own, write_whole
 from gradviz_cli.gallery.data import collect
+from gradviz_cli.gallery.folder import NothingTold as NothingTold
 from gradviz_cli.gallery.inside import PIXELS as PIXELS
 from gradviz_cli.gallery.inside import PIXELS_RANGE as PIXELS_RANGE
 from gradviz_cli.gallery.inside import Inside
@@ -30,7 +31,7 @@ PAGE = "index.html"
 ENDS = (".html", ".htm")  # of the names of pages
 GENERATOR = b'<meta name="generator" content="gradviz'  # by this a page is known as ours
 LARGEST = 400 * 2**20  # bytes of a page; a text of more is none for Chromium
-REMEDY = "move it away, or name another file with -o"
+REMEDY = "move it away, or write the page elsewhere: gradviz gallery OUT -o PAGE.html"
 
 
 Told = Callable[[int, int], None]  # how many pictures are done, of how many
@@ -55,7 +56,8 @@ def write(
     Raises
     ------
     UsageError
-        No run has written to `out`, its manifest cannot be read, or the page would be too large.
+        No run has written to `out`, its manifest cannot be read or tells of no image (`NothingTold`), or the page would be too
+        large.
     OutputError
         The page cannot be written, or would replace a file that is not ours.
     """

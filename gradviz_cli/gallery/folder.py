@@ -22,13 +22,18 @@ from gradviz_cli.errors import UsageError
 from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
-from gradviz_cli.files.text import shortened
+from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.plan.results import Status, TargetResult
 from gradviz_cli.plan.targets import PARENT
 
 MISSING = "missing"  # the status of an image that was explained and whose pictures are gone
 MOST_READ = 2**34  # bytes of images that are compared for one page
 WHERE = "give the folder that `gradviz explain` wrote to"
+WRITTEN_ANEW = "run the `gradviz explain` that wrote there once more, or give another folder"
+
+
+class NothingTold(UsageError):
+    """The manifest of a folder tells of no image."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,8 @@ def _images(out: Path, models: dict[str, Model]) -> Iterator[Shown]:
         for name in line.outputs:
             owner[name] = line.key
             names.setdefault(line.key, {})[name] = None
+    if not last and _holds_something(out):
+        raise NothingTold(f"{printable(out / manifest.MANIFEST)}: it tells of no image", WRITTEN_ANEW)
     roots = _roots(last.values())
     for key, line in last.items():
         name, status = _name(line, roots), line.status.value
@@ -155,6 +162,11 @@ def _images(out: Path, models: dict[str, Model]) -> Iterator[Shown]:
         stamp = line.stamp if sha256 == line.sha256 else None
         named = line.image, line.source, name, status, line.time, line.error
         yield Shown(*named, pictures, sha256, stamp, line.page)
+
+
+def _holds_something(out: Path) -> bool:
+    """Whether there is what a run could have written of images: then a manifest without any is not what it was."""
+    return os.stat(out / manifest.MANIFEST).st_size > 0 or any(out.rglob("*.png"))
 
 
 def _lines(out: Path) -> Iterator[Line]:

@@ -253,7 +253,9 @@ def _named(path: Path, root: str | None) -> str:
     if root is None:
         return "" if os.path.isdir(path) else path.name
     if not os.path.isdir(root):
-        raise UsageError(f"--root {printable(root)}: no such folder", near_path(root) or "check the path")
+        raise UsageError(
+            f"--root {printable(root)}: no such folder", near_path(root, os.path.isdir) or "check the path"
+        )
     full = os.path.abspath(path)
     for way in (os.path.abspath, os.path.realpath):  # the second one only where it must be: it looks at every folder
         place, base = os.path.join(way(os.path.dirname(full)), os.path.basename(full)), way(root)

@@ -12,7 +12,7 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Labels = tuple[str, ...]
@@ -46,7 +46,9 @@ NAMES = (
 NAMED = frozenset(NAMES)
 INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
 WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
-LEADING = re.compile(r"(\d{1,6})\s*(?:[:,;=\t)]|\.\s|\s)\s*(\S.*)")
+# 0 tench, 0: tench, 0 - tench, 0 -> tench, 0|tench, [0] tench, and the other way round.
+LEADING = re.compile(r"[\[(]?(\d{1,6})\s*(?:[-=]>|[:,;=|\t)\]]|\.\s|[-\u2013\u2014]\s|\s)\s*(\S.*)")
+BEFORE_NUMBERS = ":,;=|>-\u2013\u2014[(\t "
 QUOTED = re.compile(r"""(["'])([^"']*)\1,?""")
 MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
 BACKGROUND = ("background", "dummy", "__background__", "_background_")
@@ -98,7 +100,7 @@ def _marked_up(text: str, suffix: str) -> None:
 def _json(text: str, suffix: str) -> Labels | None:
     """JSON, or a list or dict as Python prints it."""
     start = text.lstrip()[:1]
-    if suffix != ".json" and start not in ("{", "["):
+    if suffix != ".json" and (start not in ("{", "[") or re.match(r"\s*\[\d+\]\s*[^\s,\]]", text)):  # [0] tench
         return None
     try:
         found = json.loads(text, object_pairs_hook=_once)
@@ -132,20 +134,31 @@ def _structure(found: Any) -> Labels:
     if isinstance(found, list | tuple):
         if found and all(isinstance(one, Mapping) for one in found):
             return _by_index(_fields(one) for one in found)
-        return tuple(map(_name, found))
+        return _paired(found) if _are_pairs(found) else tuple(map(_name, found))
     raise ValueError("it is neither a list of labels nor an object of index and label")
 
 
+def _are_pairs(found: Sequence[Any]) -> bool:
+    """Whether a list is one of pairs with an index, and not of ImageNet's ["n02123045", "tabby"]."""
+    pairs = [one for one in found if isinstance(one, list | tuple) and len(one) == 2]
+    return len(pairs) == len(found) > 0 and any(_index(cell) is not None for one in pairs for cell in one)
+
+
 def _mapping(found: Mapping[Any, Any]) -> Labels:
-    to_label = [(index, label) for key, label in found.items() if (index := _index(key)) is not None]
-    to_index = [(index, key) for key, value in found.items() if (index := _index(value)) is not None]
+    return _paired(list(found.items()))
+
+
+def _paired(found: Sequence[Sequence[Any]]) -> Labels:
+    """Of pairs of index and label, or of label and index."""
+    to_label = [(index, label) for key, label in found if (index := _index(key)) is not None]
+    to_index = [(index, key) for key, value in found if (index := _index(value)) is not None]
     whole = [pairs for pairs in (to_label, to_index) if pairs and len(pairs) == len(found)]
     readings = {_by_index(pairs) for pairs in whole}
     if len(readings) == 1:
         return readings.pop()
     if readings:
         raise ValueError("both keys and values are numbers; which are the indices?")
-    raise ValueError("it is neither a list of labels nor an object of index and label")
+    raise ValueError("it is neither a list of labels nor one of index and label")
 
 
 def _fields(one: Mapping[Any, Any]) -> tuple[int, Any]:
@@ -166,8 +179,9 @@ def _index(value: Any) -> int | None:
 
 def _name(value: Any) -> str:
     """A label, also of ImageNet's ["n02123045", "tabby"]."""
-    last = value[-1] if isinstance(value, list | tuple) and value else value
-    if isinstance(last, bool) or not isinstance(last, str | int):
+    several = isinstance(value, list | tuple) and value
+    last = value[-1] if several else value
+    if isinstance(last, bool) or not isinstance(last, str if several else str | int):
         raise ValueError(f"{str(last)[:40]!r} is no label")
     return str(last).strip()
 
@@ -209,7 +223,7 @@ def _label_map(text: str, suffix: str) -> Labels | None:
                 found.append(_fields(fields))
             key = ""
         elif depth == 1 and key and (value or token["word"]):
-            fields.setdefault(key, _unquoted(value) if value else word)
+            fields.setdefault(key, _of_text_format(value[1:-1]) if value else word)
             key = ""
         elif token["word"]:
             key = word
@@ -218,8 +232,23 @@ def _label_map(text: str, suffix: str) -> Labels | None:
     return _by_index(found)
 
 
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text[1:-1])
+_ESCAPED = re.compile(rb"\\([0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|.)", re.DOTALL)
+_LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+def _of_text_format(text: str) -> str:
+    """Escapes of C, of bytes: caf\\303\\251."""
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        said = match[1]
+        if said[:1] in (b"x", b"X") and len(said) > 1:
+            return bytes([int(said[1:], 16)])
+        return bytes([int(said, 8) & 255]) if said.isdigit() else _LETTERS.get(said, said)
+
+    try:
+        return _ESCAPED.sub(byte, text.encode()).decode()
+    except UnicodeDecodeError:
+        raise ValueError(f"{text[:40]} is no UTF-8 once its escapes are read") from None
 
 
 def _yaml(text: str, suffix: str) -> Labels | None:
@@ -246,7 +275,12 @@ def _yaml(text: str, suffix: str) -> Labels | None:
 
 
 def _uncommented(line: str) -> str:
-    return re.sub(r"(^|\s)#.*", "", line) if "'" not in line and '"' not in line else line
+    """Of YAML, where # begins a comment behind a space and outside of quotes, which stand at the start of a text."""
+    found = next((part for part in _PART.finditer(line) if part["comment"]), None)
+    return line[: found.start()] if found else line
+
+
+_PART = re.compile(r"""(?<![^\s\[{,:])(?:"(?:\\.|[^"\\])*"|'(?:[^']|'')*')|(?P<comment>(?<!\S)\#.*)|.""", re.DOTALL)
 
 
 def _yaml_block(lines: Sequence[str]) -> Labels:
@@ -268,9 +302,10 @@ def _yaml_inline(text: str) -> Labels:
     parts: list[str] = []
     part, quote = "", ""
     for letter in text[1:]:
-        if quote or letter in "'\"" and len(part) < LONGEST and not part.strip().strip("0123456789: "):
+        if quote or _opens(letter, part):
+            ends_it = letter == quote and not (quote == '"' and _is_escaped(part))
             part += letter
-            quote = "" if letter == quote else quote or letter
+            quote = "" if ends_it else quote or letter
         elif letter in ("[", "{"):
             break
         elif letter in (",", ends):
@@ -283,6 +318,17 @@ def _yaml_inline(text: str) -> Labels:
     raise ValueError("the list of its names has no end")
 
 
+def _opens(letter: str, before: str) -> bool:
+    """Whether it begins a text in quotes, or goes on with one whose quote is doubled."""
+    if letter not in ("'", '"') or len(before) >= LONGEST:
+        return False
+    return not before.strip().strip("0123456789: ") or letter == before[-1] == "'"
+
+
+def _is_escaped(before: str) -> bool:
+    return (len(before) - len(before.rstrip("\\"))) % 2 == 1
+
+
 def _scalar(text: str) -> str:
     """A text of YAML, with or without quotes."""
     said = text.strip()
@@ -290,25 +336,45 @@ def _scalar(text: str) -> str:
         quoted = re.match(r"'((?:[^']|'')*)'|\"((?:\\.|[^\"\\])*)\"", said)
         if quoted is None or said[quoted.end() :].strip()[:1] not in ("", "#"):
             raise ValueError(f"{said[:40]} is not quoted as in YAML")
-        return quoted[1].replace("''", "'") if quoted[1] is not None else _unquoted(quoted[0])
+        return quoted[1].replace("''", "'") if quoted[1] is not None else _of_yaml(quoted[2])
     said = _uncommented(said).strip()
     if said[:1] in ("&", "*", "!", "|", ">", "{", "["):
         raise ValueError(f"{said[:40]} is no plain name")
     return said
 
 
+_YAML_ESCAPED = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
+_YAML_LETTERS = dict(zip('0abtnvfre "/\\N_LP', '\0\a\b\t\n\v\f\r\x1b "/\\\x85\xa0\u2028\u2029', strict=True))
+
+
+def _of_yaml(text: str) -> str:
+    """Escapes of a text in double quotes (YAML 1.2, 5.7)."""
+
+    def letter(match: re.Match[str]) -> str:
+        said = match[1]
+        if len(said) == 1 and said not in _YAML_LETTERS:
+            raise ValueError(f"{text[:40]} has an escape that YAML has not: {match[0]}")
+        return _YAML_LETTERS[said] if len(said) == 1 else _character(int(said[1:], 16), text)
+
+    return _YAML_ESCAPED.sub(letter, text)
+
+
+def _character(number: int, text: str) -> str:
+    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF:
+        raise ValueError(f"{text[:40]} has an escape of no character")
+    return chr(number)
+
+
 def _table(text: str, suffix: str) -> Labels | None:
     """A table with a header, or of two columns, one of them the index."""
     lines = [line for line in _lines(text) if line.strip()]
     mark = next((one for one in "\t;," if lines and one in lines[0]), ",")
-    header = [cell.strip().strip("\"'").lower() for cell in lines[0].split(mark)] if lines else []
+    first = next(_rows(lines[:1], mark), [])
+    header = [cell.strip().strip("\"'").lower() for cell in first]
     known = [cell for cell in header if cell in NAMES or cell and cell in INDICES]
     if suffix not in (".csv", ".tsv") and not (len(known) > 1 and not NAMED.isdisjoint(known)):
         return None
-    try:
-        rows = list(csv.reader(lines, delimiter=mark))
-    except csv.Error as error:
-        raise ValueError(f"it is no table: {error}") from None
+    rows = list(_rows(lines, mark))
     if any(len(row) != len(header) for row in rows):
         raise ValueError("its rows have different numbers of columns")
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
@@ -317,8 +383,15 @@ def _table(text: str, suffix: str) -> Labels | None:
     if known:
         return _columns(dict(zip(header, (column[1:] for column in columns), strict=True)))
     if len(columns) == 2:
-        return _columns({"class": columns[0], "label": columns[1]})
+        return _paired(list(zip(*columns, strict=True)))
     raise ValueError("it is a table without a header that names a column label and a column index")
+
+
+def _rows(lines: Sequence[str], mark: str) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(lines, delimiter=mark, skipinitialspace=True)
+    except csv.Error as error:
+        raise ValueError(f"it is no table: {error}") from None
 
 
 def _columns(columns: Mapping[str, Sequence[str]]) -> Labels:
@@ -354,7 +427,7 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     if len(full) == len(leading) > 1 and len({label for _, label in leading}) >= MOSTLY * len(full):
         if not _counts(leading):
             raise ValueError("its lines begin with numbers that do not count the classes")
-        return _by_index(leading)
+        return _paired(leading)
     trailing = [pair for line in full if (pair := _trailing(line))]
     if len(full) == len(trailing) > 1 and len({label for _, label in trailing}) == len(full) and _counts(trailing):
         return _by_index(trailing)
@@ -364,7 +437,7 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
 def _trailing(line: str) -> tuple[int, str] | None:
     """`tench 0`."""
     label = line.rstrip("0123456789")
-    number, name = line[len(label) :], label.rstrip(":,;=\t ")
+    number, name = line[len(label) :], label.rstrip(BEFORE_NUMBERS)
     return (int(number), name) if 0 < len(number) <= 6 and name and name != label else None
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from gradviz_cli.errors import ImageError, ModelRefused, UsageError
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.reading import READABLE, Limits, read_bytes
 from gradviz_cli.files.text import printable
 from gradviz_cli.model.label_files import decoded, labels_in
 
 SHIPPED = Path("assets.extra") / "labels.txt"
 MAX_BYTES, MAX_OWN_BYTES = 64 * 2**20, 8 * 2**20  # of a file that the user names, and of one in the model, a stranger's
-OWN = "is it the file of this model?"
+OWN = "check that it is the file of this model"
 FORMS = "give one label a line, a JSON list, or a JSON object from index to label"
 
 
@@ -45,10 +46,11 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
     except (ImageError, ValueError, RecursionError) as error:
         if getattr(error, "kind", "") == "missing":
             raise UsageError(
-                f"--labels {printable(file)}: no such file", near_path(file) or "check the path"
+                f"--labels {printable(file)}: no such file", near_path(file, os.path.isfile) or "check the path"
             ) from error
         why = getattr(error, "message", None) or str(error)
-        raise UsageError(f"--labels {file}: {why}", FORMS) from error
+        closed = getattr(error, "kind", "") == "unreadable"
+        raise UsageError(f"--labels {printable(file)}: {why}", READABLE if closed else FORMS) from error
     if start >= max(1, len(found)):
         raise UsageError(f"--labels-from {start}: {file} has {len(found)} labels", "give a line that it has, from 0 on")
     return ("",) * -start + found[max(0, start) :]

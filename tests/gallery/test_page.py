@@ -206,3 +206,18 @@ def test_text_stands_out_from_what_is_behind_it_in_both_colours() -> None:
                 assert contrast(colours[text][theme], colours[ground][theme]) >= 4.5, (text, ground, theme)
     for theme in (0, 1):
         assert contrast(colours["edge"][theme], colours["back"][theme]) >= 3
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", "\ufeff{}\n".encode("utf-16-le"), b'{"audio": "a.wav"}\n'],
+    ids=["empty", "another encoding", "another program's"],
+)
+def test_a_manifest_that_tells_of_no_image_makes_no_page(here: Path, manifest: bytes) -> None:
+    explained()
+    page = gallery.write(Path("maps"))
+    before = page.read_bytes()
+    Path("maps/manifest.jsonl").write_bytes(manifest)
+    with pytest.raises(gallery.NothingTold, match="maps/manifest.jsonl: it tells of no image") as caught:
+        gallery.write(Path("maps"))
+    assert page.read_bytes() == before and "gradviz explain" in caught.value.remedy

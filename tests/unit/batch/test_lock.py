@@ -32,6 +32,22 @@ def test_the_folder_is_made_and_held(tmp_path: Path) -> None:
         assert not lock.unfinished
 
 
+def test_a_full_disk_is_that_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with held(tmp_path, 0) as lock:
+        monkeypatch.setattr(os, "pwrite", full)
+        with pytest.raises(
+            OutputError, match=f"{tmp_path / LOCK}: cannot be written: No space left on device"
+        ) as caught:
+            lock.begin()
+        assert "free some space" in caught.value.remedy
+        monkeypatch.setattr(os, "ftruncate", full)
+        with pytest.raises(OutputError, match="cannot be written"):
+            lock.finish()
+
+
 def test_what_a_killed_run_left_is_known(tmp_path: Path) -> None:
     with held(tmp_path, 0) as lock:
         lock.begin()

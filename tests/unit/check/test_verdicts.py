@@ -64,7 +64,8 @@ def test_numbers_are_those_of_the_proof() -> None:
     forward, slope = Witness("forward", 1e-7, 1e-4), Witness("slope", said="not run")
     assert verdicts.of_numbers(Proof((forward, slope))).word == "passes"
     assert verdicts.of_numbers(Proof((slope,))) == verdicts.Verdict("not tested", "not run")
-    assert verdicts.of_numbers(None).word == "not tested"
+    assert verdicts.of_numbers(None, never=True) == verdicts.Verdict("not tested", "--proof never")
+    assert verdicts.of_numbers(None) == verdicts.Verdict("not tested", "no image was explained")
     wrong = Witness("slope", 0.9, 0.25, failed=True)
     assert verdicts.of_numbers(Proof((forward, wrong), warnings=("",))).why == "slope off by 0.9 (limit 0.2)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gradviz_cli import cli
 from gradviz_cli.cli import explain, stderr
 from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.errors import ExitCode, OutputError, UsageError
@@ -45,6 +47,27 @@ def test_a_full_stdout_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OutputError, match="No space left"):
             print_paths([Path("a")])
         sys.stdout.detach()
+
+
+@pytest.mark.parametrize("closed", [None, Path("/srv/home")])
+def test_what_this_user_may_not_reach_is_no_bug(monkeypatch: pytest.MonkeyPatch, capsys, closed: Path | None) -> None:
+    def refused(*arguments: object, **more: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "heatmaps")
+
+    monkeypatch.setattr(cli.gradviz, "main", refused)
+    monkeypatch.setattr(cli, "closed_folder", lambda path: closed)
+    assert cli.main(["figure", "x"]) == ExitCode.OUTPUT
+    said = capsys.readouterr().err
+    assert said.startswith("gradviz: heatmaps: cannot be reached: Permission denied")
+    assert ("the folder /srv/home may not be entered" in said) == (closed is not None)
+
+
+def test_a_file_that_is_missing_unasked_is_one(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def missing(*arguments: object, **more: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+
+    monkeypatch.setattr(cli.gradviz, "main", missing)
+    assert cli.main(["figure", "x"]) == ExitCode.BUG and "please report it" in capsys.readouterr().err
 
 
 def test_a_reader_that_has_gone_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,8 @@ def test_paths_that_are_near_are_there(tmp_path: Path, monkeypatch: pytest.Monke
     assert near_path("cat.jpeg") == "did you mean cat.png?"  # the same name of another kind
     assert near_path(Path("phots/dog.jpg")) == "did you mean photos/dog.jpg?"
     assert near_path(tmp_path / "photos" / "dgo.jpg") == f"did you mean {tmp_path}/photos/dog.jpg?"
+    assert near_path("photo", os.path.isfile) == near_path("phots/dog.jpg", os.path.isdir) == ""
+    assert near_path("photo", os.path.isdir) == "did you mean photos?"
     assert near_path("phots/cow.jpg") == near_path("x/y/z") == near_path("cat.png") == near_path("a\0b") == ""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.errors import ImageError, ModelRefused, UsageError
 from gradviz_cli.model import labels
 from gradviz_cli.model.label_files import labels_in
 from gradviz_cli.model.labels import misfit, read_labels
@@ -71,6 +71,16 @@ def test_labels_that_lie_in_the_model(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "own.json", tmp_path) == ("x",)
 
 
+def test_a_file_that_may_not_be_read_is_no_wrong_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> bytes:
+        raise ImageError("unreadable", "cannot be opened: Permission denied")
+
+    monkeypatch.setattr(labels, "read_bytes", refused)
+    with pytest.raises(UsageError, match="Permission denied") as caught:
+        read_labels(tmp_path / "l.txt", tmp_path)
+    assert "chmod" in caught.value.remedy
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="none.txt"):
         read_labels(tmp_path / "none.txt", tmp_path)
@@ -89,6 +99,10 @@ UNDERSTOOD = {
     "list within": (".json", '{"classes": ["rose", "tulip", "daisy"]}', ROSES),
     "COCO": (".json", '{"images": [], "categories": [{"id": 2, "name": "tulip"}, {"id": 1, "name": "rose"}, {"id": 3, "name": "daisy"}]}', NUMBERED),
     "list of pairs": (".json", '[["n1", "rose"], ["n2", "tulip"], ["n3", "daisy"]]', ROSES),
+    "list of pairs with an index": (".json", '[["tulip", 1], ["rose", 0], ["daisy", 2]]', ROSES),
+    "list of pairs, the index first": (".json", '[[2, "daisy"], [0, "rose"], [1, "tulip"]]', ROSES),
+    "list of pairs of Python": (".txt", "[('tulip', 1), ('rose', 0), ('daisy', 2)]", ROSES),
+    "list of pairs of texts": (".json", '[["tulip", "1"], ["rose", "0"]]', ("rose", "tulip")),
     "digits for themselves": (".json", '{"0": 0, "1": 1}', ("0", "1")),
     "JSON by another name": (".txt", '\n["rose", "tulip", "daisy"]', ROSES),
     "as Python prints it": (".txt", "{0: 'rose',\n 1: 'tulip',\n 2: 'daisy'}", ROSES),
@@ -101,12 +115,18 @@ UNDERSTOOD = {
     "yaml in lines": (".yaml", "names: [ 'rose', 'tulip',\n         'daisy' ]\nnc: 3", ROSES),
     "yaml map in one line": (".yaml", "names: {0: rose, 1: 'tulip', 2: daisy}", ROSES),
     "yaml with marks": (".yaml", "names:\n  0: 'it''s, so'\n  1: a#b\n  2: \"x: y\"", ("it's, so", "a#b", "x: y")),
+    "yaml with escapes": (".yaml", 'names:\n- "caf\\xE9"\n- "\\u72D7\\U0001F408"\n- "a \\"b\\" \\\\ c"\n', ("caf\u00e9", "\u72d7\U0001f408", 'a "b" \\ c')),
+    "yaml with escapes in one line": (".yaml", 'names: {0: "a \\", b", 1: \'it\'\'s, so\'}', ('a ", b', "it's, so")),
+    "no escapes in single quotes": (".yaml", "names: ['caf\\xE9']", ("caf\\xE9",)),
+    "yaml with comments in lines": (".yaml", 'names: ["rose", # red "ones"\n  "#1 tulip", # [x]\n  daisy#3]', ("rose", "#1 tulip", "daisy#3")),
+    "yaml with comments": (".yaml", "names:\n- rose # the \"red\" one\n- it's # mine\n- 'a # b' # c\n", ("rose", "it's", "a # b")),
     "yaml by another name": (".txt", "names:\n  0: rose\n  1: tulip\n  2: daisy\n", ROSES),
     "yaml without a key": (".yaml", "0: rose\n1: tulip\n2: daisy\n", ROSES),
     "a list of dashes": (".txt", "- rose\n- tulip\n- daisy\n", ROSES),
     # label maps
     "pbtxt": (".pbtxt", "".join(f"item {{\n  id: {i}\n  name: '{one}'\n}}\n" for i, one in enumerate(ROSES, 1)), NUMBERED),
     "pbtxt of Open Images": (".pbtxt", 'item {\n name: "/m/01"\n id: 1\n display_name: "rose"\n}\nitem{name:"/m/02" id:2 display_name:"tulip"}', ("", "rose", "tulip")),
+    "pbtxt with escapes": (".pbtxt", 'item { id: 0 name: "caf\\303\\251 \\xe7\\x8b\\x97 \\"x\\"" }', ('caf\u00e9 \u72d7 "x"',)),
     "pbtxt with comments and more": (".txt", "# map\nitem: { id: 0; name: 'it\\'s' keypoints { id: 9 label: 'nose' } }", ("it's",)),
     # tables
     "csv": (".csv", "index,label\n1,tulip\n0,rose\n2,daisy\n", ROSES),
@@ -116,11 +136,21 @@ UNDERSTOOD = {
     "a table by another name": (".txt", "class_id,class_name\n0,rose\n1,tulip\n2,daisy", ROSES),
     "csv without a header": (".csv", "0,rose\n1,tulip\n2,daisy\n", ROSES),
     "csv of pandas": (".csv", ",label\n0,rose\n1,tulip\n2,daisy\n", ROSES),
+    "csv of one column with commas": (".csv", '"rose, red"\n"tulip, Tulipa"\n', ("rose, red", "tulip, Tulipa")),
+    "csv with spaces": (".csv", '0, "rose, red"\n1, "tulip"\n', ("rose, red", "tulip")),
+    "csv, the label first": (".csv", "rose,0\ntulip,1\n", ("rose", "tulip")),
     "csv of one column": (".csv", "label\nrose\ntulip\ndaisy\n", ROSES),
     # lines
     "numbered": (".txt", "0 rose\n1 tulip\n2 daisy\n", ROSES),
     "numbered in any order": (".txt", "2: daisy\n0: rose\n1: tulip\n", ROSES),
     "numbered with commas": (".txt", "0,rose\n1,tulip\n2,daisy", ROSES),
+    "numbered with dashes": (".txt", "0 - rose\n1 - tulip\n2 - daisy", ROSES),
+    "numbered with long dashes": (".txt", "0 \u2013 rose\n1 \u2014 tulip", ("rose", "tulip")),
+    "numbered with arrows": (".txt", "0 -> rose\n1=>tulip", ("rose", "tulip")),
+    "numbered with bars": (".txt", "0|rose\n1 | tulip", ("rose", "tulip")),
+    "numbered in brackets": (".txt", "[0] rose\n[1] tulip", ("rose", "tulip")),
+    "numbered in parentheses": (".txt", "(0) rose\n(1) tulip", ("rose", "tulip")),
+    "numbers behind an arrow": (".txt", "tulip -> 1\nrose -> 0", ("rose", "tulip")),
     "numbered from 1": (".txt", "1. rose\n2. tulip\n3. daisy", NUMBERED),
     "numbers behind": (".txt", "/r/rose 0\n/t/tulip 1\n/d/daisy 2", ("/r/rose", "/t/tulip", "/d/daisy")),
     "numbers behind a colon": (".txt", "tulip: 1\nrose: 0\ndaisy: 2", ROSES),
@@ -158,6 +188,14 @@ def test_forms_that_trainers_write(tmp_path: Path, name: str) -> None:
 
 DOUBTFUL = {
     "which are the indices": (".json", '{"0": 1, "1": 2, "2": 0}', "both keys and values are numbers"),
+    "which of a table": (".csv", "0,2\n1,0\n2,1\n", "which are the indices"),
+    "which of lines": (".txt", "0,2\n1,0\n2,1\n", "which are the indices"),
+    "which of pairs": (".json", "[[0, 2], [1, 0], [2, 1]]", "which are the indices"),
+    "pairs of which some have an index": (".json", '[["rose", 0], ["tulip", "x"]]', "neither a list of labels nor"),
+    "a number among names": (".json", '[["n1", "rose", 7]]', "is no label"),
+    "an escape of yaml that is none": (".yaml", 'names: ["a\\qb"]', "an escape that YAML has not"),
+    "half a character": (".yaml", 'names: ["\\uD83D"]', "an escape of no character"),
+    "bytes that are no text": (".pbtxt", 'item { id: 0 name: "\\303" }', "no UTF-8"),
     "two for one": (".json", '{"0": "rose", "00": "tulip"}', "two labels for class 0"),
     "nothing": (".txt", "\n \n", "it holds no labels"),
     "a web page": (".txt", "<!DOCTYPE html><html>", "a web page"),
@@ -219,9 +257,9 @@ def test_where_the_labels_begin(tmp_path: Path) -> None:
             1001,
             1000,
             "1001 labels for 1000 classes",
-            "^is it the file of this model.*first may be a background class .*--labels-from 1 ",
+            "^check that it is the file of this model.*first may be a background class .*--labels-from 1 ",
         ),
-        (1000, 1001, "1000 labels for 1001 classes", "^is it the file of this model.*--labels-from -1 "),
+        (1000, 1001, "1000 labels for 1001 classes", "^check that it is the file of this model.*--labels-from -1 "),
         (2, 4, "2 labels for 4 classes", "--output"),
         (2, 1, "2 labels for 1 class", "second label: --labels-from 1 "),
     ],
