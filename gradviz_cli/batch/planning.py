@@ -74,7 +74,7 @@ OF_MODEL: dict[str, values.Read] = {
     "layout": values.layout(tuple(LAYOUTS)),
     "activations": values.choice(ACTIVATIONS),
     "precision": values.choice(PRECISIONS),
-    "allow_op": values.with_commas(values.several(values.text)),
+    "allow_op": values.with_commas(values.several(values.word)),
     "trust_model": values.flag,
 }
 OF_DRAWING: dict[str, values.Read] = {
@@ -385,6 +385,8 @@ def _out(given: object) -> tuple[Path, str, str]:
             return Path(), "", str(check_url(objects.check_out(place)))
     except ValueError as error:
         raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
+    if place == Path("-"):
+        raise UsageError("--out -: pictures are not written to stdout", "give a folder, or ./- for one of that name")
     return (*folder_and_file(place), "")
 
 

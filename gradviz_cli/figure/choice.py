@@ -69,6 +69,8 @@ def choose(collection: Collection, choice: Choice) -> Chosen:
         if all(getattr(place, axis) in values for axis, values in asked.items())
     }
     maps = _one_target(_of_targets(left, choice.targets))
+    if not collection.maps:
+        raise UsageError("no run has drawn a map there", "give a folder that `gradviz explain ... --raw` wrote to")
     if not maps:
         raise UsageError("no map is of all that was asked for", "leave out one of --image, --mode and --estimator")
     present = {axis: {getattr(place, axis) for place in maps} for axis in Place._fields}

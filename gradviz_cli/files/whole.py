@@ -212,8 +212,20 @@ def writing(path: AnyPath) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
-        remedy = _REMEDIES.get(getattr(error, "errno", None) or 0, "choose another folder with --out")
+        number = getattr(error, "errno", None) or 0
+        remedy = _REMEDIES.get(number, "choose another folder with --out")
+        if number in (errno.EEXIST, errno.ELOOP) and (lost := _lost_link(path)):
+            reason, remedy = f"{printable(lost)} is a link to what is not there", LINK_REMEDY
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
+
+
+LINK_REMEDY = "remove it, make what it leads to, or choose another folder with --out"
+
+
+def _lost_link(path: AnyPath) -> Path | None:
+    """The link at a path, or on the way to it, that leads nowhere."""
+    whole = Path(os.fsdecode(path))
+    return next((one for one in (*reversed(whole.parents), whole) if one.is_symlink() and not one.exists()), None)
 
 
 OWN_REMEDY = "move it away, or choose another folder with --out"

@@ -48,6 +48,12 @@ def text(value: object) -> str:
     return value
 
 
+def word(value: object) -> str:
+    if not text(value).strip():
+        raise ValueError("it is empty; is a variable not set?")
+    return text(value)
+
+
 def path(value: object) -> Path:
     """A path with a name: an empty one, as of a variable that is not set, would mean the working folder."""
     if not isinstance(value, str | os.PathLike):

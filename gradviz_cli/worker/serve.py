@@ -53,7 +53,7 @@ def serve(source: int, sink: int, confined: Sandbox, ahead: bool = False) -> Non
     server = Server(confined)
     if ahead:
         with suppress(GradvizError):  # the first request meets the same, and says it
-            _import_ahead()
+            server.import_ahead()
     fill = wire.fill_from(source)
     while True:
         try:
@@ -70,6 +70,14 @@ class Server:
     def __init__(self, confined: Sandbox):
         self._confined = confined
         self._model: Model | None = None
+        self._ahead = 0.0  # seconds that the import took before the first request
+
+    def import_ahead(self) -> None:
+        """What the first model will need."""
+        start = time.monotonic()
+        with _imports("model", whole=False):
+            from gradviz_cli.worker.model import Model  # noqa: F401
+        self._ahead = time.monotonic() - start
 
     def answer(self, header: dict[str, object], arrays: Arrays) -> tuple[dict[str, object], Arrays]:
         """Header and arrays of a request -> header and arrays of its answer; whatever goes wrong is a `Failure`."""
@@ -153,7 +161,7 @@ class Server:
                 request.proving,
                 request.together,
             )
-        return Loaded(self._model.facts, imported - start, time.monotonic() - imported, self._confined)
+        return Loaded(self._model.facts, self._ahead + imported - start, time.monotonic() - imported, self._confined)
 
     def _prove(self, request: Prove) -> Proved:
         if self._model is None:
@@ -189,11 +197,6 @@ class Server:
         )
         numbers = [each for each in found.numbers if each.shape[-1]]
         return Explained(), (found.index, found.rank, found.score, found.output, *found.gradients, *numbers)
-
-
-def _import_ahead() -> None:
-    with _imports("model", whole=False):
-        from gradviz_cli.worker.model import Model  # noqa: F401
 
 
 def _trusting(options: ModelOptions) -> bool:

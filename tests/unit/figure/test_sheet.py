@@ -348,3 +348,9 @@ def test_letters_that_the_font_lacks_are_told_and_an_svg_has_them(tmp_path, labe
         assert warning == "2 labels are spelled in other letters (café 猫 as cafe U+732B); an .svg has them as they are"
     assert not make(tmp_path, labelled, ending="svg", inputs=False)[1]
     assert not make(tmp_path, labelled, ending="pdf", inputs=False, captions=False)[1]
+
+
+def test_folders_without_any_map(tmp_path: Path) -> None:
+    (tmp_path / "manifest.jsonl").touch()
+    with pytest.raises(UsageError, match="no run has drawn a map there; give a folder"):
+        make(tmp_path, tmp_path)

@@ -356,6 +356,18 @@ def test_what_a_file_system_refuses_is_named_rightly(tmp_path, number: int, reme
     assert ("space" in caught.value.remedy) == (number in (errno.ENOSPC, errno.EDQUOT))
 
 
+@pytest.mark.parametrize("number", [errno.EEXIST, errno.ELOOP])
+def test_a_link_that_leads_nowhere_is_named(tmp_path, number: int) -> None:
+    link = tmp_path / "maps"
+    link.symlink_to(tmp_path / "disk")
+    for path in (link, link / "sub"):
+        with pytest.raises(OutputError, match=f"{link} is a link to what is not there") as caught, whole.writing(path):
+            raise OSError(number, os.strerror(number))
+        assert "remove it" in caught.value.remedy
+    with pytest.raises(OutputError, match=os.strerror(number)), whole.writing(tmp_path / "other"):
+        raise OSError(number, os.strerror(number))
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_nothing_is_written_through_a_link_below_out(tmp_path, inside: bool) -> None:
     """It may lead out of the folder, or to where another image is written."""

@@ -28,6 +28,7 @@ from gradviz_cli.process.protocol import (
     to_wire,
 )
 from gradviz_cli.process.sandbox.enter import Sandbox
+from gradviz_cli.worker import serve
 from gradviz_cli.worker.analysis import policy
 from gradviz_cli.worker.serve import Server
 
@@ -43,6 +44,14 @@ def folder(tmp_path_factory) -> Path:
 def answered(server: Server, request, *arrays):
     header, results = server.answer(to_wire(request), arrays)
     return from_wire(header, Loaded, Inspected, Explained, Failure), results
+
+
+def test_the_import_counts_wherever_it_happened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, clock = Server(FULL), iter(range(1000, 9000, 7))
+    monkeypatch.setattr(serve.time, "monotonic", lambda: float(next(clock)))
+    server.import_ahead()
+    loaded, _ = answered(server, Load(options(folder), ("guided",)))
+    assert loaded.import_seconds == 14  # two looks at the clock ahead, and two at the first request
 
 
 @pytest.fixture
