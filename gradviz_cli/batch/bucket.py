@@ -11,6 +11,7 @@ their own, since nothing can be appended:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
@@ -271,7 +272,7 @@ class Segments(Manifest):
         self._path = bucket.folder / MANIFEST
         self.behind = False
         numbers = [int(one.place.name.partition("-")[0]) for one in bucket.segments()]
-        self._begin = f"{max(numbers, default=0) + 1:06d}-{shard[0]}-of-{shard[1]}-{OWNER[:8]}"
+        self._begin = f"{max(numbers, default=0) + 1:06d}-{shard[0]}-of-{shard[1]}-{hashlib.sha256(OWNER.encode()).hexdigest()[:8]}"
         self._count = 0
 
     def check(self) -> None:

@@ -21,6 +21,7 @@ from gradviz_cli.batch import shards
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import TEMPORARY
+from gradviz_cli.files.writer import machine, started
 from gradviz_cli.plan.outputs import LOCK, WHOLE, Shard
 
 CLAIM = f"{LOCK}.claim"
@@ -116,31 +117,14 @@ class Claim:
 
 def this_process() -> dict[str, Any]:
     pid = os.getpid()
-    return {"process": pid, "host": os.uname().nodename, "since": now(), "machine": _machine(), "start": _start(pid)}
-
-
-def _machine() -> list[str]:
-    """This start of this machine, and the space that its process numbers are of."""
-    found = ["", ""]
-    with suppress(OSError):
-        found[0] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        found[1] = os.readlink("/proc/self/ns/pid")
-    return found
-
-
-def _start(pid: int) -> str:
-    """When a process started, in ticks of its machine; empty where there is no such process."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+    return {"process": pid, "host": os.uname().nodename, "since": now(), "machine": machine(), "start": started(pid)}
 
 
 def is_gone(claim: dict[str, Any], silence: Callable[[], float], most: float = SILENCE) -> bool:
     """Whether the process that made a claim cannot be alive; `silence` gives the seconds since it was heard of."""
-    here = _machine()
+    here = machine()
     if all(here) and claim.get("machine") == here and isinstance(claim.get("process"), int):
-        return _start(claim["process"]) != claim.get("start")
+        return started(claim["process"]) != claim.get("start")
     return silence() > most
 
 

@@ -21,7 +21,7 @@ from gradviz_cli.errors import ImageError, OutputError, UsageError
 from gradviz_cli.files.remote import Remote
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import write_whole, writing
+from gradviz_cli.files.whole import write_alone, writing
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.plan.outputs import WHOLE, outputs
@@ -163,7 +163,7 @@ class _Delivery:
         if result.status is Status.WRITTEN:
             with writing(self.target.parent):
                 self.target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.target, (self.aside / result.outputs[0]).read_bytes())
+            write_alone(self.target, (self.aside / result.outputs[0]).read_bytes())
         foreseen = result.status is Status.PENDING and self.target.exists()
         why = "drawn anew each time" if foreseen else result.why
         return replace(result, outputs=(self.target.name,), hashes={}, stamps={}, why=why)

@@ -18,7 +18,7 @@ from gradviz_cli.draw.png import encode_png, read_text
 from gradviz_cli.draw.styles import STYLES
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import write_whole, writing
+from gradviz_cli.files.whole import write_alone, writing
 from gradviz_cli.images.fit import as_rgb
 from gradviz_cli.plan.outputs import CHECK
 from gradviz_cli.plan.plan import DEFAULT_STYLE
@@ -54,7 +54,7 @@ def write(
 ) -> None:
     """Draw and write it; OutputError where that cannot be."""
     check_place(path)
-    write_whole(path, encode_png(draw(image, name, found, verdicts), None, text))
+    write_alone(path, encode_png(draw(image, name, found, verdicts), None, text))
 
 
 def draw(image: Array, name: str, found: Sequence[Findings], verdicts: Mapping[str, Verdict]) -> Array:

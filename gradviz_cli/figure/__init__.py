@@ -31,7 +31,7 @@ from gradviz_cli.figure.sources import Size
 from gradviz_cli.figure.svg import svg
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import write_whole
+from gradviz_cli.files.whole import write_alone
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def write(
     sheet = _composed(collection, chosen, grid, drawing, measures)
     data = form.make(sheet.page)
     check_file(path, force)  # drawing may have taken a while
-    write_whole(path, data)
+    write_alone(path, data)
     warnings = [
         *_warnings(collection, outs, chosen, sheet, figure.choice),
         *([] if form.any_letters else _spelled(sheet)),

@@ -17,9 +17,10 @@ from typing import IO, NamedTuple
 from gradviz_cli.errors import OutputError
 from gradviz_cli.files.beneath import Parts, entries_of, folder_below, parts_below
 from gradviz_cli.files.text import AnyPath, printable
+from gradviz_cli.files.writer import is_gone, this_writer
 
 TEMPORARY = ".gradviz-"  # how the name of an unfinished file begins; it ends in `.tmp`
-OWNER = secrets.token_hex(8)  # follows in those of this process, by which another one on another machine tells them
+OWNER = this_writer()  # follows in those of this process, by which others tell them
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder with --out",
     errno.EDQUOT: "the quota is used up: free some space, or choose another folder with --out",
@@ -82,6 +83,12 @@ def write_whole(path: AnyPath, data: bytes, *, sync: bool = True) -> None:
     if sync:
         with writing(path):
             sync_folder(os.path.dirname(staged.final) or b".")
+
+
+def write_alone(path: AnyPath, data: bytes) -> None:
+    """The same for a file that is no run's, and so under no lock; what killed processes left beside it goes."""
+    write_whole(path, data)
+    sweep(os.path.dirname(os.fsencode(path)) or b".", gone=True)
 
 
 @contextmanager
@@ -300,26 +307,33 @@ def sync_folder(folder: AnyPath) -> None:
 _LEFT_BEHIND = re.escape(TEMPORARY) + "((\u00e9|e\u0301)-)?%s[0-9a-f]{16}\\.tmp"
 
 
-def sweep(folder: AnyPath, *, below: bool = False, owner: str | None = None) -> int:
+def sweep(folder: AnyPath, *, below: bool = False, owner: str | None = None, gone: bool = False) -> int:
     """Remove what killed runs left half-written in this folder, and `below` it; the number of files removed.
 
-    Only while no other run writes there: hold the lock of the output folder. Links are not followed.
+    Only while no other run writes there: hold the lock of the output folder, or leave its files alone with `gone`. Links are not
+    followed.
 
     Parameters
     ----------
     owner : str, optional
         The `OWNER` of a process that is gone: its files alone, while others write there.
+    gone : bool
+        Those alone whose process is known to have ended.
     """
     removed, waiting = 0, [Parts()]
-    left_behind = re.compile(_LEFT_BEHIND % ("([0-9a-f]{16})?" if owner is None else re.escape(owner)))
+    left_behind = re.compile(_LEFT_BEHIND % ("(?P<owner>[0-9a-f]{16})?" if owner is None else re.escape(owner)))
     while waiting:
         parts = waiting.pop()
         with suppress(OSError), folder_below(folder, parts) as handle, entries_of(handle) as entries:
             for entry in entries:
                 if below and entry.is_dir(follow_symlinks=False):
                     waiting.append((*parts, entry.name))
-                elif left_behind.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                elif _is_left(left_behind.fullmatch(entry.name), gone) and entry.is_file(follow_symlinks=False):
                     with suppress(OSError):
                         os.unlink(entry.name, dir_fd=handle)
                         removed += 1
     return removed
+
+
+def _is_left(name: re.Match[str] | None, gone: bool) -> bool:
+    return name is not None and (not gone or name["owner"] is not None and is_gone(name["owner"]))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files.text import printable
-from gradviz_cli.files.whole import check_own, write_whole
+from gradviz_cli.files.whole import check_own, write_alone
 from gradviz_cli.gallery.data import collect
 from gradviz_cli.gallery.folder import NothingTold as NothingTold
 from gradviz_cli.gallery.inside import PIXELS as PIXELS
@@ -77,11 +77,11 @@ def write(
     _check_size(path, len(text), "make one of a part of the images")
     _check_ours(path)  # making it may have taken a while
     try:
-        write_whole(path, text)
+        write_alone(path, text)
     except OutputError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
-        write_whole(path, text)  # a run that began just now swept our temporary file away
+        write_alone(path, text)  # a run that began just now swept our temporary file away
     return path
 
 

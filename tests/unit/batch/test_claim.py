@@ -53,7 +53,7 @@ def test_a_process_that_is_gone(tmp_path: Path, ended: int) -> None:
         taken.release()
 
 
-@pytest.mark.parametrize("changes", [{"machine": ["other", "4"]}, {"machine": None}, {"machine": claim._machine()[:1]}])
+@pytest.mark.parametrize("changes", [{"machine": ["other", "4"]}, {"machine": None}, {"machine": claim.machine()[:1]}])
 def test_one_of_another_machine_has_to_be_silent(tmp_path: Path, ended: int, changes: dict) -> None:
     path = written(tmp_path, process=ended, **changes)
     assert not Claim(tmp_path).take()
