@@ -127,7 +127,7 @@ def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: b
     if name == "TIFF" and (page := tiff.photo(inside := tiff.pages(data))):
         data = data if page is inside[0] else tiff.starting_at(data, page)
     if page and _needs_samples(page):
-        return _from_samples(data, page, limits)
+        return _from_samples(data, page, limits, alpha)
     found = _finished(_loaded(name, data, limits, least), data, page, alpha)
     return found if name != "JPEG" or jpeg.has_end(data) else _ending_early(found, _ALL_THERE)
 
@@ -196,14 +196,14 @@ def _needs_samples(page: tiff.Page) -> bool:
     return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
 
 
-def _from_samples(data: bytes, page: tiff.Page, limits: Limits) -> Picture:
+def _from_samples(data: bytes, page: tiff.Page, limits: Limits, alpha: bool) -> Picture:
     """A TIFF that Pillow has no mode for, from its bands."""
     _check_size(page.size[::-1], limits)
     Image.MAX_IMAGE_PIXELS = None  # the bytes of all bands are taken for pixels; put back by `_pillow_settings`
     values = tiff.samples(data, page, tiff.MOST_BYTES * limits.max_pixels)
     shown, notes = levels.of_bands(values, page)
     image, turn = Image.fromarray(shown), _TURNS.get(page.first(Tag.ORIENTATION))
-    found = _finished(_Loaded(image if turn is None else image.transpose(turn), page.size, False), data)
+    found = _finished(_Loaded(image if turn is None else image.transpose(turn), page.size, False), data, alpha=alpha)
     return found._replace(notes=(*notes, *found.notes))
 
 
@@ -321,6 +321,7 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
         return Image.fromarray(gray), notes
     image, notes = _brightened(image, data, page)
     _mend_transparency(image, data)
+    _mend_palette(image)
     if image.has_transparency_data:
         shown, more = _opaque(image, alpha)
         return shown, (*notes, *more)
@@ -377,6 +378,15 @@ def _mend_transparency(image: Image.Image, data: bytes) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
     elif not isinstance(key, (int, tuple, bytes)):
         image.info.pop("transparency", None)  # a text chunk that is named like this
+
+
+def _mend_palette(image: Image.Image) -> None:
+    """Colours of a TIFF that were written as 8 bits where 16 are asked for, of which Pillow keeps the upper ones: black."""
+    if image.format != "TIFF" or image.mode != "P":
+        return
+    colours = image.tag_v2.get(Tag.COLOURS, ())  # type: ignore[attr-defined]
+    if colours and max(colours) < 256:
+        image.putpalette(bytes(colours), "RGB;L")
 
 
 def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageError:

@@ -38,7 +38,8 @@ def gray_levels(image: Image.Image, white: int) -> tuple[np.ndarray, Notes]:
 
 
 def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
-    """uint8 [h, w] or [h, w, 3] of all bands [h, w, bands] of a TIFF that Pillow has no mode for.
+    """uint8 [h, w] or [h, w, 3] of all bands [h, w, bands] of a TIFF that Pillow has no mode for; [h, w, 2] or [h, w, 4] where
+    a band says how opaque they are.
 
     Raises
     ------
@@ -52,9 +53,12 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
             f"a TIFF of {tiff.described(page)} that does not say which are red, green and blue: give a model that takes "
             f"{count} channels, or write three of them (gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB)",
         )
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     shown = values[..., : 3 if count >= 3 else 1]
-    shown = shown.astype(shown.dtype.newbyteorder("="), copy=False)
-    notes = _supposed(count, colours)
+    opacity = _opacity(values, page, shown.shape[2])
+    if opacity is not None and page.is_associated:
+        shown = _dissociated(shown, opacity)
+    notes = _supposed(count - (opacity is not None), colours)
     levels, more = (
         (shown.copy(), ())
         if shown.dtype == np.uint8
@@ -62,7 +66,29 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
     )
     notes += more
     levels = 255 - levels if colours == 0 else levels
-    return (levels if count >= 3 else levels[..., 0]), notes
+    if opacity is not None:
+        levels = np.concatenate([levels, np.rint(opacity * 255).astype(np.uint8)], axis=2)
+    return (levels if levels.shape[2] > 1 else levels[..., 0]), notes
+
+
+def _opacity(values: np.ndarray, page: Page, shown: int) -> np.ndarray | None:
+    """float32 [h, w, 1], 0..1, where a band behind those that are shown says it. All of a whole number is opaque, of floats
+    1, or what they reach beyond it."""
+    place = page.transparency
+    if place is None or not shown <= place < values.shape[2]:
+        return None
+    band = np.nan_to_num(values[..., place : place + 1].astype(np.float32))
+    most = max(1.0, float(band.max())) if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
+    return np.clip(band / np.float32(most), 0, 1)
+
+
+def _dissociated(values: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """Colours before they were multiplied by their opacity."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = np.where(opacity > 0, values / opacity, 0)
+    if values.dtype.kind == "f":
+        return whole.astype(values.dtype)
+    return np.minimum(np.rint(whole), np.iinfo(values.dtype).max).astype(values.dtype)
 
 
 def _table(values: np.ndarray, page: Page) -> np.ndarray | None:

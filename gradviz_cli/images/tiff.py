@@ -46,11 +46,13 @@ class Tag(IntEnum):
     MAX_SAMPLE = 281
     PLANAR = 284
     PREDICTOR = 317
+    COLOURS = 320  # of a palette: all reds, all greens, all blues
     TILE_WIDTH = 322
     TILE_LENGTH = 323
     TILE_OFFSETS = 324
     TILE_COUNTS = 325
     SUB_DIRECTORIES = 330
+    EXTRA = 338
     FORMAT = 339
     NO_DATA = 42113  # GDAL's
     DNG_VERSION = 50706  # Adobe's
@@ -62,6 +64,7 @@ _TYPES = {1: "B", 2: "s", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L
 GRAY, RGB, MASK = (0, 1), 2, 4  # of Tag.PHOTOMETRIC
 SIGNED, FLOAT = 2, 3  # of Tag.FORMAT
 APART = 2  # of Tag.PLANAR: one plane after the other
+ASSOCIATED, UNASSOCIATED = 1, 2  # of Tag.EXTRA: colours are multiplied by this transparency, or not
 JPEGS = (6, 7)  # of Tag.COMPRESSION: they work on pixels, not on bytes
 # Only raw photos have these: a mosaic of sensor pixels, and the makers' own packing of it.
 _SENSOR = frozenset({32803, 34892})
@@ -97,6 +100,19 @@ class Page:
     def colours(self) -> int:
         """What the samples stand for; where it is not said, as readers take it."""
         return self.first(Tag.PHOTOMETRIC, 1)
+
+    @property
+    def transparency(self) -> int | None:
+        """Which sample it is, where one is."""
+        extra = self.tags.get(Tag.EXTRA, ())
+        found = next((place for place, one in enumerate(extra) if one in (ASSOCIATED, UNASSOCIATED)), None)
+        return None if found is None else self.samples - len(extra) + found
+
+    @property
+    def is_associated(self) -> bool:
+        """Whether colours are multiplied by their transparency."""
+        place = self.transparency
+        return place is not None and self.tags[Tag.EXTRA][place - self.samples] == ASSOCIATED
 
     @property
     def white(self) -> int | None:

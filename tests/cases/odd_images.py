@@ -93,6 +93,7 @@ def catalogue(folder: str | bytes | os.PathLike) -> list[Case]:
             _tiff_numbers,
             _tiff_pages,
             _tiff_bands,
+            _tiff_transparency,
             _tiff_layouts,
             _no_data,
             _fewer_bits,
@@ -559,6 +560,8 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.drawn("tiff-1-bit.tif", saved(two, "TIFF"), (GRAY > 127) * np.uint8(255))
     table = RAMP.T.astype(int).ravel() * 257
     shelf.drawn("tiff-palette.tif", tiff(GRAY.shape, 8, 3, GRAY.tobytes(), t320=list(table)), RAMP[GRAY])
+    small = [int(value) >> 8 for value in table]
+    shelf.drawn("tiff-palette-8-bit.tif", tiff(GRAY.shape, 8, 3, GRAY.tobytes(), t320=small), RAMP[GRAY])
     shelf.drawn("tiff-alpha.tif", tiff(RGBA.shape, 8, 2, RGBA.tobytes(), t338=[2]), over_white(RGB, ALPHA), 1)
     multiplied = np.dstack([np.rint(RGB * (ALPHA / 255.0)[..., None]).astype(np.uint8), ALPHA])
     twin = over_white(RGB, ALPHA)
@@ -737,6 +740,33 @@ def _tiff_bands(shelf: _Shelf) -> None:
     shelf.failed("bands-rgb-float-short.tif", cut.replace(cut[at : at + 99], b"", 1), "damaged", "truncated", "format")
     bomb = page(np.zeros((1, 1, 3), "<f4"), t256=[7000], t257=[7000], t277=[60000], t258=[32], t339=[3])
     shelf.failed("bands-bomb.tif", pages(bomb), "too-large")
+
+
+def _tiff_transparency(shelf: _Shelf) -> None:
+    """Of wide numbers, which Pillow has no mode for: on white, as that of 8 bits is."""
+    shares = ALPHA[..., None] / 255
+    for name, colours, photometric in (("gray", GRAY[..., None], 1), ("rgb", RGB, 2)):
+        twin = over_white(colours.squeeze(), ALPHA)
+        wide = np.dstack([colours, ALPHA]).astype("<u2") * 257
+        shelf.drawn(f"alpha-{name}-u2.tif", pages(page(wide, t262=[photometric], t338=[2])), twin, 1)
+        unit = np.dstack([colours / 255, shares]).astype("<f4")
+        shelf.drawn(f"alpha-{name}-f4.tif", pages(page(unit, t262=[photometric], t338=[2])), twin, 1)
+        multiplied = np.dstack([colours / 255 * shares, shares]).astype("<f4")
+        shelf.drawn(f"alpha-{name}-f4-multiplied.tif", pages(page(multiplied, t262=[photometric], t338=[1])), twin, 1)
+    multiplied = np.rint(np.dstack([GRAY[..., None] * shares, shares * 255]) * 257).astype("<u2")
+    shelf.drawn("alpha-gray-u2-multiplied.tif", pages(page(multiplied, t262=[1], t338=[1])), over_white(GRAY, ALPHA), 1)
+    more = np.dstack([RGB, GRAY, ALPHA]).astype("<u2") * 257
+    shelf.drawn(
+        "alpha-behind-another.tif",
+        pages(page(more, t262=[2], t338=[0, 2])),
+        over_white(RGB, ALPHA),
+        1,
+        ("of its 4 bands the first three",),
+    )
+    white_is_zero = np.dstack([255 - GRAY, ALPHA]).astype("<u2") * 257
+    shelf.drawn(
+        "alpha-gray-white-is-zero.tif", pages(page(white_is_zero, t262=[0], t338=[2])), over_white(GRAY, ALPHA), 1
+    )
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from odd_images import HEIGHT, RGB, WIDTH, exif, saved, stored
+from odd_images import HEIGHT, RGB, WIDTH, exif, page, pages, saved, stored
 
 from gradviz_cli.images import decode as decode_module
 from gradviz_cli.images.reader import answer
@@ -95,6 +95,8 @@ def test_a_model_of_rgba_gets_the_alpha_of_the_file_and_an_opaque_one_where_ther
     rgba = np.dstack([RGB, np.arange(RGB.shape[0] * RGB.shape[1]).reshape(RGB.shape[:2]) % 256]).astype(np.uint8)
     request = replace(ASKED, channels=4, alpha=True)
     _, (fitted,) = asked(request, saved(rgba, "PNG"))
+    assert np.array_equal(fitted, rgba)
+    _, (fitted,) = asked(request, pages(page((rgba / 255).astype("<f4"), t338=[2])))
     assert np.array_equal(fitted, rgba)
     _, (fitted,) = asked(request, saved(RGB, "PNG"))
     assert np.array_equal(fitted, np.dstack([RGB, np.full(RGB.shape[:2], 255)]))
