@@ -150,13 +150,17 @@ def _recognise(data: bytes) -> str:
             raise raw_photo(what)
     for name, (magic, plugin, feature, _) in _FORMATS.items():
         if re.match(magic, data, re.DOTALL):
-            from PIL import features  # only where a file is decoded, as it brings Pillow in
-
-            if feature and not features.check(feature):
+            if not _is_built_in(feature):
                 raise ImageError("format", f"{name}: this Pillow cannot read it; install another build of it")
             _import(plugin)
             return name
     raise _nothing_of_ours(data)
+
+
+def _is_built_in(feature: str | None) -> bool:
+    from PIL import features  # only where a file is decoded, as it brings Pillow in
+
+    return feature is None or features.check(feature)
 
 
 def _import(plugin: str) -> None:
@@ -174,8 +178,19 @@ def _import(plugin: str) -> None:
 def _nothing_of_ours(data: bytes) -> ImageError:
     for name, (magic, remedy) in _OTHERS.items():
         if re.match(magic, data[:1024], re.DOTALL):
-            return ImageError("format", f"looks like {name}; {remedy}; accepted are {', '.join((*FORMATS, *ARRAYS))}")
-    return ImageError("format", f"no image begins like this; accepted are {', '.join((*FORMATS, *ARRAYS))}")
+            return ImageError("format", f"looks like {name}; {remedy}; accepted are {_accepted()}")
+    return ImageError("format", f"no image begins like this; accepted are {_accepted()}")
+
+
+def _accepted() -> str:
+    """What can be read here, and what an extra would add."""
+    lacking = "" if find_spec(HEIF) else " (with the extra heif)"
+    read = [
+        f"{name}{lacking if form.plugin == HEIF else ''}"
+        for name, form in _FORMATS.items()
+        if _is_built_in(form.feature)
+    ]
+    return ", ".join((*read, *ARRAYS))
 
 
 def raw_photo(what: str) -> ImageError:
@@ -190,3 +205,8 @@ def raw_photo(what: str) -> ImageError:
 def looks_like_image(data: bytes) -> bool:
     """Whether a file that begins so could be an image."""
     return any(re.match(one.magic, data, re.DOTALL) for one in _FORMATS.values() if one.magic)
+
+
+def looks_readable(data: bytes) -> bool:
+    """Whether a file that begins so could be what is read here, if it is asked for by its name."""
+    return looks_like_image(data) or array_form(data) is not None

@@ -60,6 +60,20 @@ def test_what_is_no_image_of_ours(data: bytes, word: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("installed", "said"), [(True, "AVIF, HEIF, NPY"), (False, "AVIF, HEIF (with the extra heif), NPY")]
+)
+@pytest.mark.parametrize("data", [b"", b"%PDF-1.7"])
+def test_only_what_can_be_read_is_called_accepted(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, installed: bool, said: str
+) -> None:
+    monkeypatch.setattr(formats, "find_spec", lambda name: installed or None)
+    monkeypatch.setattr(features, "check", lambda name: name != "webp")
+    with pytest.raises(ImageError) as caught:
+        _recognise(data)
+    assert said in caught.value.message and "WEBP" not in caught.value.message
+
+
+@pytest.mark.parametrize(
     ("data", "what", "remedy"),
     [
         (b"\xff\x0a\xfa\x1f", "JPEG XL", "djxl"),
