@@ -10,7 +10,7 @@ from enum import Enum
 
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import printable
-from gradviz_cli.images.formats import aside, is_named_further
+from gradviz_cli.images.formats import aside, is_named_further, looks_readable
 from gradviz_cli.plan.outputs import CHECK, FIGURE, KEYWORD, LOCK, LOCK_TEXT, MANIFEST
 from gradviz_cli.plan.results import Status
 
@@ -30,23 +30,20 @@ class Kind(Enum):
     UNMATCHED = "does not match --include", "do not match --include", ""
 
 
-# Endings of what is never an image, so that to ask for it by name leads nowhere.
-NO_IMAGES = frozenset(
-    (".txt", ".md", ".html", ".htm", ".json", ".jsonl", ".xml", ".csv", ".yaml", ".yml", ".toml", ".log", ".py", ".pb")
-    + (".index", ".data-00000-of-00001")
-)
+BEGINNING = 1024  # bytes by which it is seen whether a file can be read
+Look = Callable[[int], bytes]  # how many of its first bytes are wanted
 
 
 class LeftOut:
     """Counts what was left out, by its kind, with a few examples each."""
 
-    MOST = 4  # examples
+    MOST, TRIED = 4, 32  # examples that are named, and such as a remedy is tried on
 
     def __init__(self) -> None:
         self._met: dict[tuple[str, str, str], _Met] = {}
 
-    def add(self, kind: Kind, name: str = "") -> None:
-        """`name` of a file or folder; what is said of it is its ending, or itself."""
+    def add(self, kind: Kind, name: str = "", look: Look | None = None) -> None:
+        """`name` of a file or folder; what is said of it is its ending, or itself. `look` shows how a file begins."""
         ending = os.path.splitext(name)[1].lower()
         what, remedy = (kind is Kind.NAME and aside(name)) or ("", "")
         words = (Kind.ASIDE if what else kind).value
@@ -54,9 +51,8 @@ class LeftOut:
         met = self._met.setdefault((one, many, way), _Met())
         met.count += 1
         example = {Kind.NAME: ending or "no ending", Kind.SYSTEM: name}.get(kind)
-        if example and len(met.examples) < self.MOST:
-            met.examples[example] = None
-        met.more = met.more or bool(example) and example not in met.examples
+        if example and example not in met.examples and len(met.examples) < self.TRIED:
+            met.examples[example] = ending, look
 
     def __str__(self) -> str:
         """All of it on one line; empty where nothing was left out."""
@@ -66,28 +62,26 @@ class LeftOut:
 
     @property
     def remedy(self) -> str:
-        """How it can be had."""
-        ways = [way.format(ending=met.first) for (_, _, way), met in self._met.items() if way and met.mends(way)]
-        return f"name what you mean, or: {', '.join(ways)}" if ways else ""
+        """How it can be had, as far as that leads to what can be read: files are looked at."""
+        ways = [met.mended(way) for (_, _, way), met in self._met.items()]
+        return f"name what you mean, or: {', '.join(filter(None, ways))}" if any(ways) else ""
 
 
 @dataclass
 class _Met:
     count: int = 0
-    examples: dict[str, None] = field(default_factory=dict)
-    more: bool = False  # of them than are kept
+    examples: dict[str, tuple[str, Look | None]] = field(default_factory=dict)  # what is said -> ending, and a look
 
-    def mends(self, way: str) -> bool:
-        """Whether that way leads to images: it does not where all are texts and the like by their names."""
-        return "{ending}" not in way or not self.examples or self.more or not NO_IMAGES.issuperset(self.examples)
-
-    @property
-    def first(self) -> str:
-        """The first ending that an image may have, empty where there was none."""
-        return next((one for one in self.examples if one.startswith(".") and one not in NO_IMAGES), "")
+    def mended(self, way: str) -> str:
+        """That way, for the first ending of what can be read; empty where nothing can."""
+        if "{ending}" not in way:
+            return way
+        read = (ending for ending, look in self.examples.values() if look and looks_readable(look(BEGINNING)))
+        return next((way.format(ending=printable(ending)) for ending in read), "")
 
     def __str__(self) -> str:
-        shown = [*map(printable, self.examples), *(["..."] if self.more else [])]
+        more = ["..."] if len(self.examples) > LeftOut.MOST else []
+        shown = [*map(printable, list(self.examples)[: LeftOut.MOST]), *more]
         return f" ({', '.join(shown)})" if shown else ""
 
 

@@ -62,7 +62,7 @@ _ASIDE = {
         ),
         "develop raw photos and export them as JPEG",
     ),
-    "array": _Aside((".npy", ".npz"), "--include '*.npy' for arrays"),
+    "array": _Aside((".npy", ".npz"), "--include '*{ending}' for arrays"),
 }
 # Raw photos that no TIFF holds, or that say so in their first bytes; `images.tiff` knows the others.
 _RAW = {
@@ -126,7 +126,8 @@ def is_named_further(name: str) -> bool:
 
 
 def aside(name: str) -> tuple[str, str] | None:
-    """What a file is by its name that could be meant as an image, though in a folder it is none, and what to do."""
+    """What a file is by its name that could be meant as an image, though in a folder it is none, and what to do, for its
+    `{ending}`."""
     ending = os.path.splitext(name)[1].lower()
     return next(((kind, one.remedy) for kind, one in _ASIDE.items() if ending in one.suffixes), None)
 
@@ -160,7 +161,7 @@ def _recognise(data: bytes) -> str:
 def _is_built_in(feature: str | None) -> bool:
     from PIL import features  # only where a file is decoded, as it brings Pillow in
 
-    return feature is None or features.check(feature)
+    return feature is None or bool(features.check(feature))
 
 
 def _import(plugin: str) -> None:

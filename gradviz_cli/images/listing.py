@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -405,7 +406,7 @@ class _Search:
             entry = tree.entry(folder, name, f"{rel}/{name}" if rel else name)
             kind = self._kind(begin, root, entry)
             if kind is not None:
-                self.left.add(kind, entry.name)
+                self.left.add(kind, entry.name, partial(tree.head, entry.path))
             elif not entry.is_folder:
                 if tree.is_written(entry.path, ours):
                     self.left.add(Kind.WRITTEN)

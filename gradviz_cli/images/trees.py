@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from gradviz_cli.files import objects
 from gradviz_cli.files.objects import Found, StoreError
+from gradviz_cli.files.reading import head
 from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.images import aside
 from gradviz_cli.images.aside import is_output, is_written
@@ -72,6 +73,9 @@ class Tree(Protocol):
     def is_written(self, path: str, in_output: bool) -> bool:
         """Whether a file is a run's."""
 
+    def head(self, path: str, most: int) -> bytes:
+        """The first bytes of a file; none where it cannot be read."""
+
 
 class Disk:
     """Folders of this machine. What the listing calls a regular file is taken for one; the name of everything else ends in a
@@ -80,7 +84,7 @@ class Disk:
     def __init__(self, out: Identity | None):
         self._out = out
         self.full_path = full_path
-        self.lies_in_output, self.is_written = aside.lies_in_output, is_written
+        self.lies_in_output, self.is_written, self.head = aside.lies_in_output, is_written, head
 
     def names(self, folder: str) -> list[str] | str:
         try:
@@ -139,8 +143,7 @@ class Store:
 
     def is_output(self, folder: str, names: list[str] | str) -> bool:
         place = self._place(folder)
-        head = partial(_head, place)
-        return is_output("", names, head) or f"{SEGMENTS}/" in names and _has_segments(place)
+        return is_output("", names, partial(_head, place)) or f"{SEGMENTS}/" in names and _has_segments(place)
 
     def lies_in_output(self, folder: str) -> bool:
         place = self._place(folder)
@@ -149,7 +152,10 @@ class Store:
         )
 
     def is_written(self, path: str, in_output: bool) -> bool:
-        return is_written(path, in_output, lambda name, most: objects.head(self._place(name), most))
+        return is_written(path, in_output, self.head)
+
+    def head(self, path: str, most: int) -> bytes:
+        return objects.head(self._place(path), most)
 
     def _place(self, path: str) -> Remote:
         return Remote(self._scheme, path.partition("://")[2])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gradviz_cli.errors import TimeUp, UsageError
@@ -137,17 +138,23 @@ def test_only_what_is_named_as_an_image(here: Path) -> None:
         "1 raw photo (.nef), 1 HEIC photo (.heic), 1 array (.npy)"
     )
     Path("others").mkdir()
-    made("others/notes", "others/a.npy", "others/.b.png")
+    made("others/notes", "others/a.npz", "others/.b.png", "others/b.pdf")
+    Path("others/b.pdf").write_bytes(b"%PDF-1.7")
+    Path("others/notes").write_bytes(b"\xff\xd8\xff\xe0")
+    np.savez("others/a.npz", np.zeros(1))
     Path("others/link").symlink_to(here / "in")
     assert inputs("others").why_none() == (
-        "no image was found: 1 hidden name, 1 array (.npy), 1 link to a folder, 1 file is not named as an image (no ending); "
-        "name what you mean, or: --include '*.npy' for arrays, --follow-links, --include '*'"
+        "no image was found: 1 hidden name, 1 array (.npz), 2 files are not named as images (.pdf, no ending), "
+        "1 link to a folder; name what you mean, or: --include '*.npz' for arrays, --include '*', --follow-links"
     )
 
 
 def test_no_pattern_is_named_that_would_find_texts(here: Path) -> None:
-    made("in/a.html", "in/b.jsonl")
-    assert inputs("in").why_none() == "no image was found: 2 files are not named as images (.html, .jsonl)"
+    made("in/a.html", "in/b.jsonl", "in/c.pdf", "in/d.1", "in/e.2")
+    said = "no image was found: 5 files are not named as images (.html, .jsonl, .pdf, .1, ...)"
+    assert inputs("in").why_none() == said
+    Path("in/e.2").write_bytes(b"GIF89a")
+    assert inputs("in").why_none() == f"{said}; name what you mean, or: --include '*.2'"
 
 
 def test_an_ending_alone_is_no_pattern(here: Path) -> None:

@@ -64,6 +64,13 @@ def test_outputs_are_no_images(memory) -> None:
     assert rels(below) == [] and "is not searched, as it is --out memory://bucket/in/out" in below.why_none()
 
 
+def test_what_is_there_instead_is_looked_at(memory) -> None:
+    put("a.pdf", data=b"%PDF-1.7")
+    assert inputs(TOP).why_none() == "no image was found: 1 file is not named as an image (.pdf)"
+    put("b.dat", data=b"\xff\xd8\xff\xe0")
+    assert inputs(TOP).why_none().endswith("(.pdf, .dat); name what you mean, or: --include '*.dat'")
+
+
 def test_what_is_not_there_is_said_at_once(memory) -> None:
     with pytest.raises(UsageError, match="^no such object or folder: memory://bucket/in/no: there is no such object"):
         inputs(TOP / "no").checked()
