@@ -31,7 +31,7 @@ PAGE = "index.html"
 ENDS = (".html", ".htm")  # of the names of pages
 GENERATOR = b'<meta name="generator" content="gradviz'  # by this a page is known as ours
 LARGEST = 400 * 2**20  # bytes of a page; a text of more is none for Chromium
-REMEDY = "move it away, or write the page elsewhere: gradviz gallery OUT -o PAGE.html"
+REMEDY = "move it away, or name another file: gradviz gallery OUT -o FILE.html"
 
 
 Told = Callable[[int, int], None]  # how many pictures are done, of how many

@@ -128,7 +128,7 @@ def test_what_makes_no_page_is_a_usage_error(here: Path, arguments: list[str], w
 def test_a_file_of_someone_else_is_left_alone_wherever_it_is(here: Path) -> None:
     explained()
     Path("site.html").write_text("mine")
-    with pytest.raises(OutputError, match=r"site\.html: is not a gallery; move it away, or name another file with -o"):
+    with pytest.raises(OutputError, match=r"site\.html: is not a gallery; move it away, or name another file"):
         gallery.write(Path("maps"), to=Path("site.html"))
     assert Path("site.html").read_text() == "mine"
     with pytest.raises(OutputError, match="there is no such folder"):

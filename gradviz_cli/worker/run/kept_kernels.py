@@ -4,7 +4,7 @@ TensorFlow lets it do so for kernels that are constants of a graph (`is_filter_c
 mkl_layout_pass.cc). As constants, weights would be copied with the graph several times; what that pass makes of such a
 convolution is written here for kernels that are captured. The gradient of one that keeps the size of its image is the
 same convolution with the kernel turned round and its channels and results swapped (Dumoulin and Visin, "A guide to convolution
-arithmetic for deep learning", 2016, relationship 8), and so its kernel is laid out once too.
+arithmetic for deep learning", 2016, arXiv:1603.07285, chapter 4), and so its kernel is laid out once too.
 """
 
 from __future__ import annotations
@@ -108,11 +108,13 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:
 
 
 def _keeps_size(op: tf.Operation) -> bool:
-    """Whether each pixel is read, and as many are added before an image as behind it."""
-    *sides, _, _ = op.inputs[1].shape.as_list()
-    odd = all(side is not None and side % 2 for side in sides)
+    """Whether each pixel is read, by all results, and as many are added before an image as behind it."""
+    image, kernel = (tensor.shape for tensor in op.inputs)
+    if not kernel.is_fully_defined() or image.rank is None or image[-1] != kernel[-2]:  # in groups
+        return False
+    sides = kernel.as_list()[:-2]
     same = op.get_attr("padding") == b"SAME" or set(sides) == {1}
-    return odd and same and set(op.get_attr("strides")) == {1}
+    return same and all(side % 2 for side in sides) and set(op.get_attr("strides")) == {1}
 
 
 def _captured(kernel: tf.Tensor) -> tf.Tensor | None:
