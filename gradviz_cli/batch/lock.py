@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from gradviz_cli.batch import shards
+from gradviz_cli.batch import manifest, shards
 from gradviz_cli.batch.claim import CLAIM, Claim
 from gradviz_cli.errors import Locked, OutputError
 from gradviz_cli.files.text import now, printable
@@ -111,10 +111,11 @@ def held(out: Path, wait: float, shard: Shard = WHOLE, end: float | None = None)
     Locked
         Another run holds it, also after `wait` seconds.
     OutputError
-        OUT cannot be made or written, or what has the lock's name is none of ours.
+        OUT cannot be made or written, or what has the name of the lock or the manifest is none of ours.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
+    manifest.check_folder(out)
     claim = Claim(out, shard)
     try:
         with _opened(out / LOCK) as handle:

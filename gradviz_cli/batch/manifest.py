@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from gradviz_cli.batch import shards
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.reading import head
 from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import OWN_REMEDY, check_own, sync_file, writing
@@ -121,6 +122,11 @@ def opened(path: Path) -> int:
         os.close(handle)
         raise
     return handle
+
+
+def check_folder(out: Path) -> None:
+    """Before anything is written to it: what has the manifest's name there, if anything has. Raises OutputError."""
+    check_ours(head(out / MANIFEST, LOOKED_AT), out / MANIFEST)
 
 
 def check_ours(start: bytes, path: Place) -> None:

@@ -386,7 +386,9 @@ def _out(given: object) -> tuple[Path, str, str]:
     except ValueError as error:
         raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
     if place == Path("-"):
-        raise UsageError("--out -: pictures are not written to stdout", "give a folder, or ./- for one of that name")
+        raise UsageError(
+            "--out -: pictures are not written to stdout", "give a folder; one of that name by its full path"
+        )
     return (*folder_and_file(place), "")
 
 

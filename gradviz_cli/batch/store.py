@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from gradviz_cli.batch import shards
 from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.lock import Lock, held
-from gradviz_cli.batch.manifest import Manifest
+from gradviz_cli.batch.manifest import Manifest, check_folder
 from gradviz_cli.batch.merge import merge, merge_if_alone
 from gradviz_cli.errors import GradvizError
 from gradviz_cli.files import scratch, whole
@@ -74,6 +74,7 @@ class Disk:
             merge_if_alone(self._out, end)
 
     def known(self, shard: Shard, keep: bool) -> Known:
+        check_folder(self._out)  # a dry run holds no lock
         return Known.of(self._out, shard, keep)
 
     @contextmanager

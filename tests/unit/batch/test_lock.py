@@ -14,8 +14,9 @@ import pytest
 from gradviz_cli.batch import shards
 from gradviz_cli.batch.claim import CLAIM
 from gradviz_cli.batch.lock import LOCK, MERGING, held
+from gradviz_cli.batch.store import Disk
 from gradviz_cli.errors import Locked, OutputError
-from gradviz_cli.plan.outputs import MANIFEST, SHARDS
+from gradviz_cli.plan.outputs import MANIFEST, SHARDS, WHOLE
 
 
 def test_the_folder_is_made_and_held(tmp_path: Path) -> None:
@@ -30,6 +31,16 @@ def test_the_folder_is_made_and_held(tmp_path: Path) -> None:
     assert (out / LOCK).read_text() == ""
     with held(out, 0) as lock:
         assert not lock.unfinished
+
+
+@pytest.mark.parametrize("text", ['{"audio": "a.wav"}\n', '{"image": "a.png"}\n'.encode("utf-16").decode("latin-1")])
+def test_nothing_is_written_beside_a_manifest_of_somebody_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / MANIFEST).write_text(text, encoding="latin-1")
+    with pytest.raises(OutputError, match="no manifest of gradviz"), held(tmp_path, 0):
+        pass
+    with pytest.raises(OutputError, match="no manifest of gradviz"):  # as a dry run looks at it
+        Disk(tmp_path).known(WHOLE, keep=False)
+    assert os.listdir(tmp_path) == [MANIFEST]
 
 
 def test_a_full_disk_is_that_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
