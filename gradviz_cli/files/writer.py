@@ -20,8 +20,22 @@ def this_writer() -> str:
 def is_gone(writer: str) -> bool:
     """Whether this was a process of this machine, since it was started, and has ended. Of others nobody can tell from here."""
     here = _digits()
+    if not here or not writer.startswith(here):
+        return False
     process = int(writer[_MACHINE : _MACHINE + _PROCESS], 16)
-    return bool(here) and writer.startswith(here) and _writer(process) != writer
+    found = _writer(process)
+    return found != writer if found else not _lives(process)
+
+
+def _lives(process: int) -> bool:
+    """Also of one that the system hides from this user."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def machine() -> list[str]:

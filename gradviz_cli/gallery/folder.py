@@ -21,7 +21,7 @@ from gradviz_cli.draw.styles import SHEETS
 from gradviz_cli.errors import UsageError
 from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.reading import Stamp, hash_file, stamp_of
+from gradviz_cli.files.reading import Stamp, hash_file, head, stamp_of
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.plan.results import Status, TargetResult
 from gradviz_cli.plan.targets import PARENT
@@ -146,7 +146,10 @@ def _images(out: Path, models: dict[str, Model]) -> Iterator[Shown]:
             owner[name] = line.key
             names.setdefault(line.key, {})[name] = None
     if not last and _holds_something(out):
-        raise NothingTold(f"{printable(out / manifest.MANIFEST)}: it tells of no image", WRITTEN_ANEW)
+        place = out / manifest.MANIFEST
+        if not manifest.is_ours(head(place, manifest.LOOKED_AT)):
+            raise NothingTold(f"{printable(place)}: it is no manifest of gradviz", WHERE)
+        raise NothingTold(f"{printable(place)}: it tells of no image", WRITTEN_ANEW)
     roots = _roots(last.values())
     for key, line in last.items():
         name, status = _name(line, roots), line.status.value

@@ -209,15 +209,19 @@ def test_text_stands_out_from_what_is_behind_it_in_both_colours() -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest",
-    [b"", "\ufeff{}\n".encode("utf-16-le"), b'{"audio": "a.wav"}\n'],
+    ("manifest", "said", "remedy"),
+    [
+        (b"", "it tells of no image", "once more"),
+        ("\ufeff{}\n".encode("utf-16-le"), "it is no manifest of gradviz", "give the folder"),
+        (b'{"audio": "a.wav"}\n', "it is no manifest of gradviz", "give the folder"),
+    ],
     ids=["empty", "another encoding", "another program's"],
 )
-def test_a_manifest_that_tells_of_no_image_makes_no_page(here: Path, manifest: bytes) -> None:
+def test_a_manifest_that_tells_of_no_image_makes_no_page(here: Path, manifest: bytes, said: str, remedy: str) -> None:
     explained()
     page = gallery.write(Path("maps"))
     before = page.read_bytes()
     Path("maps/manifest.jsonl").write_bytes(manifest)
-    with pytest.raises(gallery.NothingTold, match="maps/manifest.jsonl: it tells of no image") as caught:
+    with pytest.raises(gallery.NothingTold, match=f"maps/manifest.jsonl: {said}") as caught:
         gallery.write(Path("maps"))
-    assert page.read_bytes() == before and "gradviz explain" in caught.value.remedy
+    assert page.read_bytes() == before and remedy in caught.value.remedy

@@ -37,6 +37,19 @@ def test_of_other_machines_nothing_is_known(ended: str) -> None:
     assert not is_gone(other)
 
 
+def test_a_process_that_is_hidden_lives(monkeypatch: pytest.MonkeyPatch, ended: str) -> None:
+    """As those of others are on machines that show each user its own alone."""
+
+    def refused(process: int, signal: int) -> None:
+        assert signal == 0
+        raise PermissionError
+
+    monkeypatch.setattr(writer, "started", lambda process: "")
+    assert is_gone(ended)
+    monkeypatch.setattr(os, "kill", refused)
+    assert not is_gone(ended)
+
+
 def test_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch, ended: str) -> None:
     monkeypatch.setattr(writer, "machine", lambda: ["", ""])
     assert re.fullmatch(r"[0-9a-f]{16}", this_writer()) and this_writer() != this_writer()
