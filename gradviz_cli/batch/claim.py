@@ -21,7 +21,7 @@ from gradviz_cli.batch import shards
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.text import now, printable
 from gradviz_cli.files.whole import TEMPORARY
-from gradviz_cli.files.writer import machine, started
+from gradviz_cli.files.writer import lives, machine, started
 from gradviz_cli.plan.outputs import LOCK, WHOLE, Shard
 
 CLAIM = f"{LOCK}.claim"
@@ -124,7 +124,8 @@ def is_gone(claim: dict[str, Any], silence: Callable[[], float], most: float = S
     """Whether the process that made a claim cannot be alive; `silence` gives the seconds since it was heard of."""
     here = machine()
     if all(here) and claim.get("machine") == here and isinstance(claim.get("process"), int):
-        return started(claim["process"]) != claim.get("start")
+        start = started(claim["process"])
+        return start != claim.get("start") if start else not lives(claim["process"])
     return silence() > most
 
 

@@ -24,11 +24,13 @@ def is_gone(writer: str) -> bool:
         return False
     process = int(writer[_MACHINE : _MACHINE + _PROCESS], 16)
     found = _writer(process)
-    return found != writer if found else not _lives(process)
+    return found != writer if found else not lives(process)
 
 
-def _lives(process: int) -> bool:
+def lives(process: int) -> bool:
     """Also of one that the system hides from this user."""
+    if not 0 < process < 2**31:  # as a file may say; to the system these mean others, or nothing
+        return False
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -53,6 +53,18 @@ def test_a_process_that_is_gone(tmp_path: Path, ended: int) -> None:
         taken.release()
 
 
+def test_a_process_that_is_hidden_keeps_it(tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of others are on machines that show each user its own alone."""
+    monkeypatch.setattr(claim, "started", lambda process: "")
+    written(tmp_path, process=os.getppid())
+    assert not Claim(tmp_path).take()
+    for process in (ended, -1, 0, 10**30):
+        written(tmp_path, process=process)
+        taken = Claim(tmp_path)
+        assert taken.take()
+        taken.release()
+
+
 @pytest.mark.parametrize("changes", [{"machine": ["other", "4"]}, {"machine": None}, {"machine": claim.machine()[:1]}])
 def test_one_of_another_machine_has_to_be_silent(tmp_path: Path, ended: int, changes: dict) -> None:
     path = written(tmp_path, process=ended, **changes)
