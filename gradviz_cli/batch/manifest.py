@@ -130,14 +130,14 @@ def check_folder(out: Path) -> None:
 
 
 def check_ours(start: bytes, path: Place) -> None:
-    """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
-    and a power cut zeros."""
+    """The beginning of a file; OutputError where it is none of a manifest."""
     if not is_ours(start):
         raise OutputError(f"{printable(path)}: cannot be written: it is no manifest of gradviz", OWN_REMEDY)
 
 
 def is_ours(start: bytes) -> bool:
-    """As above; an empty one may be."""
+    """The beginning of a manifest: some line of it is one of an image; of the first line a killed run may have left a part,
+    also none of it, and a power cut zeros."""
     text = start.strip(b"\0 \r\n")
     return bool(_LINE.search(text)) or b'{"image": '.startswith(text)
 

@@ -91,6 +91,8 @@ def paths_near(path: Path | str, fits: Callable[[str], bool] = os.path.lexists) 
         return []
     shown = [one for one in names if not one.startswith(".") or name.startswith(".")]
     same_stem = [one for one in shown if one != name and os.path.splitext(one)[0] == os.path.splitext(name)[0]]
-    near = (same_stem, nearest(name, shown, len(shown)))
-    found = ([place for one in names if fits(place := os.path.join(parent, one))] for names in near)
-    return next((places[:MOST] for places in found if places), [])
+
+    def fitting(names: list[str]) -> list[str]:
+        return [place for one in names if fits(place := os.path.join(parent, one))]
+
+    return (fitting(same_stem) or fitting(nearest(name, shown, len(shown))))[:MOST]

@@ -49,9 +49,10 @@ def text(value: object) -> str:
 
 
 def word(value: object) -> str:
-    if not text(value).strip():
+    said = text(value)
+    if not said.strip():
         raise ValueError("it is empty; is a variable not set?")
-    return text(value)
+    return said
 
 
 def path(value: object) -> Path:

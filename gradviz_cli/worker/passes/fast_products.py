@@ -166,10 +166,10 @@ class _Kernels(NamedTuple):
 
     def in_space(self, pixels: int, channels: int, results: int, positions: int) -> bool:
         """Whether a convolution in space takes less time than one of as many pixels in a plane, or of one than a product."""
-        if not self.onednn or pixels == 1 and self.avx512:
+        if not self.onednn:
             return False
         if pixels == 1:
-            return channels * results >= MANY_WEIGHTS and positions >= MANY_ROWS
+            return not self.avx512 and channels * results >= MANY_WEIGHTS and positions >= MANY_ROWS
         if not self.avx512:
             return channels > FEW_CHANNELS and pixels * channels * results * positions >= MANY_IN_SPACE
         return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS

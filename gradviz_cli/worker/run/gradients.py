@@ -40,19 +40,23 @@ def _gradient(op: tf.Operation, upstream: tf.Tensor, *others: tf.Tensor) -> Sequ
     return native_gradient(op.type)(op, upstream, *others)
 
 
-def _of_kernel(backward: str, attributes: Sequence[str]) -> Callable[..., Found | None]:
-    """Of a convolution with respect to what its kernel moves over, by this operation."""
+def of_image(backward: str, attributes: Sequence[str]) -> Callable[[tf.Operation, tf.Tensor], tf.Tensor]:
+    """The gradient of a convolution with respect to what its kernel moves over, by this operation."""
 
-    def gradient(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
-        if needed != [True, False]:
-            return None
+    def gradient(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
         given = {name: op.get_attr(name) for name in attributes}
         given |= {name: given[name].decode() for name in ("padding", "data_format")}
-        sizes, kernel = op.inputs[0].shape.as_list(), op.inputs[1]
-        found = getattr(tf.raw_ops, backward)(input_sizes=sizes, filter=kernel, out_backprop=upstream, **given)
-        return [found, None]
+        image, kernel = op.inputs
+        sizes = image.shape.as_list() if image.shape.is_fully_defined() else tf.shape(image)
+        return getattr(tf.raw_ops, backward)(input_sizes=sizes, filter=kernel, out_backprop=upstream, **given)
 
     return gradient
+
+
+def _of_kernel(backward: str, attributes: Sequence[str]) -> Callable[..., Found | None]:
+    """That alone, where it is all that is needed."""
+    gradient = of_image(backward, attributes)
+    return lambda op, upstream, needed: [gradient(op, upstream), None] if needed == [True, False] else None
 
 
 def _mat_mul(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> Found | None:
@@ -152,11 +156,12 @@ def _nearest(op: tf.Operation, upstream: tf.Tensor, needed: Sequence[bool]) -> F
 
 # Those that need not know how many images there are.
 OPEN = frozenset({"ResizeNearestNeighbor", *BATCH_NORMS})
+SPACE = ("strides", "padding", "data_format", "dilations")
 _PLANE = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
 _GRADIENTS: dict[str, Callable[..., Found | None]] = {
     "Conv2D": _of_kernel("Conv2DBackpropInput", (*_PLANE, "use_cudnn_on_gpu")),
     "DepthwiseConv2dNative": _of_kernel("DepthwiseConv2dNativeBackpropInput", _PLANE),
-    "Conv3D": _of_kernel("Conv3DBackpropInputV2", ("strides", "padding", "data_format", "dilations")),
+    "Conv3D": _of_kernel("Conv3DBackpropInputV2", SPACE),
     "MatMul": _mat_mul,
     "BiasAdd": _bias_add,
     "Add": _add,

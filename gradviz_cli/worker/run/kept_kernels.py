@@ -25,12 +25,13 @@ from gradviz_cli.worker.graph.device import on_onednn
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, source, split
 from gradviz_cli.worker.graph.tf_private import op_def
 from gradviz_cli.worker.passes.partial_gradients import GRADIENT as PARTIAL
+from gradviz_cli.worker.run.gradients import SPACE, of_image
 
 KEPT = "_MklNativeConv3D"
 GRADIENT = "GradvizKept"
 # The kernels of such operations are registered under this label; what marks them as written by TensorFlow's own pass.
 _LABEL = b"MklNameChangeOp"
-_PUBLIC = ("T", "strides", "padding", "data_format", "dilations")
+_PUBLIC = ("T", *SPACE)
 
 # Kernels turned round, by the `id` of the kernel, which whoever gave the dictionary keeps.
 Turned = dict[int, "tf.Tensor"]
@@ -96,15 +97,24 @@ def _register() -> None:
 
 def _gradient(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor | None]:
     """With respect to the image; nobody asks for that of the kernel."""
+    turned = _turned_kernel(op)
+    return [_as_it_lies(op, upstream) if turned is None else _convolved(op, upstream, turned), None]
+
+
+_as_it_lies = of_image("Conv3DBackpropInputV2", SPACE)
+
+
+def _turned_kernel(op: tf.Operation) -> tf.Tensor | None:
+    """Of a convolution whose gradient is one; None where its kernel is to be read as it lies."""
     turned = _turned.get()
     kernel = _captured(op.inputs[1]) if turned is not None and _keeps_size(op) else None
     if turned is None or kernel is None:
-        return [_backward(op, upstream), None]
+        return None
     if id(kernel) not in turned:
         around = kernel.numpy()[::-1, ::-1, ::-1].swapaxes(3, 4)
         with tf.init_scope():
             turned[id(kernel)] = tf.constant(np.ascontiguousarray(around))
-    return [_convolved(op, upstream, turned[id(kernel)]), None]
+    return turned[id(kernel)]
 
 
 def _keeps_size(op: tf.Operation) -> bool:
@@ -128,17 +138,3 @@ def _convolved(op: tf.Operation, upstream: tf.Tensor, turned: tf.Tensor) -> tf.T
     attributes = _attributes({name: op.node_def.attr[name] for name in _PUBLIC})
     made = op.graph.create_op(KEPT, [upstream, inside], [tf.float32], attrs=attributes, name="gradviz_turned")
     return made.outputs[0]
-
-
-def _backward(op: tf.Operation, upstream: tf.Tensor) -> tf.Tensor:
-    image, kernel = op.inputs
-    known = image.shape.is_fully_defined()
-    return tf.raw_ops.Conv3DBackpropInputV2(
-        input_sizes=image.shape.as_list() if known else tf.shape(image),
-        filter=kernel,
-        out_backprop=upstream,
-        strides=op.get_attr("strides"),
-        padding=op.get_attr("padding").decode(),
-        data_format=op.get_attr("data_format").decode(),
-        dilations=op.get_attr("dilations"),
-    )
