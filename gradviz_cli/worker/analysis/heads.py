@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +22,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, sigmoid, softpl
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.scores import class_axis
+from gradviz_cli.worker.analysis.shift import without_shift
 from gradviz_cli.worker.analysis.tail import (
     LAYERS,
     PICKS,
@@ -30,6 +32,7 @@ from gradviz_cli.worker.analysis.tail import (
     logits_to_feed,
     ops_before,
     other_feeds,
+    reading,
     renamed,
     sizes_to_feed,
     tail_of,
@@ -102,11 +105,16 @@ def find_head(graph: Graph, question: Question, setting: Setting) -> Head | None
     if not ops_before(graph, graph.shown) & EXPONENTIAL:
         return None
     end = through(graph.nodes, graph.shown, RENAMING_OPS)
-    if graph.node(end).op in BY_NAME:
-        logits = source(graph.node(end), 0)
-        return Head(split(end)[0], BY_NAME[graph.node(end).op], logits, logits)
+    by_name = _by_name(graph.node(end)) if graph.node(end).op in BY_NAME else None
     tail = tail_of(graph, question.fed(graph), graph.shown)
-    return _Search(tail, question, setting).head(graph.shown) if tail else None
+    if tail is None or by_name and by_name.name == "sigmoid":
+        return by_name
+    search = _Search(tail, question, setting)
+    return search.plain(by_name, -1) if by_name else search.head(graph.shown)
+
+
+def _by_name(node: NodeDef) -> Head:
+    return Head(node.name, BY_NAME[node.op], source(node, 0), source(node, 0))
 
 
 def hidden_probability(graph: Graph, question: Question, setting: Setting) -> str | None:
@@ -210,6 +218,13 @@ def _between_floats(node: NodeDef) -> bool:
 # -- what it computes --------------------------------------------------------------------------------------------------
 
 
+class _Function(NamedTuple):
+    """The function that leads from logits to a tensor, and the axis of the logits that a softmax runs over."""
+
+    name: str
+    axis: int | None = None
+
+
 class _Search:
     """Looks for the logits of tensors of one tail."""
 
@@ -223,20 +238,16 @@ class _Search:
         return self._nearest(end, signed=False) or self._nearest(end, signed=True)
 
     def _nearest(self, end: str, signed: bool) -> Head | None:
-        found, tries = None, 0
+        tries = 0
         for logits in list(self._tail.back(end))[1:]:
             between = self._tail.between(end, logits)
             if not {self._tail.graph.nodes[name].op for name in between} & EXPONENTIAL:
                 continue
             tries += 1
-            now = self._at(end, logits, signed) if tries <= MAX_TRIES else None
-            if found is not None:  # past the row's own maximum, which a softmax does not see
-                return now or found
-            if now is not None:
-                found = now
-                if len(self._tail.inputs[split(logits)[0]]) < 2:
-                    return found
-        return found
+            found = self._at(end, logits, signed) if tries <= MAX_TRIES else None
+            if found:
+                return found
+        return None
 
     def _at(self, end: str, logits: str, signed: bool) -> Head | None:
         way = _Way(self._tail, logits, self.known, signed)
@@ -246,14 +257,24 @@ class _Search:
             return None
         if signed and not any(node.op == "Neg" for node in way.nodes.values()):
             return None  # tried already
-        name = self._named(end, logits, way, score)
-        return self._head(name, logits, way, score) if name is not None else None
+        found = self._named(end, logits, way, score)
+        return self._head(found, logits, way, score) if found else None
 
-    def _head(self, name: str, logits: str, way: _Way, score: str) -> Head:
+    def _head(self, found: _Function, logits: str, way: _Way, score: str) -> Head:
         named = [one for one in way.left_out if self._tail.graph.nodes[one].op in BY_NAME] or way.left_out
-        return Head(named[0], name, logits, score, tuple(way.nodes.values()))
+        head = Head(named[0], found.name, logits, score, tuple(way.nodes.values()))
+        return head if found.axis is None else self.plain(head, found.axis)
 
-    def _named(self, end: str, logits: str, way: _Way, score: str) -> str | None:
+    def plain(self, head: Head, axis: int) -> Head:
+        """The head whose logits are without what all classes share, such as the largest of them."""
+        plain = without_shift(self._tail, head.logits, axis, self._shape, self._setting.constants)
+        if plain is None:
+            return head
+        laid_out = [reading(node, head.logits, plain.tensor) for node in head.nodes]
+        score = plain.tensor if head.score == head.logits else head.score
+        return Head(head.bypassed, head.name, plain.before, score, (*plain.nodes.values(), *laid_out))
+
+    def _named(self, end: str, logits: str, way: _Way, score: str) -> _Function | None:
         """The function that leads from the logits to `end`."""
         shape = self._shape(logits)
         if shape is None:
@@ -272,7 +293,7 @@ class _Search:
                 continue
         return None
 
-    def _compared(self, computed: Computed, sizes: list[int], way: _Way) -> str | None:
+    def _compared(self, computed: Computed, sizes: list[int], way: _Way) -> _Function | None:
         rows = int(np.prod(sizes[:-1])) if sizes else 1
         fed = [logits_to_feed(sizes, seed) for seed in range(-(-ROWS // max(1, rows)))]
         ran = [computed(one) for one in fed]
@@ -284,13 +305,13 @@ class _Search:
         for name, function in functions.items():
             said = _affine(name, outputs, function())
             if said:
-                return said
+                return _Function(said)
         for axis in () if way.signed else _axes(sizes):
             soft = np.stack([computed(_softmax(one, axis))[1] for one in fed])
             for name, values in (("softmax", soft), ("log softmax", np.log(np.maximum(soft, 1e-300)))):
                 said = _affine(name, outputs, values)
                 if said and self._classes_share(computed, sizes, axis):
-                    return said
+                    return _Function(said, axis)
         if outputs.shape[-1] > 2 and outputs.ndim > 2 and (np.diff(outputs, axis=-1) <= 0).all() and np.ptp(outputs):
             raise ModelUnusable(
                 f"the output {self._question.output.key} is sorted: its places are ranks and no classes",

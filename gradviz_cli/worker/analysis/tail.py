@@ -156,7 +156,7 @@ class Computed:
     def __init__(self, graph: Graph, given: str, wanted: Sequence[str], others: Mapping[str, Array], double: bool):
         name = f"{split(given)[0]}/gradviz_given"
         dtype = _dtype(graph, given)
-        nodes = {one: _reading(node, given, f"{name}:0") for one, node in graph.nodes.items()}
+        nodes = {one: reading(node, given, f"{name}:0") for one, node in graph.nodes.items()}
         nodes[name] = placeholder(name, dtype)
         wanted = [f"{name}:0" if one == given else one for one in wanted]
         part = Graph(nodes, graph.functions, graph.weights, graph.handles, values=graph.values).pruned(wanted)
@@ -192,7 +192,8 @@ def _dtype(graph: Graph, tensor: str) -> int:
     return DT_FLOAT
 
 
-def _reading(node: NodeDef, tensor: str, other: str) -> NodeDef:
+def reading(node: NodeDef, tensor: str, other: str) -> NodeDef:
+    """The node, or a copy that reads the other tensor."""
     if tensor not in node.input:
         return node
     return copied(node, inputs=[other if text == tensor else text for text in node.input])

@@ -78,6 +78,83 @@ def test_an_end_is_known_by_its_values(build, want, name):
     np.testing.assert_allclose(output, computed(graph, IMAGE)[0])
 
 
+def over(x):
+    """How far each logit is above the largest: 0 at most."""
+    return x - tf.reduce_max(x, -1, keepdims=True)
+
+
+BIAS = [1.0, 0, -2]
+SHIFTED = [
+    (over, same),
+    (lambda x: over(x) / 2, lambda z: z / 2),
+    (lambda x: over(x) * 0.5, lambda z: z / 2),
+    (lambda x: over(x / 2), lambda z: z / 2),
+    (lambda x: -(tf.reduce_max(x, -1, keepdims=True) - x), same),
+    (lambda x: -tf.reduce_max(x, -1, keepdims=True) + x, same),
+    (lambda x: tf.cast(over(tf.cast(x, tf.float64)) / 3, tf.float32), lambda z: z / 3),
+    (lambda x: tf.clip_by_value(over(x), -50, 0), same),
+    (lambda x: tf.clip_by_value(over(x), -12, 0), same),
+    (lambda x: tf.maximum(over(x), -80.0), same),
+    (lambda x: over(x) + BIAS, lambda z: z + BIAS),
+    (lambda x: over(x + BIAS), lambda z: z + BIAS),
+    (lambda x: x - x[:, 1:2], same),
+    (lambda x: x[:, 1:2] * -1 + x, same),
+    (lambda x: x - tf.nn.top_k(x).values, same),
+    (lambda x: over(x - tf.reduce_mean(x, -1, keepdims=True)), same),
+    (lambda x: over(over(x) / 2) + 3, lambda z: z / 2 + 3),
+    (tf.nn.log_softmax, same),
+]
+
+
+@pytest.mark.parametrize("end", [soft, lambda x: shares(tf.exp(x))])
+@pytest.mark.parametrize(("build", "want"), SHIFTED)
+def test_what_all_classes_share_is_no_part_of_the_logits(build, want, end):
+    graph, head = found(lambda x: end(build(x)))
+    assert head.name == "softmax"
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: tf.reshape(soft(tf.reshape(over(x), [-1, 1, 3])), [-1, 3]), same),
+        (lambda x: soft(tf.reshape(over(x) / 2, [-1, 1, 3])), lambda z: z[:, None] / 2),
+        (lambda x: 100 * tf.gather(soft(over(x)), [2, 0], axis=1), lambda z: z[:, [2, 0]]),
+        (lambda x: tf.nn.softmax(over(x)[:, :, None, None], axis=1), lambda z: z[:, :, None, None]),
+    ],
+)
+def test_the_logits_without_what_all_share_are_laid_out_as_the_output(build, want):
+    graph, head = found(build)
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-5)
+    assert head.logits == "z:0"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: x - 3.0,
+        lambda x: x + tf.reduce_mean(x, 0, keepdims=True),  # of the batch: another number for each class
+        lambda x: x + x * 2,
+        lambda x: x + tf.nn.relu(x),
+        lambda x: x - tf.reduce_max(x, -1, keepdims=True) * BIAS,
+        lambda x: tf.clip_by_value(over(x), -0.01, 0),  # hardly a row stays as it is
+    ],
+)
+def test_what_the_classes_do_not_share_stays(build):
+    graph, head = found(lambda x: soft(tf.identity(build(x), name="taken")))
+    assert head.score == "taken:0" and not head.nodes
+
+
+def test_the_maps_of_a_softmax_over_channels_are_without_what_all_share():
+    graph = traced(lambda x: soft((x - tf.reduce_max(x, -1, keepdims=True)) * 2))
+    head = find_head(graph, question(), SETTING)
+    np.testing.assert_allclose(computed(logits(graph, question(head=head)), IMAGE)[0], 2 * IMAGE, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("build", "want"),
     [
