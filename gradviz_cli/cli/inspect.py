@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -22,7 +21,7 @@ from gradviz_cli.cli.probe import probe
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import Location, NamedPath
 from gradviz_cli.errors import ExitCode, ModelRefused, ModelUnusable, ProofFailed, UsageError
-from gradviz_cli.files.near import near_path
+from gradviz_cli.files.near import check_path
 from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.model import forms
@@ -87,8 +86,8 @@ def command(
     for options in (asked, standing):
         options.pop("proof", None)
         options.pop("mode", None)
-    if image is not None and not os.path.lexists(image):
-        raise UsageError(f"--image {printable(image)}: no such file or folder", near_path(image) or "check the path")
+    if image is not None:
+        check_path(image, "--image")
     with placed(context):
         chosen, labels = model_from(model, standing=standing, **asked)
     with stopping(), doing(f"starting TensorFlow, reading {printable(model)}"):

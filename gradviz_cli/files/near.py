@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
+from gradviz_cli.errors import UsageError
 from gradviz_cli.files.text import printable
 
 MOST = 3  # that are named
@@ -70,6 +71,26 @@ def distance(one: str, other: str) -> int:
             row.append(cost)
         before, last = last, row
     return last[-1]
+
+
+def check_path(path: Path | str, option: str = "", remedy: str = "check the path") -> None:
+    """Refuse a path, given with this option, that leads to nothing; and one that cannot be looked for, in a closed folder.
+
+    Raises
+    ------
+    UsageError
+        Nothing is there, or nobody can tell.
+    """
+    shown = f"{option} {printable(path)}".lstrip()
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        what = "no such file or folder"
+        raise UsageError(f"{shown}: {what}" if option else f"{what}: {shown}", near_path(path) or remedy) from error
+    except OSError as error:
+        raise UsageError(
+            f"{shown}: it cannot be looked for: {error.strerror}", "check the permissions of its folders"
+        ) from error
 
 
 def near_path(path: Path | str, fits: Callable[[str], bool] = os.path.lexists) -> str:

@@ -16,7 +16,7 @@ from typing import IO
 from gradviz_cli.errors import TimeUp, UsageError
 from gradviz_cli.files import objects
 from gradviz_cli.files.names import Fold, as_it_is
-from gradviz_cli.files.near import near_path
+from gradviz_cli.files.near import check_path, near_path
 from gradviz_cli.files.objects import StoreError
 from gradviz_cli.files.remote import Place, Remote, full_name
 from gradviz_cli.files.text import printable, shortened
@@ -96,10 +96,10 @@ class Inputs:
             if isinstance(path, Remote):
                 _check_there(path, self.walk.root)
                 continue
-            if not os.path.lexists(path):
-                unread = "*" in str(path) or "?" in str(path)  # a shell leaves a pattern as it is that no file matches
-                remedy = "no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
-                raise UsageError(f"no such file or folder: {printable(path)}", near_path(path) or remedy)
+            unread = "*" in str(path) or "?" in str(path)  # a shell leaves a pattern as it is that no file matches
+            check_path(
+                path, remedy="no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
+            )
             _named(path, self.walk.root)
         one = len(self.paths) == 1 and self.listed is None
         if names is None and one and self.fold is as_it_is and self.walk.pages == "first":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gradviz_cli.files.near import did_you_mean, distance, near_path, nearest
+from gradviz_cli.errors import UsageError
+from gradviz_cli.files.near import check_path, did_you_mean, distance, near_path, nearest
 
 WORDS = ("explain", "inspect", "prune", "show", "guided", "batch-size", "size", "blue-white-red", "channels_last")
 
@@ -63,3 +64,16 @@ def test_paths_that_are_near_are_there(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_question_in_one_line() -> None:
     assert did_you_mean(["a\n", "b"]) == "did you mean a\\n or b?" and did_you_mean([]) == ""
+
+
+def test_a_path_that_cannot_be_looked_for_is_not_said_to_be_missing(tmp_path: Path) -> None:
+    """A closed folder, a link to itself: the system says which; root, as whom tests may run, only meets the second."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(UsageError, match="cat.png: it cannot be looked for: Too many levels of symbolic links"):
+        check_path(loop / "cat.png")
+    with pytest.raises(UsageError, match="--image .*cat.png: no such file or folder; check the path"):
+        check_path(tmp_path / "cat.png", "--image")
+    with pytest.raises(UsageError, match="no such file or folder: .*/a/b; look there"):
+        check_path(tmp_path / "a/b", remedy="look there")
+    check_path(loop)  # a link is there, wherever it leads
