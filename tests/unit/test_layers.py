@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ GROUND = ["errors", "rules", "estimators", "version", "files", "process"]
 HEAVY = {"tensorflow", "keras", "google"}
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module by its path below the package, without `.py`; a package's `__init__` by the package's name."""
     found = {}
@@ -47,6 +49,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@functools.cache
 def imported(source: str) -> set[str]:
     """Dotted names of everything that a module imports, wherever in it."""
     found: set[str] = set()
