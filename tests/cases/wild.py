@@ -2485,6 +2485,19 @@ def over_positive(scores):
     return tf.reduce_sum(tf.where(scores > 0, scores, 0), axis=tf.range(1, tf.rank(scores)))
 
 
+def over_foreground(scores):
+    """The same of all classes but the first, which wins positions too."""
+    flat = tf.reshape(scores, [len(scores), -1, scores.shape[-1]])
+    winner = tf.one_hot(tf.argmax(flat, axis=2), flat.shape[2])[:, :, 1:]
+    most = tf.argmax(tf.reduce_sum(winner, axis=1), axis=1)
+    return tf.gather(tf.reduce_sum(flat[:, :, 1:] * winner, axis=1), most, axis=1, batch_dims=1)
+
+
+def over_likely(scores):
+    """Of the second class alone, where it is more likely than all others together."""
+    return tf.reduce_sum(tf.where(tf.nn.softmax(scores)[..., 1] > 0.5, scores[..., 1], 0), axis=[1, 2])
+
+
 def segmented(name: str, finish: Callable, then: Callable, values=None, network=pixelwise, **changes) -> None:
     def build(folder):
         held = holding(values)
@@ -2532,6 +2545,24 @@ segmented(
     tf.nn.softmax,
     lambda x: at_best(x, tf.nn.softmax(x)),
     options={**RAW, "box_of": 1},
+)
+segmented(
+    "segmentation, the background left out",
+    lambda x: tf.nn.softmax(x)[..., 1:],
+    over_foreground,
+    warnings=SUMMED,
+)
+segmented(
+    "segmentation, the background left out of the logarithms",
+    lambda x: tf.nn.log_softmax(x)[..., 1:] * 2 + 1,
+    over_foreground,
+    warnings=SUMMED,
+)
+segmented(
+    "segmentation, one class of a softmax alone",
+    lambda x: tf.nn.softmax(x)[..., 1:2],
+    over_likely,
+    warnings=SUMMED,
 )
 segmented("segmentation, classes by ArgMax alone", lambda x: tf.argmax(x, axis=-1), over_winners, warnings=SUMMED)
 

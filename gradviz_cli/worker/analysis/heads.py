@@ -22,7 +22,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, sigmoid, softpl
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.scores import class_axis
-from gradviz_cli.worker.analysis.shift import without_shift
+from gradviz_cli.worker.analysis.shift import Around, against_the_other, without_shift
 from gradviz_cli.worker.analysis.tail import (
     LAYERS,
     PICKS,
@@ -39,7 +39,7 @@ from gradviz_cli.worker.analysis.tail import (
 )
 from gradviz_cli.worker.graph.graph import BRANCHES, Graph, attribute, copied, data_inputs, source, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, SHAPE_OPS, through
-from gradviz_cli.worker.graph.question import Head, Question, static_tensors
+from gradviz_cli.worker.graph.question import Head, Part, Question, static_tensors
 
 Array = np.ndarray
 
@@ -219,10 +219,12 @@ def _between_floats(node: NodeDef) -> bool:
 
 
 class _Function(NamedTuple):
-    """The function that leads from logits to a tensor, and the axis of the logits that a softmax runs over."""
+    """The function that leads from logits to a tensor, the axis of the logits that a softmax runs over, and what the tensor
+    holds of a softmax where that is not all."""
 
     name: str
     axis: int | None = None
+    part: Part | None = None
 
 
 class _Search:
@@ -262,17 +264,18 @@ class _Search:
 
     def _head(self, found: _Function, logits: str, way: _Way, score: str) -> Head:
         named = [one for one in way.left_out if self._tail.graph.nodes[one].op in BY_NAME] or way.left_out
-        head = Head(named[0], found.name, logits, score, tuple(way.nodes.values()))
+        head = Head(named[0], found.name, logits, score, tuple(way.nodes.values()), found.part)
         return head if found.axis is None else self.plain(head, found.axis)
 
     def plain(self, head: Head, axis: int) -> Head:
         """The head whose logits are without what all classes share, such as the largest of them."""
-        plain = without_shift(self._tail, head.logits, axis, self._shape, self._setting.constants)
-        if plain is None:
+        around = Around(axis, self._shape, self._setting.constants)
+        plain = against_the_other(self._tail, without_shift(self._tail, head.logits, around), around)
+        if not plain.nodes and plain.tensor == head.logits:
             return head
         laid_out = [reading(node, head.logits, plain.tensor) for node in head.nodes]
         score = plain.tensor if head.score == head.logits else head.score
-        return Head(head.bypassed, head.name, plain.before, score, (*plain.nodes.values(), *laid_out))
+        return replace(head, logits=plain.before, score=score, nodes=(*plain.nodes.values(), *laid_out))
 
     def _named(self, end: str, logits: str, way: _Way, score: str) -> _Function | None:
         """The function that leads from the logits to `end`."""
@@ -303,15 +306,16 @@ class _Search:
             "log sigmoid": lambda: -softplus(-scores),
         }
         for name, function in functions.items():
-            said = _affine(name, outputs, function())
-            if said:
-                return _Function(said)
+            if line := _affine(outputs, function()):
+                return _Function(_said(name, *line))
         for axis in () if way.signed else _axes(sizes):
-            soft = np.stack([computed(_softmax(one, axis))[1] for one in fed])
-            for name, values in (("softmax", soft), ("log softmax", np.log(np.maximum(soft, 1e-300)))):
-                said = _affine(name, outputs, values)
-                if said and self._classes_share(computed, sizes, axis):
-                    return _Function(said, axis)
+            for beside in (False, True):
+                soft = np.stack([computed(_softmax(one, axis, beside))[1] for one in fed])
+                for name, values in (("softmax", soft), ("log softmax", np.log(np.maximum(soft, 1e-300)))):
+                    line = _affine(outputs, values)
+                    if line and self._classes_share(computed, sizes, axis):
+                        part = beside or scores[0].size < np.prod(sizes)
+                        return _Function(_said(name, *line), axis, Part(name != "softmax", *line) if part else None)
         if outputs.shape[-1] > 2 and outputs.ndim > 2 and (np.diff(outputs, axis=-1) <= 0).all() and np.ptp(outputs):
             raise ModelUnusable(
                 f"the output {self._question.output.key} is sorted: its places are ranks and no classes",
@@ -346,13 +350,16 @@ def _axes(sizes: list[int]) -> Iterator[int]:
             yield axis
 
 
-def _softmax(values: Array, axis: int) -> Array:
-    powers = np.exp(values - values.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
+def _softmax(values: Array, axis: int, beside: bool) -> Array:
+    """Also `beside` a class whose logit is 0, and which is not in the output."""
+    most = values.max(axis, keepdims=True)
+    most = np.maximum(most, 0) if beside else most
+    powers = np.exp(values - most)
+    return powers / (powers.sum(axis, keepdims=True) + beside * np.exp(-most))
 
 
-def _affine(name: str, outputs: Array, values: Array) -> str | None:
-    """`name, times a, plus b` where the outputs are a * values + b with a above 0, to a ten-thousandth of each value."""
+def _affine(outputs: Array, values: Array) -> tuple[float, float] | None:
+    """a and b where the outputs are a * values + b with a above 0, to a ten-thousandth of each value."""
     if outputs.shape != values.shape or not np.isfinite(outputs).all() or np.ptp(values) == 0:
         return None
     top, bottom = values.argmax(), values.argmin()
@@ -363,6 +370,10 @@ def _affine(name: str, outputs: Array, values: Array) -> str | None:
     error = np.abs(outputs - factor * values - shift)
     if (error > 1e-4 * factor * np.abs(values) + 1e-11 * (factor + abs(shift))).any():
         return None
+    return float(factor), float(shift)
+
+
+def _said(name: str, factor: float, shift: float) -> str:
     times = f", times {factor:.4g}" if abs(factor - 1) > 1e-4 else ""
     return f"{name}{times}{f', plus {shift:.4g}' if abs(shift) > 1e-6 * factor else ''}"
 
@@ -406,7 +417,8 @@ class _Behind:
     def _logits(self, tensor: str) -> str | None:
         node = self._tail.node(tensor)
         if node.op in BY_NAME:
-            return source(node, 0)
+            named = _by_name(node)
+            return named.logits if named.name == "sigmoid" else self._search.plain(named, -1).logits
         if node.op not in SPELLED_ENDS or not self._tail.inputs.get(node.name):
             return None
         head = self._search.head(tensor)

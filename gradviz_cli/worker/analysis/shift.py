@@ -1,14 +1,14 @@
 """What all classes of a softmax share is no part of their logits: taken off, as far as values say that it is that.
 
 A softmax stays as it is where one number is added to all logits of a row. Exports use that: they subtract the largest
-logit, against overflow, and may scale, clip or reshape what is left. The gradient of `z - max z` is that of no logit: for
-the best class it is 0.
+logit, against overflow, and may scale, clip, mask, quantize or reshape what is left. The gradient of `z - max z` is that of
+no logit: for the best class it is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -24,16 +24,28 @@ from gradviz_cli.worker.analysis.tail import (
     renamed,
     sizes_to_feed,
 )
-from gradviz_cli.worker.graph.graph import attribute, copied, source, split
+from gradviz_cli.worker.graph.graph import attribute, copied, data_inputs, split
 
 Array = np.ndarray
+Shape = Sequence[int | None]
 
 # What may join the logits and their shift.
-JOINS = frozenset({"Add", "AddV2", "Sub"})
-# Keeps the difference in a range, and is left out: above, no exponential overflows; below, none counts.
-CLIPS = frozenset({"ClipByValue", "Maximum", "Minimum"})
-MAX_SHIFTS = 4
+JOINS = frozenset({"Add", "AddV2", "AddN", "Sub"})
+SELECTS = frozenset({"Select", "SelectV2"})
+# What is left out, with how far it may change a logit, of the range of all. A clip keeps the difference in a range (above, no
+# exponential overflows; below, none counts), a guard does nothing to finite numbers, a quantizer rounds.
+LEFT_OUT = {
+    **dict.fromkeys(("ClipByValue", "Maximum", "Minimum", *SELECTS), 1e-5),
+    **dict.fromkeys(("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"), 2e-2),
+    **dict.fromkeys(("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4"), 2e-2),
+}
+COPIED = ELEMENTWISE | set(PICKS) | {"Pad", "PadV2", "MirrorPad"}
+MAX_TRIES = 8
 SEEDS = 3
+# A logit so far below the best has no share that counts.
+FAR = 60.0
+# What puts constants beside logits.
+PLACING = frozenset({"ConcatV2", "Pack", "Pad", "PadV2"})
 
 
 @dataclass(frozen=True)
@@ -52,55 +64,76 @@ class Plain:
 
     tensor: str
     before: str
-    nodes: Mapping[str, NodeDef]
+    nodes: Mapping[str, NodeDef] = field(default_factory=dict)
 
 
-def without_shift(
-    tail: Tail,
-    logits: str,
-    axis: int,
-    shape_of: Callable[[str], Sequence[int | None] | None],
-    constants: Mapping[str, Array],
-) -> Plain | None:
-    """The logits of a softmax before anything that all of its classes share was added; None where nothing was.
+@dataclass(frozen=True)
+class Around:
+    """What stands around the logits of a softmax.
 
-    Parameters
+    Attributes
     ----------
-    logits : str
-        What the softmax takes.
     axis : int
-        The axis that it runs over.
+        The axis that the softmax runs over.
     shape_of : callable
         Tensor of the tail -> its shape, None where that is not known.
     constants : dict
         Placeholder -> what it is fed with.
     """
-    found: Plain | None = None
-    for before in _before_shifts(tail, logits):
-        for place in (0, 1):
-            way = _Way(tail, before, place, f"gradviz_plain_{tail.order[split(before)[0]]}")
-            try:
-                plain = Plain(way.of(logits), before, way.nodes)
-            except _NoWay:
-                continue
-            latest = found.tensor if found else logits
-            nodes = {**tail.graph.nodes, **(found.nodes if found else {}), **plain.nodes}
-            if _is_shift(
-                replace(tail, graph=replace(tail.graph, nodes=nodes)), plain, latest, axis, shape_of, constants
-            ):
-                found = plain
-                break
+
+    axis: int
+    shape_of: Callable[[str], Shape | None]
+    constants: Mapping[str, Array]
+
+
+def without_shift(tail: Tail, logits: str, around: Around) -> Plain:
+    """The logits of a softmax before anything that all of its classes share was added."""
+    found = Plain(logits, logits)
+    for number, before in enumerate(_before_shifts(tail, logits)):
+        values = _joins_of(tail, logits, before, around)
+        way = _Way(tail, before, f"gradviz_plain_{number}", values)
+        try:
+            plain = Plain(way.of(logits), before, way.nodes)
+        except _NoWay:
+            continue
+        if _is_shift(tail, found, plain, way, around):
+            found = plain
     return found
 
 
+def against_the_other(tail: Tail, plain: Plain, around: Around) -> Plain:
+    """Of two classes whose one logit is a constant, as in a softmax of [0, z], each logit less the other one: the constant has
+    no gradient, and says as much of the image as z does. All else as it was."""
+    shape = around.shape_of(plain.before if plain.nodes else plain.tensor)
+    before = next(iter(list(tail.back(plain.before))[1:]), None)
+    ops = {tail.graph.nodes[name].op for name in tail.between(plain.before, before)} if before else set()
+    if before is None or shape is None or shape[around.axis] != 2 or not ops & PLACING:
+        return plain
+    ran = _ran(_with(tail, plain), before, [plain.tensor], around)
+    if ran is None or not (np.ptp(np.moveaxis(ran[0], _stacked(around.axis), -1).reshape(-1, 2), axis=0) == 0).any():
+        return plain
+    name = f"{split(plain.tensor)[0]}/gradviz_against"
+    dtype = attribute(tail.node(plain.before), "T").type
+    axis = tf.make_tensor_proto([around.axis % len(shape)], tf.int32)
+    place = NodeDef(name=f"{name}/axis", op="Const")
+    place.attr["value"].tensor.CopyFrom(axis)
+    place.attr["dtype"].type = tf.int32.as_datatype_enum
+    other = NodeDef(name=f"{name}/other", op="ReverseV2", input=[plain.tensor, f"{place.name}:0"])
+    other.attr["Tidx"].type = tf.int32.as_datatype_enum
+    apart = NodeDef(name=name, op="Sub", input=[plain.tensor, f"{other.name}:0"])
+    for node in (other, apart):
+        node.attr["T"].type = dtype
+    return Plain(f"{name}:0", plain.before, {**plain.nodes, **{node.name: node for node in (place, other, apart)}})
+
+
 def _before_shifts(tail: Tail, logits: str) -> Iterator[str]:
-    """The tensors that all of the logits' numbers pass, each before one more that may be a shift."""
-    shifts = 0
+    """The tensors that all of the logits' numbers pass, each before one more that may be a shift; the nearest few."""
+    shifts = tries = 0
     for before in list(tail.back(logits))[1:]:
         between = [tail.graph.nodes[name] for name in tail.between(logits, before)]
         now = sum(node.op == "LogSoftmax" or len(tail.inputs[node.name]) > 1 for node in between)
-        if shifts < now <= MAX_SHIFTS:
-            shifts = now
+        if shifts < now and tries < MAX_TRIES:
+            shifts, tries = now, tries + 1
             yield before
 
 
@@ -109,35 +142,80 @@ class _NoWay(Exception):
 
 
 class _Way:
-    """Copies what lies between two tensors, and takes of each join only what is at `place`."""
+    """Copies what lies between two tensors, and leaves out of each join what all classes share.
 
-    def __init__(self, tail: Tail, before: str, place: int, suffix: str):
-        self._tail, self._before, self._place, self._suffix = tail, before, place, suffix
+    Attributes
+    ----------
+    left_out : set of str
+        Operations that were left out though they may change a number.
+    """
+
+    def __init__(self, tail: Tail, before: str, suffix: str, values: Mapping[str, Array]):
+        self._tail, self._before, self._suffix, self._values = tail, before, suffix, values
+        self._done: dict[str, str] = {}
         self.nodes: dict[str, NodeDef] = {}
+        self.left_out: set[str] = set()
 
     def of(self, tensor: str) -> str:
         """The tensor without shifts."""
         if tensor == self._before:
             return tensor
+        if tensor not in self._done:
+            self._done[tensor] = self._through(tensor)
+        return self._done[tensor]
+
+    def _through(self, tensor: str) -> str:
         node = self._tail.node(tensor)
         inputs = self._tail.inputs[node.name]
         if not inputs:
             raise _NoWay
-        if renamed(node) or node.op == "LogSoftmax" or (node.op in CLIPS and len(inputs) == 1):
+        if renamed(node) or node.op == "LogSoftmax":
             return self.of(inputs[0])
-        if node.op in JOINS and len(inputs) > 1:
-            return self._joined(node)
-        if len(inputs) > 1 or node.op not in ELEMENTWISE and node.op not in PICKS:
+        numbers = data_inputs(node)[1:] if node.op in SELECTS else inputs
+        live = [text for text in numbers if text in inputs]
+        if node.op in LEFT_OUT and len(live) == 1 and not self._is_mask(node):
+            self.left_out.add(node.op)
+            return self.of(live[0])
+        if node.op in JOINS:
+            kept = [text for text in inputs if not self._is_shared(tensor, text) and self._has_way(text)]
+            if len(kept) < len(inputs):
+                return self._joined(node, kept)
+        if node.op not in COPIED or len(inputs) > 1 and node.op not in JOINS and node.op not in PICKS:
             raise _NoWay
         copy = copied(node, f"{node.name}/{self._suffix}")
         copy.input[:] = [self.of(text) if text in inputs else text for text in node.input]
         return self._kept(copy, split(tensor)[1])
 
-    def _joined(self, node: NodeDef) -> str:
-        kept = self.of(source(node, self._place))
-        if node.op != "Sub" or self._place == 0:
-            return kept
-        negative = NodeDef(name=f"{node.name}/{self._suffix}", op="Neg", input=[kept])
+    def _is_mask(self, node: NodeDef) -> bool:
+        """It puts a constant in the place of some classes, whatever their logits."""
+        return node.op in SELECTS and len(self._tail.inputs[node.name]) == 1
+
+    def _is_shared(self, joined: str, tensor: str) -> bool:
+        """All classes have the same of it: one number that is spread out, or the same one several times."""
+        value, whole = self._values.get(tensor), self._values.get(joined)
+        if value is None or whole is None:
+            return False
+        inner = value.shape[1:] if value.ndim == whole.ndim else value.shape
+        return whole.size > value.size or any(
+            size > 1 and bool((value == value.take([0], axis)).all())
+            for axis, size in enumerate(inner, value.ndim - len(inner))
+        )
+
+    def _has_way(self, tensor: str) -> bool:
+        """It is made of the logits, class by class, and no largest, sum or mean of them."""
+        try:
+            self.of(tensor)
+        except _NoWay:
+            return False
+        return True
+
+    def _joined(self, node: NodeDef, kept: Sequence[str]) -> str:
+        if len(kept) != 1:
+            raise _NoWay
+        plain = self.of(kept[0])
+        if node.op != "Sub" or data_inputs(node)[0] == kept[0]:
+            return plain
+        negative = NodeDef(name=f"{node.name}/{self._suffix}", op="Neg", input=[plain])
         negative.attr["T"].type = attribute(node, "T").type
         return self._kept(negative, 0)
 
@@ -146,40 +224,58 @@ class _Way:
         return f"{node.name}:{place}"
 
 
-def _is_shift(
-    tail: Tail,
-    plain: Plain,
-    latest: str,
-    axis: int,
-    shape_of: Callable[[str], Sequence[int | None] | None],
-    constants: Mapping[str, Array],
-) -> bool:
-    """Whether the two are apart by one number a row, which is not the same for every row. Where a clip was left out, that
-    is asked of most rows: in the others it did what it is there for."""
-    shape = shape_of(plain.before)
+def _with(tail: Tail, *plain: Plain) -> Tail:
+    nodes = dict(tail.graph.nodes)
+    for one in plain:
+        nodes |= one.nodes
+    return replace(tail, graph=replace(tail.graph, nodes=nodes))
+
+
+def _joins_of(tail: Tail, logits: str, before: str, around: Around) -> dict[str, Array]:
+    """What is joined between two tensors, and what comes out, for random numbers at the latter."""
+    between = [tail.graph.nodes[name] for name in tail.between(logits, before)]
+    joins = [node for node in between if node.op in JOINS]
+    wanted = sorted({text for node in joins for text in (f"{node.name}:0", *tail.inputs[node.name])})
+    ran = _ran(tail, before, wanted, around) if wanted else None
+    return {text: value[0] for text, value in zip(wanted, ran or (), strict=ran is not None)}
+
+
+def _ran(tail: Tail, before: str, wanted: Sequence[str], around: Around) -> list[Array] | None:
+    """What the tensors are for random numbers at `before`, [seeds, ...] each; None where they cannot be computed."""
+    shape = around.shape_of(before)
     if shape is None:
-        return False
+        return None
     sizes = sizes_to_feed(shape)
-    others = other_feeds(tail.graph, constants, sizes[0] if sizes else 1)
+    others = other_feeds(tail.graph, around.constants, sizes[0] if sizes else 1)
     for double in (True, False):
         try:
-            computed = Computed(tail.graph, plain.before, [latest, plain.tensor], others, double)
+            computed = Computed(tail.graph, before, wanted, others, double)
             try:
                 ran = [computed(logits_to_feed(sizes, seed)) for seed in range(SEEDS)]
             finally:
                 computed.close()
+            return [np.stack(column) for column in zip(*ran, strict=True)]
         except (tf.errors.OpError, ValueError, TypeError):  # no kernel for float64, or sizes that do not fit
             continue
-        shifted, bare = (np.stack(column) for column in zip(*ran, strict=True))
-        return _apart_by_rows(shifted, bare, axis)
-    return False
+    return None
 
 
-def _apart_by_rows(shifted: Array, plain: Array, axis: int) -> bool:
-    if shifted.shape != plain.shape:
+def _stacked(axis: int) -> int:
+    """The axis, where another one stands before all."""
+    return axis + (axis >= 0)
+
+
+def _is_shift(tail: Tail, latest: Plain, plain: Plain, way: _Way, around: Around) -> bool:
+    """Whether the two are apart by one number a row, which is not the same for every row."""
+    ran = _ran(_with(tail, latest, plain), plain.before, [latest.tensor, plain.tensor], around)
+    if ran is None or ran[0].shape != ran[1].shape:
         return False
-    apart = np.moveaxis(shifted - plain, axis + (axis >= 0), -1)
-    scale = np.ptp(plain)
-    even = np.abs(apart - np.median(apart, -1, keepdims=True)).max(-1) <= 1e-5 * scale
-    rows = apart[even][:, 0]
-    return even.mean() > 0.5 and bool(np.ptp(rows) > 1e-3 * scale)
+    shifted, bare = (np.moveaxis(one, _stacked(around.axis), -1) for one in ran)
+    counts = shifted > shifted.max(-1, keepdims=True) - FAR
+    scale = np.ptp(bare[counts])
+    apart = np.where(counts, shifted - bare, np.nan)
+    rows = np.nanmedian(apart, -1, keepdims=True)
+    near = max((LEFT_OUT[op] for op in way.left_out), default=1e-5)
+    even = np.abs(apart - rows)[counts] <= near * scale
+    most = even.mean() > 0.5 if way.left_out else even.all()  # the rest was clipped
+    return bool(most and np.ptp(rows) > 1e-3 * scale)

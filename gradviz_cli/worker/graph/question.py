@@ -44,6 +44,15 @@ def describe(tensor: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some classes of a softmax, as `times` their probability (or its logarithm) plus `plus`."""
+
+    logarithm: bool
+    times: float
+    plus: float
+
+
+@dataclass(frozen=True)
 class Head:
     """The end of a model that the score is taken from before.
 
@@ -59,6 +68,8 @@ class Head:
         The logits as the model lays out its output: `logits`, or what `nodes` make of it.
     nodes : tuple of NodeDef
         Copies of what reshapes and picks classes behind the softmax, for the logits.
+    part : Part or None
+        What the output holds of a softmax, where it has classes that are not in the output.
     """
 
     bypassed: str
@@ -66,6 +77,7 @@ class Head:
     logits: str
     score: str
     nodes: tuple[NodeDef, ...] = ()
+    part: Part | None = None
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from gradviz_cli.worker.run.targets import (
     Sampled,
     chosen_class,
     given_class,
+    named,
     positions,
     winners,
 )
@@ -422,7 +423,8 @@ def _check_rows(score: str, rows: int, images: int) -> None:
     """One row of scores for each image, or none of them is known to be an image's own."""
     if rows != images:
         raise ModelUnusable(
-            f"the first axis of {score} is {rows} for {images} images", "choose another tensor with --output NAME"
+            f"the first axis of {named(score)} is {rows} for {images} images",
+            "choose another tensor with --output NAME",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.scores import class_axis
-from gradviz_cli.worker.graph.question import Detections
+from gradviz_cli.worker.graph.question import Detections, Part
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Problem:
         Ranks are those of the classes of the N-th best detection of all, rather than of the best of each class.
     competing : bool
         The scores are logits of a softmax over the classes of each position.
+    part : Part or None
+        What the output holds of that softmax, where it has classes that are not in the output.
     channel : int or None
         The one that is explained, whatever is the best.
     together : int
@@ -60,6 +63,7 @@ class Problem:
     box: int = 0
     one_detection: bool = False
     competing: bool = False
+    part: Part | None = None
     channel: int | None = None
     together: int = 1
 
@@ -218,9 +222,10 @@ def _moved_last(tensor: tf.Tensor, axis: int) -> tf.Tensor:
 SCOPE = "model"
 
 
-def named(tensor: tf.Tensor) -> str:
+def named(tensor: tf.Tensor | str) -> str:
     """The name that a tensor has in the model's graph, or that of which it is a copy."""
-    return tensor.name.removeprefix(f"{SCOPE}/").replace("/gradviz_logit", "")
+    name = tensor if isinstance(tensor, str) else tensor.name
+    return re.sub(r"/gradviz_\w+", "", name.removeprefix(f"{SCOPE}/"))
 
 
 def _at(tensor: tf.Tensor, at: tuple[int, ...], listed: bool) -> tf.Tensor:
@@ -252,8 +257,8 @@ def _axes_said(count: int) -> str:
 
 
 def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Tensor | int = -1) -> tf.Tensor:
-    """[N, P, K]: 1 where a class counts. At one position each does; at several, where it is the best (or, a single
-    class, where its score is positive); with `box` at one position each.
+    """[N, P, K]: 1 where a class counts. At one position each does; at several, where it is the best, of those too that are
+    not in the output (or, a single class, where its score is positive); with `box` at one position each.
 
     Parameters
     ----------
@@ -267,10 +272,21 @@ def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Te
         by = outputs if _by_output(scores, outputs, problem) else scores
         return tf.cast(_at_its_best(by, problem, tf.convert_to_tensor(want)), scores.dtype)
     if scores.shape[2] == 1:
-        best = tf.cast(scores > 0, scores.dtype)
+        best = tf.cast(_is_likely(scores, outputs, problem), scores.dtype)
     else:
         best = tf.one_hot(tf.argmax(scores, axis=2), tf.shape(scores)[2], dtype=scores.dtype)
+        if problem.part and not problem.detections:
+            best *= tf.cast(_is_likely(scores, outputs, problem), scores.dtype)
     return tf.where(tf.shape(scores)[1] == 1, tf.ones_like(scores), best)
+
+
+def _is_likely(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem) -> tf.Tensor:
+    """Whether a class is more likely than all that are not in the output together: a positive logit, where it stands alone."""
+    if not problem.part or problem.detections or outputs.shape[1:] != scores.shape[1:]:
+        return scores > 0
+    likely = (outputs - problem.part.plus) / problem.part.times
+    likely = tf.exp(likely) if problem.part.logarithm else likely
+    return likely > 1 - tf.reduce_sum(likely, 2, keepdims=True)
 
 
 def _check_box(problem: Problem) -> None:

@@ -14,6 +14,7 @@ from graphs import SHAPE, computed, pixels, question, traced
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
+from gradviz_cli.worker.graph.question import Part
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.passes.logits import logits
 
@@ -253,3 +254,84 @@ def test_another_softmax_of_maps_is_none():
     assert find_head(graph, question(), SETTING) is None
     graph = traced(lambda x: tf.transpose(shares(powers(x)), [0, 3, 1, 2]))
     assert find_head(graph, question(), SETTING).name == "softmax"
+
+
+MASK = [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("build", "want"),
+    [
+        (lambda x: tf.where(MASK, over(x), -1e9), lambda z: np.where(MASK, z, -1e9)),
+        (lambda x: over(x) + [0, -65504.0, 0], lambda z: z + [0, -65504, 0]),
+        (lambda x: tf.pad(over(x), [[0, 0], [0, 1]], constant_values=-1e9), lambda z: np.insert(z, 3, -1e9, 1)),
+        (lambda x: (lambda d: tf.where(tf.math.is_nan(d), tf.zeros_like(d), d))(over(x)), same),
+        (lambda x: tf.quantization.fake_quant_with_min_max_args(over(x), -32, 0), same),
+        (lambda x: tf.quantization.quantize_and_dequantize_v2(over(x), -32.0, 32.0, range_given=True), same),
+        (lambda x: tf.add_n([x, -tf.tile(tf.reduce_max(x, -1, keepdims=True), [1, 3])]), same),
+        (lambda x: tf.concat([one - tf.reduce_max(x, -1, keepdims=True) for one in tf.split(x, 3, 1)], 1), same),
+        (lambda x: tf.stack([one - tf.reduce_max(x, -1) for one in tf.unstack(x, axis=1)], 1), same),
+    ],
+)
+def test_masks_guards_and_quantizers_do_not_hide_what_all_classes_share(build, want):
+    graph, head = found(lambda x: soft(build(x)))
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-5)
+
+
+def test_a_clip_may_hold_in_most_classes():
+    """Of a thousand hardly a row is without one that is clipped."""
+    wide = np.random.default_rng(4).normal(size=(3, 1000)).astype(np.float32)
+    graph = traced(lambda x: soft(tf.clip_by_value(over(tf.matmul(tf.reduce_sum(x, [1, 2]), wide)), -10, 0)))
+    head = find_head(graph, question(), SETTING)
+    np.testing.assert_allclose(
+        computed(logits(graph, question(head=head)), IMAGE)[0], LOGITS @ wide, rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "signs"),
+    [
+        (lambda x: tf.concat([tf.zeros_like(x), x], 1), [-1, 1]),
+        (lambda x: tf.concat([x, tf.zeros_like(x)], 1), [1, -1]),
+        (lambda x: tf.pad(x, [[0, 0], [1, 0]]), [-1, 1]),
+        (lambda x: tf.stack([tf.zeros_like(x[:, 0]), x[:, 0]], 1), [-1, 1]),
+    ],
+)
+def test_a_class_whose_logit_is_a_constant_is_the_other_one_turned_round(build, signs):
+    graph, head = found(lambda x: soft(build(x[:, :1])))
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], LOGITS[:, :1] * signs, rtol=1e-5, atol=1e-5)
+
+
+def test_two_classes_with_logits_of_their_own_keep_them():
+    _, head = found(lambda x: soft(tf.concat([x[:, :1], -2 * x[:, :1]], 1)))
+    assert head.score == head.logits and not head.nodes
+
+
+@pytest.mark.parametrize(
+    ("build", "columns", "want"),
+    [
+        (soft, slice(3), None),
+        (lambda x: soft(x)[:, 1:], slice(1, 3), Part(False, 1, 0)),
+        (lambda x: 100 * soft(x)[:, :1] + 2, slice(1), Part(False, 100, 2)),
+        (lambda x: tf.nn.log_softmax(x)[:, 1:], slice(1, 3), Part(True, 1, 0)),
+        (lambda x: tf.exp(x) / (1 + tf.reduce_sum(tf.exp(x), -1, keepdims=True)), slice(3), Part(False, 1, 0)),
+    ],
+)
+def test_of_a_softmax_some_classes_may_be_the_output(build, columns, want):
+    graph, head = found(build)
+    score = computed(logits(graph, question(head=head)), IMAGE)[0]
+    np.testing.assert_allclose(score, LOGITS[:, columns], rtol=1e-5)
+    assert (head.part is None) is (want is None)
+    if want:
+        assert head.part.logarithm is want.logarithm
+        assert (head.part.times, head.part.plus) == pytest.approx((want.times, want.plus), abs=1e-6)
+
+
+@pytest.mark.parametrize("end", [lambda p: tf.clip_by_value(p, 0.01, 0.99), lambda p: (p + soft(p)) / 2])
+def test_the_logits_that_are_offered_are_without_what_all_share(end):
+    graph, _ = found(lambda x: end(soft(over(x))))
+    assert "explain z:0 " in hidden_probability(graph, question(), SETTING)
