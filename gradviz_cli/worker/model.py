@@ -23,7 +23,7 @@ from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
-from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
+from gradviz_cli.worker.analysis.chance import find_chance
 from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
@@ -43,7 +43,7 @@ from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
 from gradviz_cli.worker.passes.fast_products import fast_products
-from gradviz_cli.worker.passes.fixed_chance import fixed_chance
+from gradviz_cli.worker.passes.fixed_chance import check_twins, fixed_chance
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
 from gradviz_cli.worker.passes.functionalize import functionalize
@@ -220,6 +220,8 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
         found = activations.find_all(graph, question)
+        chance = find_chance(graph, others)
+        check_twins(chance.drawn)
         start_warning = check_start(graph, question, entry, others)
         preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
@@ -236,11 +238,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             one_detection=bool(options.box_of),
             competing=question.head is not None and "softmax" in question.head.name,
         )
-    chance = random_warning(graph)
     assumed = (
         *asked.opened.saved.warnings,
-        chance,
-        None if chance else changing_warning(graph),
+        chance.warning,
         lost_warning(graph, question),
         size_warning,
         start_warning,
@@ -257,7 +257,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         found,
         preprocess,
         guessed=range_warning is not None,
-        random=chance is not None,
+        random=bool(chance.drawn),
         probability=score_warning is not None,
         warnings=tuple(warning for warning in (*assumed, _slow(options)) if warning),
         meta=asked.opened.meta,
