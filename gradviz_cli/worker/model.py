@@ -27,10 +27,11 @@ from gradviz_cli.worker.analysis.chance import find_chance
 from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
-from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated
 from gradviz_cli.worker.analysis.kernels import kernels, with_weights
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.analysis.readings import read_scores
+from gradviz_cli.worker.analysis.unfed import settle_unfed, unfed, unfed_warning
 from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
@@ -213,7 +214,9 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
         check_size(*entry.size, entry.channels)  # before images of that size are generated
-        others = other_inputs(graph, question, options)
+        others, zeros = settle_unfed(
+            graph, question, entry, other_inputs(graph, question, options), unfed(question, options)
+        )
     with doing("looking at what the output lists", graph):
         question, reading_warning = read_scores(Look(graph, question, entry, others), options)
     graph = run_steps(graph, question, DETECTING_STEPS, check)
@@ -245,7 +248,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         size_warning,
         start_warning,
         range_warning if entry.takes_pictures else None,  # of other planes it is said with the first file
-        unfed_warning(question, options),
+        unfed_warning(zeros),
         reading_warning,
         score_warning,
     )
@@ -263,6 +266,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         meta=asked.opened.meta,
         read=read,
         assumed=size_warning,
+        unfed=unfed_warning(zeros),
     )
 
 
@@ -329,8 +333,8 @@ def build(
     try:
         return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets, begin)
     except ModelUnusable as error:
-        if prepared.assumed:  # then the model need not be at fault
-            error.message = f"{error.message} ({prepared.assumed})"
+        for assumed in filter(None, (prepared.assumed, prepared.unfed)):  # then the model need not be at fault
+            error.message = f"{error.message} ({assumed})"
         raise
 
 
