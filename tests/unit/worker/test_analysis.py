@@ -52,6 +52,17 @@ def test_an_operation_can_be_allowed_or_the_model_trusted():
     policy.judge(graph, trust=True)
 
 
+def test_what_is_allowed_has_to_be_an_operation():
+    graph = written(fed(), node("odd", "ReadFile", "image:0"))
+    with pytest.raises(UsageError, match=r"--allow-op Readfile: TensorFlow has no .*did you mean .*ReadFile"):
+        policy.judge(graph, allow=["Readfile"])
+    with pytest.raises(UsageError, match="--allow-op Nope: .* `gradviz inspect` lists"):
+        policy.judge(traced(tf.nn.relu), allow=["Nope"], trust=True)
+    policy.judge(traced(tf.nn.relu), allow=["WriteFile", "Relu"])  # of use to another model, or to none
+    with pytest.raises(ModelRefused, match="op NoSuchOp .* is not known to this TensorFlow"):
+        policy.judge(written(fed(), node("odd", "NoSuchOp", "image:0")), allow=["NoSuchOp"])
+
+
 def test_operations_in_functions_are_judged():
     body = function("f", node("odd", "ReadFile", "x:0"), results=["odd:0"], types={"x": tf.string})
     assert policy.refused_ops(written(fed(), functions={"f": body})) == {"ReadFile": "f/odd"}
