@@ -10,9 +10,20 @@ from types import MappingProxyType
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
+from gradviz_cli.worker.analysis.activations import hands_on
 from gradviz_cli.worker.analysis.bounds import Bound, Bounds
 from gradviz_cli.worker.analysis.known import MAX_NUMBERS, as_numbers
-from gradviz_cli.worker.graph.graph import ARGUMENT, BRANCHES, Graph, ancestors, called_by, data_inputs, source, split
+from gradviz_cli.worker.graph.graph import (
+    ARGUMENT,
+    BRANCHES,
+    FIRST_ARGUMENT,
+    Graph,
+    ancestors,
+    called_by,
+    data_inputs,
+    source,
+    split,
+)
 from gradviz_cli.worker.graph.tf_private import op_def
 
 # What TensorFlow calls operations that draw, stateful ones or not.
@@ -153,8 +164,19 @@ def _sources(graph: Graph, scope: _Scope, node: NodeDef, index: int) -> list[tup
         taken = called if asked is None or asked.size != 1 else [name for name in _taken(node, asked) if name in called]
         inner = [(_called(graph, scope, node, name, inputs[1:]), graph.functions[name].results) for name in taken]
         return [*((body, results[index]) for body, results in inner), (scope, inputs[0])]
-    bodies = [(_called(graph, scope, node, name, ()), graph.functions[name].results) for name in called]
+    given = _handed_on(graph, node)
+    bodies = [(_called(graph, scope, node, name, given), graph.functions[name].results) for name in called]
     return [*((scope, text) for text in inputs), *((body, text) for body, results in bodies for text in results)]
+
+
+def _handed_on(graph: Graph, node: NodeDef) -> list[str]:
+    """What a loop hands to its functions, empty where it changes on the way: what it begins with is no argument of theirs then."""
+    body = graph.functions.get(node.attr["body"].func.name) if node.op in FIRST_ARGUMENT else None
+    if body is None:
+        return []
+    names = [argument.name for argument in body.signature.input_arg]
+    places = enumerate(zip(names, data_inputs(node), strict=False))
+    return [text if hands_on(body, name, place) else "" for place, (name, text) in places]
 
 
 def _taken(node: NodeDef, asked: Array) -> list[str]:
@@ -169,7 +191,7 @@ def _taken(node: NodeDef, asked: Array) -> list[str]:
 def _called(graph: Graph, scope: _Scope, node: NodeDef, name: str, given: Sequence[str]) -> _Scope:
     function = graph.functions[name]
     names = [argument.name for argument in function.signature.input_arg]
-    arguments = {argument: (scope, text) for argument, text in zip(names, given, strict=False)}
+    arguments = {argument: (scope, text) for argument, text in zip(names, given, strict=False) if text}
 
     def ends(argument: str) -> Bound | None:
         return scope.bounds(arguments[argument][1]) if argument in arguments else None

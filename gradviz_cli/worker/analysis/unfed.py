@@ -3,7 +3,7 @@ shows; what cannot be 0 has to be given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import tensorflow as tf
 from gradviz_cli.errors import UsageError
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis.entry import Entry
+from gradviz_cli.worker.analysis.image import repeated
 from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.graph.graph import LOOPS, Graph, attribute
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names
@@ -47,36 +48,32 @@ def settle_unfed(
     Raises
     ------
     UsageError
-        The score cannot be computed with 0 for them.
+        With 0 for them the score cannot be computed, or does not depend on the image.
     """
     if not missing or LOOPS & graph.ops().keys():
         return dict(values), missing
     run = _runs(graph, question, entry, values)
     if run(1, {}):
         return dict(values), missing
-    single = [
-        one
-        for one in missing
-        if values[graph.feeds[one.name]].size == 1 and (one.dtype.is_floating or one.dtype.is_integer)
-    ]
-    ones = {one: _filled(graph, one, values, 1) for one in single}
+    numbers = [one for one in missing if one.dtype.is_floating or one.dtype.is_integer]
+    ones = {one: _filled(graph, one, values, 1) for one in numbers}
     if run(1, _together(ones)) is None:
         if _is_refused(graph, question, entry, values):
             raise _lacking(missing)
         return dict(values), missing
-    needed = [one for one in single if not run(1, _together({**ones, one: _filled(graph, one, values, 0)}))]
+    needed = [one for one in numbers if not run(1, _together({**ones, one: _filled(graph, one, values, 0)}))]
     counts = [one for one in needed if entry.batch is None and _counts(graph, run, one, ones, values)]
     rest = [one for one in missing if one not in counts]
     settled = {**values, **_together({one: ones[one] for one in counts})}
     if not run(1, settled):
-        raise _lacking([one for one in needed if one not in counts] or single)
+        raise _lacking([one for one in needed if one not in counts] or numbers)
     return settled, rest
 
 
 def _lacking(tensors: list[Tensor]) -> UsageError:
     inputs = ", ".join(f"{one.key} ({describe(one)})" for one in tensors)
     return UsageError(
-        f"the score cannot be computed with 0 for {inputs}, and no other value is given",
+        f"with 0 for {inputs} there is no score, or one for all images, and no other value is given",
         f"give {'it' if len(tensors) == 1 else 'them'} with {' '.join(f'--feed {one.key}=VALUE' for one in tensors)}",
     )
 
@@ -100,19 +97,33 @@ def _together(each: Mapping[Tensor, dict[str, Array]]) -> dict[str, Array]:
 
 
 def _runs(graph: Graph, question: Question, entry: Entry, values: Mapping[str, Array]) -> Run:
-    picture = np.random.default_rng(0).random((*entry.size, entry.channels), np.float32)
-    picture *= 255 if entry.whole or entry.encoding != "pixels" else 1
+    noise = np.random.default_rng(0).random((*entry.size, entry.channels), np.float32)
+    pictures = [255 * noise, noise[::-1], 128 * noise[:, ::-1]]
+    if not entry.whole and entry.encoding == "pixels":
+        pictures.insert(0, noise)  # what the model expects is not known yet
+    beside = repeated(graph, question, values)
 
     def run(images: int, others: Mapping[str, Array]) -> int | None:
         place = entry if images == 1 else replace(entry, batch=images)
+        given = {**values, **others, **{name: np.repeat(values[name], images, 0) for name in beside - others.keys()}}
         try:
-            of_picture = measure(graph, question.fed(graph), [graph.score], place, {**values, **others})
-            (score,) = of_picture(picture)[1]
+            of_picture = measure(graph, question.fed(graph), [graph.score], place, given)
+            return _size_of(of_picture(picture)[1][0] for picture in pictures)
         except Exception:  # whatever TensorFlow throws at numbers that do not fit
             return None
-        return None if np.isnan(score).any() or not np.isfinite(score).any() else score.size
 
     return run
+
+
+def _size_of(scores: Iterator[Array]) -> int | None:
+    """How many numbers a score has; None where it is none for the first picture, or the same for all, and not for the reason
+    that the model is so sure of each."""
+    first = np.asarray(next(scores))
+    if np.isnan(first).any() or not np.isfinite(first).any():
+        return None
+    sure = np.isin(first, (0, 1)).all() and first.any() and not first.all()
+    same = not sure and all(np.array_equal(first, one) for one in scores)
+    return None if same else first.size
 
 
 def _is_refused(graph: Graph, question: Question, entry: Entry, values: Mapping[str, Array]) -> bool:

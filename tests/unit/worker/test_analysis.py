@@ -521,21 +521,23 @@ def test_a_placeholder_of_no_signature_has_to_be_given_unless_it_is_a_truth():
         other_inputs(with_others(), question(unfed=(RATE,)), OPTIONS)
 
 
-def settled(build, dtype, *more, batch=None):
-    """What is settled of the input `count` (and `more`), which a score takes beside the image."""
-    names = ("count", *more)
+def settled(build, dtype, batch=None, **more):
+    """What is settled of the input `count`, and of `more` (type and shape), which a score takes beside the image."""
+    beside = {"count": (dtype, ()), **more}
     with tf.Graph().as_default() as made:
         image = tf.compat.v1.placeholder(tf.float32, (batch, 4, 4, 3), "image")
-        given = {name: tf.compat.v1.placeholder(dtype, (), name) for name in names}
+        given = {name: tf.compat.v1.placeholder(*one, name) for name, one in beside.items()}
         score = build(image, **given)
     nodes = {one.name: normal(one) for one in made.as_graph_def().node}
-    feeds = {f"{name}:0": name for name in ("image", *names)}
+    feeds = {f"{name}:0": name for name in ("image", *beside)}
     graph = Graph(nodes, outputs=(score.name, score.name, "image:0"), feeds=feeds)
-    missing = [Tensor(name, f"{name}:0", dtype, ()) for name in names]
-    zeros = {name: np.zeros((), dtype.as_numpy_dtype) for name in names}
+    missing = [
+        Tensor(name, f"{name}:0", kind, tuple(size or -1 for size in shape)) for name, (kind, shape) in beside.items()
+    ]
     asked = question(shape=(-1, 4, 4, 3), others=tuple(missing))
+    zeros = other_inputs(graph, asked, OPTIONS)
     values, left = settle_unfed(graph, asked, Entry("NHWC", (4, 4), 3, batch), zeros, missing)
-    return {name: value.item() for name, value in values.items()}, [one.key for one in left]
+    return {name: value.tolist() for name, value in values.items()}, [one.key for one in left]
 
 
 def pooled(x):
@@ -557,7 +559,10 @@ def test_an_input_that_counts_the_images_is_fed_with_their_number(name):
         build = COUNTING[name]
         found = settled(lambda x, count: build(x, tf.cast(count, tf.int32)), dtype)  # noqa: B023
         assert found == ({"count": 1}, [])
-    both = settled(lambda x, count, bias: COUNTING[name](x, count) + tf.cast(bias, tf.float32), tf.int32, "bias")
+    build, mask, bias = COUNTING[name], (tf.float32, (None, 3)), (tf.int32, ())
+    masked = settled(lambda x, count, mask: build(x, count) + mask[:, :1], tf.int32, mask=mask)
+    assert masked == ({"count": 1, "mask": [[0, 0, 0]]}, ["mask"])
+    both = settled(lambda x, count, bias: build(x, count) + tf.cast(bias, tf.float32), tf.int32, bias=bias)
     assert both == ({"count": 1, "bias": 0}, ["bias"])
 
 
@@ -569,21 +574,32 @@ def test_an_input_that_counts_the_images_is_fed_with_their_number(name):
         (lambda x, count: pooled(x) / tf.cast(count, tf.float32), tf.int32, None),
         (lambda x, count: pooled(x)[:, :count], tf.int32, None),
         (lambda x, count: tf.image.resize(x, tf.stack([count, count]))[:, 0, 0], tf.int32, None),
+        (lambda x, count: tf.nn.softmax(pooled(x) * count), tf.float32, None),  # the same for every image
+        (lambda x, count: tf.where(count > 0.5, pooled(x) / count, 0.0), tf.float32, None),  # so is what keeps nothing
         (COUNTING["a shape"], tf.int32, 1),  # of one image nothing shows what it is
         (lambda x, count: pooled(x) @ tf.ones(tf.stack([count, 5])), tf.int32, None),  # nor is it 1
     ],
 )
 def test_an_input_that_cannot_be_0_has_to_be_given(build, dtype, batch):
-    with pytest.raises(UsageError, match=r"with 0 for count \(\w+ \[\]\), and no .*; give it with --feed count=VALUE$"):
+    with pytest.raises(
+        UsageError, match=r"with 0 for count \(\w+ \[\]\) there is no score, .*; give it with --feed count=VALUE$"
+    ):
         settled(build, dtype, batch=batch)
+
+
+def test_a_mask_that_shuts_all_has_to_be_given():
+    mask = (tf.float32, (None, 4, 4, 1))
+    with pytest.raises(UsageError, match=r"with 0 for mask \(float32 \[\?, 4, 4, 1\]\) there is .*--feed mask=VALUE$"):
+        settled(lambda x, count, mask: pooled(x * mask) + tf.cast(count, tf.float32), tf.int32, mask=mask)
 
 
 def test_an_input_that_may_be_0_is_0():
     assert settled(lambda x, count: pooled(x) / [[count, 1.0, 1.0]], tf.float32) == ({"count": 0}, ["count"])
     assert settled(lambda x, count: pooled(x) + count, tf.float32) == ({"count": 0}, ["count"])
-    assert settled(lambda x, count: pooled(x) * tf.math.log(-1 - count), tf.float32) == ({"count": 0}, ["count"]), (
-        "no fault of its own"
-    )
+    blind = settled(lambda x, count: pooled(x) * tf.math.log(-1 - count), tf.float32)
+    assert blind == ({"count": 0}, ["count"]), "no fault of its own"
+    sure = settled(lambda x, count: tf.nn.softmax([[1e3, 0.0]] + pooled(x)[:, :2] * (1 + 1e9 * count)), tf.float32)
+    assert sure == ({"count": 0}, ["count"])
 
 
 def test_an_input_that_is_none_is_refused():

@@ -133,6 +133,22 @@ def test_a_branch_that_is_not_taken_draws_nothing(op: str) -> None:
     assert find_chance(graph, {"flag": np.array(False)}).warning is None
 
 
+@pytest.mark.parametrize("changing", [False, True])
+def test_a_loop_hands_on_what_it_does_not_change(changing: bool) -> None:
+    """So a flag that stands still switches off what is drawn in the loop."""
+    inner = traced(lambda x: x + tf.random.normal([3]) * tf.compat.v1.placeholder(tf.float32, (), "scale")).nodes
+    arguments = {name: node(name, "_Arg", T=tf.float32) for name in ("image", "scale")}
+    signature = OpDef(name="body", input_arg=[OpDef.ArgDef(name=name) for name in arguments])
+    results = ("add:0", "image:0" if changing else "scale:0")
+    body = Function(signature, {**inner, **arguments}, results)
+    loop = node("loop", "While", "image:0", "off:0", body=Calls("body"))
+    graph = traced(lambda x: x)
+    nodes = {**graph.nodes, "off": fed("off", tf.float32, ()), "loop": loop}
+    graph = replace(graph, nodes=nodes, functions={"body": body}, outputs=("loop:0",))
+    assert bool(find_chance(graph, {"off": np.float32(0)}).drawn) is changing
+    assert find_chance(graph, {"off": np.float32(1)}).drawn and find_chance(graph).drawn
+
+
 def test_a_variable_that_changes_is_no_switch() -> None:
     graph = traced(lambda x, off: x + off * tf.random.normal([3]), {"off": np.float32(0)})
     changed = replace(graph, changed=frozenset({"off"}))
