@@ -18,6 +18,7 @@ from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.objects import StoreError
+from gradviz_cli.files.text import AnyPath, printable
 from gradviz_cli.plan.results import Result, Status
 
 # What is wrong with one name; anything else is wrong with the disk or the folder.
@@ -136,7 +137,7 @@ class Publisher(Stage):
             if ends_run(error, self._out):
                 raise
             discard([drawn])
-            return unwritable(drawn.result, error)
+            return unwritable(drawn.result, error, self._out, [os.fsdecode(staged.final) for staged in drawn.files])
 
     def _settle(self, group: Iterable[Drawn]) -> None:
         for folder in {os.path.dirname(staged.final) for drawn in group for staged in drawn.files}:
@@ -158,10 +159,37 @@ def ends_run(error: OutputError, out: Path) -> bool:
     return error.__cause__ is not None and number is not None and number not in _OF_ONE_NAME
 
 
-def unwritable(result: Result, error: OutputError) -> Result:
-    """The result of an image whose output has a name that cannot be written."""
-    described = {"kind": "output", "message": f"{error.message}; {error.remedy}"}
+def unwritable(result: Result, error: OutputError, out: Path, paths: Iterable[AnyPath]) -> Result:
+    """The result of an image whose output has a name that cannot be written; `paths` are those of its outputs."""
+    said = next(filter(None, (_taken(Path(result.image), out, Path(os.fsdecode(path))) for path in paths)), None)
+    described = {"kind": "output", "message": said or f"{error.message}; {error.remedy}"}
     return replace(result, status=Status.FAILED, outputs=(), hashes={}, error=described)
+
+
+def _taken(image: Path, out: Path, path: Path) -> str | None:
+    """That a folder of the images has the name of a file in OUT, so that one of both cannot be written in any OUT."""
+    try:
+        below = path.relative_to(out).parts
+    except ValueError:
+        return None
+    for depth in range(1, len(below) + 1):
+        place, last = out.joinpath(*below[:depth]), depth == len(below)
+        if not os.path.lexists(place) or place.is_symlink() or place.is_dir() is not last:
+            continue
+        folder = image.parent / place.name if last else _above(image, len(below) - depth)
+        if folder.name == place.name and folder.is_dir():
+            what = "it is a folder" if last else f"{printable(place)} is a file"
+            return (
+                f"{printable(path)}: cannot be written: {what}, and the folder of images {printable(folder)} has that name; "
+                "rename that one, or explain it by itself with another --out"
+            )
+    return None
+
+
+def _above(image: Path, levels: int) -> Path:
+    """The folder that lies so many levels above, as it was typed where that tells."""
+    typed = image.parents
+    return typed[levels - 1] if levels < len(typed) else Path(*Path(os.path.abspath(image)).parts[:-levels])
 
 
 def discard(group: Iterable[Drawn]) -> None:

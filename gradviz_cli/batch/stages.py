@@ -359,7 +359,8 @@ class Drawer(Stage):
             if ends_run(error, self._plan.out):
                 raise
             job = item.job
-            return Drawn(unwritable(Result(job.name, Status.FAILED, seconds=item.seconds, page=job.number), error))
+            failed_ = Result(job.name, Status.FAILED, seconds=item.seconds, page=job.number)
+            return Drawn(unwritable(failed_, error, self._plan.out, [output.path for output in item.outputs]))
         finally:
             self._decoding.release(source)
 

@@ -18,6 +18,7 @@ from gradviz_cli.cli.line import doing
 from gradviz_cli.cli.mistakes import check_dashes, command_meant, said_of
 from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
+from gradviz_cli.cli.stdout import told_of_stdout
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
 from gradviz_cli.files.reach import closed_folder
 from gradviz_cli.files.text import plain, printable
@@ -111,13 +112,21 @@ def _tensorflow_version() -> str:
     return "is not installed"
 
 
+_FREE = ("written", "free some space, also for temporary files (TMPDIR)")
+_OF_DISKS = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EIO: ("read or written", "a disk or the connection to it fails: look into the system's log"),
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code and lets no exception out."""
     arguments = sys.argv[1:] if arguments is None else arguments
     verbose = any(re.fullmatch("-v+|--verbose", argument) for argument in arguments)
     speak_json(_asks_for_json(arguments))
     try:
-        with stopping(), doing("starting") if _is_slow(arguments) else nullcontext():
+        with stopping(), told_of_stdout(), doing("starting") if _is_slow(arguments) else nullcontext():
             return int(gradviz.main(arguments, prog_name="gradviz", standalone_mode=False) or 0)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
@@ -132,13 +141,11 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as ended:
         # Click's: a shell has been told how a word goes on (0); or who reads a broken pipe has seen enough.
         return ExitCode.OUTPUT if ended.code else ExitCode.OK
-    except Exception as error:  # a bug of ours, or a stdout that takes nothing
-        if (
-            isinstance(error, OSError)
-            and error.filename is None
-            and error.errno in (errno.ENOSPC, errno.EBADF, errno.EIO)
-        ):
-            return _stopped(f"stdout cannot be written: {error.strerror}", ExitCode.OUTPUT)
+    except Exception as error:  # a bug of ours, or something that the system lacks
+        if isinstance(error, OSError) and (remedy := _OF_DISKS.get(error.errno or 0)):
+            where = printable(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else "a file"
+            said = f"{where}: cannot be {remedy[0]}: {error.strerror}; {remedy[1]}"
+            return _stopped(said, ExitCode.OUTPUT, traceback.format_exc() if verbose else "")
         if (short := shortage.as_error(error)) is not None:
             return _stopped(str(short), short.code, traceback.format_exc() if verbose else "")
         if isinstance(error, OSError) and (said := _out_of_reach(error)):

@@ -26,6 +26,7 @@ def command(out: Path) -> int:
 
     The model has a name: gradviz explain demo cat.jpg
     """
+    gallery.check(out)
     plan = plan_from(demo.MODEL, out, mode="all", style=["heatmap", "overlay"])
     with Voice(plan, hints=False) as voice:
         code = run(plan, Inputs((demo.IMAGES,), out), voice).exit_code()

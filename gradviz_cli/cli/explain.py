@@ -254,6 +254,10 @@ def command(
             )
         if gallery and plan.file:
             raise UsageError(f"--gallery is a page over a folder, and --out {plan.file} is one picture", FOLDER)
+        if gallery:
+            from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
+
+            page.check(plan.out)
         if files_from is not None or any(isinstance(place, Remote) for place in (out, *paths)):
             begun = partial(begun, SLACK if plan.engine == LOCAL else SLACK + GRACE)
         with Voice(
@@ -263,8 +267,6 @@ def command(
                 voice.detail(f"model {line}")
             report = run(plan, Inputs(paths, out, listed, shard, stdin=stdin), voice, end)
     if gallery and not plan.dry_run and not report.fatal:
-        from gradviz_cli import gallery as page  # most runs write none, and a run with nothing to do is short
-
         with suppress(page.NothingTold):  # no run has ever found an image
             written = page.write(plan.out)
             if voice.hints:

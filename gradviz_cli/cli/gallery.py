@@ -10,6 +10,7 @@ import click
 
 from gradviz_cli import gallery
 from gradviz_cli.cli.signals import stopping
+from gradviz_cli.cli.stderr import BACK, is_terminal, put, say
 from gradviz_cli.cli.types import NamedPath
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files.text import printable
@@ -45,10 +46,9 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
         written = gallery.write(*outs, to=page, pixels=(pixels or gallery.PIXELS) if embed else None, told=_told)
     size = written.stat().st_size
     if embed and size > MAIL:
-        click.echo(
+        say(
             f"gradviz: warning: {printable(written)} has {size >> 20} MiB, more than most mail takes; "
-            "give smaller copies with --pixels",
-            err=True,
+            "give smaller copies with --pixels"
         )
     if sys.stdout.isatty():
         click.echo(printable(written.absolute()))
@@ -62,5 +62,5 @@ def command(outs: tuple[Path, ...], page: Path | None, embed: bool, pixels: int 
 
 def _told(done: int, of: int) -> None:
     """A line on a terminal, gone once all are done."""
-    if sys.stderr.isatty():
-        click.echo(f"\r{done} of {of} pictures" if done < of else "\r\033[K", err=True, nl=False)
+    if is_terminal():
+        put(f"\r{done} of {of} pictures" if done < of else BACK)

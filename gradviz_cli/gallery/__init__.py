@@ -37,6 +37,11 @@ REMEDY = "move it away, or name another file: gradviz gallery OUT -o FILE.html"
 Told = Callable[[int, int], None]  # how many pictures are done, of how many
 
 
+def check(out: Path) -> None:
+    """Raise OutputError where `write` would find a file that is not ours, before the pictures are drawn."""
+    _check_ours(out / PAGE)
+
+
 def write(
     out: Path, *others: Path, to: Path | None = None, pixels: int | None = None, told: Told = lambda done, of: None
 ) -> Path:

@@ -111,6 +111,30 @@ def _json(text: str, suffix: str) -> Labels | None:
     return _structure(found)
 
 
+# labels = [..., in Python or JavaScript.
+ASSIGNED = re.compile(
+    r"(?:export\s+)?(?:(?:const|let|var)\s+)?(?P<name>[A-Za-z_]\w*)\s*(?::[^=\n]{1,100})?=\s*(?P<value>[\[({].*)",
+    re.DOTALL,
+)
+
+
+def _source(text: str, suffix: str) -> Labels | None:
+    """A list or dict that a program gives a name: `labels = ["cat", "dog"]`."""
+    lines = text.split("\n")
+    start = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(("#", "//"))), 0)
+    found = ASSIGNED.match("\n".join(lines[start:]))
+    if found is None:
+        if suffix == ".py":
+            raise ValueError(f"line {start + 1} gives no name to a list of labels")
+        return None
+    value = _python(found["value"].rstrip().rstrip(";")) if len(text) <= LONGEST_LITERAL else None
+    if value is None:
+        raise ValueError(
+            f"line {start + 1} begins {found['name'][:40]} = as in a program, and no list of labels alone follows"
+        )
+    return _structure(value)
+
+
 def _python(text: str) -> Any:
     """A list or dict as Python prints it; None where it is none."""
     try:
@@ -153,12 +177,17 @@ def _paired(found: Sequence[Sequence[Any]]) -> Labels:
     to_label = [(index, label) for key, label in found if (index := _index(key)) is not None]
     to_index = [(index, key) for key, value in found if (index := _index(value)) is not None]
     whole = [pairs for pairs in (to_label, to_index) if pairs and len(pairs) == len(found)]
-    readings = {_by_index(pairs) for pairs in whole}
-    if len(readings) == 1:
-        return readings.pop()
-    if readings:
-        raise ValueError("both keys and values are numbers; which are the indices?")
-    raise ValueError("it is neither a list of labels nor one of index and label")
+    if not whole:
+        raise ValueError("it is neither a list of labels nor one of index and label")
+    try:
+        readings = {_by_index(pairs) for pairs in whole}
+    except ValueError:
+        if len(whole) == 1:
+            raise
+        readings = set()
+    if len(readings) != 1:
+        raise ValueError("keys and values are numbers, and either may be the indices")
+    return readings.pop()
 
 
 def _fields(one: Mapping[Any, Any]) -> tuple[int, Any]:
@@ -207,8 +236,8 @@ def _label_map(text: str, suffix: str) -> Labels | None:
     if suffix != ".pbtxt" and not re.match(r"\s*(?:#[^\n]*\n\s*)*item\s*:?\s*\{", text):
         return None
     found: list[tuple[int, Any]] = []
-    fields: dict[str, str] = {}
-    depth, key, at = 0, "", 0
+    fields: dict[str, bytes] = {}
+    depth, key, last, at = 0, "", "", 0
     while at < len(text):
         token = TOKEN.match(text, at)
         if token is None:
@@ -220,13 +249,17 @@ def _label_map(text: str, suffix: str) -> Labels | None:
             if word == "{" and depth == 1:
                 fields = {}
             elif word == "}" and depth == 0:
-                found.append(_fields(fields))
-            key = ""
+                found.append(_fields({key: _text_of(said) for key, said in fields.items()}))
+            key = last = ""
         elif depth == 1 and key and (value or token["word"]):
-            fields.setdefault(key, _of_text_format(value[1:-1]) if value else word)
-            key = ""
-        elif token["word"]:
-            key = word
+            if key in fields and key in (*NAMES, *INDICES):
+                raise ValueError(f"line {text.count(chr(10), 0, at) + 1} has a second {key} for one item")
+            fields.setdefault(key, _of_text_format(value[1:-1]) if value else word.encode())
+            key, last = "", key if value else ""
+        elif value and last:  # of several texts in a row, as in C, all count
+            fields[last] += _of_text_format(value[1:-1])
+        elif token["word"] or word:
+            key, last = token["word"] or key, ""
     if depth or not found:
         raise ValueError("it is no label map: item { id: 1 name: 'cat' } and so on")
     return _by_index(found)
@@ -236,7 +269,7 @@ _ESCAPED = re.compile(rb"\\([0-7]{1,3}|[xX][0-9a-fA-F]{1,2}|.)", re.DOTALL)
 _LETTERS = {b"a": b"\a", b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
-def _of_text_format(text: str) -> str:
+def _of_text_format(text: str) -> bytes:
     """Escapes of C, of bytes: caf\\303\\251."""
 
     def byte(match: re.Match[bytes]) -> bytes:
@@ -245,16 +278,28 @@ def _of_text_format(text: str) -> str:
             return bytes([int(said[1:], 16)])
         return bytes([int(said, 8) & 255]) if said.isdigit() else _LETTERS.get(said, said)
 
+    return _ESCAPED.sub(byte, text.encode())
+
+
+def _text_of(said: bytes) -> str:
     try:
-        return _ESCAPED.sub(byte, text.encode()).decode()
+        return said.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{text[:40]} is no UTF-8 once its escapes are read") from None
+        raise ValueError(f"{said[:40]!r} is no UTF-8 once its escapes are read") from None
 
 
 def _yaml(text: str, suffix: str) -> Labels | None:
     """`names:` of a data.yaml, or a list or map alone; of YAML no more than that."""
-    lines = [line for line in _lines(text) if line.strip() and not line.lstrip().startswith("#")]
-    start = next((i for i, line in enumerate(lines) if re.match(r"(names|class_names|classes)\s*:(\s|$)", line)), None)
+    numbered = [
+        (i, line) for i, line in enumerate(_lines(text), 1) if line.strip() and not line.lstrip().startswith("#")
+    ]
+    lines = [line for _, line in numbered]
+    holders = [re.match(r"(names|class_names|classes)\s*:(\s|$)", line) for line in lines]
+    start = next((i for i, holder in enumerate(holders) if holder), None)
+    keys: dict[str, int] = {}
+    for (number, _), holder in zip(numbered, holders, strict=True):
+        if holder and keys.setdefault(holder[1], number) != number:
+            raise ValueError(f"line {number} has {holder[1]}: once more, after line {keys[holder[1]]}")
     listed = bool(lines) and all(re.match(r"-\s", line) for line in lines)
     if start is None and not listed and suffix not in (".yaml", ".yml"):
         return None
@@ -338,7 +383,9 @@ def _scalar(text: str) -> str:
             raise ValueError(f"{said[:40]} is not quoted as in YAML")
         return quoted[1].replace("''", "'") if quoted[1] is not None else _of_yaml(quoted[2])
     said = _uncommented(said).strip()
-    if said[:1] in ("&", "*", "!", "|", ">", "{", "["):
+    key = re.match(r"(\w+):(\s|$)", said)
+    nested = re.match(r"[-?](\s|$)", said) or key and key[1] in (*NAMES, *INDICES)
+    if nested or said[:1] in ("&", "*", "!", "|", ">", "{", "["):
         raise ValueError(f"{said[:40]} is no plain name")
     return said
 
@@ -367,16 +414,24 @@ def _character(number: int, text: str) -> str:
 
 def _table(text: str, suffix: str) -> Labels | None:
     """A table with a header, or of two columns, one of them the index."""
-    lines = [line for line in _lines(text) if line.strip()]
-    mark = next((one for one in "\t;," if lines and one in lines[0]), ",")
-    first = next(_rows(lines[:1], mark), [])
+    lines = [(number, line) for number, line in enumerate(_lines(text), 1) if line.strip()]
+    mark = next((one for one in "\t;," if lines and one in lines[0][1]), ",")
+    written = suffix in (".csv", ".tsv")
+    try:
+        first = next(_rows(lines[:1], mark), [])
+    except ValueError:
+        if written:
+            raise
+        return None
     header = [cell.strip().strip("\"'").lower() for cell in first]
     known = [cell for cell in header if cell in NAMES or cell and cell in INDICES]
-    if suffix not in (".csv", ".tsv") and not (len(known) > 1 and not NAMED.isdisjoint(known)):
+    if not written and not (len(known) > 1 and not NAMED.isdisjoint(known)):
         return None
     rows = list(_rows(lines, mark))
-    if any(len(row) != len(header) for row in rows):
-        raise ValueError("its rows have different numbers of columns")
+    odd = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
+    if odd is not None:
+        said = f"line {lines[odd][0]} has {len(rows[odd])} columns, and line {lines[0][0]} {len(header)}"
+        raise ValueError(f"its rows have different numbers of columns: {said}")
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
     if len(header) == 1:
         return tuple(columns[0][bool(known) :])
@@ -387,11 +442,18 @@ def _table(text: str, suffix: str) -> Labels | None:
     raise ValueError("it is a table without a header that names a column label and a column index")
 
 
-def _rows(lines: Sequence[str], mark: str) -> Iterator[list[str]]:
-    try:
-        yield from csv.reader(lines, delimiter=mark, skipinitialspace=True)
-    except csv.Error as error:
-        raise ValueError(f"it is no table: {error}") from None
+def _rows(lines: Iterable[tuple[int, str]], mark: str) -> Iterator[list[str]]:
+    """Each line by itself: a quote that is not closed would make one row of several."""
+    for number, line in lines:
+        try:
+            yield next(csv.reader([re.sub(rf'" +(?={mark}|$)', '"', line)], _Table, delimiter=mark))
+        except csv.Error as error:
+            why = "a quote is not closed" if "end of data" in str(error) else str(error)
+            raise ValueError(f"line {number} is none of a table: {why}") from None
+
+
+class _Table(csv.excel):
+    strict, skipinitialspace = True, True
 
 
 def _columns(columns: Mapping[str, Sequence[str]]) -> Labels:
@@ -424,6 +486,9 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     """`0 tench`, `0: tench`, `tench 0`: the numbers are those of classes where they are all from 0 or 1 on."""
     full = [line for line in lines if line]
     leading = [(int(one[1]), one[2]) for line in full if (one := LEADING.fullmatch(line))]
+    if len(full) == len(leading) > 1 and all(_index(label) is not None for _, label in leading):
+        return _paired(leading)
+    _check_all_or_none(lines)
     if len(full) == len(leading) > 1 and len({label for _, label in leading}) >= MOSTLY * len(full):
         if not _counts(leading):
             raise ValueError("its lines begin with numbers that do not count the classes")
@@ -432,6 +497,20 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     if len(full) == len(trailing) > 1 and len({label for _, label in trailing}) == len(full) and _counts(trailing):
         return _by_index(trailing)
     return None
+
+
+def _check_all_or_none(lines: Sequence[str]) -> None:
+    """Refuse lines of which some, and not all, begin with the number of their class. That of a name may begin it too: `3 legged
+    dog`; but it is no name where most lines count, or several have that of their own place."""
+    found = [(place, LEADING.fullmatch(line)) for place, line in enumerate(lines) if line]
+    counted = [(place, int(one[1]), one[2]) for place, one in found if one]
+    numbers = [number for _, number, _ in counted]
+    if len(counted) in (0, 1, len(found)) or len({label for *_, label in counted}) < MOSTLY * len(counted):
+        return
+    most = 2 * len(counted) > len(found) and numbers[0] in (0, 1) and numbers == sorted(set(numbers))
+    if most or sum(place == number for place, number, _ in counted) > 1:
+        odd = next(place for place, one in found if not one)
+        raise ValueError(f"line {odd + 1} does not begin with a number as others do: {lines[odd][:40]}")
 
 
 def _trailing(line: str) -> tuple[int, str] | None:
@@ -451,4 +530,4 @@ def _lines(text: str) -> list[str]:
     return re.split(r"\r\n|\n|\r", text)
 
 
-FORMS: tuple[Callable[[str, str], Labels | None], ...] = (_marked_up, _json, _label_map, _yaml, _table, _names)
+FORMS: tuple[Callable[[str, str], Labels | None], ...] = (_marked_up, _source, _json, _label_map, _yaml, _table, _names)

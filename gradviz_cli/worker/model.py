@@ -23,14 +23,15 @@ from gradviz_cli.process import machine
 from gradviz_cli.process.protocol import Facts, ModelOptions, Proof, check_size
 from gradviz_cli.rules import DEFAULT_MODE, PLAIN, RULES
 from gradviz_cli.worker.analysis import activations, policy
-from gradviz_cli.worker.analysis.chance import changing_warning, random_warning
+from gradviz_cli.worker.analysis.chance import find_chance
 from gradviz_cli.worker.analysis.detections import Look
 from gradviz_cli.worker.analysis.geometry import check_start
 from gradviz_cli.worker.analysis.heads import Setting, find_head, hidden_probability
-from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated, unfed_warning
+from gradviz_cli.worker.analysis.image import find_entry, find_preprocess, other_inputs, repeated
 from gradviz_cli.worker.analysis.kernels import kernels, with_weights
 from gradviz_cli.worker.analysis.own_gradients import lost_warning, passed_by
 from gradviz_cli.worker.analysis.readings import read_scores
+from gradviz_cli.worker.analysis.unfed import settle_unfed, unfed, unfed_warning
 from gradviz_cli.worker.graph.device import on_gpu
 from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Question
@@ -43,7 +44,7 @@ from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
 from gradviz_cli.worker.passes.equal_forms import equal_forms
 from gradviz_cli.worker.passes.fast_products import fast_products
-from gradviz_cli.worker.passes.fixed_chance import fixed_chance
+from gradviz_cli.worker.passes.fixed_chance import check_twins, fixed_chance
 from gradviz_cli.worker.passes.float32 import float32, values
 from gradviz_cli.worker.passes.float_image import float_image
 from gradviz_cli.worker.passes.functionalize import functionalize
@@ -213,13 +214,17 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)
         check_size(*entry.size, entry.channels)  # before images of that size are generated
-        others = other_inputs(graph, question, options)
+        others, zeros = settle_unfed(
+            graph, question, entry, other_inputs(graph, question, options), unfed(question, options)
+        )
     with doing("looking at what the output lists", graph):
         question, reading_warning = read_scores(Look(graph, question, entry, others), options)
     graph = run_steps(graph, question, DETECTING_STEPS, check)
     graph, question, score_warning = _scored(graph, question, options, Setting.of(entry, others), check)
     with doing("looking at the image's way to the score", graph):
         found = activations.find_all(graph, question)
+        chance = find_chance(graph, others)
+        check_twins(chance.drawn)
         start_warning = check_start(graph, question, entry, others)
         preprocess, range_warning = find_preprocess(graph, question, options, entry, others)
         problem = Problem(
@@ -237,16 +242,14 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             competing=question.head is not None and "softmax" in question.head.name,
             part=question.head.part if question.head else None,
         )
-    chance = random_warning(graph)
     assumed = (
         *asked.opened.saved.warnings,
-        chance,
-        None if chance else changing_warning(graph),
+        chance.warning,
         lost_warning(graph, question),
         size_warning,
         start_warning,
         range_warning if entry.takes_pictures else None,  # of other planes it is said with the first file
-        unfed_warning(question, options),
+        unfed_warning(zeros),
         reading_warning,
         score_warning,
     )
@@ -258,12 +261,13 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
         found,
         preprocess,
         guessed=range_warning is not None,
-        random=chance is not None,
+        random=bool(chance.drawn),
         probability=score_warning is not None,
         warnings=tuple(warning for warning in (*assumed, _slow(options)) if warning),
         meta=asked.opened.meta,
         read=read,
         assumed=size_warning,
+        unfed=unfed_warning(zeros),
     )
 
 
@@ -330,8 +334,8 @@ def build(
     try:
         return _differentiator(prepared, proof.without if proof else (), problem, check, methods, targets, begin)
     except ModelUnusable as error:
-        if prepared.assumed:  # then the model need not be at fault
-            error.message = f"{error.message} ({prepared.assumed})"
+        for assumed in filter(None, (prepared.assumed, prepared.unfed)):  # then the model need not be at fault
+            error.message = f"{error.message} ({assumed})"
         raise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -17,9 +18,9 @@ from click.testing import CliRunner
 from gallery.browser import contrast
 from gallery.folders import HOSTILE, HOSTILE_LABEL, MODEL, collected, embedded, explained, source_of
 
-from gradviz_cli import gallery
+from gradviz_cli import cli, gallery
 from gradviz_cli.cli.gallery import command
-from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.errors import ExitCode, OutputError, UsageError
 from gradviz_cli.files.whole import sweep
 
 
@@ -70,6 +71,23 @@ def test_the_page_says_where_it_comes_from(here: Path) -> None:
         (1, "34" * 32, "torch"),
     ]
     assert not {"target", "image", "digest", "scale"} & runs[0]["facts"].keys()
+
+
+def test_an_index_of_someone_else_is_found_before_anything_is_drawn(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def drawn(*arguments: object) -> None:
+        raise AssertionError("a run has begun")
+
+    for name in ("demo", "explain"):
+        monkeypatch.setattr(importlib.import_module(f"gradviz_cli.cli.{name}"), "run", drawn)
+    Path("site").mkdir()
+    Path("site/index.html").write_text("<title>my site</title>")
+    Path("a.jpg").write_bytes(b"")
+    for arguments in (["demo", "site"], ["explain", "demo", "a.jpg", "-o", "site", "--gallery"]):
+        assert cli.main([*arguments]) == ExitCode.OUTPUT
+        assert "site/index.html: is not a gallery; move it away" in capfd.readouterr().err
+    assert cli.main(["demo", "other"]) == ExitCode.BUG, "this one would have begun"
 
 
 def test_an_index_of_someone_else_is_left_alone(here: Path) -> None:

@@ -270,7 +270,7 @@ def _heard(
     for place, (argument, text) in enumerate(zip(arguments, given, strict=False)):
         if split(text)[0] in path:
             call.carrying.add(argument)
-        kept = op not in ("While", "StatelessWhile") or _hands_on(function, argument, place)
+        kept = op not in ("While", "StatelessWhile") or hands_on(function, argument, place)
         value = known(text) if kept and split(text)[0] not in path else None
         other = call.values.get(argument)
         same = first or (value is not None and other is not None and np.array_equal(value, other))
@@ -278,7 +278,7 @@ def _heard(
     return first or call.state != before
 
 
-def _hands_on(function: Function, argument: str, place: int) -> bool:
+def hands_on(function: Function, argument: str, place: int) -> bool:
     """Whether a loop's body gives an argument back as it got it (its condition, which gives one truth value, changes none)."""
     if len(function.results) != len(function.signature.input_arg):
         return True

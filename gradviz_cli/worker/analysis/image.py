@@ -280,11 +280,3 @@ def repeated(graph: Graph, question: Question, constants: Mapping[str, np.ndarra
     """The other inputs that come in batches too: one value stands beside every image."""
     batched = (graph.feeds[tensor.name] for tensor in question.others if tensor.shape and tensor.shape[0] < 0)
     return frozenset(name for name in batched if constants[name].shape[:1] == (1,))
-
-
-def unfed_warning(question: Question, options: ModelOptions) -> str | None:
-    """The inputs that nobody gave a value; a single truth says whether the model is trained, which it is not."""
-    given = dict(options.feeds)
-    missing = [tensor for tensor in question.others if not any(name in given for name in names(tensor))]
-    keys = [tensor.key for tensor in missing if tensor.dtype != tf.bool or tensor.shape != ()]
-    return f"the inputs {', '.join(keys)} are fed with 0; settle it with --feed NAME=VALUE" if keys else None

@@ -33,7 +33,7 @@ class Known:
     def __call__(self, tensor: str, depth: int = 0) -> Array | None:
         if tensor not in self._found:
             self._found[tensor] = None  # while it is looked for: a loop has no value
-            self._found[tensor] = _as_numbers(self._value(tensor, depth))
+            self._found[tensor] = as_numbers(self._value(tensor, depth))
         return self._found[tensor]
 
     def _value(self, tensor: str, depth: int) -> Array | None:
@@ -86,7 +86,8 @@ def _moved(node: NodeDef, inputs: list[Array | None]) -> Array | None:
     return None
 
 
-def _as_numbers(value: Array | None) -> Array | None:
+def as_numbers(value: Array | None) -> Array | None:
+    """As float64 or bool, None where it is neither numbers nor truths."""
     if value is None:
         return None
     value = np.asarray(value)

@@ -28,7 +28,8 @@ from importlib import resources
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.errors import ModelRefused
+from gradviz_cli.errors import ModelRefused, UsageError
+from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.worker.graph.graph import MAX_NODES, Circle, Graph, called_by, topological
 from gradviz_cli.worker.graph.tf_private import op_def
 
@@ -85,11 +86,12 @@ def refused_ops(graph: Graph, allow: Iterable[str] = ()) -> dict[str, str]:
 def judge(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
     """Raise ModelRefused when the explained part of the model holds an operation outside the allowed set.
 
-    Sizes that no real model has are refused too, whoever is trusted.
+    Sizes that no real model has are refused too, whoever is trusted; UsageError where what is allowed is no operation.
     """
     _check_size(graph)
+    _check_named(graph, allow)
     refused = refused_ops(graph, allow)
-    unknown = next(((op, node) for op, node in refused.items() if op_def(op) is None), None)
+    unknown = next(((op, node) for op, node in refused_ops(graph).items() if op_def(op) is None), None)
     if unknown:
         op, node = unknown
         raise ModelRefused(f"op {op} (node {node}) is not known to this TensorFlow", "export the model without it")
@@ -103,6 +105,16 @@ def judge(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
         )
     if EXPANDING & set(graph.ops()):
         _check_room(graph)
+
+
+def _check_named(graph: Graph, allow: Iterable[str]) -> None:
+    """A name that is misspelled would allow nothing, unsaid. One that this model has no need of may be another's."""
+    for op in allow:
+        if op_def(op) is None and op not in graph.ops():
+            raise UsageError(
+                f"--allow-op {op}: TensorFlow has no operation of that name",
+                did_you_mean(nearest(op, refused_ops(graph))) or "`gradviz inspect` lists those that are refused",
+            )
 
 
 def _check_size(graph: Graph) -> None:

@@ -275,7 +275,11 @@ class _Search:
         if name in ACTIVATIONS:
             return ""
         if cornered and not ops & {"Relu", "Relu6"} and name != "scaled Relu" and self._is_join(region):
-            return None if self._is_shortcut(region, ops) else "composite"
+            if self._is_shortcut(region, ops):
+                return None
+            if name in ("identity", "affine"):
+                return "spent"  # of all numbers that are finite: a guard of the others
+            return "pixels" if region.entry in self._pixels else "composite"
         return (
             "spent"
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")

@@ -7,7 +7,7 @@ they give the same numbers whatever came before it.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -39,17 +39,21 @@ _SEEDED = frozenset({"seed", "seed2", "Tseed"})
 
 
 def fixed_chance(graph: Graph, question: Question | None = None) -> Graph:
-    """The graph without a state of chance, in loops and branches too.
-
-    Raises
-    ------
-    ModelUnusable
-        An operation has no such twin.
-    """
+    """The graph without a state of chance, in loops and branches too; what has no such twin is left as it is."""
     functions = {
         name: replace(function, nodes=_fixed(function.nodes, f"{name}/")) for name, function in graph.functions.items()
     }
     return replace(graph, nodes=_fixed(graph.nodes), functions=functions)
+
+
+def check_twins(drawn: Iterable[NodeDef]) -> None:
+    """Refuse a score that hangs on what cannot be told what to draw."""
+    for node in drawn:
+        if changes(node) and node.op not in (*TWINS, *POOLS, STATE):
+            raise ModelUnusable(
+                f"the model is random: {node.op} in {node.name} draws other numbers each time, and cannot be told not to",
+                "export it for inference, or explain a tensor before that with --output NAME",
+            )
 
 
 def _fixed(nodes: Mapping[str, NodeDef], where: str = "") -> dict[str, NodeDef]:
@@ -72,10 +76,7 @@ def _steady(node: NodeDef, seed: int) -> Iterator[NodeDef]:
     elif node.op == STATE:
         yield _constant(node.name, [seed, 1, 1])
     else:
-        raise ModelUnusable(
-            f"the model is random: {node.op} in {node.name} draws other numbers each time, and cannot be told not to",
-            "export it for inference, or explain a tensor before that with --output NAME",
-        )
+        yield node
 
 
 def _twin(node: NodeDef, seed: int) -> Iterator[NodeDef]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.graph.device import where_it_computes
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import make_known
+from gradviz_cli.worker.graph.words import first_line
 from gradviz_cli.worker.run import gradients as partial_gradients
 from gradviz_cli.worker.run.kept_kernels import Turned, keeping_kernels, turning
 from gradviz_cli.worker.run.rules import calling, obeying
@@ -388,8 +390,10 @@ class Differentiator:
                 (gradient,) = self._differentiated(scores, [wrt], seed)
             if gradient is not None:
                 return tf.convert_to_tensor(gradient)
-        cut = first_cut(scores, wrt) or split(self.graph.wrt)[0]
-        error = ModelUnusable(f"no gradient reaches the image: it is cut at {cut}", OTHER_ENDS)
+        op = first_cut(scores, wrt)
+        cut = _place(op) if op else split(self.graph.wrt)[0]
+        remedy = _other_ends(op, wrt) if op else OTHER_ENDS
+        error = ModelUnusable(f"no gradient reaches the image: it is cut at {cut}", remedy)
         error.cut_at = cut
         raise error
 
@@ -405,9 +409,7 @@ class Differentiator:
         try:
             return tf.gradients(scores, list(inputs), grad_ys=[seed])
         except LookupError as error:
-            raise ModelUnusable(
-                f"no gradient is defined on the way to the image ({str(error).splitlines()[0]})", OTHER_ENDS
-            ) from error
+            raise _undefined(error, scores.graph, inputs[0]) from error
 
 
 def _stacked(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -460,8 +462,62 @@ def _captured(graph: Graph) -> tuple[Graph, dict[str, tf.Tensor]]:
     return replace(graph, nodes=nodes), captured
 
 
-def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
-    """The op nearest to the score through which no gradient passes on the way to `wrt`: `name (Type)`."""
+# How TensorFlow names the operation that lacks a gradient, or its type alone.
+_LACKS = re.compile(r"operation\s*'(?P<name>[^']+)' \(op type: (?P<op>\w+)\)|has no entry for: (?P<type>\w+)")
+
+
+def _undefined(error: LookupError, graph: tf.Graph, wrt: tf.Tensor) -> ModelUnusable:
+    """That an operation has no gradient."""
+    found = _LACKS.search(str(error))
+    if found is None:
+        return ModelUnusable(f"no gradient is defined on the way to the image ({first_line(error)})", OTHER_ENDS)
+    name, kind = found["name"], found["op"] or found["type"]
+    try:
+        op = graph.get_operation_by_name(name or "")
+    except (KeyError, ValueError):  # inside a loop or branch, or without a name
+        op = None
+    place = _place(op) if op else f"{name} ({kind})" if name else kind
+    remedy = _other_ends(op, wrt) if op else OTHER_ENDS
+    raised = ModelUnusable(f"no gradient is defined for {place}, on the image's way to the score", remedy)
+    raised.cut_at = place
+    return raised
+
+
+def _place(op: tf.Operation) -> str:
+    return f"{op.name.removeprefix(f'{SCOPE}/')} ({op.type})"
+
+
+def _other_ends(op: tf.Operation, wrt: tf.Tensor) -> str:
+    """What to explain in place of what lies on both sides of an operation: the nearest numbers before it that a gradient
+    passes, and behind it."""
+    below = _reached_from(wrt)
+    before = _named(op.inputs, lambda tensor: tensor.op.inputs if tensor.op.name in below else ())
+    behind = _named(op.outputs, lambda tensor: [each for one in tensor.consumers() for each in one.outputs])
+    passed = (_own_name(each) for each in before if each.op.name in below and first_cut(each, wrt) is None)
+    output, start = next(passed, None) or "NAME", next(map(_own_name, behind), None) or "NAME"
+    return f"explain a tensor before it with --output {output}, or start behind it with --input {start}"
+
+
+def _own_name(tensor: tf.Tensor) -> str | None:
+    """What the model calls a tensor; None for one of ours."""
+    inside = tensor.name.startswith(f"{SCOPE}/") and "gradviz" not in tensor.name
+    return tensor.name.removeprefix(f"{SCOPE}/") if inside else None
+
+
+def _named(first: Iterable[tf.Tensor], onward: Callable[[tf.Tensor], Iterable[tf.Tensor]]) -> Iterator[tf.Tensor]:
+    """The tensors of numbers that the model has a name for, in the order in which they are come to."""
+    todo, seen = deque(first), set()
+    while todo:
+        tensor = todo.popleft()
+        if tensor.ref() not in seen:
+            seen.add(tensor.ref())
+            if tensor.dtype.is_floating and _own_name(tensor):
+                yield tensor
+            todo.extend(onward(tensor))
+
+
+def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> tf.Operation | None:
+    """The op nearest to the score through which no gradient passes on the way to `wrt`."""
     below = _reached_from(wrt)
     todo = deque([scores.op])
     seen: set[str] = set()
@@ -473,7 +529,7 @@ def first_cut(scores: tf.Tensor, wrt: tf.Tensor) -> str | None:
         inputs = [tensor for tensor in op.inputs if tensor is wrt or tensor.op.name in below]
         passed = _passed(op, inputs)
         if inputs and not passed:
-            return f"{op.name.removeprefix(f'{SCOPE}/')} ({op.type})"
+            return op
         todo.extend(tensor.op for tensor in passed if tensor is not wrt)
     return None
 

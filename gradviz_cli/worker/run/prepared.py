@@ -39,6 +39,8 @@ class Prepared:
         What was read: the meta graph, and variable -> value as the checkpoint has it.
     assumed : str or None
         Which of the warnings is of the axes and sizes of the input, as they may be what a graph cannot be built with.
+    unfed : str or None
+        Which of them is of inputs that are fed with 0.
     taps : tuple of Taps
         The inner tensors that are asked for.
     """
@@ -56,6 +58,7 @@ class Prepared:
     meta: MetaGraphDef
     read: Mapping[str, tf.Tensor]
     assumed: str | None = None
+    unfed: str | None = None
     taps: tuple[Taps, ...] = ()
 
     @property

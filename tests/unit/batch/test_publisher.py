@@ -171,9 +171,50 @@ def test_a_folder_that_is_gone_ends_a_run(out: Path) -> None:
 
 
 def test_a_result_that_cannot_be_written_says_what_to_do() -> None:
-    result = unwritable(Result("a", "written", ("a.png",), digest="d", seconds=2.0), OutputError("why", "do that"))
+    result = unwritable(
+        Result("a", "written", ("a.png",), digest="d", seconds=2.0), OutputError("why", "do that"), Path(), []
+    )
     assert (result.status, result.outputs, result.seconds) == ("failed", (), 2.0)
     assert result.error == {"kind": "output", "message": "why; do that"}
+
+
+@pytest.mark.parametrize(
+    ("image", "output", "folder"),
+    [
+        ("photos/a.jpg", "a.jpg.guided.png", "photos/a.jpg.guided.png"),
+        ("photos/manifest.jsonl/b.jpg", "manifest.jsonl/b.jpg.guided.png", "photos/manifest.jsonl"),
+        ("photos/s/manifest.jsonl/t/b.jpg", "manifest.jsonl/t/b.jpg.guided.png", "photos/s/manifest.jsonl"),
+        ("photos/pages.tif#2", "pages.tif#2.guided.png", "photos/pages.tif#2.guided.png"),
+    ],
+)
+def test_a_folder_of_images_with_the_name_of_an_output_is_named(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, image: str, output: str, folder: str
+) -> None:
+    """Neither another --out nor to move anything away in this one would help."""
+    monkeypatch.chdir(tmp_path)
+    error = OutputError("why", "do that")
+    (out / output).mkdir(parents=True) if output.count("/") == 0 else (out / "manifest.jsonl").write_text("")
+
+    def said(named: str) -> str:
+        result = unwritable(Result(named, "failed"), error, out, [out / "other.png", out / output])
+        return str((result.error or {})["message"])
+
+    assert said(image) == "why; do that", "there may be a folder in OUT alone"
+    Path(folder).mkdir(parents=True)
+    assert f"cannot be written: {'it is a folder' if output.count('/') == 0 else ''}" in said(image)
+    assert f"the folder of images {folder} has that name; rename that one, or explain it by itself" in said(image)
+    assert f"the folder of images {tmp_path / folder} has that name" in said(str(tmp_path / image))
+
+
+def test_it_is_named_too_where_images_were_typed_from_inside(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos" / "manifest.jsonl"
+    folder.mkdir(parents=True)
+    (out / "manifest.jsonl").write_text("")
+    monkeypatch.chdir(folder)
+    result = unwritable(Result("b.jpg", "failed"), OutputError("why"), out, [out / "manifest.jsonl" / "b.jpg.png"])
+    assert f"the folder of images {folder} has that name" in str(result.error)
 
 
 def test_nothing_unpublished_is_left_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -47,6 +48,45 @@ def test_a_full_stdout_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(OutputError, match="No space left"):
             print_paths([Path("a")])
         sys.stdout.detach()
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", [["--version"], ["explain", "--help"], ["inspect", "nothing"]])
+def test_a_full_stdout_ends_whatever_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys, buffered: bool, arguments: list[str]
+) -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        raw = io.BufferedWriter(full) if buffered else full
+        stream = io.TextIOWrapper(raw, write_through=not buffered)
+        monkeypatch.setattr(sys, "stdout", stream)
+        code = cli.main(arguments)
+        assert sys.stdout is stream
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            stream.close()
+    printing = arguments != ["inspect", "nothing"]
+    assert code == (ExitCode.OUTPUT if printing else ExitCode.USAGE)
+    assert ("stdout cannot be written: No space left on device; give it" in capsys.readouterr().err) is printing
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (errno.ENOSPC, ExitCode.OUTPUT, "a file: cannot be written: No space left on device; free some space"),
+        (errno.EDQUOT, ExitCode.OUTPUT, "a file: cannot be written: Disk quota exceeded; free some space"),
+        (errno.EBADF, ExitCode.BUG, "internal error: OSError: [Errno 9]"),
+        (errno.EIO, ExitCode.OUTPUT, "a file: cannot be read or written: Input/output error; a disk or"),
+    ],
+)
+def test_what_another_file_refuses_is_not_said_of_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys, number: int, code: ExitCode, said: str
+) -> None:
+    def refused(*arguments: object, **more: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cli.gradviz, "main", refused)
+    assert cli.main(["figure", "x"]) == code
+    assert capsys.readouterr().err.startswith(f"gradviz: {said}")
 
 
 @pytest.mark.parametrize("closed", [None, Path("/srv/home")])

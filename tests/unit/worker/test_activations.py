@@ -215,6 +215,31 @@ def test_a_stop_within_gives_another_gradient_than_the_values(build, counts):
     assert find_all(traced(lambda x: build(mixed(x))), question()).counts == counts
 
 
+GUARDED = {
+    "the largest of a log of sums": lambda x: tf.reduce_logsumexp(x, [1, 2]),
+    "what is not finite": lambda x: tf.where(tf.math.is_finite(x), x, tf.zeros_like(x)),
+    "what is no number": lambda x: tf.where(tf.math.is_nan(x), 0.0, 2 * x),
+    "both ways alike": lambda x: tf.where(x > 0, x + 1, 1 + x),
+}
+
+
+@pytest.mark.parametrize("name", GUARDED)
+def test_what_guards_against_what_is_not_finite_is_no_activation(name):
+    found = find_all(traced(lambda x: GUARDED[name](tf.nn.relu(mixed(x)) - tf.reverse(x, [1]))), question())
+    assert dict(found.counts) == {"Relu": (1, 1)}
+
+
+def test_a_curve_of_pixels_is_preprocessing():
+    """sRGB made linear; behind anything that is no pixel the same has no name, and is told of."""
+
+    def linear(u):
+        return tf.where(u < 0.04045, u / 12.92, ((u + 0.055) / 1.055) ** 2.4)
+
+    graph = traced(lambda image: tf.nn.relu(mixed(linear(image / 255))))
+    assert dict(find_all(graph, question()).counts) == {"Relu": (1, 1)}
+    assert dict(find_all(traced(lambda image: linear(mixed(image))), question()).counts) == {"Composite": (1, 0)}
+
+
 @pytest.mark.parametrize("write", [tf.nn.relu, lambda x: tf.maximum(x, 0.0)])
 def test_a_cast_to_another_precision_is_no_part_of_an_activation(write):
     graph = traced(lambda image: tf.reduce_sum(tf.cast(write(image * 2.0 + tf.reverse(image, [1])), tf.float64)))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import Calls, const, fed, function, node, question, traced, written
+from graphs import Calls, const, fed, function, node, normal, question, traced, written
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.images.preprocess import PREPROCESS
@@ -22,10 +22,11 @@ from gradviz_cli.worker.analysis.image import (
     first_numbers,
     other_inputs,
     repeated,
-    unfed_warning,
 )
 from gradviz_cli.worker.analysis.preprocess import RANGES, recognised_range
 from gradviz_cli.worker.analysis.scores import class_axis, decided_from, decision_of, ranked_from
+from gradviz_cli.worker.analysis.unfed import settle_unfed, unfed, unfed_warning
+from gradviz_cli.worker.graph.graph import Graph
 from gradviz_cli.worker.graph.question import Tensor, describe, names
 
 F = tf.float32
@@ -49,6 +50,17 @@ def test_an_operation_can_be_allowed_or_the_model_trusted():
     graph = written(fed(), node("odd", "ReadFile", "image:0"))
     policy.judge(graph, allow=["ReadFile"])
     policy.judge(graph, trust=True)
+
+
+def test_what_is_allowed_has_to_be_an_operation():
+    graph = written(fed(), node("odd", "ReadFile", "image:0"))
+    with pytest.raises(UsageError, match=r"--allow-op Readfile: TensorFlow has no .*did you mean .*ReadFile"):
+        policy.judge(graph, allow=["Readfile"])
+    with pytest.raises(UsageError, match="--allow-op Nope: .* `gradviz inspect` lists"):
+        policy.judge(traced(tf.nn.relu), allow=["Nope"], trust=True)
+    policy.judge(traced(tf.nn.relu), allow=["WriteFile", "Relu"])  # of use to another model, or to none
+    with pytest.raises(ModelRefused, match="op NoSuchOp .* is not known to this TensorFlow"):
+        policy.judge(written(fed(), node("odd", "NoSuchOp", "image:0")), allow=["NoSuchOp"])
 
 
 def test_operations_in_functions_are_judged():
@@ -490,8 +502,8 @@ def test_an_input_that_is_fed_under_two_names_is_refused():
 
 def test_zero_is_said():
     asked = question(others=(RATE, MASK))
-    assert "rate, mask are fed with 0" in unfed_warning(asked, OPTIONS)
-    assert unfed_warning(asked, ModelOptions("m", feeds=(("rate", "1"), ("mask:0", "1")))) is None
+    assert "rate, mask are fed with 0" in unfed_warning(unfed(asked, OPTIONS))
+    assert unfed_warning(unfed(asked, ModelOptions("m", feeds=(("rate", "1"), ("mask:0", "1"))))) is None
 
 
 @pytest.mark.parametrize(
@@ -500,13 +512,94 @@ def test_zero_is_said():
 )
 def test_zero_is_said_of_all_but_a_training_flag(dtype, shape, said):
     beside = Tensor("beside", "beside:0", dtype, shape)
-    assert bool(unfed_warning(question(others=(beside,)), OPTIONS)) is said
+    assert bool(unfed(question(others=(beside,)), OPTIONS)) is said
 
 
 def test_a_placeholder_of_no_signature_has_to_be_given_unless_it_is_a_truth():
     assert not other_inputs(with_others(), question(unfed=(TRAINING,)), OPTIONS)["training"]
     with pytest.raises(UsageError, match="the score needs rate"):
         other_inputs(with_others(), question(unfed=(RATE,)), OPTIONS)
+
+
+def settled(build, dtype, batch=None, **more):
+    """What is settled of the input `count`, and of `more` (type and shape), which a score takes beside the image."""
+    beside = {"count": (dtype, ()), **more}
+    with tf.Graph().as_default() as made:
+        image = tf.compat.v1.placeholder(tf.float32, (batch, 4, 4, 3), "image")
+        given = {name: tf.compat.v1.placeholder(*one, name) for name, one in beside.items()}
+        score = build(image, **given)
+    nodes = {one.name: normal(one) for one in made.as_graph_def().node}
+    feeds = {f"{name}:0": name for name in ("image", *beside)}
+    graph = Graph(nodes, outputs=(score.name, score.name, "image:0"), feeds=feeds)
+    missing = [
+        Tensor(name, f"{name}:0", kind, tuple(size or -1 for size in shape)) for name, (kind, shape) in beside.items()
+    ]
+    asked = question(shape=(-1, 4, 4, 3), others=tuple(missing))
+    zeros = other_inputs(graph, asked, OPTIONS)
+    values, left = settle_unfed(graph, asked, Entry("NHWC", (4, 4), 3, batch), zeros, missing)
+    return {name: value.tolist() for name, value in values.items()}, [one.key for one in left]
+
+
+def pooled(x):
+    return tf.reduce_mean(x, [1, 2])
+
+
+COUNTING = {
+    "a shape": lambda x, count: pooled(tf.reshape(x, tf.stack([count, 4, 4, 3]))),
+    "a shape that is open": lambda x, count: tf.reshape(x, [count, -1])[:, :5],
+    "a state": lambda x, count: pooled(x) + tf.zeros(tf.stack([count, 3])),
+    "copies": lambda x, count: pooled(x) + tf.tile([[1.0, 2.0, 3.0]], tf.stack([count, 1])),
+    "places": lambda x, count: tf.gather(pooled(x), tf.range(count)),
+}
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_an_input_that_counts_the_images_is_fed_with_their_number(name):
+    for dtype in (tf.int32, tf.int64):
+        build = COUNTING[name]
+        found = settled(lambda x, count: build(x, tf.cast(count, tf.int32)), dtype)  # noqa: B023
+        assert found == ({"count": 1}, [])
+    build, mask, bias = COUNTING[name], (tf.float32, (None, 3)), (tf.int32, ())
+    masked = settled(lambda x, count, mask: build(x, count) + mask[:, :1], tf.int32, mask=mask)
+    assert masked == ({"count": 1, "mask": [[0, 0, 0]]}, ["mask"])
+    both = settled(lambda x, count, bias: build(x, count) + tf.cast(bias, tf.float32), tf.int32, bias=bias)
+    assert both == ({"count": 1, "bias": 0}, ["bias"])
+
+
+@pytest.mark.parametrize(
+    ("build", "dtype", "batch"),
+    [
+        (lambda x, count: pooled(x) / count, tf.float32, None),
+        (lambda x, count: tf.nn.softmax((pooled(x) - 0.5) / count), tf.float32, None),  # some of it is 0, and no NaN
+        (lambda x, count: pooled(x) / tf.cast(count, tf.float32), tf.int32, None),
+        (lambda x, count: pooled(x)[:, :count], tf.int32, None),
+        (lambda x, count: tf.image.resize(x, tf.stack([count, count]))[:, 0, 0], tf.int32, None),
+        (lambda x, count: tf.nn.softmax(pooled(x) * count), tf.float32, None),  # the same for every image
+        (lambda x, count: tf.where(count > 0.5, pooled(x) / count, 0.0), tf.float32, None),  # so is what keeps nothing
+        (COUNTING["a shape"], tf.int32, 1),  # of one image nothing shows what it is
+        (lambda x, count: pooled(x) @ tf.ones(tf.stack([count, 5])), tf.int32, None),  # nor is it 1
+    ],
+)
+def test_an_input_that_cannot_be_0_has_to_be_given(build, dtype, batch):
+    with pytest.raises(
+        UsageError, match=r"with 0 for count \(\w+ \[\]\) there is no score, .*; give it with --feed count=VALUE$"
+    ):
+        settled(build, dtype, batch=batch)
+
+
+def test_a_mask_that_shuts_all_has_to_be_given():
+    mask = (tf.float32, (None, 4, 4, 1))
+    with pytest.raises(UsageError, match=r"with 0 for mask \(float32 \[\?, 4, 4, 1\]\) there is .*--feed mask=VALUE$"):
+        settled(lambda x, count, mask: pooled(x * mask) + tf.cast(count, tf.float32), tf.int32, mask=mask)
+
+
+def test_an_input_that_may_be_0_is_0():
+    assert settled(lambda x, count: pooled(x) / [[count, 1.0, 1.0]], tf.float32) == ({"count": 0}, ["count"])
+    assert settled(lambda x, count: pooled(x) + count, tf.float32) == ({"count": 0}, ["count"])
+    blind = settled(lambda x, count: pooled(x) * tf.math.log(-1 - count), tf.float32)
+    assert blind == ({"count": 0}, ["count"]), "no fault of its own"
+    sure = settled(lambda x, count: tf.nn.softmax([[1e3, 0.0]] + pooled(x)[:, :2] * (1 + 1e9 * count)), tf.float32)
+    assert sure == ({"count": 0}, ["count"])
 
 
 def test_an_input_that_is_none_is_refused():

@@ -18,6 +18,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from gradviz_cli.errors import ModelUnusable, ProofFailed
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, ModelOptions, Proof, Witness
 from gradviz_cli.worker import model
+from gradviz_cli.worker.analysis.chance import Chance
 from gradviz_cli.worker.graph import wrappers
 from gradviz_cli.worker.graph.graph import Graph, copied, split
 from gradviz_cli.worker.graph.steps import Step
@@ -567,7 +568,7 @@ def test_chance_that_no_operation_shows_is_warned_of(tmp_path, monkeypatch):
     def dropping(held: Weights) -> Callable:
         return network(held, lambda x: tf.nn.dropout(tf.nn.relu(x), 0.5))
 
-    monkeypatch.setattr(model, "random_warning", lambda graph: None)
+    monkeypatch.setattr(model, "find_chance", lambda graph, constants: Chance())
     monkeypatch.setattr(fixed_chance, "changes", lambda node: False)
     for name, spec in (("open", IMAGE), ("one", ONE)):
         (said,) = proved(save(tmp_path / name, dropping, spec)).proof.warnings

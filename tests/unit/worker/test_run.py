@@ -18,7 +18,7 @@ from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph.graph import Graph, copied
 from gradviz_cli.worker.graph.question import Detections
 from gradviz_cli.worker.passes.mark import mark
-from gradviz_cli.worker.run import targets
+from gradviz_cli.worker.run import differentiate, targets
 from gradviz_cli.worker.run.differentiate import AT_ONCE, LARGE_CONSTANT, Differentiator, calls, first_cut
 from gradviz_cli.worker.run.parallel import Calls
 from gradviz_cli.worker.run.targets import Explained, Problem
@@ -358,7 +358,8 @@ def test_a_cut_gradient_names_the_operation():
     def build(image, matrix):
         return linear(tf.round(image, name="cut"), matrix)
 
-    with pytest.raises(ModelUnusable, match=r"cut at cut \(Round\)") as caught:
+    told = r"cut at cut \(Round\); .* --output NAME, .* --input cut:0$"  # before it there is the image alone
+    with pytest.raises(ModelUnusable, match=told) as caught:
         differentiator(build).prepare(["backprop"])
     assert caught.value.cut_at == "cut (Round)"
 
@@ -370,8 +371,51 @@ def test_an_operation_without_gradient_is_said():
     differentiator(build).prepare(["backprop"])  # this one has a gradient: the test below can fail
     with tf.Graph().as_default():
         x = tf.compat.v1.placeholder(F, [2, 2])
-        assert first_cut(tf.floor(x * 2.0, name="floor"), x) == "floor (Floor)"
+        assert first_cut(tf.floor(x * 2.0, name="floor"), x).name == "floor"
         assert first_cut(tf.nn.relu(x), x) is None
+
+
+def test_an_operation_without_gradient_is_named_with_its_neighbours():
+    """By the names that the model has for them, which are those that may be typed."""
+
+    def build(image, matrix):
+        image = tf.nn.relu(image * 2.0, name="before")
+        whole, *ends = tf.raw_ops.QuantizeV2(input=image, min_range=0.0, max_range=6.0, T=tf.quint8)
+        found = tf.raw_ops.Dequantize(input=whole, min_range=ends[0], max_range=ends[1], name="again")
+        return linear(found, matrix)
+
+    with pytest.raises(ModelUnusable) as caught:
+        differentiator(build).prepare(["backprop"])
+    assert str(caught.value) == (
+        "no gradient is defined for again (Dequantize), on the image's way to the score; explain a tensor before it with "
+        "--output before:0, or start behind it with --input again:0"
+    )
+    assert caught.value.cut_at == "again (Dequantize)"
+
+
+def test_of_several_cuts_what_has_a_gradient_comes_before_all():
+    def build(image, matrix):
+        image = tf.sin(image, name="sine")
+        for name in ("one", "other"):
+            whole = tf.cast(image * 255, tf.int32, name=name)
+            image = tf.cast(whole, F, name=f"after_{name}") / 255
+        return linear(image, matrix)
+
+    told = r"cut at after_other \(Cast\); .* --output mul:0, .* --input after_other:0$"
+    with pytest.raises(ModelUnusable, match=told):
+        differentiator(build).prepare(["backprop"])
+
+
+def test_in_a_loop_an_operation_without_gradient_is_said():
+    error = LookupError(
+        "No gradient defined for operation'loop/body/Lu' (op type: Lu). In general every operation must"
+    )
+    with tf.Graph().as_default() as made:
+        image = tf.compat.v1.placeholder(F, [2, 2])
+        raised = differentiate._undefined(error, made, image)
+        other = differentiate._undefined(LookupError("gradient registry has no entry for: Lu"), made, image)
+    assert str(raised).startswith("no gradient is defined for loop/body/Lu (Lu), on the image's way to the score; ")
+    assert str(other).startswith("no gradient is defined for Lu, on the image's way to the score; ")
 
 
 def test_a_stop_across_the_only_way_is_opened():
