@@ -20,7 +20,7 @@ from gradviz_cli.cli.signals import Stopped, stopping
 from gradviz_cli.cli.stderr import say, speak_json, speaks_json, tell
 from gradviz_cli.cli.stdout import told_of_stdout
 from gradviz_cli.errors import ExitCode, GradvizError, UsageError
-from gradviz_cli.files.reach import closed_folder
+from gradviz_cli.files.reach import closed_folder, is_adrift
 from gradviz_cli.files.text import plain, printable
 from gradviz_cli.process import shortage
 from gradviz_cli.version import __version__
@@ -156,6 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _out_of_reach(error: OSError) -> str:
     """What the system keeps from this user, whoever asked for it; empty where it is another fault, and so may be ours."""
+    if error.errno == errno.ENOENT and is_adrift():
+        return "the working folder was removed; go to another one (cd), or name all places in full"
     if not isinstance(error.filename, str | bytes) or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ""
     said = f"{printable(os.fsdecode(error.filename))}: cannot be reached: {error.strerror}"

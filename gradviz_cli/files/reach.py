@@ -1,4 +1,4 @@
-"""Which folder on the way to a path is closed to this user: the system names the path alone."""
+"""Which folder on the way to a path is closed to this user, or gone: the system names the path alone, or nothing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,17 @@ def closed_folder(path: AnyPath) -> Path | None:
     except (OSError, ValueError):  # the working folder is gone; no name of a file
         return None
     return next((folder for folder in (*reversed(full.parents), full) if _is_closed(folder)), None)
+
+
+def is_adrift() -> bool:
+    """The working folder is gone, so that no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _is_closed(folder: Path) -> bool:

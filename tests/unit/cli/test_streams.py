@@ -190,3 +190,14 @@ def test_stdin_is_one_thing_or_the_other(monkeypatch: pytest.MonkeyPatch, stdin,
     monkeypatch.setattr(sys, "stdin", stdin)
     with pytest.raises(UsageError, match=said):
         explain.command.main(["model", *arguments], standalone_mode=False)
+
+
+def test_a_working_folder_that_was_removed_is_none(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(cli.gradviz, "main", lambda *arguments, **more: os.getcwd())
+    assert cli.main(["figure", "x"]) == ExitCode.OUTPUT
+    assert capsys.readouterr().err == (
+        "gradviz: the working folder was removed; go to another one (cd), or name all places in full\n"
+    )

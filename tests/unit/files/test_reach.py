@@ -42,3 +42,12 @@ def test_what_is_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "getcwd", gone)
     assert reach.closed_folder("heatmaps") is None
+
+
+def test_a_working_folder_that_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert not reach.is_adrift()
+    folder.rmdir()
+    assert reach.is_adrift()
