@@ -45,6 +45,8 @@ LAYOUTS = {
     "NCHW": "NCHW",
     "NWHC": "NWHC",
     "NCWH": "NCWH",
+    "NHCW": "NHCW",
+    "NWCH": "NWCH",
     "NHW": "NHW",
     "NWH": "NWH",
     "HWC": "HWC",
@@ -52,6 +54,10 @@ LAYOUTS = {
     "HW": "HW",
     "flat": "NHWC",
     "flat-NCHW": "NCHW",
+    "flat-NWHC": "NWHC",
+    "flat-NCWH": "NCWH",
+    "flat-NHCW": "NHCW",
+    "flat-NWCH": "NWCH",
 }
 
 
@@ -350,7 +356,7 @@ class Facts:
     def channels_first(self) -> bool:
         """Whether the model has its channels before height and width."""
         axes = LAYOUTS.get(self.input.layout or "", "")
-        return "C" in axes and axes.index("C") < axes.index("H")
+        return "C" in axes and axes.index("C") < min(axes.index("H"), axes.index("W"))
 
     def warnings_for(self, methods: Sequence[str]) -> tuple[str, ...]:
         """Those that hold in any case, and what the modes of these methods leave as it is."""

@@ -1834,6 +1834,19 @@ def flat_colour(folder):
     return plain(pixels=pixels((32, 32, 3)))
 
 
+@row("input", "flat, width before height")
+def flat_width_major(folder):
+    before = lambda x: tf.transpose(tf.reshape(x, [-1, 12, 10, 3]), (0, 2, 1, 3))
+    over(tf.TensorSpec([None, 360], name="image"), before)(folder)
+    return plain(pixels=pixels((10, 12, 3)))
+
+
+@row("input", "[N, 120, 3], pixels that the graph lays out")
+def pixels_in_a_row(folder):
+    over(tf.TensorSpec([None, 120, 3], name="image"), lambda x: tf.reshape(x, [-1, 10, 12, 3]))(folder)
+    return plain(pixels=pixels((10, 12, 3)))
+
+
 @row("input", "flat [N, 360], a rectangle that --input-size names")
 def flat_rectangle(folder):
     over(tf.TensorSpec([None, 360], name="image"), lambda x: tf.reshape(x, [-1, 10, 12, 3]))(folder)

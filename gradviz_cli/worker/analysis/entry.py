@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,8 @@ FLAT_PICTURES = frozenset({28 * 28, 32 * 32 * 3})
 # Of an input that is one, though it is a row of numbers.
 PICTURE_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
 SETTLE_SIZE = "settle it with --input-size HxW"
+# A plane of fewer rows or columns is a table or a list of points, unless windows move over it; digits are 8x8 and more.
+THIN = 8
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Entry:
         `pixels` (numbers), `bytes` (an encoded image as a string) or `base64` (the same, web-safe base64).
     whole : bool
         The model takes whole numbers.
+    given : tuple of int
+        Of a flat layout: the axes behind the batch in which the graph takes the numbers, where they are not one.
     """
 
     layout: str
@@ -49,6 +53,7 @@ class Entry:
     encoding: str = "pixels"
     whole: bool = False
     alpha: bool = False
+    given: tuple[int, ...] = ()
 
     @property
     def takes_pictures(self) -> bool:
@@ -69,7 +74,7 @@ class Entry:
             images, source = images[0], source[1:]
         laid = np.transpose(images, [source.index(axis) for axis in axes])
         if self.layout.startswith("flat"):
-            laid = laid.reshape(len(laid), -1)
+            laid = laid.reshape(len(laid), *(self.given or (-1,)))
         return tf.cast(np.ascontiguousarray(laid), dtype)
 
     def spec(self, dtype: tf.DType) -> tf.TensorSpec:
@@ -78,7 +83,7 @@ class Entry:
         if self.encoding != "pixels":
             return tf.TensorSpec([self.batch] if "N" in axes else [], tf.string)
         if self.layout.startswith("flat"):
-            return tf.TensorSpec([self.batch, self.size[0] * self.size[1] * self.channels], dtype)
+            return tf.TensorSpec([self.batch, *(self.given or (math.prod(self.size) * self.channels,))], dtype)
         sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
         return tf.TensorSpec([sizes[axis] for axis in axes], dtype)
 
@@ -144,11 +149,8 @@ def find(
         )
     if layout is not None:
         _check_channels(key, shape, chosen)
-    if layout is None and seen is not None and seen.one_axis:
-        raise ModelUnusable(
-            f"the input {key} has shape {_text(shape)}, which the model reads as a sequence, not as a picture",
-            f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {chosen}",
-        )
+    if layout is None:
+        _check_plane(key, shape, chosen, seen)
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("C", 1)
     told = seen if seen is not None and seen.layout == axes else Axes(axes)
@@ -157,8 +159,32 @@ def find(
     inside = told.size or (-1, -1)
     open_size = [one if one > 0 else two for one, two in zip((sizes["H"], sizes["W"]), inside, strict=True)]
     size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
+    if layout is None and seen is not None and not seen.row and seen.turned == axes:
+        either = f"the model turns its input {key} on its side first, and {chosen} is taken"
+        turned = f"{either}; settle it with --layout {chosen} or {seen.layout}"
+        warning = f"{warning}; {turned}" if warning else turned
     batch = sizes.get("N", 1)
     return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
+
+
+def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | None) -> None:
+    """Refuse what is no picture: steps of a sequence, points, a table; or numbers in an order that no picture has."""
+    said = f"the input {key} has shape {_text(shape)}"
+    remedy = f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {layout}"
+    if seen is not None and not seen.layout:
+        raise ModelUnusable(f"{said}, and the model lays out its numbers in an order that no picture has", remedy)
+    if seen is not None and seen.one_axis and not seen.row and not (seen.weighed and _may_be_plane(key, shape, layout)):
+        raise ModelUnusable(f"{said}, which the model reads as a sequence, not as a picture", remedy)
+    if layout == "NHW" and seen is None and 0 < min(size if size > 0 else THIN for size in shape[1:]) < THIN:
+        raise ModelUnusable(f"{said}, and nothing says that it is a picture and no table, points or steps", remedy)
+
+
+def _may_be_plane(key: str, shape: tuple[int, ...], layout: str) -> bool:
+    """Whether products with weights may take the rows of a picture one by one, as networks of MNIST do."""
+    if layout != "NHW":
+        return True
+    square = shape[1] == shape[2] and shape[1] > 0
+    return square and (math.prod(shape[1:]) in FLAT_PICTURES or bool(PICTURE_NAME.search(key)))
 
 
 def _check_channels(key: str, shape: tuple[int, ...], layout: str) -> None:
@@ -188,8 +214,13 @@ def _any_rank(layout: str | None, seen: Axes | None) -> tuple[int, ...]:
 def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None:
     """The usual reading of a shape, else that of the graph, else the one with two equal sides; None for no image."""
     if len(shape) == 4:
-        return _four(shape, seen)
+        usual = _four(shape, seen)
+        line = usual is not None and 1 in (shape[usual.index("H")], shape[usual.index("W")])
+        laid = line and seen is not None and seen.picture and 1 not in (seen.size or ())
+        return _flat_layout(seen.layout) if laid and seen is not None else usual
     if len(shape) == 3:
+        if seen is not None and seen.picture:
+            return _flat_layout(seen.layout)
         if shape[0] > 4 and shape[2] in CHANNELS or shape[0] > 1 and seen is not None and seen.layout == "HWC":
             return "HWC"
         first = shape[0] in (3, 4) or shape[0] > 1 and seen is not None and seen.layout == "CHW"
@@ -197,6 +228,16 @@ def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None
     if len(shape) == 2:
         return "HW" if min(shape) >= 16 and shape[0] == shape[1] else "flat"
     return None
+
+
+def _flat_layout(axes: str) -> str:
+    """The name of the layout of a row of numbers that the graph gives axes; one plane has none of its channels."""
+    axes = _with_channels(axes)
+    return "flat" if axes == "NHWC" else f"flat-{axes}"
+
+
+def _with_channels(axes: str) -> str:
+    return axes if "C" in axes else f"{axes}C"
 
 
 def _four(shape: tuple[int, ...], seen: Axes | None) -> str | None:
@@ -263,9 +304,9 @@ def _flat(
 ) -> tuple[Entry, str | None]:
     """[N, H*W*C]: as --input-size or the graph says; a square of one or three channels where it is one by its name or
     length, or --layout (`said`) calls it a picture."""
-    if len(shape) != 2:
+    if len(shape) < 2:
         raise UsageError(f"--layout {layout}: the input {key} has shape {_text(shape)}", "a flat layout has two axes")
-    batch, length = shape[0] if shape[0] >= 0 else None, shape[1]
+    batch, length = shape[0] if shape[0] >= 0 else None, -1 if min(shape[1:]) < 0 else math.prod(shape[1:])
     if asked is not None:
         channels, rest = divmod(length, asked[0] * asked[1])
         if length < 0:
@@ -274,10 +315,16 @@ def _flat(
             raise UsageError(
                 f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
             )
-        return Entry(layout, asked, channels, batch), None
-    if (told := _of_row(seen, length)) is not None:
-        first, size, channels = told
-        return Entry("flat-NCHW" if first and not said else layout, size, channels, batch), None
+        if not said and seen is not None and seen.size and _of_row(seen, length, None):
+            layout = _flat_layout({seen.size[::-1]: seen.turned, seen.size: seen.layout}.get(asked, "NHWC"))
+        return _given(Entry(layout, asked, channels, batch), key, shape), None
+    if (told := _of_row(seen, length, layout if said else None)) is not None:
+        return _given(replace(told, batch=batch), key, shape), None
+    if not said and seen is not None and not seen.layout:
+        raise ModelUnusable(
+            f"the input {key} has shape {_text(shape)}, and the model lays out its numbers in an order that no picture has",
+            "explain a tensor behind it with --input NAME, or give --layout and --input-size HxW",
+        )
     square = _square(length)
     if length < 0:
         raise _no_picture(key, shape[1:], whole)
@@ -294,16 +341,34 @@ def _flat(
         )
     (side, channels) = square
     taken = f"{length} numbers, which are taken for a picture of {side}x{side} with {channels} channel(s)"
-    return Entry(layout, (side, side), channels, batch), f"the input {key} holds {taken}; {SETTLE_SIZE}"
+    warning = f"the input {key} holds {taken}; {SETTLE_SIZE}"
+    return _given(Entry(layout, (side, side), channels, batch), key, shape), warning
 
 
-def _of_row(seen: Axes | None, length: int) -> tuple[bool, tuple[int, int], int] | None:
-    """Whether its channels come first, the size and the channels that the graph gives a row of so many numbers."""
-    if seen is None or not (seen.row and seen.size and seen.channels):
+def _given(entry: Entry, key: str, shape: tuple[int, ...]) -> Entry:
+    """With the axes in which the graph takes the numbers, where these are several; one that is open takes what is left."""
+    numbers, known = math.prod(entry.size) * entry.channels, math.prod(size for size in shape[1:] if size > 0)
+    if len(shape) == 2:
+        return entry
+    if shape[1:].count(-1) > 1 or numbers % known:
+        raise UsageError(
+            f"the input {key} has shape {_text(shape)}, which does not hold {entry.size[0]}x{entry.size[1]} with "
+            f"{entry.channels} channel(s)",
+            "explain a tensor behind it with --input NAME",
+        )
+    return replace(entry, given=tuple(size if size > 0 else numbers // known for size in shape[1:]))
+
+
+def _of_row(seen: Axes | None, length: int, layout: str | None) -> Entry | None:
+    """What the graph makes of a row of so many numbers; in the order that --layout says where it says one."""
+    if seen is None or not seen.picture:
         return None
-    if length not in (-1, seen.size[0] * seen.size[1] * seen.channels):
+    if length not in (-1, math.prod(seen.sizes.values())):
         return None
-    return seen.layout.find("C") == 1, seen.size, seen.channels
+    sizes, axes = seen.sizes, _with_channels(seen.layout)
+    if layout is not None and LAYOUTS[layout].index("C") == axes.index("C"):
+        sizes = {ours: sizes[theirs] for ours, theirs in zip(LAYOUTS[layout], axes, strict=True) if ours != "N"}
+    return Entry(layout or _flat_layout(seen.layout), (sizes["H"], sizes["W"]), sizes["C"])
 
 
 def _square(length: int) -> tuple[int, int] | None:

@@ -75,7 +75,7 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
             "name the float tensor behind it with --input NAME",
         )
     if image.dtype != tf.string:
-        seen = find_axes(graph, question.fed(graph), 4 if image.shape is None else len(image.shape))
+        seen = find_axes(graph, question.fed(graph), (-1,) * 4 if image.shape is None else image.shape)
         place, warning = entries.find(
             image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
         )

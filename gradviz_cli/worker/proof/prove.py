@@ -18,7 +18,8 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.errors import GradvizError, ProofFailed
 from gradviz_cli.process.protocol import OPTIONAL_STEPS, Proof, Witness
 from gradviz_cli.worker.analysis.activations import value_path
-from gradviz_cli.worker.graph.graph import Graph, maker_name, split
+from gradviz_cli.worker.graph.graph import Graph, maker_name, source, split
+from gradviz_cli.worker.graph.match import constant
 from gradviz_cli.worker.graph.tf_private import as_written
 from gradviz_cli.worker.graph.words import described
 from gradviz_cli.worker.proof import witnesses
@@ -42,6 +43,9 @@ FALLBACKS: tuple[tuple[str, ...], ...] = ((), *((name,) for name in OPTIONAL_STE
 STAIRCASES = frozenset({"Round", "Rint", "Floor", "Ceil", "FloorDiv", "FloorMod", "TruncateDiv"})
 # What a StopGradient may read and change nothing by: the mean within a variance, the maximum within a softmax.
 STOPPED = frozenset({"Mean", "Max"})
+# Sums over an axis that may be the batch; a softmax of them is one-sided for bright images, and not for faint ones.
+SUMMING = frozenset({"Mean", "Sum", "Max", "Min", "Prod"})
+FAINT = (1 / 16, 1 / 256)  # of the span
 DRAWN = "the model is random, and each image is run alone with the same numbers"
 # Steps to leave out, how the graph is differentiated -> its gradients.
 Build = Callable[[tuple[str, ...], Problem], Differentiator]
@@ -340,10 +344,30 @@ def _independence(subject: Prepared, trial: _Trial, images: Array) -> Witness:
         )
     last = _last(images)
     scores = witnesses.independence(trial.measured.scores[-1:], measure(last).scores)
+    if not scores.failed and _sums_over_images(subject, trial.differentiator.graph):
+        scores = _of_faint(subject, measure, images) or scores
     if scores.failed or not any(map(_replaced, _on_the_way(subject, trial.differentiator.graph))):
         return scores
     # A gradient of the model's own may mix what the scores keep apart.
     return witnesses.independence(measure.gradient(images)[-1:], measure.gradient(last))
+
+
+def _of_faint(subject: Prepared, measure: Measure, images: Array) -> Witness | None:
+    """What fails where the images are dark: weights that are mixed by a softmax move there, and are 0 or 1 elsewhere."""
+    low = _span(subject)[0]
+    for part in FAINT:
+        faint = (low + (images - low) * part).astype(images.dtype)
+        found = witnesses.independence(measure(faint).scores[-1:], measure(_last(faint)).scores)
+        if found.failed:
+            return found
+    return None
+
+
+def _sums_over_images(subject: Prepared, graph: Graph) -> bool:
+    """Whether some tensor on the way is summed over its first axis, which the images of a call mostly lie along."""
+    sums = (node for nodes in _on_the_way(subject, graph)[:1] for node in nodes.values() if node.op in SUMMING)
+    axes = (constant(graph.nodes, source(node, 1)) for node in sums)
+    return any(one is not None and 0 in np.ravel(one) for one in axes)
 
 
 def _last(images: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,7 @@ from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis.axes import Axes, find_axes
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.image import find_entry
+from gradviz_cli.worker.graph.question import Tensor
 
 OPEN = (None, None, None, None)
 
@@ -23,6 +26,17 @@ def conv(channels: int, data_format: str = "NHWC"):
 
 def first(x):
     return tf.transpose(x, [0, 2, 3, 1])
+
+
+def sideways(x):
+    return tf.transpose(x, [0, 2, 1, 3])
+
+
+def ones(*shape: int):
+    return np.ones(shape, np.float32)
+
+
+BLOCKED = [0, 1, 3, 2, 4, 5]  # [N, rows, columns, height, width, C] as [N, rows, height, columns, width, C], and back
 
 
 CASES = [
@@ -56,6 +70,43 @@ CASES = [
     ("a row of one plane", (None, 784), lambda x: tf.reduce_sum(tf.reshape(x, [-1, 28, 28]), 2),
      Axes("NHW", 1, True, (28, 28))),
     ("a row that stays one", (None, 100), lambda x: tf.matmul(x, np.ones((100, 3), np.float32)), None),
+    ("a row, width before height", (None, 360), lambda x: conv(3)(sideways(tf.reshape(x, [-1, 12, 10, 3]))),
+     Axes("NWHC", 3, True, (10, 12))),
+    ("a row, channels first and width before height", (None, 360),
+     lambda x: conv(3)(tf.transpose(tf.reshape(x, [-1, 3, 12, 10]), [0, 3, 2, 1])), Axes("NCWH", 3, True, (10, 12))),
+    ("a row, each line of the picture by channels", (None, 360),
+     lambda x: conv(3)(tf.transpose(tf.reshape(x, [-1, 10, 3, 12]), [0, 1, 3, 2])), Axes("NHCW", 3, True, (10, 12))),
+    ("a row, turned as a plane and given channels later", (None, 120),
+     lambda x: conv(1)(tf.reshape(tf.transpose(tf.reshape(x, [-1, 12, 10]), [0, 2, 1]), [-1, 10, 12, 1])),
+     Axes("NWH", 1, True, (10, 12))),
+    ("a row in blocks of pixels", (None, 3072),
+     lambda x: conv(3)(tf.reshape(tf.transpose(tf.reshape(x, [-1, 4, 4, 8, 8, 3]), BLOCKED), [-1, 32, 32, 3])),
+     Axes("", row=True)),
+    ("a picture that is cut into blocks", (None, 3072),
+     lambda x: conv(12)(tf.reshape(tf.transpose(tf.reshape(tf.reshape(x, [-1, 32, 32, 3]), [-1, 16, 2, 16, 2, 3]),
+                                                BLOCKED), [-1, 16, 16, 12])), Axes("NHWC", 3, True, (32, 32))),
+    ("a row in a row", (None, 1, 784), lambda x: conv(1)(tf.reshape(x, [-1, 28, 28, 1])),
+     Axes("NHW", 1, True, (28, 28))),
+    ("pixels in a row", (None, 120, 3), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
+     Axes("NHWC", 3, True, (10, 12))),
+    ("three rows", (None, 3, 120), lambda x: conv(3)(first(tf.reshape(x, [-1, 3, 10, 12]))),
+     Axes("NCHW", 3, True, (10, 12))),
+    ("three rows, turned first", (None, 3, 120), lambda x: conv(3)(tf.reshape(tf.transpose(x, [0, 2, 1]), [-1, 10, 12, 3])),
+     Axes("NCHW", 3, True, (10, 12))),
+    ("lines of pixels", (None, 10, 36), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
+     Axes("NHWC", 3, True, (10, 12))),
+    ("a plane that is flattened and laid out again", (None, 10, 12),
+     lambda x: conv(1)(tf.reshape(tf.reshape(x, [-1, 120]), [-1, 10, 12, 1])), Axes("NHW", 1)),
+    ("a plane that is flattened", (None, 28, 28), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 3), None),
+    ("points, one by one", (None, 50, 64), lambda x: tf.tensordot(x, ones(64, 5), 1), Axes("NWC", weighed=True)),
+    ("steps, averaged", (None, 50, 64), lambda x: tf.reduce_mean(x, 1) @ ones(64, 5), Axes("NWC", weighed=True)),
+    ("steps, one after the other", (None, 50, 64), lambda x: sum(one @ ones(64, 5) for one in tf.unstack(x, axis=1)),
+     Axes("NWC", weighed=True)),
+    ("steps, by letters", (None, 50, 64), lambda x: tf.einsum("nab,bc->nac", x, ones(64, 5)), Axes("NWC", weighed=True)),
+    ("points, by windows as wide as they are", (None, 50, 3),
+     lambda x: tf.nn.conv2d(x[..., None], ones(1, 3, 1, 5), 1, "VALID"), Axes("NHC", 1)),
+    ("a plane under a window as large as it is", (None, 8, 8),
+     lambda x: tf.nn.conv2d(x[..., None], ones(8, 8, 1, 5), 1, "VALID"), Axes("NHW", 1)),
     ("any rank, given one shape", OPEN, lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
      Axes("NHWC", 3, True, (10, 12))),
 ]  # fmt: skip
@@ -64,7 +115,7 @@ CASES = [
 @pytest.mark.parametrize(("shape", "build", "want"), [row[1:] for row in CASES], ids=[row[0] for row in CASES])
 def test_what_the_first_operations_say(shape, build, want):
     graph = traced(build, shape=shape)
-    assert find_axes(graph, "image:0", len(shape)) == want
+    assert find_axes(graph, "image:0", shape) == want
 
 
 def entered(shape, build, **options):
@@ -85,8 +136,23 @@ def entered(shape, build, **options):
         ((84, 84, 12), lambda x: conv(12)(x[None]), Entry("HWC", (84, 84), 12, 1)),
         ((None, 360), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])), Entry("flat", (10, 12), 3)),
         ((None, 360), lambda x: conv(3)(first(tf.reshape(x, [-1, 3, 10, 12]))), Entry("flat-NCHW", (10, 12), 3)),
+        ((None, 360), lambda x: conv(3)(sideways(tf.reshape(x, [-1, 12, 10, 3]))), Entry("flat-NWHC", (10, 12), 3)),
+        ((None, 1, 784), lambda x: conv(1)(tf.reshape(x, [-1, 28, 28, 1])),
+         Entry("flat", (28, 28), 1, given=(1, 784))),
+        ((None, 1, 784, 1), lambda x: conv(1)(tf.reshape(x, [-1, 28, 28, 1])),
+         Entry("flat", (28, 28), 1, given=(1, 784, 1))),
+        ((4, 120, 3), lambda x: conv(3)(tf.reshape(x, [4, 10, 12, 3])), Entry("flat", (10, 12), 3, 4, given=(120, 3))),
+        ((None, None, 3), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
+         Entry("flat", (10, 12), 3, given=(120, 3))),
+        ((None, 10, 3, 12), lambda x: conv(3)(tf.transpose(x, [0, 1, 3, 2])), Entry("NHCW", (10, 12), 3)),
+        ((None, 28, 28), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 3), Entry("NHW", (28, 28), 1)),
+        ((None, 20, 30), lambda x: tf.reshape(x, [-1, 600]) @ ones(600, 3), Entry("NHW", (20, 30), 1)),
+        ((None, 28, 28), lambda x: tf.tensordot(x, ones(28, 3), 1), Entry("NHW", (28, 28), 1)),
+        ((None, 40, 6), lambda x: conv(1)(x[..., None]), Entry("NHW", (40, 6), 1)),
+        ((None, 28, 28, 1), lambda x: tf.nn.conv1d(tf.reshape(x, [-1, 28, 28]), ones(3, 28, 2), 1, "SAME"),
+         Entry("NHWC", (28, 28), 1)),
     ],
-)
+)  # fmt: skip
 def test_axes_that_the_shape_leaves_open_are_those_of_the_graph(shape, build, want):
     found, warning = entered(shape, build)
     assert found == want
@@ -114,6 +180,72 @@ def test_axes_that_the_model_does_not_take_are_a_matter_of_options(options, word
     with pytest.raises(UsageError) as caught:
         entered(OPEN, lambda x: conv(3)(x + positions), **options)
     assert all(word in str(caught.value) for word in words) and "export" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "want"),
+    [
+        ({"input_size": (10, 12)}, Entry("flat-NWHC", (10, 12), 3)),
+        ({"input_size": (12, 10)}, Entry("flat", (12, 10), 3)),
+        ({"layout": "flat"}, Entry("flat", (12, 10), 3)),
+        ({"layout": "flat-NWHC"}, Entry("flat-NWHC", (10, 12), 3)),
+        ({"layout": "flat-NWHC", "input_size": (12, 10)}, Entry("flat-NWHC", (12, 10), 3)),
+    ],
+)
+def test_the_order_of_a_row_is_as_the_options_say(options, want):
+    found = entered((None, 360), lambda x: conv(3)(sideways(tf.reshape(x, [-1, 12, 10, 3]))), **options)
+    assert found == (want, None)
+
+
+def test_a_row_behind_several_axes_is_as_the_options_say():
+    want, options = Entry("flat-NWHC", (10, 20), 3, given=(6, 100)), {"layout": "flat-NWHC", "input_size": (10, 20)}
+    assert entered((None, 6, 100), lambda x: tf.reshape(x, [-1, 600]) @ ones(600, 3), **options) == (want, None)
+    images = np.random.default_rng(0).normal(size=(2, 10, 20, 3)).astype(np.float32)
+    given = want.to_model(images, tf.float32)
+    assert given.shape == (2, 6, 100) and want.spec(tf.float32).shape.as_list() == [None, 6, 100]
+    np.testing.assert_array_equal(given.numpy().reshape(2, 20, 10, 3), images.transpose(0, 2, 1, 3))
+    np.testing.assert_array_equal(want.from_model(given.numpy()), images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "build"),
+    [
+        ((None, 20, 30, 3), lambda x: conv(3)(sideways(x))),
+        ((None, 20, 30), lambda x: conv(1)(tf.transpose(x, [0, 2, 1])[..., None])),
+        ((None, 3, 20, 30), lambda x: conv(3)(tf.transpose(x, [0, 3, 2, 1]))),
+    ],
+)
+def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with_a_warning(shape, build):
+    found, warning = entered(shape, build)
+    axes, other = found.layout, found.layout.translate(str.maketrans("HW", "WH"))
+    assert found.size == (20, 30) and f"--layout {axes} or {other}" in warning
+    assert entered(shape, build, layout=axes) == (found, None)
+    assert entered(shape, build, layout=other) == (Entry(other, (30, 20), found.channels), None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "build", "words"),
+    [
+        ((None, 1024, 3), lambda x: tf.reduce_max(tf.tensordot(x, ones(3, 5), 1), 1), "as a sequence"),
+        ((None, 50, 64), lambda x: tf.tensordot(x, ones(64, 5), 1), "as a sequence"),
+        ((None, 64, 64), lambda x: tf.tensordot(x, ones(64, 5), 1), "as a sequence"),
+        ((None, 30, 6), lambda x: tf.reshape(x, [-1, 180]) @ ones(180, 5), "no table, points or steps"),
+        ((None, 30, 6), lambda x: tf.reshape(tf.reshape(x, [-1, 30, 2, 3]), [-1, 180]) @ ones(180, 5), "no table"),
+        ((None, 1, 784), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 5), "no table"),
+        ((None, 16, 192), lambda x: conv(3)(tf.reshape(tf.transpose(tf.reshape(x, [-1, 4, 4, 8, 8, 3]), BLOCKED),
+                                                       [-1, 32, 32, 3])), "order that no picture has"),
+        ((None, 3072), lambda x: conv(3)(tf.reshape(tf.transpose(tf.reshape(x, [-1, 4, 4, 8, 8, 3]), BLOCKED),
+                                                    [-1, 32, 32, 3])), "order that no picture has"),
+    ],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused_and_may_be_called_one(shape, build, words):
+    key = Tensor("x", "image:0", tf.float32, tuple(-1 if one is None else one for one in shape))
+    asked, graph = replace(question(tf.float32), image=key), traced(build, shape=shape)
+    with pytest.raises(ModelUnusable, match=words) as caught:
+        find_entry(graph, asked, ModelOptions("m"))
+    assert "--layout" in caught.value.remedy and str(shape[1]) in str(caught.value)
+    if len(shape) == 3:
+        assert find_entry(graph, asked, ModelOptions("m", layout="NHW"))[0] == Entry("NHW", shape[1:], 1)
 
 
 def test_a_sequence_is_no_picture_unless_somebody_says_so():

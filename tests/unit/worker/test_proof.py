@@ -495,6 +495,23 @@ def test_a_batch_that_is_mixed_is_run_one_by_one(tmp_path):
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
+def test_weights_that_are_mixed_by_a_softmax_over_the_batch_are_seen_where_it_does_not_saturate(tmp_path):
+    def mixing(held: Weights) -> Callable:
+        serve, first, second = network(held), held(3, 3, 3, 3), held(3, 3, 3, 3)
+        side = np.where(np.arange(SIDE) < SIDE // 2, 1, -1).astype(np.float32)
+
+        def mixed(image: tf.Tensor) -> tf.Tensor:
+            left, bright = tf.reduce_mean(image * side[:, None], [0, 1, 2])[0], tf.reduce_mean(image, [0, 1, 2])[0]
+            part = tf.nn.softmax(tf.stack([left * 16 + bright * 3, 0.0]))
+            return serve(tf.nn.relu(tf.nn.conv2d(image, part[0] * first + part[1] * second, 1, "SAME")))
+
+        return mixed
+
+    found = proved(save(tmp_path / "mixed", mixing), preprocess="raw")
+    (said,) = found.proof.warnings
+    assert found.proof.alone and "images are run one by one" in said
+
+
 def test_the_slope_of_a_batch_that_is_mixed_is_that_of_one_image(tmp_path):
     def mixing(held: Weights) -> Callable:
         serve = network(held)
