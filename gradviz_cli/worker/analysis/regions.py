@@ -12,7 +12,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +21,8 @@ from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, split
+from gradviz_cli.worker.analysis.pixels import REDUCTIONS, WRITTEN, Sure
+from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
 
 Array = np.ndarray
@@ -57,29 +57,9 @@ SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
 STRAIGHT = frozenset({"Add", "AddV2", "BiasAdd", "Sub", "Mul", "Neg", "Identity"})
 # What hands a number on as it is.
 SAME = RENAMING_OPS | {"CheckNumerics"}
-# What moves pixels about, or rescales them: behind it the image is still an image.
-MOVERS = frozenset(
-    {
-        *("Transpose", "ResizeBilinear", "ResizeBicubic", "ResizeArea", "ResizeNearestNeighbor", "Pad", "PadV2"),
-        *(
-            "MirrorPad",
-            "StridedSlice",
-            "Slice",
-            "ReverseV2",
-            "Split",
-            "SplitV",
-            "Unpack",
-            "Pack",
-            "ConcatV2",
-            "GatherV2",
-        ),
-        *("Reshape", "Squeeze", "ExpandDims", "Cast", *SAME),
-    }
-)
-RESCALERS = frozenset(
-    {"Mul", "RealDiv", "Div", "Sub", "Add", "AddV2", "BiasAdd", "Maximum", "Minimum", "ClipByValue", "Neg"}
-)
-REDUCTIONS = frozenset({"Sum", "Mean", "Max", "Min", "Prod", "EuclideanNorm", "SegmentSum", "L2Loss"})
+# What cleans an image where it lies behind one.
+CLIPS = RELUS | {"clip", "HardSigmoid"}
+RANGES = frozenset({1.0, 255.0})  # where the numbers of an image end
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
@@ -108,7 +88,7 @@ class Region:
     values: tuple[float, ...] = field(default=(), compare=False)
 
 
-def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Iterable[str] = ()) -> list[Region]:
+def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Sure | None = None) -> list[Region]:
     """Activations, gates, guards and composites among the nodes on the path, none inside another.
 
     Parameters
@@ -117,10 +97,10 @@ def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Iter
         Nodes that a gradient of the image passes.
     known : Known
         What a tensor holds that does not depend on the image.
-    image : iterable of str
-        Tensors that are the image itself: a clip of these, moved or rescaled, is preprocessing.
+    image : dict
+        Tensors that still are the image: a clip of these is preprocessing.
     """
-    return _Search(nodes, path, known, frozenset(image)).found()
+    return _Search(nodes, path, known, image or {}).found()
 
 
 @dataclass
@@ -128,7 +108,7 @@ class _Search:
     nodes: Mapping[str, NodeDef]
     path: set[str]
     known: Known
-    image: frozenset[str]
+    image: Sure
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
@@ -136,7 +116,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.readers = consumers(self.nodes)
-        self.order = list(_in_order(self.nodes, self.path))
+        self.order = list(in_order(self.nodes, self.path))
         self.rank = {name: place for place, name in enumerate(self.order)}
         depths: dict[str, int] = {}
         for name in self.order:
@@ -220,7 +200,8 @@ class _Search:
         return tuple(map(float, column))
 
     def _is_learnt(self, region: Region) -> bool:
-        return any(text in self.known.learnt for tensor in region.nodes for text in self.sources[tensor])
+        others = {text for tensor in region.nodes for text in self.sources[tensor] if self._off_path(text)}
+        return any(map(self.known.is_learnt, others))
 
     def _trimmed(self, region: Region) -> Region:
         """Without what only hands a number on, before and behind (also a bias of zeros, as untrained layers have it)."""
@@ -250,8 +231,8 @@ class _Search:
         name = region.form.name
         ops = {self.nodes[split(tensor)[0]].op for tensor in region.nodes}
         cornered = bool(ops & CORNERED)
-        if name in RELUS | {"clip"} and region.entry in self._pixels and not ops & {"Relu", "Relu6"}:
-            return "pixels"  # who writes a ReLU means one, also straight behind the image
+        if self._is_cleaning(region, ops):
+            return "pixels"
         if (
             name in RELUS | {"clip", "absolute value"}
             and self._is_statistic(region.entry)
@@ -281,6 +262,17 @@ class _Search:
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")
             else None
         )
+
+    def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
+        """A clip of the image, or another curve of its numbers that has corners. Where it is only likely the image, a clip to
+        the range of one. Who writes a ReLU means one, also straight behind the image."""
+        sure, form = self.image.get(region.entry), region.form
+        if sure is None or ops & {"Relu", "Relu6"}:
+            return False
+        if form.name in CLIPS:
+            return sure or form.name == "CappedRelu" and form.high in RANGES
+        curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
+        return sure and curve and not self._is_learnt(region)
 
     def _is_chain(self, region: Region) -> bool:
         """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""
@@ -399,24 +391,6 @@ class _Search:
         onward = node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
         return onward and self._is_guard(f"{user}:0", steps - 1)
 
-    @cached_property
-    def _pixels(self) -> frozenset[str]:
-        """Tensors that still are the image: moved about, cleaned or rescaled by values that do not depend on it."""
-        found = set(self.image)
-        for name in self.order:
-            node = self.nodes[name]
-            live = self._live(data_inputs(node))
-            if not live or not all(text in found for text in live):
-                continue
-            if node.op in MOVERS or (node.op in RESCALERS and len(live) == 1 and self._is_rescaled(node)):
-                found.update(f"{name}:{place}" for place in range(_outputs(node)))
-        return frozenset(found)
-
-    def _is_rescaled(self, node: NodeDef) -> bool:
-        """By one number, or one a channel."""
-        others = [self.known(text) for text in data_inputs(node) if self._off_path(text)]
-        return all(value is not None and value.size <= MAX_CHANNELS for value in others)
-
     # -- the function of a region
 
     def _form(self, entry: str, region: frozenset[str]) -> Form:
@@ -521,14 +495,6 @@ def _differs(value: Array) -> bool:
     return bool(value.size > 1 and (value != value.flat[0]).any())
 
 
-def _outputs(node: NodeDef) -> int:
-    """How many tensors a mover gives."""
-    for name in ("num_split", "num"):
-        if name in node.attr:
-            return int(node.attr[name].i)
-    return 1
-
-
 def _column(value: Array, whole: tuple[int, ...], columns: Array) -> Array:
     if value.size == 1:
         return value.reshape(1, 1)
@@ -541,19 +507,3 @@ def _samples(constants: Iterable[Array]) -> Iterator[float]:
         if value.dtype != bool and value.size:
             flat = value.ravel()
             yield from flat if flat.size <= 8 else flat[:: -(-flat.size // 6)]
-
-
-def _in_order(nodes: Mapping[str, NodeDef], names: set[str]) -> Iterator[str]:
-    """The names, each after those that it reads; a loop of TensorFlow 1 is cut where it closes."""
-    done: set[str] = set()
-    for start in sorted(names):
-        stack = [(start, False)]
-        while stack:
-            name, ready = stack.pop()
-            if ready:
-                yield name
-            elif name in names and name not in done:
-                done.add(name)
-                stack.append((name, True))
-                if nodes[name].op != "NextIteration":
-                    stack.extend((split(text)[0], False) for text in data_inputs(nodes[name]))
