@@ -226,8 +226,9 @@ def _patched(told: dict[str, Any]) -> str:
     if not told["chosen"]:
         return "not looked for"
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
-    gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
-    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{gates}"
+    left = {"gates": told["gates_left"], "clips of the image": told["clips_left"]}
+    alone = "".join(f"; {count} {what} left alone" for what, count in left.items() if count)
+    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{alone}"
 
 
 def _found(found: list[dict[str, Any]], verbose: bool) -> list[str]:

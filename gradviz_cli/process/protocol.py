@@ -516,6 +516,7 @@ class Inspection:
     chosen: Chosen | None = None
     activations: dict[str, Count] = field(default_factory=dict)
     gates_left: int = 0
+    clips_left: int = 0  # of the image itself
     found: tuple[FoundActivation, ...] = ()
     gradient: GradientFacts = GradientFacts()
     cam_layers: tuple[CamLayer, ...] = ()

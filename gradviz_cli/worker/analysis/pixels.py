@@ -9,7 +9,7 @@ graph whose weights are variables is none of these. Any other one of few colours
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,12 @@ OF_ONE = frozenset(
     {
         *(MIXERS | REDUCTIONS),
         *("AvgPool", "MaxPool", "MaxPoolV2", "ExtractImagePatches"),
-        *("ImageProjectiveTransformV2", "ImageProjectiveTransformV3", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
+        *(
+            "ImageProjectiveTransformV2",
+            "ImageProjectiveTransformV3",
+            "FakeQuantWithMinMaxArgs",
+            "FakeQuantWithMinMaxVars",
+        ),
         *("RGBToHSV", "HSVToRGB", "AdjustHue", "AdjustSaturation", "AdjustContrast", "AdjustContrastv2"),
         *("TensorListFromTensor", "TensorListGetItem", "TensorListStack", "TensorListGather", "TensorListConcatV2"),
     }

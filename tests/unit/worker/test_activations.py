@@ -296,7 +296,9 @@ PREPARED = {
     "the largest of neighbours": lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"),
     "gray": gray,
     "gray, by an einsum": lambda x: tf.einsum("nhwc,cd->nhwd", x, np.float32([[0.299], [0.587], [0.114]])),
-    "gray, by a convolution": lambda x: tf.nn.conv2d(x, np.float32([0.2126, 0.7152, 0.0722]).reshape(1, 1, 3, 1), 1, "SAME"),
+    "gray, by a convolution": lambda x: tf.nn.conv2d(
+        x, np.float32([0.2126, 0.7152, 0.0722]).reshape(1, 1, 3, 1), 1, "SAME"
+    ),
     "gray, by a sum": lambda x: tf.reduce_sum(x * [0.299, 0.587, 0.114], -1, keepdims=True),
     "gray of 0..255": lambda x: tf.tensordot(x, np.float32([0.299, 0.587, 0.114]) / 255, 1),
     "YUV and back": lambda x: tf.image.yuv_to_rgb(tf.image.rgb_to_yuv(x)),
@@ -333,7 +335,10 @@ def behind(x, kernel=None):
 @pytest.mark.parametrize("name", PREPARED)
 def test_a_clip_of_the_image_is_no_activation(name, clip):
     """Also where weights are constants, so that a matrix of colours may be one."""
-    clipped = lambda x: CLIPPED[clip](tf.reshape(PREPARED[name](x), [1, 6, -1, 1]))
+
+    def clipped(x):
+        return CLIPPED[clip](tf.reshape(PREPARED[name](x), [1, 6, -1, 1]))
+
     found = find_all(traced(lambda x: behind(clipped(x)), shape=(2, 6, 6, 3)), question())
     assert (dict(found.counts), found.cleanings, found.gates) == ({"Relu": (1, 1)}, 1 + (name == "linear light"), 0)
 
@@ -349,7 +354,10 @@ def test_a_clip_of_an_image_of_any_size_is_no_activation(name, shape):
 @pytest.mark.parametrize("name", ["sepia", "XYZ"])
 def test_colours_that_may_be_learnt_need_the_range_of_an_image(name):
     """Behind a constant matrix of colours that keeps no gray, a cap of 6 is an activation's; unless weights are variables."""
-    capped = lambda x, **weights: behind(tf.clip_by_value(PREPARED[name](x), 0.0, 6.0), **weights)
+
+    def capped(x, **weights):
+        return behind(tf.clip_by_value(PREPARED[name](x), 0.0, 6.0), **weights)
+
     assert find_all(traced(capped), question()).counts == {"CappedRelu": (1, 1), "Relu": (1, 1)}
     weighed = traced(capped, {"kernel": LAYER[:, :, :1]})
     assert find_all(weighed, question()).counts == {"Relu": (1, 1)}
@@ -373,7 +381,10 @@ LAYERS = {
 def test_a_relu_behind_the_first_layer_is_an_activation(name, held):
     build, shape = LAYERS[name]
     kernel = DRAW.normal(size=shape).astype(np.float32)
-    spelled = lambda x: tf.minimum(tf.maximum(x, 0.0), 6.0)
+
+    def spelled(x):
+        return tf.minimum(tf.maximum(x, 0.0), 6.0)
+
     if held == "a variable":
         graph = traced(lambda x, w: spelled(build(x, w) + 0.1), {"w": kernel})
     else:
