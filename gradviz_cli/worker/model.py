@@ -397,7 +397,7 @@ def build_redrawn(
     """
     held = replace(prepared, graph=with_weights(prepared.graph, prepared.question))
     without = {*MOVING_WEIGHTS, *(proof.without if proof else ())}
-    graph = _rewritten(held, tuple(without), check)
+    graph = _rewritten(held, tuple(without), check, prepared.found)
     with doing("looking for kernels", graph):
         found = kernels(graph, prepared.question)
     with doing("building the gradient", graph):

@@ -43,7 +43,7 @@ ARITHMETIC = ELEMENTWISE - WRITTEN
 OF_ONE = frozenset(
     {
         *(MIXERS | REDUCTIONS),
-        *("AvgPool", "MaxPool", "MaxPoolV2", "ExtractImagePatches"),
+        *("AvgPool", "MaxPool", "MaxPoolV2", "ExtractImagePatches", "TopKV2"),
         *(
             "ImageProjectiveTransformV2",
             "ImageProjectiveTransformV3",
@@ -138,8 +138,10 @@ class Images:
             return None
         other = inputs[1 - live[0]]
         value = known(other)
-        if value is None or known.is_learnt(other):
+        if known.is_learnt(other):
             return None
+        if value is None:  # of each channel there is no kernel that is computed, but of a filter
+            return self.weighed and found[image] if _is_depthwise(node) else None
         matrix = _matrix(node, value, live[0])
         if matrix is None:
             return None

@@ -317,8 +317,10 @@ PREPARED = {
     "noise": lambda x: x + tf.random.normal([2, 6, 6, 3]),
     "a random contrast": lambda x: (x - mean(x)) * tf.random.uniform([], 0.5, 1.5) + mean(x),
     "a hole": lambda x: tf.where(np.eye(6, dtype=bool)[None, ..., None], x, 0.5),
+    "less what is nearly the darkest": lambda x: x - tf.sort(tf.reshape(x, [2, 108]))[:, None, None, 3:4],
     "sepia": lambda x: tf.tensordot(x, SEPIA, 1),
     "XYZ": lambda x: tf.einsum("nhwc,cd->nhwd", x, RGB_TO_XYZ),
+    "edges": tf.image.sobel_edges,
 }
 CLIPPED = {
     "clip_by_value": lambda x: tf.clip_by_value(x, 0.0, 1.0),
