@@ -22,6 +22,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distin
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.analysis.pixels import REDUCTIONS, WRITTEN, Sure
+from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
 
@@ -41,6 +42,8 @@ CORNERED = frozenset(
         "Relu6",
         "Maximum",
         "Minimum",
+        "MaximumN",
+        "MinimumN",
         "Select",
         "SelectV2",
         "ClipByValue",
@@ -100,7 +103,7 @@ def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Sure
     image : dict
         Tensors that still are the image: a clip of these is preprocessing.
     """
-    return _Search(nodes, path, known, image or {}).found()
+    return _Search(unrolled(nodes, path, known), path, known, image or {}).found()
 
 
 @dataclass
@@ -183,7 +186,8 @@ class _Search:
                 continue
             taken |= region.nodes
             if role != "spent":
-                known = replace(region, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
+                form = OTHER if role == "composite" else region.form
+                known = replace(region, form=form, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
                 chosen.append(self._trimmed(replace(known, values=self._values(region))))
         return chosen[::-1]
 
@@ -254,7 +258,7 @@ class _Search:
         if self._is_shared(region) or self._is_stopped(region) or (name in ACTIVATIONS and self._is_chain(region)):
             return None
         if name in ACTIVATIONS:
-            return ""
+            return "composite" if self._is_remainder(region) else ""
         if cornered and not ops & {"Relu", "Relu6"} and name != "scaled Relu" and self._is_join(region):
             return None if self._is_shortcut(region, ops) else "composite"
         return (
@@ -300,6 +304,14 @@ class _Search:
             if (node := self.nodes[split(tensor)[0]]).op in STOPS and not self._off_path(data_inputs(node)[0])
         ]
         return any(not self._is_flat(region.entry, stopped) for stopped in stops)
+
+    def _is_remainder(self, region: Region) -> bool:
+        """What a straight-through estimator adds to the number itself: max(x, 0) - x under a StopGradient."""
+        if region.form.slope != -1 or region.form.name not in RELUS:
+            return False
+        behind = self.readers.get(split(self._trimmed(region).exit)[0], ())
+        readers = [self.nodes[name].op for name in behind if name in self.path]
+        return bool(readers) and STOPS.issuperset(readers)
 
     def _is_flat(self, entry: str, tensor: str) -> bool:
         """A step function: it takes two or three values."""
@@ -457,9 +469,10 @@ class _Search:
     def _holds(self, form: Form, entry: str, rows: Sequence[str], whole: tuple[int, ...]) -> bool:
         """Whether every channel is the ReLU that some of them are."""
         y = self._table(entry, rows, whole, np.arange(math.prod(whole)), FEW)
+        x = naming.above(form, FEW)[:, None]
         if form.high is None:  # caps of their own: each is the value far above
-            return bool(np.allclose(y, np.clip(FEW[:, None], 0, y[-1:]), rtol=1e-6, atol=1e-9) and (y[-1] > 0).all())
-        return bool(np.allclose(y, np.clip(FEW, 0, form.high)[:, None], rtol=1e-6, atol=1e-9))
+            return bool(np.allclose(y, np.clip(x, 0, y[-1:]), rtol=1e-6, atol=1e-9) and (y[-1] > 0).all())
+        return bool(np.allclose(y, np.clip(x, 0, form.high - form.low), rtol=1e-6, atol=1e-9))
 
     def _caps(self, region: Region) -> Array | None:
         """The value far above, of each channel, where a capped ReLU has one for each."""
@@ -467,7 +480,10 @@ class _Search:
             return None
         rows = self._rows(region.nodes)
         whole = np.broadcast_shapes(*[value.shape for value in self._constants(rows)])
-        return self._table(region.entry, rows, whole, np.arange(math.prod(whole)), FEW[-1:] * 1e6)[0].reshape(whole)
+        return (
+            self._table(region.entry, rows, whole, np.arange(math.prod(whole)), FEW[-1:] * 1e6)[0].reshape(whole)
+            + region.form.low
+        )
 
     def _table(self, entry: str, rows: Sequence[str], whole: tuple[int, ...], columns: Array, x: Array) -> Array:
         """The region's values [points, columns], for the chosen ones of the places that its constants tell apart."""
