@@ -228,7 +228,8 @@ def _patched(told: dict[str, Any]) -> str:
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
     left = {"gates": told["gates_left"], "clips of the image": told["clips_left"]}
     alone = "".join(f"; {count} {what} left alone" for what, count in left.items() if count)
-    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{alone}"
+    others = ", ".join(f"{count} {op}" for op, count in told["without_rule"].items())
+    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{alone}{f'; no rule is for {others}' if others else ''}"
 
 
 def _found(found: list[dict[str, Any]], verbose: bool) -> list[str]:

@@ -132,6 +132,7 @@ def _activations(found: Found) -> dict[str, Any]:
         "activations": {name: Count(*counts) for name, counts in sorted(found.counts.items())},
         "gates_left": found.gates,
         "clips_left": found.cleanings,
+        "without_rule": dict(sorted(found.curves.items())),
         "found": tuple(listed),
     }
 

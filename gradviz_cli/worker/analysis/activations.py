@@ -75,7 +75,8 @@ class Found:
     gates : int
         Gates (hard-swish, hard-sigmoid) among their operations; these never obey.
     curves : dict
-        Type -> how many other operations bend values and have no side that is shut, so that no rule is for them.
+        Type -> how many other operations bend values: those that have no side that is shut, and clamps at a number that
+        is not 0. No rule is for them.
     cleanings : int
         Clips of the image itself, which never obey.
     """
@@ -147,7 +148,12 @@ def _cleanings(found: Iterable[Region]) -> int:
     return sum(region.role == "pixels" for region in found)
 
 
-CURVES = frozenset({"Tanh", "Sigmoid", "Erf", "Atan", "Asinh", "Sin", "Cos"})
+CURVES = frozenset(
+    {
+        *("Tanh", "Sigmoid", "Erf", "Atan", "Asinh", "Sin", "Cos"),
+        *("Maximum", "Minimum", "ClipByValue", "Abs", "Select", "SelectV2", "TensorScatterUpdate", "ScatterNd"),
+    }
+)
 
 
 def _curves(nodes: Mapping[str, NodeDef], path: Iterable[str], found: Iterable[Region]) -> Counter[str]:

@@ -103,6 +103,12 @@ def test_what_only_looks_like_one_is_none(name):
     assert find_all(traced(PARTS[name]), question(activations="all")).counts == {}
 
 
+def test_what_no_rule_is_for_is_named():
+    """A clamp is none, but there is something between the image and the score."""
+    found = find_all(traced(lambda x: tf.tanh(tf.maximum(mixed(x), 0.3)) + tf.maximum(mixed(x), 0.0)), question())
+    assert (dict(found.counts), dict(found.curves)) == ({"Maximum": (1, 1)}, {"Maximum": 1, "Tanh": 1})
+
+
 def test_smooth_ones_are_counted_and_left():
     found = find_all(traced(lambda x: tf.nn.elu(mixed(tf.nn.relu(x)))), question())
     assert found.counts == {"Relu": (1, 1), "Elu": (1, 0)}
