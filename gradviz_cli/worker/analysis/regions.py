@@ -60,6 +60,12 @@ SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
 STRAIGHT = frozenset({"Add", "AddV2", "BiasAdd", "Sub", "Mul", "Neg", "Identity"})
 # What hands a number on as it is.
 SAME = RENAMING_OPS | {"CheckNumerics"}
+# What bends a number. A formula of an activation has few of these, and fewer that are activations by themselves: in a chain of
+# activations the regions that reach over many of them have no name, and are not asked.
+BENDING = (
+    ELEMENTWISE - STRAIGHT - SAME - {"RealDiv", "Div", "AddN", "Cast", "Greater", "GreaterEqual", "Less", "LessEqual"}
+)
+MOST_BENDS, MOST_WRITTEN = 12, 3
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
 RANGES = frozenset({1.0, 255.0})  # where the numbers of an image end
@@ -169,10 +175,18 @@ class _Search:
 
     def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
         """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first."""
-        found = [
-            (entry, exit_, self._between(entry, exit_)) for exit_ in self.parents for entry in self._entries(exit_)[1:]
-        ]
+        found = [(entry, exit_, inside) for exit_ in self.parents for entry, inside in self._regions_of(exit_)]
         return sorted(found, key=lambda one: (-self.rank[split(one[1])[0]], -len(one[2])))
+
+    def _regions_of(self, exit_: str) -> Iterator[tuple[str, frozenset[str]]]:
+        """(entry, nodes) of those with this exit, the smallest first, as far as they may have a name; the smallest always."""
+        for place, entry in enumerate(self._entries(exit_)[1:]):
+            inside = self._between(entry, exit_)
+            ops = [self.nodes[split(tensor)[0]].op for tensor in inside]
+            crowded = sum(op in WRITTEN for op in ops) > MOST_WRITTEN or sum(op in BENDING for op in ops) > MOST_BENDS
+            if crowded and place:
+                return
+            yield entry, inside
 
     def found(self) -> list[Region]:
         taken: set[str] = set()

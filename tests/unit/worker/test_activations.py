@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from graphs import Calls, const, fed, function, node, question, traced, written
 
+from gradviz_cli.worker.analysis import naming, regions
 from gradviz_cli.worker.analysis.activations import Found, find_all
 
 F = tf.float32
@@ -408,3 +409,23 @@ def test_a_relu_that_is_written_is_one_straight_behind_the_image():
 def test_behind_an_inner_tensor_that_was_named_a_clip_is_an_activation():
     graph = traced(lambda x: tf.maximum(tf.nn.avg_pool2d(x, 2, 1, "SAME"), 0.0), shape=(None, 20, 20, 64))
     assert find_all(graph, question(shape=(-1, 20, 20, 64))).counts == {"Maximum": (1, 1)}
+
+
+def test_a_long_chain_costs_as_much_as_its_links(monkeypatch):
+    """Twice the links are twice the regions that are tabulated, and not four times."""
+    asked: list[int] = []
+    monkeypatch.setattr(naming, "of_channels", lambda forms, real=naming.of_channels: asked.append(1) or real(forms))
+
+    def chain(links: int) -> int:
+        def build(x):
+            for place in range(links):
+                x = 0.99 * x + 0.02 * tf.nn.relu(x - 0.001 * place)
+            return x
+
+        asked.clear()
+        monkeypatch.setattr(regions, "NAMED", {})
+        graph = traced(lambda x: build(mixed(x)))
+        assert find_all(graph, question()).counts == {"Relu": (links, links)}
+        return len(asked)
+
+    assert chain(32) < 3 * chain(16)
