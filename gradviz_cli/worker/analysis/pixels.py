@@ -3,7 +3,8 @@ learnt. A clip of these cleans the image, and is no activation.
 
 In a frozen graph weights are constants too. A matrix of constants leaves an image an image where grays stay gray (each of its
 columns sums to 1, or of a change of colours to 1 or 0), which no trained one does. One of few colours that is written in a
-graph whose weights are variables is none of these. Any other one of few colours may be either: behind it the image is likely.
+graph whose weights are variables is none of these. Any other one of few colours may be either, and so may a number for each
+pixel that was learnt: behind these the image is likely.
 """
 
 from __future__ import annotations
@@ -116,9 +117,8 @@ class Images:
         live = [text for text in numbers if split(text)[0] in path]
         if not live or not all(text in found for text in live):
             return None
-        if node.op in ARITHMETIC and not all(self._is_fixed(text, known) for text in inputs if text not in live):
-            return None
-        return all(found[text] for text in live)
+        beside = [text for text in inputs if text not in live] if node.op in ARITHMETIC else []
+        return all(found[text] for text in live) and all(self._is_fixed(text, known) for text in beside)
 
     def _is_fixed(self, tensor: str, known: Known) -> bool:
         """One number, one a channel, or one for each pixel that was not learnt."""

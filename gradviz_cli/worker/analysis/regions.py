@@ -68,7 +68,7 @@ BENDING = (
 MOST_BENDS, MOST_WRITTEN = 12, 3
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
-RANGES = frozenset({1.0, 255.0})  # where the numbers of an image end
+RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})

@@ -16,6 +16,7 @@ F = tf.float32
 ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
 
 
+DRAW = np.random.default_rng(8)
 LAYER = np.random.default_rng(3).normal(size=(3, 3, 3, 3)).astype(np.float32)
 
 
@@ -372,7 +373,14 @@ def test_colours_that_may_be_learnt_need_the_range_of_an_image(name):
     assert find_all(weighed, question()).counts == {"Relu": (1, 1)}
 
 
-DRAW = np.random.default_rng(8)
+@pytest.mark.parametrize(("cap", "counts"), [(1.0, {"Relu": (1, 1)}), (6.0, {"CappedRelu": (1, 1), "Relu": (1, 1)})])
+def test_a_picture_that_was_learnt_leaves_the_range_of_an_image(cap, counts):
+    """A prompt that is added to each image, or a layer of one number for each pixel."""
+    prompt = DRAW.normal(size=(6, 6, 3)).astype(np.float32)
+    graph = traced(lambda x, prompt: behind(tf.clip_by_value(x + prompt, 0.0, cap)), {"prompt": prompt})
+    assert find_all(graph, question()).counts == counts
+
+
 LAYERS = {
     "three by three": (lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), (3, 3, 3, 8)),
     "one by one": (lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), (1, 1, 3, 8)),
