@@ -194,7 +194,7 @@ class _Search:
         for entry, exit_, inside in self._candidates():
             if inside & taken or inside <= self.straight:
                 continue
-            region = Region(self._form(entry, inside), entry, exit_, inside)
+            region = self._no_gate(Region(self._form(entry, inside), entry, exit_, inside))
             role = self._role(region)
             if role is None:
                 continue
@@ -257,12 +257,6 @@ class _Search:
             and self._is_guard(region.exit)
         ):
             return "guard"
-        if (
-            name == "HardSigmoid"
-            and math.isclose(region.form.slope or 0, 1, rel_tol=1e-6)
-            and not self._multiplies(region.exit)
-        ):
-            return None  # a cap of a shifted number: the capped ReLU inside stands by itself
         if name in GATES:
             return "gate"
         if name == "TwoSlopes" and ops & {"Relu", "Relu6"}:
@@ -281,6 +275,14 @@ class _Search:
             else None
         )
 
+    def _no_gate(self, region: Region) -> Region:
+        """A hard sigmoid of slope 1 that multiplies nothing is a capped ReLU that opens below 0."""
+        form = region.form
+        if form.name != "HardSigmoid" or not math.isclose(form.slope or 0, 1, rel_tol=1e-6) or form.high is None:
+            return region
+        half = form.high / 2
+        return region if self._multiplies(region.exit) else replace(region, form=Form("CappedRelu", -half, half))
+
     def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
         """A clip of the image, or another curve of its numbers that has corners. Where it is only likely the image, a clip to
         the range of one. Who writes a ReLU means one, also straight behind the image."""
@@ -288,7 +290,7 @@ class _Search:
         if sure is None or ops & {"Relu", "Relu6"}:
             return False
         if form.name in CLIPS:
-            return sure or form.name == "CappedRelu" and form.high in RANGES
+            return sure or form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
         curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
         return sure and curve and not self._is_learnt(region)
 
@@ -297,13 +299,13 @@ class _Search:
         between = self._entries(region.exit)[1:]
         for cut in between[: between.index(region.entry)]:
             parts = [
-                self._form(entry, self._between(entry, exit_)).name
+                self._form(entry, self._between(entry, exit_))
                 for entry, exit_ in ((region.entry, cut), (cut, region.exit))
             ]
-            named = sum(name in ACTIVATIONS for name in parts)
-            if RELUS.issuperset(parts):  # a ReLU and its cap are one
-                continue
-            if named == 2 or named == 1 and "affine" in parts:
+            if all(form.name in RELUS and form.low == 0 and form.slope is None for form in parts):
+                continue  # a ReLU and its cap are one
+            named = sum(form.name in ACTIVATIONS for form in parts)
+            if named == 2 or named == 1 and any(form.name == "affine" for form in parts):
                 return True
         return False
 

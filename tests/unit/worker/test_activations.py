@@ -185,6 +185,7 @@ SHORTCUTS = {
     "around an ELU": (lambda x, a, b: tf.nn.elu(a * x + b) + x, {"Elu": (1, 0)}),
     "around two": (lambda x, a, b: x + tf.nn.relu(b + a * tf.nn.relu(x)), {"Relu": (2, 2)}),
     "of one number for all channels": (lambda x, a, b: x + tf.nn.relu(2.0 * x + 1.0), {"Relu": (1, 1)}),
+    "a ReLU above a threshold of another": (lambda x, a, b: tf.nn.relu(tf.nn.relu(x) - 0.3), {"Relu": (2, 2)}),
     "two ReLUs side by side": (
         lambda x, a, b: tf.nn.relu(x * a) + tf.nn.relu6(x * b + 1.0),
         {"Relu": (1, 1), "Relu6": (1, 1)},

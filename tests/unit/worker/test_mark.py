@@ -48,6 +48,7 @@ KINDS = {
     "a shifted ReLU6": (lambda x: tf.nn.relu6(x + 3.0), lambda x: (x > -3) & (x < 3)),
     "above a threshold, less that": (lambda x: tf.maximum(x, 0.25) - 0.25, lambda x: x > 0.25),
     "between two numbers": (lambda x: tf.clip_by_value(x, -1.0, 1.5) + 1.0, lambda x: (x > -1) & (x < 1.5)),
+    "between a number and minus that": (lambda x: tf.clip_by_value(x, -1.0, 1.0) + 1.0, lambda x: (x > -1) & (x < 1)),
     "above a threshold, by a choice": (lambda x: tf.where(x > 0.5, x - 0.5, 0.0), lambda x: x > 0.5),
     "the largest of a stack": (lambda x: tf.reduce_max(tf.stack([x, tf.zeros_like(x)]), 0), lambda x: x > 0),
     "the largest, side by side": (
