@@ -159,7 +159,13 @@ CURVES = frozenset(
 def _curves(nodes: Mapping[str, NodeDef], path: Iterable[str], found: Iterable[Region]) -> Counter[str]:
     """Those on the path that are in none of the regions."""
     known = {split(tensor)[0] for region in found for tensor in region.nodes}
-    return Counter(nodes[name].op for name in path if name not in known and nodes[name].op in CURVES)
+    return Counter(nodes[name].op for name in path if name not in known and _bends(nodes, nodes[name]))
+
+
+def _bends(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
+    if node.op in ("Max", "Min"):  # of what was put together, which is no pooling
+        return nodes[split(node.input[0])[0]].op in ("Pack", "ConcatV2")
+    return node.op in CURVES
 
 
 def _sorted_out(nodes: Mapping[str, NodeDef], found: Iterable[Region]) -> tuple[tuple[Activation, ...], int]:

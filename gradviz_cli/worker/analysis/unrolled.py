@@ -89,9 +89,12 @@ def _parts(nodes: Nodes, node: NodeDef, known: Known) -> list[str] | None:
     axis = int(axes.flat[0])
     if joined.op == "Pack":
         return data_inputs(joined) if attribute(joined, "axis").i == axis else None
-    if joined.op != "ConcatV2" or (along := known(joined.input[-1])) is None or int(along) != axis:
+    if joined.op != "ConcatV2":
         return None
-    parts = [_unwidened(nodes, text, axis, known) for text in data_inputs(joined)[:-1]]
+    *texts, along = data_inputs(joined)
+    if not _is_axis(known(along), axis):
+        return None
+    parts = [_unwidened(nodes, text, axis, known) for text in texts]
     return [part for part in parts if part] if all(parts) else None
 
 
@@ -102,12 +105,15 @@ def _unwidened(nodes: Nodes, tensor: str, axis: int, known: Known) -> str | None
         return tensor if value.size and (value == value.flat[0]).all() else None
     node = nodes[split(tensor)[0]]
     if node.op == "ExpandDims":
-        added = known(node.input[1])
-        return node.input[0] if added is not None and int(added) == axis else None
+        return node.input[0] if _is_axis(known(node.input[1]), axis) else None
     if node.op != "StridedSlice" or axis != -1:
         return None
     masks = [attribute(node, f"{name}_mask").i for name in ("ellipsis", "new_axis")]
     return node.input[0] if masks == [1, 2] and _length(node, known) == 2 else None  # [..., None]
+
+
+def _is_axis(value: np.ndarray | None, axis: int) -> bool:
+    return value is not None and value.size == 1 and int(value.flat[0]) == axis
 
 
 def _length(node: NodeDef, known: Known) -> int | None:

@@ -109,6 +109,8 @@ def test_what_no_rule_is_for_is_named():
     """A clamp is none, but there is something between the image and the score."""
     found = find_all(traced(lambda x: tf.tanh(tf.maximum(mixed(x), 0.3)) + tf.maximum(mixed(x), 0.0)), question())
     assert (dict(found.counts), dict(found.curves)) == ({"Maximum": (1, 1)}, {"Maximum": 1, "Tanh": 1})
+    stacked = traced(lambda x: tf.reduce_max(tf.stack([mixed(x), 0 * x], 4), -1))
+    assert dict(find_all(stacked, question()).curves) == {"Max": 1}
 
 
 def test_smooth_ones_are_counted_and_left():
