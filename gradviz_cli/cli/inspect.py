@@ -225,8 +225,10 @@ def _patched(told: dict[str, Any]) -> str:
     if not told["chosen"]:
         return "not looked for"
     counts = [f"{count['patched']} of {count['reachable']} {name}" for name, count in told["activations"].items()]
-    gates = f"; {told['gates_left']} gates left alone" if told["gates_left"] else ""
-    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{gates}"
+    left = {"gates": told["gates_left"], "clips of the image": told["clips_left"]}
+    alone = "".join(f"; {count} {what} left alone" for what, count in left.items() if count)
+    others = ", ".join(f"{count} {op}" for op, count in told["without_rule"].items())
+    return f"{', '.join(counts) or 'nothing: there is no ReLU'}{alone}{f'; no rule is for {others}' if others else ''}"
 
 
 def _found(found: list[dict[str, Any]], verbose: bool) -> list[str]:

@@ -522,6 +522,8 @@ class Inspection:
     chosen: Chosen | None = None
     activations: dict[str, Count] = field(default_factory=dict)
     gates_left: int = 0
+    clips_left: int = 0  # of the image itself
+    without_rule: dict[str, int] = field(default_factory=dict)
     found: tuple[FoundActivation, ...] = ()
     gradient: GradientFacts = GradientFacts()
     cam_layers: tuple[CamLayer, ...] = ()

@@ -131,6 +131,8 @@ def _activations(found: Found) -> dict[str, Any]:
     return {
         "activations": {name: Count(*counts) for name, counts in sorted(found.counts.items())},
         "gates_left": found.gates,
+        "clips_left": found.cleanings,
+        "without_rule": dict(sorted(found.curves.items())),
         "found": tuple(listed),
     }
 

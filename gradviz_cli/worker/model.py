@@ -402,7 +402,7 @@ def build_redrawn(
     """
     held = replace(prepared, graph=with_weights(prepared.graph, prepared.question))
     without = {*MOVING_WEIGHTS, *(proof.without if proof else ())}
-    graph = _rewritten(held, tuple(without), check)
+    graph = _rewritten(held, tuple(without), check, prepared.found)
     with doing("looking for kernels", graph):
         found = kernels(graph, prepared.question)
     with doing("building the gradient", graph):
@@ -472,8 +472,9 @@ def check_patched(path: str, found: activations.Found, methods: Sequence[str]) -
     strict = [mode for mode in modes_of(methods) if RULES[mode].changes_gradient]
     if not strict or found.patched:
         return
-    left, gates = found.left, found.gates
-    others = ", ".join(f"{count} {name}" for name, count in {**left, **({"gates": gates} if gates else {})}.items())
+    left = found.left
+    beside = {"gates": found.gates, "clips of the image": found.cleanings}
+    others = ", ".join(f"{count} {name}" for name, count in {**left, **beside}.items() if count)
     curves = ", ".join(f"{count} {name}" for name, count in found.curves.items())
     seen = others or (f"{curves}, which no mode has a rule for" if curves else "no other activation")
     raise ModelUnusable(

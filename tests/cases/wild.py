@@ -1682,14 +1682,14 @@ def nchw(folder):
     return plain()
 
 
-def otherwise(name: str, network: Callable, by_hand: Callable) -> None:
+def otherwise(name: str, network: Callable, by_hand: Callable, **changes) -> None:
     """A model that holds an operation without a gradient, or without a kernel for it; its truth has another."""
 
     @row("kernel", name)
     def build(folder):
         held = holding()
         save(folder, serving(lambda image: {"scores": network(image, held, tf.nn.relu)}), held)
-        return plain(score=lambda mode: lambda x: best(by_hand(x, weights(), rules(mode).relu)))
+        return plain(score=lambda mode: lambda x: best(by_hand(x, weights(), rules(mode).relu)), **changes)
 
 
 def between(middle: Callable) -> Callable:
@@ -1762,6 +1762,37 @@ otherwise(
     before(lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])),
 )
 otherwise("contrast", before(lambda x: tf.image.adjust_contrast(x, 1.5)), before(stretched))
+
+
+def clipped_one_by_one(x):
+    """A loop over the images, with a branch in it."""
+
+    def cleaned(image):
+        bright = tf.cond(tf.reduce_mean(image) > 0.0, lambda: image * 0.9, lambda: image)
+        return tf.clip_by_value(tf.image.adjust_contrast(bright, 1.5), 0.0, 1.0)
+
+    return tf.map_fn(cleaned, x)
+
+
+def clipped_at_once(x):
+    """The same by hand."""
+    bright = tf.where(tf.reduce_mean(x, [1, 2, 3], keepdims=True) > 0.0, x * 0.9, x)
+    return tf.clip_by_value(stretched(bright), 0.0, 1.0)
+
+
+otherwise("each image clipped in a loop", before(clipped_one_by_one), before(clipped_at_once))
+otherwise(
+    "patches clipped, many pixels to black",
+    before(lambda x: tf.nn.depth_to_space(tf.clip_by_value(tf.nn.space_to_depth(x, 2), 0, 1), 2)),
+    before(lambda x: tf.clip_by_value(x, 0, 1)),
+    pixels=np.maximum(pixels(), 0),
+)
+otherwise(
+    "grays clipped",
+    before(lambda x: tf.tile(tf.clip_by_value(tf.image.rgb_to_grayscale(x), 0, 1), [1, 1, 1, 3])),
+    before(lambda x: tf.clip_by_value(x @ [[0.2989] * 3, [0.587] * 3, [0.114] * 3], 0, 1)),
+    pixels=np.maximum(pixels(), 0),
+)
 otherwise(
     "half the size, by area",
     before(lambda x: tf.compat.v1.image.resize_area(x, (SIDE // 2, SIDE // 2))),

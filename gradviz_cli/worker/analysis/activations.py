@@ -15,6 +15,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.analysis import regions
 from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.naming import RELUS, Form
+from gradviz_cli.worker.analysis.pixels import MAX_CHANNELS, Images
 from gradviz_cli.worker.analysis.regions import Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
 from gradviz_cli.worker.graph.match import OF_SHAPES
@@ -74,7 +75,10 @@ class Found:
     gates : int
         Gates (hard-swish, hard-sigmoid) among their operations; these never obey.
     curves : dict
-        Type -> how many other operations bend values and have no side that is shut, so that no rule is for them.
+        Type -> how many other operations bend values: those that have no side that is shut, and clamps at a number that
+        is not 0. No rule is for them.
+    cleanings : int
+        Clips of the image itself, which never obey.
     """
 
     which: str
@@ -82,6 +86,7 @@ class Found:
     inside: Mapping[str, tuple[Activation, ...]] = field(default_factory=dict)
     gates: int = 0
     curves: Mapping[str, int] = field(default_factory=dict)
+    cleanings: int = 0
 
     def obeying(self, function: str | None = None) -> list[Activation]:
         """Those of the graph, or of one of its functions, that obey."""
@@ -116,26 +121,51 @@ def find_all(graph: Graph, question: Question) -> Found:
     """Every activation between the image, where its gradient starts, and the score, in loops and branches too."""
     image = graph.wrt
     path = value_path(graph.nodes, [split(image)[0]], [graph.score])
-    known = Known(graph.nodes, _weights(graph))
-    seen = list(regions.find(graph.nodes, path, known, [image]))
+    known = Known(graph.nodes, _weights(graph), {*graph.weights, *graph.handles})
+    bodies = _functions(graph, path, known)
+    cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles))
+    pixels, within = cleaned.find(graph.nodes, (path, known), {image: True} if _is_picture(question) else {})
+    seen = list(regions.find(graph.nodes, path, known, pixels))
     top, gates = _sorted_out(graph.nodes, seen)
+    cleanings = _cleanings(seen)
     curves = _curves(graph.nodes, path, seen)
     inside: dict[str, tuple[Activation, ...]] = {}
-    for name, (body, within) in _functions(graph, path, known).items():
+    for name, (body, here) in bodies.items():
         nodes = graph.functions[name].nodes
-        seen = list(regions.find(nodes, body, within))
+        seen = list(regions.find(nodes, body, here, within.get(name)))
         inside[name], more = _sorted_out(nodes, seen)
-        gates, curves = gates + more, curves + _curves(nodes, body, seen)
-    return Found(question.activations, top, inside, gates, dict(curves))
+        gates, curves, cleanings = gates + more, curves + _curves(nodes, body, seen), cleanings + _cleanings(seen)
+    return Found(question.activations, top, inside, gates, dict(curves), cleanings)
 
 
-CURVES = frozenset({"Tanh", "Sigmoid", "Erf", "Atan", "Asinh", "Sin", "Cos"})
+def _is_picture(question: Question) -> bool:
+    """It is no feature map that was named as the input."""
+    shape = question.image.shape
+    return shape is None or len(shape) < 4 or shape[3] <= MAX_CHANNELS or 0 < shape[1] <= MAX_CHANNELS
+
+
+def _cleanings(found: Iterable[Region]) -> int:
+    return sum(region.role == "pixels" for region in found)
+
+
+CURVES = frozenset(
+    {
+        *("Tanh", "Sigmoid", "Erf", "Atan", "Asinh", "Sin", "Cos"),
+        *("Maximum", "Minimum", "ClipByValue", "Abs", "Select", "SelectV2", "TensorScatterUpdate", "ScatterNd"),
+    }
+)
 
 
 def _curves(nodes: Mapping[str, NodeDef], path: Iterable[str], found: Iterable[Region]) -> Counter[str]:
     """Those on the path that are in none of the regions."""
     known = {split(tensor)[0] for region in found for tensor in region.nodes}
-    return Counter(nodes[name].op for name in path if name not in known and nodes[name].op in CURVES)
+    return Counter(nodes[name].op for name in path if name not in known and _bends(nodes, nodes[name]))
+
+
+def _bends(nodes: Mapping[str, NodeDef], node: NodeDef) -> bool:
+    if node.op in ("Max", "Min"):  # of what was put together, which is no pooling
+        return nodes[split(node.input[0])[0]].op in ("Pack", "ConcatV2")
+    return node.op in CURVES
 
 
 def _sorted_out(nodes: Mapping[str, NodeDef], found: Iterable[Region]) -> tuple[tuple[Activation, ...], int]:
@@ -214,11 +244,13 @@ class _Call:
 
     carrying: set[str]
     values: dict[str, np.ndarray | None]
+    learnt: set[str] = field(default_factory=set)
 
     @property
-    def state(self) -> tuple[frozenset[str], frozenset[str]]:
-        """What is said of the arguments: which carry the image, and which have a value."""
-        return frozenset(self.carrying), frozenset(name for name, value in self.values.items() if value is not None)
+    def state(self) -> tuple[frozenset[str], ...]:
+        """What is said of the arguments: which carry the image, which have a value, and which are weights."""
+        known = frozenset(name for name, value in self.values.items() if value is not None)
+        return frozenset(self.carrying), known, frozenset(self.learnt)
 
 
 def _functions(graph: Graph, path: set[str], known: Known) -> dict[str, tuple[set[str], Known]]:
@@ -233,7 +265,7 @@ def _functions(graph: Graph, path: set[str], known: Known) -> dict[str, tuple[se
             carrying = calls[name].carrying = _spread(function, calls[name].carrying)
             values = {argument: value for argument, value in calls[name].values.items() if argument not in carrying}
             body = value_path(function.nodes, carrying, function.results)
-            found[name] = (body, Known(function.nodes, values.get))
+            found[name] = (body, Known(function.nodes, values.get, calls[name].learnt - carrying))
             todo.append((function.nodes, *found[name]))
     return found
 
@@ -272,6 +304,8 @@ def _heard(
             call.carrying.add(argument)
         kept = op not in ("While", "StatelessWhile") or hands_on(function, argument, place)
         value = known(text) if kept and split(text)[0] not in path else None
+        if split(text)[0] not in path and known.is_learnt(text):
+            call.learnt.add(argument)
         other = call.values.get(argument)
         same = first or (value is not None and other is not None and np.array_equal(value, other))
         call.values[argument] = value if same else None

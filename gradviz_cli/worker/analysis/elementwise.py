@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import numpy as np
 import tensorflow as tf
@@ -124,6 +125,9 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     **dict.fromkeys(("Select", "SelectV2"), np.where),
     "ClipByValue": np.clip,
     "AddN": lambda *terms: sum(terms[1:], terms[0]),
+    # as `unrolled` writes them
+    "MaximumN": lambda *terms: reduce(np.maximum, terms),
+    "MinimumN": lambda *terms: reduce(np.minimum, terms),
 }
 # Those whose attributes are part of what they compute.
 WITH_ATTRIBUTES = ("LeakyRelu", "Cast")

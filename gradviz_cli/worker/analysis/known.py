@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute
-from gradviz_cli.worker.graph.graph import data_inputs, literal, split
+from gradviz_cli.worker.graph.graph import ancestors, data_inputs, literal, split
 
 Array = np.ndarray
 
@@ -23,12 +23,22 @@ class Known:
     ----------
     given : callable
         Node -> its value, where it is a weight, or the argument of a function whose caller knows it; else None.
+    weights : collection of str
+        The nodes that are weights, whether their values are given or not.
     """
 
-    def __init__(self, nodes: Mapping[str, NodeDef], given: Callable[[str], Array | None] = lambda name: None):
-        self._nodes, self._given = nodes, given
+    def __init__(
+        self,
+        nodes: Mapping[str, NodeDef],
+        given: Callable[[str], Array | None] = lambda name: None,
+        weights: Collection[str] = (),
+    ):
+        self._nodes, self._given, self._weights = nodes, given, frozenset(weights)
         self._found: dict[str, Array | None] = {}
-        self.learnt: set[str] = set()  # tensors that are, or are computed of, what was given
+
+    def is_learnt(self, tensor: str) -> bool:
+        """It is a weight, or computed of one."""
+        return not self._weights.isdisjoint(ancestors(self._nodes, [tensor]))
 
     def __call__(self, tensor: str, depth: int = 0) -> Array | None:
         if tensor not in self._found:
@@ -41,7 +51,6 @@ class Known:
         node = self._nodes.get(name)
         given = self._given(name)
         if given is not None:
-            self.learnt.add(tensor)
             return given
         if node is None or index or depth > MAX_DEPTH:
             return None
@@ -51,8 +60,6 @@ class Known:
         if node.op in ("ZerosLike", "OnesLike"):
             return np.float64(node.op == "OnesLike")
         inputs = [self(text, depth + 1) for text in data_inputs(node)]
-        if self.learnt.intersection(node.input):
-            self.learnt.add(tensor)
         return _moved(node, inputs) if node.op not in ELEMENTWISE else self._computed(node, inputs)
 
     def _computed(self, node: NodeDef, inputs: list[Array | None]) -> Array | None:

@@ -31,9 +31,10 @@ class Form:
     ----------
     low, high : float
         A ReLU, capped or not, is open strictly between these; `high` is None where each channel has a cap of its own.
+        max(x, c) - c is one that opens at c.
     slope : float or None
-        What tells members of a family apart: the slope below 0, the alpha of an ELU, a threshold. None where there is
-        nothing to tell, or channels differ.
+        What tells members of a family apart: the slope below 0, the alpha of an ELU, a threshold; -1 of a ReLU of minus the
+        number. None where there is nothing to tell, or channels differ.
     """
 
     name: str
@@ -53,6 +54,11 @@ ACTIVATIONS = RELUS | {
 }
 # Products of a number and its own gate, and gates by themselves: smooth factors that the plain gradient passes.
 GATES = frozenset({"HardSigmoid", "HardSwish"})
+
+
+def above(form: Form, x: Array) -> Array:
+    """What a ReLU is, uncapped and where it is open: the number less the one at which it opens, or minus that."""
+    return (x - form.low) * (form.slope or 1)
 
 
 def points(constants: Iterable[float] = ()) -> Array:
@@ -149,6 +155,8 @@ def _clip(t: Table) -> Form | None:
     if not t.equals(np.clip(slope * t.x + offset, low, high), NEAR):
         return None
     centred = low == 0 and abs(offset - high / 2) < 1e-5 * high
+    if low == 0 and not centred and abs(slope - 1) < 1e-6:
+        return Form("CappedRelu", -offset, high - offset)
     return Form("HardSigmoid" if centred else "shifted clip", low, high, slope)
 
 
@@ -160,10 +168,18 @@ def _two_slopes(t: Table) -> Form | None:
     if abs(left) < 1e-12:
         return Form("scaled Relu", slope=right)
     if abs(right) < 1e-12:
-        return Form("mirrored Relu", slope=left)
+        return Form("Relu" if left == -1 else "mirrored Relu", slope=left)
     if abs(right - 1) < 1e-6:
         return Form("absolute value" if abs(left + 1) < 1e-9 else "LeakyRelu", slope=left)
     return Form("TwoSlopes", slope=left / right)
+
+
+def _shifted(t: Table) -> Form | None:
+    """max(x, c) - c."""
+    opens = float(t.x[-1]) - t.top
+    if t.bottom != 0 or not 1e-9 < abs(opens) < 1e3 or not t.equals(np.maximum(t.x - opens, 0)):
+        return None
+    return Form("Relu", opens)
 
 
 def _capped_leaky(t: Table) -> Form | None:
@@ -207,7 +223,7 @@ def _thresholded(t: Table) -> Form | None:
 
 
 CORNERED: tuple[Callable[[Table], Form | None], ...] = (
-    *(_constant, _affine, _relu, _clip, _two_slopes, _capped_leaky, _hard_swish, _thresholded),
+    *(_constant, _affine, _relu, _clip, _two_slopes, _shifted, _capped_leaky, _hard_swish, _thresholded),
 )
 
 # -- smooth functions: closed forms, some with a parameter that is read off the values
@@ -320,8 +336,15 @@ def of_channels(forms: Iterable[Form]) -> Form:
     if all(form == first for form in seen):
         return first
     names = {form.name for form in seen}
+    opens = {(form.low, form.slope) for form in seen}
+    if len(names) == 1 and first.name in RELUS and len(opens) > 1:
+        return OTHER
     if len(names) == 1:
-        return Form(first.name, first.low, None if first.name in RELUS else first.high)
+        return (
+            Form(first.name, first.low, None, first.slope)
+            if first.name in RELUS
+            else Form(first.name, first.low, first.high)
+        )
     if "LeakyRelu" in names and names <= {"LeakyRelu", "Relu", "identity", "absolute value"}:
         return Form("LeakyRelu")  # a learnt slope may be 0, 1 or -1 somewhere
     if names <= {"affine", "identity", "constant"}:

@@ -12,7 +12,6 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +21,9 @@ from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, split
+from gradviz_cli.worker.analysis.pixels import REDUCTIONS, WRITTEN, Sure
+from gradviz_cli.worker.analysis.unrolled import unrolled
+from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
 
 Array = np.ndarray
@@ -41,6 +42,8 @@ CORNERED = frozenset(
         "Relu6",
         "Maximum",
         "Minimum",
+        "MaximumN",
+        "MinimumN",
         "Select",
         "SelectV2",
         "ClipByValue",
@@ -57,29 +60,15 @@ SUMS = frozenset({"Add", "AddV2", "AddN", "Sub"})
 STRAIGHT = frozenset({"Add", "AddV2", "BiasAdd", "Sub", "Mul", "Neg", "Identity"})
 # What hands a number on as it is.
 SAME = RENAMING_OPS | {"CheckNumerics"}
-# What moves pixels about, or rescales them: behind it the image is still an image.
-MOVERS = frozenset(
-    {
-        *("Transpose", "ResizeBilinear", "ResizeBicubic", "ResizeArea", "ResizeNearestNeighbor", "Pad", "PadV2"),
-        *(
-            "MirrorPad",
-            "StridedSlice",
-            "Slice",
-            "ReverseV2",
-            "Split",
-            "SplitV",
-            "Unpack",
-            "Pack",
-            "ConcatV2",
-            "GatherV2",
-        ),
-        *("Reshape", "Squeeze", "ExpandDims", "Cast", *SAME),
-    }
+# What bends a number. A formula of an activation has few of these, and fewer that are activations by themselves: in a chain of
+# activations the regions that reach over many of them have no name, and are not asked.
+BENDING = (
+    ELEMENTWISE - STRAIGHT - SAME - {"RealDiv", "Div", "AddN", "Cast", "Greater", "GreaterEqual", "Less", "LessEqual"}
 )
-RESCALERS = frozenset(
-    {"Mul", "RealDiv", "Div", "Sub", "Add", "AddV2", "BiasAdd", "Maximum", "Minimum", "ClipByValue", "Neg"}
-)
-REDUCTIONS = frozenset({"Sum", "Mean", "Max", "Min", "Prod", "EuclideanNorm", "SegmentSum", "L2Loss"})
+MOST_BENDS, MOST_WRITTEN = 12, 3
+# What cleans an image where it lies behind one.
+CLIPS = RELUS | {"clip", "HardSigmoid"}
+RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
@@ -108,7 +97,7 @@ class Region:
     values: tuple[float, ...] = field(default=(), compare=False)
 
 
-def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Iterable[str] = ()) -> list[Region]:
+def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Sure | None = None) -> list[Region]:
     """Activations, gates, guards and composites among the nodes on the path, none inside another.
 
     Parameters
@@ -117,10 +106,10 @@ def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Iter
         Nodes that a gradient of the image passes.
     known : Known
         What a tensor holds that does not depend on the image.
-    image : iterable of str
-        Tensors that are the image itself: a clip of these, moved or rescaled, is preprocessing.
+    image : dict
+        Tensors that still are the image: a clip of these is preprocessing.
     """
-    return _Search(nodes, path, known, frozenset(image)).found()
+    return _Search(unrolled(nodes, path, known), path, known, image or {}).found()
 
 
 @dataclass
@@ -128,7 +117,7 @@ class _Search:
     nodes: Mapping[str, NodeDef]
     path: set[str]
     known: Known
-    image: frozenset[str]
+    image: Sure
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
@@ -136,7 +125,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.readers = consumers(self.nodes)
-        self.order = list(_in_order(self.nodes, self.path))
+        self.order = list(in_order(self.nodes, self.path))
         self.rank = {name: place for place, name in enumerate(self.order)}
         depths: dict[str, int] = {}
         for name in self.order:
@@ -186,10 +175,18 @@ class _Search:
 
     def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
         """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first."""
-        found = [
-            (entry, exit_, self._between(entry, exit_)) for exit_ in self.parents for entry in self._entries(exit_)[1:]
-        ]
+        found = [(entry, exit_, inside) for exit_ in self.parents for entry, inside in self._regions_of(exit_)]
         return sorted(found, key=lambda one: (-self.rank[split(one[1])[0]], -len(one[2])))
+
+    def _regions_of(self, exit_: str) -> Iterator[tuple[str, frozenset[str]]]:
+        """(entry, nodes) of those with this exit, the smallest first, as far as they may have a name; the smallest always."""
+        for place, entry in enumerate(self._entries(exit_)[1:]):
+            inside = self._between(entry, exit_)
+            ops = [self.nodes[split(tensor)[0]].op for tensor in inside]
+            crowded = sum(op in WRITTEN for op in ops) > MOST_WRITTEN or sum(op in BENDING for op in ops) > MOST_BENDS
+            if crowded and place:
+                return
+            yield entry, inside
 
     def found(self) -> list[Region]:
         taken: set[str] = set()
@@ -197,13 +194,14 @@ class _Search:
         for entry, exit_, inside in self._candidates():
             if inside & taken or inside <= self.straight:
                 continue
-            region = Region(self._form(entry, inside), entry, exit_, inside)
+            region = self._no_gate(Region(self._form(entry, inside), entry, exit_, inside))
             role = self._role(region)
             if role is None:
                 continue
             taken |= region.nodes
             if role != "spent":
-                known = replace(region, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
+                form = OTHER if role == "composite" else region.form
+                known = replace(region, form=form, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
                 chosen.append(self._trimmed(replace(known, values=self._values(region))))
         return chosen[::-1]
 
@@ -220,7 +218,8 @@ class _Search:
         return tuple(map(float, column))
 
     def _is_learnt(self, region: Region) -> bool:
-        return any(text in self.known.learnt for tensor in region.nodes for text in self.sources[tensor])
+        others = {text for tensor in region.nodes for text in self.sources[tensor] if self._off_path(text)}
+        return any(map(self.known.is_learnt, others))
 
     def _trimmed(self, region: Region) -> Region:
         """Without what only hands a number on, before and behind (also a bias of zeros, as untrained layers have it)."""
@@ -250,20 +249,14 @@ class _Search:
         name = region.form.name
         ops = {self.nodes[split(tensor)[0]].op for tensor in region.nodes}
         cornered = bool(ops & CORNERED)
-        if name in RELUS | {"clip"} and region.entry in self._pixels and not ops & {"Relu", "Relu6"}:
-            return "pixels"  # who writes a ReLU means one, also straight behind the image
+        if self._is_cleaning(region, ops):
+            return "pixels"
         if (
             name in RELUS | {"clip", "absolute value"}
             and self._is_statistic(region.entry)
             and self._is_guard(region.exit)
         ):
             return "guard"
-        if (
-            name == "HardSigmoid"
-            and math.isclose(region.form.slope or 0, 1, rel_tol=1e-6)
-            and not self._multiplies(region.exit)
-        ):
-            return None  # a cap of a shifted number: the capped ReLU inside stands by itself
         if name in GATES:
             return "gate"
         if name == "TwoSlopes" and ops & {"Relu", "Relu6"}:
@@ -273,31 +266,50 @@ class _Search:
         if self._is_shared(region) or self._is_stopped(region) or (name in ACTIVATIONS and self._is_chain(region)):
             return None
         if name in ACTIVATIONS:
-            return ""
+            return "composite" if self._is_remainder(region) else ""
         if cornered and not ops & {"Relu", "Relu6"} and name != "scaled Relu" and self._is_join(region):
             if self._is_shortcut(region, ops):
                 return None
             if name in ("identity", "affine"):
                 return "spent"  # of all numbers that are finite: a guard of the others
-            return "pixels" if region.entry in self._pixels else "composite"
+            return "composite"
         return (
             "spent"
             if cornered and len(region.nodes) > 1 and name in ("sigmoid", "tanh", "log sigmoid", "clip")
             else None
         )
 
+    def _no_gate(self, region: Region) -> Region:
+        """A hard sigmoid of slope 1 that multiplies nothing is a capped ReLU that opens below 0."""
+        form = region.form
+        if form.name != "HardSigmoid" or not math.isclose(form.slope or 0, 1, rel_tol=1e-6) or form.high is None:
+            return region
+        half = form.high / 2
+        return region if self._multiplies(region.exit) else replace(region, form=Form("CappedRelu", -half, half))
+
+    def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
+        """A clip of the image, or another curve of its numbers that has corners. Where it is only likely the image, a clip to
+        the range of one. Who writes a ReLU means one, also straight behind the image."""
+        sure, form = self.image.get(region.entry), region.form
+        if sure is None or ops & {"Relu", "Relu6"}:
+            return False
+        if form.name in CLIPS:
+            return sure or form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
+        curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
+        return sure and curve and not self._is_learnt(region)
+
     def _is_chain(self, region: Region) -> bool:
         """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""
         between = self._entries(region.exit)[1:]
         for cut in between[: between.index(region.entry)]:
             parts = [
-                self._form(entry, self._between(entry, exit_)).name
+                self._form(entry, self._between(entry, exit_))
                 for entry, exit_ in ((region.entry, cut), (cut, region.exit))
             ]
-            named = sum(name in ACTIVATIONS for name in parts)
-            if RELUS.issuperset(parts):  # a ReLU and its cap are one
-                continue
-            if named == 2 or named == 1 and "affine" in parts:
+            if all(form.name in RELUS and form.low == 0 and form.slope is None for form in parts):
+                continue  # a ReLU and its cap are one
+            named = sum(form.name in ACTIVATIONS for form in parts)
+            if named == 2 or named == 1 and any(form.name == "affine" for form in parts):
                 return True
         return False
 
@@ -312,6 +324,14 @@ class _Search:
             if (node := self.nodes[split(tensor)[0]]).op in STOPS and not self._off_path(data_inputs(node)[0])
         ]
         return any(not self._is_flat(region.entry, stopped) for stopped in stops)
+
+    def _is_remainder(self, region: Region) -> bool:
+        """What a straight-through estimator adds to the number itself: max(x, 0) - x under a StopGradient."""
+        if region.form.slope != -1 or region.form.name not in RELUS:
+            return False
+        behind = self.readers.get(split(self._trimmed(region).exit)[0], ())
+        readers = [self.nodes[name].op for name in behind if name in self.path]
+        return bool(readers) and STOPS.issuperset(readers)
 
     def _is_flat(self, entry: str, tensor: str) -> bool:
         """A step function: it takes two or three values."""
@@ -403,24 +423,6 @@ class _Search:
         onward = node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
         return onward and self._is_guard(f"{user}:0", steps - 1)
 
-    @cached_property
-    def _pixels(self) -> frozenset[str]:
-        """Tensors that still are the image: moved about, cleaned or rescaled by values that do not depend on it."""
-        found = set(self.image)
-        for name in self.order:
-            node = self.nodes[name]
-            live = self._live(data_inputs(node))
-            if not live or not all(text in found for text in live):
-                continue
-            if node.op in MOVERS or (node.op in RESCALERS and len(live) == 1 and self._is_rescaled(node)):
-                found.update(f"{name}:{place}" for place in range(_outputs(node)))
-        return frozenset(found)
-
-    def _is_rescaled(self, node: NodeDef) -> bool:
-        """By one number, or one a channel."""
-        others = [self.known(text) for text in data_inputs(node) if self._off_path(text)]
-        return all(value is not None and value.size <= MAX_CHANNELS for value in others)
-
     # -- the function of a region
 
     def _form(self, entry: str, region: frozenset[str]) -> Form:
@@ -487,9 +489,10 @@ class _Search:
     def _holds(self, form: Form, entry: str, rows: Sequence[str], whole: tuple[int, ...]) -> bool:
         """Whether every channel is the ReLU that some of them are."""
         y = self._table(entry, rows, whole, np.arange(math.prod(whole)), FEW)
+        x = naming.above(form, FEW)[:, None]
         if form.high is None:  # caps of their own: each is the value far above
-            return bool(np.allclose(y, np.clip(FEW[:, None], 0, y[-1:]), rtol=1e-6, atol=1e-9) and (y[-1] > 0).all())
-        return bool(np.allclose(y, np.clip(FEW, 0, form.high)[:, None], rtol=1e-6, atol=1e-9))
+            return bool(np.allclose(y, np.clip(x, 0, y[-1:]), rtol=1e-6, atol=1e-9) and (y[-1] > 0).all())
+        return bool(np.allclose(y, np.clip(x, 0, form.high - form.low), rtol=1e-6, atol=1e-9))
 
     def _caps(self, region: Region) -> Array | None:
         """The value far above, of each channel, where a capped ReLU has one for each."""
@@ -497,7 +500,10 @@ class _Search:
             return None
         rows = self._rows(region.nodes)
         whole = np.broadcast_shapes(*[value.shape for value in self._constants(rows)])
-        return self._table(region.entry, rows, whole, np.arange(math.prod(whole)), FEW[-1:] * 1e6)[0].reshape(whole)
+        return (
+            self._table(region.entry, rows, whole, np.arange(math.prod(whole)), FEW[-1:] * 1e6)[0].reshape(whole)
+            + region.form.low
+        )
 
     def _table(self, entry: str, rows: Sequence[str], whole: tuple[int, ...], columns: Array, x: Array) -> Array:
         """The region's values [points, columns], for the chosen ones of the places that its constants tell apart."""
@@ -525,14 +531,6 @@ def _differs(value: Array) -> bool:
     return bool(value.size > 1 and (value != value.flat[0]).any())
 
 
-def _outputs(node: NodeDef) -> int:
-    """How many tensors a mover gives."""
-    for name in ("num_split", "num"):
-        if name in node.attr:
-            return int(node.attr[name].i)
-    return 1
-
-
 def _column(value: Array, whole: tuple[int, ...], columns: Array) -> Array:
     if value.size == 1:
         return value.reshape(1, 1)
@@ -545,19 +543,3 @@ def _samples(constants: Iterable[Array]) -> Iterator[float]:
         if value.dtype != bool and value.size:
             flat = value.ravel()
             yield from flat if flat.size <= 8 else flat[:: -(-flat.size // 6)]
-
-
-def _in_order(nodes: Mapping[str, NodeDef], names: set[str]) -> Iterator[str]:
-    """The names, each after those that it reads; a loop of TensorFlow 1 is cut where it closes."""
-    done: set[str] = set()
-    for start in sorted(names):
-        stack = [(start, False)]
-        while stack:
-            name, ready = stack.pop()
-            if ready:
-                yield name
-            elif name in names and name not in done:
-                done.add(name)
-                stack.append((name, True))
-                if nodes[name].op != "NextIteration":
-                    stack.extend((split(text)[0], False) for text in data_inputs(nodes[name]))

@@ -392,6 +392,22 @@ def consumers(nodes: Mapping[str, NodeDef]) -> dict[str, list[str]]:
     return readers
 
 
+def in_order(nodes: Mapping[str, NodeDef], names: set[str]) -> Iterator[str]:
+    """The names, each after those that it reads; a loop of TensorFlow 1 is cut where it closes."""
+    done: set[str] = set()
+    for start in sorted(names):
+        stack = [(start, False)]
+        while stack:
+            name, ready = stack.pop()
+            if ready:
+                yield name
+            elif name in names and name not in done:
+                done.add(name)
+                stack.append((name, True))
+                if nodes[name].op != "NextIteration":
+                    stack.extend((split(text)[0], False) for text in data_inputs(nodes[name]))
+
+
 class Circle(Exception):
     """What was to be put in order depends on itself; `name` is a part of it that does."""
 

@@ -77,7 +77,8 @@ def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
     wrapper.attr["T"].list.type.extend([dtype, dtype])
     nodes[inner.name] = inner
     if activation.is_relu:
-        nodes[name] = _marked(wrapper, "gate", low=activation.form.low, high=_caps(activation))
+        turned = {"turned": True} if activation.form.slope == -1 else {}
+        nodes[name] = _marked(wrapper, "gate", low=activation.form.low, high=_caps(activation), **turned)
     else:
         nodes[name] = _marked(wrapper, "smooth")
 

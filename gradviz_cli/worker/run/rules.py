@@ -78,8 +78,10 @@ def _backward(op: tf.Operation, *upstreams: tf.Tensor) -> list[tf.Tensor | None]
     if mark["kind"] == "smooth":
         through, by = _rule.get().around_gate(upstream, tf.nn.relu)  # the gate is f'(x), which is on the first way
         return [through, None if by is None else _shaped_like(by, op.inputs[1])]
-    downstream = _rule.get().backward(upstream, lambda g: _gated(g, op.inputs[1], mark), tf.nn.relu)
-    return [None, _shaped_like(downstream, op.inputs[1])]
+    turned = mark.get("turned", False)
+    entry = -op.inputs[1] if turned else op.inputs[1]
+    downstream = _shaped_like(_rule.get().backward(upstream, lambda g: _gated(g, entry, mark), tf.nn.relu), entry)
+    return [None, -downstream if turned else downstream]
 
 
 def is_replaced(node: NodeDef) -> bool:

@@ -9,15 +9,20 @@ import pytest
 import tensorflow as tf
 from graphs import Calls, const, fed, function, node, question, traced, written
 
+from gradviz_cli.worker.analysis import naming, regions
 from gradviz_cli.worker.analysis.activations import Found, find_all
 
 F = tf.float32
 ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
 
 
+DRAW = np.random.default_rng(8)
+LAYER = np.random.default_rng(3).normal(size=(3, 3, 3, 3)).astype(np.float32)
+
+
 def mixed(x):
     """What is no image any more: a ReLU straight behind the image might be its cleaning."""
-    return tf.nn.avg_pool2d(x, 2, 1, "SAME")
+    return tf.nn.conv2d(x, LAYER, 1, "SAME")
 
 
 def erf_gelu(x):
@@ -100,6 +105,14 @@ def test_what_only_looks_like_one_is_none(name):
     assert find_all(traced(PARTS[name]), question(activations="all")).counts == {}
 
 
+def test_what_no_rule_is_for_is_named():
+    """A clamp is none, but there is something between the image and the score."""
+    found = find_all(traced(lambda x: tf.tanh(tf.maximum(mixed(x), 0.3)) + tf.maximum(mixed(x), 0.0)), question())
+    assert (dict(found.counts), dict(found.curves)) == ({"Maximum": (1, 1)}, {"Maximum": 1, "Tanh": 1})
+    stacked = traced(lambda x: tf.reduce_max(tf.stack([mixed(x), 0 * x], 4), -1))
+    assert dict(find_all(stacked, question()).curves) == {"Max": 1}
+
+
 def test_smooth_ones_are_counted_and_left():
     found = find_all(traced(lambda x: tf.nn.elu(mixed(tf.nn.relu(x)))), question())
     assert found.counts == {"Relu": (1, 1), "Elu": (1, 0)}
@@ -174,6 +187,7 @@ SHORTCUTS = {
     "around an ELU": (lambda x, a, b: tf.nn.elu(a * x + b) + x, {"Elu": (1, 0)}),
     "around two": (lambda x, a, b: x + tf.nn.relu(b + a * tf.nn.relu(x)), {"Relu": (2, 2)}),
     "of one number for all channels": (lambda x, a, b: x + tf.nn.relu(2.0 * x + 1.0), {"Relu": (1, 1)}),
+    "a ReLU above a threshold of another": (lambda x, a, b: tf.nn.relu(tf.nn.relu(x) - 0.3), {"Relu": (2, 2)}),
     "two ReLUs side by side": (
         lambda x, a, b: tf.nn.relu(x * a) + tf.nn.relu6(x * b + 1.0),
         {"Relu": (1, 1), "Relu6": (1, 1)},
@@ -242,7 +256,7 @@ def test_a_curve_of_pixels_is_preprocessing():
 
 @pytest.mark.parametrize("write", [tf.nn.relu, lambda x: tf.maximum(x, 0.0)])
 def test_a_cast_to_another_precision_is_no_part_of_an_activation(write):
-    graph = traced(lambda image: tf.reduce_sum(tf.cast(write(image * 2.0 + tf.reverse(image, [1])), tf.float64)))
+    graph = traced(lambda image: tf.reduce_sum(tf.cast(write(mixed(image) * 2.0 + tf.reverse(image, [1])), tf.float64)))
     (one,) = find_all(graph, question()).top
     assert graph.node(one.exit).op in ("Relu", "Maximum")
 
@@ -270,3 +284,184 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
     found = find_all(traced(lambda x: build(mixed(x))), question())
     assert (dict(found.counts), found.gates) == (counts, gates)
+
+
+# --- a clip of the image ----------------------------------------------------------------------------------------------
+
+RGB_TO_XYZ = np.float32([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+SEPIA = np.float32([[0.393, 0.349, 0.272], [0.769, 0.686, 0.534], [0.189, 0.168, 0.131]])
+BLUR = np.tile(np.float32([[1, 2, 1], [2, 4, 2], [1, 2, 1]])[..., None, None] / 16, (1, 1, 3, 1))
+HALF = np.float32([[0.5, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0.5, 0], [0, 0, 0.5], [0, 0, 0.5]])  # of six rows, three
+
+
+def mean(x):
+    return tf.reduce_mean(x, [1, 2], keepdims=True)
+
+
+def gray(x):
+    return tf.image.rgb_to_grayscale(x)
+
+
+def patches(x):
+    parts = tf.reshape(x, [-1, 3, 2, 3, 2, 3])
+    return tf.reshape(tf.transpose(parts, [0, 1, 3, 2, 4, 5]), [-1, 3, 3, 12])
+
+
+def linear(x):
+    """sRGB -> linear light."""
+    return tf.where(x < 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+
+
+PREPARED = {
+    "space to depth": lambda x: tf.nn.space_to_depth(x, 2) * 1.2,
+    "depth to space": lambda x: tf.nn.depth_to_space(tf.nn.space_to_depth(x, 2), 2) + 0.1,
+    "patches, reshaped": lambda x: patches(x) * 1.2,
+    "patches, extracted": lambda x: tf.image.extract_patches(x, [1, 2, 2, 1], [1, 2, 2, 1], [1] * 4, "VALID"),
+    "antialiased": lambda x: tf.image.resize(x, [4, 4], "bicubic", antialias=True),
+    "lanczos": lambda x: tf.image.resize(x, [9, 9], "lanczos3"),
+    "crop and resize": lambda x: tf.image.crop_and_resize(x, [[0.1, 0.1, 0.9, 0.9]], [0], [6, 6]),
+    "turned": lambda x: tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=np.float32([[0.9, 0.1, 0, -0.1, 0.9, 0, 0, 0]]),
+        output_shape=[6, 6],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+    ),
+    "rolled": lambda x: tf.roll(x, 1, 1),
+    "a mean of neighbours": lambda x: tf.nn.avg_pool2d(x, 2, 2, "SAME"),
+    "the largest of neighbours": lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"),
+    "gray": gray,
+    "gray, by an einsum": lambda x: tf.einsum("nhwc,cd->nhwd", x, np.float32([[0.299], [0.587], [0.114]])),
+    "gray, by a convolution": lambda x: tf.nn.conv2d(
+        x, np.float32([0.2126, 0.7152, 0.0722]).reshape(1, 1, 3, 1), 1, "SAME"
+    ),
+    "gray, by a sum": lambda x: tf.reduce_sum(x * [0.299, 0.587, 0.114], -1, keepdims=True),
+    "gray of 0..255": lambda x: tf.tensordot(x, np.float32([0.299, 0.587, 0.114]) / 255, 1),
+    "YUV and back": lambda x: tf.image.yuv_to_rgb(tf.image.rgb_to_yuv(x)),
+    "YIQ and back, turned": lambda x: tf.image.yiq_to_rgb(tf.image.rgb_to_yiq(x) * [1.0, 0.8, 0.8]),
+    "less saturated": lambda x: 0.7 * x + 0.3 * gray(x),
+    "more contrast": lambda x: (x - mean(x)) * 1.5 + mean(x),
+    "standardized": tf.image.per_image_standardization,
+    "stretched to its own range": lambda x: (x - tf.reduce_min(x)) / (tf.reduce_max(x) - tf.reduce_min(x) + 1e-3),
+    "brighter in the middle": lambda x: x * np.linspace(0.5, 1.5, 36, dtype=np.float32).reshape(1, 6, 6, 1),
+    "less a mean image": lambda x: x - np.linspace(0, 1, 108, dtype=np.float32).reshape(6, 6, 3),
+    "gamma": lambda x: tf.abs(x) ** 2.2,
+    "linear light": linear,
+    "blurred": lambda x: tf.nn.depthwise_conv2d(x, BLUR, [1] * 4, "SAME"),
+    "sharpened": lambda x: 2 * x - tf.nn.depthwise_conv2d(x, BLUR, [1] * 4, "SAME"),
+    "resized by a matrix": lambda x: tf.einsum("nhwc,hg->ngwc", x, HALF),
+    "noise": lambda x: x + tf.random.normal([2, 6, 6, 3]),
+    "a random contrast": lambda x: (x - mean(x)) * tf.random.uniform([], 0.5, 1.5) + mean(x),
+    "a hole": lambda x: tf.where(np.eye(6, dtype=bool)[None, ..., None], x, 0.5),
+    "less what is nearly the darkest": lambda x: x - tf.sort(tf.reshape(x, [2, 108]))[:, None, None, 3:4],
+    "sepia": lambda x: tf.tensordot(x, SEPIA, 1),
+    "XYZ": lambda x: tf.einsum("nhwc,cd->nhwd", x, RGB_TO_XYZ),
+    "edges": tf.image.sobel_edges,
+}
+CLIPPED = {
+    "clip_by_value": lambda x: tf.clip_by_value(x, 0.0, 1.0),
+    "where": lambda x: tf.minimum(tf.where(x > 0, x, 0.0), 255.0),
+}
+
+
+def behind(x, kernel=None):
+    """A layer behind what is an image still: of the first channels, whatever their number."""
+    return tf.nn.relu(tf.nn.conv2d(x[..., :1], LAYER[:, :, :1] if kernel is None else kernel, 1, "SAME"))
+
+
+@pytest.mark.parametrize("clip", CLIPPED)
+@pytest.mark.parametrize("name", PREPARED)
+def test_a_clip_of_the_image_is_no_activation(name, clip):
+    """Also where weights are constants, so that a matrix of colours may be one."""
+
+    def clipped(x):
+        return CLIPPED[clip](tf.reshape(PREPARED[name](x), [1, 6, -1, 1]))
+
+    found = find_all(traced(lambda x: behind(clipped(x)), shape=(2, 6, 6, 3)), question())
+    assert (dict(found.counts), found.cleanings, found.gates) == ({"Relu": (1, 1)}, 1 + (name == "linear light"), 0)
+
+
+@pytest.mark.parametrize("shape", [(None, None, None, 3), (None, 6, 6, 3)])
+@pytest.mark.parametrize("name", ["gray", "YUV and back", "sepia", "more contrast", "less saturated"])
+def test_a_clip_of_an_image_of_any_size_is_no_activation(name, shape):
+    graph = traced(lambda x: behind(tf.clip_by_value(PREPARED[name](x), 0.0, 1.0)), shape=shape)
+    open_shape = tuple(-1 if size is None else size for size in shape)
+    assert find_all(graph, question(shape=open_shape)).counts == {"Relu": (1, 1)}
+
+
+@pytest.mark.parametrize("name", ["sepia", "XYZ"])
+def test_colours_that_may_be_learnt_need_the_range_of_an_image(name):
+    """Behind a constant matrix of colours that keeps no gray, a cap of 6 is an activation's; unless weights are variables."""
+
+    def capped(x, **weights):
+        return behind(tf.clip_by_value(PREPARED[name](x), 0.0, 6.0), **weights)
+
+    assert find_all(traced(capped), question()).counts == {"CappedRelu": (1, 1), "Relu": (1, 1)}
+    weighed = traced(capped, {"kernel": LAYER[:, :, :1]})
+    assert find_all(weighed, question()).counts == {"Relu": (1, 1)}
+
+
+@pytest.mark.parametrize(("cap", "counts"), [(1.0, {"Relu": (1, 1)}), (6.0, {"CappedRelu": (1, 1), "Relu": (1, 1)})])
+def test_a_picture_that_was_learnt_leaves_the_range_of_an_image(cap, counts):
+    """A prompt that is added to each image, or a layer of one number for each pixel."""
+    prompt = DRAW.normal(size=(6, 6, 3)).astype(np.float32)
+    graph = traced(lambda x, prompt: behind(tf.clip_by_value(x + prompt, 0.0, cap)), {"prompt": prompt})
+    assert find_all(graph, question()).counts == counts
+
+
+LAYERS = {
+    "three by three": (lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), (3, 3, 3, 8)),
+    "one by one": (lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), (1, 1, 3, 8)),
+    "of each channel": (lambda x, w: tf.nn.depthwise_conv2d(x, w, [1] * 4, "SAME"), (3, 3, 3, 2)),
+    "of patches": (lambda x, w: tf.tensordot(tf.nn.space_to_depth(x, 2), w, 1), (12, 16)),
+    "of all pixels": (lambda x, w: tf.reshape(x, [-1, 108]) @ w, (108, 10)),
+    "behind a change of colours": (lambda x, w: tf.nn.conv2d(tf.image.rgb_to_yuv(x), w, 2, "SAME"), (3, 3, 3, 8)),
+    "one by one, of few channels": (lambda x, w: tf.nn.conv2d(x, w, 1, "SAME"), (1, 1, 3, 3)),
+    "an einsum": (lambda x, w: tf.einsum("nhwc,cd->nhwd", x, w), (3, 5)),
+}
+
+
+@pytest.mark.parametrize("held", ["a variable", "a constant"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_relu_behind_the_first_layer_is_an_activation(name, held):
+    build, shape = LAYERS[name]
+    kernel = DRAW.normal(size=shape).astype(np.float32)
+
+    def spelled(x):
+        return tf.minimum(tf.maximum(x, 0.0), 6.0)
+
+    if held == "a variable":
+        graph = traced(lambda x, w: spelled(build(x, w) + 0.1), {"w": kernel})
+    else:
+        graph = traced(lambda x: spelled(build(x, kernel) + 0.1))
+    assert find_all(graph, question()).counts == {"CappedRelu": (1, 1)}
+
+
+def test_a_relu_that_is_written_is_one_straight_behind_the_image():
+    graph = traced(lambda x: tf.nn.relu6(gray(x)) + gray(tf.nn.relu(tf.nn.space_to_depth(x, 2)[..., :3]))[:, :1, :1])
+    assert find_all(graph, question()).counts == {"Relu6": (1, 1), "Relu": (1, 1)}
+
+
+def test_behind_an_inner_tensor_that_was_named_a_clip_is_an_activation():
+    graph = traced(lambda x: tf.maximum(tf.nn.avg_pool2d(x, 2, 1, "SAME"), 0.0), shape=(None, 20, 20, 64))
+    assert find_all(graph, question(shape=(-1, 20, 20, 64))).counts == {"Maximum": (1, 1)}
+
+
+def test_a_long_chain_costs_as_much_as_its_links(monkeypatch):
+    """Twice the links are twice the regions that are tabulated, and not four times."""
+    asked: list[int] = []
+    monkeypatch.setattr(naming, "of_channels", lambda forms, real=naming.of_channels: asked.append(1) or real(forms))
+
+    def chain(links: int) -> int:
+        def build(x):
+            for place in range(links):
+                x = 0.99 * x + 0.02 * tf.nn.relu(x - 0.001 * place)
+            return x
+
+        asked.clear()
+        monkeypatch.setattr(regions, "NAMED", {})
+        graph = traced(lambda x: build(mixed(x)))
+        assert find_all(graph, question()).counts == {"Relu": (links, links)}
+        return len(asked)
+
+    assert chain(32) < 3 * chain(16)

@@ -46,6 +46,32 @@ KINDS = {
     "minus minimum": (lambda x: -tf.minimum(-x, 0.0), lambda x: x > 0),
     "a cap for each channel": (lambda x: tf.minimum(tf.nn.relu(x), CAPS), lambda x: (x > 0) & (x < CAPS)),
     "a shifted ReLU6": (lambda x: tf.nn.relu6(x + 3.0), lambda x: (x > -3) & (x < 3)),
+    "above a threshold, less that": (lambda x: tf.maximum(x, 0.25) - 0.25, lambda x: x > 0.25),
+    "between two numbers": (lambda x: tf.clip_by_value(x, -1.0, 1.5) + 1.0, lambda x: (x > -1) & (x < 1.5)),
+    "between a number and minus that": (lambda x: tf.clip_by_value(x, -1.0, 1.0) + 1.0, lambda x: (x > -1) & (x < 1)),
+    "above a threshold, by a choice": (lambda x: tf.where(x > 0.5, x - 0.5, 0.0), lambda x: x > 0.5),
+    "the largest of a stack": (lambda x: tf.reduce_max(tf.stack([x, tf.zeros_like(x)]), 0), lambda x: x > 0),
+    "the largest, side by side": (
+        lambda x: tf.reduce_max(tf.concat([tf.zeros([*x.shape, 1]), x[..., None]], -1), -1),
+        lambda x: x > 0,
+    ),
+    "minus the smallest of a stack": (lambda x: -tf.reduce_min(tf.stack([-x, 0 * x], -1), -1), lambda x: x > 0),
+    "places below 0 set": (
+        lambda x: tf.tensor_scatter_nd_update(x, i := tf.where(x < 0), tf.zeros([tf.shape(i)[0]])),
+        lambda x: x > 0,
+    ),
+    "places above 0 put": (
+        lambda x: tf.scatter_nd(i := tf.where(x > 0), tf.gather_nd(x, i), tf.shape(x, tf.int64)),
+        lambda x: x > 0,
+    ),
+    "a mask that is reshaped too": (
+        lambda x: tf.reshape(tf.reshape(x, [-1, 9]) * tf.cast(tf.reshape(x > 0, [-1, 9]), F), x.shape),
+        lambda x: x > 0,
+    ),
+    "a mask that is turned too": (
+        lambda x: tf.transpose(tf.where(tf.transpose(x > 0), tf.transpose(x), 0.0)),
+        lambda x: x > 0,
+    ),
 }
 
 
@@ -65,6 +91,16 @@ def test_a_marked_activation_obeys_the_rule(kind, mode):
     image = np.round(4 * pixels() * 16) / 16  # sums of these are exact
     np.testing.assert_array_equal(computed(after, image)[0], computed(graph, image)[0])
     want = WORKED[mode].equation(upstream, gate(image), upstream > 0)
+    np.testing.assert_array_equal(gradient(after, image, mode), want)
+
+
+@pytest.mark.parametrize("mode", WORKED)
+def test_a_relu_of_minus_the_number_turns_the_gradient(mode):
+    upstream = np.sign(pixels(seed=5)).astype(np.float32)
+    after = mark(traced(lambda image: -tf.minimum(turned(image), 0.0) * upstream), question())
+    verify(after, question())
+    image = pixels()
+    want = -WORKED[mode].equation(upstream, image < 0, upstream > 0)
     np.testing.assert_array_equal(gradient(after, image, mode), want)
 
 

@@ -82,7 +82,8 @@ OTHERS = {
     "clip": (lambda x: np.clip(x, -1, 1), (1,)),
     "absolute value": (np.abs, ()),
     "scaled Relu": (lambda x: 0.5 * np.maximum(x, 0), (0.5,)),
-    "mirrored Relu": (lambda x: np.maximum(-x, 0), ()),
+    "mirrored Relu": (lambda x: 0.5 * np.maximum(-x, 0), (0.5,)),
+    "mirrored Relu ": (lambda x: np.minimum(x, 0), ()),
     "identity": (lambda x: x, ()),
     "affine": (lambda x: 3 * x - 2, (3, 2)),
     "constant": (lambda x: 0 * x + 2, (2,)),
@@ -113,10 +114,26 @@ def test_gelu_with_constants_of_half_precision() -> None:
     assert named(lambda x: 0.5 * x * (1 + np.tanh(c * (x + k * x * x * x)))).name == "Gelu"
 
 
+SHIFTED = {
+    "behind a threshold": (lambda x: np.maximum(x, 0.3) - 0.3, (0.3,), Form("Relu", 0.3)),
+    "before it": (lambda x: np.maximum(x, -2) + 2, (2,), Form("Relu", -2.0)),
+    "with a cap": (lambda x: np.clip(x, 1, 7) - 1, (1, 7), Form("CappedRelu", 1.0, 7.0)),
+    "of minus the number": (lambda x: -np.minimum(x, 0), (), Form("Relu", slope=-1.0)),
+}
+
+
+@pytest.mark.parametrize("where", SHIFTED)
+def test_a_relu_that_opens_elsewhere(where: str) -> None:
+    function, constants, want = SHIFTED[where]
+    found = named(function, *constants)
+    assert (found.name, found.slope) == (want.name, want.slope)
+    assert (found.low, found.high) == pytest.approx((want.low, want.high), abs=1e-9)
+
+
 NAMELESS = {
     "a clamp above 0": (lambda x: np.maximum(x, 1e-6), (1e-6,)),
     "another clamp": (lambda x: np.maximum(x, 0.01), (0.01,)),
-    "a shifted ReLU": (lambda x: np.maximum(x - 1, 0), (1,)),
+    "another slope behind a threshold": (lambda x: 2 * np.maximum(x - 1, 0), (2, 1)),
     "a sine": (np.sin, ()),
     "a square": (lambda x: x * x, ()),
     "a bump": (lambda x: np.exp(-x * x), ()),
@@ -155,6 +172,8 @@ def test_channels_of_one_family() -> None:
 def test_channels_of_different_functions_have_no_name() -> None:
     assert of_channels([Form("Relu"), Form("Elu")]) == OTHER
     assert of_channels([Form("Relu"), Form("identity")]) == OTHER
+    assert of_channels([Form("Relu", 0.5), Form("Relu", 0.7)]) == OTHER
+    assert of_channels([Form("Relu"), Form("Relu", slope=-1.0)]) == OTHER
 
 
 def test_columns_are_named_at_once_as_they_are_one_by_one() -> None:
