@@ -19,6 +19,7 @@ from gradviz_cli.worker.analysis.tail import (
     PICKS,
     Computed,
     Tail,
+    dtype_of,
     logits_to_feed,
     other_feeds,
     renamed,
@@ -104,26 +105,30 @@ def without_shift(tail: Tail, logits: str, around: Around) -> Plain:
 def against_the_other(tail: Tail, plain: Plain, around: Around) -> Plain:
     """Of two classes whose one logit is a constant, as in a softmax of [0, z], each logit less the other one: the constant has
     no gradient, and says as much of the image as z does. All else as it was."""
-    shape = around.shape_of(plain.before if plain.nodes else plain.tensor)
     before = next(iter(list(tail.back(plain.before))[1:]), None)
     ops = {tail.graph.nodes[name].op for name in tail.between(plain.before, before)} if before else set()
-    if before is None or shape is None or shape[around.axis] != 2 or not ops & PLACING:
+    if before is None or not ops & PLACING:
         return plain
-    ran = _ran(_with(tail, plain), before, [plain.tensor], around)
-    if ran is None or not (np.ptp(np.moveaxis(ran[0], _stacked(around.axis), -1).reshape(-1, 2), axis=0) == 0).any():
+    whole = _with(tail, plain)
+    ran = _ran(whole, before, [plain.tensor], around)
+    classes = None if ran is None else np.moveaxis(ran[0], _stacked(around.axis), 0)
+    if classes is None or len(classes) != 2 or not any(np.ptp(one) == 0 for one in classes):
         return plain
-    name = f"{split(plain.tensor)[0]}/gradviz_against"
-    dtype = attribute(tail.node(plain.before), "T").type
-    axis = tf.make_tensor_proto([around.axis % len(shape)], tf.int32)
+    nodes = _less_the_other(plain.tensor, around.axis % (classes.ndim - 1), dtype_of(whole.graph, plain.tensor))
+    return Plain(f"{nodes[-1].name}:0", plain.before, {**plain.nodes, **{node.name: node for node in nodes}})
+
+
+def _less_the_other(tensor: str, axis: int, dtype: int) -> list[NodeDef]:
+    name = f"{split(tensor)[0]}/gradviz_against"
     place = NodeDef(name=f"{name}/axis", op="Const")
-    place.attr["value"].tensor.CopyFrom(axis)
+    place.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([axis], tf.int32))
     place.attr["dtype"].type = tf.int32.as_datatype_enum
-    other = NodeDef(name=f"{name}/other", op="ReverseV2", input=[plain.tensor, f"{place.name}:0"])
+    other = NodeDef(name=f"{name}/other", op="ReverseV2", input=[tensor, f"{place.name}:0"])
     other.attr["Tidx"].type = tf.int32.as_datatype_enum
-    apart = NodeDef(name=name, op="Sub", input=[plain.tensor, f"{other.name}:0"])
+    apart = NodeDef(name=name, op="Sub", input=[tensor, f"{other.name}:0"])
     for node in (other, apart):
         node.attr["T"].type = dtype
-    return Plain(f"{name}:0", plain.before, {**plain.nodes, **{node.name: node for node in (place, other, apart)}})
+    return [place, other, apart]
 
 
 def _before_shifts(tail: Tail, logits: str) -> Iterator[str]:

@@ -155,7 +155,7 @@ class Computed:
 
     def __init__(self, graph: Graph, given: str, wanted: Sequence[str], others: Mapping[str, Array], double: bool):
         name = f"{split(given)[0]}/gradviz_given"
-        dtype = _dtype(graph, given)
+        dtype = dtype_of(graph, given)
         nodes = {one: reading(node, given, f"{name}:0") for one, node in graph.nodes.items()}
         nodes[name] = placeholder(name, dtype)
         wanted = [f"{name}:0" if one == given else one for one in wanted]
@@ -183,7 +183,7 @@ class Computed:
         self._session.close()
 
 
-def _dtype(graph: Graph, tensor: str) -> int:
+def dtype_of(graph: Graph, tensor: str) -> int:
     """The type of a float tensor, by what its node says of itself."""
     node = graph.node(tensor)
     for key in ("DstT", "dtype", "T", "out_type"):
