@@ -325,20 +325,19 @@ def _line(flat: bool, same: bool, bottom: float, offset: float, slope: float) ->
 def of_channels(forms: Iterable[Form]) -> Form:
     """One form for a function that may differ from channel to channel: a family, where all belong to it.
 
-    One channel without a name is enough: the others are not asked any more.
+    One channel without a name is enough, or two ReLUs that open elsewhere: the others are not asked any more.
     """
     seen: list[Form] = []
+    opens: set[tuple[float, float | None]] = set()
     for form in forms:
-        if form == OTHER:
+        opens.update([(form.low, form.slope)] if form.name in RELUS else [])
+        if form == OTHER or len(opens) > 1:
             return OTHER
         seen.append(form)
     first = seen[0]
     if all(form == first for form in seen):
         return first
     names = {form.name for form in seen}
-    opens = {(form.low, form.slope) for form in seen}
-    if len(names) == 1 and first.name in RELUS and len(opens) > 1:
-        return OTHER
     if len(names) == 1:
         return (
             Form(first.name, first.low, None, first.slope)
