@@ -15,7 +15,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.analysis import regions
 from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
 from gradviz_cli.worker.analysis.naming import RELUS, Form
-from gradviz_cli.worker.analysis.pixels import MAX_CHANNELS, Images
+from gradviz_cli.worker.analysis.pixels import ITSELF, MAX_CHANNELS, Images
 from gradviz_cli.worker.analysis.regions import Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
 from gradviz_cli.worker.graph.match import OF_SHAPES
@@ -124,7 +124,7 @@ def find_all(graph: Graph, question: Question) -> Found:
     known = Known(graph.nodes, _weights(graph), {*graph.weights, *graph.handles})
     bodies = _functions(graph, path, known)
     cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles))
-    pixels, within = cleaned.find(graph.nodes, (path, known), {image: True} if _is_picture(question) else {})
+    pixels, within = cleaned.find(graph.nodes, (path, known), {image: ITSELF} if _is_picture(question) else {})
     seen = list(regions.find(graph.nodes, path, known, pixels))
     top, gates = _sorted_out(graph.nodes, seen)
     cleanings = _cleanings(seen)

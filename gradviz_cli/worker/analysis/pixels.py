@@ -1,10 +1,9 @@
-"""Which tensors still are the image: moved about, resized, rescaled, blurred, in other colours, but never weighed by what was
-learnt. A clip of these cleans the image, and is no activation.
+"""Which tensors still are the image: moved about, resized, rescaled, blurred, in other colours. A clip of these cleans the image,
+and is no activation; but a ReLU behind what mixes pixels may be that of a first layer, however simple.
 
 In a frozen graph weights are constants too. A matrix of constants leaves an image an image where grays stay gray (each of its
-columns sums to 1, or of a change of colours to 1 or 0), which no trained one does. One of few colours that is written in a
-graph whose weights are variables is none of these. Any other one of few colours may be either, and so may a number for each
-pixel that was learnt: behind these the image is likely.
+columns sums to 1, or of a change of colours to 1 or 0), where it has few colours and no negative number, as sepia has, or where
+it has few and the weights are variables.
 """
 
 from __future__ import annotations
@@ -31,8 +30,11 @@ from gradviz_cli.worker.graph.graph import (
 )
 
 Array = np.ndarray
-Sure = dict[str, bool]
-"""Tensor that is the image -> whether that is sure, or only likely."""
+# How much of the image a tensor still is. Of the image itself, moved, resized or scaled, what is cut off below 0 was none of
+# it; of a shifted one it may be; and what mixes pixels, colours or other numbers may be the first layer as well.
+ITSELF, SHIFTED, MIXED = 2, 1, 0
+Still = dict[str, int]
+"""Tensor that is the image -> how much of it: ITSELF, SHIFTED or MIXED."""
 Body = tuple[set[str], Known]
 """Of a function: the nodes in it that carry values of the image, and what is known there."""
 
@@ -40,19 +42,20 @@ REDUCTIONS = frozenset({"Sum", "Mean", "Max", "Min", "Prod", "EuclideanNorm", "S
 # Who writes one of these means an activation: what lies behind is no cleaning.
 WRITTEN = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softplus"})
 ARITHMETIC = ELEMENTWISE - WRITTEN
-# What makes a picture of its first input alone.
-OF_ONE = frozenset(
+SHIFTS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
+SCALED = frozenset({"Mul", "RealDiv", "Div", "Maximum", "Minimum", "ClipByValue", "Cast", "Identity", *SHIFTS})
+# What makes a picture of its first input alone: the same pixels, or others.
+SAME_PIXELS = frozenset(
     {
-        *(MIXERS | REDUCTIONS),
-        *("AvgPool", "MaxPool", "MaxPoolV2", "ExtractImagePatches", "TopKV2"),
-        *(
-            "ImageProjectiveTransformV2",
-            "ImageProjectiveTransformV3",
-            "FakeQuantWithMinMaxArgs",
-            "FakeQuantWithMinMaxVars",
-        ),
-        *("RGBToHSV", "HSVToRGB", "AdjustHue", "AdjustSaturation", "AdjustContrast", "AdjustContrastv2"),
+        *(*MIXERS, "ExtractImagePatches", "ImageProjectiveTransformV2", "ImageProjectiveTransformV3"),
+        *("FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
         *("TensorListFromTensor", "TensorListGetItem", "TensorListStack", "TensorListGather", "TensorListConcatV2"),
+    }
+)
+OTHER_PIXELS = frozenset(
+    {
+        *(*REDUCTIONS, "AvgPool", "MaxPool", "MaxPoolV2", "TopKV2"),
+        *("RGBToHSV", "HSVToRGB", "AdjustHue", "AdjustSaturation", "AdjustContrast", "AdjustContrastv2"),
     }
 )
 # Of loops that take an image from a list and put one into another: the inputs that hold numbers.
@@ -90,12 +93,12 @@ class Images:
     bodies: Mapping[str, Body]
     weighed: bool
 
-    def find(self, nodes: Mapping[str, NodeDef], body: Body, image: Sure) -> tuple[Sure, dict[str, Sure]]:
+    def find(self, nodes: Mapping[str, NodeDef], body: Body, image: Still) -> tuple[Still, dict[str, Still]]:
         """What is the image in these nodes, where it enters as `image`, and in the functions that they call."""
-        inside: dict[str, Sure] = {}
+        inside: dict[str, Still] = {}
         return self._walked(nodes, body, image, inside), inside
 
-    def _walked(self, nodes: Mapping[str, NodeDef], body: Body, image: Sure, inside: dict[str, Sure]) -> Sure:
+    def _walked(self, nodes: Mapping[str, NodeDef], body: Body, image: Still, inside: dict[str, Still]) -> Still:
         path, known = body
         found = dict(image)
         for name in in_order(nodes, path):
@@ -103,13 +106,13 @@ class Images:
             if node.op in FIRST_ARGUMENT:
                 found.update(self._called(node, path, found, inside))
                 continue
-            sure = self._made(node, path, known, found)
-            if sure is not None:
-                found.update(dict.fromkeys((f"{name}:{place}" for place in range(_outputs(node))), sure))
+            level = self._made(node, path, known, found)
+            if level is not None:
+                found.update(dict.fromkeys((f"{name}:{place}" for place in range(_outputs(node))), level))
         return found
 
-    def _made(self, node: NodeDef, path: set[str], known: Known, found: Sure) -> bool | None:
-        """Whether a node makes an image of images; None where it does not."""
+    def _made(self, node: NodeDef, path: set[str], known: Known, found: Still) -> int | None:
+        """How much of the image a node makes of images; None where it makes none."""
         inputs = data_inputs(node)
         numbers = _numbers(node) if node.op not in ARITHMETIC else inputs
         if numbers is None:
@@ -117,42 +120,34 @@ class Images:
         live = [text for text in numbers if split(text)[0] in path]
         if not live or not all(text in found for text in live):
             return None
-        beside = [text for text in inputs if text not in live] if node.op in ARITHMETIC else []
-        return all(found[text] for text in live) and all(self._is_fixed(text, known) for text in beside)
-
-    def _is_fixed(self, tensor: str, known: Known) -> bool:
-        """One number, one a channel, or one for each pixel that was not learnt."""
-        value = known(tensor)
-        if value is not None and value.size <= MAX_CHANNELS:
-            return True
-        if known.is_learnt(tensor):
-            return False
-        return value is None or self.weighed or sum(size > 1 for size in value.shape) > 1
+        least = min(found[text] for text in live)
+        if node.op in ARITHMETIC:
+            others = [text for text in inputs if text not in live]
+            return min(least, _rescaled(node, others, known) if len(live) == 1 else MIXED)
+        return MIXED if node.op in OTHER_PIXELS else least
 
     # -- matrices and kernels
 
-    def _weighted(self, node: NodeDef, path: set[str], known: Known, found: Sure) -> bool | None:
+    def _weighted(self, node: NodeDef, path: set[str], known: Known, found: Still) -> int | None:
         inputs = data_inputs(node)
         live = [place for place, text in enumerate(inputs[:2]) if split(text)[0] in path]
-        if len(live) != 1 or (image := inputs[live[0]]) not in found or len(inputs) != 2:
+        if len(live) != 1 or inputs[live[0]] not in found or len(inputs) != 2:
             return None
         other = inputs[1 - live[0]]
         value = known(other)
         if known.is_learnt(other):
             return None
         if value is None:  # of each channel there is no kernel that is computed, but of a filter
-            return self.weighed and found[image] if _is_depthwise(node) else None
+            return MIXED if self.weighed and _is_depthwise(node) else None
         matrix = _matrix(node, value, live[0])
         if matrix is None:
             return None
-        if _keeps_grays(matrix):
-            return found[image]
         few = max(value.shape[-2:]) <= FEW if _is_depthwise(node) else max(matrix.shape) <= FEW
-        return self.weighed and found[image] if few else None
+        return MIXED if _keeps_grays(matrix) or few and (self.weighed or (matrix >= 0).all()) else None
 
     # -- loops and branches
 
-    def _called(self, node: NodeDef, path: set[str], found: Sure, inside: dict[str, Sure]) -> Sure:
+    def _called(self, node: NodeDef, path: set[str], found: Still, inside: dict[str, Still]) -> Still:
         """Which outputs of a loop or branch are the image."""
         given = data_inputs(node)[FIRST_ARGUMENT[node.op] :]
         start = [found.get(text) for text in given]
@@ -164,18 +159,18 @@ class Images:
             results = [self._turned(name, start, free, inside) for name in names]
         results = [one for one in results if one]
         outputs = {f"{node.name}:{place}": _joined(column) for place, column in enumerate(zip(*results, strict=False))}
-        return {tensor: sure for tensor, sure in outputs.items() if sure is not None}
+        return {tensor: level for tensor, level in outputs.items() if level is not None}
 
     def _turned(
-        self, name: str, start: Sequence[bool | None], free: Sequence[bool], inside: dict[str, Sure]
-    ) -> list[bool | None]:
+        self, name: str, start: Sequence[int | None], free: Sequence[bool], inside: dict[str, Still]
+    ) -> list[int | None]:
         """The same of a loop: an argument is the image where what the body makes of it still is; what is empty at first, such
         as the list of what it gives, may become so."""
         function = self.functions[name]
         if len(function.results) != len(start):  # its condition
             self._results(name, start, free, inside)
             return []
-        held = [True if one is None and empty else one for one, empty in zip(start, free, strict=True)]
+        held = [ITSELF if one is None and empty else one for one, empty in zip(start, free, strict=True)]
         for _ in range(len(start) + 1):
             results = self._results(name, held, [False] * len(held), {})
             after = [_joined(pair) for pair in zip(held, results, strict=True)]
@@ -185,21 +180,33 @@ class Images:
         return self._results(name, held, [False] * len(held), inside)
 
     def _results(
-        self, name: str, start: Sequence[bool | None], free: Sequence[bool], inside: dict[str, Sure]
-    ) -> list[bool | None]:
+        self, name: str, start: Sequence[int | None], free: Sequence[bool], inside: dict[str, Still]
+    ) -> list[int | None]:
         """Which results of a function are the image, where these arguments are; what does not depend on it is free."""
         function, body = self.functions[name], self.bodies[name]
         arguments = [f"{argument.name}:0" for argument in function.signature.input_arg]
-        image = {text: sure for text, sure in zip(arguments, start, strict=False) if sure is not None}
+        image = {text: level for text, level in zip(arguments, start, strict=False) if level is not None}
         found = self._walked(function.nodes, body, image, inside)
         before = inside.get(name, found)  # it may be called twice
-        inside[name] = {text: sure and before[text] for text, sure in found.items() if text in before}
-        return [found.get(text, None if split(text)[0] in body[0] else True) for text in function.results]
+        inside[name] = {text: min(level, before[text]) for text, level in found.items() if text in before}
+        return [found.get(text, None if split(text)[0] in body[0] else ITSELF) for text in function.results]
 
 
-def _joined(several: Sequence[bool | None]) -> bool | None:
-    """What is the image in all of these; surely, where it is that in each."""
-    return None if None in several else all(several)
+def _joined(several: Sequence[int | None]) -> int | None:
+    """What is the image in all of these, as much as it is in each."""
+    levels = [one for one in several if one is not None]
+    return min(levels) if len(levels) == len(several) else None
+
+
+def _rescaled(node: NodeDef, others: Sequence[str], known: Known) -> int:
+    """What arithmetic with one image leaves of it: numbers that were not learnt, one or one a channel, rescale it."""
+    values = [known(text) for text in others]
+    few = all(value is not None and value.size <= MAX_CHANNELS for value in values)
+    if node.op not in SCALED and others or not few or any(map(known.is_learnt, others)):
+        return MIXED
+    moved = node.op in SHIFTS and any(value is not None and value.any() for value in values)
+    below = node.op not in SHIFTS and any(value is not None and (value < 0).any() for value in values)
+    return SHIFTED if moved or below else ITSELF
 
 
 def _numbers(node: NodeDef) -> list[str] | None:
@@ -209,7 +216,7 @@ def _numbers(node: NodeDef) -> list[str] | None:
         return MOVERS[node.op].numbers(node)
     if node.op in LISTS:
         return [inputs[place] for place in LISTS[node.op]]
-    return inputs[:1] if node.op in OF_ONE or node.op == "Einsum" and len(inputs) == 1 else None
+    return inputs[:1] if node.op in SAME_PIXELS | OTHER_PIXELS or node.op == "Einsum" and len(inputs) == 1 else None
 
 
 def _outputs(node: NodeDef) -> int:

@@ -21,7 +21,7 @@ from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.analysis.pixels import REDUCTIONS, WRITTEN, Sure
+from gradviz_cli.worker.analysis.pixels import ITSELF, MIXED, REDUCTIONS, WRITTEN, Still
 from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
@@ -97,7 +97,7 @@ class Region:
     values: tuple[float, ...] = field(default=(), compare=False)
 
 
-def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Sure | None = None) -> list[Region]:
+def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Still | None = None) -> list[Region]:
     """Activations, gates, guards and composites among the nodes on the path, none inside another.
 
     Parameters
@@ -117,7 +117,7 @@ class _Search:
     nodes: Mapping[str, NodeDef]
     path: set[str]
     known: Known
-    image: Sure
+    image: Still
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
@@ -288,15 +288,18 @@ class _Search:
         return region if self._multiplies(region.exit) else replace(region, form=Form("CappedRelu", -half, half))
 
     def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
-        """A clip of the image, or another curve of its numbers that has corners. Where it is only likely the image, a clip to
-        the range of one. Who writes a ReLU means one, also straight behind the image."""
-        sure, form = self.image.get(region.entry), region.form
-        if sure is None or ops & {"Relu", "Relu6"}:
+        """A clip of the image, or another curve of its numbers that has corners: below 0 of the image itself, at both ends of
+        one that was shifted, to the range of one where it may be the first layer. Who writes a ReLU means one, also
+        straight behind the image."""
+        level, form = self.image.get(region.entry), region.form
+        if level is None or ops & {"Relu", "Relu6"}:
             return False
         if form.name in CLIPS:
-            return sure or form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
+            capped = form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
+            both_ends = form.name != "Relu" and level != MIXED
+            return capped or both_ends or (level == ITSELF and form.low == 0 and form.slope is None)
         curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
-        return sure and curve and not self._is_learnt(region)
+        return level != MIXED and curve and not self._is_learnt(region)
 
     def _is_chain(self, region: Region) -> bool:
         """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""

@@ -356,7 +356,6 @@ PREPARED = {
     "less what is nearly the darkest": lambda x: x - tf.sort(tf.reshape(x, [2, 108]))[:, None, None, 3:4],
     "sepia": lambda x: tf.tensordot(x, SEPIA, 1),
     "XYZ": lambda x: tf.einsum("nhwc,cd->nhwd", x, RGB_TO_XYZ),
-    "edges": tf.image.sobel_edges,
 }
 CLIPPED = {
     "clip_by_value": lambda x: tf.clip_by_value(x, 0.0, 1.0),
@@ -389,16 +388,53 @@ def test_a_clip_of_an_image_of_any_size_is_no_activation(name, shape):
     assert find_all(graph, question(shape=open_shape)).counts == {"Relu": (1, 1)}
 
 
-@pytest.mark.parametrize("name", ["sepia", "XYZ"])
-def test_colours_that_may_be_learnt_need_the_range_of_an_image(name):
-    """Behind a constant matrix of colours that keeps no gray, a cap of 6 is an activation's; unless weights are variables."""
-
+@pytest.mark.parametrize("kernel", [None, "a variable"])
+@pytest.mark.parametrize("name", ["sepia", "XYZ", "gray", "blurred", "more contrast"])
+def test_what_mixes_pixels_and_ends_elsewhere_than_an_image_is_an_activation(name, kernel):
     def capped(x, **weights):
         return behind(tf.clip_by_value(PREPARED[name](x), 0.0, 6.0), **weights)
 
-    assert find_all(traced(capped), question()).counts == {"CappedRelu": (1, 1), "Relu": (1, 1)}
-    weighed = traced(capped, {"kernel": LAYER[:, :, :1]})
-    assert find_all(weighed, question()).counts == {"Relu": (1, 1)}
+    graph = traced(capped, {"kernel": LAYER[:, :, :1]} if kernel else {})
+    assert find_all(graph, question()).counts == {"CappedRelu": (1, 1), "Relu": (1, 1)}
+
+
+def recurrent(x):
+    """h = max(a h + b x, 0), row by row, but for the max."""
+    held = x[:, 0]
+    for row in tf.unstack(x, axis=1)[1:4]:
+        held = 0.5 * held - 0.7 * row + 0.2
+    return held
+
+
+PLAIN_LAYERS = {
+    "the mean of neighbours": lambda x: tf.nn.avg_pool2d(x, 2, 2, "SAME") - 0.5,
+    "less its surroundings": lambda x: x - tf.image.resize(tf.image.resize(x, [3, 3]), [6, 6]),
+    "a difference of rows": lambda x: x[:, 3:] - x[:, :-3],
+    "edges": tf.image.sobel_edges,
+    "a difference of blurs": lambda x: x - tf.nn.depthwise_conv2d(x, BLUR, [1] * 4, "SAME"),
+    "a window of numbers": lambda x: 0.8 * x[:, 3:, 1:] - 0.6 * x[:, :-3, 1:] + 0.3 * x[:, 3:, :-1] - 0.1,
+    "a number for each pixel": lambda x: x - np.linspace(0, 1, 108, dtype=np.float32).reshape(6, 6, 3),
+    "a projection": lambda x: tf.tensordot(x, np.float32([[0.7], [0.7], [-0.4]]), 1) - 0.3,
+    "row by row": recurrent,
+    "less a half": lambda x: x - 0.5,
+    "each channel by itself": lambda x: x * np.float32([1.2, -0.7, 0.4]) + np.float32([-0.1, 0.2, 0.1]),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_LAYERS)
+def test_a_relu_behind_a_plain_first_layer_is_an_activation(name):
+    """Spelled as max(x, 0), of fixed filters and of constants that may be learnt."""
+    graph = traced(
+        lambda x: behind(tf.maximum(tf.reshape(PLAIN_LAYERS[name](x), [2, 3, -1, 1]), 0.0)), shape=(2, 6, 6, 3)
+    )
+    found = find_all(graph, question())
+    assert (found.patched, found.cleanings) == (2, 0)
+
+
+@pytest.mark.parametrize("name", ["space to depth", "lanczos", "antialiased", "turned", "rolled"])
+def test_what_is_cut_off_below_0_was_none_of_an_image_that_is_moved(name):
+    found = find_all(traced(lambda x: behind(tf.maximum(PREPARED[name](x), 0.0)), shape=(2, 6, 6, 3)), question())
+    assert found.counts == {"Relu": (1, 1)} and found.cleanings == 1
 
 
 @pytest.mark.parametrize(("cap", "counts"), [(1.0, {"Relu": (1, 1)}), (6.0, {"CappedRelu": (1, 1), "Relu": (1, 1)})])
