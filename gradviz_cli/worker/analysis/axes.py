@@ -191,7 +191,7 @@ def _letters(graph: Graph, node: NodeDef, way: _Way, start: _Way) -> Axes | None
         return axes
     channels = _count(graph, node) if way.counted else None
     across = _across(graph, node, way, letters) if len(start.axes) == 3 else None
-    return Axes(axes.layout.replace(across, "C") if across else axes.layout, channels)
+    return Axes(axes.layout.replace(across, "C") if across else axes.layout, channels, weighed=across is not None)
 
 
 def _named(way: _Way, letters: str) -> Axes | None:

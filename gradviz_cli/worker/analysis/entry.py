@@ -159,10 +159,8 @@ def find(
     inside = told.size or (-1, -1)
     open_size = [one if one > 0 else two for one, two in zip((sizes["H"], sizes["W"]), inside, strict=True)]
     size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
-    if layout is None and seen is not None and not seen.row and seen.turned == axes:
-        either = f"the model turns its input {key} on its side first, and {chosen} is taken"
-        turned = f"{either}; settle it with --layout {chosen} or {seen.layout}"
-        warning = f"{warning}; {turned}" if warning else turned
+    doubt = _doubt(key, shape, chosen, seen) if layout is None and seen is not None and not seen.row else None
+    warning = "; ".join(filter(None, (warning, doubt))) or None
     batch = sizes.get("N", 1)
     return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
 
@@ -173,18 +171,27 @@ def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | Non
     remedy = f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {layout}"
     if seen is not None and not seen.layout:
         raise ModelUnusable(f"{said}, and the model lays out its numbers in an order that no picture has", remedy)
-    if seen is not None and seen.one_axis and not seen.row and not (seen.weighed and _may_be_plane(key, shape, layout)):
+    if seen is not None and seen.one_axis and not seen.row and not (seen.weighed and _may_be_plane(shape, layout)):
         raise ModelUnusable(f"{said}, which the model reads as a sequence, not as a picture", remedy)
     if layout == "NHW" and seen is None and 0 < min(size if size > 0 else THIN for size in shape[1:]) < THIN:
         raise ModelUnusable(f"{said}, and nothing says that it is a picture and no table, points or steps", remedy)
 
 
-def _may_be_plane(key: str, shape: tuple[int, ...], layout: str) -> bool:
+def _may_be_plane(shape: tuple[int, ...], layout: str) -> bool:
     """Whether products with weights may take the rows of a picture one by one, as networks of MNIST do."""
-    if layout != "NHW":
-        return True
-    square = shape[1] == shape[2] and shape[1] > 0
-    return square and (math.prod(shape[1:]) in FLAT_PICTURES or bool(PICTURE_NAME.search(key)))
+    return layout != "NHW" or shape[1] == shape[2] > 0
+
+
+def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes) -> str | None:
+    """A warning of a picture that may lie on its side, or may be a sequence."""
+    if seen.turned == LAYOUTS[layout]:
+        said = f"the model turns its input {key} on its side first, and {layout} is taken"
+        return f"{said}; settle it with --layout {layout} or {seen.layout}"
+    sure = math.prod(shape[1:]) in FLAT_PICTURES or PICTURE_NAME.search(key)
+    if seen.one_axis and layout == "NHW" and not sure:
+        said = f"the model takes the rows of its input {key} {_text(shape)} one by one, as of a sequence, and a plane is taken"
+        return f"{said}; settle it with --layout {layout}"
+    return None
 
 
 def _check_channels(key: str, shape: tuple[int, ...], layout: str) -> None:

@@ -271,7 +271,8 @@ def _stacked(axis: int) -> int:
 
 
 def _is_shift(tail: Tail, latest: Plain, plain: Plain, way: _Way, around: Around) -> bool:
-    """Whether the two are apart by one number a row, which is not the same for every row."""
+    """Whether the two are apart by one number a row, which is not the same for every row, and not their mean: that only
+    centres logits."""
     ran = _ran(_with(tail, latest, plain), plain.before, [latest.tensor, plain.tensor], around)
     if ran is None or ran[0].shape != ran[1].shape:
         return False
@@ -283,4 +284,5 @@ def _is_shift(tail: Tail, latest: Plain, plain: Plain, way: _Way, around: Around
     near = max((LEFT_OUT[op] for op in way.left_out), default=1e-5)
     even = np.abs(apart - rows)[counts] <= near * scale
     most = even.mean() > 0.5 if way.left_out else even.all()  # the rest was clipped
-    return bool(most and np.ptp(rows) > 1e-3 * scale)
+    centred = np.ptp(shifted.mean(-1)) <= 1e-5 * scale
+    return bool(most and np.ptp(rows) > 1e-3 * scale and not centred)

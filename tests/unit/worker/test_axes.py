@@ -104,7 +104,7 @@ CASES = [
      Axes("NWC", weighed=True)),
     ("steps, by letters", (None, 50, 64), lambda x: tf.einsum("nab,bc->nac", x, ones(64, 5)), Axes("NWC", weighed=True)),
     ("points, by windows as wide as they are", (None, 50, 3),
-     lambda x: tf.nn.conv2d(x[..., None], ones(1, 3, 1, 5), 1, "VALID"), Axes("NHC", 1)),
+     lambda x: tf.nn.conv2d(x[..., None], ones(1, 3, 1, 5), 1, "VALID"), Axes("NHC", 1, weighed=True)),
     ("a plane under a window as large as it is", (None, 8, 8),
      lambda x: tf.nn.conv2d(x[..., None], ones(8, 8, 1, 5), 1, "VALID"), Axes("NHW", 1)),
     ("any rank, given one shape", OPEN, lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
@@ -118,9 +118,10 @@ def test_what_the_first_operations_say(shape, build, want):
     assert find_axes(graph, "image:0", shape) == want
 
 
-def entered(shape, build, **options):
+def entered(shape, build, key="image", **options):
     """The entry of an image of that shape, None where its rank is open."""
     asked = question(tf.float32, None if shape is None else tuple(-1 if one is None else one for one in shape))
+    asked = replace(asked, image=replace(asked.image, key=key))
     return find_entry(traced(build, shape=OPEN if shape is None else shape), asked, ModelOptions("m", **options))
 
 
@@ -228,7 +229,6 @@ def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with
     [
         ((None, 1024, 3), lambda x: tf.reduce_max(tf.tensordot(x, ones(3, 5), 1), 1), "as a sequence"),
         ((None, 50, 64), lambda x: tf.tensordot(x, ones(64, 5), 1), "as a sequence"),
-        ((None, 64, 64), lambda x: tf.tensordot(x, ones(64, 5), 1), "as a sequence"),
         ((None, 30, 6), lambda x: tf.reshape(x, [-1, 180]) @ ones(180, 5), "no table, points or steps"),
         ((None, 30, 6), lambda x: tf.reshape(tf.reshape(x, [-1, 30, 2, 3]), [-1, 180]) @ ones(180, 5), "no table"),
         ((None, 1, 784), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 5), "no table"),
@@ -246,6 +246,23 @@ def test_what_is_no_picture_is_refused_and_may_be_called_one(shape, build, words
     assert "--layout" in caught.value.remedy and str(shape[1]) in str(caught.value)
     if len(shape) == 3:
         assert find_entry(graph, asked, ModelOptions("m", layout="NHW"))[0] == Entry("NHW", shape[1:], 1)
+
+
+def test_a_square_that_is_taken_row_by_row_is_a_plane_with_a_warning():
+    """So networks of MNIST take it; an input of that size, or with the name of an image, is one for certain."""
+
+    def rows(side):
+        return lambda x: tf.tensordot(x, ones(side, 5), 1)
+
+    def bands(x):
+        return tf.nn.conv2d(x[..., None], ones(3, 28, 1, 4), 1, "VALID")
+
+    found, warning = entered((None, 64, 64), rows(64), key="x")
+    assert found == Entry("NHW", (64, 64), 1) and "[?, 64, 64] one by one" in warning and "--layout NHW" in warning
+    assert entered((None, 64, 64), rows(64), key="x", layout="NHW") == (found, None)
+    assert entered((None, 64, 64), rows(64), key="picture") == (found, None)
+    assert entered((None, 28, 28), rows(28), key="x") == (Entry("NHW", (28, 28), 1), None)
+    assert entered((None, 28, 28), bands, key="x") == (Entry("NHW", (28, 28), 1), None)
 
 
 def test_a_sequence_is_no_picture_unless_somebody_says_so():

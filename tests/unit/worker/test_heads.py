@@ -101,7 +101,8 @@ SHIFTED = [
     (lambda x: x - x[:, 1:2], same),
     (lambda x: x[:, 1:2] * -1 + x, same),
     (lambda x: x - tf.nn.top_k(x).values, same),
-    (lambda x: over(x - tf.reduce_mean(x, -1, keepdims=True)), same),
+    (lambda x: over(x - tf.reduce_mean(x, -1, keepdims=True)), lambda z: z - z.mean(-1, keepdims=True)),
+    (lambda x: x - tf.reduce_mean(x, -1, keepdims=True), lambda z: z - z.mean(-1, keepdims=True)),
     (lambda x: over(over(x) / 2) + 3, lambda z: z / 2 + 3),
     (tf.nn.log_softmax, same),
 ]
