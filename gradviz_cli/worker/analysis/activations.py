@@ -123,7 +123,7 @@ def find_all(graph: Graph, question: Question) -> Found:
     path = value_path(graph.nodes, [split(image)[0]], [graph.score])
     known = Known(graph.nodes, _weights(graph), {*graph.weights, *graph.handles})
     bodies = _functions(graph, path, known)
-    cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles))
+    cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles), question.image.dtype.is_integer)
     pixels, within = cleaned.find(graph.nodes, (path, known), {image: ITSELF} if _is_picture(question) else {})
     seen = list(regions.find(graph.nodes, path, known, pixels))
     top, gates = _sorted_out(graph.nodes, seen)

@@ -87,11 +87,14 @@ class Images:
         The functions, and of those on the path what is known.
     weighed : bool
         Weights are variables, so that a constant is none.
+    whole : bool
+        The model takes whole numbers.
     """
 
     functions: Mapping[str, Function]
     bodies: Mapping[str, Body]
     weighed: bool
+    whole: bool = False
 
     def find(self, nodes: Mapping[str, NodeDef], body: Body, image: Still) -> tuple[Still, dict[str, Still]]:
         """What is the image in these nodes, where it enters as `image`, and in the functions that they call."""
@@ -123,7 +126,7 @@ class Images:
         least = min(found[text] for text in live)
         if node.op in ARITHMETIC:
             others = [text for text in inputs if text not in live]
-            return min(least, _rescaled(node, others, known) if len(live) == 1 else MIXED)
+            return min(least, _rescaled(node, others, known, self.whole) if len(live) == 1 else MIXED)
         return MIXED if node.op in OTHER_PIXELS else least
 
     # -- matrices and kernels
@@ -198,13 +201,14 @@ def _joined(several: Sequence[int | None]) -> int | None:
     return min(levels) if len(levels) == len(several) else None
 
 
-def _rescaled(node: NodeDef, others: Sequence[str], known: Known) -> int:
-    """What arithmetic with one image leaves of it: numbers that were not learnt, one or one a channel, rescale it."""
+def _rescaled(node: NodeDef, others: Sequence[str], known: Known, whole: bool) -> int:
+    """What arithmetic with one image leaves of it: numbers that were not learnt, one or one a channel, rescale it. What is
+    taken off `whole` numbers, before they are made fractions, is taken off the image."""
     values = [known(text) for text in others]
     few = all(value is not None and value.size <= MAX_CHANNELS for value in values)
     if node.op not in SCALED and others or not few or any(map(known.is_learnt, others)):
         return MIXED
-    moved = node.op in SHIFTS and any(value is not None and value.any() for value in values)
+    moved = node.op in SHIFTS and not whole and any(value is not None and value.any() for value in values)
     below = node.op not in SHIFTS and any(value is not None and (value < 0).any() for value in values)
     return SHIFTED if moved or below else ITSELF
 
