@@ -100,8 +100,9 @@ def test_it_is_chance_only_where_it_is_on(name: str, off: float) -> None:
     """The number is a constant, a weight or another input; TensorFlow's own runs are the judge."""
 
     def draws(graph: Graph) -> bool:
-        first, *others = [computed(graph, IMAGE)[0] for _ in range(20)]
-        return any(not np.array_equal(first, one) for one in others)
+        first = computed(graph, IMAGE)[0]
+        most = 200 if off and name != "a number of a seed" else 20  # a coin of 0.25 lies alike 20 times in 300 rounds
+        return any(not np.array_equal(first, computed(graph, IMAGE)[0]) for _ in range(most))
 
     known = traced(lambda x: KEPT[name](x, tf.constant(off)), shape=(None, 9, 9, 3))
     learnt = traced(KEPT[name], {"off": np.float32(off)}, shape=(None, 9, 9, 3))
