@@ -240,7 +240,7 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
             box=int(question.detections is not None) if options.box_of is None else options.box_of,
             one_detection=bool(options.box_of),
             competing=question.head is not None and "softmax" in question.head.name,
-            part=question.head.part if question.head else None,
+            part=question.head.part if question.head and not question.detections else None,
         )
     assumed = (
         *asked.opened.saved.warnings,

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import regions
-from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
+from gradviz_cli.worker.analysis.known import Known, small_weight
 from gradviz_cli.worker.analysis.naming import RELUS, Form
 from gradviz_cli.worker.analysis.pixels import ITSELF, MAX_CHANNELS, Images
 from gradviz_cli.worker.analysis.regions import Region
@@ -224,13 +225,10 @@ def _value_inputs(node: NodeDef) -> list[str]:
 def _weights(graph: Graph) -> Callable[[str], np.ndarray | None]:
     """Placeholder -> the value of its weight, or of the variable that it stands for, where that is small enough to be
     part of an activation."""
-    variables = {**graph.handles, **graph.weights}
 
     def value(name: str) -> np.ndarray | None:
-        weight = graph.values.get(variables.get(name, ""))
-        if weight is None or not weight.dtype.is_floating or weight.shape.num_elements() > MAX_NUMBERS:
-            return None
-        return weight.numpy()
+        found = small_weight(graph, name)
+        return found if found is not None and tf.dtypes.as_dtype(found.dtype).is_floating else None
 
     return value
 

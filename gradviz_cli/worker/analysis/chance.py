@@ -12,7 +12,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.activations import hands_on
 from gradviz_cli.worker.analysis.bounds import Bound, Bounds
-from gradviz_cli.worker.analysis.known import MAX_NUMBERS, as_numbers
+from gradviz_cli.worker.analysis.known import as_numbers, small_weight
 from gradviz_cli.worker.graph.graph import (
     ARGUMENT,
     BRANCHES,
@@ -143,10 +143,7 @@ def _read(graph: Graph, constants: Mapping[str, Array]) -> set[tuple[int, str]]:
 
 def _weight(graph: Graph, name: str) -> Array | None:
     """The value of a small one, which no run changes."""
-    value = graph.values.get(graph.weights.get(name) or graph.handles.get(name, ""))
-    if value is None or value.shape.num_elements() > MAX_NUMBERS or name in graph.changed:
-        return None
-    return value.numpy()
+    return None if name in graph.changed else small_weight(graph, name)
 
 
 def _sources(graph: Graph, scope: _Scope, node: NodeDef, index: int) -> list[tuple[_Scope, str]]:

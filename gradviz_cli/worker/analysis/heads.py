@@ -20,7 +20,7 @@ from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, sigmoid, softplus
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.known import MAX_NUMBERS, Known
+from gradviz_cli.worker.analysis.known import Known, small_weight
 from gradviz_cli.worker.analysis.scores import class_axis
 from gradviz_cli.worker.analysis.shift import Around, against_the_other, without_shift
 from gradviz_cli.worker.analysis.tail import (
@@ -29,7 +29,9 @@ from gradviz_cli.worker.analysis.tail import (
     ROWS,
     Computed,
     Tail,
+    computing,
     logits_to_feed,
+    negative,
     ops_before,
     other_feeds,
     reading,
@@ -106,8 +108,10 @@ def find_head(graph: Graph, question: Question, setting: Setting) -> Head | None
         return None
     end = through(graph.nodes, graph.shown, RENAMING_OPS)
     by_name = _by_name(graph.node(end)) if graph.node(end).op in BY_NAME else None
+    if by_name and by_name.name == "sigmoid":
+        return by_name
     tail = tail_of(graph, question.fed(graph), graph.shown)
-    if tail is None or by_name and by_name.name == "sigmoid":
+    if tail is None:
         return by_name
     search = _Search(tail, question, setting)
     return search.plain(by_name, -1) if by_name else search.head(graph.shown)
@@ -202,11 +206,10 @@ class _Way:
     def _negative(self, node: NodeDef, tensor: str) -> str:
         if tensor in self._negatives:
             return self._negatives[tensor]
-        negative = NodeDef(name=f"{node.name}/gradviz_logit", op="Neg", input=[tensor])
-        negative.attr["T"].type = attribute(node, "T").type
-        self.nodes[negative.name] = negative
-        self._negatives[f"{negative.name}:0"] = tensor
-        return f"{negative.name}:0"
+        made = negative(f"{node.name}/gradviz_logit", tensor, attribute(node, "T").type)
+        self.nodes[made.name] = made
+        self._negatives[f"{made.name}:0"] = tensor
+        return f"{made.name}:0"
 
 
 def _between_floats(node: NodeDef) -> bool:
@@ -232,7 +235,7 @@ class _Search:
 
     def __init__(self, tail: Tail, question: Question, setting: Setting):
         self._tail, self._question, self._setting = tail, question, setting
-        self.known = Known(tail.graph.nodes, lambda name: _weight(tail.graph, name))
+        self.known = Known(tail.graph.nodes, lambda name: small_weight(tail.graph, name))
         self._shapes: dict[str, tuple[int | None, ...] | None] = {}
 
     def head(self, end: str) -> Head | None:
@@ -285,16 +288,7 @@ class _Search:
         sizes = sizes_to_feed(shape)
         graph = replace(self._tail.graph, nodes={**self._tail.graph.nodes, **way.nodes})
         others = other_feeds(graph, self._setting.constants, sizes[0] if sizes else 1)
-        for double in (True, False):
-            try:
-                computed = Computed(graph, logits, [end, score], others, double)
-                try:
-                    return self._compared(computed, sizes, way)
-                finally:
-                    computed.close()
-            except (tf.errors.OpError, ValueError, TypeError):  # no kernel for float64, or sizes that do not fit
-                continue
-        return None
+        return computing(graph, logits, [end, score], others, lambda computed: self._compared(computed, sizes, way))
 
     def _compared(self, computed: Computed, sizes: list[int], way: _Way) -> _Function | None:
         rows = int(np.prod(sizes[:-1])) if sizes else 1
@@ -435,8 +429,3 @@ class _Behind:
             return None
         tail = tail_of(self._tail.graph, self._question.fed(self._tail.graph), free[0])
         return _Behind(tail, self._question, self._setting).found() if tail else None
-
-
-def _weight(graph: Graph, name: str) -> Array | None:
-    value = graph.values.get(graph.weights.get(name, ""))
-    return value.numpy() if value is not None and value.shape.num_elements() <= MAX_NUMBERS else None

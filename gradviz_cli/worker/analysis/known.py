@@ -8,12 +8,18 @@ import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute
-from gradviz_cli.worker.graph.graph import ancestors, data_inputs, literal, split
+from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs, literal, split
 
 Array = np.ndarray
 
 MAX_NUMBERS = 1 << 20  # larger ones are weights, and no part of an activation
 MAX_DEPTH = 20
+
+
+def small_weight(graph: Graph, name: str) -> Array | None:
+    """The value of a weight, or of the variable that a handle stands for; None for another node, and for a large one."""
+    value = graph.values.get(graph.weights.get(name) or graph.handles.get(name, ""))
+    return value.numpy() if value is not None and value.shape.num_elements() <= MAX_NUMBERS else None
 
 
 class Known:

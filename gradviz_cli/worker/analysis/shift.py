@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +20,15 @@ from gradviz_cli.worker.analysis.tail import (
     PICKS,
     Computed,
     Tail,
+    computing,
     dtype_of,
     logits_to_feed,
+    negative,
     other_feeds,
     renamed,
     sizes_to_feed,
 )
-from gradviz_cli.worker.graph.graph import attribute, copied, data_inputs, split
+from gradviz_cli.worker.graph.graph import attribute, constant_node, copied, data_inputs, split
 
 Array = np.ndarray
 Shape = Sequence[int | None]
@@ -105,7 +108,7 @@ def without_shift(tail: Tail, logits: str, around: Around) -> Plain:
 def against_the_other(tail: Tail, plain: Plain, around: Around) -> Plain:
     """Of two classes whose one logit is a constant, as in a softmax of [0, z], each logit less the other one: the constant has
     no gradient, and says as much of the image as z does. All else as it was."""
-    before = next(iter(list(tail.back(plain.before))[1:]), None)
+    before = next(islice(tail.back(plain.before), 1, None), None)
     ops = {tail.graph.nodes[name].op for name in tail.between(plain.before, before)} if before else set()
     if before is None or not ops & PLACING:
         return plain
@@ -120,9 +123,7 @@ def against_the_other(tail: Tail, plain: Plain, around: Around) -> Plain:
 
 def _less_the_other(tensor: str, axis: int, dtype: int) -> list[NodeDef]:
     name = f"{split(tensor)[0]}/gradviz_against"
-    place = NodeDef(name=f"{name}/axis", op="Const")
-    place.attr["value"].tensor.CopyFrom(tf.make_tensor_proto([axis], tf.int32))
-    place.attr["dtype"].type = tf.int32.as_datatype_enum
+    place = constant_node(f"{name}/axis", np.array([axis], np.int32))
     other = NodeDef(name=f"{name}/other", op="ReverseV2", input=[tensor, f"{place.name}:0"])
     other.attr["Tidx"].type = tf.int32.as_datatype_enum
     apart = NodeDef(name=name, op="Sub", input=[tensor, f"{other.name}:0"])
@@ -220,9 +221,7 @@ class _Way:
         plain = self.of(kept[0])
         if node.op != "Sub" or data_inputs(node)[0] == kept[0]:
             return plain
-        negative = NodeDef(name=f"{node.name}/{self._suffix}", op="Neg", input=[plain])
-        negative.attr["T"].type = attribute(node, "T").type
-        return self._kept(negative, 0)
+        return self._kept(negative(f"{node.name}/{self._suffix}", plain, attribute(node, "T").type), 0)
 
     def _kept(self, node: NodeDef, place: int) -> str:
         self.nodes[node.name] = node
@@ -252,17 +251,12 @@ def _ran(tail: Tail, before: str, wanted: Sequence[str], around: Around) -> list
         return None
     sizes = sizes_to_feed(shape)
     others = other_feeds(tail.graph, around.constants, sizes[0] if sizes else 1)
-    for double in (True, False):
-        try:
-            computed = Computed(tail.graph, before, wanted, others, double)
-            try:
-                ran = [computed(logits_to_feed(sizes, seed)) for seed in range(SEEDS)]
-            finally:
-                computed.close()
-            return [np.stack(column) for column in zip(*ran, strict=True)]
-        except (tf.errors.OpError, ValueError, TypeError):  # no kernel for float64, or sizes that do not fit
-            continue
-    return None
+
+    def ran(computed: Computed) -> list[Array]:
+        rows = [computed(logits_to_feed(sizes, seed)) for seed in range(SEEDS)]
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    return computing(tail.graph, before, wanted, others, ran)
 
 
 def _stacked(axis: int) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -44,6 +45,7 @@ MAX_NUMBERS = 1 << 22
 ROWS, LARGE, SMALL = 9, 64, 7  # an open batch, and what becomes of the sides of a map that is too large
 
 Array = np.ndarray
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,33 @@ class Computed:
 
     def close(self) -> None:
         self._session.close()
+
+
+def computing(
+    graph: Graph,
+    given: str,
+    wanted: Sequence[str],
+    others: Mapping[str, Array],
+    use: Callable[[Computed], Result | None],
+) -> Result | None:
+    """What `use` makes of a part of a graph, in float64 where it has kernels for that; None where it cannot be computed."""
+    for double in (True, False):
+        try:
+            computed = Computed(graph, given, wanted, others, double)
+            try:
+                return use(computed)
+            finally:
+                computed.close()
+        except (tf.errors.OpError, ValueError, TypeError):  # no kernel for float64, or sizes that do not fit
+            continue
+    return None
+
+
+def negative(name: str, tensor: str, dtype: int) -> NodeDef:
+    """Minus a tensor of this type."""
+    node = NodeDef(name=name, op="Neg", input=[tensor])
+    node.attr["T"].type = dtype
+    return node
 
 
 def dtype_of(graph: Graph, tensor: str) -> int:

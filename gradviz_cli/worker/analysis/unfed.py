@@ -57,12 +57,13 @@ def settle_unfed(
         return dict(values), missing
     numbers = [one for one in missing if one.dtype.is_floating or one.dtype.is_integer]
     ones = {one: _filled(graph, one, values, 1) for one in numbers}
-    if run(1, _together(ones)) is None:
+    alone = run(1, _together(ones))
+    if alone is None:
         if _is_refused(graph, question, entry, values):
             raise _lacking(missing)
         return dict(values), missing
     needed = [one for one in numbers if not run(1, _together({**ones, one: _filled(graph, one, values, 0)}))]
-    counts = [one for one in needed if entry.batch is None and _counts(graph, run, one, ones, values)]
+    counts = [one for one in needed if entry.batch is None and _counts(graph, run, alone, one, ones, values)]
     rest = [one for one in missing if one not in counts]
     settled = {**values, **_together({one: ones[one] for one in counts})}
     if not run(1, settled):
@@ -79,12 +80,16 @@ def _lacking(tensors: list[Tensor]) -> UsageError:
 
 
 def _counts(
-    graph: Graph, run: Run, tensor: Tensor, ones: Mapping[Tensor, dict[str, Array]], values: Mapping[str, Array]
+    graph: Graph,
+    run: Run,
+    alone: int,
+    tensor: Tensor,
+    ones: Mapping[Tensor, dict[str, Array]],
+    values: Mapping[str, Array],
 ) -> bool:
-    """Whether an input is the number of images: of two it is 2, and of one it is not."""
+    """Whether an input is the number of images: of two it is 2, and of one, which has `alone` numbers, it is not."""
     two = _together({**ones, tensor: _filled(graph, tensor, values, 2)})
-    alone = run(1, _together(ones))
-    return tensor.dtype.is_integer and alone is not None and run(2, two) == 2 * alone and run(1, two) != alone
+    return tensor.dtype.is_integer and run(2, two) == 2 * alone and run(1, two) != alone
 
 
 def _filled(graph: Graph, tensor: Tensor, values: Mapping[str, Array], number: int) -> dict[str, Array]:

@@ -17,8 +17,9 @@ from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.graph.graph import attribute, consumers, copied, data_inputs, split
 
 Nodes = Mapping[str, NodeDef]
-# Reductions of a stack -> the same of its parts.
+# What stands in the place of what nothing reads any more.
 UNREAD = "NoOp"
+# Reductions of a stack -> the same of its parts.
 OF_STACKS = {"Max": "MaximumN", "Min": "MinimumN"}
 SCATTERS = frozenset({"TensorScatterUpdate", "ScatterNd"})
 UNROLLED = frozenset({*OF_STACKS, *SCATTERS})

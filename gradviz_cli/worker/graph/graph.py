@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue, NameAttrList
 from tensorflow.core.framework.function_pb2 import FunctionDef
@@ -255,6 +256,15 @@ def placeholder(name: str, dtype: int, shape: TensorShapeProto | None = None) ->
     node.attr["dtype"].type = dtype - 100 if dtype > 100 else dtype
     if shape is not None:
         node.attr["shape"].shape.CopyFrom(shape)
+    return node
+
+
+def constant_node(name: str, value: np.ndarray | np.generic) -> NodeDef:
+    """A Const node of this value and its type."""
+    node = NodeDef(name=name, op="Const")
+    tensor = tf.make_tensor_proto(value)
+    node.attr["dtype"].type = tensor.dtype
+    node.attr["value"].tensor.CopyFrom(tensor)
     return node
 
 

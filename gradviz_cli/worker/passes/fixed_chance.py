@@ -16,7 +16,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.analysis.chance import changes
-from gradviz_cli.worker.graph.graph import Graph, source
+from gradviz_cli.worker.graph.graph import Graph, constant_node, source
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.tf_private import op_def
 
@@ -74,14 +74,14 @@ def _steady(node: NodeDef, seed: int) -> Iterator[NodeDef]:
         pool.attr["seed"].i, pool.attr["seed2"].i, pool.attr["deterministic"].b = 1, seed, True
         yield pool
     elif node.op == STATE:
-        yield _constant(node.name, [seed, 1, 1])
+        yield constant_node(node.name, np.array([seed, 1, 1], np.int64))
     else:
         yield node
 
 
 def _twin(node: NodeDef, seed: int) -> Iterator[NodeDef]:
     op, place, renamed = TWINS[node.op]
-    told = _constant(f"{node.name}/gradviz_seed", [1, seed])
+    told = constant_node(f"{node.name}/gradviz_seed", np.array([1, seed], np.int64))
     inputs = [source(node, index) for index, text in enumerate(node.input) if not text.startswith("^")]
     twin = NodeDef(name=node.name, op=op, input=[*inputs[:place], f"{told.name}:0", *inputs[place:]])
     twin.attr["Tseed"].type = tf.int64.as_datatype_enum
@@ -90,13 +90,6 @@ def _twin(node: NodeDef, seed: int) -> Iterator[NodeDef]:
         if name not in _SEEDED and theirs in node.attr:
             twin.attr[name].CopyFrom(node.attr[theirs])
     yield from (told, twin)
-
-
-def _constant(name: str, value: list[int]) -> NodeDef:
-    node = NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = tf.int64.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.asarray(value, np.int64)))
-    return node
 
 
 def _attributes(op: str) -> list[str]:

@@ -21,6 +21,7 @@ from gradviz_cli.worker.analysis.moves import MIXERS, MOVERS, SIZES
 from gradviz_cli.worker.graph.graph import (
     Graph,
     attribute,
+    constant_node,
     copied,
     data_inputs,
     descendants,
@@ -206,9 +207,7 @@ def _keep_inverted(floats: _Floats, node: NodeDef) -> bool:
     span = floats.span(node.input[0])
     if span is None or dtype.max > EXACT:
         return False
-    highest = NodeDef(name=f"{node.name}/gradviz_highest", op="Const")
-    highest.attr["dtype"].type = DT_FLOAT
-    highest.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(float(dtype.max), tf.float32))
+    highest = constant_node(f"{node.name}/gradviz_highest", np.float32(dtype.max))
     floats.nodes[highest.name] = highest
     floats.nodes[node.name] = _typed(_renamed(node, "Sub", [f"{highest.name}:0", node.input[0]]), "T")
     floats.spans[node.name] = (dtype.max - span[1], dtype.max - span[0])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, source
+from gradviz_cli.worker.graph.graph import Graph, attribute, constant_node, copied, source
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import Known, everywhere, inferred
 
@@ -44,7 +45,7 @@ def _sliced_first(node: NodeDef) -> list[NodeDef]:
     before = []
     tensor = source(node, 0)
     if any(padding):
-        paddings = _constant(f"{node.name}/gradviz_pad/paddings", [padding[i : i + 2] for i in range(0, 8, 2)])
+        paddings = constant_node(f"{node.name}/gradviz_pad/paddings", np.reshape(padding, [4, 2]).astype(np.int32))
         pad = NodeDef(name=f"{node.name}/gradviz_pad", op="Pad", input=[tensor, f"{paddings.name}:0"])
         pad.attr["T"].CopyFrom(attribute(node, "T"))
         pad.attr["Tpaddings"].type = tf.int32.as_datatype_enum
@@ -52,7 +53,7 @@ def _sliced_first(node: NodeDef) -> list[NodeDef]:
         tensor = f"{pad.name}:0"
     slicer = NodeDef(name=f"{node.name}/gradviz_slice", op="StridedSlice", input=[tensor])
     for part, values in (("begin", [0] * 4), ("end", [0] * 4), ("strides", _strides(node))):
-        bound = _constant(f"{slicer.name}/{part}", values)
+        bound = constant_node(f"{slicer.name}/{part}", np.array(values, np.int32))
         slicer.input.append(f"{bound.name}:0")
         before.append(bound)
     slicer.attr["T"].CopyFrom(attribute(node, "T"))
@@ -64,10 +65,3 @@ def _sliced_first(node: NodeDef) -> list[NodeDef]:
     dense.attr["padding"].s = b"VALID"
     dense.attr.pop("explicit_paddings", None)
     return [*before, slicer, dense]
-
-
-def _constant(name: str, value: list) -> NodeDef:
-    node = NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = tf.int32.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tf.int32))
-    return node

@@ -491,8 +491,8 @@ def _other_ends(op: tf.Operation, wrt: tf.Tensor) -> str:
     """What to explain in place of what lies on both sides of an operation: the nearest numbers before it that a gradient
     passes, and behind it."""
     below = _reached_from(wrt)
-    before = _named(op.inputs, lambda tensor: tensor.op.inputs if tensor.op.name in below else ())
-    behind = _named(op.outputs, lambda tensor: [each for one in tensor.consumers() for each in one.outputs])
+    before = _of_the_model(op.inputs, lambda tensor: tensor.op.inputs if tensor.op.name in below else ())
+    behind = _of_the_model(op.outputs, lambda tensor: [each for one in tensor.consumers() for each in one.outputs])
     passed = (_own_name(each) for each in before if each.op.name in below and first_cut(each, wrt) is None)
     output, start = next(passed, None) or "NAME", next(map(_own_name, behind), None) or "NAME"
     return f"explain a tensor before it with --output {output}, or start behind it with --input {start}"
@@ -504,7 +504,9 @@ def _own_name(tensor: tf.Tensor) -> str | None:
     return tensor.name.removeprefix(f"{SCOPE}/") if inside else None
 
 
-def _named(first: Iterable[tf.Tensor], onward: Callable[[tf.Tensor], Iterable[tf.Tensor]]) -> Iterator[tf.Tensor]:
+def _of_the_model(
+    first: Iterable[tf.Tensor], onward: Callable[[tf.Tensor], Iterable[tf.Tensor]]
+) -> Iterator[tf.Tensor]:
     """The tensors of numbers that the model has a name for, in the order in which they are come to."""
     todo, seen = deque(first), set()
     while todo:

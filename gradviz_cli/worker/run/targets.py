@@ -45,7 +45,7 @@ class Problem:
     competing : bool
         The scores are logits of a softmax over the classes of each position.
     part : Part or None
-        What the output holds of that softmax, where it has classes that are not in the output.
+        What the output holds of that softmax, where it has classes that are not in the output; none of detections.
     channel : int or None
         The one that is explained, whatever is the best.
     together : int
@@ -275,14 +275,14 @@ def winners(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem, want: tf.Te
         best = tf.cast(_is_likely(scores, outputs, problem), scores.dtype)
     else:
         best = tf.one_hot(tf.argmax(scores, axis=2), tf.shape(scores)[2], dtype=scores.dtype)
-        if problem.part and not problem.detections:
+        if problem.part:
             best *= tf.cast(_is_likely(scores, outputs, problem), scores.dtype)
     return tf.where(tf.shape(scores)[1] == 1, tf.ones_like(scores), best)
 
 
 def _is_likely(scores: tf.Tensor, outputs: tf.Tensor, problem: Problem) -> tf.Tensor:
     """Whether a class is more likely than all that are not in the output together: a positive logit, where it stands alone."""
-    if not problem.part or problem.detections or outputs.shape[1:] != scores.shape[1:]:
+    if not problem.part or outputs.shape[1:] != scores.shape[1:]:
         return scores > 0
     likely = (outputs - problem.part.plus) / problem.part.times
     likely = tf.exp(likely) if problem.part.logarithm else likely
