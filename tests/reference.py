@@ -17,8 +17,10 @@ from worked import WORKED
 
 MODES = tuple(WORKED)
 
-# Called with the tensor that enters a ReLU and its cap (or None), once for each ReLU of an eager pass.
-Watch = Callable[[tf.Tensor, "float | None"], None]
+# Called once for each ReLU of an eager pass with the tensor that enters it and its cap (or None), and with POOLED and how
+# far the two largest of each window are apart for each max pooling.
+Watch = Callable[[tf.Tensor, "float | None | str"], None]
+POOLED = "pooled"
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,48 @@ def rules(mode: str, watch: Watch | None = None) -> Relus:
     return Relus(rule(mode, watch=watch), lambda x, cap: rule(mode, cap, watch)(x))
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What stands in place of a ReLU with this cap, and who watches."""
+
+    relu: Callable
+    watch: Watch | None
+
+    def pooling(self, layer) -> Callable:
+        """A max pooling that is watched."""
+
+        def pooled(x):
+            if tf.executing_eagerly():
+                self.watch(_gaps(x.numpy(), layer), POOLED)
+            return tf.nn.max_pool2d(x, layer.pool_size, layer.strides, layer.padding.upper())
+
+        return pooled
+
+
+def _gaps(x: np.ndarray, layer) -> tf.Tensor:
+    """How far the two largest of each window are apart, at most 1: where it is rounding, programs differ about the larger."""
+    if layer.padding == "same":
+        over = [max((-(-side // step) - 1) * step + wide - side, 0) for side, step, wide in _windows(x, layer)]
+        pads = [(0, 0), *((all // 2, all - all // 2) for all in over), (0, 0)]
+        x = np.pad(x, pads, constant_values=-1e9)
+    (_, down, tall), (_, across, wide) = _windows(x, layer)
+    windows = np.lib.stride_tricks.sliding_window_view(x, (tall, wide), (1, 2))[:, ::down, ::across]
+    ordered = np.sort(windows.reshape(*windows.shape[:4], -1), -1)
+    return tf.constant(np.minimum(ordered[..., -1] - ordered[..., -2], 1))
+
+
+def _windows(x: np.ndarray, layer) -> list[tuple[int, int, int]]:
+    """Side, step and width of the windows along each axis of the image."""
+    return list(zip(x.shape[1:3], layer.strides, layer.pool_size, strict=True))
+
+
 def rebuild(model, mode: str, watch: Watch | None = None, dtype: str = "float32"):
     """A copy of a Keras 2 or Keras 3 model, all ReLUs replaced, that returns logits.
 
     Sequential and functional models, nested at will. A final softmax or sigmoid becomes linear. The other
     activations stay.
     """
-    copy = _clone(model, lambda cap: rule(mode, cap, watch), dtype, done={})
+    copy = _clone(model, Parts(lambda cap: rule(mode, cap, watch), watch), dtype, done={})
     copy.set_weights(model.get_weights())
     last = copy
     while hasattr(last, "layers"):
@@ -127,25 +164,27 @@ def _cap(layer) -> tuple[float | None] | None:
     return {"relu": (None,), "relu6": (6.0,)}.get(name)
 
 
-def _clone(layer, relu: Callable, dtype: str, done: dict):
+def _clone(layer, parts: Parts, dtype: str, done: dict):
     """Copy of a layer or model; one that is used in several places stays one."""
     if id(layer) not in done:
-        done[id(layer)] = _copy(layer, relu, dtype, done)
+        done[id(layer)] = _copy(layer, parts, dtype, done)
     return done[id(layer)]
 
 
-def _copy(layer, relu: Callable, dtype: str, done: dict):
+def _copy(layer, parts: Parts, dtype: str, done: dict):
     api = _keras_of(layer)
     if isinstance(layer, api.Model):
-        return api.models.clone_model(layer, clone_function=lambda inner: _clone(inner, relu, dtype, done))
+        return api.models.clone_model(layer, clone_function=lambda inner: _clone(inner, parts, dtype, done))
     cap = _cap(layer)
     if not isinstance(layer, api.layers.Layer):  # an operation of a Keras 3 graph; it holds no weights
-        return api.layers.Activation(relu(*cap)) if cap else layer
+        return api.layers.Activation(parts.relu(*cap)) if cap else layer
     if cap and isinstance(layer, api.layers.ReLU | api.layers.Activation):
-        return api.layers.Activation(relu(*cap), name=layer.name, dtype=dtype)
+        return api.layers.Activation(parts.relu(*cap), name=layer.name, dtype=dtype)
+    if parts.watch and isinstance(layer, api.layers.MaxPooling2D):
+        return api.layers.Lambda(parts.pooling(layer), name=layer.name, dtype=dtype)
     if isinstance(layer, api.layers.Softmax):
         return api.layers.Activation("softmax", name=layer.name, dtype=dtype)
     copy = type(layer).from_config({**layer.get_config(), "dtype": dtype})
     if cap:
-        copy.activation = relu(*cap)
+        copy.activation = parts.relu(*cap)
     return copy

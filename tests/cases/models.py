@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from reference import Relus, Watch, rebuild, rules
+from reference import POOLED, Relus, Watch, rebuild, rules
 
 CLASSES = 5
 SIDE = 20
@@ -45,31 +45,38 @@ class Case:
 
 
 class Gates:
-    """Watches a forward pass: how open the gates are, and how near each image comes to a tie.
+    """Watches a forward pass: how open the gates are, and how near each image comes to a tie, of a gate or in a max pooling.
 
-    `rounding` holds the float32 error of what enters each ReLU, the unit of `nearest`.
+    `rounding` holds the float32 error of what is watched, by channel, the unit of `nearest`.
     """
 
-    def __init__(self, count: int, rounding: list[float]):
+    def __init__(self, count: int, rounding: list[np.ndarray]):
         self.open: list[float] = []
         self.capped: list[float] = []
         self.nearest = np.full(count, np.inf)
         self.rounding = iter(rounding)
 
-    def __call__(self, x: tf.Tensor, cap: float | None) -> None:
-        x = x.numpy().reshape(len(self.nearest), -1)
-        top = np.inf if cap is None else cap
+    def __call__(self, x: tf.Tensor, cap: float | str | None) -> None:
+        x = x.numpy()
+        top = np.inf if cap in (None, POOLED) else cap
+        if cap != POOLED:
+            self._count(x, cap, top)
+        distance = np.minimum(abs(x), abs(x - top)) / next(self.rounding)
+        # Exactly 0 or the cap: a sum of shut ReLUs, a cap carried on, a window of them. No order of adding changes that.
+        distance[(x == 0) | (x == top)] = np.inf
+        self.nearest = np.minimum(self.nearest, distance.reshape(len(x), -1).min(axis=1))
+
+    def _count(self, x: np.ndarray, cap: float | None, top: float) -> None:
         self.open.append(float(((x > 0) & (x < top)).mean()))
         if cap is not None:
             self.capped.append(float((x >= cap).mean()))
-        distance = np.minimum(abs(x), abs(x - top)) / next(self.rounding)
-        # Exactly 0 or the cap: a sum of shut ReLUs, a cap carried on. No order of adding changes that.
-        distance[(x == 0) | (x == top)] = np.inf
-        self.nearest = np.minimum(self.nearest, distance.min(axis=1))
 
 
-def rounding_errors(reference: Reference, image: np.ndarray) -> list[float]:
-    """Root mean square difference of float32 and float64 at each ReLU, in the order of the forward pass."""
+def rounding_errors(reference: Reference, image: np.ndarray) -> list[np.ndarray]:
+    """Differences of float32 and float64 at each ReLU and max pooling, in the order of the forward pass.
+
+    The root mean square of the channel, as batch norms scale what each is off by, or of all where that is more.
+    """
 
     def entering(dtype: str) -> list[np.ndarray]:
         seen = []
@@ -77,7 +84,8 @@ def rounding_errors(reference: Reference, image: np.ndarray) -> list[float]:
         return seen
 
     pairs = zip(entering("float32"), entering("float64"), strict=True)
-    return [float(np.sqrt(np.square(a - b).mean())) for a, b in pairs]
+    squares = [np.square(a - b) for a, b in pairs]
+    return [np.sqrt(np.maximum(square.mean(), square.mean(tuple(range(square.ndim - 1))))) for square in squares]
 
 
 def scenes(shape: tuple[int, int, int], count: int, seed: int) -> np.ndarray:

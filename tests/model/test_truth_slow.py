@@ -25,18 +25,24 @@ NETWORKS = [
 ]
 
 
+# With weights so large that caps are reached, float32 is 1e-4 off on bright images whatever the order of adding.
+ROUNDED = ("MobileNetV2",)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", NETWORKS, ids=str)
 def test_all_modes_are_the_reference(case, tmp_path):
     reference = case.write(tmp_path / "model")
     batch = images(reference, case.shape, of=64)
-    with load(tmp_path / "model", preprocess="raw") as model:
+    proof = "never" if case.name in ROUNDED else "auto"
+    with load(tmp_path / "model", preprocess="raw", proof=proof) as model:
         got = {mode: model.explain(batch, mode=mode) for mode in MODES}
         counted = {kind: tuple(count) for kind, count in model.report.activations.items()}
     for mode in MODES:
         want = attribution(reference(mode), batch)
         assert got[mode].targets.tolist() == want.targets.tolist()
-        assert got[mode].scores == pytest.approx(want.scores, rel=1e-4)
+        # One that is nearly 0 is as far off as the numbers that it is the sum of.
+        assert got[mode].scores == pytest.approx(want.scores, rel=1e-4, abs=1e-4 * float(abs(want.logits).max()))
         assert difference(got[mode].attribution, want.attribution) < 1e-4, mode
     assert difference(got["guided"].attribution, got["backprop"].attribution) > 1e-2
     assert counted == {kind: (n, n) for kind, n in case.patched.items()}
