@@ -39,6 +39,7 @@ from gradviz_cli.worker.graph.steps import Check, Step, doing, run_steps
 from gradviz_cli.worker.graph.tf_private import allow_races
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.graph.words import described
+from gradviz_cli.worker.passes.batch_axis import batch_axis
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.detections import detections
@@ -100,6 +101,7 @@ ASKING_STEPS: tuple[Step[Question], ...] = (
 LOADING_STEPS: tuple[Step[Question], ...] = (
     Step("values", values, "weights stored in half precision are read as float32"),
     Step("products", without_broadcasts, "a kernel of oneDNN corrupts the heap where a product of matrices broadcasts"),
+    Step("batch_axis", batch_axis, "one image alone would lose the axis that several have"),
     Step("start", start, "an encoded image has no gradient, the first numbers that it becomes have one"),
 )
 # With what the output lists.

@@ -14,6 +14,7 @@ from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, copied
 from gradviz_cli.worker.graph.question import Head, Question
 from gradviz_cli.worker.graph.verify import verify
 from gradviz_cli.worker.passes import constants as module
+from gradviz_cli.worker.passes.batch_axis import batch_axis
 from gradviz_cli.worker.passes.batch_norm import batch_norm
 from gradviz_cli.worker.passes.constants import constants
 from gradviz_cli.worker.passes.float32 import float32, values
@@ -456,6 +457,50 @@ def test_the_score_moves_before_the_softmax():
 def test_a_score_that_is_no_probability_or_is_asked_for_stays():
     graph = traced(lambda image: tf.nn.softmax(image))
     assert logits(graph, question()) is graph
+
+
+# --- the axis of images -------------------------------------------------------------------------------------------------
+
+OPEN = (None, *SHAPE[1:])
+
+
+@pytest.mark.parametrize(
+    ("build", "one"),
+    [
+        (lambda image: tf.squeeze(tf.reduce_mean(image, [1, 2], keepdims=True)), (1, 3)),
+        (lambda image: tf.squeeze(tf.nn.softmax(tf.reduce_mean(image, [1, 2]))), (1, 3)),  # all that there is to leave out
+        (lambda image: tf.nn.softmax(tf.squeeze(tf.reduce_mean(image, [1, 2], keepdims=True)) * 2.0 + [1.0, 0, 2]), (1, 3)),
+        (lambda image: tf.sigmoid(tf.squeeze(tf.reduce_mean(image, [1, 2, 3], keepdims=True))), (1,)),
+    ],
+    ids=["mean", "probabilities", "logits", "one score"],
+)  # fmt: skip
+def test_one_image_keeps_its_axis_where_every_axis_of_one_is_left_out(build, one):
+    after = passed(batch_axis, traced(build, shape=OPEN))  # of several images nothing changes
+    assert computed(after, pixels()[:1])[0].shape == one
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda image: tf.squeeze(tf.reduce_mean(image, [1, 2], keepdims=True), [1, 2]),
+        lambda image: tf.expand_dims(tf.squeeze(tf.reduce_mean(image, [1, 2], keepdims=True)), 0),  # puts it back
+        lambda image: tf.reduce_mean(tf.squeeze(image), -1),
+    ],
+    ids=["named", "put back", "no row"],
+)
+def test_what_else_leaves_axes_out_stays(build):
+    graph = traced(build, shape=OPEN)
+    assert batch_axis(graph, question()) is graph
+
+
+def test_sizes_that_may_be_one_are_left_alone():
+    graph = traced(lambda image: tf.squeeze(tf.reduce_mean(image, 3, keepdims=True)), shape=(None, None, None, 3))
+    assert batch_axis(graph, question()) is graph
+
+
+def test_a_model_of_one_image_keeps_its_form():
+    graph = traced(lambda image: tf.squeeze(tf.reduce_mean(image, [1, 2])), shape=(1, *SHAPE[1:]))
+    assert batch_axis(graph, question()) is graph
 
 
 # --- start ------------------------------------------------------------------------------------------------------------
