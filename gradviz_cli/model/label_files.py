@@ -54,6 +54,7 @@ PLURAL = re.compile(r"(?<=\w\w)(?:ie|e|y)?s?\b")
 BEFORE_NUMBERS = ":,;=|>-\u2013\u2014[(\t "
 QUOTED = re.compile(r"""(?:"([^"]*)"|'([^']*)'),?""")
 MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
+MANY, FEW_GAPS = 20, 0.8  # numbers that count, and leave out some, and the part of steps that are 1
 BACKGROUND = ("background", "dummy", "__background__", "_background_", "bg", "unlabeled", "???")
 RANGE = re.compile(r"(\d{1,6})\s*(?:[-\u2013\u2014]|to\b)\s*(\d{1,6})\b")  # 10 - 19 years
 
@@ -526,6 +527,9 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     """`0 tench`, `0: tench`, `tench 0`: the numbers are those of classes where they are all from 0 or 1 on."""
     full = [line for line in lines if line]
     leading = [pair for line in full if (pair := _leading(line))]
+    bare = [(int(line), "") for line in full if line.isascii() and line.isdigit() and len(line) <= 6]
+    if len(bare) < len(leading) == len(full) - len(bare) and _counts(leading + bare):
+        leading += bare  # classes without a name
     every = len(full) == len(leading) > 1
     if every and all(map(_is_range, full)) and not _counts(leading):
         return None
@@ -533,9 +537,10 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
         return _paired(leading)
     if (behind := _behind_background(full)) is not None:
         return behind
-    _check_all_or_none(lines)
-    if every and _differ(full):
-        if not _counts(leading):
+    if not every:
+        _check_all_or_none(lines)
+    elif _differ(full):
+        if not _counts(leading) and not _counts_with_gaps(leading):
             raise ValueError(f"its lines begin with numbers that do not count the classes; {ALL_OR_NONE}")
         return _paired(leading)
     trailing = [pair for line in full if (pair := _trailing(line))]
@@ -605,6 +610,13 @@ def _trailing(line: str) -> tuple[int, str] | None:
 def _counts(pairs: Sequence[tuple[int, str]]) -> bool:
     numbers = sorted(number for number, _ in pairs)
     return numbers in (list(range(len(pairs))), list(range(1, len(pairs) + 1)))
+
+
+def _counts_with_gaps(pairs: Sequence[tuple[int, str]]) -> bool:
+    """As the 80 classes of COCO do, from 1 to 90."""
+    numbers = [number for number, _ in pairs]
+    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
+    return len(steps) >= MANY and numbers[0] in (0, 1) and min(steps) > 0 and steps.count(1) >= FEW_GAPS * len(steps)
 
 
 def _lines(text: str) -> list[str]:

@@ -178,6 +178,8 @@ UNDERSTOOD = {
     "numbers behind, and a background": (".txt", "background\nrose 1\ntulip 2\ndaisy 3", ("background", *ROSES)),
     "numbered with a mark behind another": (".txt", "no flower\n1: rose\n2: tulip", ("no flower", "rose", "tulip")),
     "numbered and quoted": (".txt", "0: 'rose, red',\n 1: \"lady's mantle\",\n", ("rose, red", "lady's mantle")),
+    "numbered, one without a name": (".txt", "1 rose\n2 tulip\n3\n4 daisy\n", ("", "rose", "tulip", "", "daisy")),
+    "numbered with gaps": (".txt", "".join(f"{i}  r{i:02}\n" for i in range(1, 91) if i % 10), tuple(f"r{i:02}" if i % 10 else "" for i in range(90))),
     "numbered synsets": (".txt", "0 n01440764 rose\n1 n01443537 tulip", ("rose", "tulip")),
     "synset_words": (".txt", "n01440764 rose, red\nn01443537 tulip\nn01484850 daisy", ("rose, red", "tulip", "daisy")),
     "synsets behind a background": (".txt", "background\nn01440764 rose\nn01443537 tulip", ("background", "rose", "tulip")),
