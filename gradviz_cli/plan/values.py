@@ -6,6 +6,7 @@ takes again. What makes no sense is a ValueError that says so, to be told behind
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from gradviz_cli.estimators import ESTIMATORS, Estimator
 from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.remote import Place, Remote, is_url, without_secrets
+from gradviz_cli.files.text import printable
 from gradviz_cli.rules import RULES, Rule
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
@@ -27,6 +29,7 @@ MAX_FEED = 1_000_000  # numbers of one --feed
 MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a deviation
 MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
+SHORT, DEEPEST = 100, 500  # characters of a path that any system takes, and folders that it may lead through
 MOST_DIGITS = 18  # of a whole number
 
 Read = Callable[[Any], Any]
@@ -64,6 +67,8 @@ def path(value: object) -> Path:
     typed = os.fsdecode(value)
     if "\0" in typed:
         raise ValueError("no file can have a name with a NUL")
+    if len(typed) > SHORT:
+        _check_length(typed)
     if typed.startswith("~") and not os.path.lexists(typed) and os.path.expanduser(typed) != typed:
         raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
     if is_url(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
@@ -71,6 +76,19 @@ def path(value: object) -> Path:
             f"{without_secrets(typed)} is an address, and this has to be here; download it, and give its path"
         )
     return Path(value)
+
+
+def _check_length(typed: str) -> None:
+    """Refuse what no file can be called; the system is asked, as each has its own limits."""
+    if typed.count(os.sep) > DEEPEST:
+        raise ValueError(f"{printable(typed[:SHOWN])}... leads through more than {DEEPEST} folders; shorten it")
+    for one in (typed, *typed.split(os.sep)):
+        try:
+            os.lstat(one)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                said = f"{printable(one[:SHOWN])}... has {len(os.fsencode(one))} bytes"
+                raise ValueError(f"{said}, more than a name can have here; shorten it") from None
 
 
 def location(value: object) -> Place:
