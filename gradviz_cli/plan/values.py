@@ -27,6 +27,7 @@ from gradviz_cli.rules import RULES, Rule
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a deviation
+MOST_SIDE = 99_999  # pixels of the input of a model
 MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
 SHORT, DEEPEST = 100, 500  # characters of a path that any system takes, and folders that it may lead through
@@ -329,11 +330,14 @@ def _numbers(value: object, separator: str) -> tuple[int | None, ...]:
 
 def size(value: object) -> tuple[int, int]:
     """HEIGHTxWIDTH."""
-    sides = _numbers(value, "x")
-    if len(sides) != 2 or not sides[0] or not sides[1] or max(sides[0], sides[1]) >= 1e5:
+    sides = [side for side in _numbers(value, "x") if side]
+    if len(sides) != 2 or len(_numbers(value, "x")) != 2:
         given = re.findall("[0-9]+", str(value))[:2]
-        hint = f"; did you mean {given[0]}x{given[-1]}?" if given and int(given[0]) and int(given[-1]) else ""
+        is_near = bool(given) and all(len(each) <= len(str(MOST_SIDE)) and int(each) for each in given)
+        hint = f"; did you mean {given[0]}x{given[-1]}?" if is_near else ""
         raise ValueError(f"{str(value)[:SHOWN]} is not HEIGHTxWIDTH, such as 224x224{hint}")
+    if max(sides) > MOST_SIDE:
+        raise ValueError(f"{str(value)[:SHOWN]} has a side of more than {MOST_SIDE} pixels; give a smaller one")
     return sides[0], sides[1]
 
 
