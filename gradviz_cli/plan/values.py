@@ -30,7 +30,8 @@ MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a devi
 MOST_SIDE = 99_999  # pixels of the input of a model
 MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
-SHORT, DEEPEST = 100, 500  # characters of a path that any system takes, and folders that it may lead through
+SHORT, LONG = 60, 900  # characters of a name and of a path that any system takes
+DEEPEST = 500  # folders that a path may lead through
 MOST_DIGITS = 18  # of a whole number
 
 Read = Callable[[Any], Any]
@@ -83,7 +84,8 @@ def _check_length(typed: str) -> None:
     """Refuse what no file can be called; the system is asked, as each has its own limits."""
     if typed.count(os.sep) > DEEPEST:
         raise ValueError(f"{printable(typed[:SHOWN])}... leads through more than {DEEPEST} folders; shorten it")
-    for one in (typed, *typed.split(os.sep)):
+    long = [part for part in typed.split(os.sep) if len(part) > SHORT]
+    for one in [typed, *long] if len(typed) > LONG else long:  # a list of images may have a million names
         try:
             os.lstat(one)
         except OSError as error:
