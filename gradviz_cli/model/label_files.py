@@ -189,6 +189,9 @@ def _paired(found: Sequence[Sequence[Any]]) -> Labels:
         if len(whole) == 1:
             raise
         readings = set()
+    if len(readings) == 2:  # of `0 10`, `1 20`, `2 50` one counts the classes, and the other does not
+        counting = {reading for reading in readings if all(reading)}
+        readings = counting if any(not all(reading[1:]) for reading in readings - counting) else readings
     if len(readings) != 1:
         raise ValueError("keys and values are numbers, and either may be the indices")
     return readings.pop()
