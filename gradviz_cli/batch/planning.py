@@ -383,6 +383,7 @@ def _out(given: object) -> tuple[Path, str, str]:
         place = values.location(given)
         if isinstance(place, Remote):
             return Path(), "", str(check_url(objects.check_out(place)))
+        values.check_length(place)
     except ValueError as error:
         raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
     if place == Path("-"):

@@ -69,8 +69,6 @@ def path(value: object) -> Path:
     typed = os.fsdecode(value)
     if "\0" in typed:
         raise ValueError("no file can have a name with a NUL")
-    if len(typed) > SHORT:
-        _check_length(typed)
     if typed.startswith("~") and not os.path.lexists(typed) and os.path.expanduser(typed) != typed:
         raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
     if is_url(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
@@ -80,12 +78,13 @@ def path(value: object) -> Path:
     return Path(value)
 
 
-def _check_length(typed: str) -> None:
-    """Refuse what no file can be called; the system is asked, as each has its own limits."""
+def check_length(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for what no file can be called; the system is asked, as each has its own limits."""
+    typed = os.fsdecode(path)
     if typed.count(os.sep) > DEEPEST:
         raise ValueError(f"{printable(typed[:SHOWN])}... leads through more than {DEEPEST} folders; shorten it")
     long = [part for part in typed.split(os.sep) if len(part) > SHORT]
-    for one in [typed, *long] if len(typed) > LONG else long:  # a list of images may have a million names
+    for one in [typed, *long] if len(typed) > LONG else long:  # there may be a hundred thousand images
         try:
             os.lstat(one)
         except OSError as error:
