@@ -25,7 +25,7 @@ from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.estimators import ESTIMATORS, GRADIENT, MOST_SAMPLES, Estimation, Estimator, Method
 from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
-from gradviz_cli.files.reading import hash_file
+from gradviz_cli.files.reading import READABLE, hash_file
 from gradviz_cli.files.remote import Place, Remote, full_name
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.files.toml import read_toml
@@ -383,6 +383,7 @@ def _out(given: object) -> tuple[Path, str, str]:
         place = values.location(given)
         if isinstance(place, Remote):
             return Path(), "", str(check_url(objects.check_out(place)))
+        values.check_length(place)
     except ValueError as error:
         raise UsageError(f"--out: {error}", "" if "; " in str(error) else "give a path") from None
     if place == Path("-"):
@@ -517,7 +518,11 @@ def model_settings(model: Path) -> Settled:
         It is a link out of the model.
     """
     file = model / MODEL_FILE
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except PermissionError as error:
+        raise UsageError(f"{file}: cannot be opened: {error.strerror}", READABLE) from error
+    if not is_there:
         return {}
     if not belongs(file, model):
         raise ModelRefused(f"{file} is a link out of the model", "put a copy of it there, or remove it")

@@ -50,6 +50,7 @@ from gradviz_cli.cli.voice import Voice
 from gradviz_cli.errors import UsageError
 from gradviz_cli.files import scratch
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.reading import READABLE
 from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import FITS
@@ -327,5 +328,6 @@ def _content(source: str) -> Iterator[bytes]:
         with open(0 if source == "-" else source, "rb", closefd=source != "-") as file:
             yield from iter(lambda: file.read(1 << 16), b"")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        remedy = near_path(source, os.path.isfile) or "check the path"
+        remedy = READABLE if isinstance(error, PermissionError) else "check the path"
+        remedy = near_path(source, os.path.isfile) or remedy
         raise UsageError(f"--files-from {source}: {getattr(error, 'strerror', error)}", remedy) from error

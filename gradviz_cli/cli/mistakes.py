@@ -109,6 +109,8 @@ def _no_such_option(error: click.NoSuchOption, commands: Commands) -> str:
     name, context = error.option_name, error.ctx
     assert context is not None, "click says which command it reads"
     said = f"{context.info_name} has no option {printable(name)}"
+    if os.path.lexists(name) and any(isinstance(one, click.Argument) for one in context.command.params):
+        return f"{said}; for the file of that name give ./{printable(name)}"
     known = long_options(context.command)
     meant = options_meant(name, [*known, "--help"])
     bare = name.lstrip("-").lower().replace("_", "-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
@@ -18,6 +19,7 @@ from gradviz_cli.draw.png import begins_like_png
 from gradviz_cli.draw.record import Ends, Json, Record, as_arguments
 from gradviz_cli.errors import ExitCode, ImageError
 from gradviz_cli.files.near import near_path
+from gradviz_cli.files.reading import READABLE
 from gradviz_cli.files.text import printable, shortened
 
 # What a shell makes something of, also inside double quotes; what is cut: names and values, and the options as a whole.
@@ -34,7 +36,8 @@ def command(pictures: tuple[Path, ...], as_json: bool) -> int:
     for path in pictures:
         record = Record.read(path)
         if record is None:
-            remedy = near_path(path) or "give a PNG that `gradviz explain` wrote"
+            is_closed = os.path.exists(path) and not os.access(path, os.R_OK)
+            remedy = near_path(path) or (READABLE if is_closed else "give a PNG that `gradviz explain` wrote")
             say(f"gradviz: {printable(path)}: {_why_not(path)}; {remedy}")
             code = ExitCode.USAGE
         if as_json:

@@ -161,7 +161,7 @@ class NamedPath(click.Path):
 
     def convert(self, value: Any, param: _Parameter, context: _Context) -> Path:
         try:
-            values.path(value)
+            values.check_length(values.path(value))
         except ValueError as error:
             self.fail(str(error), param, context)
         return Path(os.fsdecode(super().convert(value, param, context)))

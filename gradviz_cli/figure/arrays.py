@@ -36,7 +36,8 @@ def read(found: Map) -> np.ndarray:
     try:
         data = read_bytes(found.path, Limits(max_file_size=LARGEST))
     except ImageError as error:
-        raise ImageError(error.kind, GONE if error.kind == "missing" else f"the .npy {error.message}") from error
+        why = GONE if error.kind == "missing" else f"the .npy {error.message.removeprefix('the file ')}"
+        raise ImageError(error.kind, why) from error
     if hashlib.sha256(data).hexdigest() != found.sha256:
         raise ImageError("changed", "the .npy is not the one that the picture was drawn from")
     return _array(data)

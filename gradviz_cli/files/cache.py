@@ -79,6 +79,11 @@ def _root() -> Path | None:
     """The cache, private and this user's own; None where there is none to be had."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
+        home = os.environ.get("HOME")
+        if home is not None and not os.path.isabs(
+            home
+        ):  # an empty one would be that of all, another one wherever this is
+            return None
         base = os.path.join(os.path.expanduser("~"), ".cache")
     root = Path(base, "gradviz")
     try:

@@ -40,4 +40,5 @@ def printable(name: object) -> str:
 
 def shortened(text: str, most: int = LONGEST) -> str:
     """A text of a length that a person reads: its beginning and its end."""
-    return text if len(text) <= most else f"{text[: most - 100]} ... {text[-80:]}"
+    head = max(most // 2, most - 100)
+    return text if len(text) <= most else f"{text[:head]} ... {text[-min(80, most - head - 5) :]}"

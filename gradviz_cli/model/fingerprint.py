@@ -169,10 +169,17 @@ def _check_inside(path: Path, model: Path) -> None:
 def _walk(folder: Path) -> Iterator[str]:
     """Files below a folder, of `variables` only the checkpoint's own; links to folders are not followed."""
     weights = folder.name == "variables"
-    for base, folders, names in os.walk(folder):
+    for base, folders, names in os.walk(folder, onerror=_check_open):
         yield from (os.path.join(base, name) for name in names if not weights or name.startswith("variables."))
         if weights:
             folders.clear()
+
+
+def _check_open(error: OSError) -> None:
+    """A folder that may not be listed is none without files."""
+    if isinstance(error, PermissionError):
+        where = printable(os.fsdecode(error.filename))
+        raise ModelUnusable(f"{where} cannot be read: {error.strerror}", "check its permissions") from error
 
 
 def _hash(path: Path, most: int) -> tuple[bytes, int]:

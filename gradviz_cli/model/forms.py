@@ -19,6 +19,7 @@ from pathlib import Path
 from gradviz_cli.errors import GradvizError, ModelUnusable, UsageError
 from gradviz_cli.files import cache
 from gradviz_cli.files.near import did_you_mean, near_path, nearest
+from gradviz_cli.files.reach import closed_folder
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.model import choice, fingerprint
@@ -63,9 +64,13 @@ def resolve(model: Path) -> Path:
     UsageError
         There is no such path, or several models lie below it.
     ModelUnusable
-        It is the name of a checkpoint's files.
+        It is the name of a checkpoint's files, or behind a folder that may not be entered.
     """
     model = named(model)
+    closed = closed_folder(model)
+    if closed is not None:
+        what = f"{printable(model)} cannot be read: the folder {printable(closed)} may not be entered"
+        raise ModelUnusable(what, "give yourself permission (chmod u+rx)")
     if not os.path.exists(model):
         raise _missing(model)
     folder = model.parent if model.name in GRAPHS and not model.is_dir() else model

@@ -6,7 +6,6 @@ form, or says (ValueError) what is in doubt: a line of a table or of a map is ne
 
 from __future__ import annotations
 
-import ast
 import codecs
 import csv
 import json
@@ -15,10 +14,13 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gradviz_cli.model.label_programs import LABELISH, labels_of_program, literal
+
 Labels = tuple[str, ...]
 
 MOST, MOST_LINES = 1_000_000, 10_000_000  # of a class index, and of lines: a label map has several for each
 LONGEST = 1000  # characters of a name; Unicode's composed form takes a time that grows with the square
+MOST_BROKEN = 20  # lines of a cell of a table
 LONGEST_LITERAL = 1 << 20  # characters of a list or dict as Python writes it
 # Byte order marks, the longer ones first: one of UTF-16 begins one of UTF-32.
 MARKS = {
@@ -47,11 +49,14 @@ NAMED = frozenset(NAMES)
 INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
 WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
 # 0 tench, 0: tench, 0 - tench, 0 -> tench, 0|tench, [0] tench, and the other way round.
-LEADING = re.compile(r"[\[(]?(\d{1,6})\s*(?:[-=]>|[:,;=|\t)\]]|\.\s|[-\u2013\u2014]\s|\s)\s*(\S.*)")
+LEADING = re.compile(r"[\[(]?(\d{1,6})\s*([-=]>|[:,;=|\t)\]]|\.\s|[-\u2013\u2014]\s|\s)\s*(\S.*)")
+PLURAL = re.compile(r"(?<=\w\w)(?:ie|e|y)?s?\b")
 BEFORE_NUMBERS = ":,;=|>-\u2013\u2014[(\t "
-QUOTED = re.compile(r"""(["'])([^"']*)\1,?""")
+QUOTED = re.compile(r"""(?:"([^"]*)"|'([^']*)'),?""")
 MOSTLY = 0.9  # of names differ: those of ImageNet do; "1 star, 2 stars, 3 stars" without the numbers do not
-BACKGROUND = ("background", "dummy", "__background__", "_background_")
+MANY, FEW_GAPS = 20, 0.8  # numbers that count, and leave out some, and the part of steps that are 1
+BACKGROUND = ("background", "dummy", "__background__", "_background_", "bg", "unlabeled", "???")
+RANGE = re.compile(r"(\d{1,6})\s*(?:[-\u2013\u2014]|to\b)\s*(\d{1,6})\b")  # 10 - 19 years
 
 
 def decoded(data: bytes) -> str:
@@ -105,7 +110,7 @@ def _json(text: str, suffix: str) -> Labels | None:
     try:
         found = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
-        found = _python(text) if len(text) <= LONGEST_LITERAL else None
+        found = literal(text) if len(text) <= LONGEST_LITERAL else None
         if found is None:
             raise ValueError(f"it is no JSON: {error}") from None
     return _structure(found)
@@ -113,34 +118,33 @@ def _json(text: str, suffix: str) -> Labels | None:
 
 # labels = [..., in Python or JavaScript.
 ASSIGNED = re.compile(
-    r"(?:export\s+)?(?:(?:const|let|var)\s+)?(?P<name>[A-Za-z_]\w*)\s*(?::[^=\n]{1,100})?=\s*(?P<value>[\[({].*)",
+    r"(?P<word>(?:export\s+)?(?:(?:const|let|var)\s+)?)(?P<name>[A-Za-z_]\w*)\s*(?::[^=\n]{1,100})?=\s*(?P<value>[\[({].*)",
     re.DOTALL,
 )
+# cat = (felis): names, whose brackets hold no list.
+SET_EQUAL = re.compile(r"[A-Za-z_]\w*\s*=\s*(?:\(.*\)|\[[^\]\"']*\]|\{[^}\"':]*\})")
 
 
 def _source(text: str, suffix: str) -> Labels | None:
     """A list or dict that a program gives a name: `labels = ["cat", "dog"]`."""
+    if suffix == ".py":
+        if len(text) > LONGEST_LITERAL:
+            raise ValueError(f"it is a program of more than {LONGEST_LITERAL} characters")
+        return labels_of_program(text, _structure)
     lines = text.split("\n")
     start = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith(("#", "//"))), 0)
     found = ASSIGNED.match("\n".join(lines[start:]))
     if found is None:
-        if suffix == ".py":
-            raise ValueError(f"line {start + 1} gives no name to a list of labels")
         return None
-    value = _python(found["value"].rstrip().rstrip(";")) if len(text) <= LONGEST_LITERAL else None
-    if value is None:
-        raise ValueError(
-            f"line {start + 1} begins {found['name'][:40]} = as in a program, and no list of labels alone follows"
-        )
-    return _structure(value)
-
-
-def _python(text: str) -> Any:
-    """A list or dict as Python prints it; None where it is none."""
-    try:
-        return ast.literal_eval(text.strip())
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+    value = literal(found["value"].rstrip().rstrip(";")) if len(text) <= LONGEST_LITERAL else None
+    if isinstance(value, list | tuple | dict | set):
+        return _structure(value)
+    alone = SET_EQUAL.fullmatch(lines[start].strip()) and not LABELISH.fullmatch(found["name"])
+    if not found["word"] and (alone or re.match(r"\([ \t]*[^\s\"']", found["value"])):
         return None
+    raise ValueError(
+        f"line {start + 1} begins {found['name'][:40]} = as in a program, and no list of labels alone follows"
+    )
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -185,6 +189,9 @@ def _paired(found: Sequence[Sequence[Any]]) -> Labels:
         if len(whole) == 1:
             raise
         readings = set()
+    if len(readings) == 2:  # of `0 10`, `1 20`, `2 50` one counts the classes, and the other does not
+        counting = {reading for reading in readings if all(reading)}
+        readings = counting if any(not all(reading[1:]) for reading in readings - counting) else readings
     if len(readings) != 1:
         raise ValueError("keys and values are numbers, and either may be the indices")
     return readings.pop()
@@ -418,7 +425,7 @@ def _table(text: str, suffix: str) -> Labels | None:
     mark = next((one for one in "\t;," if lines and one in lines[0][1]), ",")
     written = suffix in (".csv", ".tsv")
     try:
-        first = next(_rows(lines[:1], mark), [])
+        first = next(_rows(lines, mark), (0, []))[1]
     except ValueError:
         if written:
             raise
@@ -428,28 +435,57 @@ def _table(text: str, suffix: str) -> Labels | None:
     if not written and not (len(known) > 1 and not NAMED.isdisjoint(known)):
         return None
     rows = list(_rows(lines, mark))
-    odd = next((place for place, row in enumerate(rows) if len(row) != len(header)), None)
+    odd = next(((number, row) for number, row in rows if len(row) != len(header)), None)
     if odd is not None:
-        said = f"line {lines[odd][0]} has {len(rows[odd])} columns, and line {lines[0][0]} {len(header)}"
+        said = f"line {odd[0]} has {len(odd[1])} columns, and line {rows[0][0]} {len(header)}"
         raise ValueError(f"its rows have different numbers of columns: {said}")
-    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    columns = [[cell.strip() for cell in column] for column in zip(*(row for _, row in rows), strict=True)]
     if len(header) == 1:
         return tuple(columns[0][bool(known) :])
     if known:
         return _columns(dict(zip(header, (column[1:] for column in columns), strict=True)))
     if len(columns) == 2:
-        return _paired(list(zip(*columns, strict=True)))
+        pairs = list(zip(*columns, strict=True))
+        headed = len(pairs) > 1 and all(cell and _index(cell) is None for cell in pairs[0])  # ClassId,SignName
+        return _paired(pairs[headed:])
     raise ValueError("it is a table without a header that names a column label and a column index")
 
 
-def _rows(lines: Iterable[tuple[int, str]], mark: str) -> Iterator[list[str]]:
-    """Each line by itself: a quote that is not closed would make one row of several."""
-    for number, line in lines:
+def _rows(lines: Sequence[tuple[int, str]], mark: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the number of their line. A cell in quotes may go on in further lines, but in none that is a row: a quote that is
+    not closed would make one row of several."""
+    at, width = 0, 0
+    while at < len(lines):
+        number, (row, end) = lines[at][0], _row(lines, at, mark)
+        width = width or len(row)
+        inside = next((further for further, line in lines[at + 1 : end] if _is_row(line, mark, width)), None)
+        if inside and _is_row(lines[at][1], mark, width):
+            raise ValueError(
+                f"line {number} is none of a table: a quote is not closed before line {inside}, which is a row by itself"
+            )
+        yield number, [re.sub(r"\s*\n\s*", " ", cell) for cell in row]
+        at = end
+
+
+def _is_row(line: str, mark: str, width: int) -> bool:
+    cells = [cell.strip().strip('"') for cell in line.split(mark)]
+    return len(cells) == width > 1 and any(_index(cell) is not None for cell in cells)
+
+
+def _row(lines: Sequence[tuple[int, str]], at: int, mark: str) -> tuple[list[str], int]:
+    """The row that begins with a line, and the place of the line behind it."""
+    number, text = lines[at]
+    said = ""
+    for end in range(at + 1, min(len(lines), at + MOST_BROKEN) + 1):
         try:
-            yield next(csv.reader([re.sub(rf'" +(?={mark}|$)', '"', line)], _Table, delimiter=mark))
+            return next(csv.reader([re.sub(rf'" +(?={mark}|$)', '"', text)], _Table, delimiter=mark)), end
         except csv.Error as error:
-            why = "a quote is not closed" if "end of data" in str(error) else str(error)
-            raise ValueError(f"line {number} is none of a table: {why}") from None
+            is_open = "end of data" in str(error)
+            said = said or ("a quote is not closed" if is_open else "a word follows a quote")
+        if not is_open:
+            break
+        text = "\n".join([text, *(line for _, line in lines[end : end + 1])])
+    raise ValueError(f"line {number} is none of a table: {said}") from None
 
 
 class _Table(csv.excel):
@@ -470,28 +506,45 @@ def _names(text: str, suffix: str) -> Labels:
     lines = [line.strip() for line in _lines(text)]
     while lines and not lines[-1]:
         lines.pop()
-    quoted = [QUOTED.fullmatch(line) for line in lines if line]
-    if len(quoted) > 1 and all(quoted):  # as they stand in the source of a list
-        lines = [one[2] if (one := QUOTED.fullmatch(line)) else line for line in lines]
+    lines = _unquoted(lines)
     coded = [line for line in lines if WORDNET.match(line)]
     begins = lines[:1] and lines[0].casefold() in BACKGROUND
     if coded and len(coded) == len(lines) - bool(begins):
         lines = [WORDNET.sub("", line, count=1) for line in lines]
     elif 2 * len(coded) > len(lines):
         raise ValueError("some of its lines begin with a code of WordNet, and some do not")
-    return _numbered(lines) or tuple(lines)
+    found = tuple(_unquoted(_numbered(lines) or lines))
+    behind = all(WORDNET.match(label) for label in found if label)  # the numbers
+    return tuple(WORDNET.sub("", label, count=1) for label in found) if behind else found
+
+
+def _unquoted(lines: Sequence[str]) -> list[str]:
+    """Without the quotes and commas of the source of a list, where every line has them."""
+    quoted = [QUOTED.fullmatch(line) for line in lines if line]
+    if len(quoted) < 2 or not all(quoted):
+        return list(lines)
+    return [(one[1] or one[2] or "") if (one := QUOTED.fullmatch(line)) else "" for line in lines]
 
 
 def _numbered(lines: Sequence[str]) -> Labels | None:
     """`0 tench`, `0: tench`, `tench 0`: the numbers are those of classes where they are all from 0 or 1 on."""
     full = [line for line in lines if line]
-    leading = [(int(one[1]), one[2]) for line in full if (one := LEADING.fullmatch(line))]
-    if len(full) == len(leading) > 1 and all(_index(label) is not None for _, label in leading):
+    leading = [pair for line in full if (pair := _leading(line))]
+    bare = [(int(line), "") for line in full if line.isascii() and line.isdigit() and len(line) <= 6]
+    if len(bare) < len(leading) == len(full) - len(bare) and _counts(leading + bare):
+        leading += bare  # classes without a name
+    every = len(full) == len(leading) > 1
+    if every and all(map(_is_range, full)) and not _counts(leading):
+        return None
+    if every and all(_index(label) is not None for _, label in leading):
         return _paired(leading)
-    _check_all_or_none(lines)
-    if len(full) == len(leading) > 1 and len({label for _, label in leading}) >= MOSTLY * len(full):
-        if not _counts(leading):
-            raise ValueError("its lines begin with numbers that do not count the classes")
+    if (behind := _behind_background(full)) is not None:
+        return behind
+    if not every:
+        _check_all_or_none(lines)
+    elif _differ(full):
+        if not _counts(leading) and not _counts_with_gaps(leading):
+            raise ValueError(f"its lines begin with numbers that do not count the classes; {ALL_OR_NONE}")
         return _paired(leading)
     trailing = [pair for line in full if (pair := _trailing(line))]
     if len(full) == len(trailing) > 1 and len({label for _, label in trailing}) == len(full) and _counts(trailing):
@@ -499,18 +552,55 @@ def _numbered(lines: Sequence[str]) -> Labels | None:
     return None
 
 
+ALL_OR_NONE = "number every line from 0 on or none, and give names that begin with a number as a JSON list"
+
+
+def _behind_background(full: Sequence[str]) -> Labels | None:
+    """`background`, `1 dog`, `2 cat`: the first line is that of class 0, and the others count."""
+    first, rest = "".join(full[:1]), full[1:]
+    known = first.casefold() in BACKGROUND
+    for parted in (_leading, _trailing) if first and rest and not _leading(first) else ():
+        found = [pair for line in rest if (pair := parted(line))]
+        if len(found) == len(rest) and _differ(rest) and _counts([(0, first), *found]):
+            marked = len(rest) > 1 and all((one := LEADING.fullmatch(line)) and one[2].strip(" ") for line in rest)
+            return _by_index([(0, first), *found]) if known or marked else None
+    return None
+
+
 def _check_all_or_none(lines: Sequence[str]) -> None:
     """Refuse lines of which some, and not all, begin with the number of their class. That of a name may begin it too: `3 legged
     dog`; but it is no name where most lines count, or several have that of their own place."""
-    found = [(place, LEADING.fullmatch(line)) for place, line in enumerate(lines) if line]
-    counted = [(place, int(one[1]), one[2]) for place, one in found if one]
+    full = [(place, line) for place, line in enumerate(lines) if line]
+    counted = [(place, found[0], line) for place, line in full if not _is_range(line) and (found := _leading(line))]
     numbers = [number for _, number, _ in counted]
-    if len(counted) in (0, 1, len(found)) or len({label for *_, label in counted}) < MOSTLY * len(counted):
+    if len(counted) in (0, 1, len(full)) or not _differ([line for *_, line in counted]):
         return
-    most = 2 * len(counted) > len(found) and numbers[0] in (0, 1) and numbers == sorted(set(numbers))
+    ordered = numbers == sorted(set(numbers)) or _counts([(number, "") for number in numbers])
+    most = 2 * len(counted) > len(full) and min(numbers) in (0, 1) and ordered
     if most or sum(place == number for place, number, _ in counted) > 1:
-        odd = next(place for place, one in found if not one)
-        raise ValueError(f"line {odd + 1} does not begin with a number as others do: {lines[odd][:40]}")
+        odd = min({place for place, _ in full} - {place for place, *_ in counted})
+        raise ValueError(f"line {odd + 1} does not begin with a number as others do: {lines[odd][:40]}; {ALL_OR_NONE}")
+
+
+def _leading(line: str) -> tuple[int, str] | None:
+    """`0 tench`."""
+    found = LEADING.fullmatch(line)
+    return (int(found[1]), found[3]) if found else None
+
+
+def _is_range(line: str) -> bool:
+    found = RANGE.match(line)
+    return found is not None and int(found[1]) < int(found[2])
+
+
+def _differ(lines: Sequence[str]) -> bool:
+    """Whether most names differ without their numbers: those of `1 dollar` and `2 dollars` do not, where no mark parts them."""
+    bare = set()
+    for line in lines:
+        found = LEADING.fullmatch(line)
+        label = found[3] if found else line.rstrip("0123456789")
+        bare.add(PLURAL.sub("", label.casefold()) if found and not found[2].strip(" ") else label)
+    return len(bare) >= MOSTLY * len(lines)
 
 
 def _trailing(line: str) -> tuple[int, str] | None:
@@ -523,6 +613,13 @@ def _trailing(line: str) -> tuple[int, str] | None:
 def _counts(pairs: Sequence[tuple[int, str]]) -> bool:
     numbers = sorted(number for number, _ in pairs)
     return numbers in (list(range(len(pairs))), list(range(1, len(pairs) + 1)))
+
+
+def _counts_with_gaps(pairs: Sequence[tuple[int, str]]) -> bool:
+    """As the 80 classes of COCO do, from 1 to 90."""
+    numbers = [number for number, _ in pairs]
+    steps = [after - before for before, after in zip(numbers, numbers[1:], strict=False)]
+    return len(steps) >= MANY and numbers[0] in (0, 1) and min(steps) > 0 and steps.count(1) >= FEW_GAPS * len(steps)
 
 
 def _lines(text: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -420,6 +421,8 @@ class RemoteModel:
             remedy = "if it is very large or the disk very slow, raise --timeout; loading is given five times as long"
         if lost.kind == "memory":
             remedy = "free memory, or take a machine with more"
+        elif sys.platform == "linux" and not os.path.isdir("/proc/self"):
+            remedy = "mount /proc, which TensorFlow does not start without"
         if lost.remedy:
             remedy = lost.remedy
         text = f"{self.path}: loading it failed: {lost.message}{f' ({said})' if said else ''}"

@@ -6,6 +6,7 @@ takes again. What makes no sense is a ValueError that says so, to be told behind
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,13 +21,17 @@ from gradviz_cli.estimators import ESTIMATORS, Estimator
 from gradviz_cli.files import objects
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.remote import Place, Remote, is_url, without_secrets
+from gradviz_cli.files.text import printable
 from gradviz_cli.rules import RULES, Rule
 
 MOST_SECONDS = 1e9  # thirty years; a wait in Python has an end not far beyond
 MAX_FEED = 1_000_000  # numbers of one --feed
 MOST_PIXEL, LEAST_PIXEL = 1e9, 1e-9  # of a pixel's value; of a range and a deviation
+MOST_SIDE = 99_999  # pixels of the input of a model
 MOST_POINTS = 14_400  # of a side of a page of PDF (ISO 32000-1, annex C)
 SHOWN = 60  # characters of a value that a message repeats
+SHORT, LONG = 60, 900  # characters of a name and of a path that any system takes
+DEEPEST = 500  # folders that a path may lead through
 MOST_DIGITS = 18  # of a whole number
 
 Read = Callable[[Any], Any]
@@ -71,6 +76,21 @@ def path(value: object) -> Path:
             f"{without_secrets(typed)} is an address, and this has to be here; download it, and give its path"
         )
     return Path(value)
+
+
+def check_length(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for what no file can be called; the system is asked, as each has its own limits."""
+    typed = os.fsdecode(path)
+    if typed.count(os.sep) > DEEPEST:
+        raise ValueError(f"{printable(typed[:SHOWN])}... leads through more than {DEEPEST} folders; shorten it")
+    long = [part for part in typed.split(os.sep) if len(part) > SHORT]
+    for one in [typed, *long] if len(typed) > LONG else long:  # there may be a hundred thousand images
+        try:
+            os.lstat(one)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                said = f"{printable(one[:SHOWN])}... has {len(os.fsencode(one))} bytes"
+                raise ValueError(f"{said}, more than a name can have here; shorten it") from None
 
 
 def location(value: object) -> Place:
@@ -311,11 +331,14 @@ def _numbers(value: object, separator: str) -> tuple[int | None, ...]:
 
 def size(value: object) -> tuple[int, int]:
     """HEIGHTxWIDTH."""
-    sides = _numbers(value, "x")
-    if len(sides) != 2 or not sides[0] or not sides[1] or max(sides[0], sides[1]) >= 1e5:
+    sides = [side for side in _numbers(value, "x") if side]
+    if len(sides) != 2 or len(_numbers(value, "x")) != 2:
         given = re.findall("[0-9]+", str(value))[:2]
-        hint = f"; did you mean {given[0]}x{given[-1]}?" if given and int(given[0]) and int(given[-1]) else ""
+        is_near = bool(given) and all(len(each) <= len(str(MOST_SIDE)) and int(each) for each in given)
+        hint = f"; did you mean {given[0]}x{given[-1]}?" if is_near else ""
         raise ValueError(f"{str(value)[:SHOWN]} is not HEIGHTxWIDTH, such as 224x224{hint}")
+    if max(sides) > MOST_SIDE:
+        raise ValueError(f"{str(value)[:SHOWN]} has a side of more than {MOST_SIDE} pixels; give a smaller one")
     return sides[0], sides[1]
 
 

@@ -77,6 +77,14 @@ def as_error(error: BaseException) -> ModelUnusable | None:
     return ModelUnusable(f"gradviz cannot work: {found.what}", found.remedy) if found else None
 
 
+def spent_time() -> str:
+    """That children have taken the processor time that `ulimit -t` gives to each; empty where they have not."""
+    most, used = resource.getrlimit(resource.RLIMIT_CPU)[0], resource.getrusage(resource.RUSAGE_CHILDREN)
+    if most == resource.RLIM_INFINITY or used.ru_utime + used.ru_stime < most - 1:
+        return ""
+    return f"ulimit -t gives it {most} seconds of processor time"
+
+
 def check_space() -> None:
     """Raise ModelUnusable where a limit is too small for the command or its worker to be imported."""
     for name, (limit, least, what) in LEAST.items():

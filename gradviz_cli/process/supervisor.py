@@ -241,6 +241,8 @@ class Child:
         self._watcher.join(1)
         if self._ended_for:
             return self._ended_for
+        if code in (-signal.SIGKILL, -signal.SIGXCPU) and (spent := shortage.spent_time()):
+            return ChildLost("crash", f"the worker was ended, as {spent}", "raise ulimit -t", killed=True)
         if code == -signal.SIGKILL:
             return ChildLost("memory", "the worker was killed, most likely because memory ran out", killed=True)
         short = shortage.named_in(self.stderr) if code else None

@@ -57,6 +57,7 @@ WRONG = (
     ("demo --mode guided", "demo has no option --mode, but gradviz explain has; see "),
     ("explain birds cat.png -out maps", "-out: an option of several letters begins with --; did you mean --out?"),
     ("explain birds cat.png mode=guided", "no such file or folder: mode=guided; did you mean --mode guided?"),
+    ("explain birds --forced.png cat.png", "explain has no option --forced.png; for the file of that name give ./--forced.png"),
     ("explain birds cat.png --out", "--out: nothing is given for it; give --out VALUE"),
     ("explain birds cat.png --raw=yes", "--raw: takes no value; give --raw alone, or leave it out"),
     # choices
@@ -138,6 +139,13 @@ WRONG = (
     ("GRADVIZ_EXPLAIN_RAW=maybe explain birds cat.png", "GRADVIZ_EXPLAIN_RAW: 'maybe' is neither true nor false; "),
     ("GRADVIZ_EXPLAIN_CONFIG=good.tml explain birds cat.png", "GRADVIZ_EXPLAIN_CONFIG: good.tml: cannot be opened"),
     ("GRADVIZ_EXPLAIN_FILES_FROM=lst.txt explain birds", "GRADVIZ_EXPLAIN_FILES_FROM lst.txt: No such file or directory; did you mean list.txt?"),
+    # names that no file can have
+    ("explain birds cat.png -o " + "d" * 300, "--out: " + "d" * 60 + "... has 300 bytes, more than a name can have here; shorten it"),
+    ("gallery " + "d" * 300, "has 300 bytes, more than a name can have here; shorten it"),
+    ("explain birds cat.png -o maps/" + "d" * 300 + "/one.png", "has 300 bytes, more than a name"),
+    ("prune " + "d/" * 1000, "leads through more than 500 folders; shorten it"),
+    ("inspect " + "d/" * 3000, "leads through more than 500 folders; shorten it"),
+    ("explain birds cat.png --labels " + "d" * 200 + "/" + "d" * 5000, "has 5201 bytes, more than a name"),
     # what does not go together
     ("explain birds cat.png --alpha 0.3", "--alpha 0.3: --style heatmap cannot use it; leave it out, or add --style overlay"),
     ("explain birds cat.png --colormap magma --style rgb", "--colormap magma: --style rgb cannot use it; leave it out, or add "),
@@ -166,13 +174,14 @@ def place(tmp_path_factory) -> Path:
         "bare.toml": "style = overlay",
         "section.toml": '[explain]\nstyle = "overlay"',
         "target.toml": 'target = "hart"',
+        "--forced.png": "",
     }
     for name, text in files.items():
         (folder / name).write_text(text)
     return folder
 
 
-@pytest.mark.parametrize(("typed", "answer"), WRONG, ids=[typed for typed, _ in WRONG])
+@pytest.mark.parametrize(("typed", "answer"), WRONG, ids=[typed[:80] for typed, _ in WRONG])
 def test_each_is_answered_by_a_line_that_names_the_mend(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], typed: str, answer: str
 ) -> None:

@@ -194,6 +194,15 @@ def test_a_model_loosens_nothing(model: Path) -> None:
             settled(model)
 
 
+def test_a_folder_of_settings_that_is_closed_is_not_without_any(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    with pytest.raises(UsageError, match=f"^{model / MODEL_FILE}: cannot be opened: Permission denied; give yourself"):
+        model_settings(model)
+
+
 def test_labels_of_a_model_lie_in_it(model: Path) -> None:
     (model / MODEL_FILE).write_text('labels = "names.txt"')
     assert model_settings(model)["labels"] == model / "assets.extra" / "names.txt"

@@ -166,6 +166,7 @@ def test_an_image_that_is_gone_is_said_and_the_maps_are_there(tmp_path, photos):
     ("damage", "why"),
     [
         (lambda path: path.unlink(), "the .npy is gone"),
+        (lambda path: path.write_bytes(b""), "the .npy is empty"),
         (lambda path: path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\0"), "the .npy is not the one that"),
         (lambda path: path.mkdir() if not path.unlink() else None, "the .npy is a folder"),
     ],

@@ -104,6 +104,18 @@ def test_the_usual_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert kept("key-0001", write()) == tmp_path / "user" / ".cache" / "gradviz" / "key-0001"
 
 
+@pytest.mark.parametrize("user", ["", "user", "./user"])
+def test_no_home_is_made_where_a_variable_names_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", user)
+    monkeypatch.setattr(os, "makedirs", never)
+    assert not cache._used(Path("/nowhere")) and cache._root() is None
+    assert os.listdir() == []
+
+
 def test_what_was_not_used_for_longest_goes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MAX_BYTES", 250)
     for number in range(3):

@@ -66,6 +66,7 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     found = shortened(words, 1000)
     assert len(found) <= 1000 and found.startswith(words[:900]) and found.endswith(words[-80:]) and " ... " in found
     assert shortened(words[:1000], 1000) == words[:1000]
+    assert all(len(shortened(words, most)) <= most for most in range(20, 1000))
 
 
 def test_plain_is_one_line_that_says_the_same() -> None:

@@ -440,6 +440,7 @@ LETTERS = [bytes([letter]) for letter in b"abcdefghijklmnopqrstuvwxyz"]
         (codecs.BOM_UTF16_BE + "a b\nc".encode("utf-16-be"), False, ["a b", "c"]),
         (codecs.BOM_UTF16_LE + ("\u00e9" * 2000 + "\n").encode("utf-16-le") * 20, False, ["\u00e9" * 2000] * 20),
         ("a\0b\0".encode("utf-16"), True, ["a", "b"]),
+        (b"a\n" + b"b/" * 1000 + b"c\n", False, ["a", "b/" * 1000 + "c"]),  # costs itself, and not the run
     ],
 )
 def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str]) -> None:

@@ -70,6 +70,19 @@ def test_special_files_are_refused_without_waiting(model: Path) -> None:
         of_model(model)
 
 
+def test_a_folder_that_may_not_be_listed_is_not_without_files(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = os.scandir
+
+    def refused(path):
+        if str(path).endswith("variables"):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ModelUnusable, match=f"^{model}/variables cannot be read: Permission denied; check its perm"):
+        of_model(model)
+
+
 def test_a_folder_elsewhere_is_no_part_of_the_model(model: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (model / "assets").symlink_to(tmp_path / "elsewhere")

@@ -191,6 +191,13 @@ def test_no_such_path(tmp_path: Path) -> None:
 # -- files
 
 
+def test_a_model_behind_a_closed_folder_is_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "closed_folder", lambda path: tmp_path)
+    for typed in (tmp_path, tmp_path / "saved_model.pb", model(tmp_path / "m")):
+        with pytest.raises(ModelUnusable, match=f"^{typed} cannot be read: the folder {tmp_path} may not be entered; "):
+            resolve(typed)
+
+
 def test_a_frozen_graph_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "frozen.pb").write_bytes(GRAPH)
     assert ready(resolve(tmp_path / "frozen.pb"), never) == tmp_path / "frozen.pb"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -199,6 +200,16 @@ def test_a_large_one_is_ended_where_memory_is_short(child, monkeypatch: pytest.M
 )
 def test_who_was_killed_by_somebody_else_may_be_tried_again(child, lines: str, killed: bool) -> None:
     assert lost(child(f"request(); os.kill(os.getpid(), signal.{lines})")).killed == killed
+
+
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGXCPU"])
+def test_a_limit_of_processor_time_is_no_lack_of_memory(child, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    killed = f"request(); os.kill(os.getpid(), signal.{number})"
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for most, is_spent in ((resource.RLIM_INFINITY, False), (10**6, False), (int(used.ru_utime), True)):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind, most=most: (most, most))
+        found = lost(child(killed))
+        assert ("ulimit -t" in found.remedy) == is_spent == ("processor time" in found.message) and found.killed
 
 
 @pytest.mark.parametrize(
