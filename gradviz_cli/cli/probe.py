@@ -266,7 +266,8 @@ def _said(one: Json) -> str:
         )
     right = f"{one['right']} of {one['labelled']} right, " if one["right"] is not None else ""
     failed = f", {one['failed']} failed" if one["failed"] else ""
-    return f"{right}{one['classes']} classes, mean output {_number(one['output'])}{failed}"
+    classes = f"{one['classes']} class{'' if one['classes'] == 1 else 'es'}"
+    return f"{right}{classes}, mean output {_number(one['output'])}{failed}"
 
 
 def _number(value: float | None) -> str:

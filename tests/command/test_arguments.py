@@ -256,7 +256,10 @@ def test_a_list_from_a_closed_stdin(model: Path, tmp_path: Path) -> None:
     )
 
 
-def test_why_no_image_was_found(model: Path, photos: Path, tmp_path: Path) -> None:
-    images = shutil.copytree(photos / "000", tmp_path / "images")
-    run = gradviz("explain", model, images, "-o", images, "--dry-run", cwd=tmp_path)
-    assert run.returncode == 4 and f"{images} is not searched, as it is --out" in run.stderr
+def test_pictures_do_not_go_where_all_images_lie(model: Path, photos: Path, tmp_path: Path) -> None:
+    images = shutil.copytree(photos / "000", tmp_path / "images" / "one")
+    before = sorted(tmp_path.rglob("*"))
+    for out in (images, images.parent):
+        run = gradviz("explain", model, images, "-o", out, "-q", cwd=tmp_path)
+        assert run.returncode == 2 and f"{images} is not searched, as it is --out" in run.stderr
+    assert sorted(tmp_path.rglob("*")) == before

@@ -32,7 +32,8 @@ def unfed(question: Question, options: ModelOptions) -> list[Tensor]:
 def unfed_warning(missing: list[Tensor]) -> str | None:
     """Of inputs that are fed with 0."""
     keys = ", ".join(tensor.key for tensor in missing)
-    return f"the inputs {keys} are fed with 0; settle it with --feed NAME=VALUE" if keys else None
+    fed = f"input {keys} is" if len(missing) == 1 else f"inputs {keys} are"
+    return f"the {fed} fed with 0; settle it with --feed NAME=VALUE" if keys else None
 
 
 def settle_unfed(
