@@ -183,11 +183,11 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
         raise ModelUnusable(f"the rank of {named(tensor)} is open", "choose another tensor with --output NAME")
     if not tensor.dtype.is_floating:
         tensor = tf.cast(tensor, tf.float32)
-    tensor = _batched(tensor, count, problem.entry.batch)
+    tensor = _batched(tensor, _sizes(tensor, problem), count, problem.entry.batch)
     if tensor.shape.rank < 2:
         tensor = tf.reshape(tensor, [-1, 1])
     listed = problem.detections
-    axis = tensor.shape.rank - 1 if listed else class_axis(tensor.shape.as_list(), problem.entry.size)
+    axis = tensor.shape.rank - 1 if listed else class_axis(_sizes(tensor, problem), problem.entry.size)
     if listed and listed.shift:
         tensor = tf.pad(tensor, [*[[0, 0]] * axis, [listed.shift, 0]])
     tensor = tensor if axis == tensor.shape.rank - 1 else _moved_last(tensor, axis)
@@ -199,9 +199,9 @@ def positions(tensor: tf.Tensor, count: int | None, problem: Problem) -> tf.Tens
     return tf.reshape(tensor, [rows, inner if inner is not None else -1, classes])
 
 
-def _batched(tensor: tf.Tensor, count: int | None, fixed: int | None) -> tf.Tensor:
+def _batched(tensor: tf.Tensor, sizes: Sequence[int | None], count: int | None, fixed: int | None) -> tf.Tensor:
     """The same with a batch axis: a model of one image may have dropped it. `fixed` is the number of images that the model says."""
-    first = tensor.shape[0] if tensor.shape.rank else 0
+    first = sizes[0] if sizes else 0
     if count == 0 or first != count and (fixed == 1 or first == 0):
         return tensor[None]
     if first in (count, None, 1 if count is None else count):
@@ -212,6 +212,17 @@ def _batched(tensor: tf.Tensor, count: int | None, fixed: int | None) -> tf.Tens
     raise ModelUnusable(
         f"the first axis of {named(tensor)} is {first}, {number}", "choose another tensor with --output NAME"
     )
+
+
+def _sizes(tensor: tf.Tensor, problem: Problem) -> list[int | None]:
+    """Of each axis; where the graph leaves it open, as the model says of its output."""
+    own, said = tensor.shape.as_list(), problem.shape or ()
+    if len(said) != len(own):
+        return own
+    return [
+        other if size is None and other is not None and other >= 0 else size
+        for size, other in zip(own, said, strict=True)
+    ]
 
 
 def _moved_last(tensor: tf.Tensor, axis: int) -> tf.Tensor:

@@ -55,6 +55,25 @@ def test_a_model_of_one_image_may_have_dropped_the_batch(shape, want):
     assert targets.positions(tf.zeros(shape), 1, problem).shape == want
 
 
+@pytest.mark.parametrize(
+    ("said", "shape", "want"),
+    [
+        ((1, 6, 1), (None, 6, 1), (1, 1, 6)),  # behind a branch or loop of a model of one image
+        ((1, 6, 1), (None, None, 1), (1, 1, 6)),
+        ((None, 6), (None, 6), (1, 1, 6)),
+        (None, (6,), (1, 1, 6)),
+    ],
+)
+def test_axes_that_the_graph_leaves_open_are_those_of_the_signature(said, shape, want):
+    problem = replace(PROBLEM, entry=replace(PROBLEM.entry, batch=1), shape=said)
+    with tf.Graph().as_default():
+        scores = tf.compat.v1.placeholder(F, shape, name="model/scores")
+        found = targets.positions(scores, 1, problem)
+        with tf.compat.v1.Session() as session:
+            fed = np.arange(6, dtype=np.float32).reshape([1 if size is None else size for size in said or shape])
+            assert session.run(found, {scores: fed}).tolist() == np.arange(6.0).reshape(want).tolist()
+
+
 @pytest.mark.parametrize(("shape", "count"), [((3, 5), 2), ((5,), 4), ((7, 5), None)])
 def test_another_first_axis_is_refused(shape, count):
     with tf.Graph().as_default():
