@@ -21,7 +21,7 @@ from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.analysis.pixels import ITSELF, MIXED, REDUCTIONS, WRITTEN, Still
+from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
 from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
@@ -68,7 +68,7 @@ BENDING = (
 MOST_BENDS, MOST_WRITTEN = 12, 3
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
-RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
+RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
@@ -290,14 +290,15 @@ class _Search:
     def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
         """A clip of the image, or another curve of its numbers that has corners: below 0 of the image itself, at both ends of
         one that was shifted, to the range of one where it may be the first layer. Who writes a ReLU means one, also
-        straight behind the image."""
+        straight behind the image, and so does who caps it as a ReLU6."""
         level, form = self.image.get(region.entry), region.form
         if level is None or ops & {"Relu", "Relu6"}:
             return False
         if form.name in CLIPS:
-            capped = form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
+            cap = (form.high or 0) - form.low if form.name == "CappedRelu" else None
             both_ends = form.name != "Relu" and level != MIXED
-            return capped or both_ends or (level == ITSELF and form.low == 0 and form.slope is None)
+            image = both_ends or level >= DARKENED and form.low == 0 and form.slope is None
+            return cap in RANGES or image and cap != RELU6
         curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
         return level != MIXED and curve and not self._is_learnt(region)
 
