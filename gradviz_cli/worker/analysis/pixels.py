@@ -45,8 +45,7 @@ REDUCTIONS = frozenset({"Sum", "Mean", "Max", "Min", "Prod", "EuclideanNorm", "S
 WRITTEN = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softplus"})
 ARITHMETIC = ELEMENTWISE - WRITTEN
 SHIFTS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
-FACTORS = frozenset({"Mul", "RealDiv", "Div"})
-SCALED = frozenset({"Maximum", "Minimum", "ClipByValue", "Cast", "Identity", *FACTORS, *SHIFTS})
+SCALED = frozenset({"Mul", "RealDiv", "Div", "Maximum", "Minimum", "ClipByValue", "Cast", "Identity", *SHIFTS})
 RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
 # What makes a picture of its first input alone: the same pixels, or others.
 SAME_PIXELS = frozenset(
@@ -141,14 +140,15 @@ class Images:
             return self._shifted(np.asarray(values[0]), node.op == "Sub", split(node.input[0])[0] in path, level)
         if node.op == "Neg" or any((value < 0).any() for value in values):
             return min(level, SHIFTED)
-        return FRACTIONS.get(level, level) if node.op in FACTORS else level
+        fractions = node.op in ("RealDiv", "Div") or node.op == "Mul" and not all(map(_is_whole, values))
+        return FRACTIONS.get(level, level) if fractions else level
 
     def _shifted(self, value: Array, taken: bool, first: bool, level: int) -> int:
         """What is left of it where a number is added or `taken` off, or it is taken off the number, unless it comes `first`.
         What is added darkens nothing, but may be learnt in a frozen graph where it is one a channel; an image that is taken
         off its range is a negative."""
         step = -value if taken else value
-        whole = level in FRACTIONS and bool((value == np.round(value)).all())
+        whole = level in FRACTIONS and _is_whole(value)
         if taken and not first:
             lighter = bool(np.isin(value, list(RANGES)).all())
         else:
@@ -227,6 +227,10 @@ def _joined(several: Sequence[int | None]) -> int | None:
     """What is the image in all of these, as much as it is in each."""
     levels = [one for one in several if one is not None]
     return min(levels) if len(levels) == len(several) else None
+
+
+def _is_whole(value: Array) -> bool:
+    return bool((value == np.round(value)).all())
 
 
 def _numbers(node: NodeDef) -> list[str] | None:

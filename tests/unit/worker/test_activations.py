@@ -479,6 +479,8 @@ def test_a_relu_of_a_normalised_image_is_an_activation(name, dtype):
     [
         (lambda x: tf.maximum(x - 16, 0.0) / 219, 1),
         (lambda x: tf.maximum(tf.reverse(255 - x, [1]) - 16, 0.0) / 219, 1),
+        (lambda x: tf.maximum(x * 2 - 100, 0.0) / 400, 1),
+        (lambda x: tf.maximum(x * 1.5 - 100, 0.0) / 300, 0),
         (lambda x: tf.maximum(x + 16, 0.0) / 300, 1),
         (lambda x: tf.maximum(x + 0.5, 0.0) / 300, 1),
         (lambda x: tf.maximum(x - 16.5, 0.0) / 219, 0),
