@@ -169,8 +169,10 @@ def _two_slopes(t: Table) -> Form | None:
         return Form("scaled Relu", slope=right)
     if abs(right) < 1e-12:
         return Form("Relu" if left == -1 else "mirrored Relu", slope=left)
+    if abs(left + right) < 1e-6 * abs(right):
+        return Form("absolute value", slope=left)
     if abs(right - 1) < 1e-6:
-        return Form("absolute value" if abs(left + 1) < 1e-9 else "LeakyRelu", slope=left)
+        return Form("LeakyRelu", slope=left)
     return Form("TwoSlopes", slope=left / right)
 
 
