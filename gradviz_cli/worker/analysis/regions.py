@@ -306,16 +306,24 @@ class _Search:
         """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""
         between = self._entries(region.exit)[1:]
         for cut in between[: between.index(region.entry)]:
-            parts = [
-                self._form(entry, self._between(entry, exit_))
-                for entry, exit_ in ((region.entry, cut), (cut, region.exit))
-            ]
+            first, then = self._between(region.entry, cut), self._between(cut, region.exit)
+            parts = self._form(region.entry, first), self._form(cut, then)
             if all(form.name in RELUS and form.low == 0 and form.slope is None for form in parts):
                 continue  # a ReLU and its cap are one
+            if self._is_capping(*parts) and not {self.nodes[split(tensor)[0]].op for tensor in then} & {
+                "Relu",
+                "Relu6",
+            }:
+                continue
             named = sum(form.name in ACTIVATIONS for form in parts)
             if named == 2 or named == 1 and any(form.name == "affine" for form in parts):
                 return True
         return False
+
+    def _is_capping(self, form: Form, behind: Form) -> bool:
+        """It is the cap of a threshold."""
+        ends = [("Threshold", "CappedRelu"), ("CappedThreshold", "Relu")]
+        return (form.name, behind.name) in ends and behind.low == 0 and behind.slope is None
 
     def _is_stopped(self, region: Region) -> bool:
         """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means

@@ -25,6 +25,10 @@ def mixed(x):
     return tf.nn.conv2d(x, LAYER, 1, "SAME")
 
 
+def threshold(x):
+    return tf.where(x > 0.3, x, 0.0)
+
+
 def erf_gelu(x):
     return 0.5 * x * (1 + tf.math.erf(x / np.float32(np.sqrt(2))))
 
@@ -47,6 +51,11 @@ SPELLED = {
     "leaky": (lambda x: tf.nn.leaky_relu(x, 0.1), "LeakyRelu"),
     "leaky, maximum": (lambda x: tf.maximum(x, 0.1 * x), "LeakyRelu"),
     "leaky, where": (lambda x: tf.where(x > 0, x, 0.1 * x), "LeakyRelu"),
+    "a threshold and a cap": (lambda x: tf.clip_by_value(threshold(x), 0.0, 1.0), "CappedThreshold"),
+    "leaky, from a threshold to a cap, as Keras has it": (
+        lambda x: tf.clip_by_value(tf.where(x > 0.05, x, 0.0), 0.0, 1.0) - 0.1 * tf.nn.relu(0.05 - x),
+        "ThresholdedLeakyRelu",
+    ),
     "ELU": (tf.nn.elu, "Elu"),
     "ELU, where": (lambda x: tf.where(x > 0, x, tf.exp(x) - 1), "Elu"),
     "ELU, expm1": (lambda x: tf.where(x > 0, x, 2.0 * tf.math.expm1(x)), "Elu"),
@@ -67,6 +76,12 @@ def test_each_spelling_is_found_once(name):
     found = find_all(traced(lambda x: build(mixed(x))), question(activations="all"))
     assert found.counts == {kind: (1, 1)}, found
     assert found.gates == 0
+
+
+@pytest.mark.parametrize(("relu", "kind"), [(tf.nn.relu, "Relu"), (lambda x: tf.maximum(x, 0.0), "Maximum")])
+def test_a_relu_behind_a_threshold_is_one_by_itself(relu, kind):
+    found = find_all(traced(lambda x: relu(threshold(mixed(x)))), question())
+    assert found.counts == {"Threshold": (1, 0), kind: (1, 1)}
 
 
 @pytest.mark.parametrize(
