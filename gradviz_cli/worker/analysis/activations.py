@@ -16,7 +16,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.analysis import regions
 from gradviz_cli.worker.analysis.known import Known, small_weight
 from gradviz_cli.worker.analysis.naming import RELUS, Form
-from gradviz_cli.worker.analysis.pixels import ITSELF, MAX_CHANNELS, Images
+from gradviz_cli.worker.analysis.pixels import ITSELF, MAX_CHANNELS, WHOLE, Images
 from gradviz_cli.worker.analysis.regions import Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
 from gradviz_cli.worker.graph.match import OF_SHAPES
@@ -124,8 +124,9 @@ def find_all(graph: Graph, question: Question) -> Found:
     path = value_path(graph.nodes, [split(image)[0]], [graph.score])
     known = Known(graph.nodes, _weights(graph), {*graph.weights, *graph.handles})
     bodies = _functions(graph, path, known)
-    cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles), question.image.dtype.is_integer)
-    pixels, within = cleaned.find(graph.nodes, (path, known), {image: ITSELF} if _is_picture(question) else {})
+    cleaned = Images(graph.functions, bodies, bool(graph.weights or graph.handles))
+    level = WHOLE if question.image.dtype.is_integer else ITSELF
+    pixels, within = cleaned.find(graph.nodes, (path, known), {image: level} if _is_picture(question) else {})
     seen = list(regions.find(graph.nodes, path, known, pixels))
     top, gates = _sorted_out(graph.nodes, seen)
     cleanings = _cleanings(seen)

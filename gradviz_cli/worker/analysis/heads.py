@@ -149,10 +149,11 @@ class _NoWay(Exception):
 class _Way:
     """The reshapes and picks between logits and output, to be done to the logits themselves.
 
-    With `signed`, what falls where the logit rises is the negative logit: 1 - sigmoid(z) is sigmoid(-z).
+    `logits` says of tensors what logits stand for them. With `signed`, what falls where the logit rises is the negative
+    logit: 1 - sigmoid(z) is sigmoid(-z).
     """
 
-    def __init__(self, tail: Tail, logits: str, known: Known, signed: bool):
+    def __init__(self, tail: Tail, logits: Mapping[str, str], known: Known, signed: bool = False):
         self._tail, self._logits, self._known, self.signed = tail, logits, known, signed
         self.nodes: dict[str, NodeDef] = {}
         self.left_out: list[str] = []
@@ -161,8 +162,8 @@ class _Way:
 
     def of(self, tensor: str) -> str:
         """The tensor of logits that stands for one of the probabilities."""
-        if tensor == self._logits:
-            return tensor
+        if tensor in self._logits:
+            return self._logits[tensor]
         if tensor not in self._done:
             self._done[tensor] = self._through(tensor)
         return self._done[tensor]
@@ -240,7 +241,7 @@ class _Search:
 
     def head(self, end: str) -> Head | None:
         """The head that ends in this tensor."""
-        return self._nearest(end, signed=False) or self._nearest(end, signed=True)
+        return self._nearest(end, signed=False) or self._nearest(end, signed=True) or self._side_by_side(end)
 
     def _nearest(self, end: str, signed: bool) -> Head | None:
         tries = 0
@@ -254,8 +255,46 @@ class _Search:
                 return found
         return None
 
+    def _side_by_side(self, end: str) -> Head | None:
+        """The head of several sigmoids that are put together, each of which has its own logits."""
+        heads: dict[str, Head] = {}
+        parts = list(self._parts(end))
+        for part in parts if len(parts) > 1 else ():
+            head = self._of_part(part)
+            if head is None or "sigmoid" not in head.name or any(one.name != head.name for one in heads.values()):
+                return None
+            heads[part] = head
+        if not heads:
+            return None
+        way = _Way(self._tail, {part: head.score for part, head in heads.items()}, self.known)
+        score, first = way.of(end), next(iter(heads.values()))
+        nodes = [node for head in heads.values() for node in head.nodes]
+        return replace(first, logits=score, score=score, nodes=(*nodes, *way.nodes.values()))
+
+    def _parts(self, end: str) -> Iterator[str]:
+        """What a tensor is put together of."""
+        todo, seen = [end], set[str]()
+        while todo:
+            tensor = todo.pop()
+            node, inputs = self._tail.node(tensor), self._tail.inputs.get(split(tensor)[0], ())
+            same = slice(1) if renamed(node) or _between_floats(node) else slice(0)
+            if inputs and set(inputs) == set(data_inputs(node)[PICKS.get(node.op, same)]):
+                todo.extend(one for one in inputs if one not in seen)
+            elif tensor not in seen:
+                yield tensor
+            seen.add(tensor)
+
+    def _of_part(self, part: str) -> Head | None:
+        node = self._tail.node(part)
+        if node.op in BY_NAME:
+            return _by_name(node)
+        try:
+            return self._nearest(part, signed=False) if node.op in SPELLED_ENDS else None
+        except ModelUnusable:  # the part is sorted, the whole is not
+            return None
+
     def _at(self, end: str, logits: str, signed: bool) -> Head | None:
-        way = _Way(self._tail, logits, self.known, signed)
+        way = _Way(self._tail, {logits: logits}, self.known, signed)
         try:
             score = way.of(end)
         except _NoWay:

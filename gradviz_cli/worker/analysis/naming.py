@@ -48,7 +48,16 @@ OTHER = Form("other")
 RELUS = frozenset({"Relu", "CappedRelu"})
 # Functions that are an activation where they stand by themselves.
 ACTIVATIONS = RELUS | {
-    *("LeakyRelu", "CappedLeakyRelu", "TwoSlopes", "Threshold", "SoftShrink", "HardShrink"),
+    *(
+        "LeakyRelu",
+        "CappedLeakyRelu",
+        "ThresholdedLeakyRelu",
+        "TwoSlopes",
+        "Threshold",
+        "CappedThreshold",
+        "SoftShrink",
+        "HardShrink",
+    ),
     *("Elu", "Selu", "Celu", "Silu", "Gelu", "Mish", "Softplus", "Softsign", "TanhShrink", "Squareplus", "SparsePlus"),
     "Exponential",
 }
@@ -169,8 +178,10 @@ def _two_slopes(t: Table) -> Form | None:
         return Form("scaled Relu", slope=right)
     if abs(right) < 1e-12:
         return Form("Relu" if left == -1 else "mirrored Relu", slope=left)
+    if abs(left + right) < 1e-6 * abs(right):
+        return Form("absolute value", slope=left)
     if abs(right - 1) < 1e-6:
-        return Form("absolute value" if abs(left + 1) < 1e-9 else "LeakyRelu", slope=left)
+        return Form("LeakyRelu", slope=left)
     return Form("TwoSlopes", slope=left / right)
 
 
@@ -188,6 +199,25 @@ def _capped_leaky(t: Table) -> Form | None:
         return None
     same = t.equals(np.where(t.x > 0, np.minimum(t.x, t.top), slope * t.x), NEAR)
     return Form("CappedLeakyRelu", high=t.top, slope=slope) if same else None
+
+
+def _capped_threshold(t: Table) -> Form | None:
+    silent = t.x[(t.x > 0) & (t.y == 0)]
+    if not t.levels_off_above or t.bottom != 0 or not len(silent) or t.top <= silent.max():
+        return None
+    same = t.equals(np.where(t.x > silent.max(), np.minimum(t.x, t.top), 0.0))
+    return Form("CappedThreshold", high=t.top, slope=float(silent.max())) if same else None
+
+
+def _leaky_from(t: Table) -> Form | None:
+    """The number itself from a threshold on, up to a cap if there is one; below it a line of another slope that ends there."""
+    slope = float((t.y[1] - t.y[0]) / (t.x[1] - t.x[0]))
+    if not 1e-6 < slope < 1:
+        return None
+    starts = float(t.x[np.abs(t.x - (t.x[0] - t.y[0] / slope)).argmin()])
+    cap = t.top if t.levels_off_above else math.inf
+    same = starts > 0 and t.equals(np.where(t.x > starts, np.minimum(t.x, cap), slope * (t.x - starts)), NEAR)
+    return Form("ThresholdedLeakyRelu", starts, cap, slope) if same else None
 
 
 def _hard_swish(t: Table) -> Form | None:
@@ -223,7 +253,19 @@ def _thresholded(t: Table) -> Form | None:
 
 
 CORNERED: tuple[Callable[[Table], Form | None], ...] = (
-    *(_constant, _affine, _relu, _clip, _two_slopes, _shifted, _capped_leaky, _hard_swish, _thresholded),
+    *(
+        _constant,
+        _affine,
+        _relu,
+        _clip,
+        _two_slopes,
+        _shifted,
+        _capped_leaky,
+        _capped_threshold,
+        _leaky_from,
+        _hard_swish,
+        _thresholded,
+    ),
 )
 
 # -- smooth functions: closed forms, some with a parameter that is read off the values

@@ -31,10 +31,12 @@ from gradviz_cli.worker.graph.graph import (
 
 Array = np.ndarray
 # How much of the image a tensor still is. Of the image itself, moved, resized or scaled, what is cut off below 0 was none of
-# it; of a shifted one it may be; and what mixes pixels, colours or other numbers may be the first layer as well.
-ITSELF, SHIFTED, MIXED = 2, 1, 0
+# it; of a shifted one it may be; and what mixes pixels, colours or other numbers may be the first layer as well. What is taken
+# off whole numbers, before they are made fractions, is a black that is not 0.
+MIXED, SHIFTED, DARKENED, ITSELF, WHOLE = range(5)
+FRACTIONS = {WHOLE: ITSELF, DARKENED: SHIFTED}  # what whole numbers are when they are no longer whole
 Still = dict[str, int]
-"""Tensor that is the image -> how much of it: ITSELF, SHIFTED or MIXED."""
+"""Tensor that is the image -> how much of it, as one of these says."""
 Body = tuple[set[str], Known]
 """Of a function: the nodes in it that carry values of the image, and what is known there."""
 
@@ -44,6 +46,7 @@ WRITTEN = frozenset({"Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Softplus"})
 ARITHMETIC = ELEMENTWISE - WRITTEN
 SHIFTS = frozenset({"Add", "AddV2", "BiasAdd", "Sub"})
 SCALED = frozenset({"Mul", "RealDiv", "Div", "Maximum", "Minimum", "ClipByValue", "Cast", "Identity", *SHIFTS})
+RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
 # What makes a picture of its first input alone: the same pixels, or others.
 SAME_PIXELS = frozenset(
     {
@@ -87,14 +90,11 @@ class Images:
         The functions, and of those on the path what is known.
     weighed : bool
         Weights are variables, so that a constant is none.
-    whole : bool
-        The model takes whole numbers.
     """
 
     functions: Mapping[str, Function]
     bodies: Mapping[str, Body]
     weighed: bool
-    whole: bool = False
 
     def find(self, nodes: Mapping[str, NodeDef], body: Body, image: Still) -> tuple[Still, dict[str, Still]]:
         """What is the image in these nodes, where it enters as `image`, and in the functions that they call."""
@@ -125,9 +125,37 @@ class Images:
             return None
         least = min(found[text] for text in live)
         if node.op in ARITHMETIC:
-            others = [text for text in inputs if text not in live]
-            return min(least, _rescaled(node, others, known, self.whole) if len(live) == 1 else MIXED)
+            return self._rescaled(node, path, known, least) if len(live) == 1 else MIXED
         return MIXED if node.op in OTHER_PIXELS else least
+
+    # -- arithmetic with one image
+
+    def _rescaled(self, node: NodeDef, path: set[str], known: Known, level: int) -> int:
+        """What is left of it: numbers that were not learnt, one or one a channel, rescale it."""
+        others = [text for text in data_inputs(node) if split(text)[0] not in path]
+        values = [value for text in others if (value := known(text)) is not None and value.size <= MAX_CHANNELS]
+        if node.op not in SCALED and others or len(values) < len(others) or any(map(known.is_learnt, others)):
+            return MIXED
+        if node.op in SHIFTS:
+            return self._shifted(np.asarray(values[0]), node.op == "Sub", split(node.input[0])[0] in path, level)
+        if node.op == "Neg" or any((value < 0).any() for value in values):
+            return min(level, SHIFTED)
+        fractions = node.op in ("RealDiv", "Div") or node.op == "Mul" and not all(map(_is_whole, values))
+        return FRACTIONS.get(level, level) if fractions else level
+
+    def _shifted(self, value: Array, taken: bool, first: bool, level: int) -> int:
+        """What is left of it where a number is added or `taken` off, or it is taken off the number, unless it comes `first`.
+        What is added darkens nothing, but may be learnt in a frozen graph where it is one a channel; an image that is taken
+        off its range is a negative."""
+        step = -value if taken else value
+        whole = level in FRACTIONS and _is_whole(value)
+        if taken and not first:
+            lighter = bool(np.isin(value, list(RANGES)).all())
+        else:
+            lighter = not step.any() or bool((step > 0).all()) and (self.weighed or not value.ndim)
+        if lighter:
+            return level if whole else FRACTIONS.get(level, level)
+        return DARKENED if whole and len(np.unique(value)) == 1 else min(level, SHIFTED)
 
     # -- matrices and kernels
 
@@ -173,7 +201,7 @@ class Images:
         if len(function.results) != len(start):  # its condition
             self._results(name, start, free, inside)
             return []
-        held = [ITSELF if one is None and empty else one for one, empty in zip(start, free, strict=True)]
+        held = [WHOLE if one is None and empty else one for one, empty in zip(start, free, strict=True)]
         for _ in range(len(start) + 1):
             results = self._results(name, held, [False] * len(held), {})
             after = [_joined(pair) for pair in zip(held, results, strict=True)]
@@ -192,7 +220,7 @@ class Images:
         found = self._walked(function.nodes, body, image, inside)
         before = inside.get(name, found)  # it may be called twice
         inside[name] = {text: min(level, before[text]) for text, level in found.items() if text in before}
-        return [found.get(text, None if split(text)[0] in body[0] else ITSELF) for text in function.results]
+        return [found.get(text, None if split(text)[0] in body[0] else WHOLE) for text in function.results]
 
 
 def _joined(several: Sequence[int | None]) -> int | None:
@@ -201,16 +229,8 @@ def _joined(several: Sequence[int | None]) -> int | None:
     return min(levels) if len(levels) == len(several) else None
 
 
-def _rescaled(node: NodeDef, others: Sequence[str], known: Known, whole: bool) -> int:
-    """What arithmetic with one image leaves of it: numbers that were not learnt, one or one a channel, rescale it. What is
-    taken off `whole` numbers, before they are made fractions, is taken off the image."""
-    values = [known(text) for text in others]
-    few = all(value is not None and value.size <= MAX_CHANNELS for value in values)
-    if node.op not in SCALED and others or not few or any(map(known.is_learnt, others)):
-        return MIXED
-    moved = node.op in SHIFTS and not whole and any(value is not None and value.any() for value in values)
-    below = node.op not in SHIFTS and any(value is not None and (value < 0).any() for value in values)
-    return SHIFTED if moved or below else ITSELF
+def _is_whole(value: Array) -> bool:
+    return bool((value == np.round(value)).all())
 
 
 def _numbers(node: NodeDef) -> list[str] | None:

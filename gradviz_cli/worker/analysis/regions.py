@@ -21,7 +21,7 @@ from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.analysis.pixels import ITSELF, MIXED, REDUCTIONS, WRITTEN, Still
+from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
 from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
@@ -68,7 +68,7 @@ BENDING = (
 MOST_BENDS, MOST_WRITTEN = 12, 3
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
-RANGES = frozenset({1.0, 255.0, 65535.0})  # where the numbers of an image end
+RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
@@ -290,14 +290,15 @@ class _Search:
     def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
         """A clip of the image, or another curve of its numbers that has corners: below 0 of the image itself, at both ends of
         one that was shifted, to the range of one where it may be the first layer. Who writes a ReLU means one, also
-        straight behind the image."""
+        straight behind the image, and so does who caps it as a ReLU6."""
         level, form = self.image.get(region.entry), region.form
         if level is None or ops & {"Relu", "Relu6"}:
             return False
         if form.name in CLIPS:
-            capped = form.name == "CappedRelu" and (form.high or 0) - form.low in RANGES
+            cap = (form.high or 0) - form.low if form.name == "CappedRelu" else None
             both_ends = form.name != "Relu" and level != MIXED
-            return capped or both_ends or (level == ITSELF and form.low == 0 and form.slope is None)
+            image = both_ends or level >= DARKENED and form.low == 0 and form.slope is None
+            return cap in RANGES or image and cap != RELU6
         curve = bool(ops & CORNERED) and not ops & WRITTEN and form.name not in ACTIVATIONS and self._is_join(region)
         return level != MIXED and curve and not self._is_learnt(region)
 
@@ -305,16 +306,24 @@ class _Search:
         """Two activations, one behind the other; or one that is scaled or shifted before or behind it."""
         between = self._entries(region.exit)[1:]
         for cut in between[: between.index(region.entry)]:
-            parts = [
-                self._form(entry, self._between(entry, exit_))
-                for entry, exit_ in ((region.entry, cut), (cut, region.exit))
-            ]
+            first, then = self._between(region.entry, cut), self._between(cut, region.exit)
+            parts = self._form(region.entry, first), self._form(cut, then)
             if all(form.name in RELUS and form.low == 0 and form.slope is None for form in parts):
                 continue  # a ReLU and its cap are one
+            if self._is_capping(*parts) and not {self.nodes[split(tensor)[0]].op for tensor in then} & {
+                "Relu",
+                "Relu6",
+            }:
+                continue
             named = sum(form.name in ACTIVATIONS for form in parts)
             if named == 2 or named == 1 and any(form.name == "affine" for form in parts):
                 return True
         return False
+
+    def _is_capping(self, form: Form, behind: Form) -> bool:
+        """It is the cap of a threshold."""
+        ends = [("Threshold", "CappedRelu"), ("CappedThreshold", "Relu")]
+        return (form.name, behind.name) in ends and behind.low == 0 and behind.slope is None
 
     def _is_stopped(self, region: Region) -> bool:
         """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means

@@ -25,6 +25,10 @@ def mixed(x):
     return tf.nn.conv2d(x, LAYER, 1, "SAME")
 
 
+def threshold(x):
+    return tf.where(x > 0.3, x, 0.0)
+
+
 def erf_gelu(x):
     return 0.5 * x * (1 + tf.math.erf(x / np.float32(np.sqrt(2))))
 
@@ -47,6 +51,11 @@ SPELLED = {
     "leaky": (lambda x: tf.nn.leaky_relu(x, 0.1), "LeakyRelu"),
     "leaky, maximum": (lambda x: tf.maximum(x, 0.1 * x), "LeakyRelu"),
     "leaky, where": (lambda x: tf.where(x > 0, x, 0.1 * x), "LeakyRelu"),
+    "a threshold and a cap": (lambda x: tf.clip_by_value(threshold(x), 0.0, 1.0), "CappedThreshold"),
+    "leaky, from a threshold to a cap, as Keras has it": (
+        lambda x: tf.clip_by_value(tf.where(x > 0.05, x, 0.0), 0.0, 1.0) - 0.1 * tf.nn.relu(0.05 - x),
+        "ThresholdedLeakyRelu",
+    ),
     "ELU": (tf.nn.elu, "Elu"),
     "ELU, where": (lambda x: tf.where(x > 0, x, tf.exp(x) - 1), "Elu"),
     "ELU, expm1": (lambda x: tf.where(x > 0, x, 2.0 * tf.math.expm1(x)), "Elu"),
@@ -67,6 +76,12 @@ def test_each_spelling_is_found_once(name):
     found = find_all(traced(lambda x: build(mixed(x))), question(activations="all"))
     assert found.counts == {kind: (1, 1)}, found
     assert found.gates == 0
+
+
+@pytest.mark.parametrize(("relu", "kind"), [(tf.nn.relu, "Relu"), (lambda x: tf.maximum(x, 0.0), "Maximum")])
+def test_a_relu_behind_a_threshold_is_one_by_itself(relu, kind):
+    found = find_all(traced(lambda x: relu(threshold(mixed(x)))), question())
+    assert found.counts == {"Threshold": (1, 0), kind: (1, 1)}
 
 
 @pytest.mark.parametrize(
@@ -431,10 +446,72 @@ def test_a_relu_behind_a_plain_first_layer_is_an_activation(name):
     assert (found.patched, found.cleanings) == (2, 0)
 
 
-@pytest.mark.parametrize("name", ["space to depth", "lanczos", "antialiased", "turned", "rolled"])
+MOVED = {
+    **{name: PREPARED[name] for name in ("space to depth", "lanczos", "antialiased", "turned", "rolled")},
+    "lighter": lambda x: 1.2 * x + 0.1,
+    "of -1..1": lambda x: (x + 1) * 0.5,
+    "a negative": lambda x: 1.0 - x,
+    "a negative of 0..255": lambda x: (255.0 - x) / 255,
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
 def test_what_is_cut_off_below_0_was_none_of_an_image_that_is_moved(name):
-    found = find_all(traced(lambda x: behind(tf.maximum(PREPARED[name](x), 0.0)), shape=(2, 6, 6, 3)), question())
+    found = find_all(traced(lambda x: behind(tf.maximum(MOVED[name](x), 0.0)), shape=(2, 6, 6, 3)), question())
     assert found.counts == {"Relu": (1, 1)} and found.cleanings == 1
+
+
+def test_what_is_added_to_each_channel_may_be_learnt():
+    """In a frozen graph; where weights are variables, it was not."""
+
+    def raised(x, **weights):
+        return behind(tf.maximum(x * np.float32([3, 4, 5]) + np.float32([0.1, 0.2, 0.3]), 0.0), **weights)
+
+    assert find_all(traced(raised), question()).patched == 2
+    weighed = find_all(traced(raised, {"kernel": LAYER[:, :, :1]}), question())
+    assert (weighed.patched, weighed.cleanings) == (1, 1)
+
+
+NORMALISED = {
+    "mean and std": lambda x: (x / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+    "-1..1": lambda x: x / 127.5 - 1,
+    "-1..1, of halves": lambda x: (x - 127.5) / 127.5,
+    "-1..1, less 128": lambda x: (x - 128) / 128,
+    "a mean of whole numbers": lambda x: x - [104.0, 117.0, 123.0],
+}
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
+@pytest.mark.parametrize("name", NORMALISED)
+def test_a_relu_of_a_normalised_image_is_an_activation(name, dtype):
+    graph = traced(lambda x: behind(tf.maximum(NORMALISED[name](x), 0.0)))
+    found = find_all(graph, question(dtype=dtype))
+    assert (found.patched, found.cleanings) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("less", "cleanings"),
+    [
+        (lambda x: tf.maximum(x - 16, 0.0) / 219, 1),
+        (lambda x: tf.maximum(tf.reverse(255 - x, [1]) - 16, 0.0) / 219, 1),
+        (lambda x: tf.maximum(x * 2 - 100, 0.0) / 400, 1),
+        (lambda x: tf.maximum(x * 1.5 - 100, 0.0) / 300, 0),
+        (lambda x: tf.maximum(x + 16, 0.0) / 300, 1),
+        (lambda x: tf.maximum(x + 0.5, 0.0) / 300, 1),
+        (lambda x: tf.maximum(x - 16.5, 0.0) / 219, 0),
+        (lambda x: tf.maximum((x - 16) / 219, 0.0), 0),
+        (lambda x: tf.maximum((x - 16) / 219 + 0.1, 0.0), 0),
+    ],
+)
+def test_a_black_is_taken_off_whole_numbers_before_they_are_made_fractions(less, cleanings):
+    graph = traced(lambda x: behind(less(x)))
+    assert find_all(graph, question(dtype=tf.uint8)).cleanings == cleanings
+
+
+@pytest.mark.parametrize("build", [lambda x: x * 6, lambda x: (x - 0.5) * 8, lambda x: (x - [0.5, 0.4, 0.3]) * 8])
+def test_a_cap_at_6_is_a_relu6_also_straight_behind_the_image(build):
+    graph = traced(lambda x: behind(tf.minimum(tf.maximum(build(x), 0.0), 6.0)))
+    assert find_all(graph, question()).counts == {"CappedRelu": (1, 1), "Relu": (1, 1)}
 
 
 @pytest.mark.parametrize(("cap", "counts"), [(1.0, {"Relu": (1, 1)}), (6.0, {"CappedRelu": (1, 1), "Relu": (1, 1)})])

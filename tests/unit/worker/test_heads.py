@@ -179,6 +179,48 @@ def test_the_logits_are_laid_out_as_the_output(build, want):
     np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-6)
 
 
+def one_by_one(x, end=tf.sigmoid):
+    return [end(x[:, place : place + 1]) for place in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("build", "want", "name"),
+    [
+        (lambda x: tf.concat(one_by_one(x), 1), same, "sigmoid"),
+        (lambda x: tf.concat([tf.sigmoid(x[:, 1:]), sigmoid_of_the_first(x)], 1), lambda z: z[:, [1, 2, 0]], "sigmoid"),
+        (lambda x: tf.stack([one[:, 0] for one in one_by_one(x)], 1), same, "sigmoid"),
+        (lambda x: tf.concat(one_by_one(x, lambda y: 1 / (1 + tf.exp(-y))), 1), same, "sigmoid"),
+        (lambda x: tf.concat(one_by_one(x, lambda y: 100 * tf.sigmoid(y)), 1), same, "sigmoid, times 100"),
+        (lambda x: tf.concat(one_by_one(x, lambda y: -tf.nn.softplus(-y)), 1), same, "log sigmoid"),
+        (
+            lambda x: tf.cast(tf.concat(one_by_one(x, lambda y: tf.sigmoid(tf.cast(y, tf.float64))), 1), tf.float32),
+            same,
+            "sigmoid",
+        ),
+    ],
+)
+def test_sigmoids_that_are_put_side_by_side_have_their_logits(build, want, name):
+    graph, head = found(build)
+    assert head.name == name
+    after = logits(graph, question(head=head))
+    verify(after, question(head=head))
+    np.testing.assert_allclose(computed(after, IMAGE)[0], want(LOGITS), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.concat([soft(x), soft(-x)], 1),
+        lambda x: tf.concat([tf.sigmoid(x), x], 1),
+        lambda x: tf.concat([tf.sigmoid(x), 2 * tf.sigmoid(-x)], 1),
+        lambda x: tf.concat([tf.sigmoid(x), tf.zeros_like(x)], 1),
+        lambda x: tf.concat([tf.sigmoid(x), tf.sort(1 / (1 + tf.exp(-x)), direction="DESCENDING")], 1),
+    ],
+)
+def test_other_ends_side_by_side_have_none(build):
+    assert found(build)[1] is None
+
+
 def test_one_image_without_a_batch():
     _, head = found(lambda x: shares(tf.exp(x[0]))[None] * 100, Setting((6, 6), False), (1, 6, 6, 3))
     assert head.name == "softmax, times 100"
