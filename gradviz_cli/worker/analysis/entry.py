@@ -23,6 +23,8 @@ PICTURE_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
 SETTLE_SIZE = "settle it with --input-size HxW"
 # A plane of fewer rows or columns is a table or a list of points, unless windows move over it; digits are 8x8 and more.
 THIN = 8
+# A picture so many times as wide as it is high is a line of text, or a strip, and hardly one that stands.
+LINE = 2
 
 
 @dataclass(frozen=True)
@@ -185,13 +187,29 @@ def _may_be_plane(shape: tuple[int, ...], layout: str) -> bool:
 def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes) -> str | None:
     """A warning of a picture that may lie on its side, or may be a sequence."""
     if seen.turned == LAYOUTS[layout]:
-        said = f"the model turns its input {key} on its side first, and {layout} is taken"
-        return f"{said}; settle it with --layout {layout} or {seen.layout}"
+        size = (shape[LAYOUTS[layout].index("H")], shape[LAYOUTS[layout].index("W")])
+        return None if _lies(size, seen.along, "H") else _turned(key, layout, seen.layout)
     sure = math.prod(shape[1:]) in FLAT_PICTURES or PICTURE_NAME.search(key)
     if seen.one_axis and layout == "NHW" and not sure:
         said = f"the model takes the rows of its input {key} {_text(shape)} one by one, as of a sequence, and a plane is taken"
         return f"{said}; settle it with --layout {layout}"
     return None
+
+
+def _lies(size: tuple[int, int], along: str | None, width: str) -> bool:
+    """Whether a reading is the right one of the two that a model allows which turns its picture on its side.
+
+    The model goes step by step along its width, which the windows behind call `width`; else it is wider than high, or of
+    any width, by so much that it lies even if it stands before the windows.
+    """
+    height, across = size
+    wide = across > height > 0 if width == "W" else across >= LINE * height > 0
+    return along == width if along else wide or across < 0 < height
+
+
+def _turned(key: str, layout: str, other: str) -> str:
+    said = f"the model turns its input {key} on its side first, and {layout} is taken"
+    return f"{said}; settle it with --layout {layout} or {other}"
 
 
 def _check_channels(key: str, shape: tuple[int, ...], layout: str) -> None:
@@ -322,11 +340,12 @@ def _flat(
             raise UsageError(
                 f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
             )
-        if not said and seen is not None and seen.size and _of_row(seen, length, None):
-            layout = _flat_layout({seen.size[::-1]: seen.turned, seen.size: seen.layout}.get(asked, "NHWC"))
-        return _given(Entry(layout, asked, channels, batch), key, shape), None
-    if (told := _of_row(seen, length, layout if said else None)) is not None:
-        return _given(replace(told, batch=batch), key, shape), None
+        told, doubt = (None, None) if said else _row(key, seen, length, asked)
+        laid = "flat" if not said and seen is not None and seen.picture else layout
+        return _given(replace(told or Entry(laid, asked, channels), batch=batch), key, shape), doubt
+    told, doubt = (_of_row(seen, length, layout), None) if said else _row(key, seen, length, None)
+    if told is not None:
+        return _given(replace(told, batch=batch), key, shape), doubt
     if not said and seen is not None and not seen.layout:
         raise ModelUnusable(
             f"the input {key} has shape {_text(shape)}, and the model lays out its numbers in an order that no picture has",
@@ -364,6 +383,22 @@ def _given(entry: Entry, key: str, shape: tuple[int, ...]) -> Entry:
             "explain a tensor behind it with --input NAME",
         )
     return replace(entry, given=tuple(size if size > 0 else numbers // known for size in shape[1:]))
+
+
+def _row(key: str, seen: Axes | None, length: int, asked: tuple[int, int] | None) -> tuple[Entry | None, str | None]:
+    """What the graph makes of a row of so many numbers; with a warning where it turns that on its side, and nothing says
+    whether this makes it upright."""
+    laid = _of_row(seen, length, None)
+    readings = [] if laid is None else [(laid, "W")]
+    if laid is not None and seen is not None and seen.width_first:
+        other = _of_row(replace(seen, layout=seen.turned, size=laid.size[::-1]), length, None)
+        readings += [] if other is None else [(other, "H")]
+    fit = [(entry, width) for entry, width in readings if asked in (None, entry.size)]
+    if len(fit) < 2 or seen is None:
+        return next((entry for entry, _ in fit), None), None
+    sure = [entry for entry, width in fit if _lies(entry.size, seen.along, width)]
+    (laid, _), (other, _) = fit
+    return (sure[0], None) if sure else (laid, _turned(key, laid.layout, other.layout))
 
 
 def _of_row(seen: Axes | None, length: int, layout: str | None) -> Entry | None:

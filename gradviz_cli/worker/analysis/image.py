@@ -12,6 +12,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import GIVEN, ModelOptions
 from gradviz_cli.worker.analysis import entry as entries
+from gradviz_cli.worker.analysis.along import steps_along
 from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.preprocess import recognised_range
@@ -76,6 +77,8 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
         )
     if image.dtype != tf.string:
         seen = find_axes(graph, question.fed(graph), (-1,) * 4 if image.shape is None else image.shape)
+        if seen is not None and seen.width_first and not options.layout:
+            seen = replace(seen, along=steps_along(graph, seen.windows))
         place, warning = entries.find(
             image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
         )

@@ -214,6 +214,7 @@ def test_a_row_behind_several_axes_is_as_the_options_say():
         ((None, 20, 30, 3), lambda x: conv(3)(sideways(x))),
         ((None, 20, 30), lambda x: conv(1)(tf.transpose(x, [0, 2, 1])[..., None])),
         ((None, 3, 20, 30), lambda x: conv(3)(tf.transpose(x, [0, 3, 2, 1]))),
+        ((20, 30, 3), lambda x: conv(3)(tf.transpose(x, [1, 0, 2])[None])),
     ],
 )
 def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with_a_warning(shape, build):
@@ -221,7 +222,104 @@ def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with
     axes, other = found.layout, found.layout.translate(str.maketrans("HW", "WH"))
     assert found.size == (20, 30) and f"--layout {axes} or {other}" in warning
     assert entered(shape, build, layout=axes) == (found, None)
-    assert entered(shape, build, layout=other) == (Entry(other, (30, 20), found.channels), None)
+    assert entered(shape, build, layout=other) == (replace(found, layout=other, size=(30, 20)), None)
+
+
+def turned_row(*sizes: int):
+    """A row of numbers as pictures of these sizes, which are turned on their side."""
+    return lambda x: conv(1)(sideways(tf.reshape(x, [-1, *sizes, 1])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "layout", "size", "doubtful"),
+    [
+        ((None, 784), (28, 28), "flat-NWHC", (28, 28), True),
+        ((None, 1, 784), (28, 28), "flat-NWHC", (28, 28), True),
+        ((None, 480), (20, 24), "flat-NWHC", (24, 20), True),
+        ((None, 480), (24, 20), "flat-NWHC", (20, 24), False),
+        ((None, 4096), (128, 32), "flat-NWHC", (32, 128), False),
+        ((None, 4096), (32, 128), "flat", (32, 128), False),
+    ],
+)
+def test_a_row_that_the_model_turns_on_its_side_is_in_doubt_unless_its_sizes_are_those_of_one_order(
+    shape, sizes, layout, size, doubtful
+):
+    found, warning = entered(shape, turned_row(*sizes))
+    assert (found.layout, found.size) == (layout, size) and (warning is not None) == doubtful
+    assert not doubtful or "first, and flat-NWHC is taken; settle it with --layout flat-NWHC or flat" in warning
+    if sizes[0] == sizes[1]:
+        assert entered(shape, turned_row(*sizes), input_size=sizes) == (found, warning), "a size does not say the order"
+    else:
+        assert entered(shape, turned_row(*sizes), input_size=size) == (found, None)
+    other = "flat" if layout == "flat-NWHC" else "flat-NWHC"
+    assert entered(shape, turned_row(*sizes), layout=layout) == (found, None)
+    assert entered(shape, turned_row(*sizes), layout=other) == (replace(found, layout=other, size=size[::-1]), None)
+
+
+def columns(x):
+    """[N, 24, 24, 1] turned on its side and brought to [N, 12, 6, 2]."""
+    return tf.nn.max_pool2d(tf.nn.relu(conv(1)(sideways(x))), (2, 4), (2, 4), "SAME")
+
+
+def to_classes(x):
+    return tf.nn.softmax(tf.tensordot(x, ones(x.shape[-1], 5), 1))
+
+
+READERS = {
+    "a result for each step, the other side among the features": lambda x: to_classes(tf.reshape(columns(x), [-1, 12, 12])),
+    "a result for each step, the mean of the other side": lambda x: to_classes(tf.reduce_mean(columns(x), 2)),
+    "a result for each step, the mean that stays an axis": lambda x: to_classes(
+        tf.squeeze(tf.reduce_mean(columns(x), 2, keepdims=True), 2)
+    ),
+    "a result for each step, time first": lambda x: to_classes(tf.transpose(tf.reduce_mean(columns(x), 2), [1, 0, 2])),
+    "windows over the steps": lambda x: to_classes(
+        tf.nn.conv1d(tf.reshape(columns(x), [-1, 12, 12]), ones(3, 12, 4), 1, "SAME")
+    ),
+    "one step after the other": lambda x: sum(
+        tf.nn.tanh(one @ ones(12, 5)) for one in tf.unstack(tf.reshape(columns(x), [-1, 12, 12]), axis=1)
+    ),
+    "a loop over the steps": lambda x: tf.raw_ops.TensorListStack(
+        input_handle=tf.raw_ops.TensorListFromTensor(
+            tensor=tf.transpose(tf.reshape(columns(x), [-1, 12, 12]), [1, 0, 2]), element_shape=tf.constant([-1, 12])
+        ),
+        element_shape=tf.constant([-1, 12]),
+        element_dtype=tf.float32,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", READERS.values(), ids=READERS)
+def test_a_model_that_goes_along_the_width_that_it_put_first_reads_its_input_as_it_lies(build):
+    shape = (None, 24, 24, 1)
+    assert entered(shape, build) == (Entry("NHWC", (24, 24), 1), None)
+    assert entered((None, 576), lambda x: build(tf.reshape(x, [-1, 24, 24, 1]))) == (Entry("flat", (24, 24), 1), None)
+    _, warning = entered(shape, lambda x: build(sideways(sideways(sideways(x)))))
+    assert warning is None
+    _, warning = entered(shape, lambda x: to_classes(tf.reshape(tf.transpose(columns(x), [0, 2, 1, 3]), [-1, 6, 24])))
+    assert "on its side" in warning, "it goes along the other side"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: to_classes(tf.reshape(columns(x), [-1, 144])),
+        lambda x: to_classes(tf.reduce_mean(columns(x), [1, 2])),
+        lambda x: to_classes(tf.reduce_mean(tf.reduce_mean(columns(x), 2), 1)),
+        lambda x: to_classes(columns(x)),
+        lambda x: to_classes(tf.reshape(columns(x), [-1, 72, 2])),
+        lambda x: tf.stack([to_classes(tf.reduce_mean(one, [0, 1])[None]) for one in tf.unstack(columns(x), 2, axis=3)]),
+    ],
+)  # fmt: skip
+def test_a_model_that_takes_in_both_sides_alike_does_not_say_which_is_the_width(build):
+    assert "on its side" in entered((None, 24, 24, 1), build)[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "warned"), [((None, 20, 40, 1), False), ((None, 32, None, 1), False), ((None, 40, 20, 1), True)]
+)
+def test_a_line_that_lies_is_one_whatever_the_model_turns(shape, warned):
+    found, warning = entered(shape, lambda x: conv(1)(sideways(x)))
+    assert found.layout == "NHWC" and ("on its side" in (warning or "")) == warned
 
 
 @pytest.mark.parametrize(
