@@ -43,9 +43,10 @@ class Entry:
     encoding : str
         `pixels` (numbers), `bytes` (an encoded image as a string) or `base64` (the same, web-safe base64).
     whole : bool
-        The model takes whole numbers.
+        The model takes whole numbers, or truths: of these what is brighter than half is true.
     given : tuple of int
-        Of a flat layout: the axes behind the batch in which the graph takes the numbers, where they are not one.
+        Of a flat layout: the axes behind the batch in which the graph takes the numbers, where they are not one. Of encoded
+        images: axes of one behind the batch.
     """
 
     layout: str
@@ -83,7 +84,7 @@ class Entry:
         """What `to_model` gives."""
         axes = LAYOUTS[self.layout]
         if self.encoding != "pixels":
-            return tf.TensorSpec([self.batch] if "N" in axes else [], tf.string)
+            return tf.TensorSpec([self.batch, *self.given] if "N" in axes else [], tf.string)
         if self.layout.startswith("flat"):
             return tf.TensorSpec([self.batch, *(self.given or (math.prod(self.size) * self.channels,))], dtype)
         sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
@@ -106,7 +107,8 @@ class Entry:
         strings = [tf.io.encode_png(image) for image in pixels]
         if self.encoding == "base64":
             strings = [tf.io.encode_base64(string, pad=True) for string in strings]
-        return strings[0] if "N" not in LAYOUTS[self.layout] else tf.stack(strings)
+        together = tf.reshape(tf.stack(strings), [len(strings), *self.given])
+        return together if "N" in LAYOUTS[self.layout] else strings[0]
 
 
 def find(
@@ -238,6 +240,8 @@ def _any_rank(layout: str | None, seen: Axes | None) -> tuple[int, ...]:
 
 def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None:
     """The usual reading of a shape, else that of the graph, else the one with two equal sides; None for no image."""
+    if seen is not None and (last := _images_last(shape, seen)):
+        return last
     if len(shape) == 4:
         usual = _four(shape, seen)
         line = usual is not None and 1 in (shape[usual.index("H")], shape[usual.index("W")])
@@ -253,6 +257,15 @@ def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None
     if len(shape) == 2:
         return "HW" if min(shape) >= 16 and shape[0] == shape[1] else "flat"
     return None
+
+
+def _images_last(shape: tuple[int, ...], seen: Axes) -> str | None:
+    """The layout of [H, W, C, N] and the like, where the graph says that these are the axes and the sizes allow it."""
+    axes = "HW".join(re.split("HW|WH", seen.layout))
+    if seen.row or axes not in LAYOUTS or len(axes) != len(shape) or axes.find("N") < 1:
+        return None
+    images, channels = shape[axes.index("N")], shape[axes.index("C")] if "C" in axes else 1
+    return axes if shape[0] > 1 and (images < 0 or images == 1 and channels in CHANNELS[1:]) else None
 
 
 def _flat_layout(axes: str) -> str:

@@ -25,6 +25,7 @@ IDS = frozenset({"int32", "int64"})
 RGBA = "rgba"  # of --channel-order: the fourth channel is alpha
 # These read a PNG, whatever their name says; the other decoders read one format alone.
 DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
+OTHER_DECODERS = frozenset({"DecodeBmp", "DecodeGif", "DecodeWebP", "DecodeAndCropJpeg"})
 RECORDS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 
 
@@ -83,7 +84,9 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
             image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
         )
         place = replace(
-            place, whole=image.dtype.is_integer, alpha=_has_alpha(image, place.channels, options.channel_order)
+            place,
+            whole=image.dtype.is_integer or image.dtype == tf.bool,
+            alpha=_has_alpha(image, place.channels, options.channel_order),
         )
         if warning or options.input_size or options.layout:
             _check_open(graph, question, place, options)
@@ -102,7 +105,13 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
     if image.shape == ():
         return Entry("HWC", size, channels, 1, encoding, alpha=alpha), warning
     batch = image.shape[0] if image.shape and image.shape[0] > 0 else None
-    return Entry("NHWC", size, channels, batch, encoding, alpha=alpha), warning
+    given = tuple(abs(length) for length in image.shape[1:]) if image.shape else ()
+    if given.count(1) < len(given):
+        raise ModelUnusable(
+            f"the input {image.key} takes {describe(image)}, several encoded images at once",
+            "name the tensor of one image behind it with --input NAME",
+        )
+    return Entry("NHWC", size, channels, batch, encoding, alpha=alpha, given=given), warning
 
 
 def _has_alpha(image: Tensor, channels: int, order: str | None) -> bool:
@@ -145,6 +154,8 @@ def _check_images(key: str, ops: set[str]) -> None:
     remedy = "choose another --signature, or name the image behind it with --input NAME"
     if ops & RECORDS:
         raise ModelUnusable(f"the string input {key} takes tf.Example records", remedy)
+    if not ops & DECODERS and (others := sorted(ops & OTHER_DECODERS)):
+        raise ModelUnusable(f"the string input {key} is decoded by {others[0]}, and gradviz feeds PNGs", remedy)
     if not ops & DECODERS:
         raise ModelUnusable(f"the string input {key} is not decoded as an image in the graph", remedy)
 
@@ -173,8 +184,8 @@ def find_preprocess(
                 "leave the option out, or give raw",
             )
         return options.preprocess, None
-    if whole:
-        return "raw", None
+    if whole or image.dtype == tf.bool:
+        return "raw" if whole else "unit", None
     recognised = recognised_range(graph, question, entry, constants)
     if recognised:
         return recognised, None

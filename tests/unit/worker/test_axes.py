@@ -146,6 +146,11 @@ def entered(shape, build, key="image", **options):
         ((None, None, 3), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
          Entry("flat", (10, 12), 3, given=(120, 3))),
         ((None, 10, 3, 12), lambda x: conv(3)(tf.transpose(x, [0, 1, 3, 2])), Entry("NHCW", (10, 12), 3)),
+        ((20, 24, 3, None), lambda x: conv(3)(tf.transpose(x, [3, 0, 1, 2])), Entry("HWCN", (20, 24), 3)),
+        ((20, 24, 3, 1), lambda x: conv(3)(tf.transpose(x, [3, 0, 1, 2])), Entry("HWCN", (20, 24), 3, 1)),
+        ((3, 20, 24, None), lambda x: conv(3)(tf.transpose(x, [3, 1, 2, 0])), Entry("CHWN", (20, 24), 3)),
+        ((20, 24, None), lambda x: conv(1)(tf.transpose(x, [2, 0, 1])[..., None]), Entry("HWN", (20, 24), 1)),
+        ((1, 20, 24, 3), lambda x: conv(1)(tf.transpose(x, [3, 1, 2, 0])), Entry("NHWC", (20, 24), 3, 1)),
         ((None, 28, 28), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 3), Entry("NHW", (28, 28), 1)),
         ((None, 20, 30), lambda x: tf.reshape(x, [-1, 600]) @ ones(600, 3), Entry("NHW", (20, 30), 1)),
         ((None, 28, 28), lambda x: tf.tensordot(x, ones(28, 3), 1), Entry("NHW", (28, 28), 1)),
@@ -215,6 +220,7 @@ def test_a_row_behind_several_axes_is_as_the_options_say():
         ((None, 20, 30), lambda x: conv(1)(tf.transpose(x, [0, 2, 1])[..., None])),
         ((None, 3, 20, 30), lambda x: conv(3)(tf.transpose(x, [0, 3, 2, 1]))),
         ((20, 30, 3), lambda x: conv(3)(tf.transpose(x, [1, 0, 2])[None])),
+        ((20, 30, 3, None), lambda x: conv(3)(tf.transpose(x, [3, 1, 0, 2]))),
     ],
 )
 def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with_a_warning(shape, build):
