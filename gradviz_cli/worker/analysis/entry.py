@@ -20,6 +20,8 @@ USUAL_SIZE = (224, 224)
 FLAT_PICTURES = frozenset({28 * 28, 32 * 32 * 3})
 # Of an input that is one, though it is a row of numbers.
 PICTURE_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
+# Of one that is what another network has made of an image.
+INNER_NAME = re.compile("feature|embed|hidden|token", re.IGNORECASE)
 SETTLE_SIZE = "settle it with --input-size HxW"
 # A plane of fewer rows or columns is a table or a list of points, unless windows move over it; digits are 8x8 and more.
 THIN = 8
@@ -118,6 +120,7 @@ def find(
     asked: tuple[int, int] | None,
     seen: Axes | None = None,
     whole: bool = False,
+    levels: bool = False,
 ) -> tuple[Entry, str | None]:
     """The entry that a shape means, and a warning where something had to be assumed.
 
@@ -131,6 +134,8 @@ def find(
         What the graph says of the axes.
     whole : bool
         The input takes whole numbers of the kind that number words.
+    levels : bool
+        It takes numbers of the kind that only pixels are.
 
     Raises
     ------
@@ -153,8 +158,9 @@ def find(
         )
     if layout is not None:
         _check_channels(key, shape, chosen)
+    sure = levels or bool(PICTURE_NAME.search(key) and not INNER_NAME.search(key))
     if layout is None:
-        _check_plane(key, shape, chosen, seen)
+        _check_plane(key, shape, chosen, seen, sure)
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("C", 1)
     told = seen if seen is not None and seen.layout == axes else Axes(axes)
@@ -163,19 +169,23 @@ def find(
     inside = told.size or (-1, -1)
     open_size = [one if one > 0 else two for one, two in zip((sizes["H"], sizes["W"]), inside, strict=True)]
     size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
-    doubt = _doubt(key, shape, chosen, seen) if layout is None and seen is not None and not seen.row else None
+    doubt = _doubt(key, shape, chosen, seen, sure) if layout is None and seen is not None and not seen.row else None
     warning = "; ".join(filter(None, (warning, doubt))) or None
     batch = sizes.get("N", 1)
     return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
 
 
-def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | None) -> None:
-    """Refuse what is no picture: steps of a sequence, points, a table; or numbers in an order that no picture has."""
+def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | None, sure: bool) -> None:
+    """Refuse what is no picture: steps of a sequence, points, a table; or numbers in an order that no picture has. `sure`:
+    name or type say that it is one."""
     said = f"the input {key} has shape {_text(shape)}"
     remedy = f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {layout}"
     if seen is not None and not seen.layout:
         raise ModelUnusable(f"{said}, and the model lays out its numbers in an order that no picture has", remedy)
-    if seen is not None and seen.one_axis and not seen.row and not (seen.weighed and _may_be_plane(shape, layout)):
+    if seen is not None and "D" in seen.layout and "N" not in seen.layout:
+        raise _frames(said)
+    plane = seen is not None and seen.weighed and (sure or _may_be_plane(shape, layout))
+    if seen is not None and seen.one_axis and not seen.row and not plane:
         raise ModelUnusable(f"{said}, which the model reads as a sequence, not as a picture", remedy)
     if layout == "NHW" and seen is None and 0 < min(size if size > 0 else THIN for size in shape[1:]) < THIN:
         raise ModelUnusable(f"{said}, and nothing says that it is a picture and no table, points or steps", remedy)
@@ -186,13 +196,12 @@ def _may_be_plane(shape: tuple[int, ...], layout: str) -> bool:
     return layout != "NHW" or shape[1] == shape[2] > 0
 
 
-def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes) -> str | None:
-    """A warning of a picture that may lie on its side, or may be a sequence."""
+def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes, sure: bool) -> str | None:
+    """A warning of a picture that may lie on its side, or may be a sequence unless that is `sure`."""
     if seen.turned == LAYOUTS[layout]:
         size = (shape[LAYOUTS[layout].index("H")], shape[LAYOUTS[layout].index("W")])
         return None if _lies(size, seen.along, "H") else _turned(key, layout, seen.layout)
-    sure = math.prod(shape[1:]) in FLAT_PICTURES or PICTURE_NAME.search(key)
-    if seen.one_axis and layout == "NHW" and not sure:
+    if seen.one_axis and layout == "NHW" and not sure and math.prod(shape[1:]) not in FLAT_PICTURES:
         said = f"the model takes the rows of its input {key} {_text(shape)} one by one, as of a sequence, and a plane is taken"
         return f"{said}; settle it with --layout {layout}"
     return None
@@ -297,17 +306,22 @@ def _no_picture(key: str, shape: tuple[int, ...], whole: bool) -> ModelUnusable:
     """In the words of what else it is."""
     said = f"the input {key} has shape {_text(shape)}"
     if len(shape) == 5:
-        return ModelUnusable(
-            f"{said}: the frames of a video, or the slices of a volume, and no single image",
-            "explain a tensor of single images behind it with --input NAME",
-        )
+        return _frames(said)
     if len(shape) == 4:
         return ModelUnusable(
             f"{said}, and nothing says which axis holds the channels", "say it with --layout NHWC or NCHW"
         )
     kind = "whole numbers, such as those of words," if whole else "sound, measurements or a code,"
-    what = f", a row of {kind} which is" if len(shape) == 1 else ", which is"
-    return ModelUnusable(f"{said}{what} no picture's", "name another with --input, or give --layout")
+    if len(shape) == 1:
+        return ModelUnusable(f"{said}, a row of {kind} which is no picture's", "name another with --input")
+    return ModelUnusable(f"{said}, which is no picture's", "name another with --input, or give --layout")
+
+
+def _frames(said: str) -> ModelUnusable:
+    return ModelUnusable(
+        f"{said}: the frames of a video, or the slices of a volume, and no single image",
+        "explain a tensor of single images behind it with --input NAME",
+    )
 
 
 def _size(

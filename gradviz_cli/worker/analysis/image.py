@@ -22,6 +22,8 @@ from gradviz_cli.worker.graph.words import described
 
 # A row of these is more likely one of words than of pixels.
 IDS = frozenset({"int32", "int64"})
+# Numbers of these are levels or truths of pixels: measurements are no bytes.
+LEVELS = frozenset({"uint8", "bool"})
 RGBA = "rgba"  # of --channel-order: the fourth channel is alpha
 # These read a PNG, whatever their name says; the other decoders read one format alone.
 DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
@@ -80,8 +82,9 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
         seen = find_axes(graph, question.fed(graph), (-1,) * 4 if image.shape is None else image.shape)
         if seen is not None and seen.width_first and not options.layout:
             seen = replace(seen, along=steps_along(graph, seen.windows))
+        kind = image.dtype.name
         place, warning = entries.find(
-            image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
+            image.key, image.shape, options.layout, options.input_size, seen, kind in IDS, kind in LEVELS
         )
         place = replace(
             place,

@@ -369,6 +369,25 @@ def test_a_square_that_is_taken_row_by_row_is_a_plane_with_a_warning():
     assert entered((None, 28, 28), bands, key="x") == (Entry("NHW", (28, 28), 1), None)
 
 
+def test_rows_of_what_is_called_an_image_or_is_bytes_are_those_of_a_plane():
+    shape, plane = (None, 28, 20), Entry("NHW", (28, 20), 1)
+    assert entered(shape, lambda x: tf.tensordot(x, ones(20, 5), 1), key="image") == (plane, None)
+    for key in ("x", "image_features"):
+        with pytest.raises(ModelUnusable, match="as a sequence"):
+            entered(shape, lambda x: tf.tensordot(x, ones(20, 5), 1), key=key)
+    asked = question(tf.uint8, (-1, 28, 20))
+    asked = replace(asked, image=replace(asked.image, key="x"))
+    graph = traced(lambda x: tf.tensordot(tf.cast(x, tf.float32), ones(20, 5), 1), dtype=tf.uint8, shape=shape)
+    assert find_entry(graph, asked, ModelOptions("m")) == (replace(plane, whole=True), None)
+
+
+def test_frames_without_a_batch_are_no_images():
+    with pytest.raises(ModelUnusable, match="the frames of a video, or the slices of a volume"):
+        entered((16, 32, 32, 3), lambda x: tf.nn.conv3d(x[None], ones(3, 3, 3, 3, 4), [1] * 5, "SAME"))
+    bands = entered((None, 25, 25, 30), lambda x: tf.nn.conv3d(x[..., None], ones(3, 3, 3, 1, 4), [1] * 5, "SAME"))
+    assert bands[0] == Entry("NHWC", (25, 25), 30)
+
+
 def test_a_sequence_is_no_picture_unless_somebody_says_so():
     build = CASES[[row[0] for row in CASES].index("a sequence")][2]
     with pytest.raises(ModelUnusable, match="reads as a sequence") as caught:
