@@ -15,7 +15,7 @@ from gradviz_cli.worker.analysis import entry as entries
 from gradviz_cli.worker.analysis.along import steps_along
 from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.preprocess import recognised_range
+from gradviz_cli.worker.analysis.preprocess import DEPTHS, recognised_range
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names, static_tensors
 from gradviz_cli.worker.graph.words import described
@@ -187,6 +187,11 @@ def find_preprocess(
                 "leave the option out, or give raw",
             )
         return options.preprocess, None
+    if image.dtype == tf.uint16 and recognised_range(graph, question, entry, constants, DEPTHS) == "16":
+        return "raw", (
+            f"the first steps of the model are for levels of 0..65535 in its uint16 input {image.key}, and pictures give 0..255; "
+            "give files of numbers (.npy) that hold such levels, and settle it with --preprocess raw"
+        )
     if whole or image.dtype == tf.bool:
         return "raw" if whole else "unit", None
     recognised = recognised_range(graph, question, entry, constants)

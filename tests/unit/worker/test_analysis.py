@@ -440,6 +440,19 @@ def test_encoded_images_may_have_axes_of_one():
         find_entry(graph, question(tf.string, (-1, 3)), OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "white", "warned"),
+    [(tf.uint16, 65535.0, True), (tf.uint16, 255.0, False), (tf.uint16, 1.0, False), (tf.uint8, 255.0, False)],
+)
+def test_a_model_of_levels_of_16_bits_is_said_to_get_others(dtype, white, warned):
+    graph = traced(lambda image: tf.cast(image, F) / white * 2.0 - 1.0, dtype=dtype, shape=(None, 8, 8, 1))
+    asked = question(dtype, (-1, 8, 8, 1))
+    found, _ = find_entry(graph, asked, OPTIONS)
+    preprocess, warning = find_preprocess(graph, asked, OPTIONS, found)
+    assert preprocess == "raw" and ("0..65535" in (warning or "")) == warned and (warning is None) != warned
+    assert find_preprocess(graph, asked, ModelOptions("m", preprocess="raw"), found) == ("raw", None)
+
+
 def test_of_truths_what_is_brighter_than_half_is_true():
     graph = traced(lambda image: tf.cast(image, F), dtype=tf.bool, shape=(None, 8, 8, 1))
     asked = question(tf.bool, (-1, 8, 8, 1))
