@@ -19,7 +19,7 @@ from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.images.sources import content
-from gradviz_cli.model.explainer import AS_THEY_ARE, Explainer, like_levels
+from gradviz_cli.model.explainer import AS_THEY_ARE, WHOLE, Explainer, like_levels
 from gradviz_cli.plan.plan import Job, Walk
 from gradviz_cli.plan.results import TargetResult
 from gradviz_cli.plan.targets import Target, of_image
@@ -33,7 +33,6 @@ EQUAL = 1e-6  # of the largest score: answers that differ by less are the same
 BLIND = 0.01  # of the largest score: what a range that the model sees nothing in may change
 LEAST_LABELLED, MOSTLY = 4, 0.8  # images in folders, and the part of them that has to agree, before labels are doubted
 ARRAY_NAMES = ("*.npy", "*.npz")
-WHOLE = ("uint8", "int32", "string")  # inputs that take 0..255 and nothing else
 
 Json = dict[str, Any]
 

@@ -51,7 +51,8 @@ from gradviz_cli.rules import PLAIN
 AS_THEY_ARE = "raw"  # the choice of --preprocess that changes nothing
 # What a model takes that takes no float32; an encoded image (string) holds levels.
 WHOLE = {
-    kind: np.iinfo("uint8" if kind == "string" else kind) for kind in ("string", "uint8", "uint16", "int32", "int64")
+    "string": np.iinfo("uint8"),
+    **{kind: np.iinfo(kind) for kind in ("uint8", "uint16", "uint32", "uint64", "int16", "int32", "int64")},
 }
 OTHER_SHIFT = (
     "leave --labels-from out (its first line is that of class 0 then), or give the file that the model was trained with"

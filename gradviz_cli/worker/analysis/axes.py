@@ -35,15 +35,18 @@ KEEPING = frozenset(
 CUTTING = frozenset({"Slice", "Gather", "GatherV2", "Concat", "ConcatV2", "Split", "SplitV", "Tile"})
 PADDING = frozenset({"Pad", "PadV2", "MirrorPad"})
 BLOCKS = frozenset({"SpaceToBatchND", "BatchToSpaceND"})  # of KEEPING: they keep the axes, and not their sizes
-# Products, and the attributes that turn their two factors around; and what takes one step after the other.
+# Products, and the attributes that turn their two factors around; what takes one step after the other, and the input that
+# holds them along its first axis.
 PRODUCTS = {
     "MatMul": ("transpose_a", "transpose_b"),
     **dict.fromkeys(("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), ("adj_x", "adj_y")),
 }
 REDUCING = frozenset({"Mean", "Sum", "Max", "Min"})
-STEPPING = frozenset(
-    {"TensorListFromTensor", "TensorArrayScatterV3", "BlockLSTM", "BlockLSTMV2", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"}
-)
+STEPPING = {
+    **dict.fromkeys(("TensorListFromTensor", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"), 0),
+    **dict.fromkeys(("BlockLSTM", "BlockLSTMV2"), 1),
+    "TensorArrayScatterV3": 2,
+}
 
 
 # A part of an axis of the input: the axis, then first or second part of it, and so on, so that parts sort as the numbers
@@ -67,6 +70,10 @@ class Axes:
         Of a row.
     weighed : bool
         Only products with weights, or loops, say so; the rows of a picture may go through them too.
+    along : str or None
+        H or W, if the model goes step by step along that side later.
+    windows : tuple of str
+        The operations that say so.
     """
 
     layout: str
@@ -74,6 +81,8 @@ class Axes:
     row: bool = False
     size: tuple[int, int] | None = None
     weighed: bool = False
+    along: str | None = None
+    windows: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def one_axis(self) -> bool:
@@ -89,6 +98,11 @@ class Axes:
     def turned(self) -> str:
         """The layout with height and width the other way about."""
         return self.layout.translate(str.maketrans("HW", "WH"))
+
+    @property
+    def width_first(self) -> bool:
+        """Whether its columns lie one after the other, or it lies on its side: which of these, no graph says."""
+        return -1 < self.layout.find("W") < self.layout.find("H")
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -137,7 +151,8 @@ def find_axes(graph: Graph, fed: str, shape: Sequence[int | None]) -> Axes | Non
     counts, found = {one.channels for one in said} - {None}, {one.size for one in said} - {None}
     if len(counts) > 1 or len(found) > 1:
         return None
-    return replace(said[0], channels=next(iter(counts), None), size=next(iter(found), None))
+    windows = tuple(name for one in said for name in one.windows)
+    return replace(said[0], channels=next(iter(counts), None), size=next(iter(found), None), windows=windows)
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,7 @@ def _look(graph: Graph, start: _Way) -> _Seen:
             seen.add(name)
             node = graph.nodes[name]
             if (axes := _letters(graph, node, way, start)) is not None:
-                (found.said if axes.layout else found.scattered).append(axes)
+                (found.said if axes.layout else found.scattered).append(replace(axes, windows=(name,)))
             elif (axes := _weighed(node, way, start)) is not None:
                 found.weighed.append(axes)
             elif (further := _further(node, way, known, graph)) is not None:
@@ -175,14 +190,8 @@ def _look(graph: Graph, start: _Way) -> _Seen:
 
 def _letters(graph: Graph, node: NodeDef, way: _Way, start: _Way) -> Axes | None:
     """What an operation that knows its axes says of those of the input."""
-    inputs = data_inputs(node)
-    if node.op in RESIZES:
-        letters = "NHWC"
-    elif node.op in WINDOWS:
-        letters = attribute(node, "data_format").s.decode()
-    else:
-        return None
-    if not inputs or split(inputs[0])[0] != way.node or len(letters) != len(way.axes):
+    inputs, letters = data_inputs(node), letters_of(node)
+    if not letters or not inputs or split(inputs[0])[0] != way.node or len(letters) != len(way.axes):
         return None
     axes = _named(way, letters)
     if axes is None:
@@ -192,6 +201,13 @@ def _letters(graph: Graph, node: NodeDef, way: _Way, start: _Way) -> Axes | None
     channels = _count(graph, node) if way.counted else None
     across = _across(graph, node, way, letters) if len(start.axes) == 3 else None
     return Axes(axes.layout.replace(across, "C") if across else axes.layout, channels, weighed=across is not None)
+
+
+def letters_of(node: NodeDef) -> str:
+    """A letter for each axis of what an operation takes that knows them, none of others."""
+    if node.op in RESIZES:
+        return "NHWC"
+    return attribute(node, "data_format").s.decode() if node.op in WINDOWS else ""
 
 
 def _named(way: _Way, letters: str) -> Axes | None:
@@ -304,11 +320,11 @@ def _further(node: NodeDef, way: _Way, known: Known, graph: Graph) -> _Way | Non
         return _without(behind, dropped) if dropped else None
     value = known(inputs[1]) if len(inputs) == 2 else None
     if node.op == "Reshape":
-        return _reshaped(behind, _sizes(graph, source(node, 1), known))
+        return _reshaped(behind, sizes_of(graph, source(node, 1), known))
     if len(inputs) != 2 or split(inputs[0])[0] != way.node:
         return None
     if node.op == "Transpose":
-        order = _sizes(graph, inputs[1], known) or ()
+        order = sizes_of(graph, inputs[1], known) or ()
         turned = sorted(order) == list(range(len(way.axes)))
         return replace(behind, axes=tuple(way.axes[axis] for axis in order)) if turned else None
     if value is not None and node.op in REDUCING and len(way.axes) == 3 and not attribute(node, "keep_dims").b:
@@ -404,7 +420,7 @@ def _product(axis: tuple[Part, ...]) -> int:
     return -1 if any(size < 0 for size in sizes) else math.prod(sizes)
 
 
-def _sizes(graph: Graph, tensor: str, known: Known) -> tuple[int, ...] | None:
+def sizes_of(graph: Graph, tensor: str, known: Known) -> tuple[int, ...] | None:
     """A shape that is written in the graph, -1 for what is left over, 0 where it depends on the batch."""
     value = known(tensor)
     if value is not None and value.ndim == 1:

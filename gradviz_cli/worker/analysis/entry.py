@@ -20,9 +20,13 @@ USUAL_SIZE = (224, 224)
 FLAT_PICTURES = frozenset({28 * 28, 32 * 32 * 3})
 # Of an input that is one, though it is a row of numbers.
 PICTURE_NAME = re.compile("image|img|pixel|picture|photo", re.IGNORECASE)
+# Of one that is what another network has made of an image.
+INNER_NAME = re.compile("feature|embed|hidden|token", re.IGNORECASE)
 SETTLE_SIZE = "settle it with --input-size HxW"
 # A plane of fewer rows or columns is a table or a list of points, unless windows move over it; digits are 8x8 and more.
 THIN = 8
+# A picture so many times as wide as it is high is a line of text, or a strip, and hardly one that stands.
+LINE = 2
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Entry:
     encoding : str
         `pixels` (numbers), `bytes` (an encoded image as a string) or `base64` (the same, web-safe base64).
     whole : bool
-        The model takes whole numbers.
+        The model takes whole numbers, or truths: of these what is brighter than half is true.
     given : tuple of int
-        Of a flat layout: the axes behind the batch in which the graph takes the numbers, where they are not one.
+        Of a flat layout: the axes behind the batch in which the graph takes the numbers, where they are not one. Of encoded
+        images: axes of one behind the batch.
     """
 
     layout: str
@@ -81,7 +86,7 @@ class Entry:
         """What `to_model` gives."""
         axes = LAYOUTS[self.layout]
         if self.encoding != "pixels":
-            return tf.TensorSpec([self.batch] if "N" in axes else [], tf.string)
+            return tf.TensorSpec([self.batch, *self.given] if "N" in axes else [], tf.string)
         if self.layout.startswith("flat"):
             return tf.TensorSpec([self.batch, *(self.given or (math.prod(self.size) * self.channels,))], dtype)
         sizes = {"N": self.batch, "H": self.size[0], "W": self.size[1], "C": self.channels}
@@ -104,7 +109,8 @@ class Entry:
         strings = [tf.io.encode_png(image) for image in pixels]
         if self.encoding == "base64":
             strings = [tf.io.encode_base64(string, pad=True) for string in strings]
-        return strings[0] if "N" not in LAYOUTS[self.layout] else tf.stack(strings)
+        together = tf.reshape(tf.stack(strings), [len(strings), *self.given])
+        return together if "N" in LAYOUTS[self.layout] else strings[0]
 
 
 def find(
@@ -114,6 +120,7 @@ def find(
     asked: tuple[int, int] | None,
     seen: Axes | None = None,
     whole: bool = False,
+    levels: bool = False,
 ) -> tuple[Entry, str | None]:
     """The entry that a shape means, and a warning where something had to be assumed.
 
@@ -127,6 +134,8 @@ def find(
         What the graph says of the axes.
     whole : bool
         The input takes whole numbers of the kind that number words.
+    levels : bool
+        It takes numbers of the kind that only pixels are.
 
     Raises
     ------
@@ -149,8 +158,9 @@ def find(
         )
     if layout is not None:
         _check_channels(key, shape, chosen)
+    sure = levels or bool(PICTURE_NAME.search(key) and not INNER_NAME.search(key))
     if layout is None:
-        _check_plane(key, shape, chosen, seen)
+        _check_plane(key, shape, chosen, seen, sure)
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.get("C", 1)
     told = seen if seen is not None and seen.layout == axes else Axes(axes)
@@ -159,19 +169,23 @@ def find(
     inside = told.size or (-1, -1)
     open_size = [one if one > 0 else two for one, two in zip((sizes["H"], sizes["W"]), inside, strict=True)]
     size, warning = _size(key, (open_size[0], open_size[1]), asked, chosen if assumed and layout is None else None)
-    doubt = _doubt(key, shape, chosen, seen) if layout is None and seen is not None and not seen.row else None
+    doubt = _doubt(key, shape, chosen, seen, sure) if layout is None and seen is not None and not seen.row else None
     warning = "; ".join(filter(None, (warning, doubt))) or None
     batch = sizes.get("N", 1)
     return Entry(chosen, size, channels, None if batch < 0 else max(1, batch)), warning
 
 
-def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | None) -> None:
-    """Refuse what is no picture: steps of a sequence, points, a table; or numbers in an order that no picture has."""
+def _check_plane(key: str, shape: tuple[int, ...], layout: str, seen: Axes | None, sure: bool) -> None:
+    """Refuse what is no picture: steps of a sequence, points, a table; or numbers in an order that no picture has. `sure`:
+    name or type say that it is one."""
     said = f"the input {key} has shape {_text(shape)}"
     remedy = f"explain a tensor behind it with --input NAME, or say that it is one plane with --layout {layout}"
     if seen is not None and not seen.layout:
         raise ModelUnusable(f"{said}, and the model lays out its numbers in an order that no picture has", remedy)
-    if seen is not None and seen.one_axis and not seen.row and not (seen.weighed and _may_be_plane(shape, layout)):
+    if seen is not None and "D" in seen.layout and "N" not in seen.layout:
+        raise _frames(said)
+    plane = seen is not None and seen.weighed and (sure or _may_be_plane(shape, layout))
+    if seen is not None and seen.one_axis and not seen.row and not plane:
         raise ModelUnusable(f"{said}, which the model reads as a sequence, not as a picture", remedy)
     if layout == "NHW" and seen is None and 0 < min(size if size > 0 else THIN for size in shape[1:]) < THIN:
         raise ModelUnusable(f"{said}, and nothing says that it is a picture and no table, points or steps", remedy)
@@ -182,16 +196,31 @@ def _may_be_plane(shape: tuple[int, ...], layout: str) -> bool:
     return layout != "NHW" or shape[1] == shape[2] > 0
 
 
-def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes) -> str | None:
-    """A warning of a picture that may lie on its side, or may be a sequence."""
+def _doubt(key: str, shape: tuple[int, ...], layout: str, seen: Axes, sure: bool) -> str | None:
+    """A warning of a picture that may lie on its side, or may be a sequence unless that is `sure`."""
     if seen.turned == LAYOUTS[layout]:
-        said = f"the model turns its input {key} on its side first, and {layout} is taken"
-        return f"{said}; settle it with --layout {layout} or {seen.layout}"
-    sure = math.prod(shape[1:]) in FLAT_PICTURES or PICTURE_NAME.search(key)
-    if seen.one_axis and layout == "NHW" and not sure:
+        size = (shape[LAYOUTS[layout].index("H")], shape[LAYOUTS[layout].index("W")])
+        return None if _lies(size, seen.along, "H") else _turned(key, layout, seen.layout)
+    if seen.one_axis and layout == "NHW" and not sure and math.prod(shape[1:]) not in FLAT_PICTURES:
         said = f"the model takes the rows of its input {key} {_text(shape)} one by one, as of a sequence, and a plane is taken"
         return f"{said}; settle it with --layout {layout}"
     return None
+
+
+def _lies(size: tuple[int, int], along: str | None, width: str) -> bool:
+    """Whether a reading is the right one of the two that a model allows which turns its picture on its side.
+
+    The model goes step by step along its width, which the windows behind call `width`; else it is wider than high, or of
+    any width, by so much that it lies even if it stands before the windows.
+    """
+    height, across = size
+    wide = across > height > 0 if width == "W" else across >= LINE * height > 0
+    return along == width if along else wide or across < 0 < height
+
+
+def _turned(key: str, layout: str, other: str) -> str:
+    said = f"the model turns its input {key} on its side first, and {layout} is taken"
+    return f"{said}; settle it with --layout {layout} or {other}"
 
 
 def _check_channels(key: str, shape: tuple[int, ...], layout: str) -> None:
@@ -220,6 +249,8 @@ def _any_rank(layout: str | None, seen: Axes | None) -> tuple[int, ...]:
 
 def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None:
     """The usual reading of a shape, else that of the graph, else the one with two equal sides; None for no image."""
+    if seen is not None and (last := _images_last(shape, seen)):
+        return last
     if len(shape) == 4:
         usual = _four(shape, seen)
         line = usual is not None and 1 in (shape[usual.index("H")], shape[usual.index("W")])
@@ -235,6 +266,15 @@ def guess_layout(shape: tuple[int, ...], seen: Axes | None = None) -> str | None
     if len(shape) == 2:
         return "HW" if min(shape) >= 16 and shape[0] == shape[1] else "flat"
     return None
+
+
+def _images_last(shape: tuple[int, ...], seen: Axes) -> str | None:
+    """The layout of [H, W, C, N] and the like, where the graph says that these are the axes and the sizes allow it."""
+    axes = "HW".join(re.split("HW|WH", seen.layout))
+    if seen.row or axes not in LAYOUTS or len(axes) != len(shape) or axes.find("N") < 1:
+        return None
+    images, channels = shape[axes.index("N")], shape[axes.index("C")] if "C" in axes else 1
+    return axes if shape[0] > 1 and (images < 0 or images == 1 and channels in CHANNELS[1:]) else None
 
 
 def _flat_layout(axes: str) -> str:
@@ -266,17 +306,22 @@ def _no_picture(key: str, shape: tuple[int, ...], whole: bool) -> ModelUnusable:
     """In the words of what else it is."""
     said = f"the input {key} has shape {_text(shape)}"
     if len(shape) == 5:
-        return ModelUnusable(
-            f"{said}: the frames of a video, or the slices of a volume, and no single image",
-            "explain a tensor of single images behind it with --input NAME",
-        )
+        return _frames(said)
     if len(shape) == 4:
         return ModelUnusable(
             f"{said}, and nothing says which axis holds the channels", "say it with --layout NHWC or NCHW"
         )
     kind = "whole numbers, such as those of words," if whole else "sound, measurements or a code,"
-    what = f", a row of {kind} which is" if len(shape) == 1 else ", which is"
-    return ModelUnusable(f"{said}{what} no picture's", "name another with --input, or give --layout")
+    if len(shape) == 1:
+        return ModelUnusable(f"{said}, a row of {kind} which is no picture's", "name another with --input")
+    return ModelUnusable(f"{said}, which is no picture's", "name another with --input, or give --layout")
+
+
+def _frames(said: str) -> ModelUnusable:
+    return ModelUnusable(
+        f"{said}: the frames of a video, or the slices of a volume, and no single image",
+        "explain a tensor of single images behind it with --input NAME",
+    )
 
 
 def _size(
@@ -322,11 +367,12 @@ def _flat(
             raise UsageError(
                 f"--input-size {asked[0]}x{asked[1]}: the input {key} holds {length} numbers", "give its size"
             )
-        if not said and seen is not None and seen.size and _of_row(seen, length, None):
-            layout = _flat_layout({seen.size[::-1]: seen.turned, seen.size: seen.layout}.get(asked, "NHWC"))
-        return _given(Entry(layout, asked, channels, batch), key, shape), None
-    if (told := _of_row(seen, length, layout if said else None)) is not None:
-        return _given(replace(told, batch=batch), key, shape), None
+        told, doubt = (None, None) if said else _row(key, seen, length, asked)
+        laid = "flat" if not said and seen is not None and seen.picture else layout
+        return _given(replace(told or Entry(laid, asked, channels), batch=batch), key, shape), doubt
+    told, doubt = (_of_row(seen, length, layout), None) if said else _row(key, seen, length, None)
+    if told is not None:
+        return _given(replace(told, batch=batch), key, shape), doubt
     if not said and seen is not None and not seen.layout:
         raise ModelUnusable(
             f"the input {key} has shape {_text(shape)}, and the model lays out its numbers in an order that no picture has",
@@ -364,6 +410,22 @@ def _given(entry: Entry, key: str, shape: tuple[int, ...]) -> Entry:
             "explain a tensor behind it with --input NAME",
         )
     return replace(entry, given=tuple(size if size > 0 else numbers // known for size in shape[1:]))
+
+
+def _row(key: str, seen: Axes | None, length: int, asked: tuple[int, int] | None) -> tuple[Entry | None, str | None]:
+    """What the graph makes of a row of so many numbers; with a warning where it turns that on its side, and nothing says
+    whether this makes it upright."""
+    laid = _of_row(seen, length, None)
+    readings = [] if laid is None else [(laid, "W")]
+    if laid is not None and seen is not None and seen.width_first:
+        other = _of_row(replace(seen, layout=seen.turned, size=laid.size[::-1]), length, None)
+        readings += [] if other is None else [(other, "H")]
+    fit = [(entry, width) for entry, width in readings if asked in (None, entry.size)]
+    if len(fit) < 2 or seen is None:
+        return next((entry for entry, _ in fit), None), None
+    sure = [entry for entry, width in fit if _lies(entry.size, seen.along, width)]
+    (laid, _), (other, _) = fit
+    return (sure[0], None) if sure else (laid, _turned(key, laid.layout, other.layout))
 
 
 def _of_row(seen: Axes | None, length: int, layout: str | None) -> Entry | None:

@@ -12,18 +12,22 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import GIVEN, ModelOptions
 from gradviz_cli.worker.analysis import entry as entries
+from gradviz_cli.worker.analysis.along import steps_along
 from gradviz_cli.worker.analysis.axes import find_axes
 from gradviz_cli.worker.analysis.entry import Entry
-from gradviz_cli.worker.analysis.preprocess import recognised_range
+from gradviz_cli.worker.analysis.preprocess import DEPTHS, recognised_range
 from gradviz_cli.worker.graph.graph import Graph, attribute, consumers, placeholder, split
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names, static_tensors
 from gradviz_cli.worker.graph.words import described
 
 # A row of these is more likely one of words than of pixels.
 IDS = frozenset({"int32", "int64"})
+# Numbers of these are levels or truths of pixels: measurements are no bytes.
+LEVELS = frozenset({"uint8", "bool"})
 RGBA = "rgba"  # of --channel-order: the fourth channel is alpha
 # These read a PNG, whatever their name says; the other decoders read one format alone.
 DECODERS = frozenset({"DecodeJpeg", "DecodePng", "DecodeImage"})
+OTHER_DECODERS = frozenset({"DecodeBmp", "DecodeGif", "DecodeWebP", "DecodeAndCropJpeg"})
 RECORDS = frozenset({"ParseExample", "ParseExampleV2", "ParseSingleExample"})
 
 
@@ -76,11 +80,16 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
         )
     if image.dtype != tf.string:
         seen = find_axes(graph, question.fed(graph), (-1,) * 4 if image.shape is None else image.shape)
+        if seen is not None and seen.width_first and not options.layout:
+            seen = replace(seen, along=steps_along(graph, seen.windows))
+        kind = image.dtype.name
         place, warning = entries.find(
-            image.key, image.shape, options.layout, options.input_size, seen, image.dtype.name in IDS
+            image.key, image.shape, options.layout, options.input_size, seen, kind in IDS, kind in LEVELS
         )
         place = replace(
-            place, whole=image.dtype.is_integer, alpha=_has_alpha(image, place.channels, options.channel_order)
+            place,
+            whole=image.dtype.is_integer or image.dtype == tf.bool,
+            alpha=_has_alpha(image, place.channels, options.channel_order),
         )
         if warning or options.input_size or options.layout:
             _check_open(graph, question, place, options)
@@ -99,7 +108,13 @@ def find_entry(graph: Graph, question: Question, options: ModelOptions) -> tuple
     if image.shape == ():
         return Entry("HWC", size, channels, 1, encoding, alpha=alpha), warning
     batch = image.shape[0] if image.shape and image.shape[0] > 0 else None
-    return Entry("NHWC", size, channels, batch, encoding, alpha=alpha), warning
+    given = tuple(abs(length) for length in image.shape[1:]) if image.shape else ()
+    if given.count(1) < len(given):
+        raise ModelUnusable(
+            f"the input {image.key} takes {describe(image)}, several encoded images at once",
+            "name the tensor of one image behind it with --input NAME",
+        )
+    return Entry("NHWC", size, channels, batch, encoding, alpha=alpha, given=given), warning
 
 
 def _has_alpha(image: Tensor, channels: int, order: str | None) -> bool:
@@ -142,6 +157,8 @@ def _check_images(key: str, ops: set[str]) -> None:
     remedy = "choose another --signature, or name the image behind it with --input NAME"
     if ops & RECORDS:
         raise ModelUnusable(f"the string input {key} takes tf.Example records", remedy)
+    if not ops & DECODERS and (others := sorted(ops & OTHER_DECODERS)):
+        raise ModelUnusable(f"the string input {key} is decoded by {others[0]}, and gradviz feeds PNGs", remedy)
     if not ops & DECODERS:
         raise ModelUnusable(f"the string input {key} is not decoded as an image in the graph", remedy)
 
@@ -170,8 +187,13 @@ def find_preprocess(
                 "leave the option out, or give raw",
             )
         return options.preprocess, None
-    if whole:
-        return "raw", None
+    if image.dtype == tf.uint16 and recognised_range(graph, question, entry, constants, DEPTHS) == "16":
+        return "raw", (
+            f"the first steps of the model are for levels of 0..65535 in its uint16 input {image.key}, and pictures give 0..255; "
+            "give files of numbers (.npy) that hold such levels, and settle it with --preprocess raw"
+        )
+    if whole or image.dtype == tf.bool:
+        return "raw" if whole else "unit", None
     recognised = recognised_range(graph, question, entry, constants)
     if recognised:
         return recognised, None

@@ -15,6 +15,16 @@ Array = np.ndarray
 v1 = tf.compat.v1
 
 
+class _Variable:
+    """A variable of a session, for what reads one by its handle, such as a lookup of rows."""
+
+    def __init__(self, value: tf.Tensor):
+        self.value = value
+        self.handle = tf.raw_ops.VarHandleOp(dtype=value.dtype, shape=value.shape)
+        self.given = v1.placeholder(value.dtype, value.shape)
+        self.assigned = tf.raw_ops.AssignVariableOp(resource=self.handle, value=self.given)
+
+
 def measure(
     graph: Graph, fed: str, tensors: Sequence[str], entry: Entry, constants: Mapping[str, Array]
 ) -> Callable[[Array], tuple[Array, list[Array]]]:
@@ -32,10 +42,15 @@ def measure(
     beside = {f"{name}:0": constants[name] for name in part.nodes if name in constants}
     beside.update({f"{name}:0": part.values[variable].numpy() for name, variable in part.weights.items()})
     with tf.Graph().as_default() as built:
-        tf.graph_util.import_graph_def(part.graph_def(), name="")
+        variables = {f"{name}:0": _Variable(part.values[variable]) for name, variable in part.handles.items()}
+        mapped = {name: variable.handle for name, variable in variables.items()}
+        tf.graph_util.import_graph_def(part.graph_def(), mapped, name="")
     quick = v1.ConfigProto()  # a few runs on small pictures: to optimise the graph would take longer
     quick.graph_options.rewrite_options.disable_meta_optimizer = True
-    run = v1.Session(graph=built, config=quick).make_callable(list(tensors), [fed, *beside])
+    session = v1.Session(graph=built, config=quick)
+    for variable in variables.values():
+        session.run(variable.assigned, {variable.given: variable.value.numpy()})
+    run = session.make_callable(list(tensors), [fed, *beside])
 
     def of_picture(picture: Array) -> tuple[Array, list[Array]]:
         images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)

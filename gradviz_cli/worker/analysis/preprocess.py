@@ -50,6 +50,8 @@ RANGES: dict[str, tuple[Array, Array]] = {
     "caffe": (np.ones(3), -CAFFE_MEAN),
     "torch": (1 / (255 * IMAGENET_DEVIATION), -IMAGENET_MEAN / IMAGENET_DEVIATION),
 }
+# Levels of 8 and of 16 bits, as a model of whole numbers may take them.
+DEPTHS = {"8": RANGES["raw"], "16": (np.full(1, 257.0), np.zeros(1))}
 # Black and white where the mean of photographs was subtracted, whose channels lie around 115.
 CENTRE, AROUND = 115.0, 20.0
 # Where black lies if white is 1.
@@ -57,9 +59,13 @@ STARTS = {"unit": 0.0, "signed": -1.0}
 
 
 def recognised_range(
-    graph: Graph, question: Question, entry: Entry, constants: Mapping[str, Array] | None = None
+    graph: Graph,
+    question: Question,
+    entry: Entry,
+    constants: Mapping[str, Array] | None = None,
+    choices: Mapping[str, tuple[Array, Array]] = RANGES,
 ) -> str | None:
-    """The choice of --preprocess that the graph's own first steps were written for, or None.
+    """The choice (of --preprocess) that the graph's own first steps were written for, or None.
 
     Gray pictures in the range of each preset go through these steps. A preset is meant where it alone is changed, by an
     affine map, into what networks are trained on (`normal_form`). That the steps are affine says nothing yet: (x + 1) / 2 is
@@ -72,7 +78,7 @@ def recognised_range(
     for sized, place in _places(graph, question, entry):
         try:
             run = measure(sized, fed, steps, place, constants or {})
-            ranges = {name: one for name, one in RANGES.items() if len(one[0]) in (1, place.channels)}
+            ranges = {name: one for name, one in choices.items() if len(one[0]) in (1, place.channels)}
             seen = {name: _through(run, one, place) for name, one in ranges.items()}
         except (tf.errors.OpError, ValueError, TypeError, KeyError):  # of that size, or at all
             continue

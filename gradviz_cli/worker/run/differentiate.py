@@ -399,8 +399,9 @@ class Differentiator:
 
     def _constant(self, name: str, images: tf.Tensor) -> tf.Tensor:
         value = tf.constant(self._problem.constants[name])
-        if name in self._problem.repeated and "N" in LAYOUTS[self._problem.entry.layout]:
-            return tf.repeat(value, tf.shape(images)[0], axis=0)
+        place = LAYOUTS[self._problem.entry.layout].find("N")
+        if name in self._problem.repeated and place >= 0:
+            return tf.repeat(value, tf.shape(images)[place], axis=0)
         return value
 
     def _differentiated(

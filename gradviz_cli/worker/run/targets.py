@@ -209,8 +209,10 @@ def _batched(tensor: tf.Tensor, sizes: Sequence[int | None], count: int | None, 
     if count is not None and fixed is None:  # what has other rows than images is judged by those that a call gives
         return tf.compat.v1.placeholder_with_default(tensor, [None, *tensor.shape[1:]])
     number = "whatever the number of images" if count is None else f"for {count} images"
+    taken = ", which its input takes at once" if fixed else ""
     raise ModelUnusable(
-        f"the first axis of {named(tensor)} is {first}, {number}", "choose another tensor with --output NAME"
+        f"the first axis of {named(tensor)} is {first}, {number}{taken}",
+        f"choose another tensor with --output NAME{', or one that holds an image with --input NAME' if fixed else ''}",
     )
 
 

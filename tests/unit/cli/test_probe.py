@@ -131,7 +131,9 @@ def test_what_was_given_stands_beside_the_presets(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "names"), [(Played("uint8", PREPROCESS["raw"]), {"raw"}), (Played(channels=1), {"raw", "unit", "signed"})]
+    ("model", "names"),
+    [(Played(kind, PREPROCESS["raw"]), {"raw"}) for kind in ("uint8", "int16", "int64")]
+    + [(Played(channels=1), {"raw", "unit", "signed"})],
 )
 def test_only_what_the_model_takes_is_tried(folder: Path, model: Played, names: set[str]) -> None:
     assert set(probe(model, folder)[0]) == names

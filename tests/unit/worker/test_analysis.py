@@ -386,12 +386,13 @@ def test_an_encoded_image_is_a_png(encoding):
     np.testing.assert_array_equal(np.stack([tf.io.decode_png(one) for one in strings]), images)
 
 
-def decoder(channels: int = 3):
-    def build(image):
-        decoded = tf.io.decode_png(image, channels)
-        return tf.cast(tf.ensure_shape(decoded, [7, 8, channels]), F, name="numbers")[None] * 2.0
+def decoder_of(image, channels: int = 3):
+    decoded = tf.io.decode_png(image, channels)
+    return tf.cast(tf.ensure_shape(decoded, [7, 8, channels]), F, name="numbers")[None] * 2.0
 
-    return traced(build, dtype=tf.string, shape=())
+
+def decoder(channels: int = 3):
+    return traced(lambda image: decoder_of(image, channels), dtype=tf.string, shape=())
 
 
 def test_a_string_that_is_decoded_is_an_image():
@@ -411,10 +412,55 @@ def test_a_string_that_is_decoded_with_alpha_takes_rgba():
     np.testing.assert_array_equal(tf.io.decode_png(found.to_model(pixels, tf.string), 4), pixels[0])
 
 
-def test_a_string_that_is_no_image_is_refused():
-    graph = traced(lambda image: tf.strings.to_number(image)[None], dtype=tf.string, shape=())
-    with pytest.raises(ModelUnusable, match="is not decoded as an image"):
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda image: tf.strings.to_number(image) > 0, "is not decoded as an image"),
+        (tf.io.decode_bmp, "is decoded by DecodeBmp, and gradviz feeds PNGs"),
+        (tf.io.decode_gif, "is decoded by DecodeGif, and"),
+        (lambda image: tf.io.decode_and_crop_jpeg(image, [0, 0, 4, 4]), "is decoded by DecodeAndCropJpeg, and"),
+    ],
+)
+def test_a_string_that_is_no_image_or_no_png_is_refused(build, said):
+    graph = traced(lambda image: tf.cast(build(image), F, name="numbers")[None], dtype=tf.string, shape=())
+    graph = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    with pytest.raises(ModelUnusable, match=said) as caught:
         find_entry(graph, question(tf.string, ()), OPTIONS)
+    assert "--input" in caught.value.remedy
+
+
+def test_encoded_images_may_have_axes_of_one():
+    graph = traced(lambda image: decoder_of(image[0, 0]), dtype=tf.string, shape=(None, 1))
+    graph = replace(graph, outputs=(*graph.outputs[:2], "numbers:0"))
+    found, _ = find_entry(graph, question(tf.string, (-1, 1)), OPTIONS)
+    assert found == Entry("NHWC", (7, 8), 3, None, "bytes", given=(1,))
+    given = found.to_model(np.zeros((2, 7, 8, 3), np.float32), tf.string)
+    assert given.shape == (2, 1) and found.spec(tf.string).shape.as_list() == [None, 1]
+    with pytest.raises(ModelUnusable, match="several encoded images at once"):
+        find_entry(graph, question(tf.string, (-1, 3)), OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white", "warned"),
+    [(tf.uint16, 65535.0, True), (tf.uint16, 255.0, False), (tf.uint16, 1.0, False), (tf.uint8, 255.0, False)],
+)
+def test_a_model_of_levels_of_16_bits_is_said_to_get_others(dtype, white, warned):
+    graph = traced(lambda image: tf.cast(image, F) / white * 2.0 - 1.0, dtype=dtype, shape=(None, 8, 8, 1))
+    asked = question(dtype, (-1, 8, 8, 1))
+    found, _ = find_entry(graph, asked, OPTIONS)
+    preprocess, warning = find_preprocess(graph, asked, OPTIONS, found)
+    assert preprocess == "raw" and ("0..65535" in (warning or "")) == warned and (warning is None) != warned
+    assert find_preprocess(graph, asked, ModelOptions("m", preprocess="raw"), found) == ("raw", None)
+
+
+def test_of_truths_what_is_brighter_than_half_is_true():
+    graph = traced(lambda image: tf.cast(image, F), dtype=tf.bool, shape=(None, 8, 8, 1))
+    asked = question(tf.bool, (-1, 8, 8, 1))
+    found, warning = find_entry(graph, asked, OPTIONS)
+    assert warning is None and find_preprocess(graph, asked, OPTIONS, found) == ("unit", None)
+    grays = np.array([0.0, 0.2, 0.49, 0.51, 0.8, 1.0, 0.0, 1.0], np.float32)
+    given = found.to_model(np.tile(grays[:, None], (1, 8, 1, 1)), tf.bool)
+    assert given.dtype == tf.bool and given.numpy()[0, 0, :, 0].tolist() == [False] * 3 + [True] * 3 + [False, True]
 
 
 def test_an_image_that_becomes_two_is_refused():

@@ -146,6 +146,11 @@ def entered(shape, build, key="image", **options):
         ((None, None, 3), lambda x: conv(3)(tf.reshape(x, [-1, 10, 12, 3])),
          Entry("flat", (10, 12), 3, given=(120, 3))),
         ((None, 10, 3, 12), lambda x: conv(3)(tf.transpose(x, [0, 1, 3, 2])), Entry("NHCW", (10, 12), 3)),
+        ((20, 24, 3, None), lambda x: conv(3)(tf.transpose(x, [3, 0, 1, 2])), Entry("HWCN", (20, 24), 3)),
+        ((20, 24, 3, 1), lambda x: conv(3)(tf.transpose(x, [3, 0, 1, 2])), Entry("HWCN", (20, 24), 3, 1)),
+        ((3, 20, 24, None), lambda x: conv(3)(tf.transpose(x, [3, 1, 2, 0])), Entry("CHWN", (20, 24), 3)),
+        ((20, 24, None), lambda x: conv(1)(tf.transpose(x, [2, 0, 1])[..., None]), Entry("HWN", (20, 24), 1)),
+        ((1, 20, 24, 3), lambda x: conv(1)(tf.transpose(x, [3, 1, 2, 0])), Entry("NHWC", (20, 24), 3, 1)),
         ((None, 28, 28), lambda x: tf.reshape(x, [-1, 784]) @ ones(784, 3), Entry("NHW", (28, 28), 1)),
         ((None, 20, 30), lambda x: tf.reshape(x, [-1, 600]) @ ones(600, 3), Entry("NHW", (20, 30), 1)),
         ((None, 28, 28), lambda x: tf.tensordot(x, ones(28, 3), 1), Entry("NHW", (28, 28), 1)),
@@ -214,6 +219,8 @@ def test_a_row_behind_several_axes_is_as_the_options_say():
         ((None, 20, 30, 3), lambda x: conv(3)(sideways(x))),
         ((None, 20, 30), lambda x: conv(1)(tf.transpose(x, [0, 2, 1])[..., None])),
         ((None, 3, 20, 30), lambda x: conv(3)(tf.transpose(x, [0, 3, 2, 1]))),
+        ((20, 30, 3), lambda x: conv(3)(tf.transpose(x, [1, 0, 2])[None])),
+        ((20, 30, 3, None), lambda x: conv(3)(tf.transpose(x, [3, 1, 0, 2]))),
     ],
 )
 def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with_a_warning(shape, build):
@@ -221,7 +228,104 @@ def test_a_picture_that_the_model_turns_on_its_side_first_is_taken_as_usual_with
     axes, other = found.layout, found.layout.translate(str.maketrans("HW", "WH"))
     assert found.size == (20, 30) and f"--layout {axes} or {other}" in warning
     assert entered(shape, build, layout=axes) == (found, None)
-    assert entered(shape, build, layout=other) == (Entry(other, (30, 20), found.channels), None)
+    assert entered(shape, build, layout=other) == (replace(found, layout=other, size=(30, 20)), None)
+
+
+def turned_row(*sizes: int):
+    """A row of numbers as pictures of these sizes, which are turned on their side."""
+    return lambda x: conv(1)(sideways(tf.reshape(x, [-1, *sizes, 1])))
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes", "layout", "size", "doubtful"),
+    [
+        ((None, 784), (28, 28), "flat-NWHC", (28, 28), True),
+        ((None, 1, 784), (28, 28), "flat-NWHC", (28, 28), True),
+        ((None, 480), (20, 24), "flat-NWHC", (24, 20), True),
+        ((None, 480), (24, 20), "flat-NWHC", (20, 24), False),
+        ((None, 4096), (128, 32), "flat-NWHC", (32, 128), False),
+        ((None, 4096), (32, 128), "flat", (32, 128), False),
+    ],
+)
+def test_a_row_that_the_model_turns_on_its_side_is_in_doubt_unless_its_sizes_are_those_of_one_order(
+    shape, sizes, layout, size, doubtful
+):
+    found, warning = entered(shape, turned_row(*sizes))
+    assert (found.layout, found.size) == (layout, size) and (warning is not None) == doubtful
+    assert not doubtful or "first, and flat-NWHC is taken; settle it with --layout flat-NWHC or flat" in warning
+    if sizes[0] == sizes[1]:
+        assert entered(shape, turned_row(*sizes), input_size=sizes) == (found, warning), "a size does not say the order"
+    else:
+        assert entered(shape, turned_row(*sizes), input_size=size) == (found, None)
+    other = "flat" if layout == "flat-NWHC" else "flat-NWHC"
+    assert entered(shape, turned_row(*sizes), layout=layout) == (found, None)
+    assert entered(shape, turned_row(*sizes), layout=other) == (replace(found, layout=other, size=size[::-1]), None)
+
+
+def columns(x):
+    """[N, 24, 24, 1] turned on its side and brought to [N, 12, 6, 2]."""
+    return tf.nn.max_pool2d(tf.nn.relu(conv(1)(sideways(x))), (2, 4), (2, 4), "SAME")
+
+
+def to_classes(x):
+    return tf.nn.softmax(tf.tensordot(x, ones(x.shape[-1], 5), 1))
+
+
+READERS = {
+    "a result for each step, the other side among the features": lambda x: to_classes(tf.reshape(columns(x), [-1, 12, 12])),
+    "a result for each step, the mean of the other side": lambda x: to_classes(tf.reduce_mean(columns(x), 2)),
+    "a result for each step, the mean that stays an axis": lambda x: to_classes(
+        tf.squeeze(tf.reduce_mean(columns(x), 2, keepdims=True), 2)
+    ),
+    "a result for each step, time first": lambda x: to_classes(tf.transpose(tf.reduce_mean(columns(x), 2), [1, 0, 2])),
+    "windows over the steps": lambda x: to_classes(
+        tf.nn.conv1d(tf.reshape(columns(x), [-1, 12, 12]), ones(3, 12, 4), 1, "SAME")
+    ),
+    "one step after the other": lambda x: sum(
+        tf.nn.tanh(one @ ones(12, 5)) for one in tf.unstack(tf.reshape(columns(x), [-1, 12, 12]), axis=1)
+    ),
+    "a loop over the steps": lambda x: tf.raw_ops.TensorListStack(
+        input_handle=tf.raw_ops.TensorListFromTensor(
+            tensor=tf.transpose(tf.reshape(columns(x), [-1, 12, 12]), [1, 0, 2]), element_shape=tf.constant([-1, 12])
+        ),
+        element_shape=tf.constant([-1, 12]),
+        element_dtype=tf.float32,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", READERS.values(), ids=READERS)
+def test_a_model_that_goes_along_the_width_that_it_put_first_reads_its_input_as_it_lies(build):
+    shape = (None, 24, 24, 1)
+    assert entered(shape, build) == (Entry("NHWC", (24, 24), 1), None)
+    assert entered((None, 576), lambda x: build(tf.reshape(x, [-1, 24, 24, 1]))) == (Entry("flat", (24, 24), 1), None)
+    _, warning = entered(shape, lambda x: build(sideways(sideways(sideways(x)))))
+    assert warning is None
+    _, warning = entered(shape, lambda x: to_classes(tf.reshape(tf.transpose(columns(x), [0, 2, 1, 3]), [-1, 6, 24])))
+    assert "on its side" in warning, "it goes along the other side"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: to_classes(tf.reshape(columns(x), [-1, 144])),
+        lambda x: to_classes(tf.reduce_mean(columns(x), [1, 2])),
+        lambda x: to_classes(tf.reduce_mean(tf.reduce_mean(columns(x), 2), 1)),
+        lambda x: to_classes(columns(x)),
+        lambda x: to_classes(tf.reshape(columns(x), [-1, 72, 2])),
+        lambda x: tf.stack([to_classes(tf.reduce_mean(one, [0, 1])[None]) for one in tf.unstack(columns(x), 2, axis=3)]),
+    ],
+)  # fmt: skip
+def test_a_model_that_takes_in_both_sides_alike_does_not_say_which_is_the_width(build):
+    assert "on its side" in entered((None, 24, 24, 1), build)[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "warned"), [((None, 20, 40, 1), False), ((None, 32, None, 1), False), ((None, 40, 20, 1), True)]
+)
+def test_a_line_that_lies_is_one_whatever_the_model_turns(shape, warned):
+    found, warning = entered(shape, lambda x: conv(1)(sideways(x)))
+    assert found.layout == "NHWC" and ("on its side" in (warning or "")) == warned
 
 
 @pytest.mark.parametrize(
@@ -263,6 +367,25 @@ def test_a_square_that_is_taken_row_by_row_is_a_plane_with_a_warning():
     assert entered((None, 64, 64), rows(64), key="picture") == (found, None)
     assert entered((None, 28, 28), rows(28), key="x") == (Entry("NHW", (28, 28), 1), None)
     assert entered((None, 28, 28), bands, key="x") == (Entry("NHW", (28, 28), 1), None)
+
+
+def test_rows_of_what_is_called_an_image_or_is_bytes_are_those_of_a_plane():
+    shape, plane = (None, 28, 20), Entry("NHW", (28, 20), 1)
+    assert entered(shape, lambda x: tf.tensordot(x, ones(20, 5), 1), key="image") == (plane, None)
+    for key in ("x", "image_features"):
+        with pytest.raises(ModelUnusable, match="as a sequence"):
+            entered(shape, lambda x: tf.tensordot(x, ones(20, 5), 1), key=key)
+    asked = question(tf.uint8, (-1, 28, 20))
+    asked = replace(asked, image=replace(asked.image, key="x"))
+    graph = traced(lambda x: tf.tensordot(tf.cast(x, tf.float32), ones(20, 5), 1), dtype=tf.uint8, shape=shape)
+    assert find_entry(graph, asked, ModelOptions("m")) == (replace(plane, whole=True), None)
+
+
+def test_frames_without_a_batch_are_no_images():
+    with pytest.raises(ModelUnusable, match="the frames of a video, or the slices of a volume"):
+        entered((16, 32, 32, 3), lambda x: tf.nn.conv3d(x[None], ones(3, 3, 3, 3, 4), [1] * 5, "SAME"))
+    bands = entered((None, 25, 25, 30), lambda x: tf.nn.conv3d(x[..., None], ones(3, 3, 3, 1, 4), [1] * 5, "SAME"))
+    assert bands[0] == Entry("NHWC", (25, 25), 30)
 
 
 def test_a_sequence_is_no_picture_unless_somebody_says_so():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import question, traced
+from graphs import fed, node, question, traced, written
 
 from gradviz_cli.errors import ModelUnusable
 from gradviz_cli.worker.analysis.entry import Entry
@@ -133,3 +133,17 @@ def test_what_a_graph_makes_of_a_picture_is_measured():
     fed, (found,) = run(np.full((6, 6, 3), 2))
     np.testing.assert_array_equal(fed, np.full((2, 6, 6, 3), 2))
     np.testing.assert_array_equal(found[1, 3, 3], [7, 9, 11])
+
+
+def test_a_variable_that_rows_are_looked_up_in_is_measured_too():
+    table = np.arange(8, dtype=np.float32).reshape(4, 2)
+    lookup = node(
+        "rows", "ResourceGather", "table:0", "image:0", dtype=tf.float32, Tindices=tf.int32, validate_indices=True
+    )
+    handle = node("table", "Placeholder", dtype=tf.resource, shape=tf.TensorShape([]))
+    graph = written(
+        fed(dtype=tf.int32, shape=(1, 2, 2)), handle, lookup,
+        handles={"table": "t"}, values={"t": tf.constant(table)}, feeds={"image:0": "image"},
+    )  # fmt: skip
+    run = measure(graph, "image:0", ["rows:0"], Entry("NHW", (2, 2), 1, 1, whole=True), {})
+    np.testing.assert_array_equal(run(np.float32([[[3], [0]], [[1], [2]]]))[1][0], table[[[[3, 0], [1, 2]]]])

@@ -78,8 +78,9 @@ def test_axes_that_the_graph_leaves_open_are_those_of_the_signature(said, shape,
 def test_another_first_axis_is_refused(shape, count):
     with tf.Graph().as_default():
         scores = tf.compat.v1.placeholder(F, shape, name="model/scores")
-        with pytest.raises(ModelUnusable, match=f"the first axis of scores:0 is {shape[0]}, .*--output"):
+        with pytest.raises(ModelUnusable, match=f"the first axis of scores:0 is {shape[0]}, .*--output") as caught:
             targets.positions(scores, count, replace(PROBLEM, entry=replace(PROBLEM.entry, batch=count)))
+    assert ("--input" in caught.value.remedy) == (count is not None), "it may be the input that is no image's"
 
 
 def test_classes_before_the_axes_of_the_image_are_moved_behind():
