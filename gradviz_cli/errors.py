@@ -71,6 +71,12 @@ class UsageError(GradvizError):
     code = ExitCode.USAGE
 
 
+class NoImages(GradvizError):
+    """Nothing that is named can hold an image."""
+
+    code = ExitCode.ALL_FAILED
+
+
 class ModelUnusable(GradvizError):
     code = ExitCode.MODEL_UNUSABLE
     cut_at: str | None = None  # the operation that no gradient passes, where that is what is wrong

@@ -49,6 +49,8 @@ def results(
     with opened(plan) as (here, store):
         fold = as_it_is if plan.dry_run else store.fold()
         images = replace(inputs, walk=plan.walk, fold=fold).checked(stems(here, SHEETS), end)
+        if not plan.allow_empty:
+            images.check_outside()
         yield from _in_order(here, store, images, ahead, observer, report, end, deliver)
 
 

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from gradviz_cli.errors import TimeUp, UsageError
+from gradviz_cli.errors import NoImages, TimeUp, UsageError
 from gradviz_cli.files import objects
 from gradviz_cli.files.names import Fold, as_it_is
 from gradviz_cli.files.near import check_path, near_path
@@ -88,8 +88,7 @@ class Inputs:
         Raises
         ------
         UsageError
-            An argument does not exist or lies outside --root, all of them lie in OUT, or two images would share their outputs'
-            names.
+            An argument does not exist or lies outside --root, or two images would share their outputs' names.
         """
         for path in self.paths:
             if self.stdin and path == STDIN:
@@ -102,7 +101,6 @@ class Inputs:
                 path, remedy="no file matches; give the folder, and --include 'PATTERN'" if unread else "check the path"
             )
             _named(path, self.walk.root)
-        self._check_any_outside()
         one = len(self.paths) == 1 and self.listed is None
         if names is None and one and self.fold is as_it_is and self.walk.pages == "first":
             return self
@@ -119,9 +117,8 @@ class Inputs:
 
     def why_none(self) -> str:
         """Why there may be no image."""
-        inside = self._searched_by_nobody()
-        if inside:
-            return f"no image was found: {inside}"
+        if inside := self._said_inside():
+            return inside
         left = LeftOut()
         for _ in self._all(left):
             pass
@@ -129,17 +126,17 @@ class Inputs:
         places = ", ".join(map(printable, self.paths[:3]))
         return f"no image was found: {why}" if why else f"no image was found{' in ' + places if places else ''}"
 
-    def _searched_by_nobody(self) -> str | None:
-        """What is said of an argument that is OUT or lies in it."""
-        inside = next((path for path in self.paths if _is_below(path, self.out)), None)
-        if inside is None:
-            return None
-        return f"{printable(inside)} is not searched, as it is --out {printable(self.out)} or lies in it"
-
-    def _check_any_outside(self) -> None:
+    def check_outside(self) -> None:
+        """Raises NoImages where nothing is named but folders in OUT, which are not searched."""
         folders = [path for path in self.paths if isinstance(path, Path) and _is_below(path, self.out)]
         if folders and len(folders) == len(self.paths) and not self.listed:
-            raise UsageError(f"{self._searched_by_nobody()}", "give --out another folder")
+            raise NoImages(self._said_inside(), "give --out another folder")
+
+    def _said_inside(self) -> str:
+        """What is said of a folder that is OUT or lies in it; nothing where none does."""
+        inside = next((path for path in self.paths if _is_below(path, self.out)), None)
+        where = f"it is --out {printable(self.out)} or lies in it"
+        return f"no image was found: {printable(inside)} is not searched, as {where}" if inside else ""
 
     def _meant_include(self) -> str:
         """What was meant by an ending alone, which is the whole name of no file."""

@@ -261,5 +261,5 @@ def test_pictures_do_not_go_where_all_images_lie(model: Path, photos: Path, tmp_
     before = sorted(tmp_path.rglob("*"))
     for out in (images, images.parent):
         run = gradviz("explain", model, images, "-o", out, "-q", cwd=tmp_path)
-        assert run.returncode == 2 and f"{images} is not searched, as it is --out" in run.stderr
+        assert run.returncode == 4 and f"{images} is not searched, as it is --out" in run.stderr
     assert sorted(tmp_path.rglob("*")) == before
