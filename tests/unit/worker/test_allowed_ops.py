@@ -20,6 +20,8 @@ REFUSED = {
     "Empty": "memory that nobody has written to, which a loss fills later",
     "GenerateBoundingBoxProposals": "has a kernel on GPUs alone",
 }
+# What the oldest TensorFlow that gradviz takes has not.
+LATER = {"decode_jxl", "decode_webp"}
 # What ends in "no gradient is defined", with its name.
 WITHOUT_GRADIENT = {
     **dict.fromkeys(("CombinedNonMaxSuppression", "NonMaxSuppressionV5"), "chooses boxes"),
@@ -86,5 +88,10 @@ def test_what_may_run_has_a_gradient(ops):
 
 
 def test_the_tables_name_functions_that_exist():
-    for library, module in LIBRARIES.items():
-        assert all(hasattr(module, name) for name in (*ARGUMENTS[library], *NOT_TRACED[library]))
+    missing = {
+        name
+        for library, module in LIBRARIES.items()
+        for name in (*ARGUMENTS[library], *NOT_TRACED[library])
+        if not hasattr(module, name)
+    }
+    assert missing <= LATER
