@@ -48,16 +48,8 @@ OTHER = Form("other")
 RELUS = frozenset({"Relu", "CappedRelu"})
 # Functions that are an activation where they stand by themselves.
 ACTIVATIONS = RELUS | {
-    *(
-        "LeakyRelu",
-        "CappedLeakyRelu",
-        "ThresholdedLeakyRelu",
-        "TwoSlopes",
-        "Threshold",
-        "CappedThreshold",
-        "SoftShrink",
-        "HardShrink",
-    ),
+    *("LeakyRelu", "CappedLeakyRelu", "ThresholdedLeakyRelu", "TwoSlopes"),
+    *("Threshold", "CappedThreshold", "SoftShrink", "HardShrink"),
     *("Elu", "Selu", "Celu", "Silu", "Gelu", "Mish", "Softplus", "Softsign", "TanhShrink", "Squareplus", "SparsePlus"),
     "Exponential",
 }
@@ -253,19 +245,8 @@ def _thresholded(t: Table) -> Form | None:
 
 
 CORNERED: tuple[Callable[[Table], Form | None], ...] = (
-    *(
-        _constant,
-        _affine,
-        _relu,
-        _clip,
-        _two_slopes,
-        _shifted,
-        _capped_leaky,
-        _capped_threshold,
-        _leaky_from,
-        _hard_swish,
-        _thresholded,
-    ),
+    *(_constant, _affine, _relu, _clip, _two_slopes, _shifted),
+    *(_capped_leaky, _capped_threshold, _leaky_from, _hard_swish, _thresholded),
 )
 
 # -- smooth functions: closed forms, some with a parameter that is read off the values

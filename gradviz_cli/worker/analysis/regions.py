@@ -68,6 +68,7 @@ BENDING = (
 MOST_BENDS, MOST_WRITTEN = 12, 3
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
+WRITTEN_RELUS = frozenset({"Relu", "Relu6"})
 RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
@@ -247,7 +248,7 @@ class _Search:
     def _role(self, region: Region) -> str | None:
         """Why a region is taken; None where it is not, and smaller ones are asked."""
         name = region.form.name
-        ops = {self.nodes[split(tensor)[0]].op for tensor in region.nodes}
+        ops = self._ops(region.nodes)
         cornered = bool(ops & CORNERED)
         if self._is_cleaning(region, ops):
             return "pixels"
@@ -292,7 +293,7 @@ class _Search:
         one that was shifted, to the range of one where it may be the first layer. Who writes a ReLU means one, also
         straight behind the image, and so does who caps it as a ReLU6."""
         level, form = self.image.get(region.entry), region.form
-        if level is None or ops & {"Relu", "Relu6"}:
+        if level is None or ops & WRITTEN_RELUS:
             return False
         if form.name in CLIPS:
             cap = (form.high or 0) - form.low if form.name == "CappedRelu" else None
@@ -310,20 +311,15 @@ class _Search:
             parts = self._form(region.entry, first), self._form(cut, then)
             if all(form.name in RELUS and form.low == 0 and form.slope is None for form in parts):
                 continue  # a ReLU and its cap are one
-            if self._is_capping(*parts) and not {self.nodes[split(tensor)[0]].op for tensor in then} & {
-                "Relu",
-                "Relu6",
-            }:
+            if _is_capping(*parts) and not self._ops(then) & WRITTEN_RELUS:
                 continue
             named = sum(form.name in ACTIVATIONS for form in parts)
             if named == 2 or named == 1 and any(form.name == "affine" for form in parts):
                 return True
         return False
 
-    def _is_capping(self, form: Form, behind: Form) -> bool:
-        """It is the cap of a threshold."""
-        ends = [("Threshold", "CappedRelu"), ("CappedThreshold", "Relu")]
-        return (form.name, behind.name) in ends and behind.low == 0 and behind.slope is None
+    def _ops(self, tensors: Iterable[str]) -> set[str]:
+        return {self.nodes[split(tensor)[0]].op for tensor in tensors}
 
     def _is_stopped(self, region: Region) -> bool:
         """A StopGradient within gives it another gradient than that of its values, as a straight-through estimator means
@@ -529,6 +525,12 @@ class _Search:
                 ]
                 have[tensor] = compute(node, inputs)
         return np.broadcast_to(have[rows[-1]], (len(x), len(columns)))
+
+
+def _is_capping(form: Form, behind: Form) -> bool:
+    """The second is the cap of a threshold."""
+    ends = [("Threshold", "CappedRelu"), ("CappedThreshold", "Relu")]
+    return (form.name, behind.name) in ends and behind.low == 0 and behind.slope is None
 
 
 def _hands_on(node: NodeDef) -> bool:
