@@ -80,9 +80,8 @@ def _root() -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         home = os.environ.get("HOME")
-        if home is not None and not os.path.isabs(
-            home
-        ):  # an empty one would be that of all, another one wherever this is
+        # An empty one would be the cache of all, a relative one would lie wherever this is run.
+        if home is not None and not os.path.isabs(home):
             return None
         base = os.path.join(os.path.expanduser("~"), ".cache")
     root = Path(base, "gradviz")

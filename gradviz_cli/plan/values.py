@@ -331,8 +331,9 @@ def _numbers(value: object, separator: str) -> tuple[int | None, ...]:
 
 def size(value: object) -> tuple[int, int]:
     """HEIGHTxWIDTH."""
-    sides = [side for side in _numbers(value, "x") if side]
-    if len(sides) != 2 or len(_numbers(value, "x")) != 2:
+    numbers = _numbers(value, "x")
+    sides = [side for side in numbers if side]
+    if len(numbers) != 2 or len(sides) != 2:
         given = re.findall("[0-9]+", str(value))[:2]
         is_near = bool(given) and all(len(each) <= len(str(MOST_SIDE)) and int(each) for each in given)
         hint = f"; did you mean {given[0]}x{given[-1]}?" if is_near else ""

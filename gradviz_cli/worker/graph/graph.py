@@ -268,6 +268,13 @@ def constant_node(name: str, value: np.ndarray | np.generic) -> NodeDef:
     return node
 
 
+def in_place_of(node: NodeDef, op: str, inputs: Iterable[str]) -> NodeDef:
+    """A node of another op that takes its name and its type T."""
+    made = NodeDef(name=node.name, op=op, input=inputs)
+    made.attr["T"].CopyFrom(attribute(node, "T"))
+    return made
+
+
 def attribute(node: NodeDef, name: str) -> AttrValue:
     """An attribute of a node, or the default that its operation defines: saved graphs leave out what equals it.
 

@@ -8,7 +8,16 @@ import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, data_inputs, descendants, source, split
+from gradviz_cli.worker.graph.graph import (
+    Graph,
+    attribute,
+    copied,
+    data_inputs,
+    descendants,
+    in_place_of,
+    source,
+    split,
+)
 from gradviz_cli.worker.graph.match import RENAMING_OPS
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.shapes import inferred, of_weights
@@ -32,9 +41,7 @@ def _leaving_out(graph: Graph, name: str, shape: tf.TensorShape) -> NodeDef:
     node = graph.nodes[name]
     ones = [axis for axis, size in enumerate(shape.as_list()) if size == 1]
     if not ones:  # where none is named, all are meant
-        same = NodeDef(name=name, op="Identity", input=node.input)
-        same.attr["T"].CopyFrom(attribute(node, "T"))
-        return same
+        return in_place_of(node, "Identity", node.input)
     named = copied(node)
     named.attr["squeeze_dims"].list.i[:] = ones
     return named

@@ -25,6 +25,7 @@ from gradviz_cli.worker.graph.graph import (
     copied,
     data_inputs,
     descendants,
+    in_place_of,
     sources_in_order,
     split,
     topological,
@@ -141,7 +142,7 @@ def _change(floats: _Floats, node: NodeDef) -> bool:
         return _keep_inverted(floats, node)
     if node.op in MOVERS:
         mover = MOVERS[node.op]
-        kept = _renamed(node, "Identity", node.input) if node.op in STOPS else node
+        kept = in_place_of(node, "Identity", node.input) if node.op in STOPS else node
         return _keep(floats, kept, mover.numbers(node), _type(node, mover.type), mover.type, mover.zeros)
     if node.op in ARITHMETIC:
         return _keep(floats, node, data_inputs(node), _type(node, "T"))
@@ -198,7 +199,7 @@ def _keep_bits(floats: _Floats, node: NodeDef) -> bool:
     """The same bits read as another type of whole numbers: the same numbers, where both types hold them."""
     to = _type(node, "type")
     same = to.is_integer and to.size == _type(node, "T").size
-    return same and _keep(floats, _renamed(node, "Identity", node.input[:1]), [node.input[0]], to)
+    return same and _keep(floats, in_place_of(node, "Identity", node.input[:1]), [node.input[0]], to)
 
 
 def _keep_inverted(floats: _Floats, node: NodeDef) -> bool:
@@ -209,7 +210,7 @@ def _keep_inverted(floats: _Floats, node: NodeDef) -> bool:
         return False
     highest = constant_node(f"{node.name}/gradviz_highest", np.float32(dtype.max))
     floats.nodes[highest.name] = highest
-    floats.nodes[node.name] = _typed(_renamed(node, "Sub", [f"{highest.name}:0", node.input[0]]), "T")
+    floats.nodes[node.name] = _typed(in_place_of(node, "Sub", [f"{highest.name}:0", node.input[0]]), "T")
     floats.spans[node.name] = (dtype.max - span[1], dtype.max - span[0])
     return True
 
@@ -242,12 +243,6 @@ def _hull(spans: Iterable[Span]) -> Span:
 
 def _type(node: NodeDef, key: str) -> tf.DType:
     return tf.dtypes.as_dtype(attribute(node, key).type)
-
-
-def _renamed(node: NodeDef, op: str, inputs: Iterable[str]) -> NodeDef:
-    made = NodeDef(name=node.name, op=op, input=inputs)
-    made.attr["T"].CopyFrom(attribute(node, "T"))
-    return made
 
 
 def _typed(node: NodeDef, kind: str) -> NodeDef:

@@ -11,7 +11,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import activations
 from gradviz_cli.worker.analysis.activations import Activation, Found
-from gradviz_cli.worker.graph.graph import Graph, attribute, copied, node_of, split
+from gradviz_cli.worker.graph.graph import Graph, attribute, copied, in_place_of, node_of, split
 from gradviz_cli.worker.graph.match import STOPS
 from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.wrappers import function_of
@@ -60,9 +60,7 @@ def _marked(node: NodeDef, kind: str, **details: object) -> NodeDef:
 
 
 def _open_stop(node: NodeDef) -> NodeDef:
-    identity = NodeDef(name=node.name, op="Identity", input=node.input)
-    identity.attr["T"].CopyFrom(attribute(node, "T"))
-    return _marked(identity, "stop")
+    return _marked(in_place_of(node, "Identity", node.input), "stop")
 
 
 def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
