@@ -28,6 +28,7 @@ from gradviz_cli.worker.graph.graph import (
     topological,
 )
 from gradviz_cli.worker.graph.question import Question
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 # What mixes channels: before the first there are no features, and behind the last there is no class apart from a score.
 KERNELS = frozenset(
@@ -177,7 +178,7 @@ def _shapes(
     with tf.Graph().as_default():
         given = {} if image is None else {question.fed(graph): tf.compat.v1.placeholder(image.dtype, image.shape)}
         tensors = [f"{name}:0" for name in names if f"{name}:0" not in given]
-        found = tf.graph_util.import_graph_def(graph.graph_def(), given, return_elements=tensors, name="")
+        found = import_nodes(graph.graph_def(), given, tensors)
     return {split(tensor)[0]: one.shape for tensor, one in zip(tensors, found, strict=True)}
 
 

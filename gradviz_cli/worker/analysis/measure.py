@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph.graph import Graph, attribute
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 Array = np.ndarray
 
@@ -44,7 +45,7 @@ def measure(
     with tf.Graph().as_default() as built:
         variables = {f"{name}:0": _Variable(part.values[variable]) for name, variable in part.handles.items()}
         mapped = {name: variable.handle for name, variable in variables.items()}
-        tf.graph_util.import_graph_def(part.graph_def(), mapped, name="")
+        import_nodes(part.graph_def(), mapped)
     quick = v1.ConfigProto()  # a few runs on small pictures: to optimise the graph would take longer
     quick.graph_options.rewrite_options.disable_meta_optimizer = True
     session = v1.Session(graph=built, config=quick)

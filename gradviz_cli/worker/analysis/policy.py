@@ -31,7 +31,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.errors import ModelRefused, UsageError
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.worker.graph.graph import MAX_NODES, Circle, Graph, called_by, topological
-from gradviz_cli.worker.graph.tf_private import op_def
+from gradviz_cli.worker.graph.tf_private import import_nodes, op_def
 
 # Names are made of layers' names; one of megabytes is made to fill terminals and logs.
 MAX_NAME = 10_000
@@ -143,7 +143,7 @@ def _check_room(graph: Graph) -> None:
         return
     with tf.Graph().as_default() as built:
         try:
-            tf.graph_util.import_graph_def(graph.graph_def(), name="")
+            import_nodes(graph.graph_def())
         except (ValueError, TypeError, tf.errors.OpError):  # said better by whoever builds the gradient
             return
     for op in built.get_operations():

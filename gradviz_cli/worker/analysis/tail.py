@@ -25,6 +25,7 @@ from gradviz_cli.worker.graph.graph import (
     topological,
 )
 from gradviz_cli.worker.graph.match import OF_SHAPES, RENAMING_OPS
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 LAYERS = frozenset(
     ["Conv1D", "Conv2D", "Conv3D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul", "BatchMatMul", "Einsum"]
@@ -172,7 +173,7 @@ class Computed:
         self._fed = {f"{one}:0": part.values[variable].numpy() for one, variable in part.weights.items()}
         self._others = {f"{one}:0": value for one, value in others.items() if one in part.nodes}
         with tf.Graph().as_default() as made:
-            tf.graph_util.import_graph_def(part.graph_def(), name="")
+            import_nodes(part.graph_def())
         config = tf.compat.v1.ConfigProto()
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=made, config=config)

@@ -16,6 +16,7 @@ from gradviz_cli.worker.analysis.image import repeated
 from gradviz_cli.worker.analysis.measure import measure
 from gradviz_cli.worker.graph.graph import LOOPS, Graph, attribute
 from gradviz_cli.worker.graph.question import Question, Tensor, describe, names
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 Array = np.ndarray
 # Number of images, values of some inputs -> how many numbers the score has; None where it cannot be computed, or is none.
@@ -140,7 +141,7 @@ def _is_refused(graph: Graph, question: Question, entry: Entry, values: Mapping[
         with tf.Graph().as_default():
             image = tf.compat.v1.placeholder(dtype, replace(entry, batch=entry.batch or 1).spec(dtype).shape)
             given = {f"{name}:0": tf.constant(value) for name, value in values.items()}
-            tf.graph_util.import_graph_def(graph.graph_def(), {fed: image, **given}, name="")
+            import_nodes(graph.graph_def(), {fed: image, **given})
     except ValueError:
         return True
     return False

@@ -22,6 +22,7 @@ from gradviz_cli.worker.graph.graph import (
     source,
     split,
 )
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 Nodes = Mapping[str, NodeDef]
 # Placeholder or argument -> its shape.
@@ -64,7 +65,7 @@ def inferred(nodes: Nodes, tensors: Iterable[str], known: Known) -> dict[str, tf
     if asked:
         built = graph_def(before[name] for name in ancestors(before, asked))
         with tf.Graph().as_default():
-            imported = tf.graph_util.import_graph_def(built, return_elements=asked, name="")
+            imported = import_nodes(built, wanted=asked)
         found.update((tensor, one.shape) for tensor, one in zip(asked, imported, strict=True))
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.framework.attr_value_pb2 import AttrValue
 from tensorflow.core.framework.function_pb2 import FunctionDef
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.op_def_pb2 import OpDef
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 
@@ -39,6 +41,43 @@ def _registry() -> Any:
     from tensorflow.python.framework import op_def_registry
 
     return op_def_registry
+
+
+def import_nodes(
+    built: GraphDef, mapped: Mapping[str, Any] | None = None, wanted: Sequence[str] | None = None, name: str = ""
+) -> list[Any]:
+    """`tf.graph_util.import_graph_def` of nodes that name no device and no neighbour, as ours do: the tensors that are `wanted`.
+    Raises as that does."""
+    _unplaced.here = True
+    try:
+        found: list[Any] = _importer().import_graph_def(built, mapped, wanted, name=name)
+        return found
+    finally:
+        _unplaced.here = False
+
+
+_unplaced = threading.local()
+
+
+@cache
+def _importer() -> Any:
+    # Of each node that it imports TensorFlow asks where it is to run, and beside which, and to hear that nothing is said of
+    # it takes half of the time. There is no public way to leave that out: without it a large model is read a few percent
+    # slower. Other threads import as ever; TensorFlow's own run of a model does, at the same time.
+    from tensorflow.python.framework import importer
+
+    whole = getattr(importer, "_ProcessNewOps", None)
+    if whole is None or not hasattr(tf.Graph, "_add_new_tf_operations"):
+        return importer
+
+    def made(graph: Any) -> None:
+        if getattr(_unplaced, "here", False):
+            graph._add_new_tf_operations(compute_devices=False)
+        else:
+            whole(graph)
+
+    importer._ProcessNewOps = made
+    return importer
 
 
 @cache

@@ -22,6 +22,7 @@ from gradviz_cli.worker.graph.graph import (
     graph_def,
     placeholder,
 )
+from gradviz_cli.worker.graph.tf_private import import_nodes
 
 FUNCTION = "_gradviz_own"  # the gradient function; missing where there is none to be used
 PLACES = "_gradviz_places"  # for each result of that function the input whose gradient it is
@@ -71,10 +72,7 @@ def called(functions: Mapping[str, Function], name: str, given: Sequence[tf.Tens
     names = [argument.name for argument in function.signature.input_arg]
     # An Identity takes a tensor of another graph (a loop's body) along into this one.
     mapped = {f"{one}:0": tf.identity(tensor) for one, tensor in zip(names, given, strict=True)}
-    found: list[tf.Tensor] = tf.graph_util.import_graph_def(
-        built, mapped, return_elements=list(function.results), name="own_gradient"
-    )
-    return found
+    return import_nodes(built, mapped, list(function.results), "own_gradient")
 
 
 def own_gradients(

@@ -25,7 +25,7 @@ from gradviz_cli.worker.graph.graph import (
 )
 from gradviz_cli.worker.graph.memory import array_of
 from gradviz_cli.worker.graph.question import Question
-from gradviz_cli.worker.graph.tf_private import op_def
+from gradviz_cli.worker.graph.tf_private import import_nodes, op_def
 
 MAX_FOLDED = 2**24  # numbers; what is larger is cheaper to compute than to keep
 # What NumPy computes here: epsilons, gains and means of channels. Larger ones are TensorFlow's, which uses all cores.
@@ -130,6 +130,6 @@ def _computed_by_tensorflow(graph: Graph, names: list[str]) -> dict[str, tf.Tens
     @tf.function(autograph=False)
     def run() -> list[tf.Tensor]:
         fed = {f"{name}:0": tf.identity(part.values[variable]) for name, variable in part.weights.items()}
-        return tf.graph_util.import_graph_def(built, fed, return_elements=list(part.outputs), name="constant")
+        return import_nodes(built, fed, list(part.outputs), "constant")
 
     return dict(zip(names, run(), strict=True))

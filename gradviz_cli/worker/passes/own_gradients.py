@@ -39,7 +39,7 @@ from gradviz_cli.worker.graph.graph import (
     topological,
 )
 from gradviz_cli.worker.graph.match import origin
-from gradviz_cli.worker.graph.tf_private import op_def
+from gradviz_cli.worker.graph.tf_private import import_nodes, op_def
 from gradviz_cli.worker.graph.wrappers import (
     REPLACED,
     SHAPES,
@@ -381,9 +381,7 @@ def _both(
     built = graph_def(node for node in part.nodes.values() if node.name not in weights)
     mapped = {text: tensor for text, tensor in tensors.items() if text in read}
     ends = [text for text in part.ends if text not in tensors]
-    tensors |= zip(
-        ends, tf.graph_util.import_graph_def(built, mapped, return_elements=ends, name="wrapped"), strict=True
-    )
+    tensors |= zip(ends, import_nodes(built, mapped, ends, "wrapped"), strict=True)
     results, arguments = ([tensors[text] for text in texts] for texts in (part.results, part.arguments))
     upstreams = [tf.constant(_numbers(random, one.shape.as_list(), one.dtype.as_datatype_enum)) for one in results]
     derived = tf.gradients(results, arguments, upstreams, unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -19,7 +19,7 @@ from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.graph.device import where_it_computes
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
-from gradviz_cli.worker.graph.tf_private import make_known
+from gradviz_cli.worker.graph.tf_private import import_nodes, make_known
 from gradviz_cli.worker.graph.words import first_line
 from gradviz_cli.worker.run import gradients as partial_gradients
 from gradviz_cli.worker.run.kept_kernels import Turned, keeping_kernels, turning
@@ -367,16 +367,14 @@ class Differentiator:
         mapped.update({f"{name}:0": captured(variable.handle) for name, variable in self._variables.items()})
         mapped.update({f"{name}:0": self._constant(name, images) for name in problem.constants})
         if held:
-            shapes = tf.graph_util.import_graph_def(
-                built, dict(mapped), return_elements=list(held), name=f"{SCOPE}_held"
-            )
+            shapes = import_nodes(built, mapped, list(held), f"{SCOPE}_held")
             mapped |= {
                 name: tf.fill(tf.shape(each), tf.cast(held[name], each.dtype))
                 for name, each in zip(held, shapes, strict=True)
             }
         wanted = [graph.score, graph.output, graph.shown, *graph.taps]
         wanted += [] if graph.wrt == problem.fed else [graph.wrt]
-        found = tf.graph_util.import_graph_def(built, mapped, return_elements=wanted, name=SCOPE)
+        found = import_nodes(built, mapped, wanted, SCOPE)
         wrt = images if graph.wrt == problem.fed else found.pop()
         with calling(graph.functions):
             yield found[0], found[1], wrt, found[2], found[3:]
