@@ -19,12 +19,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.text import printable
-from gradviz_cli.images import jpeg, levels, png, tiff
+from gradviz_cli.images import bmp, jpeg, jpeg2000, levels, png, tiff
 from gradviz_cli.images.formats import _recognise
 from gradviz_cli.images.levels import Notes
 from gradviz_cli.images.tiff import Tag
@@ -66,8 +66,8 @@ def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
     * Of a TIFF of several pages the first counts that is no small copy and no mask; of its bands three.
     * A JPEG without its end is shown where at least `LEAST_SEEN` of its rows are there.
     * Colour profiles are ignored: the pipelines that networks are trained with ignore them, and the result
-      must not depend on the colour management of a machine. CMYK goes by Pillow's plain formula, LAB
-      through sRGB.
+      must not depend on the colour management of a machine. CMYK goes by Pillow's plain formula, in a JPEG
+      turned round where Adobe's mark says so; LAB through sRGB.
     * PNG is held to its checksums and must be complete. JPEG has none: a flipped byte may go unnoticed.
 
     One image at a time in a process, as Pillow's limits and Python's warnings are global; other threads wait.
@@ -128,7 +128,9 @@ def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: b
         data = data if page is inside[0] else tiff.starting_at(data, page)
     if page and _needs_samples(page):
         return _from_samples(data, page, limits, alpha)
-    found = _finished(_loaded(name, data, limits, least), data, page, alpha)
+    with _by_libtiff() if page and _loses_planes(page) else nullcontext():
+        loaded = _loaded(name, data, limits, least)
+    found = _finished(loaded, data, page, alpha)
     return found if name != "JPEG" or jpeg.has_end(data) else _ending_early(found, _ALL_THERE)
 
 
@@ -142,14 +144,23 @@ class _Loaded(NamedTuple):
 
 def _loaded(name: str, data: bytes, limits: Limits, least: int | None) -> _Loaded:
     pixels = png.check_chunks(data) if name == "PNG" else None
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[name])
+    image: Image.Image = Image.open(io.BytesIO(_readable(name, data)), formats=[name])
     _check_size(image.size, limits)
     width, height = image.size
     drafted = least is not None and image.draft(None, (least, least)) is not None
     image.load()
     if pixels is not None:
         png.check_rows(image, data, pixels)
+    if name == "JPEG2000":
+        image = jpeg2000.mended(image, data)
     return _Loaded(image, (height, width), drafted)
+
+
+def _readable(name: str, data: bytes) -> bytes:
+    """The file without what Pillow takes amiss and no pixel hangs on."""
+    if name == "PNG":
+        return png.without_words(data)
+    return bmp.with_its_palette(data) if name == "BMP" else data
 
 
 def _finished(loaded: _Loaded, data: bytes, page: tiff.Page | None = None, alpha: bool = False) -> Picture:
@@ -189,11 +200,34 @@ def _needs_samples(page: tiff.Page) -> bool:
     if swapped and page.big:
         return count > 2 or colours != tiff.RGB
     if colours == tiff.RGB:
-        apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
+        apart = (page.is_apart and (bits == 16 or page.is_associated)) or (
+            bits == 16 and count == 3 and bool(page.white)
+        )
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
     odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))
-    return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
+    pair = count == 2 and (signed or bits > 8 or colours == 0 or page.is_apart)
+    return alone or odd_order or count > 2 or pair
+
+
+def _loses_planes(page: tiff.Page) -> bool:
+    """Whether Pillow misreads a TIFF that is not compressed, and libtiff does not: colours in which several pixels share
+    their hue, and inks of 16 bits one after the other."""
+    if page.first(Tag.COMPRESSION, 1) != 1:
+        return False
+    return page.colours == tiff.YCBCR or (page.colours == tiff.INKS and page.is_apart and page.first(Tag.BITS, 1) == 16)
+
+
+@contextmanager
+def _by_libtiff() -> Iterator[None]:
+    """Pillow reads what is not compressed itself, unless it is told so; put back after."""
+    from PIL import TiffImagePlugin
+
+    before, TiffImagePlugin.READ_LIBTIFF = TiffImagePlugin.READ_LIBTIFF, True
+    try:
+        yield
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = before
 
 
 def _from_samples(data: bytes, page: tiff.Page, limits: Limits, alpha: bool) -> Picture:
@@ -307,7 +341,10 @@ _ON_ITS_SIDE = (
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """The turn that the EXIF orientation asks for (TIFF: Pillow has made it on loading)."""
+    """The turn that the EXIF orientation asks for (TIFF: Pillow has made it on loading). An AVIF says it otherwise, which
+    Pillow puts in place of what its EXIF says, but not of what its XMP does."""
+    if image.format == "AVIF":
+        image.info.pop("xmp", None)
     try:
         return _TURNS.get(image.getexif().get(0x0112, 0))
     except Exception:  # viewers ignore broken EXIF, and so do we: the pixels are sound
@@ -319,8 +356,8 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
     if image.mode[0] in "IF":
         gray, notes = levels.gray_levels(image, _white(image, data, page))
         return Image.fromarray(gray), notes
-    image, notes = _brightened(image, data, page)
-    _mend_transparency(image, data)
+    image, notes = _brightened(_positive(image), data, page)
+    image = _with_right_transparency(image, data)
     _mend_palette(image)
     if image.has_transparency_data:
         shown, more = _opaque(image, alpha)
@@ -368,16 +405,36 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
     return image, ()
 
 
-def _mend_transparency(image: Image.Image, data: bytes) -> None:
-    """Bring the transparent colour of a PNG to 8 bits, as Pillow did with the pixels but not with it."""
+def _positive(image: Image.Image) -> Image.Image:
+    """Inks of a JPEG as they are. Pillow turns all of them round, as Adobe's programs write them; those say that they did."""
+    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        return ImageChops.invert(image)
+    return image
+
+
+def _with_right_transparency(image: Image.Image, data: bytes) -> Image.Image:
+    """The transparent colour of a PNG brought to 8 bits, as Pillow did with the pixels but not with it."""
     key = image.info.get("transparency")
     depth = data[24] if image.format == "PNG" else 8
     if image.mode == "L" and isinstance(key, int) and depth < 8:
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in key)
+        return _with_clear(image, png.wide_colours(data, image), key)
     elif not isinstance(key, (int, tuple, bytes)):
         image.info.pop("transparency", None)  # a text chunk that is named like this
+    return image
+
+
+def _with_clear(image: Image.Image, values: np.ndarray | None, key: tuple[int, ...]) -> Image.Image:
+    """Transparent where all of the 16 bits are those of `key`; without them where the upper 8 are."""
+    if values is None:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+        return image
+    opacity = np.where((values == key).all(2), np.uint8(0), np.uint8(255))
+    image = image.copy()
+    del image.info["transparency"]
+    image.putalpha(Image.fromarray(opacity))
+    return image
 
 
 def _mend_palette(image: Image.Image) -> None:
@@ -402,6 +459,8 @@ def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageE
         return ImageError("truncated", f"{name}: the file ends too early")
     if "cannot identify" in reason:  # Pillow's message shows the address of a buffer
         return _unknown(name, data)
+    if re.search(r"(?i)\bunsupported\b", reason):
+        return ImageError("format", f"a {name} of a variant that is not read ({reason}); save it as PNG")
     return ImageError("damaged", f"{name}: cannot be decoded: {reason}")
 
 

@@ -61,7 +61,7 @@ class Tag(IntEnum):
 _READ = frozenset(Tag)
 _TYPES = {1: "B", 2: "s", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 
-GRAY, RGB, MASK = (0, 1), 2, 4  # of Tag.PHOTOMETRIC
+GRAY, RGB, MASK, INKS, YCBCR = (0, 1), 2, 4, 5, 6  # of Tag.PHOTOMETRIC
 SIGNED, FLOAT = 2, 3  # of Tag.FORMAT
 APART = 2  # of Tag.PLANAR: one plane after the other
 ASSOCIATED, UNASSOCIATED = 1, 2  # of Tag.EXTRA: colours are multiplied by this transparency, or not
@@ -113,6 +113,11 @@ class Page:
         """Whether colours are multiplied by their transparency."""
         place = self.transparency
         return place is not None and self.tags[Tag.EXTRA][place - self.samples] == ASSOCIATED
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether its bands are stored one after the other."""
+        return self.first(Tag.PLANAR, 1) == APART
 
     @property
     def white(self) -> int | None:
@@ -249,7 +254,7 @@ def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     if height * width * page.samples * dtype.itemsize > most:
         raise ImageError("too-large", f"{height} x {width} pixels of {described(page)} are more than the limit")
     page = replace(page, tags=_directory(data, page.at, page.order, page.big, MOST_VALUES)[0])
-    planes = page.samples if page.first(Tag.PLANAR, 1) == APART else 1
+    planes = page.samples if page.is_apart else 1
     bands = page.samples // planes
     high, wide = _stored_size(page)
     if high * wide * page.samples * dtype.itemsize > 2 * most:
