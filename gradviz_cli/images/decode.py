@@ -148,12 +148,30 @@ def _loaded(name: str, data: bytes, limits: Limits, least: int | None) -> _Loade
     _check_size(image.size, limits)
     width, height = image.size
     drafted = least is not None and image.draft(None, (least, least)) is not None
+    painted = _painted(image)
     image.load()
     if pixels is not None:
         png.check_rows(image, data, pixels)
     if name == "JPEG2000":
         image = jpeg2000.mended(image, data)
+    if painted:
+        image = _on_a_clear_screen(image, painted)
     return _Loaded(image, (height, width), drafted)
+
+
+def _painted(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The part of the screen that the first frame of a GIF covers, before it is loaded; None where that is all of it."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "GIF" or not image.tile:
+        return None
+    found = image.tile[0].extents
+    return found if found != (0, 0, *image.size) else None
+
+
+def _on_a_clear_screen(image: Image.Image, painted: tuple[int, int, int, int]) -> Image.Image:
+    """A GIF whose first frame leaves some of the screen free, as browsers show it; Pillow has the first colour there."""
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.convert("RGBA").crop(painted), painted[:2])
+    return screen
 
 
 def _readable(name: str, data: bytes) -> bytes:
@@ -356,7 +374,7 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
     if image.mode[0] in "IF":
         gray, notes = levels.gray_levels(image, _white(image, data, page))
         return Image.fromarray(gray), notes
-    image, notes = _brightened(_positive(image), data, page)
+    image, notes = _brightened(_positive(image, page), data, page)
     image = _with_right_transparency(image, data)
     _mend_palette(image)
     if image.has_transparency_data:
@@ -405,9 +423,12 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
     return image, ()
 
 
-def _positive(image: Image.Image) -> Image.Image:
-    """Inks of a JPEG as they are. Pillow turns all of them round, as Adobe's programs write them; those say that they did."""
-    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+def _positive(image: Image.Image, page: tiff.Page | None) -> Image.Image:
+    """What Pillow turns round without being told to: inks of a JPEG, as Adobe's programs write them, which leave a mark; and
+    grays of a TIFF that does not say what they stand for (but a fax is ink on paper)."""
+    unmarked = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    untold = page is not None and Tag.PHOTOMETRIC not in page.tags and page.first(Tag.COMPRESSION, 1) not in tiff.FAXES
+    if unmarked or (untold and image.mode in ("1", "L")):
         return ImageChops.invert(image)
     return image
 

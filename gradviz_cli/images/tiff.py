@@ -65,6 +65,7 @@ GRAY, RGB, MASK, INKS, YCBCR = (0, 1), 2, 4, 5, 6  # of Tag.PHOTOMETRIC
 SIGNED, FLOAT = 2, 3  # of Tag.FORMAT
 APART = 2  # of Tag.PLANAR: one plane after the other
 ASSOCIATED, UNASSOCIATED = 1, 2  # of Tag.EXTRA: colours are multiplied by this transparency, or not
+FAXES = (2, 3, 4)  # of Tag.COMPRESSION
 JPEGS = (6, 7)  # of Tag.COMPRESSION: they work on pixels, not on bytes
 # Only raw photos have these: a mosaic of sensor pixels, and the makers' own packing of it.
 _SENSOR = frozenset({32803, 34892})

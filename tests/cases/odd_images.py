@@ -542,7 +542,9 @@ def _gif(shelf: _Shelf) -> None:
         data = saved(image, "GIF", disposal=disposal, **films)
         shelf.drawn(f"gif-animated-disposal-{disposal}.gif", data, RAMP[GRAY])
     larger = good[:6] + struct.pack("<HH", WIDTH + 20, HEIGHT + 10) + good[10:]
-    shelf.drawn("gif-smaller-than-screen.gif", larger)
+    around = np.full((HEIGHT + 10, WIDTH + 20, 3), WHITE, np.uint8)
+    around[:HEIGHT, :WIDTH] = RAMP[GRAY]
+    shelf.drawn("gif-smaller-than-screen.gif", larger, around)
     smaller = good[:6] + struct.pack("<HH", WIDTH // 2, HEIGHT // 2) + good[10:]
     shelf.drawn("gif-larger-than-screen.gif", smaller)
     shelf.drawn("gif-no-trailer.gif", good[:-1], RAMP[GRAY])
@@ -608,6 +610,9 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.drawn("tiff-jpeg.tif", saved(RGB, "TIFF", compression="jpeg", quality=95), RGB, 30)
     two = Image.fromarray(GRAY > 127)
     shelf.drawn("tiff-fax.tif", saved(two, "TIFF", compression="group4"), (GRAY > 127) * np.uint8(255))
+    told = pages(page(GRAY))
+    untold = told.replace(struct.pack("<HHLL", 262, 4, 1, 1), struct.pack("<HHLL", 263, 4, 1, 1))
+    shelf.drawn("tiff-gray-untold.tif", untold, GRAY)
     shelf.drawn("tiff-gray.tif", tiff(GRAY.shape, 8, 1, GRAY.tobytes()), GRAY)
     shelf.drawn("tiff-white-is-zero.tif", tiff(GRAY.shape, 8, 0, (255 - GRAY).tobytes()), GRAY)
     shelf.drawn("tiff-1-bit.tif", saved(two, "TIFF"), (GRAY > 127) * np.uint8(255))
