@@ -109,15 +109,47 @@ def picture(data: bytes, limits: Limits, least: int | None = None, alpha: bool =
 
 
 def upright(image: Image.Image, limits: Limits, alpha: bool = False) -> Picture:
-    """An image that Pillow has opened or made already, as `picture` of a file. What its file alone says is not known of it:
-    that fewer bits are in use, which page of a TIFF is the photo."""
+    """An image that Pillow has opened or made already, as `picture` of a file. What its file alone says (that fewer bits are
+    in use, which page of a TIFF is the photo) is known of it as long as nobody has loaded it."""
     _check_size(image.size, limits)
+    data = _unread(image)
+    if data is not None:
+        return picture(data, limits, alpha=alpha)
     try:
-        return _finished(_Loaded(image.copy(), (image.height, image.width), False), b"", alpha=alpha)
+        ours = image.copy()
+        ours.format = image.format if image.format in _KNOWN_BY_ITSELF else None
+        return _finished(_Loaded(ours, (image.height, image.width), False), b"", alpha=alpha)
     except ImageError:
         raise
     except Exception as error:  # the file behind it is closed, cut short, or damaged
         raise ImageError("damaged", f"Pillow cannot read it: {printable(str(error))[:200]}") from error
+
+
+_KNOWN_BY_ITSELF = ("JPEG", "AVIF")  # formats of which nothing but the image of Pillow is asked
+
+
+_BETTER_AS_FILES = ("TIFF", "JPEG2000", "BMP", "GIF", "PPM", "PNG")  # formats of which Pillow alone gets some wrong
+
+
+def _unread(image: Image.Image) -> bytes | None:
+    """The file of an image that was opened and not loaded yet, so that nothing can have been done to it, where that says
+    more than the image; it is loaded then, which closes the file, as if it had been used."""
+    if image.format not in _BETTER_AS_FILES or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    file = image.fp
+    if file is None or image.tell():  # another frame was asked for
+        return None
+    try:
+        at = file.tell()
+        file.seek(0)
+        data = file.read(32)
+        data += file.read() if image.format != "PNG" or png.depth(data) != 8 else b""
+        file.seek(at)
+    except (OSError, ValueError):  # closed, or a stream
+        return None
+    with suppress(Exception):  # said when the file is read
+        image.load()
+    return data if len(data) > 32 else None
 
 
 def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: bool) -> Picture:
@@ -410,7 +442,7 @@ def _white(image: Image.Image, data: bytes, page: tiff.Page | None) -> int:
 
 def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tuple[Image.Image, Notes]:
     """Colours of 16 bits, of which Pillow keeps the upper byte: a PNG that says it uses the lower ones only."""
-    wide = png.is_wide(data) if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
+    wide = png.depth(data) == 16 if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
     if not wide or image.mode not in ("RGB", "RGBA"):
         return image, ()
     bits = png.significant_bits(data) if image.format == "PNG" else 16
@@ -436,7 +468,7 @@ def _positive(image: Image.Image, page: tiff.Page | None) -> Image.Image:
 def _with_right_transparency(image: Image.Image, data: bytes) -> Image.Image:
     """The transparent colour of a PNG brought to 8 bits, as Pillow did with the pixels but not with it."""
     key = image.info.get("transparency")
-    depth = data[24] if image.format == "PNG" else 8
+    depth = png.depth(data) if image.format == "PNG" else 8
     if image.mode == "L" and isinstance(key, int) and depth < 8:
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:

@@ -82,9 +82,9 @@ def check_rows(image: Image.Image, data: bytes, pixels: list[memoryview]) -> Non
         raise ImageError("truncated", "PNG: rows are missing at the end")
 
 
-def is_wide(data: bytes) -> bool:
-    """Whether it has 16 bits a channel."""
-    return data[24] == 16
+def depth(data: bytes) -> int:
+    """Bits of a channel."""
+    return data[24]
 
 
 def significant_bits(data: bytes) -> int:

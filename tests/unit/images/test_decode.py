@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import struct
 import threading
@@ -20,7 +21,7 @@ from PIL import Image, ImageFile
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.images.decode import _check_size, decode, picture
+from gradviz_cli.images.decode import _check_size, decode, picture, upright
 
 LIMITS = Limits()
 KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
@@ -75,6 +76,43 @@ def test_catalogue_ends_as_expected(cases, no_hang, capfd):
     assert not slow
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_image_that_pillow_has_opened_is_read_as_its_file(cases, no_hang):
+    """Pillow alone has other pixels for some; it cannot open all of them."""
+    seen, wrong = set(), []
+    for case in cases:
+        if case.outcome != "drawn" or case.twin is None or case.twin.size > 2**18 or case.name.startswith("cut-"):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = Image.open(case.path)
+        except Exception:
+            continue
+        with image:
+            shown = np.asarray(upright(image, LIMITS).image)
+        if not np.array_equal(shown, np.asarray(decode(read_bytes(case.path, LIMITS), LIMITS))):
+            wrong.append(case.name)
+        seen.add(case.name)
+    assert not wrong
+    assert {"jpeg-cmyk-unmarked.jpg", "jpeg2000-12-bit.j2k", "pages-small-first.tif", "bmp-two-grays.bmp"} <= seen
+
+
+def test_what_was_done_to_an_image_since_is_kept() -> None:
+    image = Image.open(io.BytesIO(saved(RGB, "TIFF")))
+    image.paste((1, 2, 3), (0, 0, *image.size))
+    assert upright(image, LIMITS).image.getextrema() == ((1, 1), (2, 2), (3, 3))
+    image = Image.open(io.BytesIO(saved(RGB, "TIFF", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])))
+    image.seek(1)
+    assert upright(image, LIMITS).image.getextrema() == ((0, 0), (0, 0), (0, 0))
+
+
+def test_inks_of_an_image_that_is_loaded(cases) -> None:
+    (case,) = (case for case in cases if case.name == "jpeg-cmyk-unmarked.jpg")
+    image = Image.open(case.path)
+    image.load()
+    assert np.abs(np.asarray(upright(image, LIMITS).image).astype(int) - case.twin).max() <= case.tolerance
 
 
 def test_verdict_can_fail(cases):
