@@ -61,8 +61,8 @@ def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
       byte. Where a file says that fewer of 16 bits are in use (sBIT of PNG, MaxSampleValue of TIFF), that is white.
       32-bit and signed integers: the smallest value of the image becomes 0, the largest 255, as no file says what white
       is. Floats: * 255 where all lie within 0..1, else like integers; infinity is an error.
-    * Pixels without data (the value of GDAL's tag, NaN, or -9999 and the like far away from all others) are left out of
-      that range and become mid-gray.
+    * Of more than 8 bits in gray, and of what is stretched, pixels without data (the value of GDAL's tag, NaN, or -9999 and
+      the like far away from all others) are left out of that range and become mid-gray.
     * Of a TIFF of several pages the first counts that is no small copy and no mask; of its bands three.
     * A JPEG without its end is shown where at least `LEAST_SEEN` of its rows are there.
     * Colour profiles are ignored: the pipelines that networks are trained with ignore them, and the result

@@ -20,6 +20,9 @@ _TURNING = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 
 def check_chunks(data: bytes) -> list[memoryview]:
     """The compressed pixels. Every chunk must be there up to IEND; Pillow skips the CRC of the pixels."""
+    if data[12:16] == b"CgBI":
+        remedy = "turn it back: pngcrush -revert-iphone-optimizations FILE FILE.png"
+        raise ImageError("format", f"a PNG as Apple packs it into apps, which is none by the standard; {remedy}")
     view, start, kind, pixels = memoryview(data), 8, b"", []
     while kind != b"IEND":
         if start + 12 > len(data):

@@ -425,6 +425,7 @@ def _png_broken(shelf: _Shelf) -> None:
     body = chunk(b"IDAT", zlib.compress(scanlines(RGB, 8)))
     shelf.failed("png-no-pixels.png", PNG + header(WIDTH, HEIGHT) + ends, "damaged", "truncated")
     shelf.failed("png-no-header.png", PNG + body + ends, "damaged")
+    shelf.failed("png-of-apple.png", good[:8] + chunk(b"CgBI", b"\x50\0\x20\6") + good[8:], "format")
     shelf.failed("png-only-end.png", PNG + ends, "damaged")
     shelf.failed("png-width-0.png", PNG + header(0, HEIGHT) + body + ends, "damaged")
     shelf.failed("png-height-0.png", PNG + header(WIDTH, 0) + body + ends, "damaged")
