@@ -512,6 +512,9 @@ def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageE
         return ImageError("truncated", f"{name}: the file ends too early")
     if "cannot identify" in reason:  # Pillow's message shows the address of a buffer
         return _unknown(name, data)
+    page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
+    if page and page.first(Tag.COMPRESSION, 1) not in tiff.COMMON and reason.startswith("decoder error"):
+        return ImageError("format", f"a TIFF of {tiff.described(page)}, which this Pillow may lack; write it with LZW")
     if re.search(r"(?i)\bunsupported\b", reason):
         return ImageError("format", f"a {name} of a variant that is not read ({reason}); save it as PNG")
     return ImageError("damaged", f"{name}: cannot be decoded: {reason}")
@@ -532,7 +535,8 @@ def _ends_early(name: str, data: bytes) -> bool:
     if name == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "TIFF":
-        return int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") >= len(data)
+        start = data[8:16] if b"+" in data[2:4] else data[4:8]
+        return int.from_bytes(start, "little" if data[:1] == b"I" else "big") >= len(data)
     if name in ("AVIF", "HEIF") or data.startswith(b"\0\0\0\x0cjP"):
         end = 0
         while end + 8 <= len(data):

@@ -67,6 +67,7 @@ APART = 2  # of Tag.PLANAR: one plane after the other
 ASSOCIATED, UNASSOCIATED = 1, 2  # of Tag.EXTRA: colours are multiplied by this transparency, or not
 FAXES = (2, 3, 4)  # of Tag.COMPRESSION
 JPEGS = (6, 7)  # of Tag.COMPRESSION: they work on pixels, not on bytes
+COMMON = (1, *FAXES, 5, *JPEGS, 8, 32773, 32946)  # of Tag.COMPRESSION: every libtiff has LZW, PackBits, Deflate
 # Only raw photos have these: a mosaic of sensor pixels, and the makers' own packing of it.
 _SENSOR = frozenset({32803, 34892})
 _PACKED_SENSOR = frozenset({32767, 32769, 32770, 32772, 34713, 34892, 65000, 65535})

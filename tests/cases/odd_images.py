@@ -670,6 +670,8 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.cut("tiff-lzw", ".tif", packed_up, (0.3, 0.9, -1), "truncated", "damaged")
     shelf.failed("tiff-far-directory.tif", b"II*\0" + struct.pack("<L", 2**31) + bytes(99), "truncated", "damaged")
     shelf.failed("tiff-no-directory.tif", b"II*\0\0\0\0\0", "truncated", "damaged")
+    lacking = pages(page(RGB, b"RIFF and no WebP", t259=[50001], t279=[16]))  # libtiff may have been built without it
+    shelf.failed("tiff-webp.tif", lacking, "format")
     noisy = bytearray(saved(RGB, "TIFF", compression="jpeg"))
     noisy[noisy.index(b"\xff\xc0") + 4] = 3  # libtiff prints about this past Python
     shelf.failed("tiff-jpeg-broken.tif", bytes(noisy), "damaged", "truncated")
@@ -917,6 +919,11 @@ def _tiff_layouts(shelf: _Shelf) -> None:
     shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
     shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
     shelf.drawn("layout-big-endian-big-gray.tif", _big_endian_big(GRAY), GRAY)
+    shelf.failed(
+        "layout-big-endian-big-1-bit.tif",
+        _big_endian_big(GRAY).replace(struct.pack(">HHQQ", 258, 16, 1, 8), struct.pack(">HHQQ", 258, 16, 1, 1)),
+        "format",
+    )
     for compression in ("tiff_lzw", "zstd", "lzma"):
         with_floats = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression=compression)
         shelf.drawn(f"layout-float-{compression}.tif", with_floats, GRAY)
