@@ -514,7 +514,7 @@ def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageE
         return _unknown(name, data)
     page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
     if page and page.first(Tag.COMPRESSION, 1) not in tiff.COMMON and reason.startswith("decoder error"):
-        return ImageError("format", f"a TIFF of {tiff.described(page)}, which this Pillow may lack; write it with LZW")
+        return tiff.not_read(page)
     if re.search(r"(?i)\bunsupported\b", reason):
         return ImageError("format", f"a {name} of a variant that is not read ({reason}); save it as PNG")
     return ImageError("damaged", f"{name}: cannot be decoded: {reason}")
@@ -524,7 +524,7 @@ def _unknown(name: str, data: bytes) -> ImageError:
     """What Pillow does not take for an image of a format that it has."""
     page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
     if page and min(page.size) > 0 and all(page.tags.values()):
-        return ImageError("format", f"a TIFF of {tiff.described(page)}, which is not read; write it as 8 or 16 bits")
+        return tiff.not_read(page)
     return ImageError("damaged", f"{name}: the header is damaged, or of a variant that Pillow does not read")
 
 

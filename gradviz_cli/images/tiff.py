@@ -235,6 +235,13 @@ def described(page: Page) -> str:
     return f"{page.samples} bands of {kind} of {page.first(Tag.BITS, 1)} bits, compression {page.first(Tag.COMPRESSION, 1)}"
 
 
+def not_read(page: Page) -> ImageError:
+    """The refusal of a page that no way leads to: of its packing where that is a rare one, else of its numbers."""
+    rare = page.first(Tag.COMPRESSION, 1) not in COMMON
+    remedy = "pack it with LZW or Deflate" if rare else "write it as 8 or 16 bits"
+    return ImageError("format", f"a TIFF of {described(page)}, which is not read; {remedy}")
+
+
 def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     """All bands [h, w, bands] in the type that they are stored in.
 
@@ -270,7 +277,7 @@ def _dtype(page: Page) -> np.dtype:
     kind, size = _KINDS.get(page.first(Tag.FORMAT, 1)), min(bits) // 8
     known = len(bits) == 1 and min(bits) % 8 == 0 and size in ((2, 4, 8) if kind == "f" else (1, 2, 4, 8))
     if not known or kind is None or page.first(Tag.COMPRESSION, 1) in JPEGS or page.samples < 1:
-        raise ImageError("format", f"a TIFF of {described(page)}, which is not read; write it as 8 or 16 bits")
+        raise not_read(page)
     return np.dtype(f"{page.order}{kind}{size}")
 
 
