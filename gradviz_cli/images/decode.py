@@ -405,7 +405,9 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
     """Any mode of Pillow as `L` or `RGB`, composited on white; with `alpha` as `RGBA` where some of it is transparent."""
     if image.mode[0] in "IF":
         gray, notes = levels.gray_levels(image, _white(image, data, page))
-        return Image.fromarray(gray), notes
+        key = image.info.get("transparency") if alpha else None
+        shown = Image.fromarray(gray)
+        return (_with_clear(shown, np.asarray(image)[..., None], (key,)) if isinstance(key, int) else shown), notes
     image, notes = _brightened(_positive(image, page), data, page)
     image = _with_right_transparency(image, data)
     _mend_palette(image)
@@ -479,13 +481,13 @@ def _with_right_transparency(image: Image.Image, data: bytes) -> Image.Image:
 
 
 def _with_clear(image: Image.Image, values: np.ndarray | None, key: tuple[int, ...]) -> Image.Image:
-    """Transparent where all of the 16 bits are those of `key`; without them where the upper 8 are."""
+    """RGBA that is transparent where all bits of `values`, [h, w, c], are those of `key`; without them where the upper 8 are."""
     if values is None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
         return image
     opacity = np.where((values == key).all(2), np.uint8(0), np.uint8(255))
-    image = image.copy()
-    del image.info["transparency"]
+    image = image.convert("RGB")
+    image.info.pop("transparency", None)
     image.putalpha(Image.fromarray(opacity))
     return image
 

@@ -16,7 +16,7 @@ import odd_images
 import pytest
 from children import python
 from mutants import mutant, with_sound_checksums
-from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, colour, exif, saved
+from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, colour, exif, png, saved
 from PIL import Image, ImageFile
 
 from gradviz_cli.errors import ImageError
@@ -113,6 +113,18 @@ def test_inks_of_an_image_that_is_loaded(cases) -> None:
     image = Image.open(case.path)
     image.load()
     assert np.abs(np.asarray(upright(image, LIMITS).image).astype(int) - case.twin).max() <= case.tolerance
+
+
+@pytest.mark.parametrize(("depth", "colour_type"), [(2, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+def test_a_clear_colour_is_clear_for_a_model_of_rgba(depth: int, colour_type: int) -> None:
+    samples = (RGB if colour_type else GRAY).astype(np.uint32) * 257 >> (16 - depth)
+    key = np.atleast_1d(samples[20, 30])
+    clear = (samples.reshape(HEIGHT, WIDTH, -1) == key).all(2)
+    data = png(samples, depth, colour_type, chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)))
+    shown = np.asarray(decode(data, LIMITS, alpha=True))
+    assert shown.shape == (HEIGHT, WIDTH, 4) and np.array_equal(shown[..., 3], np.where(clear, 0, 255))
+    levels = np.rint(samples * (255 / (2**depth - 1))).astype(np.uint8)
+    assert np.array_equal(shown[~clear][:, :3], colour(levels)[~clear])
 
 
 def test_verdict_can_fail(cases):
