@@ -250,9 +250,9 @@ def _needs_samples(page: tiff.Page) -> bool:
     if swapped and page.big:
         return count > 2 or colours != tiff.RGB
     if colours == tiff.RGB:
-        apart = (page.is_apart and (bits == 16 or page.is_associated)) or (
-            bits == 16 and count == 3 and bool(page.white)
-        )
+        unread = count == 4 and (page.is_associated or page.transparency is None)
+        fewer = bits == 16 and count == 3 and bool(page.white)
+        apart = fewer or (page.is_apart and (bits == 16 or unread))
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
     odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))

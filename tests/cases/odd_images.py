@@ -650,6 +650,8 @@ def _tiff(shelf: _Shelf) -> None:
     )
     planes = np.ascontiguousarray(multiplied.transpose(2, 0, 1)).tobytes()
     apart = {"t284": [2], "t273": [8 + i * GRAY.nbytes for i in range(4)], "t279": [GRAY.nbytes] * 4}
+    unused = page(RGBA, np.ascontiguousarray(RGBA.transpose(2, 0, 1)).tobytes(), t338=[0], **apart)
+    shelf.drawn("tiff-fourth-channel-unused-planes.tif", pages(unused), RGB, 0, ("of its 4 bands the first three",))
     shelf.drawn("tiff-alpha-multiplied-planes.tif", pages(page(multiplied, planes, t338=[1], **apart)), twin, 2)
     for across, down in ((1, 1), (2, 1), (2, 2)):
         data = pages(page(RGB, _shared_hues(across, down), t262=[6], t530=[across, down]))
@@ -845,6 +847,11 @@ def _tiff_transparency(shelf: _Shelf) -> None:
         shelf.drawn(f"alpha-{name}-f4.tif", pages(page(unit, t262=[photometric], t338=[2])), twin, 1)
         multiplied = np.dstack([colours / 255 * shares, shares]).astype("<f4")
         shelf.drawn(f"alpha-{name}-f4-multiplied.tif", pages(page(multiplied, t262=[photometric], t338=[1])), twin, 1)
+    with_more = np.dstack([GRAY, GRAY // 3, ALPHA])  # of three bands that say what the last one is the first is gray
+    for samples in (with_more, with_more.astype("<u2") * 257):
+        data = pages(page(samples, t262=[1], t338=[0, 2]))
+        name = f"alpha-gray-and-more-{samples.dtype.kind}{samples.dtype.itemsize}.tif"
+        shelf.drawn(name, data, over_white(GRAY, ALPHA), 1, ("of its two bands the first",))
     multiplied = np.rint(np.dstack([GRAY[..., None] * shares, shares * 255]) * 257).astype("<u2")
     shelf.drawn("alpha-gray-u2-multiplied.tif", pages(page(multiplied, t262=[1], t338=[1])), over_white(GRAY, ALPHA), 1)
     more = np.dstack([RGB, GRAY, ALPHA]).astype("<u2") * 257
