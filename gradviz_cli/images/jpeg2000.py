@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
+from gradviz_cli.errors import ImageError
+
 _SIZE, _TILE_PART, _PIXELS = 0xFF51, 0xFF90, 0xFF93
 _STEPS, _STEPS_OF_ONE = 0xFF5C, 0xFF5D  # of quantisation: for all components, for one
 _BOX = b"jp2c"
@@ -19,24 +21,36 @@ _MOST_BITS = 16  # beyond, Pillow has no place for one more
 def mended(image: Image.Image, data: bytes) -> Image.Image:
     """What Pillow loaded of these bytes, in levels of 0..255; as it is where it cannot be better."""
     bits = _bits(data)
-    if len(bits) != 1 or image.mode not in ("L", "LA", "RGB", "RGBA"):
+    if image.mode not in ("L", "LA", "RGB", "RGBA") or len(bits) != len(image.getbands()) or set(bits) == {8}:
         return image
-    (depth,) = bits
-    if depth < 8:
-        shown = (np.asarray(image) >> (8 - depth)).astype(np.uint16) * 255 // (2**depth - 1)
-        return Image.fromarray(shown.astype(np.uint8), image.mode)
-    return _with_its_brightest(image, data) if 8 < depth <= _MOST_BITS else image
+    levels = np.array(image).reshape(image.height, image.width, -1)
+    for place, depth in enumerate(bits):
+        if depth < 8:
+            levels[..., place] = (levels[..., place] >> (8 - depth)) * np.uint16(255) // (2**depth - 1)
+    wide = [place for place, depth in enumerate(bits) if 8 < depth <= _MOST_BITS]
+    if wide and not levels[..., wide].all():
+        levels[..., wide] = np.where(
+            _bright(data)[..., wide] & (levels[..., wide] == 0), np.uint8(255), levels[..., wide]
+        )
+    return Image.fromarray(levels if levels.shape[2] > 1 else levels[..., 0], image.mode)
 
 
-def _with_its_brightest(image: Image.Image, data: bytes) -> Image.Image:
-    """Pillow rounds the numbers of more than 8 bits to levels of 0..256, of which the last becomes 0. Read as if they had a
-    bit more than they have, the same numbers are far from both ends: what is bright there and 0 here is 255."""
-    levels = np.asarray(image)
-    if levels.all():
-        return image
-    with Image.open(io.BytesIO(_a_bit_wider(data)), formats=["JPEG2000"]) as wider:
-        bright = np.asarray(wider) >= 128
-    return Image.fromarray(np.where(bright & (levels == 0), np.uint8(255), levels), image.mode)
+def _bright(data: bytes) -> np.ndarray:
+    """Bool [h, w, c]: which numbers of more than 8 bits lie in their upper half.
+
+    Pillow rounds them to levels of 0..256, of which the last becomes 0. Read as if they had a bit more than they have, the
+    same numbers are far from both ends; so what is bright there and 0 in the picture is 255.
+    """
+    try:
+        with Image.open(io.BytesIO(_a_bit_wider(data)), formats=["JPEG2000"]) as wider:
+            return np.asarray(wider).reshape(wider.height, wider.width, -1) >= 128
+    except MemoryError:
+        raise
+    except Exception as error:  # of a coding that leaves no room for another bit
+        raise ImageError(
+            "format",
+            "a JPEG 2000 of more than 8 bits in colour, whose white is not told from black; write it with 8 bits",
+        ) from error
 
 
 def _stream(data: bytes) -> int:
@@ -60,12 +74,12 @@ def _components(data: bytes) -> range:
     return range(size + 40, size + 40 + 3 * count, 3)
 
 
-def _bits(data: bytes) -> set[int]:
-    """The bits of its components; signs left aside."""
+def _bits(data: bytes) -> tuple[int, ...]:
+    """How many bits each component has; signs left aside."""
     try:
-        return {(data[at] & ~_SIGNED) + 1 for at in _components(data)}
+        return tuple((data[at] & ~_SIGNED) + 1 for at in _components(data))
     except (struct.error, IndexError, ValueError):
-        return set()
+        return ()
 
 
 def _a_bit_wider(data: bytes) -> bytes:
@@ -82,12 +96,12 @@ def _a_bit_wider(data: bytes) -> bytes:
         if data[at] & 31 == 0:
             continue
         if data[at] >> 5 == 0:
-            return data
+            raise ValueError("no guard bit")
         wider[at] -= 1 << 5
         for step in range(at + 1, end - 1, 2):
             (value,) = struct.unpack_from(">H", data, step)
             if value >> 11 == 31:
-                return data
+                raise ValueError("no larger exponent")
             struct.pack_into(">H", wider, step, value + (1 << 11))
     return bytes(wider)
 

@@ -1260,6 +1260,11 @@ def _jpeg2000(shelf: _Shelf) -> None:
     stream = bytearray(saved(few + np.uint8(120), "JPEG2000", no_jp2=True))
     stream[42] = 3
     shelf.drawn("jpeg2000-4-bit.j2k", bytes(stream), few * np.uint8(17))
+    opaque = GRAY > 127  # colours of 8 bits, and whether they are seen in one
+    stream = bytearray(saved(np.dstack([RGB, np.uint8(127) + opaque]), "JPEG2000", no_jp2=True))
+    stream[42 + 3 * 3] = 0
+    shown = np.where(opaque[..., None], RGB, np.uint8(WHITE))
+    shelf.drawn("jpeg2000-alpha-of-1-bit.j2k", bytes(stream), shown)
     for name, data in (("", TWELVE_BITS), ("-lossy", TWELVE_BITS_LOSSY)):
         shelf.drawn(f"jpeg2000-12-bit{name}.j2k", base64.b85decode(data), TWELVE_BITS_ARE, 2)
     shelf.cut("jpeg2000", ".jp2", good, (20, 90, 0.5, 0.9, -1), "truncated", "damaged")

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 import zlib
+from base64 import b85decode
 
 import numpy as np
 import odd_images
@@ -17,10 +18,11 @@ import pytest
 from children import python
 from mutants import mutant, with_sound_checksums
 from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, colour, exif, png, saved
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.images import jpeg2000
 from gradviz_cli.images.decode import _check_size, decode, picture, upright
 
 LIMITS = Limits()
@@ -113,6 +115,27 @@ def test_inks_of_an_image_that_is_loaded(cases) -> None:
     image = Image.open(case.path)
     image.load()
     assert np.abs(np.asarray(upright(image, LIMITS).image).astype(int) - case.twin).max() <= case.tolerance
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_bit_more_of_a_jpeg_2000_is_the_same_picture() -> None:
+    """Of several tiles, and with loss too: 8 bits as 9 lie between 64 and 192."""
+    for options in ({}, {"irreversible": True}, {"tile_size": (16, 16)}, {"no_jp2": True}):
+        data = saved(RGB, "JPEG2000", **options)
+        plain, wider = (
+            np.asarray(Image.open(io.BytesIO(each))).astype(int) for each in (data, jpeg2000._a_bit_wider(data))
+        )
+        assert np.abs(wider - (plain + 129) // 2).max() <= 1, options
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_jpeg_2000_whose_white_cannot_be_told_from_black_is_refused() -> None:
+    data = bytearray(b85decode(odd_images.TWELVE_BITS_LOSSY))
+    style = data.index(b"\xff\x5c") + 4
+    data[style] &= 31  # no guard bits
+    with pytest.raises(ImageError, match="write it with 8 bits") as caught:
+        jpeg2000._bright(bytes(data))
+    assert caught.value.kind == "format"
 
 
 @pytest.mark.parametrize(("depth", "colour_type"), [(2, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
