@@ -458,8 +458,9 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
 
 
 def _positive(image: Image.Image, page: tiff.Page | None) -> Image.Image:
-    """What Pillow turns round without being told to: inks of a JPEG, as Adobe's programs write them, which leave a mark; and
-    grays of a TIFF that does not say what they stand for (but a fax is ink on paper)."""
+    """What Pillow turns round without being told to: inks of a JPEG, as Adobe's programs write them, which leave a mark (for
+    TensorFlow too it is the mark that counts); and grays of a TIFF that does not say what they stand for (but a fax is ink
+    on paper)."""
     unmarked = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
     untold = page is not None and Tag.PHOTOMETRIC not in page.tags and page.first(Tag.COMPRESSION, 1) not in tiff.FAXES
     if unmarked or (untold and image.mode in ("1", "L")):
