@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ _SIZE, _TILE_PART, _PIXELS = 0xFF51, 0xFF90, 0xFF93
 _STEPS, _STEPS_OF_ONE = 0xFF5C, 0xFF5D  # of quantisation: for all components, for one
 _BOX = b"jp2c"
 _SIGNED = 0x80
+_HUES = re.compile(rb"colr\x01..\0\0\0\x12", re.DOTALL)  # sYCC, of the colours that are known by a number
 _MOST_BITS = 16  # beyond, Pillow has no place for one more
 
 
@@ -23,6 +25,9 @@ def mended(image: Image.Image, data: bytes) -> Image.Image:
     bits = _bits(data)
     if image.mode not in ("L", "LA", "RGB", "RGBA") or len(bits) != len(image.getbands()) or set(bits) == {8}:
         return image
+    hues = _HUES.search(data, 0, _stream(data)) if max(bits) > 8 and image.mode == "RGB" else None
+    if hues:
+        return _from_hues(image, data[: hues.end() - 1] + b"\x10" + data[hues.end() :])
     levels = np.array(image).reshape(image.height, image.width, -1)
     for place, depth in enumerate(bits):
         if depth < 8:
@@ -33,6 +38,17 @@ def mended(image: Image.Image, data: bytes) -> Image.Image:
             _bright(data)[..., wide] & (levels[..., wide] == 0), np.uint8(255), levels[..., wide]
         )
     return Image.fromarray(levels if levels.shape[2] > 1 else levels[..., 0], image.mode)
+
+
+def _from_hues(image: Image.Image, data: bytes) -> Image.Image:
+    """Of a file that says it holds luma and hues: Pillow rounds before it makes colours of them. `data` says that they are
+    colours, so that they are not made, and can be mended first; where hues are shared, which is rare, Pillow cannot do so."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG2000"]) as apart:
+            found = mended(apart, data)
+    except OSError:
+        return image
+    return Image.fromarray(np.asarray(found), "YCbCr").convert("RGB")
 
 
 def _bright(data: bytes) -> np.ndarray:

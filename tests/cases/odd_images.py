@@ -1241,9 +1241,23 @@ TWELVE_BITS_LOSSY = (
     b"F4+HFxKrr}IpZaHxXc@gyJj`=dpNlzw~bpwhHp8#%AM@}rnkCi>P_N3{2J)6e(_9oy*dXT%`^3v$81NFRqyJH;G+Iaa6xt={eOZ&pFR4kjCcq-"
     b"n2*l>`u9U1=H7zT_Xkq)m<?_G#UAwH%prRS|Je"
 )
+TWELVE_BITS_OF_HUES = (
+    b"0000CYEU2`4GM<}0000KW^{RQYH%_j00000YH%_j0000jYH%`W0000MX=r3}000080000C00RpL0000001sntY;pkr000005&!@J_iAu5WB*V8"
+    b"Q2;Lh000003;+NC2mk;800000000003;+NC2mk;8000000009E0RamE0Sf^E|55-900001000C800IA800cl_|6~9q00BdCWnpw>WFTUBAWv{*"
+    b"Zc0!^M<8}(a&u{KZXhx)H7+#&kN^q*00001e*gjhli%VLQs%6&8HZ2IJrQKXK+K3iq1l!{(Stg={=_O>QnXMHr0D+`k~2~v7fD(T$qjD^u-3;c"
+    b"VyaK3nKx|w{@+ePddC5?srTNDaJWW&(|yNSQ1j;d;VNch;{1|)6LFUOz$QX0tPCnCz@MY-wjB`je-ee&@_Xc|W`lmk0c_<D0hR^ozt82^A54d^"
+    b"=svfd!o$4Z%J!aQh7tM->855Vriafd(?&D<2v^O{c=I7@W(15fCa6fr(;YBvYXS|S&>n^i!gliPZS;P8$LCL1rx<OtpOncHP{DZ-=&UG|dLD}K"
+    b"l;CDRcd4x#9@}{T9Y9Fl(6X!E(evE1z%S3`v^sj}2WUVf!`pKwDju(MLG9SieQ$D1w<#|$&7v<UCsPPCQBT&&Y_~khQzi17eT2886xH56@USfA"
+    b";focGyvG$QXUw(+-*iRePywLCDh(XBRd(Um($x&QW+AuKRPq}4;G_rLl96&LS0De`"
+)  # sYCC
 _Y, _X = np.indices((8, 12))
 _SPOTS = np.select([(_X + _Y) % 5 == 0, (_X + _Y) % 5 == 1], [4095, 0], 900)
 TWELVE_BITS_ARE = np.rint(np.dstack([_X * 4095 // 11, _Y * 4095 // 7, _SPOTS]) * (255 / 4095)).astype(np.uint8)
+
+_HUES_ARE = np.dstack(
+    [_X * 255 // 11, _Y * 255 // 7, np.select([(_X + _Y) % 5 == 0, (_X + _Y) % 5 == 1], [255, 0], 60)]
+)
+_HUES_ARE[0], _HUES_ARE[-1] = 255, 0
 
 
 def _jpeg2000(shelf: _Shelf) -> None:
@@ -1267,6 +1281,7 @@ def _jpeg2000(shelf: _Shelf) -> None:
     shelf.drawn("jpeg2000-alpha-of-1-bit.j2k", bytes(stream), shown)
     for name, data in (("", TWELVE_BITS), ("-lossy", TWELVE_BITS_LOSSY)):
         shelf.drawn(f"jpeg2000-12-bit{name}.j2k", base64.b85decode(data), TWELVE_BITS_ARE, 2)
+    shelf.drawn("jpeg2000-12-bit-hues.jp2", base64.b85decode(TWELVE_BITS_OF_HUES), _HUES_ARE.astype(np.uint8), 4)
     shelf.cut("jpeg2000", ".jp2", good, (20, 90, 0.5, 0.9, -1), "truncated", "damaged")
 
 
