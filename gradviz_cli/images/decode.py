@@ -19,12 +19,12 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits
 from gradviz_cli.files.text import printable
-from gradviz_cli.images import jpeg, levels, png, tiff
+from gradviz_cli.images import bmp, jpeg, jpeg2000, levels, png, tiff
 from gradviz_cli.images.formats import _recognise
 from gradviz_cli.images.levels import Notes
 from gradviz_cli.images.tiff import Tag
@@ -61,13 +61,13 @@ def decode(data: bytes, limits: Limits, alpha: bool = False) -> Image.Image:
       byte. Where a file says that fewer of 16 bits are in use (sBIT of PNG, MaxSampleValue of TIFF), that is white.
       32-bit and signed integers: the smallest value of the image becomes 0, the largest 255, as no file says what white
       is. Floats: * 255 where all lie within 0..1, else like integers; infinity is an error.
-    * Pixels without data (the value of GDAL's tag, NaN, or -9999 and the like far away from all others) are left out of
-      that range and become mid-gray.
+    * Of more than 8 bits in gray, and of what is stretched, pixels without data (the value of GDAL's tag, NaN, or -9999 and
+      the like far away from all others) are left out of that range and become mid-gray.
     * Of a TIFF of several pages the first counts that is no small copy and no mask; of its bands three.
     * A JPEG without its end is shown where at least `LEAST_SEEN` of its rows are there.
     * Colour profiles are ignored: the pipelines that networks are trained with ignore them, and the result
-      must not depend on the colour management of a machine. CMYK goes by Pillow's plain formula, LAB
-      through sRGB.
+      must not depend on the colour management of a machine. CMYK goes by Pillow's plain formula, in a JPEG
+      turned round where Adobe's mark says so; LAB through sRGB.
     * PNG is held to its checksums and must be complete. JPEG has none: a flipped byte may go unnoticed.
 
     One image at a time in a process, as Pillow's limits and Python's warnings are global; other threads wait.
@@ -109,15 +109,47 @@ def picture(data: bytes, limits: Limits, least: int | None = None, alpha: bool =
 
 
 def upright(image: Image.Image, limits: Limits, alpha: bool = False) -> Picture:
-    """An image that Pillow has opened or made already, as `picture` of a file. What its file alone says is not known of it:
-    that fewer bits are in use, which page of a TIFF is the photo."""
+    """An image that Pillow has opened or made already, as `picture` of a file. What its file alone says (that fewer bits are
+    in use, which page of a TIFF is the photo) is known of it as long as nobody has loaded it."""
     _check_size(image.size, limits)
+    data = _unread(image)
+    if data is not None:
+        return picture(data, limits, alpha=alpha)
     try:
-        return _finished(_Loaded(image.copy(), (image.height, image.width), False), b"", alpha=alpha)
+        ours = image.copy()
+        ours.format = image.format if image.format in _KNOWN_BY_ITSELF else None
+        return _finished(_Loaded(ours, (image.height, image.width), False), b"", alpha=alpha)
     except ImageError:
         raise
     except Exception as error:  # the file behind it is closed, cut short, or damaged
         raise ImageError("damaged", f"Pillow cannot read it: {printable(str(error))[:200]}") from error
+
+
+_KNOWN_BY_ITSELF = ("JPEG", "AVIF")  # formats of which nothing but the image of Pillow is asked
+
+
+_BETTER_AS_FILES = ("TIFF", "JPEG2000", "BMP", "GIF", "PPM", "PNG")  # formats of which Pillow alone gets some wrong
+
+
+def _unread(image: Image.Image) -> bytes | None:
+    """The file of an image that was opened and not loaded yet, so that nothing can have been done to it, where that says
+    more than the image; it is loaded then, which closes the file, as if it had been used."""
+    if image.format not in _BETTER_AS_FILES or not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    file = image.fp
+    if file is None or image.tell():  # another frame was asked for
+        return None
+    try:
+        at = file.tell()
+        file.seek(0)
+        data = file.read(32)
+        data += file.read() if image.format != "PNG" or png.depth(data) != 8 else b""
+        file.seek(at)
+    except (OSError, ValueError):  # closed, or a stream
+        return None
+    with suppress(Exception):  # said when the file is read
+        image.load()
+    return data if len(data) > 32 else None
 
 
 def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: bool) -> Picture:
@@ -128,7 +160,9 @@ def _decoded(name: str, data: bytes, limits: Limits, least: int | None, alpha: b
         data = data if page is inside[0] else tiff.starting_at(data, page)
     if page and _needs_samples(page):
         return _from_samples(data, page, limits, alpha)
-    found = _finished(_loaded(name, data, limits, least), data, page, alpha)
+    with _by_libtiff() if page and _loses_planes(page) else nullcontext():
+        loaded = _loaded(name, data, limits, least)
+    found = _finished(loaded, data, page, alpha)
     return found if name != "JPEG" or jpeg.has_end(data) else _ending_early(found, _ALL_THERE)
 
 
@@ -142,14 +176,41 @@ class _Loaded(NamedTuple):
 
 def _loaded(name: str, data: bytes, limits: Limits, least: int | None) -> _Loaded:
     pixels = png.check_chunks(data) if name == "PNG" else None
-    image: Image.Image = Image.open(io.BytesIO(data), formats=[name])
+    image: Image.Image = Image.open(io.BytesIO(_readable(name, data)), formats=[name])
     _check_size(image.size, limits)
     width, height = image.size
     drafted = least is not None and image.draft(None, (least, least)) is not None
+    painted = _painted(image)
     image.load()
     if pixels is not None:
         png.check_rows(image, data, pixels)
+    if name == "JPEG2000":
+        image = jpeg2000.mended(image, data)
+    if painted:
+        image = _on_a_clear_screen(image, painted)
     return _Loaded(image, (height, width), drafted)
+
+
+def _painted(image: Image.Image) -> tuple[int, int, int, int] | None:
+    """The part of the screen that the first frame of a GIF covers, before it is loaded; None where that is all of it."""
+    if not isinstance(image, ImageFile.ImageFile) or image.format != "GIF" or not image.tile:
+        return None
+    found = image.tile[0].extents
+    return found if found != (0, 0, *image.size) else None
+
+
+def _on_a_clear_screen(image: Image.Image, painted: tuple[int, int, int, int]) -> Image.Image:
+    """A GIF whose first frame leaves some of the screen free, as browsers show it; Pillow has the first colour there."""
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.convert("RGBA").crop(painted), painted[:2])
+    return screen
+
+
+def _readable(name: str, data: bytes) -> bytes:
+    """The file without what Pillow takes amiss and no pixel hangs on."""
+    if name == "PNG":
+        return png.without_words(data)
+    return bmp.with_its_palette(data) if name == "BMP" else data
 
 
 def _finished(loaded: _Loaded, data: bytes, page: tiff.Page | None = None, alpha: bool = False) -> Picture:
@@ -189,11 +250,34 @@ def _needs_samples(page: tiff.Page) -> bool:
     if swapped and page.big:
         return count > 2 or colours != tiff.RGB
     if colours == tiff.RGB:
-        apart = bits == 16 and (page.first(Tag.PLANAR, 1) == tiff.APART or (count == 3 and bool(page.white)))
+        unread = count == 4 and (page.is_associated or page.transparency is None)
+        fewer = bits == 16 and count == 3 and bool(page.white)
+        apart = fewer or (page.is_apart and (bits == 16 or unread))
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
     alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
     odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))
-    return alone or odd_order or count > 2 or (count == 2 and (signed or bits > 8))
+    pair = count == 2 and (signed or bits > 8 or colours == 0 or page.is_apart)
+    return alone or odd_order or count > 2 or pair
+
+
+def _loses_planes(page: tiff.Page) -> bool:
+    """Whether Pillow misreads a TIFF that is not compressed, and libtiff does not: colours in which several pixels share
+    their hue, and inks of 16 bits one after the other."""
+    if page.first(Tag.COMPRESSION, 1) != 1:
+        return False
+    return page.colours == tiff.YCBCR or (page.colours == tiff.INKS and page.is_apart and page.first(Tag.BITS, 1) == 16)
+
+
+@contextmanager
+def _by_libtiff() -> Iterator[None]:
+    """Pillow reads what is not compressed itself, unless it is told so; put back after."""
+    from PIL import TiffImagePlugin
+
+    before, TiffImagePlugin.READ_LIBTIFF = TiffImagePlugin.READ_LIBTIFF, True
+    try:
+        yield
+    finally:
+        TiffImagePlugin.READ_LIBTIFF = before
 
 
 def _from_samples(data: bytes, page: tiff.Page, limits: Limits, alpha: bool) -> Picture:
@@ -307,7 +391,10 @@ _ON_ITS_SIDE = (
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """The turn that the EXIF orientation asks for (TIFF: Pillow has made it on loading)."""
+    """The turn that the EXIF orientation asks for (TIFF: Pillow has made it on loading). An AVIF says it otherwise, which
+    Pillow puts in place of what its EXIF says, but not of what its XMP does."""
+    if image.format == "AVIF":
+        image.info.pop("xmp", None)
     try:
         return _TURNS.get(image.getexif().get(0x0112, 0))
     except Exception:  # viewers ignore broken EXIF, and so do we: the pixels are sound
@@ -318,9 +405,11 @@ def _eight_bits(image: Image.Image, data: bytes, page: tiff.Page | None, alpha: 
     """Any mode of Pillow as `L` or `RGB`, composited on white; with `alpha` as `RGBA` where some of it is transparent."""
     if image.mode[0] in "IF":
         gray, notes = levels.gray_levels(image, _white(image, data, page))
-        return Image.fromarray(gray), notes
-    image, notes = _brightened(image, data, page)
-    _mend_transparency(image, data)
+        key = image.info.get("transparency") if alpha else None
+        shown = Image.fromarray(gray)
+        return (_with_clear(shown, np.asarray(image)[..., None], (key,)) if isinstance(key, int) else shown), notes
+    image, notes = _brightened(_positive(image, page), data, page)
+    image = _with_right_transparency(image, data)
     _mend_palette(image)
     if image.has_transparency_data:
         shown, more = _opaque(image, alpha)
@@ -355,7 +444,7 @@ def _white(image: Image.Image, data: bytes, page: tiff.Page | None) -> int:
 
 def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tuple[Image.Image, Notes]:
     """Colours of 16 bits, of which Pillow keeps the upper byte: a PNG that says it uses the lower ones only."""
-    wide = png.is_wide(data) if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
+    wide = png.depth(data) == 16 if image.format == "PNG" else page is not None and page.first(Tag.BITS) == 16
     if not wide or image.mode not in ("RGB", "RGBA"):
         return image, ()
     bits = png.significant_bits(data) if image.format == "PNG" else 16
@@ -368,16 +457,40 @@ def _brightened(image: Image.Image, data: bytes, page: tiff.Page | None) -> tupl
     return image, ()
 
 
-def _mend_transparency(image: Image.Image, data: bytes) -> None:
-    """Bring the transparent colour of a PNG to 8 bits, as Pillow did with the pixels but not with it."""
+def _positive(image: Image.Image, page: tiff.Page | None) -> Image.Image:
+    """What Pillow turns round without being told to: inks of a JPEG, as Adobe's programs write them, which leave a mark (for
+    TensorFlow too it is the mark that counts); and grays of a TIFF that does not say what they stand for (but a fax is ink
+    on paper)."""
+    unmarked = image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info
+    untold = page is not None and Tag.PHOTOMETRIC not in page.tags and page.first(Tag.COMPRESSION, 1) not in tiff.FAXES
+    if unmarked or (untold and image.mode in ("1", "L")):
+        return ImageChops.invert(image)
+    return image
+
+
+def _with_right_transparency(image: Image.Image, data: bytes) -> Image.Image:
+    """The transparent colour of a PNG brought to 8 bits, as Pillow did with the pixels but not with it."""
     key = image.info.get("transparency")
-    depth = data[24] if image.format == "PNG" else 8
+    depth = png.depth(data) if image.format == "PNG" else 8
     if image.mode == "L" and isinstance(key, int) and depth < 8:
         image.info["transparency"] = key * 255 // (2**depth - 1)
     elif image.mode == "RGB" and isinstance(key, tuple) and depth == 16:
-        image.info["transparency"] = tuple(value >> 8 for value in key)
+        return _with_clear(image, png.wide_colours(data, image), key)
     elif not isinstance(key, (int, tuple, bytes)):
         image.info.pop("transparency", None)  # a text chunk that is named like this
+    return image
+
+
+def _with_clear(image: Image.Image, values: np.ndarray | None, key: tuple[int, ...]) -> Image.Image:
+    """RGBA that is transparent where all bits of `values`, [h, w, c], are those of `key`; without them where the upper 8 are."""
+    if values is None:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+        return image
+    opacity = np.where((values == key).all(2), np.uint8(0), np.uint8(255))
+    image = image.convert("RGB")
+    image.info.pop("transparency", None)
+    image.putalpha(Image.fromarray(opacity))
+    return image
 
 
 def _mend_palette(image: Image.Image) -> None:
@@ -402,6 +515,11 @@ def _failure(error: Exception, name: str, data: bytes, limits: Limits) -> ImageE
         return ImageError("truncated", f"{name}: the file ends too early")
     if "cannot identify" in reason:  # Pillow's message shows the address of a buffer
         return _unknown(name, data)
+    page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
+    if page and page.first(Tag.COMPRESSION, 1) not in tiff.COMMON and reason.startswith("decoder error"):
+        return tiff.not_read(page)
+    if re.search(r"(?i)\bunsupported\b", reason):
+        return ImageError("format", f"a {name} of a variant that is not read ({reason}); save it as PNG")
     return ImageError("damaged", f"{name}: cannot be decoded: {reason}")
 
 
@@ -409,7 +527,7 @@ def _unknown(name: str, data: bytes) -> ImageError:
     """What Pillow does not take for an image of a format that it has."""
     page = next(iter(tiff.pages(data)), None) if name == "TIFF" else None
     if page and min(page.size) > 0 and all(page.tags.values()):
-        return ImageError("format", f"a TIFF of {tiff.described(page)}, which is not read; write it as 8 or 16 bits")
+        return tiff.not_read(page)
     return ImageError("damaged", f"{name}: the header is damaged, or of a variant that Pillow does not read")
 
 
@@ -420,7 +538,8 @@ def _ends_early(name: str, data: bytes) -> bool:
     if name == "WEBP":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "TIFF":
-        return int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big") >= len(data)
+        start = data[8:16] if b"+" in data[2:4] else data[4:8]
+        return int.from_bytes(start, "little" if data[:1] == b"I" else "big") >= len(data)
     if name in ("AVIF", "HEIF") or data.startswith(b"\0\0\0\x0cjP"):
         end = 0
         while end + 8 <= len(data):

@@ -89,9 +89,13 @@ def _frame(data: bytes, place: int, limits: Limits) -> bytes:
         try:
             image = Image.open(io.BytesIO(data), formats=["GIF"])
             _check_size(image.size, limits)
-            image.seek(place)
-            picture = io.BytesIO()
-            image.convert("RGBA").save(picture, "PNG", compress_level=0)
+            painted = Image.new("L", image.size)
+            for number in range(place + 1):
+                image.seek(number)
+                painted.paste(255, image.tile[0][1])
+            picture, screen = io.BytesIO(), Image.new("RGBA", image.size)
+            screen.paste(image.convert("RGBA"), mask=painted)  # what no frame has painted yet is clear
+            screen.save(picture, "PNG", compress_level=0)
         except ImageError:
             raise
         except EOFError:

@@ -54,7 +54,8 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
             f"{count} channels, or write three of them (gdal_translate -b 3 -b 2 -b 1 -co PHOTOMETRIC=RGB)",
         )
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    shown = values[..., : 3 if count >= 3 else 1]
+    gray = count < 3 or (colours != tiff.RGB and page.transparency is not None)
+    shown = values[..., : 1 if gray else 3]
     opacity = _opacity(values, page, shown.shape[2])
     if opacity is not None and page.is_associated:
         shown = _dissociated(shown, opacity)

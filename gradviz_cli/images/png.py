@@ -13,10 +13,16 @@ from gradviz_cli.errors import ImageError
 from gradviz_cli.files.text import printable
 
 _START = b"\x89PNG\r\n\x1a\n"
+# Chunks of text and of a colour profile, and the keywords of those texts in which the turn of a picture may stand.
+_WORDS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+_TURNING = b"XML:com.adobe.xmp\0", b"Raw profile type exif\0"
 
 
 def check_chunks(data: bytes) -> list[memoryview]:
     """The compressed pixels. Every chunk must be there up to IEND; Pillow skips the CRC of the pixels."""
+    if data[12:16] == b"CgBI":
+        remedy = "turn it back: pngcrush -revert-iphone-optimizations FILE FILE.png"
+        raise ImageError("format", f"a PNG as Apple packs it into apps, which is none by the standard; {remedy}")
     view, start, kind, pixels = memoryview(data), 8, b"", []
     while kind != b"IEND":
         if start + 12 > len(data):
@@ -34,6 +40,24 @@ def check_chunks(data: bytes) -> list[memoryview]:
     if data[8:16] != b"\0\0\0\rIHDR":
         raise ImageError("damaged", "PNG: does not begin with its header")
     return pixels
+
+
+def without_words(data: bytes) -> bytes:
+    """The file without texts and colour profile, for which Pillow has limits: that one is long says nothing of the pixels.
+
+    All chunks must be there (`check_chunks`).
+    """
+    kept, at = [], 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind not in _WORDS or data.startswith(_TURNING, at + 8):
+            kept.append((at, at + 12 + length))
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    if sum(end - start for start, end in kept) == at - 8:
+        return data
+    return b"".join([data[:8], *(memoryview(data)[start:end] for start, end in kept)])
 
 
 # Adam7: first row, row step, first column, column step of each pass.
@@ -61,9 +85,9 @@ def check_rows(image: Image.Image, data: bytes, pixels: list[memoryview]) -> Non
         raise ImageError("truncated", "PNG: rows are missing at the end")
 
 
-def is_wide(data: bytes) -> bool:
-    """Whether it has 16 bits a channel."""
-    return data[24] == 16
+def depth(data: bytes) -> int:
+    """Bits of a channel."""
+    return data[24]
 
 
 def significant_bits(data: bytes) -> int:
@@ -85,7 +109,7 @@ def wide_colours(data: bytes, high: Image.Image) -> np.ndarray | None:
 
     Pillow keeps the upper byte only. Asked for the other order of bytes, it keeps the lower one.
     """
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+    with Image.open(io.BytesIO(without_words(data)), formats=["PNG"]) as image:
         (tile,) = image.tile
         if tile[3] not in ("RGB;16B", "RGBA;16B"):
             return None

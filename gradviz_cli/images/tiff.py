@@ -61,11 +61,13 @@ class Tag(IntEnum):
 _READ = frozenset(Tag)
 _TYPES = {1: "B", 2: "s", 3: "H", 4: "L", 6: "b", 7: "B", 8: "h", 9: "l", 13: "L", 16: "Q", 17: "q", 18: "Q"}
 
-GRAY, RGB, MASK = (0, 1), 2, 4  # of Tag.PHOTOMETRIC
+GRAY, RGB, MASK, INKS, YCBCR = (0, 1), 2, 4, 5, 6  # of Tag.PHOTOMETRIC
 SIGNED, FLOAT = 2, 3  # of Tag.FORMAT
 APART = 2  # of Tag.PLANAR: one plane after the other
 ASSOCIATED, UNASSOCIATED = 1, 2  # of Tag.EXTRA: colours are multiplied by this transparency, or not
+FAXES = (2, 3, 4)  # of Tag.COMPRESSION
 JPEGS = (6, 7)  # of Tag.COMPRESSION: they work on pixels, not on bytes
+COMMON = (1, *FAXES, 5, *JPEGS, 8, 32773, 32946)  # of Tag.COMPRESSION: every libtiff has LZW, PackBits, Deflate
 # Only raw photos have these: a mosaic of sensor pixels, and the makers' own packing of it.
 _SENSOR = frozenset({32803, 34892})
 _PACKED_SENSOR = frozenset({32767, 32769, 32770, 32772, 34713, 34892, 65000, 65535})
@@ -113,6 +115,11 @@ class Page:
         """Whether colours are multiplied by their transparency."""
         place = self.transparency
         return place is not None and self.tags[Tag.EXTRA][place - self.samples] == ASSOCIATED
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether its bands are stored one after the other."""
+        return self.first(Tag.PLANAR, 1) == APART
 
     @property
     def white(self) -> int | None:
@@ -228,6 +235,13 @@ def described(page: Page) -> str:
     return f"{page.samples} bands of {kind} of {page.first(Tag.BITS, 1)} bits, compression {page.first(Tag.COMPRESSION, 1)}"
 
 
+def not_read(page: Page) -> ImageError:
+    """The refusal of a page that no way leads to: of its packing where that is a rare one, else of its numbers."""
+    rare = page.first(Tag.COMPRESSION, 1) not in COMMON
+    remedy = "pack it with LZW or Deflate" if rare else "write it as 8 or 16 bits"
+    return ImageError("format", f"a TIFF of {described(page)}, which is not read; {remedy}")
+
+
 def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     """All bands [h, w, bands] in the type that they are stored in.
 
@@ -249,7 +263,7 @@ def samples(data: bytes, page: Page, most: int) -> np.ndarray:
     if height * width * page.samples * dtype.itemsize > most:
         raise ImageError("too-large", f"{height} x {width} pixels of {described(page)} are more than the limit")
     page = replace(page, tags=_directory(data, page.at, page.order, page.big, MOST_VALUES)[0])
-    planes = page.samples if page.first(Tag.PLANAR, 1) == APART else 1
+    planes = page.samples if page.is_apart else 1
     bands = page.samples // planes
     high, wide = _stored_size(page)
     if high * wide * page.samples * dtype.itemsize > 2 * most:
@@ -263,7 +277,7 @@ def _dtype(page: Page) -> np.dtype:
     kind, size = _KINDS.get(page.first(Tag.FORMAT, 1)), min(bits) // 8
     known = len(bits) == 1 and min(bits) % 8 == 0 and size in ((2, 4, 8) if kind == "f" else (1, 2, 4, 8))
     if not known or kind is None or page.first(Tag.COMPRESSION, 1) in JPEGS or page.samples < 1:
-        raise ImageError("format", f"a TIFF of {described(page)}, which is not read; write it as 8 or 16 bits")
+        raise not_read(page)
     return np.dtype(f"{page.order}{kind}{size}")
 
 

@@ -383,7 +383,12 @@ class Explainer:
             return ()
         preset, said = self.preprocess_of(held), self._range_is_said
         lines = []
-        if not said and held == NUMBERS:
+        if not said and held == NUMBERS and like_levels(fitted) and self.preset.name != AS_THEY_ARE:
+            lines.append(
+                "its numbers lie in 0..255, but are floats, and go to the model as they are; --preprocess raw settles it, "
+                f"or --preprocess {self.preset.name} takes them for levels"
+            )
+        elif not said and held == NUMBERS:
             lines.append(
                 "its numbers are not whole ones of 0..255, and go to the model as they are; --preprocess raw settles it"
             )

@@ -7,6 +7,7 @@ the expectation does not come from the library that is under test. Nothing but P
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import os
@@ -342,8 +343,19 @@ def _png(shelf: _Shelf) -> None:
     ):
         name = "png-text-" + key.decode().replace(" ", "-").replace(":", "-") + ".png"
         shelf.drawn(name, png(RGB, 8, 2, chunk(b"tEXt", key + b"\0" + b"12 garbage")), RGB)
+    long = random_bytes(1_500_000)  # of those who draw pictures by model, and of scanners
+    shelf.drawn("png-text-long.png", png(RGB, 8, 2, chunk(b"zTXt", b"workflow\0\0" + long)), RGB)
+    shelf.drawn("png-profile-long.png", png(RGB, 8, 2, chunk(b"iCCP", b"x\0\0" + long)), RGB)
+    turned = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(6))
+    both = png(stored(RGB, 6), 8, 2, chunk(b"zTXt", b"workflow\0\0" + long), turned)
+    shelf.drawn("png-text-long-and-turned.png", both, RGB)
     shelf.drawn("png-text-ours.png", png(RGB, 8, 2, chunk(b"tEXt", b'gradviz\0{"digest": 1}')), RGB)
     shelf.drawn("png-time-garbage.png", png(RGB, 8, 2, behind=(chunk(b"tIME", b"12"),)), RGB)
+
+
+def random_bytes(count: int) -> bytes:
+    """Packed up as PNG has it: more than Pillow unpacks of a text."""
+    return zlib.compress(np.random.default_rng(0).integers(0, 16, count, np.uint8).tobytes(), 1)
 
 
 def _profile() -> bytes:
@@ -377,6 +389,15 @@ def _png_transparency(shelf: _Shelf) -> None:
     wide = RGB.astype(np.uint32) * 256 + 7
     key = chunk(b"tRNS", struct.pack(">HHH", *wide[20, 30]))
     shelf.drawn("alpha-key-rgb-16-bit.png", png(wide, 16, 2, key), shown)
+    near = (
+        RGB.astype(np.uint32) * 256 + np.indices(GRAY.shape)[1][..., None] % 2
+    )  # only every second pixel is that colour
+    key = chunk(b"tRNS", struct.pack(">HHH", *near[20, 30]))
+    clear = (near == near[20, 30]).all(-1, keepdims=True)
+    shown = np.where(clear, np.uint8(WHITE), RGB)
+    for interlaced in (False, True):
+        name = f"alpha-key-rgb-16-bit-near{'-interlaced' if interlaced else ''}.png"
+        shelf.drawn(name, png(near, 16, 2, key, interlaced=interlaced), shown)
     plte, opacity = chunk(b"PLTE", RAMP.tobytes()), np.arange(256, dtype=np.uint8)[::-1]
     for name, table in (("full", opacity), ("short", opacity[:50])):
         all_of_it = np.full(256, 255, np.uint8)
@@ -404,6 +425,7 @@ def _png_broken(shelf: _Shelf) -> None:
     body = chunk(b"IDAT", zlib.compress(scanlines(RGB, 8)))
     shelf.failed("png-no-pixels.png", PNG + header(WIDTH, HEIGHT) + ends, "damaged", "truncated")
     shelf.failed("png-no-header.png", PNG + body + ends, "damaged")
+    shelf.failed("png-of-apple.png", good[:8] + chunk(b"CgBI", b"\x50\0\x20\6") + good[8:], "format")
     shelf.failed("png-only-end.png", PNG + ends, "damaged")
     shelf.failed("png-width-0.png", PNG + header(0, HEIGHT) + body + ends, "damaged")
     shelf.failed("png-height-0.png", PNG + header(WIDTH, 0) + body + ends, "damaged")
@@ -426,8 +448,12 @@ def _png_broken(shelf: _Shelf) -> None:
     shelf.failed("png-filter-9.png", PNG + header(WIDTH, HEIGHT) + wrong + ends, "damaged")
     long = PNG + header(WIDTH, HEIGHT) + struct.pack(">I", 2**31 - 1) + b"IDAT" + body[8:] + ends
     shelf.failed("png-chunk-too-long.png", long, "truncated")
-    text = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000), 9))
-    shelf.failed("png-text-bomb.png", png(RGB, 8, 2, text), "damaged")
+    bomb = zlib.compress(
+        bytes(50_000_000), 9
+    )  # in a text that is not looked at, and in one in which the turn may stand
+    shelf.drawn("png-text-bomb.png", png(RGB, 8, 2, chunk(b"zTXt", b"a\0\0" + bomb)), RGB)
+    text = chunk(b"zTXt", b"Raw profile type exif\0\0" + bomb)
+    shelf.failed("png-text-bomb-read.png", png(RGB, 8, 2, text), "damaged")
 
 
 def _jpeg(shelf: _Shelf) -> None:
@@ -443,6 +469,12 @@ def _jpeg(shelf: _Shelf) -> None:
     ink = np.dstack([255 - RGB, GRAY // 4])
     paper = np.rint((255.0 - ink[..., :3]) * (255.0 - ink[..., 3:]) / 255).astype(np.uint8)
     shelf.drawn("jpeg-cmyk.jpg", saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95), paper, 12)
+    untold = saved(Image.fromarray(ink, "CMYK"), "JPEG", quality=95)  # as Adobe has it, turned round, and marked so
+    adobe = untold.index(b"\xff\xee")
+    unmarked = untold[:adobe] + untold[adobe + 16 :]
+    negative = 255 - ink
+    inverse = np.rint((255.0 - negative[..., :3]) * (255.0 - negative[..., 3:]) / 255).astype(np.uint8)
+    shelf.drawn("jpeg-cmyk-unmarked.jpg", unmarked, inverse, 12)
     shelf.drawn("jpeg-profile.jpg", saved(RGB, "JPEG", icc_profile=_profile(), **fine), RGB, 8)
     shelf.drawn("jpeg-profile-garbage.jpg", saved(RGB, "JPEG", icc_profile=b"garbage" * 9, **fine), RGB, 8)
     shelf.drawn("jpeg-comment.jpg", saved(RGB, "JPEG", comment=b"\x1b[31m\n" * 9000, **fine), RGB, 8)
@@ -511,7 +543,9 @@ def _gif(shelf: _Shelf) -> None:
         data = saved(image, "GIF", disposal=disposal, **films)
         shelf.drawn(f"gif-animated-disposal-{disposal}.gif", data, RAMP[GRAY])
     larger = good[:6] + struct.pack("<HH", WIDTH + 20, HEIGHT + 10) + good[10:]
-    shelf.drawn("gif-smaller-than-screen.gif", larger)
+    around = np.full((HEIGHT + 10, WIDTH + 20, 3), WHITE, np.uint8)
+    around[:HEIGHT, :WIDTH] = RAMP[GRAY]
+    shelf.drawn("gif-smaller-than-screen.gif", larger, around)
     smaller = good[:6] + struct.pack("<HH", WIDTH // 2, HEIGHT // 2) + good[10:]
     shelf.drawn("gif-larger-than-screen.gif", smaller)
     shelf.drawn("gif-no-trailer.gif", good[:-1], RAMP[GRAY])
@@ -535,10 +569,32 @@ def _bmp(shelf: _Shelf) -> None:
     runs = b"".join(b"".join(bytes((1, v)) for v in row) + b"\0\0" for row in GRAY[::-1]) + b"\0\1"
     shelf.drawn("bmp-run-length.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, runs), RAMP[GRAY])
     shelf.drawn("bmp-palette.bmp", bmp(WIDTH, HEIGHT, 8, 0, palette, GRAY[::-1].tobytes()), RAMP[GRAY])
+    gray = RAMP // 3 * 0 + np.arange(256, dtype=np.uint8)[:, None]
+    two = (GRAY > 127).astype(np.uint8)
+    black_and_white = _bgrx(gray[[0, 255]])
+    shelf.drawn("bmp-two-grays.bmp", bmp(WIDTH, HEIGHT, 8, 0, black_and_white, two[::-1].tobytes()), two * 255)
+    halves = (two[::-1, ::2] << 4 | two[::-1, 1::2]).tobytes()
+    shelf.drawn("bmp-two-grays-4-bit.bmp", bmp(WIDTH, HEIGHT, 4, 0, black_and_white, _padded(halves)), two * 255)
+    runs = b"".join(b"".join(bytes((1, v)) for v in row) + b"\0\0" for row in two[::-1]) + b"\0\1"
+    shelf.drawn("bmp-two-grays-run-length.bmp", bmp(WIDTH, HEIGHT, 8, 1, black_and_white, runs), two * 255)
+    few = GRAY >> 4
+    halves = (few[::-1, ::2] << 4 | few[::-1, 1::2]).tobytes()
+    for name, levels in (("dark", gray[:16]), ("even", gray[::17]), ("palette", RAMP[::16])):
+        data = bmp(WIDTH, HEIGHT, 4, 0, _bgrx(levels), _padded(halves))
+        shelf.drawn(f"bmp-4-bit-{name}.bmp", data, levels[few])
+    fields = bmp(WIDTH, HEIGHT, 16, 3, b"", bytes(12) + words[::-1].tobytes())
+    shelf.failed("bmp-fields.bmp", fields, "format")
     shelf.cut("bmp", ".bmp", good, (3, 20, 60, 0.5, -1), "truncated", "damaged")
     shelf.failed("bmp-run-length-garbage.bmp", bmp(WIDTH, HEIGHT, 8, 1, palette, b"\0\2"), "truncated", "damaged")
-    shelf.failed("bmp-depth-13.bmp", bmp(WIDTH, HEIGHT, 13, 0, b"", bytes(9999)), "damaged")
+    shelf.failed("bmp-depth-13.bmp", bmp(WIDTH, HEIGHT, 13, 0, b"", bytes(9999)), "format")
     shelf.failed("bmp-text.bmp", b"BM is also how a text may begin\n", "damaged", "truncated")
+
+
+def _padded(rows: bytes) -> bytes:
+    """Of pixels of 4 bits: rows end where four bytes do."""
+    assert WIDTH // 2 % 4 in (0, 2)
+    size = WIDTH // 2
+    return b"".join(rows[at : at + size] + bytes(-size % 4) for at in range(0, len(rows), size))
 
 
 def _bgrx(palette: np.ndarray) -> bytes:
@@ -555,6 +611,9 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.drawn("tiff-jpeg.tif", saved(RGB, "TIFF", compression="jpeg", quality=95), RGB, 30)
     two = Image.fromarray(GRAY > 127)
     shelf.drawn("tiff-fax.tif", saved(two, "TIFF", compression="group4"), (GRAY > 127) * np.uint8(255))
+    told = pages(page(GRAY))
+    untold = told.replace(struct.pack("<HHLL", 262, 4, 1, 1), struct.pack("<HHLL", 263, 4, 1, 1))
+    shelf.drawn("tiff-gray-untold.tif", untold, GRAY)
     shelf.drawn("tiff-gray.tif", tiff(GRAY.shape, 8, 1, GRAY.tobytes()), GRAY)
     shelf.drawn("tiff-white-is-zero.tif", tiff(GRAY.shape, 8, 0, (255 - GRAY).tobytes()), GRAY)
     shelf.drawn("tiff-1-bit.tif", saved(two, "TIFF"), (GRAY > 127) * np.uint8(255))
@@ -574,6 +633,29 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.drawn("tiff-cmyk.tif", tiff(ink.shape, 8, 5, ink.tobytes()), paper, 2)
     lab = np.dstack([GRAY, GRAY * 0 + 20, GRAY * 0 + 226])  # a = 20, b = -30, as signed bytes
     shelf.drawn("tiff-lab.tif", tiff(lab.shape, 8, 8, lab.tobytes()), _lab_to_srgb(GRAY / 2.55, 20.0, -30.0), 5)
+    wide = np.ascontiguousarray((ink.astype("<u2") * 257).transpose(2, 0, 1))
+    apart = {"t284": [2], "t273": [8 + i * wide[0].nbytes for i in range(4)], "t279": [wide[0].nbytes] * 4}
+    inks = page(ink.astype("<u2"), wide.tobytes(), t262=[5], **apart)
+    shelf.drawn("tiff-cmyk-planes-words.tif", pages(inks), paper, 2)
+    pair = np.dstack([GRAY, ALPHA])
+    apart = {"t284": [2], "t273": [8, 8 + GRAY.nbytes], "t279": [GRAY.nbytes] * 2}
+    planes = np.ascontiguousarray(pair.transpose(2, 0, 1)).tobytes()
+    shelf.drawn("tiff-gray-alpha-planes.tif", pages(page(pair, planes, t338=[2], **apart)), over_white(GRAY, ALPHA), 1)
+    white_is_zero = np.dstack([255 - GRAY, ALPHA])
+    shelf.drawn(
+        "tiff-gray-alpha-white-is-zero.tif",
+        pages(page(white_is_zero, t262=[0], t338=[2])),
+        over_white(GRAY, ALPHA),
+        1,
+    )
+    planes = np.ascontiguousarray(multiplied.transpose(2, 0, 1)).tobytes()
+    apart = {"t284": [2], "t273": [8 + i * GRAY.nbytes for i in range(4)], "t279": [GRAY.nbytes] * 4}
+    unused = page(RGBA, np.ascontiguousarray(RGBA.transpose(2, 0, 1)).tobytes(), t338=[0], **apart)
+    shelf.drawn("tiff-fourth-channel-unused-planes.tif", pages(unused), RGB, 0, ("of its 4 bands the first three",))
+    shelf.drawn("tiff-alpha-multiplied-planes.tif", pages(page(multiplied, planes, t338=[1], **apart)), twin, 2)
+    for across, down in ((1, 1), (2, 1), (2, 2)):
+        data = pages(page(RGB, _shared_hues(across, down), t262=[6], t530=[across, down]))
+        shelf.drawn(f"tiff-hues-{across}x{down}.tif", data, RGB if across == 1 else None, 4)
     shelf.drawn("tiff-big.tif", saved(RGB, "TIFF", big_tiff=True), RGB)
     shelf.drawn("tiff-two-pages.tif", saved(RGB, "TIFF", **film()), RGB)
     here = tiff(GRAY.shape, 8, 1, GRAY.tobytes())
@@ -590,9 +672,21 @@ def _tiff(shelf: _Shelf) -> None:
     shelf.cut("tiff-lzw", ".tif", packed_up, (0.3, 0.9, -1), "truncated", "damaged")
     shelf.failed("tiff-far-directory.tif", b"II*\0" + struct.pack("<L", 2**31) + bytes(99), "truncated", "damaged")
     shelf.failed("tiff-no-directory.tif", b"II*\0\0\0\0\0", "truncated", "damaged")
+    lacking = pages(page(RGB, b"RIFF and no WebP", t259=[50001], t279=[16]))  # libtiff may have been built without it
+    shelf.failed("tiff-webp.tif", lacking, "format")
     noisy = bytearray(saved(RGB, "TIFF", compression="jpeg"))
     noisy[noisy.index(b"\xff\xc0") + 4] = 3  # libtiff prints about this past Python
     shelf.failed("tiff-jpeg-broken.tif", bytes(noisy), "damaged", "truncated")
+
+
+def _shared_hues(across: int, down: int) -> bytes:
+    """Luma of each pixel, hues of as many as share them, block by block: TIFF 6, section 21."""
+    luma, *hues = np.moveaxis(np.asarray(Image.fromarray(RGB).convert("YCbCr")), 2, 0)
+    blocks = ((top, left) for top in range(0, HEIGHT, down) for left in range(0, WIDTH, across))
+    return b"".join(
+        luma[top : top + down, left : left + across].tobytes() + bytes(int(hue[top, left]) for hue in hues)
+        for top, left in blocks
+    )
 
 
 def page(samples: np.ndarray, body: bytes | None = None, **tags: list[int] | bytes) -> tuple[dict, bytes]:
@@ -753,6 +847,11 @@ def _tiff_transparency(shelf: _Shelf) -> None:
         shelf.drawn(f"alpha-{name}-f4.tif", pages(page(unit, t262=[photometric], t338=[2])), twin, 1)
         multiplied = np.dstack([colours / 255 * shares, shares]).astype("<f4")
         shelf.drawn(f"alpha-{name}-f4-multiplied.tif", pages(page(multiplied, t262=[photometric], t338=[1])), twin, 1)
+    with_more = np.dstack([GRAY, GRAY // 3, ALPHA])  # of three bands that say what the last one is the first is gray
+    for samples in (with_more, with_more.astype("<u2") * 257):
+        data = pages(page(samples, t262=[1], t338=[0, 2]))
+        name = f"alpha-gray-and-more-{samples.dtype.kind}{samples.dtype.itemsize}.tif"
+        shelf.drawn(name, data, over_white(GRAY, ALPHA), 1, ("of its two bands the first",))
     multiplied = np.rint(np.dstack([GRAY[..., None] * shares, shares * 255]) * 257).astype("<u2")
     shelf.drawn("alpha-gray-u2-multiplied.tif", pages(page(multiplied, t262=[1], t338=[1])), over_white(GRAY, ALPHA), 1)
     more = np.dstack([RGB, GRAY, ALPHA]).astype("<u2") * 257
@@ -827,6 +926,11 @@ def _tiff_layouts(shelf: _Shelf) -> None:
     shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
     shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
     shelf.drawn("layout-big-endian-big-gray.tif", _big_endian_big(GRAY), GRAY)
+    shelf.failed(
+        "layout-big-endian-big-1-bit.tif",
+        _big_endian_big(GRAY).replace(struct.pack(">HHQQ", 258, 16, 1, 8), struct.pack(">HHQQ", 258, 16, 1, 1)),
+        "format",
+    )
     for compression in ("tiff_lzw", "zstd", "lzma"):
         with_floats = saved(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF", compression=compression)
         shelf.drawn(f"layout-float-{compression}.tif", with_floats, GRAY)
@@ -1118,6 +1222,44 @@ def _ppm(shelf: _Shelf) -> None:
     shelf.failed("pam.pam", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\nENDHDR\n\0", "format")
 
 
+# A JPEG 2000 of three components of 12 bits, which Pillow cannot write, without and with loss; and what it shows.
+TWELVE_BITS = (
+    b"|4;u>051Rl0000C0000800000000000000C00008000000000000RpF0Sf^E3jqQDQUDA90003200aa80smY81VCW_WB?@q0Yh?SVRU6=AYyqS"
+    b"PjF>!N>D{dAa-SPb7^mGATlmBE;Rp;015yA0005f00IA#&*qR39rcJ@6}D+7zpMRLnw#rAn5TEpsYax9c`SNe6IQdkCcJgKB5!Er^mh+a{~qZ+"
+    b"KAV&0IcuD8U6*xI<#8yXtaa)NO1v5O3&n^DH6V36HaYwPPlE`^vFi(4!e{voAAA!#n;l2f2nEIDp)dzAYAh)1>$uU|rglDCF~XaSad=f?7f)JW"
+    b"tmvhl`}(!t;%pR|34e8o5je9{z%4)h0T~{D+9@!lv#h?z`4X!3KB2?DlAQI%JUN<L%Ny3X@=6>cBfTlOR`BZLm7d#w-Pzp@0fyif;3h4;dOrmM"
+    b"v>xY`te-?nY0`WC!d1njrxh~nor1J(hnk@rm1It*3kfbStrO?*KCOrbd_JA?({HV+a#JjcFMzJ_-=3iys^)-H@8PSZ!hHTG&)?!eF~50?YqGfT"
+    b"6warzJCuV~k;QR+h%kc-DHHr^G9Wl2ro2)`#yEW*OF$4gx)B1t%EV@tLA9naQ#q{}!#a=A@NT<Jy$W70g533tU3f;fHxbxO(^;e#D7(KQ$g6e-"
+    b"-H<CyiC0F9tw9pj0k1P$O9tcGSlae`5X7_8)!Iu4Aw3pJMHes(pfsS0pbDTj|Je"
+)
+TWELVE_BITS_LOSSY = (
+    b"|4;u>051Rl0000C0000800000000000000C00008000000000000RpF0Sf^E3jqQDQUDA90003200aa80RLP71wvo||6~9q00BdCWnpw>WFTUB"
+    b"AWv{*Zc0!^M<8}(a&u{KZXhx)H7+#&kN^q*00001y#N9Klh5Xf5gql8X`2$u@!&%yyXcPko5?9f0aa%@zGW7jwt3T~oc~4I*~U@h@9?bR12W<!"
+    b"4<z(p1G@-?B7e^J!1u6G$Q5pND1CA#31_?e6=uw}`uhN|8~o*=1Use2<MX^*FiHzNNxRf2_#}zZxT7dq@f$-z=cfq?F2iYKt$J;iaKU)q52hU&"
+    b"SI_2_6qyNr!CLs`WF_@sk)U8TebUodtK4wlp&?uPo-p#H2Yq-~IaTPkiYxmXw=U6c+3oGwCMHZ?|9L}4{D>#jM|S8tQB0{{w|Q1i5J@ul@ttZ_"
+    b"Bt((DKr61CxJ>I(sUjuZj^UzuNLq*paCH+HlSv(AdFVW|*k7FY_^fsi*3bzQH=v~tMlLvjrx{mhDhqULH%HIrhcUl-czX5zUtDiH)yi*j5?jh8"
+    b"F4+HFxKrr}IpZaHxXc@gyJj`=dpNlzw~bpwhHp8#%AM@}rnkCi>P_N3{2J)6e(_9oy*dXT%`^3v$81NFRqyJH;G+Iaa6xt={eOZ&pFR4kjCcq-"
+    b"n2*l>`u9U1=H7zT_Xkq)m<?_G#UAwH%prRS|Je"
+)
+TWELVE_BITS_OF_HUES = (
+    b"0000CYEU2`4GM<}0000KW^{RQYH%_j00000YH%_j0000jYH%`W0000MX=r3}000080000C00RpL0000001sntY;pkr000005&!@J_iAu5WB*V8"
+    b"Q2;Lh000003;+NC2mk;800000000003;+NC2mk;8000000009E0RamE0Sf^E|55-900001000C800IA800cl_|6~9q00BdCWnpw>WFTUBAWv{*"
+    b"Zc0!^M<8}(a&u{KZXhx)H7+#&kN^q*00001e*gjhli%VLQs%6&8HZ2IJrQKXK+K3iq1l!{(Stg={=_O>QnXMHr0D+`k~2~v7fD(T$qjD^u-3;c"
+    b"VyaK3nKx|w{@+ePddC5?srTNDaJWW&(|yNSQ1j;d;VNch;{1|)6LFUOz$QX0tPCnCz@MY-wjB`je-ee&@_Xc|W`lmk0c_<D0hR^ozt82^A54d^"
+    b"=svfd!o$4Z%J!aQh7tM->855Vriafd(?&D<2v^O{c=I7@W(15fCa6fr(;YBvYXS|S&>n^i!gliPZS;P8$LCL1rx<OtpOncHP{DZ-=&UG|dLD}K"
+    b"l;CDRcd4x#9@}{T9Y9Fl(6X!E(evE1z%S3`v^sj}2WUVf!`pKwDju(MLG9SieQ$D1w<#|$&7v<UCsPPCQBT&&Y_~khQzi17eT2886xH56@USfA"
+    b";focGyvG$QXUw(+-*iRePywLCDh(XBRd(Um($x&QW+AuKRPq}4;G_rLl96&LS0De`"
+)  # sYCC
+_Y, _X = np.indices((8, 12))
+_SPOTS = np.select([(_X + _Y) % 5 == 0, (_X + _Y) % 5 == 1], [4095, 0], 900)
+TWELVE_BITS_ARE = np.rint(np.dstack([_X * 4095 // 11, _Y * 4095 // 7, _SPOTS]) * (255 / 4095)).astype(np.uint8)
+
+_HUES_ARE = np.dstack(
+    [_X * 255 // 11, _Y * 255 // 7, np.select([(_X + _Y) % 5 == 0, (_X + _Y) % 5 == 1], [255, 0], 60)]
+)
+_HUES_ARE[0], _HUES_ARE[-1] = 255, 0
+
+
 def _jpeg2000(shelf: _Shelf) -> None:
     if not features.check("jpg_2000"):
         return
@@ -1128,6 +1270,18 @@ def _jpeg2000(shelf: _Shelf) -> None:
     shelf.drawn("jpeg2000-alpha.jp2", saved(RGBA, "JPEG2000"), over_white(RGB, ALPHA), 1)
     shelf.drawn("jpeg2000-16-bit.jp2", saved(WIDE.astype(np.uint16), "JPEG2000"), GRAY)
     shelf.drawn("jpeg2000-tiles.jp2", saved(RGB, "JPEG2000", tile_size=(16, 16)), RGB)
+    few = GRAY >> 4  # the same stream, and said to be of 4 bits: without loss, numbers are stored less half their range
+    stream = bytearray(saved(few + np.uint8(120), "JPEG2000", no_jp2=True))
+    stream[42] = 3
+    shelf.drawn("jpeg2000-4-bit.j2k", bytes(stream), few * np.uint8(17))
+    opaque = GRAY > 127  # colours of 8 bits, and whether they are seen in one
+    stream = bytearray(saved(np.dstack([RGB, np.uint8(127) + opaque]), "JPEG2000", no_jp2=True))
+    stream[42 + 3 * 3] = 0
+    shown = np.where(opaque[..., None], RGB, np.uint8(WHITE))
+    shelf.drawn("jpeg2000-alpha-of-1-bit.j2k", bytes(stream), shown)
+    for name, data in (("", TWELVE_BITS), ("-lossy", TWELVE_BITS_LOSSY)):
+        shelf.drawn(f"jpeg2000-12-bit{name}.j2k", base64.b85decode(data), TWELVE_BITS_ARE, 2)
+    shelf.drawn("jpeg2000-12-bit-hues.jp2", base64.b85decode(TWELVE_BITS_OF_HUES), _HUES_ARE.astype(np.uint8), 4)
     shelf.cut("jpeg2000", ".jp2", good, (20, 90, 0.5, 0.9, -1), "truncated", "damaged")
 
 
@@ -1138,6 +1292,9 @@ def _avif(shelf: _Shelf) -> None:
     good = saved(RGB, "AVIF", **fine)
     shelf.drawn("avif.avif", good, RGB, 16)
     shelf.drawn("avif-alpha.avif", saved(RGBA, "AVIF", **fine), over_white(RGB, ALPHA), 24)
+    # An AVIF says itself how it is turned; what is left of an XMP that another program has followed already is not heeded.
+    shelf.drawn("avif-turned-by-xmp.avif", saved(RGB, "AVIF", xmp=xmp(6), **fine), RGB, 16)
+    shelf.drawn("avif-turned.avif", saved(stored(RGB, 6), "AVIF", exif=exif(6), **fine), RGB, 16)
     shelf.drawn("avif-animated.avif", saved(RGB, "AVIF", **fine, **film()), RGB, 16)
     shelf.cut("avif", ".avif", good, (40, 100, 0.5, 0.9, -1), "truncated", "damaged")
 

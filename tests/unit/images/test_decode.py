@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import struct
 import threading
 import time
 import warnings
 import zlib
+from base64 import b85decode
 
 import numpy as np
 import odd_images
 import pytest
 from children import python
 from mutants import mutant, with_sound_checksums
-from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, colour, exif, saved
-from PIL import Image, ImageFile
+from odd_images import GRAY, HEIGHT, RGB, WIDTH, chunk, colour, exif, png, saved
+from PIL import Image, ImageFile, features
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, read_bytes
-from gradviz_cli.images.decode import _check_size, decode, picture
+from gradviz_cli.images import jpeg2000
+from gradviz_cli.images.decode import _check_size, decode, picture, upright
 
 LIMITS = Limits()
 KINDS = {"format", "truncated", "damaged", "too-large", "memory"}
@@ -75,6 +78,76 @@ def test_catalogue_ends_as_expected(cases, no_hang, capfd):
     assert not slow
     assert len(os.listdir("/proc/self/fd")) == open_before
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_image_that_pillow_has_opened_is_read_as_its_file(cases, no_hang):
+    """Pillow alone has other pixels for some; it cannot open all of them."""
+    seen, wrong = set(), []
+    for case in cases:
+        if case.outcome != "drawn" or case.twin is None or case.twin.size > 2**18 or case.name.startswith("cut-"):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = Image.open(case.path)
+        except Exception:
+            continue
+        with image:
+            shown = np.asarray(upright(image, LIMITS).image)
+        if not np.array_equal(shown, np.asarray(decode(read_bytes(case.path, LIMITS), LIMITS))):
+            wrong.append(case.name)
+        seen.add(case.name)
+    assert not wrong
+    assert {"jpeg-cmyk-unmarked.jpg", "jpeg2000-12-bit.j2k", "pages-small-first.tif", "bmp-two-grays.bmp"} <= seen
+
+
+def test_what_was_done_to_an_image_since_is_kept() -> None:
+    image = Image.open(io.BytesIO(saved(RGB, "TIFF")))
+    image.paste((1, 2, 3), (0, 0, *image.size))
+    assert upright(image, LIMITS).image.getextrema() == ((1, 1), (2, 2), (3, 3))
+    image = Image.open(io.BytesIO(saved(RGB, "TIFF", save_all=True, append_images=[Image.new("RGB", (WIDTH, HEIGHT))])))
+    image.seek(1)
+    assert upright(image, LIMITS).image.getextrema() == ((0, 0), (0, 0), (0, 0))
+
+
+def test_inks_of_an_image_that_is_loaded(cases) -> None:
+    (case,) = (case for case in cases if case.name == "jpeg-cmyk-unmarked.jpg")
+    image = Image.open(case.path)
+    image.load()
+    assert np.abs(np.asarray(upright(image, LIMITS).image).astype(int) - case.twin).max() <= case.tolerance
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_bit_more_of_a_jpeg_2000_is_the_same_picture() -> None:
+    """Of several tiles, and with loss too: 8 bits as 9 lie between 64 and 192."""
+    for options in ({}, {"irreversible": True}, {"tile_size": (16, 16)}, {"no_jp2": True}):
+        data = saved(RGB, "JPEG2000", **options)
+        plain, wider = (
+            np.asarray(Image.open(io.BytesIO(each))).astype(int) for each in (data, jpeg2000._a_bit_wider(data))
+        )
+        assert np.abs(wider - (plain + 129) // 2).max() <= 1, options
+
+
+@pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no JPEG 2000")
+def test_a_jpeg_2000_whose_white_cannot_be_told_from_black_is_refused() -> None:
+    data = bytearray(b85decode(odd_images.TWELVE_BITS_LOSSY))
+    style = data.index(b"\xff\x5c") + 4
+    data[style] &= 31  # no guard bits
+    with pytest.raises(ImageError, match="write it with 8 bits") as caught:
+        jpeg2000._bright(bytes(data))
+    assert caught.value.kind == "format"
+
+
+@pytest.mark.parametrize(("depth", "colour_type"), [(2, 0), (8, 0), (16, 0), (8, 2), (16, 2)])
+def test_a_clear_colour_is_clear_for_a_model_of_rgba(depth: int, colour_type: int) -> None:
+    samples = (RGB if colour_type else GRAY).astype(np.uint32) * 257 >> (16 - depth)
+    key = np.atleast_1d(samples[20, 30])
+    clear = (samples.reshape(HEIGHT, WIDTH, -1) == key).all(2)
+    data = png(samples, depth, colour_type, chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)))
+    shown = np.asarray(decode(data, LIMITS, alpha=True))
+    assert shown.shape == (HEIGHT, WIDTH, 4) and np.array_equal(shown[..., 3], np.where(clear, 0, 255))
+    levels = np.rint(samples * (255 / (2**depth - 1))).astype(np.uint8)
+    assert np.array_equal(shown[~clear][:, :3], colour(levels)[~clear])
 
 
 def test_verdict_can_fail(cases):

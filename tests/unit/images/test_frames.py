@@ -75,6 +75,17 @@ def test_every_page_by_itself(file: Path, form: str, more: dict) -> None:
         alone(data, 4, Limits())
 
 
+def test_what_no_frame_has_painted_yet_is_clear() -> None:
+    """Two frames side by side on a screen that is larger than both; Pillow has the first colour around them."""
+    data = bytearray(b"GIF89a" + struct.pack("<HHBBB", 8, 4, 0x80, 0, 0) + bytes((255, 0, 0, 0, 0, 255)))
+    for left in (0, 2):  # of 2 x 2 pixels, all of the second colour: clear, four pixels, end
+        data += b"," + struct.pack("<HHHHB", left, 0, 2, 2, 0) + b"\x02\x03" + b"\x4c\x12\x05" + b"\0"
+    blue = np.full((4, 8, 3), 255, np.uint8)
+    for place, right in enumerate((2, 4)):
+        blue[:2, :right] = (0, 0, 255)
+        assert np.array_equal(np.asarray(decode(alone(bytes(data) + b";", place, Limits()), Limits())), blue), place
+
+
 def test_frames_that_change_only_a_part(file: Path) -> None:
     first = Image.new("RGB", (8, 8), (255, 255, 255))
     second = first.copy()
