@@ -71,6 +71,8 @@ CLIPS = RELUS | {"clip", "HardSigmoid"}
 WRITTEN_RELUS = frozenset({"Relu", "Relu6"})
 RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
+# What a gate passes on its way to what it multiplies: it comes in the shape of that.
+ENLARGING = RESHAPING | {"StridedSlice", "Slice", "ResizeNearestNeighbor", "ResizeBilinear", "GatherV2"}
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
@@ -384,11 +386,15 @@ class _Search:
                 found.extend(self._users(f"{reader}:0") if self.nodes[reader].op in SAME else [reader])
         return found
 
-    def _multiplies(self, tensor: str) -> bool:
-        """It is a factor of something else of the image: a gate."""
+    def _multiplies(self, tensor: str, steps: int = 6) -> bool:
+        """It is a factor of something else of the image, perhaps scaled or reshaped first: a gate."""
         for user in self._users(tensor):
-            others = [text for text in data_inputs(self.nodes[user]) if text != tensor]
-            if self.nodes[user].op in ("Mul", "RealDiv", "Div") and not all(map(self._off_path, others)):
+            node = self.nodes[user]
+            others = [text for text in data_inputs(node) if text != tensor]
+            if node.op in ("Mul", "RealDiv", "Div") and not all(map(self._off_path, others)):
+                return True
+            onward = node.op in ENLARGING or node.op in ("Mul", "RealDiv", "Div")
+            if onward and steps and self._multiplies(f"{user}:0", steps - 1):
                 return True
         return False
 

@@ -96,8 +96,54 @@ def test_a_learnt_slope_is_a_prelu(build):
     assert find_all(traced(lambda x, alpha: build(mixed(x), alpha), ALPHA), question()).counts == {"PRelu": (1, 0)}
 
 
+SLOPES = np.float32([[0.3, 0.1, 0.6], [5, 6, 7]])
+WAYS = {
+    "transposed": lambda w: tf.transpose(tf.reshape(w[0], [3, 1, 1, 1]), [1, 2, 3, 0]),
+    "a row": lambda w: w[0],
+    "looked up": lambda w: tf.gather(w, 0),
+    "split": lambda w: tf.split(w, 2)[0],
+    "unstacked": lambda w: tf.unstack(w)[0],
+    "joined": lambda w: tf.concat([w[0, :1], w[0, 1:]], 0),
+    "put together": lambda w: tf.stack([w[0, 0], w[0, 1], w[0, 2]]),
+    "repeated": lambda w: tf.tile(tf.reshape(w[0], [1, 1, 1, 3]), [1, 6, 6, 1]),
+    "averaged": lambda w: tf.reduce_mean(w[:1], 0),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_slope_is_known_however_it_comes_out_of_the_weights(name):
+    """Else each half of it would be a ReLU."""
+    graph = traced(lambda x, w: tf.nn.relu(mixed(x)) - WAYS[name](w) * tf.nn.relu(-mixed(x)), {"w": SLOPES})
+    same = traced(lambda x, w: (lambda y: tf.nn.relu(y) - WAYS[name](w) * tf.nn.relu(-y))(mixed(x)), {"w": SLOPES})
+    assert find_all(graph, question()).counts == {"Relu": (2, 2)}  # of two tensors
+    assert find_all(same, question()).counts == {"PRelu": (1, 0)}
+
+
 @pytest.mark.parametrize(
-    "build", [lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0)]
+    "ends", [lambda w: (w[0], w[1]), lambda w: tf.unstack(w), lambda w: (tf.gather(w, 0), tf.gather(w, 1))]
+)
+def test_the_ends_of_a_clip_are_known_however_they_come_out_of_a_weight(ends):
+    graph = traced(lambda x, w: tf.clip_by_value(mixed(x), *ends(w)), {"w": np.float32([0, 6])})
+    assert find_all(graph, question()).counts == {"CappedRelu": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "zeros", [lambda x: tf.zeros_like(x)[..., :1], lambda x: tf.transpose(tf.zeros(tf.shape(x)), [0, 2, 1, 3])]
+)
+def test_zeros_are_zeros_whatever_their_shape(zeros):
+    assert find_all(traced(lambda x: tf.maximum(mixed(x), zeros(x))), question()).counts == {"Maximum": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
+        lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0),
+        # of the means of channels, brought to the shape of what it multiplies before it is scaled
+        lambda x: x * (tf.reshape(tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0), [2, 1, 1, 3]) / 6.0),
+        lambda x: x * (tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0)[:, None, None] * 0.2),
+        lambda x: x * tf.transpose(tf.nn.relu6(tf.reverse(x, [1]) + 3.0) / 6.0, [0, 2, 1, 3]),
+    ],
 )
 def test_a_gate_is_no_activation(build):
     found = find_all(traced(lambda x: build(mixed(x))), question())
@@ -294,6 +340,7 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
         (lambda x: x * tf.nn.relu(x), {"Relu": (1, 1)}, 0),
         (lambda x: tf.nn.relu(x) * tf.sigmoid(x), {"Relu": (1, 1)}, 0),
         (lambda x: x * tf.minimum(tf.math.rsqrt(pooled(x)), 1e12), {}, 0),
+        (lambda x: tf.reshape(tf.nn.relu6(x + 3), [-1, 3]) * 0.2, {"Relu6": (1, 1)}, 0),
     ],
 )
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
