@@ -30,6 +30,8 @@ Array = np.ndarray
 
 # Longer chains of elementwise operations are followed no further: an activation is spelled in a dozen.
 MAX_DEPTH = 60
+# So many tensors behind one are looked at.
+MOST_READERS = 200
 # So many channels are tabulated in full; the others of a ReLU are looked at on a few points.
 MAX_CHANNELS = 16
 FEW = np.array([-300.0, -3.0, -0.5, -1e-3, 0.0, 1e-3, 0.5, 3.0, 300.0])
@@ -73,6 +75,12 @@ RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
 # What a gate passes on its way to what it multiplies: it comes in the shape of that.
 ENLARGING = RESHAPING | {"StridedSlice", "Slice", "ResizeNearestNeighbor", "ResizeBilinear", "GatherV2"}
+# What looks something up, or puts it somewhere -> the input that says where.
+PLACING = {
+    **dict.fromkeys(("GatherNd", "GatherV2", "Gather", "ResourceGather"), 1),
+    **dict.fromkeys(("TensorScatterUpdate", "TensorScatterAdd"), 1),
+    **dict.fromkeys(("ScatterNd", "OneHot"), 0),
+}
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
@@ -130,6 +138,8 @@ class _Search:
         self.readers = consumers(self.nodes)
         self.order = list(in_order(self.nodes, self.path))
         self.rank = {name: place for place, name in enumerate(self.order)}
+        placing = [(name, PLACING[self.nodes[name].op]) for name in self.order if self.nodes[name].op in PLACING]
+        self._places = {(name, text) for name, at in placing if not self._off_path(text := self.nodes[name].input[at])}
         depths: dict[str, int] = {}
         for name in self.order:
             exit_ = f"{name}:0"
@@ -259,6 +269,10 @@ class _Search:
             and self._is_statistic(region.entry)
             and self._is_guard(region.exit)
         ):
+            return "guard"
+        if self._is_whole(region.exit) and not self._is_shared(region):
+            return "guard"
+        if name in RELUS | {"clip", "shifted clip"} and self._is_place(region.exit):
             return "guard"
         if name in GATES:
             return "gate"
@@ -436,6 +450,35 @@ class _Search:
             return node.input[1] == tensor != node.input[0]
         onward = node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
         return onward and self._is_guard(f"{user}:0", steps - 1)
+
+    def _is_whole(self, tensor: str) -> bool:
+        """It holds whole numbers, which no gradient passes."""
+        node = self.nodes[split(tensor)[0]]
+        name = "DstT" if node.op == "Cast" else "T"
+        return name in node.attr and tf.dtypes.as_dtype(node.attr[name].type).is_integer
+
+    def _is_place(self, exit_: str) -> bool:
+        """A coordinate that is kept inside of what something is looked up in: rounded, it says where."""
+        if not self._places or not all(map(self._is_arithmetic, self._users(exit_))):
+            return False
+        todo, seen = [(exit_, False)], set[tuple[str, bool]]()
+        while todo and len(seen) < MOST_READERS:
+            one = todo.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            for user in self._users(one[0]):
+                whole = one[1] or self._is_whole(f"{user}:0")
+                if whole and (user, one[0]) in self._places:
+                    return True
+                if self._is_arithmetic(user):
+                    todo.append((f"{user}:0", whole))
+        return False
+
+    def _is_arithmetic(self, name: str) -> bool:
+        """It leaves each number by itself, and may bring it to another place."""
+        op = self.nodes[name].op
+        return op in ELEMENTWISE or op in ENLARGING - {"GatherV2"} or op in ("Pack", "ConcatV2")
 
     # -- the function of a region
 

@@ -348,6 +348,34 @@ def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
     assert (dict(found.counts), found.gates) == (counts, gates)
 
 
+def warped(x, clip, whole=False):
+    """Each row from where its mean says, between two rows; the places are clipped before or after they are whole."""
+    places = 2 * tf.reduce_mean(x, [2, 3]) + 3.0
+    places = places if whole else clip(places, 0.0, 5.0)
+    first = tf.cast(tf.floor(places), tf.int32)
+    first, second = (clip(first, 0, 5), clip(first + 1, 0, 5)) if whole else (first, tf.minimum(first + 1, 5))
+    share = (places - tf.cast(first, tf.float32))[..., None, None]
+    rows = [tf.gather_nd(x, tf.stack([[[0] * 6, [1] * 6], where], -1)) for where in (first, second)]
+    return tf.nn.relu(rows[0] * (1 - share) + rows[1] * share)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("clip", [tf.clip_by_value, lambda x, low, high: tf.minimum(tf.maximum(x, low), high)])
+def test_what_keeps_a_place_inside_is_no_activation(clip, whole):
+    found = find_all(traced(lambda x: warped(mixed(x), clip, whole)), question())
+    assert dict(found.counts) == {"Relu": (1, 1)}
+
+
+def test_what_is_looked_up_for_its_value_alone_stays_an_activation():
+    """The same capped ReLU, read by a layer too."""
+
+    def build(x):
+        capped = tf.clip_by_value(mixed(x), 0.0, 5.0)
+        return mixed(capped) * tf.gather(tf.constant([1.0, 2, 3, 4, 5, 6]), tf.cast(capped, tf.int32))
+
+    assert dict(find_all(traced(build), question()).counts) == {"CappedRelu": (1, 1)}
+
+
 # --- a clip of the image ----------------------------------------------------------------------------------------------
 
 RGB_TO_XYZ = np.float32([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
