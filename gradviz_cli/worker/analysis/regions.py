@@ -274,7 +274,7 @@ class _Search:
             return "guard"
         if name in RELUS | {"clip", "shifted clip"} and self._is_place(region.exit):
             return "guard"
-        if name in GATES:
+        if name in GATES or self._is_share(region):
             return "gate"
         if name == "TwoSlopes" and ops & {"Relu", "Relu6"}:
             return None  # x + relu(x): a shortcut around a ReLU
@@ -411,6 +411,28 @@ class _Search:
             if onward and steps and self._multiplies(f"{user}:0", steps - 1):
                 return True
         return False
+
+    def _is_share(self, region: Region) -> bool:
+        """What is clipped and scaled to 0..1 multiplies something: a hard sigmoid whose summand is in the bias before it."""
+        form = region.form
+        if form.name == "shifted clip":
+            return (form.low, form.high) == (0, 1) and self._multiplies(region.exit)
+        ends = form.name == "CappedRelu" and form.low == 0 and form.slope is None and form.high not in (None, 1)
+        return ends and self._is_scaled(region.exit, form.high or 1)
+
+    def _is_scaled(self, tensor: str, cap: float, steps: int = 6) -> bool:
+        """All that reads it divides it by its cap, perhaps reshaped first, and multiplies something by that."""
+        users = self._users(tensor)
+        return bool(users) and steps > 0 and all(self._scales(user, tensor, cap, steps) for user in users)
+
+    def _scales(self, user: str, tensor: str, cap: float, steps: int) -> bool:
+        node = self.nodes[user]
+        if node.op in ENLARGING:
+            return self._is_scaled(f"{user}:0", cap, steps - 1)
+        by = [self.known(text) for text in data_inputs(node) if text != tensor and self._off_path(text)]
+        factor = {"Mul": 1 / cap, "RealDiv": cap, "Div": cap}.get(node.op)
+        same = factor and len(by) == 1 and by[0] is not None and np.allclose(by[0], factor, rtol=1e-3)
+        return bool(same) and self._multiplies(f"{user}:0")
 
     def _is_normalised(self, tensor: str) -> bool:
         """An exponential that is summed, or divided: a softmax, spelled out."""

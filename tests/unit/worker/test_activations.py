@@ -143,6 +143,11 @@ def test_zeros_are_zeros_whatever_their_shape(zeros):
         lambda x: x * (tf.reshape(tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0), [2, 1, 1, 3]) / 6.0),
         lambda x: x * (tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0)[:, None, None] * 0.2),
         lambda x: x * tf.transpose(tf.nn.relu6(tf.reverse(x, [1]) + 3.0) / 6.0, [0, 2, 1, 3]),
+        # the 3 added by what lies before
+        lambda x: x * (tf.nn.relu6(mixed(x)) / 6.0),
+        lambda x: x * (tf.minimum(tf.nn.relu(mixed(x)), 6.0) * 0.16667),
+        lambda x: x * tf.clip_by_value(mixed(x) / 6.0, 0.0, 1.0),
+        lambda x: x * (tf.nn.relu6(tf.reduce_mean(mixed(x), [1, 2]))[:, None, None] / 6.0),
     ],
 )
 def test_a_gate_is_no_activation(build):
@@ -341,6 +346,9 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
         (lambda x: tf.nn.relu(x) * tf.sigmoid(x), {"Relu": (1, 1)}, 0),
         (lambda x: x * tf.minimum(tf.math.rsqrt(pooled(x)), 1e12), {}, 0),
         (lambda x: tf.reshape(tf.nn.relu6(x + 3), [-1, 3]) * 0.2, {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.nn.relu6(x) / 6, {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.reverse(x, [1]) * tf.nn.relu6(x), {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.reverse(x, [1]) * (tf.nn.relu6(x) / 3), {"Relu6": (1, 1)}, 0),
     ],
 )
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
