@@ -22,6 +22,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distin
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
+from gradviz_cli.worker.analysis.turned import Turned, turned
 from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
@@ -120,7 +121,8 @@ def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Stil
     image : dict
         Tensors that still are the image: a clip of these is preprocessing.
     """
-    return _Search(unrolled(nodes, path, known), path, known, image or {}).found()
+    seen = turned(unrolled(nodes, path, known), path, known)
+    return _Search(seen.nodes, seen.path, seen.known, image or {}, seen).found()
 
 
 @dataclass
@@ -129,6 +131,7 @@ class _Search:
     path: set[str]
     known: Known
     image: Still
+    turned: Turned
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
@@ -187,9 +190,11 @@ class _Search:
         return frozenset(seen)
 
     def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
-        """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first."""
+        """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first; last what is looked at in
+        another place first."""
         found = [(entry, exit_, inside) for exit_ in self.parents for entry, inside in self._regions_of(exit_)]
-        return sorted(found, key=lambda one: (-self.rank[split(one[1])[0]], -len(one[2])))
+        late = self.turned.inside
+        return sorted(found, key=lambda one: (bool(one[2] & late), -self.rank[split(one[1])[0]], -len(one[2])))
 
     def _regions_of(self, exit_: str) -> Iterator[tuple[str, frozenset[str]]]:
         """(entry, nodes) of those with this exit, the smallest first, as far as they may have a name; the smallest always."""
@@ -209,14 +214,22 @@ class _Search:
                 continue
             region = self._no_gate(Region(self._form(entry, inside), entry, exit_, inside))
             role = self._role(region)
-            if role is None:
+            if role is None or self._is_apart(region):
                 continue
-            taken |= region.nodes
+            taken |= region.nodes | self.turned.written(region.nodes)
             if role != "spent":
                 form = OTHER if role == "composite" else region.form
                 known = replace(region, form=form, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
-                chosen.append(self._trimmed(replace(known, values=self._values(region))))
+                last = self._trimmed(replace(known, values=self._values(region)))
+                chosen.append(replace(last, nodes=self.turned.written(last.nodes)))
         return chosen[::-1]
+
+    def _is_apart(self, region: Region) -> bool:
+        """It has no ends in the graph."""
+        if not self.turned.between:
+            return False
+        last = self._trimmed(region)
+        return self.turned.is_apart(last.entry, last.exit, last.nodes)
 
     def _values(self, region: Region) -> tuple[float, ...]:
         """What tells a person that it is what it is said to be; nothing where an operand is not known."""
@@ -374,7 +387,10 @@ class _Search:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""
         within = {split(tensor)[0] for tensor in region.nodes}
         return any(
-            reader in self.path and reader not in within and tensor in self.nodes[reader].input
+            reader in self.path
+            and reader not in within
+            and not self._is_instead(reader, tensor)
+            and tensor in self.nodes[reader].input
             for tensor in region.nodes - {region.exit}
             if self.nodes[split(tensor)[0]].op in CORNERED
             for reader in self.readers.get(split(tensor)[0], ())
@@ -394,11 +410,16 @@ class _Search:
 
     def _users(self, tensor: str) -> list[str]:
         """Nodes on the path that read a tensor, seen through what hands it on."""
-        found: list[str] = []
-        for reader in self.readers.get(split(tensor)[0], ()):
-            if reader in self.path and tensor in self.nodes[reader].input:
+        name = split(tensor)[0]
+        found = self._users(f"{self.turned.ends[name]}:0") if name in self.turned.ends else []
+        for reader in self.readers.get(name, ()):
+            if reader in self.path and not self._is_instead(reader, tensor) and tensor in self.nodes[reader].input:
                 found.extend(self._users(f"{reader}:0") if self.nodes[reader].op in SAME else [reader])
         return found
+
+    def _is_instead(self, reader: str, tensor: str) -> bool:
+        """What reads a tensor stands for other nodes that read it too."""
+        return reader in self.turned.hollow and split(tensor)[0] not in self.turned.hollow
 
     def _multiplies(self, tensor: str, steps: int = 6) -> bool:
         """It is a factor of something else of the image, perhaps scaled or reshaped first: a gate."""
@@ -470,7 +491,8 @@ class _Search:
             return power is not None and power.size > 0 and bool((power < 1).all())
         if node.op in ("RealDiv", "Div"):
             return node.input[1] == tensor != node.input[0]
-        onward = node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
+        onward = node.op in RESHAPING
+        onward |= node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
         return onward and self._is_guard(f"{user}:0", steps - 1)
 
     def _is_whole(self, tensor: str) -> bool:

@@ -11,6 +11,7 @@ from graphs import Calls, const, fed, function, node, question, traced, written
 
 from gradviz_cli.worker.analysis import naming, regions
 from gradviz_cli.worker.analysis.activations import Found, find_all
+from gradviz_cli.worker.graph.graph import split
 
 F = tf.float32
 ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
@@ -354,6 +355,75 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
     found = find_all(traced(lambda x: build(mixed(x))), question())
     assert (dict(found.counts), found.gates) == (counts, gates)
+
+
+# --- between a move and the one that undoes it --------------------------------------------------------------------------
+
+
+def first(x):
+    return tf.transpose(x, [0, 3, 1, 2])
+
+
+def last(x):
+    return tf.transpose(x, [0, 2, 3, 1])
+
+
+def rows(x):
+    return tf.reshape(x, [-1, 3])
+
+
+def both_ways(f):
+    return lambda x: last(f(first(x)))
+
+
+TURNED = {
+    "a mask": (lambda x: x * both_ways(lambda y: tf.cast(y > 0, tf.float32))(x), {"Relu": (1, 1)}),
+    "a mask alone": (lambda x: tf.where(last(first(x) > 0), x, 0.0), {"Select": (1, 1)}),
+    "the absolute value": (lambda x: (x + both_ways(tf.abs)(x)) / 2, {"Relu": (1, 1)}),
+    "what is below 0": (lambda x: x - both_ways(lambda y: tf.minimum(y, 0.0))(x), {"Relu": (1, 1)}),
+    "the cap of a ReLU": (lambda x: both_ways(lambda y: tf.minimum(y, 6.0))(tf.nn.relu(x)), {"CappedRelu": (1, 1)}),
+    "the cap, in rows": (
+        lambda x: tf.reshape(tf.minimum(rows(tf.nn.relu(x)), 6.0), tf.shape(x)),
+        {"CappedRelu": (1, 1)},
+    ),
+    "the cap, on an axis more": (lambda x: tf.minimum(tf.nn.relu(x)[..., None], 6.0)[..., 0], {"Relu": (1, 1)}),
+    "the cap, on an axis more, squeezed": (
+        lambda x: tf.squeeze(tf.minimum(tf.expand_dims(tf.nn.relu(x), 1), 6.0), [1]),
+        {"CappedRelu": (1, 1)},
+    ),
+    "half of a PReLU": (
+        lambda x: tf.nn.relu(x) - both_ways(lambda y: np.float32([[[0.1]], [[0.2]], [[0.3]]]) * tf.nn.relu(-y))(x),
+        {"PRelu": (1, 0)},
+    ),
+    "both halves": (
+        lambda x: both_ways(tf.nn.relu)(x) - 0.1 * both_ways(lambda y: tf.nn.relu(-y))(x),
+        {"PRelu": (1, 0)},
+    ),
+    # found where they are
+    "a ReLU alone": (lambda x: both_ways(tf.nn.relu)(x) + tf.reverse(x, [1]), {"Relu": (1, 1)}),
+    "a shortcut around one": (lambda x: x + both_ways(lambda y: tf.nn.relu(2 * y + 1))(x), {"Relu": (1, 1)}),
+    # not the same places again
+    "turned on": (lambda x: x * tf.transpose(tf.cast(first(x) > 0, tf.float32), [0, 3, 2, 1]), {}),
+    "of another tensor": (lambda x: x * both_ways(lambda y: tf.cast(y > 0, tf.float32))(tf.reverse(x, [1])), {}),
+    "read between, too": (
+        lambda x: (lambda y: last(tf.minimum(y, 6.0)) + last(tf.reverse(y, [2])))(first(tf.nn.relu(x))),
+        {"Relu": (1, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_what_is_moved_there_and_back_is_read_where_it_was(name):
+    build, counts = TURNED[name]
+    graph = traced(lambda x: mixed(build(mixed(x))), shape=(None, None, None, 3))
+    found = find_all(graph, question())
+    assert dict(found.counts) == counts
+    assert all(split(tensor)[0] in graph.nodes for one in found.top for tensor in (one.entry, one.exit))
+
+
+def test_a_guard_between_moves_stays_one():
+    found = find_all(traced(lambda x: x * tf.math.rsqrt(last(tf.maximum(first(pooled(x)), 0.0)) + 1e-3)), question())
+    assert dict(found.counts) == {}
 
 
 def warped(x, clip, whole=False):
