@@ -69,6 +69,8 @@ BENDING = (
     ELEMENTWISE - STRAIGHT - SAME - {"RealDiv", "Div", "AddN", "Cast", "Greater", "GreaterEqual", "Less", "LessEqual"}
 )
 MOST_BENDS, MOST_WRITTEN = 12, 3
+# No gradient passes these.
+COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "Sign"})
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
 WRITTEN_RELUS = frozenset({"Relu", "Relu6"})
@@ -358,9 +360,16 @@ class _Search:
         stops = [
             data_inputs(node)[0]
             for tensor in self._trimmed(region).nodes
-            if (node := self.nodes[split(tensor)[0]]).op in STOPS and not self._off_path(data_inputs(node)[0])
+            if (node := self.nodes[split(tensor)[0]]).op in STOPS
+            and not self._off_path(data_inputs(node)[0])
+            and not self._is_compared(tensor)
         ]
         return any(not self._is_flat(region.entry, stopped) for stopped in stops)
+
+    def _is_compared(self, tensor: str) -> bool:
+        """What reads it has no gradient anyway."""
+        readers = [self.nodes[name].op for name in self.readers.get(split(tensor)[0], ()) if name in self.path]
+        return bool(readers) and COMPARING.issuperset(readers)
 
     def _is_remainder(self, region: Region) -> bool:
         """What a straight-through estimator adds to the number itself: max(x, 0) - x under a StopGradient."""

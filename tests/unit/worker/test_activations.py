@@ -289,6 +289,8 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
         (lambda x: x + tf.stop_gradient(tf.maximum(x, 0) - x), {"Composite": (1, 0)}),  # straight through
         (lambda x: x * tf.stop_gradient(tf.cast(x > 0, tf.float32)), {"Relu": (1, 1)}),  # a mask has no gradient anyway
         (lambda x: tf.nn.relu(tf.stop_gradient(x)), {"Relu": (1, 1)}),
+        (lambda x: tf.where(tf.stop_gradient(x) > 0, x, tf.stop_gradient(tf.zeros_like(x))), {"Select": (1, 1)}),
+        (lambda x: tf.where(x > 0, tf.stop_gradient(x), 0.0), {}),
         (lambda x: tf.where(tf.stop_gradient(tf.sign(tf.sqrt(x))) > 0, x, 0.0), {"Select": (1, 1)}),  # NaN below 0
     ],
 )
@@ -355,6 +357,39 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
     found = find_all(traced(lambda x: build(mixed(x))), question())
     assert (dict(found.counts), found.gates) == (counts, gates)
+
+
+def taken(x):
+    return tf.gather_nd(x, tf.where(x > 0))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.scatter_nd(tf.where(x > 0), taken(x), tf.shape(x, tf.int64)),
+        lambda x: (lambda m: tf.scatter_nd(tf.where(m), tf.boolean_mask(x, m), tf.shape(x, tf.int64)))(x > 0),
+        lambda x: (lambda m: tf.tensor_scatter_nd_update(tf.zeros_like(x), tf.where(m), tf.gather_nd(x, tf.where(m))))(
+            x > 0
+        ),
+        lambda x: (lambda m: tf.tensor_scatter_nd_add(tf.zeros_like(x), tf.where(m), tf.boolean_mask(x, m)))(x > 0),
+    ],
+)
+def test_what_is_put_where_a_mask_is_true(build):
+    found = find_all(traced(lambda x: build(mixed(x))), question())
+    assert [one.form.name for one in found.top] == ["Relu"] and found.patched == 1
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: (lambda m: tf.tensor_scatter_nd_add(x, tf.where(m), tf.boolean_mask(x, m)))(x > 0),
+        lambda x: (lambda m: tf.scatter_nd(tf.where(m), tf.boolean_mask(tf.reverse(x, [1]), m), tf.shape(x, tf.int64)))(
+            x > 0
+        ),
+    ],
+)
+def test_what_is_added_or_taken_elsewhere_is_no_relu(build):
+    assert find_all(traced(lambda x: build(mixed(x))), question()).patched == 0
 
 
 # --- between a move and the one that undoes it --------------------------------------------------------------------------
