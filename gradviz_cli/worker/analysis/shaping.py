@@ -1,4 +1,4 @@
-"""Operations that move, join or sum up numbers, a line of NumPy each: what becomes of a constant before an activation reads it.
+"""Operations that move, join, sum up or round numbers, in NumPy: what becomes of a constant before an activation reads it.
 
 Elementwise ones are in `elementwise`. What is not here leaves a constant unknown.
 """
@@ -85,6 +85,15 @@ def _product(node: NodeDef, one: Array, other: Array) -> Array:
     return (one.T if turned[0] else one) @ (other.T if turned[1] else other)
 
 
+def _quantised(node: NodeDef, value: Array, *ends: Array) -> Array:
+    """Rounded to the steps between two ends, one of which is 0 (Jacob et al. 2017, arXiv:1712.05877, section 3)."""
+    low, high = ends or (np.float64(attribute(node, name).f) for name in ("min", "max"))
+    first, last = float(attribute(node, "narrow_range").b), 2.0 ** attribute(node, "num_bits").i - 1
+    step = (high - low) / (last - first)
+    start = (first - np.clip(np.round(first - low / step), first, last)) * step
+    return np.clip(np.floor((value - start) / step + 0.5), 0, last - first) * step + start
+
+
 # Op -> its outputs, or the one that it has. They raise ValueError, TypeError or IndexError where the numbers do not fit.
 SHAPING: dict[str, Callable[..., Array | list[Array]]] = {
     "Reshape": lambda _, value, shape: value.reshape(_whole(shape)),
@@ -116,6 +125,7 @@ SHAPING: dict[str, Callable[..., Array | list[Array]]] = {
     "Min": _reduced(np.min),
     "Prod": _reduced(np.prod),
     "MatMul": _product,
+    **dict.fromkeys((f"FakeQuantWithMinMax{kind}" for kind in ("Args", "Vars", "VarsPerChannel")), _quantised),
 }
 # What one number everywhere stays that number through, in whatever shape; which of the inputs hold numbers.
 KEEPING: dict[str, slice] = {

@@ -43,6 +43,11 @@ SHAPED = {
     "Min": lambda x: tf.reduce_min(x, -1),
     "Prod": lambda x: tf.reduce_prod(x, 1),
     "MatMul": lambda x: tf.matmul(x[0], x[1], transpose_b=True),
+    "FakeQuantWithMinMaxArgs": lambda x: tf.quantization.fake_quant_with_min_max_args(x, 2.2, 20.3, 5),
+    "FakeQuantWithMinMaxVars": lambda x: tf.quantization.fake_quant_with_min_max_vars(x / 7, -1.3, 2.0, 4, True),
+    "FakeQuantWithMinMaxVarsPerChannel": lambda x: tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        x / 7, [-1.3, 0, -2, -3], [2.0, 3, 0, 4], 6
+    ),
     "MatMul, turned": lambda x: tf.matmul(x[0], x[1], transpose_a=True),
 }
 NOT_TRACED = {"ResourceGather"}  # of a variable itself
