@@ -56,6 +56,7 @@ from gradviz_cli.worker.passes.own_gradients import own_gradients
 from gradviz_cli.worker.passes.partial_gradients import partial_gradients
 from gradviz_cli.worker.passes.products import without_broadcasts
 from gradviz_cli.worker.passes.start import start
+from gradviz_cli.worker.passes.unfused import unfused
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.prove import SEED, Begun, begun, measured_ahead, proof_of, proved
 from gradviz_cli.worker.read import frozen, objects, savedmodel, signatures, weights
@@ -85,6 +86,7 @@ def reading_steps(allow: Sequence[str] = (), trust: bool = False) -> tuple[Step[
         Step(
             "functionalize", functionalize, "inside a function only loops and branches of TensorFlow 2 have a gradient"
         ),
+        Step("unfused", unfused, "a ReLU inside of a convolution would be none"),
         Step("float32", float32, "in half precision small gradients vanish, and no rounding of them is the right one"),
         Step(
             "own_gradients", settled_gradients, "a gradient of the model's own counts, where it is no mere derivative"

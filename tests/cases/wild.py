@@ -3006,6 +3006,21 @@ spelling("Maximum(Minimum(x, 5), 0)", lambda x: tf.maximum(tf.minimum(x, 5.0), 0
 spelling("clip_by_value(x, 0, 5)", lambda x: tf.clip_by_value(x, 0.0, 5.0), 5.0)
 spelling("ClipByValue op", lambda x: tf.raw_ops.ClipByValue(t=x, clip_value_min=0.0, clip_value_max=5.0), 5.0)
 spelling("Minimum(Relu6(x), 5)", lambda x: tf.minimum(tf.nn.relu6(x), 5.0), 5.0)
+spelling(
+    "Minimum(Relu(x), 5), the cap channels first",
+    lambda x: from_nchw(tf.minimum(tf.transpose(tf.nn.relu(x), [0, 3, 1, 2]), 5.0)),
+    5.0,
+)
+spelling(
+    "x * mask, the mask channels first",
+    lambda x: x * from_nchw(tf.cast(tf.transpose(x, [0, 3, 1, 2]) > 0, tf.float32)),
+    found="Relu",
+)
+spelling(
+    "clip_by_value, its ends cut out of one constant",
+    lambda x: tf.clip_by_value(x, *tf.unstack(tf.constant([0.0, 5]))),
+    5.0,
+)
 spelling("Keras 3 ReLU(max_value=5)", keras.layers.ReLU(max_value=5.0), 5.0)
 spelling("Keras 2 ReLU(max_value=5)", tf_keras.layers.ReLU(max_value=5.0), 5.0)
 
@@ -3038,6 +3053,37 @@ left_alone(
     "hard-sigmoid spelled with Minimum, Maximum", lambda x: x * tf.maximum(0.0, tf.minimum(1.0, 0.2 * x + 0.5)), gates=1
 )
 left_alone("LeakyRelu under --activations relu", tf.nn.leaky_relu, activations={"Relu": (1, 1), "LeakyRelu": (1, 0)})
+PRELU = {"Relu": (1, 1), "PRelu": (1, 0)}
+LEARNT = np.float32([[5, 6, 7, 8, 9, 1, 2, 3], [0.1, 0.3, 0.2, 0.6, 0.5, 0.4, 0.8, 0.7]])
+
+
+def rows_of(mean, image):
+    """The rows of features [N, 3, 3, 8] from where their mean says, between two of them; kept inside."""
+    places = tf.clip_by_value(tf.cast(tf.range(3.0), image.dtype) + mean, 0.0, 2.0)
+    above = tf.cast(tf.floor(places), tf.int32)
+    share = (places - tf.cast(above, image.dtype))[..., None, None]
+    above, below = (tf.gather(image, clipped, batch_dims=1) for clipped in (above, tf.clip_by_value(above + 1, 0, 2)))
+    return above * (1 - share) + below * share
+
+
+left_alone(
+    "PReLU whose slopes are a row of a matrix",
+    lambda x: tf.nn.relu(x) - tf.constant(LEARNT)[1] * tf.nn.relu(-x),
+    activations=PRELU,
+)
+left_alone(
+    "PReLU, one half of it channels first",
+    lambda x: (
+        tf.nn.relu(x) - from_nchw(tf.constant(LEARNT)[1][:, None, None] * tf.nn.relu(tf.transpose(-x, [0, 3, 1, 2])))
+    ),
+    activations=PRELU,
+)
+left_alone(
+    "a hard sigmoid of means, scaled where it has the shape of what it multiplies",
+    lambda x: x * (tf.nn.relu6(8 * tf.reduce_mean(x, [1, 2]) + 3.0)[:, None, None] / 6.0),
+    gates=1,
+)
+left_alone("a warp: its places are kept inside", lambda x: rows_of(tf.reduce_mean(x, [1, 2, 3])[:, None], x))
 
 
 # f and f' by hand, x and upstream as arrays or tensors

@@ -8,6 +8,7 @@ import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute
+from gradviz_cli.worker.analysis.shaping import KEEPING, SHAPING, shaped
 from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs, literal, split
 
 Array = np.ndarray
@@ -41,6 +42,8 @@ class Known:
     ):
         self._nodes, self._given, self._weights = nodes, given, frozenset(weights)
         self._found: dict[str, Array | None] = {}
+        self._parts: dict[str, list[Array]] = {}  # node -> all its outputs, where it may have several
+        self._loose: set[str] = set()  # tensors of which the value is known, and not the shape
 
     def is_learnt(self, tensor: str) -> bool:
         """It is a weight, or computed of one."""
@@ -58,15 +61,23 @@ class Known:
         given = self._given(name)
         if given is not None:
             return given
-        if node is None or index or depth > MAX_DEPTH:
+        if node is None or depth > MAX_DEPTH:
             return None
         if node.op == "Const":
             sizes = [dim.size for dim in node.attr["value"].tensor.tensor_shape.dim]
             return literal(node) if np.prod(sizes, dtype=float) <= MAX_NUMBERS else None
         if node.op in ("ZerosLike", "OnesLike"):
+            self._loose.add(tensor)
             return np.float64(node.op == "OnesLike")
-        inputs = [self(text, depth + 1) for text in data_inputs(node)]
-        return _moved(node, inputs) if node.op not in ELEMENTWISE else self._computed(node, inputs)
+        texts = data_inputs(node)
+        inputs = [self(text, depth + 1) for text in texts]
+        if node.op in SHAPING:
+            return self._shaped(tensor, node, texts, inputs)
+        if index:
+            return None
+        if not self._loose.isdisjoint(texts):
+            self._loose.add(tensor)
+        return self._computed(node, inputs) if node.op in ELEMENTWISE else self._handed_on(tensor, node, inputs)
 
     def _computed(self, node: NodeDef, inputs: list[Array | None]) -> Array | None:
         values = [value for value in inputs if value is not None]
@@ -78,25 +89,38 @@ class Known:
             except (ValueError, TypeError):
                 return None
 
+    def _handed_on(self, tensor: str, node: NodeDef, inputs: list[Array | None]) -> Array | None:
+        """The value of a variable that a loop or branch was handed, or of what is filled with one number."""
+        if node.op == "ReadVariableOp":
+            return inputs[0]
+        if node.op != "Fill" or (value := inputs[1]) is None or value.size != 1:
+            return None
+        self._loose.add(tensor)
+        return value.reshape(())
 
-def _moved(node: NodeDef, inputs: list[Array | None]) -> Array | None:
-    """The value of what only shapes another, or reads a variable that a loop or branch was handed."""
-    if node.op == "ReadVariableOp":
-        return inputs[0]
-    if node.op == "Fill":
-        value = inputs[1]
-        return value.reshape(()) if value is not None and value.size == 1 else None
-    source = inputs[0] if inputs else None
-    if source is None or node.op not in ("BroadcastTo", "Tile", "Reshape", "ExpandDims", "Squeeze"):
-        return None
-    if source.size == 1:  # the same number everywhere, in whatever shape
-        return source.reshape(())
-    shape = inputs[1] if len(inputs) > 1 else None
-    if node.op == "Reshape" and shape is not None:
-        return source.reshape(shape.astype(int))
-    if node.op == "ExpandDims" and shape is not None:
-        return np.expand_dims(source, int(shape))
-    return None
+    def _shaped(self, tensor: str, node: NodeDef, texts: list[str], inputs: list[Array | None]) -> Array | None:
+        """Of what moves, joins or sums up numbers. The same number everywhere stays so, in whatever shape."""
+        values = [value for value in inputs if value is not None]
+        if len(values) == len(inputs) and self._loose.isdisjoint(texts) and not _is_widened(node, values):
+            name, index = split(tensor)
+            if name not in self._parts:
+                self._parts[name] = shaped(node, values, MAX_NUMBERS)
+            return self._parts[name][index] if index < len(self._parts[name]) else None
+        number = _one_number(inputs[KEEPING.get(node.op, slice(0))])
+        if number is not None:
+            self._loose.add(tensor)
+        return number
+
+
+def _one_number(values: list[Array | None]) -> Array | None:
+    """What all of these are everywhere; None where that is not one number."""
+    found = [value.reshape(()) for value in values if value is not None and value.size == 1]
+    return found[0] if found and len(found) == len(values) and all(one == found[0] for one in found) else None
+
+
+def _is_widened(node: NodeDef, values: list[Array]) -> bool:
+    """One number that is repeated: how often says nothing more of it."""
+    return node.op in ("BroadcastTo", "Tile") and values[0].size == 1
 
 
 def as_numbers(value: Array | None) -> Array | None:

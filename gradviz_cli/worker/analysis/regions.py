@@ -22,6 +22,7 @@ from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distin
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
+from gradviz_cli.worker.analysis.turned import Turned, turned
 from gradviz_cli.worker.analysis.unrolled import unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
@@ -30,6 +31,8 @@ Array = np.ndarray
 
 # Longer chains of elementwise operations are followed no further: an activation is spelled in a dozen.
 MAX_DEPTH = 60
+# So many tensors behind one are looked at.
+MOST_READERS = 200
 # So many channels are tabulated in full; the others of a ReLU are looked at on a few points.
 MAX_CHANNELS = 16
 FEW = np.array([-300.0, -3.0, -0.5, -1e-3, 0.0, 1e-3, 0.5, 3.0, 300.0])
@@ -66,11 +69,21 @@ BENDING = (
     ELEMENTWISE - STRAIGHT - SAME - {"RealDiv", "Div", "AddN", "Cast", "Greater", "GreaterEqual", "Less", "LessEqual"}
 )
 MOST_BENDS, MOST_WRITTEN = 12, 3
+# No gradient passes these.
+COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Equal", "NotEqual", "Sign"})
 # What cleans an image where it lies behind one.
 CLIPS = RELUS | {"clip", "HardSigmoid"}
 WRITTEN_RELUS = frozenset({"Relu", "Relu6"})
 RELU6 = 6.0  # where no image ends
 RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
+# What a gate passes on its way to what it multiplies: it comes in the shape of that.
+ENLARGING = RESHAPING | {"StridedSlice", "Slice", "ResizeNearestNeighbor", "ResizeBilinear", "GatherV2"}
+# What looks something up, or puts it somewhere -> the input that says where.
+PLACING = {
+    **dict.fromkeys(("GatherNd", "GatherV2", "Gather", "ResourceGather"), 1),
+    **dict.fromkeys(("TensorScatterUpdate", "TensorScatterAdd"), 1),
+    **dict.fromkeys(("ScatterNd", "OneHot"), 0),
+}
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
@@ -110,7 +123,8 @@ def find(nodes: Mapping[str, NodeDef], path: set[str], known: Known, image: Stil
     image : dict
         Tensors that still are the image: a clip of these is preprocessing.
     """
-    return _Search(unrolled(nodes, path, known), path, known, image or {}).found()
+    seen = turned(unrolled(nodes, path, known), path, known)
+    return _Search(seen.nodes, seen.path, seen.known, image or {}, seen).found()
 
 
 @dataclass
@@ -119,6 +133,7 @@ class _Search:
     path: set[str]
     known: Known
     image: Still
+    turned: Turned
     parents: dict[str, str] = field(default_factory=dict)  # exit -> nearest entry
     sources: dict[str, list[str]] = field(default_factory=dict)  # exit -> its inputs
     opaque: set[str] = field(default_factory=set)  # exits with an operand whose value is not known
@@ -128,6 +143,8 @@ class _Search:
         self.readers = consumers(self.nodes)
         self.order = list(in_order(self.nodes, self.path))
         self.rank = {name: place for place, name in enumerate(self.order)}
+        placing = [(name, PLACING[self.nodes[name].op]) for name in self.order if self.nodes[name].op in PLACING]
+        self._places = {(name, text) for name, at in placing if not self._off_path(text := self.nodes[name].input[at])}
         depths: dict[str, int] = {}
         for name in self.order:
             exit_ = f"{name}:0"
@@ -175,9 +192,11 @@ class _Search:
         return frozenset(seen)
 
     def _candidates(self) -> list[tuple[str, str, frozenset[str]]]:
-        """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first."""
+        """(entry, exit, nodes) of every region, outermost exits first, of one exit the largest first; last what is looked at in
+        another place first."""
         found = [(entry, exit_, inside) for exit_ in self.parents for entry, inside in self._regions_of(exit_)]
-        return sorted(found, key=lambda one: (-self.rank[split(one[1])[0]], -len(one[2])))
+        late = self.turned.inside
+        return sorted(found, key=lambda one: (bool(one[2] & late), -self.rank[split(one[1])[0]], -len(one[2])))
 
     def _regions_of(self, exit_: str) -> Iterator[tuple[str, frozenset[str]]]:
         """(entry, nodes) of those with this exit, the smallest first, as far as they may have a name; the smallest always."""
@@ -197,14 +216,22 @@ class _Search:
                 continue
             region = self._no_gate(Region(self._form(entry, inside), entry, exit_, inside))
             role = self._role(region)
-            if role is None:
+            if role is None or self._is_apart(region):
                 continue
-            taken |= region.nodes
+            taken |= region.nodes | self.turned.written(region.nodes)
             if role != "spent":
                 form = OTHER if role == "composite" else region.form
                 known = replace(region, form=form, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
-                chosen.append(self._trimmed(replace(known, values=self._values(region))))
+                last = self._trimmed(replace(known, values=self._values(region)))
+                chosen.append(replace(last, nodes=self.turned.written(last.nodes)))
         return chosen[::-1]
+
+    def _is_apart(self, region: Region) -> bool:
+        """It has no ends in the graph."""
+        if not self.turned.between:
+            return False
+        last = self._trimmed(region)
+        return self.turned.is_apart(last.entry, last.exit, last.nodes)
 
     def _values(self, region: Region) -> tuple[float, ...]:
         """What tells a person that it is what it is said to be; nothing where an operand is not known."""
@@ -258,7 +285,11 @@ class _Search:
             and self._is_guard(region.exit)
         ):
             return "guard"
-        if name in GATES:
+        if self._is_whole(region.exit) and not self._is_shared(region):
+            return "guard"
+        if name in RELUS | {"clip", "shifted clip"} and self._is_place(region.exit):
+            return "guard"
+        if name in GATES or self._is_share(region):
             return "gate"
         if name == "TwoSlopes" and ops & {"Relu", "Relu6"}:
             return None  # x + relu(x): a shortcut around a ReLU
@@ -329,9 +360,16 @@ class _Search:
         stops = [
             data_inputs(node)[0]
             for tensor in self._trimmed(region).nodes
-            if (node := self.nodes[split(tensor)[0]]).op in STOPS and not self._off_path(data_inputs(node)[0])
+            if (node := self.nodes[split(tensor)[0]]).op in STOPS
+            and not self._off_path(data_inputs(node)[0])
+            and not self._is_compared(tensor)
         ]
         return any(not self._is_flat(region.entry, stopped) for stopped in stops)
+
+    def _is_compared(self, tensor: str) -> bool:
+        """What reads it has no gradient anyway."""
+        readers = [self.nodes[name].op for name in self.readers.get(split(tensor)[0], ()) if name in self.path]
+        return bool(readers) and COMPARING.issuperset(readers)
 
     def _is_remainder(self, region: Region) -> bool:
         """What a straight-through estimator adds to the number itself: max(x, 0) - x under a StopGradient."""
@@ -358,7 +396,10 @@ class _Search:
         """Another part of the graph reads a corner within: that corner is an activation by itself, and obeys by itself."""
         within = {split(tensor)[0] for tensor in region.nodes}
         return any(
-            reader in self.path and reader not in within and tensor in self.nodes[reader].input
+            reader in self.path
+            and reader not in within
+            and not self._is_instead(reader, tensor)
+            and tensor in self.nodes[reader].input
             for tensor in region.nodes - {region.exit}
             if self.nodes[split(tensor)[0]].op in CORNERED
             for reader in self.readers.get(split(tensor)[0], ())
@@ -378,19 +419,50 @@ class _Search:
 
     def _users(self, tensor: str) -> list[str]:
         """Nodes on the path that read a tensor, seen through what hands it on."""
-        found: list[str] = []
-        for reader in self.readers.get(split(tensor)[0], ()):
-            if reader in self.path and tensor in self.nodes[reader].input:
+        name = split(tensor)[0]
+        found = self._users(f"{self.turned.ends[name]}:0") if name in self.turned.ends else []
+        for reader in self.readers.get(name, ()):
+            if reader in self.path and not self._is_instead(reader, tensor) and tensor in self.nodes[reader].input:
                 found.extend(self._users(f"{reader}:0") if self.nodes[reader].op in SAME else [reader])
         return found
 
-    def _multiplies(self, tensor: str) -> bool:
-        """It is a factor of something else of the image: a gate."""
+    def _is_instead(self, reader: str, tensor: str) -> bool:
+        """What reads a tensor stands for other nodes that read it too."""
+        return reader in self.turned.hollow and split(tensor)[0] not in self.turned.hollow
+
+    def _multiplies(self, tensor: str, steps: int = 6) -> bool:
+        """It is a factor of something else of the image, perhaps scaled or reshaped first: a gate."""
         for user in self._users(tensor):
-            others = [text for text in data_inputs(self.nodes[user]) if text != tensor]
-            if self.nodes[user].op in ("Mul", "RealDiv", "Div") and not all(map(self._off_path, others)):
+            node = self.nodes[user]
+            others = [text for text in data_inputs(node) if text != tensor]
+            if node.op in ("Mul", "RealDiv", "Div") and not all(map(self._off_path, others)):
+                return True
+            onward = node.op in ENLARGING or node.op in ("Mul", "RealDiv", "Div")
+            if onward and steps and self._multiplies(f"{user}:0", steps - 1):
                 return True
         return False
+
+    def _is_share(self, region: Region) -> bool:
+        """What is clipped and scaled to 0..1 multiplies something: a hard sigmoid whose summand is in the bias before it."""
+        form = region.form
+        if form.name == "shifted clip":
+            return (form.low, form.high) == (0, 1) and self._multiplies(region.exit)
+        ends = form.name == "CappedRelu" and form.low == 0 and form.slope is None and form.high not in (None, 1)
+        return ends and self._is_scaled(region.exit, form.high or 1)
+
+    def _is_scaled(self, tensor: str, cap: float, steps: int = 6) -> bool:
+        """All that reads it divides it by its cap, perhaps reshaped first, and multiplies something by that."""
+        users = self._users(tensor)
+        return bool(users) and steps > 0 and all(self._scales(user, tensor, cap, steps) for user in users)
+
+    def _scales(self, user: str, tensor: str, cap: float, steps: int) -> bool:
+        node = self.nodes[user]
+        if node.op in ENLARGING:
+            return self._is_scaled(f"{user}:0", cap, steps - 1)
+        by = [self.known(text) for text in data_inputs(node) if text != tensor and self._off_path(text)]
+        factor = {"Mul": 1 / cap, "RealDiv": cap, "Div": cap}.get(node.op)
+        same = factor and len(by) == 1 and by[0] is not None and np.allclose(by[0], factor, rtol=1e-3)
+        return bool(same) and self._multiplies(f"{user}:0")
 
     def _is_normalised(self, tensor: str) -> bool:
         """An exponential that is summed, or divided: a softmax, spelled out."""
@@ -428,8 +500,38 @@ class _Search:
             return power is not None and power.size > 0 and bool((power < 1).all())
         if node.op in ("RealDiv", "Div"):
             return node.input[1] == tensor != node.input[0]
-        onward = node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
+        onward = node.op in RESHAPING
+        onward |= node.op in ("Add", "AddV2", "Mul", "Maximum", "Cast") and f"{user}:0" in self.parents
         return onward and self._is_guard(f"{user}:0", steps - 1)
+
+    def _is_whole(self, tensor: str) -> bool:
+        """It holds whole numbers, which no gradient passes."""
+        node = self.nodes[split(tensor)[0]]
+        name = "DstT" if node.op == "Cast" else "T"
+        return name in node.attr and tf.dtypes.as_dtype(node.attr[name].type).is_integer
+
+    def _is_place(self, exit_: str) -> bool:
+        """A coordinate that is kept inside of what something is looked up in: rounded, it says where."""
+        if not self._places or not all(map(self._is_arithmetic, self._users(exit_))):
+            return False
+        todo, seen = [(exit_, False)], set[tuple[str, bool]]()
+        while todo and len(seen) < MOST_READERS:
+            one = todo.pop()
+            if one in seen:
+                continue
+            seen.add(one)
+            for user in self._users(one[0]):
+                whole = one[1] or self._is_whole(f"{user}:0")
+                if whole and (user, one[0]) in self._places:
+                    return True
+                if self._is_arithmetic(user):
+                    todo.append((f"{user}:0", whole))
+        return False
+
+    def _is_arithmetic(self, name: str) -> bool:
+        """It leaves each number by itself, and may bring it to another place."""
+        op = self.nodes[name].op
+        return op in ELEMENTWISE or op in ENLARGING - {"GatherV2"} or op in ("Pack", "ConcatV2")
 
     # -- the function of a region
 

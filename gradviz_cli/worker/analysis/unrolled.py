@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
-from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE
+from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, meaning
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.graph.graph import attribute, consumers, copied, data_inputs, split
 
@@ -21,7 +21,7 @@ Nodes = Mapping[str, NodeDef]
 UNREAD = "NoOp"
 # Reductions of a stack -> the same of its parts.
 OF_STACKS = {"Max": "MaximumN", "Min": "MinimumN"}
-SCATTERS = frozenset({"TensorScatterUpdate", "ScatterNd"})
+SCATTERS = frozenset({"TensorScatterUpdate", "TensorScatterAdd", "ScatterNd"})
 UNROLLED = frozenset({*OF_STACKS, *SCATTERS})
 RESHAPING = frozenset({"Reshape", "Transpose", "Squeeze", "ExpandDims"})
 MOST_STEPS = 8  # of a mask that is reshaped
@@ -57,14 +57,48 @@ def _same(nodes: Nodes, node: NodeDef, known: Known) -> NodeDef | None:
         parts = _parts(nodes, node, known)
         return _written(node, OF_STACKS[node.op], parts) if parts else None
     inputs = data_inputs(node)
-    if node.op == "TensorScatterUpdate":
-        mask, update = _mask(nodes, inputs[1]), known(inputs[2])
-        fits = mask and update is not None and update.size == 1
-        return _written(node, "SelectV2", [mask, inputs[2], inputs[0]]) if mask and fits else None
-    mask, taken = _mask(nodes, inputs[0]), nodes[split(inputs[1])[0]]
-    if mask and taken.op == "GatherNd" and _mask(nodes, taken.input[1]) == mask:
-        return _written(node, "MulNoNan", [taken.input[0], mask])
-    return None
+    if node.op == "ScatterNd":
+        mask = _mask(nodes, inputs[0])
+        taken = mask and _taken(nodes, inputs[1], mask)
+        return _written(node, "MulNoNan", [taken, mask]) if mask and taken else None
+    base, mask, update = inputs[0], _mask(nodes, inputs[1]), known(inputs[2])
+    if not mask:
+        return None
+    if update is not None:
+        fits = update.size == 1 and node.op == "TensorScatterUpdate"
+        return _written(node, "SelectV2", [mask, inputs[2], base]) if fits else None
+    taken, below = _taken(nodes, inputs[2], mask), known(base)
+    added = node.op == "TensorScatterUpdate" or below is not None and not below.any()  # to nothing
+    return _written(node, "SelectV2", [mask, taken, base]) if taken and added else None
+
+
+def _taken(nodes: Nodes, tensor: str, mask: str) -> str | None:
+    """What the numbers of a tensor where a mask is true were taken from, in this order."""
+    node = nodes[split(tensor)[0]]
+    if node.op == "GatherNd":
+        found = _mask(nodes, node.input[1])
+        return node.input[0] if found and _is_same(nodes, found, mask) else None
+    if node.op != "GatherV2":
+        return None
+    flat, places = nodes[split(node.input[0])[0]], nodes[split(node.input[1])[0]]  # as `boolean_mask` writes it
+    found = _mask(nodes, places.input[0]) if places.op == "Squeeze" else None
+    reshaped = nodes[split(found)[0]] if found else places
+    same = flat.op == reshaped.op == "Reshape" and _is_same(nodes, reshaped.input[0], mask)
+    return flat.input[0] if same else None
+
+
+def _is_same(nodes: Nodes, one: str, other: str, steps: int = 3) -> bool:
+    """Both are one tensor, or written twice: x > 0 and x > 0."""
+    if one == other:
+        return True
+    first, second = nodes[split(one)[0]], nodes[split(other)[0]]
+    if first.op != second.op or len(first.input) != len(second.input) or not steps:
+        return False
+    if first.op == "Const":
+        return bool(first.attr["value"] == second.attr["value"])
+    inputs = zip(first.input, second.input, strict=True)
+    alike = first.op in ELEMENTWISE and meaning(first) == meaning(second)
+    return alike and all(_is_same(nodes, *pair, steps - 1) for pair in inputs)
 
 
 def _written(node: NodeDef, op: str, inputs: list[str]) -> NodeDef:

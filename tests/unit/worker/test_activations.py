@@ -11,6 +11,7 @@ from graphs import Calls, const, fed, function, node, question, traced, written
 
 from gradviz_cli.worker.analysis import naming, regions
 from gradviz_cli.worker.analysis.activations import Found, find_all
+from gradviz_cli.worker.graph.graph import split
 
 F = tf.float32
 ALPHA = {"alpha": np.full(3, 0.3, np.float32)}
@@ -96,8 +97,59 @@ def test_a_learnt_slope_is_a_prelu(build):
     assert find_all(traced(lambda x, alpha: build(mixed(x), alpha), ALPHA), question()).counts == {"PRelu": (1, 0)}
 
 
+SLOPES = np.float32([[0.3, 0.1, 0.6], [5, 6, 7]])
+WAYS = {
+    "transposed": lambda w: tf.transpose(tf.reshape(w[0], [3, 1, 1, 1]), [1, 2, 3, 0]),
+    "a row": lambda w: w[0],
+    "looked up": lambda w: tf.gather(w, 0),
+    "split": lambda w: tf.split(w, 2)[0],
+    "unstacked": lambda w: tf.unstack(w)[0],
+    "joined": lambda w: tf.concat([w[0, :1], w[0, 1:]], 0),
+    "put together": lambda w: tf.stack([w[0, 0], w[0, 1], w[0, 2]]),
+    "repeated": lambda w: tf.tile(tf.reshape(w[0], [1, 1, 1, 3]), [1, 6, 6, 1]),
+    "averaged": lambda w: tf.reduce_mean(w[:1], 0),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_slope_is_known_however_it_comes_out_of_the_weights(name):
+    """Else each half of it would be a ReLU."""
+    graph = traced(lambda x, w: tf.nn.relu(mixed(x)) - WAYS[name](w) * tf.nn.relu(-mixed(x)), {"w": SLOPES})
+    same = traced(lambda x, w: (lambda y: tf.nn.relu(y) - WAYS[name](w) * tf.nn.relu(-y))(mixed(x)), {"w": SLOPES})
+    assert find_all(graph, question()).counts == {"Relu": (2, 2)}  # of two tensors
+    assert find_all(same, question()).counts == {"PRelu": (1, 0)}
+
+
 @pytest.mark.parametrize(
-    "build", [lambda x: x * tf.nn.relu6(x + 3.0) / 6.0, lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0)]
+    "ends", [lambda w: (w[0], w[1]), lambda w: tf.unstack(w), lambda w: (tf.gather(w, 0), tf.gather(w, 1))]
+)
+def test_the_ends_of_a_clip_are_known_however_they_come_out_of_a_weight(ends):
+    graph = traced(lambda x, w: tf.clip_by_value(mixed(x), *ends(w)), {"w": np.float32([0, 6])})
+    assert find_all(graph, question()).counts == {"CappedRelu": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "zeros", [lambda x: tf.zeros_like(x)[..., :1], lambda x: tf.transpose(tf.zeros(tf.shape(x)), [0, 2, 1, 3])]
+)
+def test_zeros_are_zeros_whatever_their_shape(zeros):
+    assert find_all(traced(lambda x: tf.maximum(mixed(x), zeros(x))), question()).counts == {"Maximum": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: x * tf.nn.relu6(x + 3.0) / 6.0,
+        lambda x: x * tf.clip_by_value(x + 0.5, 0.0, 1.0),
+        # of the means of channels, brought to the shape of what it multiplies before it is scaled
+        lambda x: x * (tf.reshape(tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0), [2, 1, 1, 3]) / 6.0),
+        lambda x: x * (tf.nn.relu6(tf.reduce_mean(x, [1, 2]) + 3.0)[:, None, None] * 0.2),
+        lambda x: x * tf.transpose(tf.nn.relu6(tf.reverse(x, [1]) + 3.0) / 6.0, [0, 2, 1, 3]),
+        # the 3 added by what lies before
+        lambda x: x * (tf.nn.relu6(mixed(x)) / 6.0),
+        lambda x: x * (tf.minimum(tf.nn.relu(mixed(x)), 6.0) * 0.16667),
+        lambda x: x * tf.clip_by_value(mixed(x) / 6.0, 0.0, 1.0),
+        lambda x: x * (tf.nn.relu6(tf.reduce_mean(mixed(x), [1, 2]))[:, None, None] / 6.0),
+    ],
 )
 def test_a_gate_is_no_activation(build):
     found = find_all(traced(lambda x: build(mixed(x))), question())
@@ -237,6 +289,8 @@ def test_a_corner_that_others_read_too_is_an_activation_by_itself():
         (lambda x: x + tf.stop_gradient(tf.maximum(x, 0) - x), {"Composite": (1, 0)}),  # straight through
         (lambda x: x * tf.stop_gradient(tf.cast(x > 0, tf.float32)), {"Relu": (1, 1)}),  # a mask has no gradient anyway
         (lambda x: tf.nn.relu(tf.stop_gradient(x)), {"Relu": (1, 1)}),
+        (lambda x: tf.where(tf.stop_gradient(x) > 0, x, tf.stop_gradient(tf.zeros_like(x))), {"Select": (1, 1)}),
+        (lambda x: tf.where(x > 0, tf.stop_gradient(x), 0.0), {}),
         (lambda x: tf.where(tf.stop_gradient(tf.sign(tf.sqrt(x))) > 0, x, 0.0), {"Select": (1, 1)}),  # NaN below 0
     ],
 )
@@ -294,11 +348,145 @@ def pooled(x: tf.Tensor) -> tf.Tensor:
         (lambda x: x * tf.nn.relu(x), {"Relu": (1, 1)}, 0),
         (lambda x: tf.nn.relu(x) * tf.sigmoid(x), {"Relu": (1, 1)}, 0),
         (lambda x: x * tf.minimum(tf.math.rsqrt(pooled(x)), 1e12), {}, 0),
+        (lambda x: tf.reshape(tf.nn.relu6(x + 3), [-1, 3]) * 0.2, {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.nn.relu6(x) / 6, {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.reverse(x, [1]) * tf.nn.relu6(x), {"Relu6": (1, 1)}, 0),
+        (lambda x: tf.reverse(x, [1]) * (tf.nn.relu6(x) / 3), {"Relu6": (1, 1)}, 0),
     ],
 )
 def test_a_relu_is_one_whatever_stands_behind_it(build, counts, gates):
     found = find_all(traced(lambda x: build(mixed(x))), question())
     assert (dict(found.counts), found.gates) == (counts, gates)
+
+
+def taken(x):
+    return tf.gather_nd(x, tf.where(x > 0))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: tf.scatter_nd(tf.where(x > 0), taken(x), tf.shape(x, tf.int64)),
+        lambda x: (lambda m: tf.scatter_nd(tf.where(m), tf.boolean_mask(x, m), tf.shape(x, tf.int64)))(x > 0),
+        lambda x: (lambda m: tf.tensor_scatter_nd_update(tf.zeros_like(x), tf.where(m), tf.gather_nd(x, tf.where(m))))(
+            x > 0
+        ),
+        lambda x: (lambda m: tf.tensor_scatter_nd_add(tf.zeros_like(x), tf.where(m), tf.boolean_mask(x, m)))(x > 0),
+    ],
+)
+def test_what_is_put_where_a_mask_is_true(build):
+    found = find_all(traced(lambda x: build(mixed(x))), question())
+    assert [one.form.name for one in found.top] == ["Relu"] and found.patched == 1
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x: (lambda m: tf.tensor_scatter_nd_add(x, tf.where(m), tf.boolean_mask(x, m)))(x > 0),
+        lambda x: (lambda m: tf.scatter_nd(tf.where(m), tf.boolean_mask(tf.reverse(x, [1]), m), tf.shape(x, tf.int64)))(
+            x > 0
+        ),
+    ],
+)
+def test_what_is_added_or_taken_elsewhere_is_no_relu(build):
+    assert find_all(traced(lambda x: build(mixed(x))), question()).patched == 0
+
+
+# --- between a move and the one that undoes it --------------------------------------------------------------------------
+
+
+def first(x):
+    return tf.transpose(x, [0, 3, 1, 2])
+
+
+def last(x):
+    return tf.transpose(x, [0, 2, 3, 1])
+
+
+def rows(x):
+    return tf.reshape(x, [-1, 3])
+
+
+def both_ways(f):
+    return lambda x: last(f(first(x)))
+
+
+TURNED = {
+    "a mask": (lambda x: x * both_ways(lambda y: tf.cast(y > 0, tf.float32))(x), {"Relu": (1, 1)}),
+    "a mask alone": (lambda x: tf.where(last(first(x) > 0), x, 0.0), {"Select": (1, 1)}),
+    "the absolute value": (lambda x: (x + both_ways(tf.abs)(x)) / 2, {"Relu": (1, 1)}),
+    "what is below 0": (lambda x: x - both_ways(lambda y: tf.minimum(y, 0.0))(x), {"Relu": (1, 1)}),
+    "the cap of a ReLU": (lambda x: both_ways(lambda y: tf.minimum(y, 6.0))(tf.nn.relu(x)), {"CappedRelu": (1, 1)}),
+    "the cap, in rows": (
+        lambda x: tf.reshape(tf.minimum(rows(tf.nn.relu(x)), 6.0), tf.shape(x)),
+        {"CappedRelu": (1, 1)},
+    ),
+    "the cap, on an axis more": (lambda x: tf.minimum(tf.nn.relu(x)[..., None], 6.0)[..., 0], {"Relu": (1, 1)}),
+    "the cap, on an axis more, squeezed": (
+        lambda x: tf.squeeze(tf.minimum(tf.expand_dims(tf.nn.relu(x), 1), 6.0), [1]),
+        {"CappedRelu": (1, 1)},
+    ),
+    "half of a PReLU": (
+        lambda x: tf.nn.relu(x) - both_ways(lambda y: np.float32([[[0.1]], [[0.2]], [[0.3]]]) * tf.nn.relu(-y))(x),
+        {"PRelu": (1, 0)},
+    ),
+    "both halves": (
+        lambda x: both_ways(tf.nn.relu)(x) - 0.1 * both_ways(lambda y: tf.nn.relu(-y))(x),
+        {"PRelu": (1, 0)},
+    ),
+    # found where they are
+    "a ReLU alone": (lambda x: both_ways(tf.nn.relu)(x) + tf.reverse(x, [1]), {"Relu": (1, 1)}),
+    "a shortcut around one": (lambda x: x + both_ways(lambda y: tf.nn.relu(2 * y + 1))(x), {"Relu": (1, 1)}),
+    # not the same places again
+    "turned on": (lambda x: x * tf.transpose(tf.cast(first(x) > 0, tf.float32), [0, 3, 2, 1]), {}),
+    "of another tensor": (lambda x: x * both_ways(lambda y: tf.cast(y > 0, tf.float32))(tf.reverse(x, [1])), {}),
+    "read between, too": (
+        lambda x: (lambda y: last(tf.minimum(y, 6.0)) + last(tf.reverse(y, [2])))(first(tf.nn.relu(x))),
+        {"Relu": (1, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_what_is_moved_there_and_back_is_read_where_it_was(name):
+    build, counts = TURNED[name]
+    graph = traced(lambda x: mixed(build(mixed(x))), shape=(None, None, None, 3))
+    found = find_all(graph, question())
+    assert dict(found.counts) == counts
+    assert all(split(tensor)[0] in graph.nodes for one in found.top for tensor in (one.entry, one.exit))
+
+
+def test_a_guard_between_moves_stays_one():
+    found = find_all(traced(lambda x: x * tf.math.rsqrt(last(tf.maximum(first(pooled(x)), 0.0)) + 1e-3)), question())
+    assert dict(found.counts) == {}
+
+
+def warped(x, clip, whole=False):
+    """Each row from where its mean says, between two rows; the places are clipped before or after they are whole."""
+    places = 2 * tf.reduce_mean(x, [2, 3]) + 3.0
+    places = places if whole else clip(places, 0.0, 5.0)
+    first = tf.cast(tf.floor(places), tf.int32)
+    first, second = (clip(first, 0, 5), clip(first + 1, 0, 5)) if whole else (first, tf.minimum(first + 1, 5))
+    share = (places - tf.cast(first, tf.float32))[..., None, None]
+    rows = [tf.gather_nd(x, tf.stack([[[0] * 6, [1] * 6], where], -1)) for where in (first, second)]
+    return tf.nn.relu(rows[0] * (1 - share) + rows[1] * share)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("clip", [tf.clip_by_value, lambda x, low, high: tf.minimum(tf.maximum(x, low), high)])
+def test_what_keeps_a_place_inside_is_no_activation(clip, whole):
+    found = find_all(traced(lambda x: warped(mixed(x), clip, whole)), question())
+    assert dict(found.counts) == {"Relu": (1, 1)}
+
+
+def test_what_is_looked_up_for_its_value_alone_stays_an_activation():
+    """The same capped ReLU, read by a layer too."""
+
+    def build(x):
+        capped = tf.clip_by_value(mixed(x), 0.0, 5.0)
+        return mixed(capped) * tf.gather(tf.constant([1.0, 2, 3, 4, 5, 6]), tf.cast(capped, tf.int32))
+
+    assert dict(find_all(traced(build), question()).counts) == {"CappedRelu": (1, 1)}
 
 
 # --- a clip of the image ----------------------------------------------------------------------------------------------

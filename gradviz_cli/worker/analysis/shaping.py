@@ -1,0 +1,163 @@
+"""Operations that move, join, sum up or round numbers, in NumPy: what becomes of a constant before an activation reads it.
+
+Elementwise ones are in `elementwise`. What is not here leaves a constant unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+
+from gradviz_cli.worker.graph.graph import attribute
+
+Array = np.ndarray
+
+
+def _whole(value: Array) -> list[int]:
+    """Axes, sizes or places, which are known as numbers."""
+    return [int(one) for one in value.ravel()]
+
+
+def _squeezed(node: NodeDef, value: Array) -> Array:
+    return np.squeeze(value, tuple(attribute(node, "squeeze_dims").list.i) or None)
+
+
+def _stepped(node: NodeDef, value: Array, *bounds: Array) -> Array:
+    """value[begin:end:step], with the marks that say which of these are left out, new or single."""
+    marks = {
+        name: attribute(node, f"{name}_mask").i for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    index: list[Any] = []
+    for place, (begin, end, step) in enumerate(zip(*map(_whole, bounds), strict=True)):
+        marked = {name for name, mask in marks.items() if mask >> place & 1}
+        if "ellipsis" in marked:
+            index.append(...)
+        elif "new_axis" in marked:
+            index.append(None)
+        elif "shrink_axis" in marked:
+            index.append(begin)
+        else:
+            index.append(slice(None if "begin" in marked else begin, None if "end" in marked else end, step))
+    return value[tuple(index)]
+
+
+def _cut(_: NodeDef, value: Array, begin: Array, size: Array) -> Array:
+    ends = [None if length < 0 else start + length for start, length in zip(_whole(begin), _whole(size), strict=True)]
+    return value[tuple(map(slice, _whole(begin), ends))]
+
+
+def _gathered(node: NodeDef, value: Array, places: Array, axis: Array) -> Array:
+    if "batch_dims" in node.attr and node.attr["batch_dims"].i:
+        raise ValueError("of each row another")
+    return np.take(value, places.astype(int), axis=axis.astype(int).item())
+
+
+def _split(node: NodeDef, axis: Array, value: Array) -> list[Array]:
+    return np.split(value, attribute(node, "num_split").i, axis=axis.astype(int).item())
+
+
+def _split_by(_: NodeDef, value: Array, sizes: Array, axis: Array) -> list[Array]:
+    lengths, along = _whole(sizes), axis.astype(int).item()
+    rest = value.shape[along] - sum(one for one in lengths if one >= 0)
+    return np.split(value, np.cumsum([rest if one < 0 else one for one in lengths])[:-1], axis=along)
+
+
+def _unpacked(node: NodeDef, value: Array) -> list[Array]:
+    return list(np.moveaxis(value, attribute(node, "axis").i, 0))
+
+
+def _padded(_: NodeDef, value: Array, pads: Array, *filling: Array) -> Array:
+    return np.pad(value, pads.astype(int), constant_values=filling[0].item() if filling else 0.0)
+
+
+def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
+    def over_axes(node: NodeDef, value: Array, axes: Array) -> Array:
+        return function(value, axis=tuple(_whole(axes)), keepdims=attribute(node, "keep_dims").b)
+
+    return over_axes
+
+
+def _product(node: NodeDef, one: Array, other: Array) -> Array:
+    turned = [attribute(node, f"transpose_{name}").b for name in "ab"]
+    return (one.T if turned[0] else one) @ (other.T if turned[1] else other)
+
+
+def _quantised(node: NodeDef, value: Array, *ends: Array) -> Array:
+    """Rounded to the steps between two ends, one of which is 0 (Jacob et al. 2017, arXiv:1712.05877, section 3)."""
+    low, high = ends or (np.float64(attribute(node, name).f) for name in ("min", "max"))
+    first, last = float(attribute(node, "narrow_range").b), 2.0 ** attribute(node, "num_bits").i - 1
+    step = (high - low) / (last - first)
+    start = (first - np.clip(np.round(first - low / step), first, last)) * step
+    return np.clip(np.floor((value - start) / step + 0.5), 0, last - first) * step + start
+
+
+# Op -> its outputs, or the one that it has. They raise ValueError, TypeError or IndexError where the numbers do not fit.
+SHAPING: dict[str, Callable[..., Array | list[Array]]] = {
+    "Reshape": lambda _, value, shape: value.reshape(_whole(shape)),
+    "ExpandDims": lambda _, value, axis: np.expand_dims(value, axis.astype(int).item()),
+    "Squeeze": _squeezed,
+    "Transpose": lambda _, value, axes: value.transpose(_whole(axes)),
+    "ReverseV2": lambda _, value, axes: np.flip(value, tuple(_whole(axes))),
+    "BroadcastTo": lambda _, value, shape: np.broadcast_to(value, _whole(shape)),
+    "Tile": lambda _, value, times: np.tile(value, _whole(times)),
+    "StridedSlice": _stepped,
+    "Slice": _cut,
+    "GatherV2": _gathered,
+    **dict.fromkeys(
+        ("Gather", "ResourceGather"), lambda node, value, places: _gathered(node, value, places, np.zeros(1))
+    ),
+    "Split": _split,
+    "SplitV": _split_by,
+    "Unpack": _unpacked,
+    "Pack": lambda node, *parts: np.stack(parts, attribute(node, "axis").i),
+    "ConcatV2": lambda _, *parts: np.concatenate(parts[:-1], parts[-1].astype(int).item()),
+    "Pad": _padded,
+    "PadV2": _padded,
+    "Range": lambda _, start, limit, step: np.arange(start.item(), limit.item(), step.item()),
+    "Shape": lambda _, value: np.array(value.shape),
+    "Size": lambda _, value: np.array(value.size),
+    "Sum": _reduced(np.sum),
+    "Mean": _reduced(np.mean),
+    "Max": _reduced(np.max),
+    "Min": _reduced(np.min),
+    "Prod": _reduced(np.prod),
+    "MatMul": _product,
+    **dict.fromkeys((f"FakeQuantWithMinMax{kind}" for kind in ("Args", "Vars", "VarsPerChannel")), _quantised),
+}
+# What one number everywhere stays that number through, in whatever shape; which of the inputs hold numbers.
+KEEPING: dict[str, slice] = {
+    **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze", "Transpose", "ReverseV2", "BroadcastTo", "Tile"), slice(1)),
+    **dict.fromkeys(("StridedSlice", "Slice", "GatherV2", "Gather", "ResourceGather", "SplitV", "Unpack"), slice(1)),
+    **dict.fromkeys(("Mean", "Max", "Min"), slice(1)),
+    "Split": slice(1, 2),
+    "Pack": slice(None),
+    "ConcatV2": slice(-1),
+}
+# The second input of these says how large the output is.
+ENLARGING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range"})
+
+
+def shaped(node: NodeDef, inputs: Sequence[Array], most: int) -> list[Array]:
+    """The outputs of one of these; none where they cannot be computed or are larger than that."""
+    if node.op in ENLARGING and _length(node.op, inputs) > most:
+        return []
+    try:
+        with np.errstate(all="ignore"):
+            found = SHAPING[node.op](node, *inputs)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return []
+    return found if isinstance(found, list) else [np.asarray(found)]
+
+
+def _length(op: str, inputs: Sequence[Array]) -> float:
+    value, second = inputs[0], inputs[1].astype(float)
+    if op == "BroadcastTo":
+        return float(np.prod(second))
+    if op == "Tile":
+        return value.size * float(np.prod(second))
+    if op == "Range":
+        return float(np.max(np.abs(second - value) / np.abs(inputs[2]))) if inputs[2].all() else np.inf
+    return float(np.prod(np.asarray(value.shape) + second.sum(axis=-1)))
