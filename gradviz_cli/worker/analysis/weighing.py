@@ -91,7 +91,7 @@ class Weighing:
 def weighings(node: NodeDef, held: Mapping[str, Array]) -> Iterator[Weighing]:
     """The two operands of a product as what weighs the other; `held` has what they hold."""
     tensors = data_inputs(node)
-    terms = _terms(node, [held[tensor].ndim for tensor in tensors]) if len(tensors) == 2 else None
+    terms = letters(node, [held[tensor].ndim for tensor in tensors]) if len(tensors) == 2 else None
     if terms is None:
         return
     *several, result = terms
@@ -119,8 +119,9 @@ def are_weights(one: Weighing, value: Array) -> bool:
     return bool(value.min() >= -NEGATIVE and np.abs(sums - 1).max() <= SUM)
 
 
-def _terms(node: NodeDef, ranks: Sequence[int]) -> list[str] | None:
-    """A letter for each axis of the operands and of the result; None where a letter stands twice in one of them."""
+def letters(node: NodeDef, ranks: Sequence[int | None]) -> list[str] | None:
+    """Of a product a letter for each axis of its two operands and of the result; None where a letter stands twice in one of
+    them. An operand whose rank is not known has no more axes than are written down."""
     if node.op != "Einsum":
         names = ("transpose_a", "transpose_b") if node.op == "MatMul" else ("adj_x", "adj_y")
         turned = [attribute(node, name).b for name in names]
@@ -129,7 +130,9 @@ def _terms(node: NodeDef, ranks: Sequence[int]) -> list[str] | None:
     else:
         given, _, result = attribute(node, "equation").s.decode().replace(" ", "").partition("->")
         terms = [*given.split(","), result]
-    widths = [rank - len(term.replace(ELLIPSIS, "")) for rank, term in zip(ranks, terms, strict=False)]
+    widths = [
+        0 if rank is None else rank - len(term.replace(ELLIPSIS, "")) for rank, term in zip(ranks, terms, strict=False)
+    ]
     if len(terms) != 3 or min(widths) < 0:
         return None
     widest = max(widths)

@@ -801,5 +801,28 @@ def test_layers_that_everything_passes_can_carry_a_map():
     assert layers[0].shape == (2, 6, 6, 4)
 
 
+@pytest.mark.parametrize(("equation", "last"), [("nhwc,cd->nhwd", "mixed"), ("nhwc,hk->nkwc", "relu")])
+def test_what_a_product_makes_of_places_is_a_layer_unless_it_mixes_them(equation, last):
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 6), "f"), 1, "SAME", name="conv"), "relu")
+        x = tf.nn.relu(tf.einsum(equation, x, np.ones((6, 6), "f")), "mixed")
+        return tf.reshape(x, [2, -1]) @ np.ones((216, 3), "f")
+
+    assert cam_layers(traced(build), question())[-1].tensor == f"{last}:0"
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_patches_before_attention_whose_softmax_is_written_out_are_no_late_layer(layers):
+    def build(image):
+        x = tf.reshape(tf.nn.relu(tf.nn.conv2d(image, np.ones((2, 2, 3, 4), "f"), 2, "VALID"), "patches"), [2, 9, 4])
+        for _ in range(layers):
+            powers = tf.exp(tf.matmul(x, x, transpose_b=True))
+            x += (powers / tf.reduce_sum(powers, -1, keepdims=True)) @ x
+        return tf.reduce_mean(x, 1)
+
+    found = [layer.tensor for layer in cam_layers(traced(build), question())]
+    assert found == (["Conv2D:0", "patches:0"] if layers == 1 else [])
+
+
 def test_a_graph_without_feature_maps_has_no_such_layer():
     assert cam_layers(traced(lambda image: tf.reshape(image, [2, -1])), question()) == []
