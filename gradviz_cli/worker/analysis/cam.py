@@ -190,13 +190,19 @@ def _shapes(
     single image more is known than of any number."""
     shapes, turned = _inferred(graph, question, names, image)
     maps = [shape for shape in shapes.values() if shape.rank == 4]
-    if image is None or all(shape[1:].is_fully_defined() for shape in maps) or image.shape[:1].is_fully_defined():
+    image = image or _declared(graph.node(question.fed(graph)))
+    if all(shape[1:].is_fully_defined() for shape in maps) or not image.shape.rank or image.shape[0] is not None:
         return shapes, turned
     one, turned = _inferred(graph, question, names, tf.TensorSpec([1, *image.shape[1:]], image.dtype))
-    for name, shape in shapes.items():
-        if shape.rank == 4 and one[name].rank == 4:
-            shapes[name] = shape[:1].concatenate(one[name][1:])
-    return shapes, turned
+    more = {name: shape for name, shape in one.items() if shape.rank == 4 and shapes[name].rank == 4}
+    return {**shapes, **{name: shapes[name][:1].concatenate(shape[1:]) for name, shape in more.items()}}, turned
+
+
+def _declared(fed: NodeDef) -> tf.TensorSpec:
+    """What a model says of its input itself."""
+    return tf.TensorSpec(
+        tf.TensorShape(attribute(fed, "shape").shape), tf.dtypes.as_dtype(attribute(fed, "dtype").type)
+    )
 
 
 def _inferred(

@@ -811,6 +811,16 @@ def test_what_a_product_makes_of_places_is_a_layer_unless_it_mixes_them(equation
     assert cam_layers(traced(build), question())[-1].tensor == f"{last}:0"
 
 
+def test_sizes_that_hang_on_nothing_but_the_number_of_images_are_known():
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 4), "f"), 1, "SAME"))
+        x = tf.nn.relu(tf.tensordot(x, np.ones((4, 5), "f"), [[3], [0]]), "points")
+        return tf.reshape(x, [-1, 180]) @ np.ones((180, 3), "f")
+
+    last = cam_layers(traced(build, shape=(None, 6, 6, 3)), question())[-1]
+    assert (last.tensor, last.shape) == ("points:0", (None, 6, 6, 5))
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 def test_patches_before_attention_whose_softmax_is_written_out_are_no_late_layer(layers):
     def build(image):
