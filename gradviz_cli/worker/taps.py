@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from gradviz_cli.estimators import ESTIMATORS, Estimation, Method, Taps
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.analysis.attention import attention_taps
-from gradviz_cli.worker.analysis.cam import cam_taps
+from gradviz_cli.worker.analysis.cam import cam_taps, cut_warning
 from gradviz_cli.worker.graph.graph import descendants, split
 from gradviz_cli.worker.passes.fixed_chance import fixed_chance
 from gradviz_cli.worker.proof.probes import scenes, span
@@ -28,7 +28,7 @@ def _attention(prepared: Prepared, estimation: Estimation) -> tuple[Taps, str | 
     (picture,) = scenes(problem.entry, ends, 1, SEED)
     graph = fixed_chance(prepared.graph, prepared.question)  # what is drawn is the same each time that it looks
     found = attention_taps(graph, prepared.question, problem.entry, problem.constants, picture, ends)
-    return found, None
+    return found, cut_warning(graph, prepared.question, problem.entry.spec(prepared.dtype), found.tensors[0])
 
 
 def unpatched(prepared: Prepared, taps: Taps, methods: Sequence[str]) -> str | None:

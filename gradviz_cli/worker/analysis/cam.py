@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
@@ -15,7 +16,7 @@ from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.estimators import AUTO_LAYER, Taps
 from gradviz_cli.process.protocol import CamLayer
 from gradviz_cli.worker.analysis.activations import Found, value_path
-from gradviz_cli.worker.analysis.axes import KEEPING, RESIZES
+from gradviz_cli.worker.analysis.axes import KEEPING, PADDING, RESIZES
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.moves import MOVERS
 from gradviz_cli.worker.analysis.weighing import PRODUCTS, letters
@@ -40,6 +41,9 @@ PRIME = 2**61 - 1
 NHWC, NCHW = (1, 2, 3), (2, 3, 1)  # where height, width and channels are
 WITHOUT = "-e chefer explains a model of attention, --cam-layer TENSOR names another layer"
 PRODUCTS_OF_TWO = 4  # of tokens with tokens, however the softmax between them is spelled
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # of a crop, as CropAndResize takes it
+KEPT = 0.9  # of a side: what less is left of is drawn at another place than it has
+NAME_ANOTHER = ", or with --cam-layer TENSOR before it"
 MOST_SHOWN = 3
 MOST_STEPS = 1000
 
@@ -108,7 +112,8 @@ def cam_taps(
                 "no feature map late in the model has height and width and lies on every way from image to score",
                 WITHOUT,
             )
-        return _taps(graph, way, layers[-1].tensor, layers[-1].shape, True), None
+        last = layers[-1]
+        return _taps(graph, way, last.tensor, last.shape, True), _cut(graph.nodes, way, last.tensor, NAME_ANOTHER)
     tensor = _named(way.order if way else (), layer, [one.tensor for one in layers])
     name, index = split(tensor)
     shape = way.shapes.get(name) if way and not index else None
@@ -117,7 +122,8 @@ def cam_taps(
         raise UsageError(f"--cam-layer {layer}: {tensor} {said}, and no map of features", _others(layers))
     certain = name in way.certain
     passed = None if certain else f"not all of the score passes {tensor}, so the map leaves out what does not"
-    return _taps(graph, way, tensor, tuple(shape.as_list()), certain), passed
+    warnings = filter(None, (passed, _cut(graph.nodes, way, tensor, NAME_ANOTHER)))
+    return _taps(graph, way, tensor, tuple(shape.as_list()), certain), "; ".join(warnings) or None
 
 
 def _taps(graph: Graph, way: _Way, tensor: str, shape: Sequence[int | None], certain: bool) -> Taps:
@@ -129,6 +135,47 @@ def _taps(graph: Graph, way: _Way, tensor: str, shape: Sequence[int | None], cer
         )
     height, width = (shape[axis] or 0 for axis in axes[:2])  # 0: only running the model tells
     return Taps("cam", (tensor,), (height, width), tuple(axis - 1 for axis in axes), certain)
+
+
+def cut_warning(graph: Graph, question: Question, image: tf.TensorSpec, tensor: str) -> str | None:
+    """A warning of a tensor whose places are those of a part of the image."""
+    way = _way(graph, question, image)
+    return _cut(graph.nodes, way, tensor, "") if way else None
+
+
+def _cut(nodes: Mapping[str, NodeDef], way: _Way, tensor: str, remedy: str) -> str | None:
+    """The same, with a remedy beside giving images that are cut already, where it is features that are cut."""
+    before = ancestors(nodes, [tensor]) & way.certain
+    known = Known(nodes)
+    cutting = next((name for name in way.order if name in before and _leaves_out(nodes, way, nodes[name], known)), None)
+    if cutting is None:
+        return None
+    remedy = remedy if any(nodes[name].op in KERNELS for name in ancestors(nodes, [cutting]) & way.path) else ""
+    return (
+        f"{cutting} cuts a part out of what it is given, and the map shows that part alone, drawn over the whole image; settle "
+        f"it with images that are cut already, and --input NAME behind it{remedy}"
+    )
+
+
+def _leaves_out(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, known: Known) -> bool:
+    """Whether an operation leaves out what lies at the borders of an image or a map of features."""
+    if node.op == "CropAndResize":
+        boxes = known(source(node, 1))
+        return boxes is None or boxes.size % 4 != 0 or not np.allclose(boxes.reshape(-1, 4), WHOLE)
+    onward = way.onward(node)
+    shapes = [way.shapes.get(one or "") for one in (node.name, onward)]
+    if node.op not in ("Slice", "StridedSlice") or not all(shape is not None and shape.rank == 4 for shape in shapes):
+        return False
+    if any(nodes[name].op in KERNELS | PADDING for name in ancestors(nodes, [node.name]) & way.path):
+        return False  # it may cut off what these have added
+    axes = axes_of(nodes, way, f"{node.name}:0")
+    told = known(source(node, 3)) if node.op == "StridedSlice" else np.ones(4)
+    if axes is None or told is None or told.size < 4 and "ellipsis_mask" in node.attr and node.attr["ellipsis_mask"].i:
+        return False
+    steps = [*told.reshape(-1), *np.ones(4)]
+    after, given = (shape.as_list() for shape in shapes if shape is not None)
+    sides = [(after[axis], steps[axis], given[axis]) for axis in axes[:2]]
+    return any(left is not None and whole and left * abs(step) < KEPT * whole for left, step, whole in sides)
 
 
 def _named(known: Sequence[str], layer: str, layers: Sequence[str]) -> str:
@@ -189,6 +236,8 @@ def _shapes(
     """Of the first output of each node, as TensorFlow infers them, and the orders of transposes; nothing is computed. Of a
     single image more is known than of any number."""
     shapes, turned = _inferred(graph, question, names, image)
+    if image is not None:
+        shapes[split(question.fed(graph))[0]] = image.shape
     maps = [shape for shape in shapes.values() if shape.rank == 4]
     image = image or _declared(graph.node(question.fed(graph)))
     if all(shape[1:].is_fully_defined() for shape in maps) or not image.shape.rank or image.shape[0] is not None:
@@ -318,7 +367,13 @@ def _taken(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, before: str) 
         return _of_points(nodes, way, node)
     elif node.op in PRODUCTS:
         turn = _of_product(node, before)
-    elif _keeps(node) or node.op == "BroadcastTo" and _is_same(way, node.name, before):
+    elif (
+        _keeps(node)
+        or node.op == "StridedSlice"
+        and _has_all_axes(way, node)
+        or node.op == "BroadcastTo"
+        and _is_same(way, node.name, before)
+    ):
         turn = AS_BEFORE
     return (turn, before) if turn else None
 
@@ -328,6 +383,13 @@ def _is_same(way: _Way, name: str, other: str) -> bool:
     shapes = [way.shapes.get(one) for one in (name, other)]
     first, second = (shape.as_list()[1:] if shape is not None and shape.rank == 4 else [None] for shape in shapes)
     return None not in first and first == second
+
+
+def _has_all_axes(way: _Way, node: NodeDef) -> bool:
+    """Whether a slice keeps each of four axes, and adds none."""
+    shape = way.shapes.get(node.name)
+    dropped = attribute(node, "shrink_axis_mask").i or attribute(node, "new_axis_mask").i
+    return shape is not None and shape.rank == 4 and not dropped
 
 
 def _of_product(node: NodeDef, before: str) -> _Turn | None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import Calls, const, fed, function, node, normal, question, traced, written
+from graphs import SHAPE, Calls, const, fed, function, node, normal, question, traced, written
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import entry, policy
-from gradviz_cli.worker.analysis.cam import cam_layers
+from gradviz_cli.worker.analysis.cam import cam_layers, cut_warning
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.image import (
     find_entry,
@@ -832,6 +832,32 @@ def test_patches_before_attention_whose_softmax_is_written_out_are_no_late_layer
 
     found = [layer.tensor for layer in cam_layers(traced(build), question())]
     assert found == (["Conv2D:0", "patches:0"] if layers == 1 else [])
+
+
+CUTS = {
+    "the middle": lambda image: image[:, 1:-1, 1:-1],
+    "a box": lambda image: tf.image.crop_and_resize(image, [[0.2, 0.2, 0.8, 0.8]] * 2, [0, 1], [6, 6]),
+}
+WHOLES = {
+    "every second": lambda image: image[:, ::2, ::2],
+    "two channels": lambda image: image[..., :2],
+    "what was added": lambda image: tf.pad(image, [[0, 0], [3, 3], [3, 3], [0, 0]])[:, 2:8, 3:9],
+    "all of it": lambda image: tf.image.crop_and_resize(image, [[0.0, 0.0, 1.0, 1.0]] * 2, [0, 1], [4, 4]),
+    "of features": lambda image: tf.nn.conv2d_transpose(image, np.ones((4, 4, 3, 3), "f"), [2, 14, 14, 3], 2, "VALID")[
+        :, 1:-1, 1:-1
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [*CUTS, *WHOLES])
+def test_a_map_of_a_part_of_the_image_is_warned_of(name):
+    def build(image):
+        x = {**CUTS, **WHOLES}[name](image)
+        x = tf.nn.relu(tf.nn.conv2d(x, np.ones((3, 3, x.shape[3], 4), "f"), 1, "SAME"), "last")
+        return tf.reduce_mean(x, [1, 2])
+
+    said = cut_warning(traced(build), question(), tf.TensorSpec(SHAPE, tf.float32), "last:0")
+    assert ("drawn over the whole image" in said and "--input" in said) if name in CUTS else said is None
 
 
 def test_a_graph_without_feature_maps_has_no_such_layer():
