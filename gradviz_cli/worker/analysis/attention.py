@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -82,8 +83,9 @@ def attention_taps(
         raise ModelUnusable(f"no attention lies between the image and the score{way.loops}", WITHOUT)
     run = measured(graph, question.fed(graph), way.tensors, entry, constants)
     looked = _Looked(way, run, entry, picture, ends)
-    first = looked.weighings[0].weights if looked.weighings else looked.why_none()
-    way.check_nothing_else_mixes(split(first)[0])
+    if not looked.weighings:
+        looked.why_none()
+    way.check_nothing_else_mixes(split(looked.weighings[0].weights)[0])
     start = looked.start()
     layers = looked.layers()
     looked.check_tokens_stay_apart(start)
@@ -246,7 +248,7 @@ class _Looked:
             del self.values[tensor]  # of many tokens it is large
         return [found[one.weights] for one in self.every if found.get(one.weights) is one]
 
-    def why_none(self) -> str:
+    def why_none(self) -> NoReturn:
         """Raises that there is no attention; what is nearest to it is named."""
         nodes = self.way.graph.nodes
         made = descendants(nodes, [node.name for node in self.way.products])
@@ -378,7 +380,11 @@ class _Looked:
         }
         for tensor, names in users.items():
             if len(names) > 1 and any(ancestors(nodes, [one]) & {*names} - {one} for one in names):
-                raise ModelUnusable(f"the attention {tensor} is that of several layers", "the gradient needs none")
+                raise ModelUnusable(
+                    f"the attention {tensor} is that of several layers, and its gradient that of all of them together",
+                    "chefer and attention-rollout need attention of its own in each layer; the gradient and -e smoothgrad "
+                    "need none",
+                )
 
     def check_tokens_stay_apart(self, start: int) -> None:
         """Refuse a model in which something else than attention carries from token to token."""
