@@ -103,6 +103,12 @@ class Taps:
         Whether all that the score is made of passes them.
     first : int
         Of attention: the place of the first patch among the tokens; the others follow row by row.
+    tokens : int
+        Of attention: how many there are.
+    turns : tuple of tuple of int
+        Of attention: of each tensor its axes, those of the tokens that attend and of those attended to last.
+    layers : tuple of int
+        Of attention: how many of the tensors belong to each layer.
     """
 
     kind: str
@@ -111,6 +117,9 @@ class Taps:
     axes: tuple[int, ...] = ()
     certain: bool = True
     first: int = 0
+    tokens: int = 0
+    turns: tuple[tuple[int, ...], ...] = ()
+    layers: tuple[int, ...] = ()
 
 
 # -------------------------------------------------------------------------------------- what an estimator may ask for
@@ -125,7 +134,8 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Inner:
-    """Inner tensors of one image: values and, for each target, gradients of its score.
+    """Inner tensors of one image: values and, for each target, gradients of its score. Of attention, [heads, T, T] of each
+    layer.
 
     `resting` [t] is the score where they are all zero; NaN where that cannot be said.
     """
@@ -295,10 +305,10 @@ def chefer(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
     made = {}
     for mode in modes:
         inner = asked.inner("attention", mode)
-        layers = [_by_heads(value) for value in inner.values]
+        layers = [value.astype(np.float64) for value in inner.values]
         maps = []
         for target in range(len(asked.score)):
-            slopes = [_by_heads(slope[target]) for slope in inner.gradients]
+            slopes = [slope[target].astype(np.float64) for slope in inner.gradients]
             relevance = np.eye(layers[0].shape[-1])
             for value, slope in zip(layers, slopes, strict=True):
                 relevance = relevance + np.maximum(value * slope, 0).mean(axis=0) @ relevance
@@ -314,17 +324,12 @@ def attention_rollout(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
         inner = asked.inner("attention", mode)
         flow = np.eye(inner.values[0].shape[-1])
         for value in inner.values:
-            mixed = _by_heads(value).mean(axis=0) + np.eye(len(flow))
+            mixed = value.astype(np.float64).mean(axis=0) + np.eye(len(flow))
             flow = mixed / mixed.sum(axis=-1, keepdims=True) @ flow
         last = inner.gradients[-1]
-        maps = np.stack([_on_grid(flow, inner.taps, _by_heads(slope)) for slope in last])
+        maps = np.stack([_on_grid(flow, inner.taps, slope) for slope in last])
         made[mode] = Made(maps, _none(maps))
     return made
-
-
-def _by_heads(attention: Array) -> Array:
-    """[..., T, T] -> float64 [heads, T, T]."""
-    return attention.astype(np.float64).reshape(-1, *attention.shape[-2:])
 
 
 def _on_grid(relevance: Array, taps: Taps, last: Array) -> Array:

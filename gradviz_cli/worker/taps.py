@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from gradviz_cli.estimators import ESTIMATORS, Estimation, Method, Taps
 from gradviz_cli.rules import PLAIN, RULES
 from gradviz_cli.worker.analysis.attention import attention_taps
-from gradviz_cli.worker.analysis.cam import cam_taps
+from gradviz_cli.worker.analysis.cam import cam_taps, cut_warning
 from gradviz_cli.worker.graph.graph import descendants, split
+from gradviz_cli.worker.passes.fixed_chance import fixed_chance
 from gradviz_cli.worker.proof.probes import scenes, span
 from gradviz_cli.worker.proof.prove import SEED
 from gradviz_cli.worker.run.prepared import Prepared
@@ -25,8 +26,9 @@ def _cam(prepared: Prepared, estimation: Estimation) -> tuple[Taps, str | None]:
 def _attention(prepared: Prepared, estimation: Estimation) -> tuple[Taps, str | None]:
     problem, ends = prepared.problem, span(prepared.preprocess, prepared.options)
     (picture,) = scenes(problem.entry, ends, 1, SEED)
-    found = attention_taps(prepared.graph, prepared.question, problem.entry, problem.constants, picture, ends)
-    return found, None
+    graph = fixed_chance(prepared.graph, prepared.question)  # what is drawn is the same each time that it looks
+    found = attention_taps(graph, prepared.question, problem.entry, problem.constants, picture, ends)
+    return found, cut_warning(graph, prepared.question, problem.entry.spec(prepared.dtype), found.tensors[0])
 
 
 def unpatched(prepared: Prepared, taps: Taps, methods: Sequence[str]) -> str | None:

@@ -86,6 +86,24 @@ class Net:
         """[n, 8, 8, classes]"""
         return tf.nn.conv2d(self.last(x), self.w["map"], 1, "SAME") + self.w["bias"]
 
+    def sequence(self, x: tf.Tensor) -> tf.Tensor:
+        """[n, 64, classes]"""
+        return tf.reshape(self.map(x), [-1, 64, CLASSES])
+
+    def _points(self, points: Callable, x: tf.Tensor) -> tf.Tensor:
+        """A dense layer at each place, whose numbers are then laid out in a row."""
+        kept = self.keep(self.relu(points(self.features(x), self.w["other"][0, 0])))
+        return tf.reshape(kept, [-1, 8 * 8 * 12]) @ self.w["flat"] + self.w["bias"]
+
+    def tensordot(self, x: tf.Tensor) -> tf.Tensor:
+        return self._points(lambda before, w: tf.tensordot(before, w, [[3], [0]]), x)
+
+    def letters(self, x: tf.Tensor) -> tf.Tensor:
+        return self._points(lambda before, w: tf.einsum("...c,cd->...d", before, w), x)
+
+    def matrices(self, x: tf.Tensor) -> tf.Tensor:
+        return self._points(tf.matmul, x)
+
 
 class Turned(Net):
     """The same with channels before height and width, as other frameworks have them."""
@@ -100,6 +118,12 @@ class Turned(Net):
 
     def pooled(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(self.last(x), [2, 3]) @ self.w["pooled"] + self.w["bias"]
+
+    def letters(self, x: tf.Tensor) -> tf.Tensor:
+        """An equation that turns the axes too."""
+        kept = self.keep(self.relu(tf.einsum("nchw,cd->nwdh", self.features(x), self.w["other"][0, 0])))
+        flat = tf.reshape(tf.transpose(kept, [0, 3, 1, 2]), [-1, 8 * 8 * 12])
+        return flat @ self.w["flat"] + self.w["bias"]
 
 
 @dataclass(frozen=True)
@@ -121,6 +145,11 @@ FORMS = {
     "swish": Form(Net, "swish", True),
     "map": Form(Net, "map", True),
     "channels first": Form(Turned, "pooled", True),
+    "sequence": Form(Net, "sequence", True),
+    "points by tensordot": Form(Net, "tensordot", True),
+    "points by letters": Form(Net, "letters", True),
+    "points by matrices": Form(Net, "matrices", True),
+    "turned by letters": Form(Turned, "letters", True),
 }
 
 

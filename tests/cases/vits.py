@@ -27,11 +27,20 @@ class Form:
         They stand behind the patches.
     attention : str
         `matmul` (heads as an axis), `einsum` (as keras.layers.MultiHeadAttention), `merged` (heads in the batch),
-        `spelled` (the softmax written out), `windows` (each row of patches by itself, as in Swin).
+        `spelled` (the softmax written out), `heads last` (what is attended to is the second axis), `upright` (each column
+        holds weights), `apart` (a tensor for each head), `shared` (heads share keys and values), `places` (height and width
+        as axes of their own), `points` (convolutions of one dimension make queries, keys and values), `windows` (each row of
+        patches by itself, as in Swin), `channels` (of channels to each other, as XCiT), `sigmoid`.
     cut : str
-        `conv`, `first` (a convolution of channels first, turned), `reshape` or `extract`.
+        `conv`, `first` (a convolution of channels first, turned), `reshape`, `extract` or `depth` (space to depth).
     columns : bool
         Tokens run down the columns.
+    between : str
+        What mixes tokens behind the first layer besides: `dense` (as MLP-Mixer), `order` (they change their places) or none.
+    norm : str
+        `token`, or `all`: over tokens and channels together.
+    odd : int
+        The one layer that has its attention spelled like this, the others as `matmul`; -1 for all.
     window : int
         A convolution of so many patches behind the first layer.
     read : str
@@ -45,6 +54,9 @@ class Form:
     columns: bool = False
     window: int = 0
     read: str = "beside"
+    between: str = ""
+    norm: str = "token"
+    odd: int = -1
 
 
 FORMS = {
@@ -58,6 +70,14 @@ FORMS = {
     "heads in the batch": Form(attention="merged", cut="reshape"),
     "convolution of points": Form(beside=0, read="all", window=1),
     "softmax written out": Form(attention="spelled", beside=0, read="all"),
+    "heads last": Form(attention="heads last"),
+    "heads last in one layer": Form(attention="heads last", odd=1),
+    "columns of weights": Form(attention="upright", cut="depth"),
+    "a tensor for each head": Form(attention="apart"),
+    "keys of all heads": Form(attention="shared", beside=2),
+    "places as axes": Form(attention="places", beside=0, read="all"),
+    "points along a row": Form(attention="points", beside=0, read="all"),
+    "norm over all": Form(norm="all", beside=0, read="all"),
 }
 
 
@@ -89,16 +109,19 @@ def scores(held: dict, images: tf.Tensor, form: Form) -> tuple[tf.Tensor, list[t
     found = []
     for layer in range(LAYERS):
         one = {name: held[f"{name}{layer}"] for name in "qkvouw"}
-        mixed, attention = _attended(_normal(tokens), one, form, count)
+        spelled = form if form.odd in (-1, layer) else Form()
+        mixed, attention = _attended(_normal(tokens, form), one, spelled, count)
         tokens += mixed
-        tokens += tf.nn.gelu(_normal(tokens) @ one["u"]) @ one["w"]
+        tokens += tf.nn.gelu(_normal(tokens, form) @ one["u"]) @ one["w"]
         found.append(attention)
+        if form.between and not layer:
+            tokens = _mixed(tokens, form.between)
         if form.window and not layer:
             kernel = np.random.default_rng(6).normal(0, 0.3, (form.window, form.window, DEPTH, DEPTH))
             kernel = kernel.astype(np.float32).astype(tokens.dtype.as_numpy_dtype)
             tokens = tf.nn.conv2d(tf.reshape(tokens, [count, *GRID, DEPTH]), kernel, 1, "SAME")
             tokens = tf.reshape(tokens, [count, GRID[0] * GRID[1], DEPTH])
-    tokens = _normal(tokens)
+    tokens = _normal(tokens, form)
     start = GRID[0] * GRID[1] if form.last else 0
     read = {
         "beside": tokens[:, start : start + min(form.beside, 2)],
@@ -116,6 +139,8 @@ def _cut(kernel, images, form: Form, count):
     elif form.cut == "extract":
         sizes = [1, PATCH, PATCH, 1]
         parts = tf.image.extract_patches(images, sizes, sizes, [1] * 4, "VALID")
+    elif form.cut == "depth":
+        parts = tf.nn.space_to_depth(images, PATCH)
     else:
         kernel = tf.reshape(kernel, [PATCH, PATCH, 3, -1])
         parts = tf.nn.conv2d(images, kernel, PATCH, "VALID")
@@ -125,9 +150,17 @@ def _cut(kernel, images, form: Form, count):
     return tokens if form.cut == "conv" else tokens @ kernel
 
 
-def _normal(tokens):
-    mean, variance = tf.nn.moments(tokens, -1, keepdims=True)
+def _normal(tokens, form: Form):
+    mean, variance = tf.nn.moments(tokens, [1, 2] if form.norm == "all" else -1, keepdims=True)
     return (tokens - mean) * tf.math.rsqrt(variance + 1e-6)
+
+
+def _mixed(tokens, between: str):
+    order = np.random.default_rng(9).permutation(tokens.shape[1])
+    if between == "order":
+        return tf.gather(tokens, order, axis=1)
+    kernel = np.random.default_rng(9).normal(0, 0.3, (tokens.shape[1],) * 2).astype(tokens.dtype.as_numpy_dtype)
+    return tokens + tf.einsum("btc,ts->bsc", tokens, kernel)
 
 
 def _attended(tokens, one: dict, form: Form, count):
@@ -143,6 +176,9 @@ def _attended(tokens, one: dict, form: Form, count):
         mixed = tf.einsum("bhts,bshd->bthd", attention, v)
         return tf.einsum("bthd,hdc->btc", mixed, tf.reshape(one["o"], [HEADS, size, DEPTH])), attention
 
+    if form.attention in SPELLED:
+        return SPELLED[form.attention](tokens, one, scale, count)
+
     def heads(name: str):
         return tf.transpose(tf.reshape(tokens @ one[name], [count, -1, HEADS, size]), [0, 2, 1, 3])
 
@@ -157,6 +193,81 @@ def _attended(tokens, one: dict, form: Form, count):
         attention = tf.nn.softmax(raw)
     mixed = tf.reshape(tf.matmul(attention, v), [count, HEADS, -1, size])
     return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [count, -1, DEPTH]) @ one["o"], attention
+
+
+def _in_heads(tokens, one: dict, shape=(HEADS, DEPTH // HEADS), names="qkv"):
+    return [tf.reshape(tokens @ one[name], [-1, tokens.shape[1], *shape]) for name in names]
+
+
+def _given(mixed, one: dict, count):
+    return tf.reshape(mixed, [count, -1, DEPTH]) @ one["o"]
+
+
+def _heads_last(tokens, one: dict, scale, count):
+    q, k, v = _in_heads(tokens, one)
+    attention = tf.nn.softmax(tf.einsum("bqhd,bkhd->bkqh", q * scale, k), axis=1)
+    return _given(tf.einsum("bkqh,bkhd->bqhd", attention, v), one, count), attention
+
+
+def _upright(tokens, one: dict, scale, count):
+    q, k, v = (tf.transpose(each, [0, 2, 1, 3]) for each in _in_heads(tokens, one))
+    attention = tf.nn.softmax(tf.matmul(k, q * scale, transpose_b=True), axis=-2)
+    return _given(tf.transpose(tf.matmul(attention, v, transpose_a=True), [0, 2, 1, 3]), one, count), attention
+
+
+def _apart(tokens, one: dict, scale, count):
+    several = [tf.unstack(each, axis=2) for each in _in_heads(tokens, one)]
+    found = [(tf.nn.softmax(tf.matmul(q * scale, k, transpose_b=True)), v) for q, k, v in zip(*several, strict=True)]
+    return _given(tf.concat([each @ v for each, v in found], -1), one, count), [each for each, _ in found]
+
+
+def _shared(tokens, one: dict, scale, count):
+    (q,), size = _in_heads(tokens, one, names="q"), DEPTH // HEADS
+    k, v = (tokens @ one[name][:, :size] for name in "kv")
+    attention = tf.nn.softmax(tf.einsum("bqhd,bkd->bhqk", q * scale, k))
+    return _given(tf.einsum("bhqk,bkd->bqhd", attention, v), one, count), attention
+
+
+def _places(tokens, one: dict, scale, count):
+    q, k, v = (tf.reshape(each, [-1, *GRID, HEADS, DEPTH // HEADS]) for each in _in_heads(tokens, one))
+    raw = tf.einsum("bijhd,bklhd->bhijkl", q * scale, k)
+    powers = tf.exp(raw - tf.reduce_max(raw, [-2, -1], keepdims=True))
+    attention = powers / tf.reduce_sum(powers, [-2, -1], keepdims=True)
+    return _given(tf.einsum("bhijkl,bklhd->bijhd", attention, v), one, count), attention
+
+
+def _points(tokens, one: dict, scale, count):
+    row = tokens[:, None]
+    made = {name: tf.nn.conv2d(row, one[name][None, None], 1, "SAME") for name in "qkv"}
+    q, k, v = (tf.reshape(each, [-1, tokens.shape[1], HEADS, DEPTH // HEADS]) for each in made.values())
+    attention = tf.nn.softmax(tf.einsum("bqhd,bkhd->bhqk", q * scale, k))
+    return _given(tf.einsum("bhqk,bkhd->bqhd", attention, v), one, count), attention
+
+
+def _channels(tokens, one: dict, scale, count):
+    q, k, v = (tf.transpose(each, [0, 2, 1]) for each in _in_heads(tokens, one, (DEPTH,)))
+    attention = tf.nn.softmax(tf.matmul(q * scale, k, transpose_b=True))
+    return _given(tf.transpose(attention @ v, [0, 2, 1]), one, count), attention
+
+
+def _sigmoid(tokens, one: dict, scale, count):
+    q, k, v = _in_heads(tokens, one)
+    attention = tf.sigmoid(tf.einsum("bqhd,bkhd->bhqk", q * scale, k))
+    return _given(tf.einsum("bhqk,bkhd->bqhd", attention, v), one, count), attention
+
+
+SPELLED = {
+    "heads last": _heads_last,
+    "upright": _upright,
+    "apart": _apart,
+    "shared": _shared,
+    "places": _places,
+    "points": _points,
+    "channels": _channels,
+    "sigmoid": _sigmoid,
+}
+# The axes of heads, of what attends and of what is attended to, where they are not the last ones in this order.
+TURNS = {"heads last": (0, 3, 2, 1), "upright": (0, 1, 3, 2)}
 
 
 def write(folder: Path, form: Form) -> Path:
@@ -181,5 +292,12 @@ def exact(image: np.ndarray, target: int, form: Form) -> tuple[list[np.ndarray],
         found, attention = scores(held, given, form)
         score = found[0, target]
     gradients = tape.gradient(score, attention)
-    size = attention[0].shape[-1]
-    return tuple([each.numpy().reshape(-1, size, size) for each in several] for several in (attention, gradients))
+    return tuple([_laid(each, form, at) for at, each in enumerate(several)] for several in (attention, gradients))
+
+
+def _laid(found, form: Form, layer: int) -> np.ndarray:
+    """[heads, t, t]"""
+    size = GRID[0] * GRID[1] + form.beside
+    value = np.concatenate([each.numpy() for each in found]) if isinstance(found, list) else found.numpy()
+    turn = TURNS.get(form.attention) if form.odd in (-1, layer) else None
+    return (np.transpose(value, turn) if turn else value).reshape(-1, size, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from gradviz_cli import cli
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
+from gradviz_cli.estimators import Taps
 from gradviz_cli.model import remote
 from gradviz_cli.model.remote import Batch, RemoteModel
 from gradviz_cli.process import wire
@@ -46,7 +48,7 @@ def test_a_worker_may_ask_for_no_giant_picture(plain_model: Path) -> None:
 
 
 def test_a_worker_may_ask_for_no_giant_map_of_a_layer(plain_model: Path) -> None:
-    taps = {"kind": "cam", "tensors": ["x:0"], "size": [100000, 100000], "axes": [], "certain": True, "first": 0}
+    taps = asdict(Taps("cam", ("x:0",), (100000, 100000)))
     model = Taken(plain_model, f"facts['facts']['taps'] = [{taps!r}]; send(facts)", method="backprop.grad-cam")
     try:
         with pytest.raises(ModelRefused, match="100000x100000"):

@@ -53,7 +53,7 @@ def rollout(attention: list) -> np.ndarray:
     return np.linalg.multi_dot(mixed[::-1])
 
 
-QUICK = {"class token"}
+QUICK = {"class token", "a tensor for each head"}
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ QUICK = {"class token"}
 def test_relevance_is_that_of_an_eager_tape(name, tmp_path, images) -> None:
     form = FORMS[name]
     model = loaded(tmp_path / "model", form)
-    assert model.facts.taps[0].size == GRID and len(model.facts.taps[0].tensors) == vits.LAYERS
+    assert model.facts.taps[0].size == GRID and len(model.facts.taps[0].layers) == vits.LAYERS
     targets = [0, CLASSES - 1]
     found = model.explain(images, targets, METHODS)
     for place, target in enumerate(targets):
@@ -86,6 +86,12 @@ def test_rows_of_attention_sum_to_one_and_rollout_keeps_that(images) -> None:
         (Form(attention="windows", beside=0, read="all"), "within windows, as in Swin"),
         (Form(beside=0, read="all", window=3), "mixes patches behind the attention"),
         (Form(columns=True), "not the 3x4 patches row by row"),
+        (Form(between="dense"), "something else than attention mixes the tokens before"),
+        (Form(between="order"), "something else than attention mixes the tokens before"),
+        (Form(attention="sigmoid"), "which weighs the tokens in .* has rows that do not sum to one"),
+        (Form(attention="sigmoid", odd=1), "something else than attention mixes the tokens before"),
+        (Form(attention="sigmoid", odd=2), "weighs the tokens with .* whose rows do not sum to one"),
+        (Form(attention="channels", beside=0, read="all"), "in which the patches do not stand by themselves"),
     ],
 )
 def test_what_no_map_can_be_made_of_is_refused(form, said, tmp_path) -> None:

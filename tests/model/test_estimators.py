@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import tensorflow as tf
-from feature_maps import FORMS, Found, Net, eager, pictures, write
+from feature_maps import CLASSES, FORMS, Found, Net, eager, pictures, write
 from PIL import Image
 from reference import rule
 
@@ -138,6 +138,37 @@ def test_a_layer_that_is_none_is_refused_by_its_name(loaded, layer: str, words: 
     with pytest.raises(UsageError) as caught:
         loaded("pooled", ("backprop.grad-cam",), cam_layer=layer)
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_layer_of_one_row_is_taken_by_its_name(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    kernels = [draw.normal(size=shape).astype("f") for shape in ((3, 3, 3, 6), (8, 1, 6, 7), (8 * 7, CLASSES))]
+
+    def scores(image, dtype, keep):
+        first, second, last = (tf.constant(kernel, dtype) for kernel in kernels)
+        x = tf.nn.conv2d(tf.nn.relu(tf.nn.conv2d(image, first, 2, "SAME")), second, 1, "VALID")
+        return tf.reshape(keep(tf.nn.relu(x)), [-1, 8 * 7]) @ last
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 16, 16, 3])])
+    def serve(image):
+        return {"scores": scores(image, tf.float32, lambda tensor: tf.identity(tensor, "row"))}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "rows"), signatures={"serving_default": serve})
+    methods = ("backprop.hires-cam",)
+    options = ModelOptions(str(tmp_path / "rows"), preprocess="raw")
+    model = Model(options, methods, estimation=Estimation(cam_layer="row:0"))
+    kept: list[tf.Tensor] = []
+
+    def watched(tensor):
+        tape.watch(tensor)
+        kept.append(tensor)
+        return tensor
+
+    with tf.GradientTape() as tape:
+        score = scores(tf.constant(IMAGES[:1], tf.float64), tf.float64, watched)[0, 2]
+    want = (tape.gradient(score, kept[0])[0] * kept[0][0]).numpy().sum(-1).clip(0)
+    assert want.shape == (1, 8)
+    assert distance(maps(model, methods, IMAGES[:1], 2)["backprop.hires-cam"][0, ..., 0], want) < NEAR
 
 
 def test_patches_that_a_transformer_takes_are_no_late_layer(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
@@ -13,9 +16,10 @@ from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.estimators import AUTO_LAYER, Taps
 from gradviz_cli.process.protocol import CamLayer
 from gradviz_cli.worker.analysis.activations import Found, value_path
-from gradviz_cli.worker.analysis.axes import KEEPING, RESIZES
+from gradviz_cli.worker.analysis.axes import KEEPING, PADDING, RESIZES
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.moves import MOVERS
+from gradviz_cli.worker.analysis.weighing import PRODUCTS, letters
 from gradviz_cli.worker.graph.graph import (
     Circle,
     Graph,
@@ -24,6 +28,7 @@ from gradviz_cli.worker.graph.graph import (
     data_inputs,
     descendants,
     find_tensor,
+    source,
     split,
     topological,
 )
@@ -31,25 +36,36 @@ from gradviz_cli.worker.graph.question import Question
 from gradviz_cli.worker.graph.tf_private import import_nodes
 
 # What mixes channels: before the first there are no features, and behind the last there is no class apart from a score.
-KERNELS = frozenset(
-    {"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3D", "MatMul", "BatchMatMul", "BatchMatMulV2"}
-    | {"BatchMatMulV3", "Einsum"}
-)
+KERNELS = frozenset({"Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "Conv3D"}) | PRODUCTS
 # Paths are counted modulo a prime; that two different counts agree by chance is not a practical concern.
 PRIME = 2**61 - 1
 NHWC, NCHW = (1, 2, 3), (2, 3, 1)  # where height, width and channels are
 WITHOUT = "-e chefer explains a model of attention, --cam-layer TENSOR names another layer"
+PRODUCTS_OF_TWO = 4  # of tokens with tokens, however the softmax between them is spelled
+WHOLE = (0.0, 0.0, 1.0, 1.0)  # of a crop, as CropAndResize takes it
+KEPT = 0.9  # of a side: what less is left of is drawn at another place than it has
+NAME_ANOTHER = ", or with --cam-layer TENSOR before it"
 MOST_SHOWN = 3
 MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
 class _Way:
-    """The nodes from image to score, in order, those among them that every way passes, and their shapes."""
+    """The nodes from image to score, in order, those among them that every way passes, their shapes, and the orders in which
+    transposes take axes."""
 
     order: tuple[str, ...]
     certain: frozenset[str]
     shapes: Mapping[str, tf.TensorShape]
+    turned: Mapping[str, Sequence[int]]
+
+    @cached_property
+    def path(self) -> frozenset[str]:
+        return frozenset(self.order)
+
+    def onward(self, node: NodeDef) -> str | None:
+        """The first input of a node that carries the image."""
+        return next((name for text in data_inputs(node) if (name := split(text)[0]) in self.path), None)
 
 
 def cam_layers(
@@ -66,8 +82,10 @@ def cam_layers(
         The input, where the model leaves its size open.
     """
     way = _way(graph, question, image)
-    if way is None:
-        return []
+    return _layers(graph, way, found) if way else []
+
+
+def _layers(graph: Graph, way: _Way, found: Found | None) -> list[CamLayer]:
     layers = [name for name in way.order if name in way.certain and _is_feature_map(graph, way, name)]
     layers = _before_the_classes(graph, way, layers)
     if not layers or _is_early(graph, way, layers[-1], found):
@@ -87,29 +105,30 @@ def cam_taps(
     UsageError
         The one that was asked for is no feature map between image and score.
     """
-    layers = cam_layers(graph, question, found, image)
+    way = _way(graph, question, image)
+    layers = _layers(graph, way, found) if way else []
     if layer == AUTO_LAYER:
-        if not layers:
+        if not way or not layers:
             raise ModelUnusable(
                 "no feature map late in the model has height and width and lies on every way from image to score",
                 WITHOUT,
             )
-        return _taps(graph, layers[-1].tensor, layers[-1].shape, True), None
-    way = _way(graph, question, image)
-    known = way.order if way else ()
-    tensor = _named(known, layer, [one.tensor for one in layers])
+        last = layers[-1]
+        return _taps(graph, way, last.tensor, last.shape, True), _cut(graph.nodes, way, last.tensor, NAME_ANOTHER)
+    tensor = _named(way.order if way else (), layer, [one.tensor for one in layers])
     name, index = split(tensor)
     shape = way.shapes.get(name) if way and not index else None
-    if shape is None or shape.rank != 4 or 1 in shape.as_list()[1:]:
+    if not way or shape is None or shape.rank != 4 or shape.as_list()[1:].count(1) > 1:
         said = "is no output of rank 4" if shape is None or shape.rank != 4 else f"is {shape.as_list()}"
         raise UsageError(f"--cam-layer {layer}: {tensor} {said}, and no map of features", _others(layers))
-    certain = bool(way and name in way.certain)
+    certain = name in way.certain
     passed = None if certain else f"not all of the score passes {tensor}, so the map leaves out what does not"
-    return _taps(graph, tensor, tuple(shape.as_list()), certain), passed
+    warnings = filter(None, (passed, _cut(graph.nodes, way, tensor, NAME_ANOTHER)))
+    return _taps(graph, way, tensor, tuple(shape.as_list()), certain), "; ".join(warnings) or None
 
 
-def _taps(graph: Graph, tensor: str, shape: Sequence[int | None], certain: bool) -> Taps:
-    axes = axes_of(graph, tensor)
+def _taps(graph: Graph, way: _Way, tensor: str, shape: Sequence[int | None], certain: bool) -> Taps:
+    axes = axes_of(graph.nodes, way, tensor)
     if axes is None:
         raise ModelUnusable(
             f"the graph does not say which axes of {tensor} are height and width",
@@ -117,6 +136,47 @@ def _taps(graph: Graph, tensor: str, shape: Sequence[int | None], certain: bool)
         )
     height, width = (shape[axis] or 0 for axis in axes[:2])  # 0: only running the model tells
     return Taps("cam", (tensor,), (height, width), tuple(axis - 1 for axis in axes), certain)
+
+
+def cut_warning(graph: Graph, question: Question, image: tf.TensorSpec, tensor: str) -> str | None:
+    """A warning of a tensor whose places are those of a part of the image."""
+    way = _way(graph, question, image)
+    return _cut(graph.nodes, way, tensor, "") if way else None
+
+
+def _cut(nodes: Mapping[str, NodeDef], way: _Way, tensor: str, remedy: str) -> str | None:
+    """The same, with a remedy beside giving images that are cut already, where it is features that are cut."""
+    before = ancestors(nodes, [tensor]) & way.certain
+    known = Known(nodes)
+    cutting = next((name for name in way.order if name in before and _leaves_out(nodes, way, nodes[name], known)), None)
+    if cutting is None:
+        return None
+    remedy = remedy if any(nodes[name].op in KERNELS for name in ancestors(nodes, [cutting]) & way.path) else ""
+    return (
+        f"{cutting} cuts a part out of what it is given, and the map shows that part alone, drawn over the whole image; settle "
+        f"it with images that are cut already, and --input NAME behind it{remedy}"
+    )
+
+
+def _leaves_out(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, known: Known) -> bool:
+    """Whether an operation leaves out what lies at the borders of an image or a map of features."""
+    if node.op == "CropAndResize":
+        boxes = known(source(node, 1))
+        return boxes is None or boxes.size % 4 != 0 or not np.allclose(boxes.reshape(-1, 4), WHOLE)
+    onward = way.onward(node)
+    shapes = [way.shapes.get(one or "") for one in (node.name, onward)]
+    if node.op not in ("Slice", "StridedSlice") or not all(shape is not None and shape.rank == 4 for shape in shapes):
+        return False
+    if any(nodes[name].op in KERNELS | PADDING for name in ancestors(nodes, [node.name]) & way.path):
+        return False  # it may cut off what these have added
+    axes = axes_of(nodes, way, f"{node.name}:0")
+    told = known(source(node, 3)) if node.op == "StridedSlice" else np.ones(4)
+    if axes is None or told is None or told.size < 4 and "ellipsis_mask" in node.attr and node.attr["ellipsis_mask"].i:
+        return False
+    steps = [*told.reshape(-1), *np.ones(4)]
+    after, given = (shape.as_list() for shape in shapes if shape is not None)
+    sides = [(after[axis], steps[axis], given[axis]) for axis in axes[:2]]
+    return any(left is not None and whole and left * abs(step) < KEPT * whole for left, step, whole in sides)
 
 
 def _named(known: Sequence[str], layer: str, layers: Sequence[str]) -> str:
@@ -160,7 +220,7 @@ def _way(graph: Graph, question: Question, image: tf.TensorSpec | None) -> _Way 
     after = _paths(order[::-1], readers, score)
     total = before.get(score, 0)
     certain = frozenset(name for name in order if total and before[name] * after[name] % PRIME == total)
-    return _Way(tuple(order), certain, _shapes(graph, question, order, image))
+    return _Way(tuple(order), certain, *_shapes(graph, question, order, image))
 
 
 def _paths(order: Sequence[str], sources: Mapping[str, Sequence[str]], start: str) -> dict[str, int]:
@@ -173,13 +233,41 @@ def _paths(order: Sequence[str], sources: Mapping[str, Sequence[str]], start: st
 
 def _shapes(
     graph: Graph, question: Question, names: Sequence[str], image: tf.TensorSpec | None
-) -> dict[str, tf.TensorShape]:
-    """Of the first output of each node, as TensorFlow infers them; nothing is computed."""
+) -> tuple[dict[str, tf.TensorShape], dict[str, Sequence[int]]]:
+    """Of the first output of each node, as TensorFlow infers them, and the orders of transposes; nothing is computed. Of a
+    single image more is known than of any number."""
+    shapes, turned = _inferred(graph, question, names, image)
+    if image is not None:
+        shapes[split(question.fed(graph))[0]] = image.shape
+    maps = [shape for shape in shapes.values() if shape.rank == 4]
+    image = image or _declared(graph.node(question.fed(graph)))
+    if all(shape[1:].is_fully_defined() for shape in maps) or not image.shape.rank or image.shape[0] is not None:
+        return shapes, turned
+    one, turned = _inferred(graph, question, names, tf.TensorSpec([1, *image.shape[1:]], image.dtype))
+    more = {name: shape for name, shape in one.items() if shape.rank == 4 and shapes[name].rank == 4}
+    return {**shapes, **{name: shapes[name][:1].concatenate(shape[1:]) for name, shape in more.items()}}, turned
+
+
+def _declared(fed: NodeDef) -> tf.TensorSpec:
+    """What a model says of its input itself."""
+    return tf.TensorSpec(
+        tf.TensorShape(attribute(fed, "shape").shape), tf.dtypes.as_dtype(attribute(fed, "dtype").type)
+    )
+
+
+def _inferred(
+    graph: Graph, question: Question, names: Sequence[str], image: tf.TensorSpec | None
+) -> tuple[dict[str, tf.TensorShape], dict[str, Sequence[int]]]:
+    turns = {name: source(graph.nodes[name], 1) for name in names if graph.nodes[name].op == "Transpose"}
     with tf.Graph().as_default():
         given = {} if image is None else {question.fed(graph): tf.compat.v1.placeholder(image.dtype, image.shape)}
         tensors = [f"{name}:0" for name in names if f"{name}:0" not in given]
-        found = import_nodes(graph.graph_def(), given, tensors)
-    return {split(tensor)[0]: one.shape for tensor, one in zip(tensors, found, strict=True)}
+        wanted = [*tensors, *turns.values()]
+        found = import_nodes(graph.graph_def(), given, wanted)
+        orders = [tf.get_static_value(each) for each in found[len(tensors) :]]
+    shapes = {split(tensor)[0]: one.shape for tensor, one in zip(tensors, found, strict=False)}
+    known = zip(turns, orders, strict=True)
+    return shapes, {name: [int(axis) for axis in order] for name, order in known if order is not None}
 
 
 def _is_feature_map(graph: Graph, way: _Way, name: str) -> bool:
@@ -189,15 +277,31 @@ def _is_feature_map(graph: Graph, way: _Way, name: str) -> bool:
     if shape is None or shape.rank != 4 or 1 in shape.as_list()[1:] or mover and not mover.joins:
         return False
     before = ancestors(graph.nodes, [f"{name}:0"]) & set(way.order)
-    return any(graph.nodes[one].op in KERNELS for one in before) and axes_of(graph, f"{name}:0") is not None
+    return any(graph.nodes[one].op in KERNELS for one in before) and axes_of(graph.nodes, way, f"{name}:0") is not None
 
 
 def _before_the_classes(graph: Graph, way: _Way, layers: list[str]) -> list[str]:
     """Of a score that has height and width itself: what lies before the kernel that makes it."""
-    score = way.shapes.get(split(graph.score)[0])
-    if score is None or score.rank != 4 or 1 in score.as_list()[1:3]:
+    if not _is_map(graph, way, split(graph.score)[0]):
         return layers
     return [name for name in layers if any(graph.nodes[one].op in KERNELS for one in _behind(graph, way, name))]
+
+
+def _is_map(graph: Graph, way: _Way, score: str) -> bool:
+    """Whether scores have height and width, or had before they were laid out as a sequence."""
+    name = score
+    for _ in range(MOST_STEPS):
+        shape, node = way.shapes.get(name), graph.nodes[name]
+        if shape is None or shape.rank not in (3, 4):
+            return False
+        if shape.rank == 4 and (name == score or 1 not in shape.as_list()[1:3]):
+            return 1 not in shape.as_list()[1:3]
+        mover = MOVERS.get(node.op)
+        onward = way.onward(node)
+        if mover is None or mover.joins or onward is None:
+            return False
+        name = onward
+    return False
 
 
 def _behind(graph: Graph, way: _Way, name: str) -> Collection[str]:
@@ -207,7 +311,9 @@ def _behind(graph: Graph, way: _Way, name: str) -> Collection[str]:
 def _is_early(graph: Graph, way: _Way, name: str, found: Found | None) -> bool:
     """Whether what makes the model one of tokens lies behind it: attention, or all of its activations."""
     behind = _behind(graph, way, name)
-    if sum(graph.nodes[one].op == "Softmax" for one in behind) > 1:
+    products = [graph.nodes[one] for one in behind if graph.nodes[one].op in PRODUCTS]
+    attending = [node for node in products if all(split(text)[0] in way.path for text in data_inputs(node))]
+    if sum(graph.nodes[one].op == "Softmax" for one in behind) > 1 or len(attending) >= PRODUCTS_OF_TWO:
         return True
     exits = {split(one.exit)[0] for one in found.top} if found else set()
     return bool(exits & set(behind)) and not exits & ancestors(graph.nodes, [f"{name}:0"])
@@ -216,34 +322,102 @@ def _is_early(graph: Graph, way: _Way, name: str, found: Found | None) -> bool:
 # -- which axes are height, width and channels ----------------------------------------------------------------------------
 
 
-def axes_of(graph: Graph, tensor: str) -> tuple[int, ...] | None:
+def axes_of(nodes: Mapping[str, NodeDef], way: _Way, tensor: str) -> tuple[int, ...] | None:
     """The axes of a tensor of rank 4 that are height, width and channels, as the nearest operation before it says that knows
     its own; else the nearest behind it."""
-    known = Known(graph.nodes)
-    return _told_before(graph.nodes, split(tensor)[0], known) or _told_behind(graph.nodes, split(tensor)[0], known)
+    return _told_before(nodes, way, split(tensor)[0]) or _told_behind(nodes, split(tensor)[0], Known(nodes))
 
 
-def _told_before(nodes: Mapping[str, NodeDef], name: str, known: Known) -> tuple[int, ...] | None:
-    """Back through what keeps the axes, with the transposes on the way done again."""
-    turns: list[list[int]] = []
+class _Turn(NamedTuple):
+    """How the axes of an operation lie among those before it: for each the one that it was, and which was mixed (-1: none)."""
+
+    order: Sequence[int]
+    mixed: int = -1
+
+
+AS_BEFORE, POINTS = _Turn((0, 1, 2, 3)), _Turn((0, 1, 2, 3), 3)
+
+
+def _told_before(nodes: Mapping[str, NodeDef], way: _Way, name: str) -> tuple[int, ...] | None:
+    """Back through what keeps the axes or says how it turns them, with the turns on the way done again."""
+    turns: list[_Turn] = []
     for _ in range(MOST_STEPS):
-        node = nodes.get(name)
-        if node is None:
-            return None
+        node = nodes[name]
         if (axes := _own_axes(node)) is not None:
-            for turned in reversed(turns):
-                axes = tuple(turned.index(axis) for axis in axes)
+            for turn in reversed(turns):
+                if turn.mixed not in (-1, axes[2]):  # along height or width: what it gives are no places
+                    return None
+                axes = tuple(turn.order.index(axis) for axis in axes)
             return axes
-        turn = _turn(node, known)
-        if turn is not None:
-            turns.append(turn)
-        elif not _keeps(node):
+        onward = way.onward(node)
+        taken = _taken(nodes, way, node, onward) if onward else None
+        if taken is None:
             return None
-        onward = _carrier(nodes, node, known)
-        if onward is None:
-            return None
-        name = onward
+        turns.append(taken[0])
+        name = taken[1]
     return None
+
+
+def _taken(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, before: str) -> tuple[_Turn, str] | None:
+    """How an operation turns the axes of what it takes, and what that is; None where nobody says."""
+    turn = None
+    if node.op == "Transpose":
+        order = way.turned.get(node.name, ())
+        turn = _Turn(order) if len(order) == 4 else None
+    elif node.op == "Reshape":
+        return _of_points(nodes, way, node)
+    elif node.op in PRODUCTS:
+        turn = _of_product(node, before)
+    elif (
+        _keeps(node)
+        or node.op == "StridedSlice"
+        and _has_all_axes(way, node)
+        or node.op == "BroadcastTo"
+        and _is_same(way, node.name, before)
+    ):
+        turn = AS_BEFORE
+    return (turn, before) if turn else None
+
+
+def _is_same(way: _Way, name: str, other: str) -> bool:
+    """Whether height, width and channels of two maps are the same."""
+    shapes = [way.shapes.get(one) for one in (name, other)]
+    first, second = (shape.as_list()[1:] if shape is not None and shape.rank == 4 else [None] for shape in shapes)
+    return None not in first and first == second
+
+
+def _has_all_axes(way: _Way, node: NodeDef) -> bool:
+    """Whether a slice keeps each of four axes, and adds none."""
+    shape = way.shapes.get(node.name)
+    dropped = attribute(node, "shrink_axis_mask").i or attribute(node, "new_axis_mask").i
+    return shape is not None and shape.rank == 4 and not dropped
+
+
+def _of_product(node: NodeDef, before: str) -> _Turn | None:
+    """Of a product by whose letters an axis has another in its place, or none has."""
+    operands = [split(text)[0] for text in data_inputs(node)]
+    terms = letters(node, [4 if name == before else None for name in operands])
+    if terms is None or len(terms) != 3:
+        return None
+    own, result = terms[operands.index(before)], terms[-1]
+    lost, new = [one for one in own if one not in result], [one for one in result if one not in own]
+    if len(own) != 4 or len(result) != 4 or len(lost) > 1 or len(lost) != len(new):
+        return None
+    mixed = own.index(lost[0]) if lost else -1
+    return _Turn([own.index(one) if one in own else mixed for one in result], mixed)
+
+
+def _of_points(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef) -> tuple[_Turn, str] | None:
+    """Of a product at each place, written as that of a matrix (`tf.tensordot`)."""
+    name: str | None = node.name
+    for op in ("Reshape", "MatMul", "Reshape"):
+        if name is None or nodes[name].op != op:
+            return None
+        name = way.onward(nodes[name])
+    sizes = [
+        shape.as_list()[1:3] for one in (node.name, name) if (shape := way.shapes.get(one or "")) and shape.rank == 4
+    ]
+    return (POINTS, name) if name and len(sizes) == 2 and sizes[0] == sizes[1] and None not in sizes[0] else None
 
 
 def _told_behind(nodes: Mapping[str, NodeDef], name: str, known: Known) -> tuple[int, ...] | None:
@@ -273,12 +447,6 @@ def _own_axes(node: NodeDef) -> tuple[int, ...] | None:
     return {b"NHWC": NHWC, b"NCHW": NCHW}.get(attribute(node, "data_format").s)
 
 
-def _turn(node: NodeDef, known: Known) -> list[int] | None:
-    """The order in which a transpose takes the axes before it."""
-    value = known(node.input[1]) if node.op == "Transpose" and len(node.input) > 1 else None
-    return None if value is None or value.size != 4 else [int(axis) for axis in value.reshape(-1)]
-
-
 def _keeps(node: NodeDef) -> bool:
     """Whether its axes are those of its numbers."""
     return node.op in KEEPING or node.op in (
@@ -291,12 +459,3 @@ def _keeps(node: NodeDef) -> bool:
         "MirrorPad",
         "Slice",
     )
-
-
-def _carrier(nodes: Mapping[str, NodeDef], node: NodeDef, known: Known) -> str | None:
-    """Of its inputs the one whose axes are its own: the first that is no constant."""
-    for text in data_inputs(node):
-        before = nodes.get(split(text)[0])
-        if before is not None and before.op not in ("Const", "Placeholder") and known(text) is None:
-            return before.name
-    return None

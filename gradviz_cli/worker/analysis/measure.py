@@ -38,6 +38,18 @@ def measure(
     constants : mapping
         Placeholder -> value of the other inputs.
     """
+    return measured(graph, fed, tensors, entry, constants)(tensors)
+
+
+Run = Callable[..., tuple[Array, list[Array]]]
+"""(picture, *values of what is held)"""
+
+
+def measured(
+    graph: Graph, fed: str, tensors: Sequence[str], entry: Entry, constants: Mapping[str, Array]
+) -> Callable[..., Run]:
+    """A function of some of these tensors, and of others that are held at given values: the function as that of `measure`,
+    which is given these values too. Parameters as there."""
     part = graph.pruned(tensors)
     dtype = tf.dtypes.as_dtype(attribute(graph.node(fed), "dtype").type)
     beside = {f"{name}:0": constants[name] for name in part.nodes if name in constants}
@@ -51,11 +63,15 @@ def measure(
     session = v1.Session(graph=built, config=quick)
     for variable in variables.values():
         session.run(variable.assigned, {variable.given: variable.value.numpy()})
-    run = session.make_callable(list(tensors), [fed, *beside])
 
-    def of_picture(picture: Array) -> tuple[Array, list[Array]]:
-        images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)
-        given = entry.to_model(images, dtype).numpy()
-        return given, run(given, *beside.values())
+    def of_tensors(wanted: Sequence[str], held: Sequence[str] = ()) -> Run:
+        run = session.make_callable(list(wanted), [fed, *beside, *held])
 
-    return of_picture
+        def of_picture(picture: Array, *values: Array) -> tuple[Array, list[Array]]:
+            images = np.repeat(picture[None].astype(np.float32, copy=False), entry.batch or 1, axis=0)
+            given = entry.to_model(images, dtype).numpy()
+            return given, run(given, *beside.values(), *values)
+
+        return of_picture
+
+    return of_tensors

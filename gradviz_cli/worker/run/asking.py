@@ -79,10 +79,11 @@ class Asking:
         for taps in self.subject.taps:
             end = start + len(taps.tensors)
             if taps.kind == kind:
-                values = tuple(_laid(each, taps.axes) for each in self.look.values[start:end])
-                slopes = self.look.slopes[mode][start:end]
-                laid = tuple(np.stack([_laid(one, taps.axes) for one in each]) for each in slopes)
-                return Inner(taps, values, laid, self._resting(taps))
+                values, slopes = self.look.values[start:end], self.look.slopes[mode][start:end]
+                laid = _by_layers if taps.turns else _by_axes
+                by_target = [laid([each[at] for each in slopes], taps) for at in range(len(self.look.seeds))]
+                together = tuple(np.stack(each) for each in zip(*by_target, strict=True))
+                return Inner(taps, tuple(laid(values, taps)), together, self._resting(taps))
             start = end
         raise KeyError(kind)
 
@@ -113,9 +114,23 @@ class Asking:
         return self._kept[key]
 
 
-def _laid(value: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """Its axes in this order: height, width, channels."""
-    return np.transpose(value, axes) if axes else value
+def _by_axes(values: Sequence[np.ndarray], taps: Taps) -> list[np.ndarray]:
+    """The axes of each in this order: height, width, channels."""
+    return [np.transpose(value, taps.axes) if taps.axes else value for value in values]
+
+
+def _by_layers(values: Sequence[np.ndarray], taps: Taps) -> list[np.ndarray]:
+    """[heads, T, T] of each layer."""
+    heads = [_by_heads(value, turn, taps.tokens) for value, turn in zip(values, taps.turns, strict=True)]
+    ends = np.cumsum(taps.layers)
+    return [np.concatenate(heads[end - count : end]) for count, end in zip(taps.layers, ends, strict=True)]
+
+
+def _by_heads(value: np.ndarray, turn: Sequence[int], tokens: int) -> np.ndarray:
+    """[heads, T, T]; the batch axis, which `turn` counts, may be gone."""
+    gone = len(turn) - value.ndim
+    order = [axis - gone for axis in turn if axis >= gone]
+    return np.transpose(value, order).reshape(-1, tokens, tokens)
 
 
 def looked_at(methods: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

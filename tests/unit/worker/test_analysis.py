@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from graphs import Calls, const, fed, function, node, normal, question, traced, written
+from graphs import SHAPE, Calls, const, fed, function, node, normal, question, traced, written
 
 from gradviz_cli.errors import ModelRefused, ModelUnusable, UsageError
 from gradviz_cli.images.preprocess import PREPROCESS
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import entry, policy
-from gradviz_cli.worker.analysis.cam import cam_layers
+from gradviz_cli.worker.analysis.cam import cam_layers, cut_warning
 from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.analysis.image import (
     find_entry,
@@ -799,6 +799,65 @@ def test_layers_that_everything_passes_can_carry_a_map():
     layers = cam_layers(traced(build), question())
     assert [layer.tensor for layer in layers] == ["conv:0", "relu:0", "sum:0"]
     assert layers[0].shape == (2, 6, 6, 4)
+
+
+@pytest.mark.parametrize(("equation", "last"), [("nhwc,cd->nhwd", "mixed"), ("nhwc,hk->nkwc", "relu")])
+def test_what_a_product_makes_of_places_is_a_layer_unless_it_mixes_them(equation, last):
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 6), "f"), 1, "SAME", name="conv"), "relu")
+        x = tf.nn.relu(tf.einsum(equation, x, np.ones((6, 6), "f")), "mixed")
+        return tf.reshape(x, [2, -1]) @ np.ones((216, 3), "f")
+
+    assert cam_layers(traced(build), question())[-1].tensor == f"{last}:0"
+
+
+def test_sizes_that_hang_on_nothing_but_the_number_of_images_are_known():
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 4), "f"), 1, "SAME"))
+        x = tf.nn.relu(tf.tensordot(x, np.ones((4, 5), "f"), [[3], [0]]), "points")
+        return tf.reshape(x, [-1, 180]) @ np.ones((180, 3), "f")
+
+    last = cam_layers(traced(build, shape=(None, 6, 6, 3)), question())[-1]
+    assert (last.tensor, last.shape) == ("points:0", (None, 6, 6, 5))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_patches_before_attention_whose_softmax_is_written_out_are_no_late_layer(layers):
+    def build(image):
+        x = tf.reshape(tf.nn.relu(tf.nn.conv2d(image, np.ones((2, 2, 3, 4), "f"), 2, "VALID"), "patches"), [2, 9, 4])
+        for _ in range(layers):
+            powers = tf.exp(tf.matmul(x, x, transpose_b=True))
+            x += (powers / tf.reduce_sum(powers, -1, keepdims=True)) @ x
+        return tf.reduce_mean(x, 1)
+
+    found = [layer.tensor for layer in cam_layers(traced(build), question())]
+    assert found == (["Conv2D:0", "patches:0"] if layers == 1 else [])
+
+
+CUTS = {
+    "the middle": lambda image: image[:, 1:-1, 1:-1],
+    "a box": lambda image: tf.image.crop_and_resize(image, [[0.2, 0.2, 0.8, 0.8]] * 2, [0, 1], [6, 6]),
+}
+WHOLES = {
+    "every second": lambda image: image[:, ::2, ::2],
+    "two channels": lambda image: image[..., :2],
+    "what was added": lambda image: tf.pad(image, [[0, 0], [3, 3], [3, 3], [0, 0]])[:, 2:8, 3:9],
+    "all of it": lambda image: tf.image.crop_and_resize(image, [[0.0, 0.0, 1.0, 1.0]] * 2, [0, 1], [4, 4]),
+    "of features": lambda image: tf.nn.conv2d_transpose(image, np.ones((4, 4, 3, 3), "f"), [2, 14, 14, 3], 2, "VALID")[
+        :, 1:-1, 1:-1
+    ],
+}
+
+
+@pytest.mark.parametrize("name", [*CUTS, *WHOLES])
+def test_a_map_of_a_part_of_the_image_is_warned_of(name):
+    def build(image):
+        x = {**CUTS, **WHOLES}[name](image)
+        x = tf.nn.relu(tf.nn.conv2d(x, np.ones((3, 3, x.shape[3], 4), "f"), 1, "SAME"), "last")
+        return tf.reduce_mean(x, [1, 2])
+
+    said = cut_warning(traced(build), question(), tf.TensorSpec(SHAPE, tf.float32), "last:0")
+    assert ("drawn over the whole image" in said and "--input" in said) if name in CUTS else said is None
 
 
 def test_a_graph_without_feature_maps_has_no_such_layer():
