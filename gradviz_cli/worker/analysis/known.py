@@ -85,7 +85,8 @@ class Known:
             return None
         with np.errstate(all="ignore"):
             try:
-                return compute(node, values)
+                small = np.prod(np.broadcast_shapes(*(value.shape for value in values)), dtype=float) <= MAX_NUMBERS
+                return compute(node, values) if small else None
             except (ValueError, TypeError):
                 return None
 

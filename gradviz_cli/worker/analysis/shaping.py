@@ -80,9 +80,14 @@ def _reduced(function: Callable[..., Array]) -> Callable[..., Array]:
     return over_axes
 
 
-def _product(node: NodeDef, one: Array, other: Array) -> Array:
+def _factors(node: NodeDef, one: Array, other: Array) -> tuple[Array, Array]:
     turned = [attribute(node, f"transpose_{name}").b for name in "ab"]
-    return (one.T if turned[0] else one) @ (other.T if turned[1] else other)
+    return (one.T if turned[0] else one), (other.T if turned[1] else other)
+
+
+def _product(node: NodeDef, one: Array, other: Array) -> Array:
+    first, second = _factors(node, one, other)
+    return first @ second
 
 
 def _quantised(node: NodeDef, value: Array, *ends: Array) -> Array:
@@ -136,24 +141,27 @@ KEEPING: dict[str, slice] = {
     "Pack": slice(None),
     "ConcatV2": slice(-1),
 }
-# The second input of these says how large the output is.
-ENLARGING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range"})
+# With the second input of these the output may be larger than the first.
+ENLARGING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range", "MatMul"})
 
 
 def shaped(node: NodeDef, inputs: Sequence[Array], most: int) -> list[Array]:
     """The outputs of one of these; none where they cannot be computed or are larger than that."""
-    if node.op in ENLARGING and _length(node.op, inputs) > most:
-        return []
     try:
+        if node.op in ENLARGING and _length(node, inputs) > most:
+            return []
         with np.errstate(all="ignore"):
             found = SHAPING[node.op](node, *inputs)
-    except (ValueError, TypeError, IndexError, OverflowError):
+    except (ValueError, TypeError, IndexError, ArithmeticError):
         return []
     return found if isinstance(found, list) else [np.asarray(found)]
 
 
-def _length(op: str, inputs: Sequence[Array]) -> float:
-    value, second = inputs[0], inputs[1].astype(float)
+def _length(node: NodeDef, inputs: Sequence[Array]) -> float:
+    op, value, second = node.op, inputs[0], inputs[1].astype(float)
+    if op == "MatMul":
+        rows, columns = _factors(node, value, second)
+        return float(rows.shape[0]) * columns.shape[-1]
     if op == "BroadcastTo":
         return float(np.prod(second))
     if op == "Tile":
