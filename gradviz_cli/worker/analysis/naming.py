@@ -7,8 +7,9 @@ of a ReLU. What has corners is tested exactly; what is smooth is compared with t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -21,6 +22,7 @@ EXACT, NEAR = 2e-6, 1e-5
 # The same for smooth ones, between -20 and 20. Half-precision constants (0.0447 for 0.044715) need as much.
 ALIKE = 3e-4
 WIDEST = 20.0
+FEW = (-1.0, 0.0, 1.0)  # where every function is tabulated
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,11 @@ def _thresholded(t: Table) -> Form | None:
         return None
     silent = t.x[(t.x > 0) & (t.y == 0)]
     start = silent.max() if len(silent) else 0.0
-    for threshold in t.x[(t.x >= start) & (t.x <= max(2 * start, 1e-6) * 1.001)][:12]:
+    last = max(2 * start, 1e-6) * 1.001
+    far, slack = t.x[-1], 1.01 * EXACT * t.x[-1] + 1e-9
+    if not far - last - slack <= t.top <= far + slack:
+        return None  # told far out, before a dozen thresholds are tried
+    for threshold in t.x[(t.x >= start) & (t.x <= last)][:12]:
         beyond = {
             "Threshold": np.where(t.x >= threshold, t.x, 0.0),
             "SoftShrink": np.sign(t.x) * np.maximum(np.abs(t.x) - threshold, 0),
@@ -254,11 +260,26 @@ CORNERED: tuple[Callable[[Table], Form | None], ...] = (
 
 @dataclass(frozen=True)
 class Smooth:
-    """A closed form: `values(x, parameter)`, and how the parameter is read off a table (None where there is none)."""
+    """A closed form: `values(x, parameter)`, and how the parameter is read off a table; NaN where it has none."""
 
     name: str
     values: Callable[[Array, float], Array]
-    parameter: Callable[[Table], float] = lambda table: math.nan
+    parameter: Callable[[Table], float] | None = None
+
+    @cached_property
+    def few(self) -> list[float]:
+        """Its values at `FEW`, of one without a parameter."""
+        found: list[float] = self.values(np.array(FEW), math.nan).tolist()
+        return found
+
+    def parameter_of(self, table: Table, few: Sequence[float]) -> float | None:
+        """The parameter by which it may be this function, NaN of one without; None where it is another, as most are. That is
+        told by `few` of its values, as all of them take long."""
+        if self.parameter is None:
+            near = (abs(value - want) < ALIKE * (abs(want) + 0.1) for value, want in zip(few, self.few, strict=True))
+            return math.nan if all(near) else None
+        parameter = self.parameter(table)
+        return None if math.isnan(parameter) else parameter
 
 
 def _cubed_gelu(x: Array, _: float) -> Array:
@@ -311,8 +332,10 @@ def _smooth(x: Array, y: Array) -> Form:
     """The closed form that is nearest, if it is near enough."""
     table, near = Table(x, y), np.abs(x) <= WIDEST
     best, found = ALIKE, OTHER
+    few = [table.at(where) for where in FEW]
     for form in SMOOTH:
-        parameter = form.parameter(table)
+        if (parameter := form.parameter_of(table, few)) is None:
+            continue
         want = form.values(x[near], parameter)
         distance = np.max(np.abs(y[near] - want) / (np.abs(want) + 0.1))
         if distance < best:  # false for NaN as well
