@@ -37,6 +37,9 @@ MAX_SIDE = 1_000_000  # pixels; resampling keeps a table of 40 bytes per pixel o
 MOST_OF_A_PHOTO = 400  # millions of pixels; whoever has more knows it
 LEAST_SEEN = 0.9  # of the rows of a JPEG that ends early; what is lost below them is no more than a crop takes
 FEW_PIXELS = 256  # so small a picture may well be of one colour
+# Opened with Pillow: formats of which Pillow alone gets some wrong, and those of which nothing but its image is asked.
+_BETTER_AS_FILES = ("TIFF", "JPEG2000", "BMP", "GIF", "PPM", "PNG")
+_KNOWN_BY_ITSELF = ("JPEG", "AVIF")
 
 
 class Picture(NamedTuple):
@@ -123,12 +126,6 @@ def upright(image: Image.Image, limits: Limits, alpha: bool = False) -> Picture:
         raise
     except Exception as error:  # the file behind it is closed, cut short, or damaged
         raise ImageError("damaged", f"Pillow cannot read it: {printable(str(error))[:200]}") from error
-
-
-_KNOWN_BY_ITSELF = ("JPEG", "AVIF")  # formats of which nothing but the image of Pillow is asked
-
-
-_BETTER_AS_FILES = ("TIFF", "JPEG2000", "BMP", "GIF", "PPM", "PNG")  # formats of which Pillow alone gets some wrong
 
 
 def _unread(image: Image.Image) -> bytes | None:

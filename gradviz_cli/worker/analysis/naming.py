@@ -22,7 +22,7 @@ EXACT, NEAR = 2e-6, 1e-5
 # The same for smooth ones, between -20 and 20. Half-precision constants (0.0447 for 0.044715) need as much.
 ALIKE = 3e-4
 WIDEST = 20.0
-FEW = (-1.0, 0.0, 1.0)  # where every function is tabulated
+LOOKS = (-1.0, 0.0, 1.0)  # where every function is tabulated
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,8 @@ class Smooth:
 
     @cached_property
     def few(self) -> list[float]:
-        """Its values at `FEW`, of one without a parameter."""
-        found: list[float] = self.values(np.array(FEW), math.nan).tolist()
+        """Its values at `LOOKS`, of one without a parameter."""
+        found: list[float] = self.values(np.array(LOOKS), math.nan).tolist()
         return found
 
     def parameter_of(self, table: Table, few: Sequence[float]) -> float | None:
@@ -332,7 +332,7 @@ def _smooth(x: Array, y: Array) -> Form:
     """The closed form that is nearest, if it is near enough."""
     table, near = Table(x, y), np.abs(x) <= WIDEST
     best, found = ALIKE, OTHER
-    few = [table.at(where) for where in FEW]
+    few = [table.at(where) for where in LOOKS]
     for form in SMOOTH:
         if (parameter := form.parameter_of(table, few)) is None:
             continue

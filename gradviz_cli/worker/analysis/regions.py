@@ -23,7 +23,7 @@ from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
 from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
 from gradviz_cli.worker.analysis.turned import Turned, turned
-from gradviz_cli.worker.analysis.unrolled import unrolled
+from gradviz_cli.worker.analysis.unrolled import MOVES, unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import RENAMING_OPS, STOPS
 
@@ -75,7 +75,8 @@ COMPARING = frozenset({"Greater", "GreaterEqual", "Less", "LessEqual", "Equal", 
 CLIPS = RELUS | {"clip", "HardSigmoid"}
 WRITTEN_RELUS = frozenset({"Relu", "Relu6"})
 RELU6 = 6.0  # where no image ends
-RESHAPING = frozenset({"Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile", "Transpose", "Identity"})
+RESHAPING = MOVES | {"BroadcastTo", "Tile", "Identity"}
+SCALING = frozenset({"Mul", "RealDiv", "Div"})
 # What a gate passes on its way to what it multiplies: it comes in the shape of that.
 ENLARGING = RESHAPING | {"StridedSlice", "Slice", "ResizeNearestNeighbor", "ResizeBilinear", "GatherV2"}
 # What looks something up, or puts it somewhere -> the input that says where.
@@ -435,10 +436,9 @@ class _Search:
         for user in self._users(tensor):
             node = self.nodes[user]
             others = [text for text in data_inputs(node) if text != tensor]
-            if node.op in ("Mul", "RealDiv", "Div") and not all(map(self._off_path, others)):
+            if node.op in SCALING and not all(map(self._off_path, others)):
                 return True
-            onward = node.op in ENLARGING or node.op in ("Mul", "RealDiv", "Div")
-            if onward and steps and self._multiplies(f"{user}:0", steps - 1):
+            if node.op in ENLARGING | SCALING and steps and self._multiplies(f"{user}:0", steps - 1):
                 return True
         return False
 

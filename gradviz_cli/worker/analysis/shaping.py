@@ -142,13 +142,13 @@ KEEPING: dict[str, slice] = {
     "ConcatV2": slice(-1),
 }
 # With the second input of these the output may be larger than the first.
-ENLARGING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range", "MatMul"})
+GROWING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range", "MatMul"})
 
 
 def shaped(node: NodeDef, inputs: Sequence[Array], most: int) -> list[Array]:
     """The outputs of one of these; none where they cannot be computed or are larger than that."""
     try:
-        if node.op in ENLARGING and _length(node, inputs) > most:
+        if node.op in GROWING and _length(node, inputs) > most:
             return []
         with np.errstate(all="ignore"):
             found = SHAPING[node.op](node, *inputs)

@@ -15,13 +15,13 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE
 from gradviz_cli.worker.analysis.known import Known
+from gradviz_cli.worker.analysis.unrolled import MOVES
 from gradviz_cli.worker.graph.graph import attribute, consumers, copied, data_inputs, in_order, split
 from gradviz_cli.worker.graph.match import maker
 
 Array = np.ndarray
 Nodes = Mapping[str, NodeDef]
 
-MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "ExpandDims"})
 MOST = 12  # operations between two moves
 APART = "@"  # in no name of a node
 

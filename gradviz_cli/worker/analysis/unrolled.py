@@ -23,7 +23,7 @@ UNREAD = "NoOp"
 OF_STACKS = {"Max": "MaximumN", "Min": "MinimumN"}
 SCATTERS = frozenset({"TensorScatterUpdate", "TensorScatterAdd", "ScatterNd"})
 UNROLLED = frozenset({*OF_STACKS, *SCATTERS})
-RESHAPING = frozenset({"Reshape", "Transpose", "Squeeze", "ExpandDims"})
+MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "ExpandDims"})  # of numbers that stay as they are
 MOST_STEPS = 8  # of a mask that is reshaped
 
 
@@ -164,7 +164,7 @@ class _Reshaped:
 
     def __init__(self, nodes: Nodes, path: set[str], known: Known):
         self.nodes, self._path, self._known = nodes, path, known
-        reshaping = [name for name in sorted(path) if nodes[name].op in RESHAPING]
+        reshaping = [name for name in sorted(path) if nodes[name].op in MOVES]
         if len(reshaping) < 2:
             return
         self._readers = consumers(nodes)
