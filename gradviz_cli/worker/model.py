@@ -8,6 +8,7 @@ Everything that changes a graph on this way is a step in one of the tuples below
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -200,6 +201,12 @@ def ask(opened: Opened, options: ModelOptions, check: Check | None = None) -> As
     return Asked(options, opened, graph, question)
 
 
+def _weights(asked: Asked) -> dict[str, tf.Tensor]:
+    with doing("reading the weights"):
+        variables = [*asked.graph.weights.values(), *asked.graph.handles.values()]
+        return weights.load(Path(asked.options.path), variables, entries(asked.opened.meta))
+
+
 def load(asked: Asked, check: Check | None = None) -> Prepared:
     """Judge the graph, read its weights, and find out how pictures enter it.
 
@@ -210,10 +217,12 @@ def load(asked: Asked, check: Check | None = None) -> Prepared:
     """
     options, question, graph = asked.options, asked.question, asked.graph
     with doing("judging the graph", graph):
-        policy.judge(graph, options.allow_ops, options.trust_model)
-    with doing("reading the weights"):
-        variables = [*graph.weights.values(), *graph.handles.values()]
-        read = weights.load(Path(options.path), variables, entries(asked.opened.meta))
+        policy.judge_operations(graph, options.allow_ops, options.trust_model)
+    with ThreadPoolExecutor(1, "weights") as beside:
+        reading = beside.submit(_weights, asked)
+        with doing("judging its sizes", graph):
+            policy.check_room(graph)
+        read = reading.result()
     graph = run_steps(replace(graph, values=read), question, LOADING_STEPS, check)
     with doing("looking at the input", graph):
         entry, size_warning = find_entry(graph, question, options)

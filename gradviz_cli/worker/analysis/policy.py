@@ -88,6 +88,12 @@ def judge(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
 
     Sizes that no real model has are refused too, whoever is trusted; UsageError where what is allowed is no operation.
     """
+    judge_operations(graph, allow, trust)
+    check_room(graph)
+
+
+def judge_operations(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
+    """The same but for what `check_room` finds, which takes longer: TensorFlow does not see the graph."""
     _check_size(graph)
     _check_named(graph, allow)
     refused = refused_ops(graph, allow)
@@ -103,8 +109,6 @@ def judge(graph: Graph, allow: Iterable[str] = (), trust: bool = False) -> None:
             f"the model needs op {op} (node {node}){others}, which gradviz does not let run{walled}",
             f"if you trust the model's source: --allow-op {op}, or --trust-model for all",
         )
-    if EXPANDING & set(graph.ops()):
-        _check_room(graph)
 
 
 def _check_named(graph: Graph, allow: Iterable[str]) -> None:
@@ -133,13 +137,13 @@ def _check_size(graph: Graph) -> None:
         raise ModelRefused(f"the loops and branches of this model hold more than {MAX_NODES} operations", remedy)
 
 
-def _check_room(graph: Graph) -> None:
+def check_room(graph: Graph) -> None:
     """Refuse a tensor that alone is larger than this process's memory, where its shape says so before anything runs.
 
     TensorFlow would try for ten seconds, and once more at every stage.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    if limit == resource.RLIM_INFINITY:
+    if limit == resource.RLIM_INFINITY or not EXPANDING & set(graph.ops()):
         return
     with tf.Graph().as_default() as built:
         try:

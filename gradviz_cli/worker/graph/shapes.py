@@ -22,7 +22,7 @@ from gradviz_cli.worker.graph.graph import (
     source,
     split,
 )
-from gradviz_cli.worker.graph.tf_private import import_nodes
+from gradviz_cli.worker.graph.tf_private import described
 
 Nodes = Mapping[str, NodeDef]
 # Placeholder or argument -> its shape.
@@ -64,9 +64,7 @@ def inferred(nodes: Nodes, tensors: Iterable[str], known: Known) -> dict[str, tf
     asked = [tensor for tensor in tensors if split(tensor)[0] not in known and split(tensor)[0] not in behind]
     if asked:
         built = graph_def(before[name] for name in ancestors(before, asked))
-        with tf.Graph().as_default():
-            imported = import_nodes(built, wanted=asked)
-        found.update((tensor, one.shape) for tensor, one in zip(asked, imported, strict=True))
+        found.update((tensor, one.shape) for tensor, one in zip(asked, described(built, asked), strict=True))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -48,33 +48,54 @@ def import_nodes(
 ) -> list[Any]:
     """`tf.graph_util.import_graph_def` of nodes that name no device and no neighbour, as ours do: the tensors that are `wanted`.
     Raises as that does."""
-    _unplaced.here = True
-    try:
+    with _importing(None):
         found: list[Any] = _importer().import_graph_def(built, mapped, wanted, name=name)
         return found
+
+
+def described(built: GraphDef, tensors: Sequence[str]) -> list[Any]:
+    """The same, in a graph of their own, of tensors "node:i" that are asked for types and shapes alone."""
+    with tf.Graph().as_default(), _importing({name.rpartition(":")[0] for name in tensors}):
+        found: list[Any] = _importer().import_graph_def(built, None, list(tensors), name="")
+        return found
+
+
+@contextmanager
+def _importing(only: Collection[str] | None) -> Iterator[None]:
+    """What this thread imports inside is ours, and Python sees these nodes of it, or all."""
+    _ours.here, _ours.only = True, only
+    try:
+        yield
     finally:
-        _unplaced.here = False
+        _ours.here = False
 
 
-_unplaced = threading.local()
+_ours = threading.local()
 
 
 @cache
 def _importer() -> Any:
     # Of each node that it imports TensorFlow asks where it is to run, and beside which, and to hear that nothing is said of
-    # it takes half of the time. There is no public way to leave that out: without it a large model is read a few percent
-    # slower. Other threads import as ever; TensorFlow's own run of a model does, at the same time.
+    # it takes half of the time; most of the rest is an object of Python for each, which no shape needs. There is no public way
+    # to leave that out: without it a large model is read a few percent slower. Other threads import as ever; TensorFlow's
+    # own run of a model does, at the same time.
     from tensorflow.python.framework import importer
 
     whole = getattr(importer, "_ProcessNewOps", None)
-    if whole is None or not hasattr(tf.Graph, "_add_new_tf_operations"):
+    parts = ("_add_new_tf_operations", "_create_op_from_tf_operation", "new_operations")
+    if whole is None or not all(hasattr(tf.Graph, part) for part in parts):
         return importer
+    from tensorflow.python.client.pywrap_tf_session import TF_OperationName
 
     def made(graph: Any) -> None:
-        if getattr(_unplaced, "here", False):
+        if not getattr(_ours, "here", False):
+            whole(graph)
+        elif _ours.only is None:
             graph._add_new_tf_operations(compute_devices=False)
         else:
-            whole(graph)
+            for operation in graph.new_operations():
+                if TF_OperationName(operation) in _ours.only:
+                    graph._create_op_from_tf_operation(operation, compute_device=False)
 
     importer._ProcessNewOps = made
     return importer

@@ -6,7 +6,7 @@ A batch norm in inference is y = x s + t with one s and t a channel. Behind a co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,7 @@ from gradviz_cli.worker.graph.graph import (
     split,
 )
 from gradviz_cli.worker.graph.match import BATCH_NORMS
-from gradviz_cli.worker.graph.memory import array_of, room, tensor_of
+from gradviz_cli.worker.graph.memory import array_of, rooms, tensor_of
 from gradviz_cli.worker.graph.question import Question
 
 KERNELS = {"Conv2D": 4, "DepthwiseConv2dNative": 4, "MatMul": 2}  # and the rank of what they give
@@ -49,15 +49,16 @@ def batch_norm(graph: Graph, question: Question) -> Graph:
     several = {split(tensor)[0] for tensor in read if split(tensor)[1] > 0}
     nodes, weights, values = dict(graph.nodes), dict(graph.weights), dict(graph.values)
     readers = consumers(graph.nodes)
+    found: dict[str, tuple[np.ndarray, _Affine]] = {}
     for name, node in graph.nodes.items():
         kernel = _known(graph, source(node, 1)) if node.op in KERNELS and _channels_last(node) else None
-        if kernel is None or kernel.dtype != np.float32:
-            continue
-        affine = _follow(graph, readers, kept, several, name, kernel)
-        if not affine.scaled:
-            continue
-        new_weights = {"kernel": _scaled(node.op, kernel, affine.scale), "bias": affine.shift.astype(np.float32)}
-        for part, value in new_weights.items():
+        if kernel is not None and kernel.dtype == np.float32:
+            affine = _follow(graph, readers, kept, several, name, kernel)
+            if affine.scaled:
+                found[name] = kernel, affine
+    for (name, (_, affine)), scaled in zip(found.items(), _all_scaled(graph.nodes, found), strict=True):
+        node = graph.nodes[name]
+        for part, value in (("kernel", scaled), ("bias", affine.shift.astype(np.float32))):
             new = f"{name}/gradviz_{part}"
             weights[new] = f"folded/{new}"
             values[weights[new]] = tensor_of(value)
@@ -144,10 +145,12 @@ def _batch_norm(graph: Graph, node: NodeDef, tensor: str) -> tuple[np.ndarray, n
     return factor, beta - mean * factor
 
 
-def _scaled(op: str, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """In float32: products in float64, each to be rounded again, take five times as long."""
-    shape = kernel.shape[-2:] if op == "DepthwiseConv2dNative" else kernel.shape[-1:]
-    return np.multiply(kernel, scale.astype(np.float32).reshape(shape), out=room(kernel.shape))
+def _all_scaled(nodes: Mapping[str, NodeDef], found: Mapping[str, tuple[np.ndarray, _Affine]]) -> Iterator[np.ndarray]:
+    """Each kernel times its scale. In float32: products in float64, each to be rounded again, take five times as long."""
+    for name, scaled in zip(found, rooms(kernel.shape for kernel, _ in found.values()), strict=True):
+        kernel, affine = found[name]
+        shape = kernel.shape[-2:] if nodes[name].op == "DepthwiseConv2dNative" else kernel.shape[-1:]
+        yield np.multiply(kernel, affine.scale.astype(np.float32).reshape(shape), out=scaled)
 
 
 def _bias_add(name: str, tensor: str, bias: str) -> NodeDef:

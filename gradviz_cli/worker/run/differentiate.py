@@ -22,7 +22,7 @@ from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names,
 from gradviz_cli.worker.graph.tf_private import import_nodes, make_known
 from gradviz_cli.worker.graph.words import first_line
 from gradviz_cli.worker.run import gradients as partial_gradients
-from gradviz_cli.worker.run.kept_kernels import Turned, keeping_kernels, turning
+from gradviz_cli.worker.run.kept_kernels import Turned, keeping_kernels, to_turn, turning
 from gradviz_cli.worker.run.rules import calling, obeying
 from gradviz_cli.worker.run.targets import (
     SCOPE,
@@ -291,6 +291,8 @@ class Differentiator:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
         # Of several gradients each would lay out a copy of its own.
         only_one = len(form.modes) * form.targets == 1 and not (isinstance(form, Form) and form.inner)
+        if only_one:
+            self._turned.begin(to_turn(self.graph, self._captured))
         with self.imported(images) as found, turning(self._turned if only_one else None):
             if isinstance(form, Sampled):
                 return self._built_for_points(*found[:3], want, form)

@@ -9,7 +9,8 @@ arithmetic for deep learning", 2016, arXiv:1603.07285, chapter 4), and so its ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -23,6 +24,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.graph.device import on_onednn
 from gradviz_cli.worker.graph.graph import Graph, attribute, copied, source, split
+from gradviz_cli.worker.graph.memory import array_of, rooms, tensor_of
 from gradviz_cli.worker.graph.tf_private import op_def
 from gradviz_cli.worker.passes.partial_gradients import GRADIENT as PARTIAL
 from gradviz_cli.worker.run.gradients import SPACE, of_image
@@ -33,8 +35,35 @@ GRADIENT = "GradvizKept"
 _LABEL = b"MklNameChangeOp"
 _PUBLIC = ("T", *SPACE)
 
-# Kernels turned round, by the `id` of the kernel, which whoever gave the dictionary keeps.
-Turned = dict[int, "tf.Tensor"]
+
+class Turned:
+    """Kernels turned round, each once, by a thread beside the one that writes the graph: fresh memory takes longer than the
+    numbers."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, Future[tf.Tensor]] = {}  # by the `id` of a kernel, which whoever asks keeps
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def begin(self, kernels: Iterable[tf.Tensor]) -> None:
+        """Turn these, in this order; `of` gives them."""
+        new = [kernel for kernel in kernels if id(kernel) not in self._found]
+        if not new:
+            return
+        laid = rooms([*kernel.shape[:3], kernel.shape[4], kernel.shape[3]] for kernel in new)
+        thread = ThreadPoolExecutor(1, "turn")
+        self._found |= {
+            id(kernel): thread.submit(_around, kernel, room) for kernel, room in zip(new, laid, strict=True)
+        }
+        thread.shutdown(wait=False)
+
+    def of(self, kernel: tf.Tensor) -> tf.Tensor:
+        """One of them, or another."""
+        self.begin([kernel])
+        return self._found[id(kernel)].result()
+
+
 _turned: ContextVar[Turned | None] = ContextVar("turned", default=None)
 
 
@@ -78,6 +107,12 @@ def _attributes(public: Mapping[str, AttrValue]) -> dict[str, AttrValue]:
     return {**public, **dict(zip(("is_filter_const", "_kernel", "_gradient_op_type"), own, strict=True))}
 
 
+def to_turn(graph: Graph, values: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+    """The kernels, of these values, that the gradient of a graph reads turned round, those next to the score first."""
+    kept = {split(source(node, 1))[0]: node for node in graph.nodes.values() if node.op == KEPT}
+    return [values[name] for name, node in reversed(kept.items()) if _is_even(node, values[name].shape)]
+
+
 @contextmanager
 def turning(turned: Turned | None) -> Iterator[None]:
     """Gradients built inside read kernels that are turned round, from here or left here; with None, and outside, they read
@@ -110,21 +145,26 @@ def _turned_kernel(op: tf.Operation) -> tf.Tensor | None:
     kernel = _captured(op.inputs[1]) if turned is not None and _keeps_size(op) else None
     if turned is None or kernel is None:
         return None
-    if id(kernel) not in turned:
-        around = kernel.numpy()[::-1, ::-1, ::-1].swapaxes(3, 4)
-        with tf.init_scope():
-            turned[id(kernel)] = tf.constant(np.ascontiguousarray(around))
-    return turned[id(kernel)]
+    return turned.of(kernel)
+
+
+def _around(kernel: tf.Tensor, room: np.ndarray) -> tf.Tensor:
+    room[...] = array_of(kernel)[::-1, ::-1, ::-1].swapaxes(3, 4)
+    return tensor_of(room)
 
 
 def _keeps_size(op: tf.Operation) -> bool:
     """Whether each pixel is read, by all results, and as many are added before an image as behind it."""
     image, kernel = (tensor.shape for tensor in op.inputs)
-    if not kernel.is_fully_defined() or image.rank is None or image[-1] != kernel[-2]:  # in groups
+    if image.rank is None or not kernel.is_fully_defined() or image[-1] != kernel[-2]:  # in groups
         return False
+    return _is_even(op.node_def, kernel)
+
+
+def _is_even(node: NodeDef, kernel: tf.TensorShape) -> bool:
     sides = kernel.as_list()[:-2]
-    same = op.get_attr("padding") == b"SAME" or set(sides) == {1}
-    return same and all(side % 2 for side in sides) and set(op.get_attr("strides")) == {1}
+    same = attribute(node, "padding").s == b"SAME" or set(sides) == {1}
+    return same and all(side % 2 for side in sides) and set(attribute(node, "strides").list.i) == {1}
 
 
 def _captured(kernel: tf.Tensor) -> tf.Tensor | None:

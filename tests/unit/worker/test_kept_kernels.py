@@ -18,7 +18,7 @@ from gradviz_cli.worker.graph.graph import copied
 from gradviz_cli.worker.passes.partial_gradients import partial_gradients
 from gradviz_cli.worker.run import kept_kernels
 from gradviz_cli.worker.run.differentiate import Differentiator
-from gradviz_cli.worker.run.kept_kernels import KEPT, keeping_kernels
+from gradviz_cli.worker.run.kept_kernels import KEPT, Turned, keeping_kernels, to_turn
 from gradviz_cli.worker.run.targets import Problem
 
 SIZE, CHANNELS, RESULTS = (7, 9), 6, 5
@@ -136,7 +136,40 @@ def test_others_read_it_as_it_lies(case, targets, modes):
     """Each gradient of a function lays out what it reads, so that several would take the memory of several kernels."""
     one = differentiator(*case)
     one.explain(images(1), targets, modes)
-    assert one._turned == {}
+    assert not len(one._turned)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_what_is_turned_ahead_is_what_the_gradient_reads(case, monkeypatch):
+    one, read = differentiator(*case), []
+    usual = kept_kernels.Turned.of
+    monkeypatch.setattr(kept_kernels.Turned, "of", lambda self, kernel: read.append(kernel) or usual(self, kernel))
+    one.explain(images(1), [0], ["backprop"])
+    begun = to_turn(one.graph, one._captured)
+    assert [id(kernel) for kernel in begun] == [id(kernel) for kernel in read]
+    assert len(one._turned) == len(begun)
+
+
+def test_a_kernel_turned_round_is_its_definition():
+    kernel = np.arange(1 * 3 * 5 * 2 * 4, dtype=np.float32).reshape(1, 3, 5, 2, 4)
+    turned, given = Turned(), tf.constant(kernel)
+    turned.begin([given, tf.constant(kernel + 1)])
+    found = turned.of(given).numpy()
+    assert len(turned) == 2
+    assert found.shape == (1, 3, 5, 4, 2)
+    for row, column, channel, result in np.ndindex(3, 5, 2, 4):
+        assert found[0, row, column, result, channel] == kernel[0, 2 - row, 4 - column, channel, result]
+
+
+def test_what_fails_beside_is_said_where_it_is_asked_for(monkeypatch):
+    def full(kernel, room):
+        raise MemoryError
+
+    monkeypatch.setattr(kept_kernels, "_around", full)
+    turned, kernel = Turned(), tf.zeros([1, 1, 1, 2, 3])
+    turned.begin([kernel])
+    with pytest.raises(MemoryError):
+        turned.of(kernel)
 
 
 def test_points_of_an_estimator_share_a_call():
