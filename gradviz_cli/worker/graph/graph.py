@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -207,12 +208,14 @@ def graph_def(nodes: Iterable[NodeDef], functions: Iterable[Function] = ()) -> G
 # -- tensors and nodes -------------------------------------------------------------------------------------------------
 
 
+@lru_cache(1 << 14)  # each name is asked for fifty times while a model is loaded
 def split(tensor: str) -> tuple[str, int]:
     """`name:index` or `name` -> (name, index)."""
     name, _, index = tensor.rpartition(":")
     return (name, int(index)) if name and index.isdigit() else (tensor, 0)
 
 
+@lru_cache(1 << 14)
 def maker_name(text: str) -> str:
     """The name of the node behind an input, a control input included."""
     return split(text.lstrip("^"))[0]
@@ -383,7 +386,7 @@ def ancestors(nodes: Mapping[str, NodeDef], tensors: Iterable[str]) -> set[str]:
         if name in seen or name not in nodes:
             continue
         seen.add(name)
-        todo.extend(maker_name(text) for text in nodes[name].input)
+        todo.extend(map(maker_name, nodes[name].input))
     return seen
 
 
