@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo check test slow bench docs pictures model dist clean
+.PHONY: demo check test slow compiled bench docs pictures model dist clean
 
 demo: $(VENV)/installed  ## heatmaps of the sample images with the embedded model
 	$(BIN)/gradviz demo
@@ -13,11 +13,15 @@ check: $(VENV)/checking  ## style, form and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: $(VENV)/testing  ## the test suite, five to ten minutes on two cores
+test: $(VENV)/testing compiled  ## the test suite, five to ten minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-slow: $(VENV)/testing  ## the long campaigns: big networks, random and mutated models; one by one, as some fill the memory
+slow: $(VENV)/testing compiled  ## the long campaigns: big networks, random and mutated models; one by one, as some fill the memory
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0
+
+# Tests start a thousand commands: where PYTHONDONTWRITEBYTECODE is set, each would compile all modules anew.
+compiled: $(VENV)/installed
+	$(BIN)/python -m compileall -q gradviz_cli tests
 
 bench: $(VENV)/installed  ## speed against other tools, hours long; BENCH="job --images 64" for a part (run.py --help)
 	$(BIN)/python tests/bench/run.py $(BENCH)
