@@ -30,7 +30,7 @@ from gradviz_cli.files.remote import Place, is_url
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import to_input
-from gradviz_cli.images.given import Given, each
+from gradviz_cli.images.given import Given, each, kind_of
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.explainer import Attribution, Explainer, ModelTold, of_plan
 from gradviz_cli.model.forms import check_order
@@ -576,7 +576,7 @@ def _paths(images: object) -> list[AnyPath]:
     paths = list(several)
     for one in paths:
         if not isinstance(one, str | os.PathLike):
-            raise UsageError(f"images: a {type(one).__name__} is no path", "give paths of images or folders")
+            raise UsageError(f"images: {kind_of(one)} is no path", "give paths of images or folders")
     return paths
 
 

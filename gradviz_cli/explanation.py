@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 # Maps that a notebook shows, and the pixels of their longer side.
 MOST_SHOWN, SIDE = 6, 192
 MOST_NAMED = 3  # maps that `repr` names
+MOST_LABELS = 12  # of a message
 QUALITY = 85  # of the JPEGs there
 
 
@@ -149,17 +150,24 @@ class Explanation:
         self,
         image: int | None = None,
         mode: str | None = None,
-        target: int | None = None,
+        target: int | str | None = None,
         estimator: str | None = None,
     ) -> Explanation:
-        """The maps of one image, mode, class (its index) or estimator; raises UsageError for a mode or estimator that there is none
-        of."""
+        """The maps of one image, mode, class (its index or label) or estimator; raises UsageError for a mode, an estimator or a
+        label that there is none of."""
         for said, name, known in (("mode", mode, RULES), ("estimator", estimator, ESTIMATORS)):
             if name is not None and name not in known:
                 near = did_you_mean(nearest(str(name), known))
                 raise UsageError(
                     f"there is no {said} {printable(str(name))}", near or f"it is one of {', '.join(known)}"
                 )
+        if isinstance(target, str) and target not in self.labels:
+            labels = tuple(dict.fromkeys(label for label in self.labels if label))
+            known_ = (
+                f"they are of {', '.join(map(printable, labels[:MOST_LABELS]))}" if labels else "give a class index"
+            )
+            near = did_you_mean(nearest(target, labels))
+            raise UsageError(f"no map is of a class that is named {printable(target)}", near or known_)
         return self._rows(
             [
                 row
@@ -167,7 +175,7 @@ class Explanation:
                 if image in (None, int(self.images[row]))
                 and mode in (None, self.modes[row])
                 and estimator in (None, self.estimators[row])
-                and target in (None, int(self.targets[row]))
+                and target in (None, int(self.targets[row]), self.labels[row])
             ]
         )
 

@@ -164,8 +164,8 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
     left = _left(model, begun.plan)
     drawing = begun.plan.drawing
     methods = tuple(name for name in drawing.methods if name not in left)
-    found = cascade(model, list(read.values()), methods, drawing.estimation)
-    names = tuple(read)
+    names, pixels = tuple(read), list(read.values())
+    found = cascade(model, pixels, methods, drawing.estimation)
     failed.update({names[place]: error.message for place, error in found.failed.items()})
     checked = replace(
         begun,
@@ -179,23 +179,25 @@ def _asked(begun: Checked, model: Explainer, jobs: Sequence[Job], picture: Path)
     if found.shown is None:
         return checked
     text = json.dumps({**checked.told(), "model": begun.fingerprint, "picture": None})  # as every picture says it
-    image = list(read.values())[found.shown].fitted
-    sheet.write(picture, image, names[found.shown], checked.found, checked.meaning, text)
+    shown = pixels[found.shown].fitted, printable(names[found.shown])
+    sheet.write(picture, *shown, checked.found, checked.meaning, text)
     return replace(checked, picture=picture)
 
 
 def _read(model: Explainer, jobs: Sequence[Job], plan: Plan) -> tuple[dict[str, Pixels], dict[str, str]]:
-    """By name, the images that could be read, and why the others could not."""
-    read, failed = {}, {}
+    """By name, the images that could be read, and why the others could not. Names as they are: two may look the same when they
+    are printed."""
+    read: dict[str, Pixels] = {}
+    failed: dict[str, str] = {}
     for job in jobs:
         try:
             if job.trouble:
                 raise ImageError("unreadable", job.trouble)
             pixels = model.decode(content(job, plan.limits)[0], page=job.page and job.page.place)
             model.check_numbers(pixels.held, pixels.fitted)
-            read[printable(job.name)] = pixels
+            read[job.name] = pixels
         except ImageError as error:
-            failed[printable(job.name)] = error.message
+            failed[job.name] = error.message
     return read, failed
 
 

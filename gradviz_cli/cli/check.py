@@ -25,6 +25,7 @@ from gradviz_cli.files.text import plain, printable
 from gradviz_cli.images.fit import FITS
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.model.forms import check_order
+from gradviz_cli.plan.plan import Walk
 
 LIMIT = 10  # images that are asked, unless somebody says otherwise
 COMMON = (
@@ -40,6 +41,7 @@ COMMON = (
     "input",
     "output",
 )
+NAMED_IN_FULL = Walk(root="/")  # nothing is written by the names of images, so two folders may both hold `1.jpg`
 MEASURES = {"cosine": "|cosine|", "spearman": "Spearman", "ssim": "SSIM"}  # and how they are called
 
 
@@ -102,11 +104,11 @@ def command(
         asked, standing = given(context)
         with placed(context):
             plan = plan_from(model, place.parent, standing=standing, **_usual(asked, standing))
-        checked = check(plan, Inputs(paths, place), limit, place)
+        checked = check(plan, Inputs(paths, place, walk=NAMED_IN_FULL), limit, place)
     if checked.none:
         tell("error", "stopped", f"gradviz: {checked.none}", message=checked.none, code=int(checked.code(strict)))
     for image, why in checked.failed.items():
-        tell("error", "image", f"gradviz: {image}: {why}", image=image, message=why)
+        tell("error", "image", f"gradviz: {printable(image)}: {why}", image=image, message=why)
     if as_json:
         click.echo(json.dumps(checked.told(), indent=1))
     else:

@@ -13,7 +13,7 @@ from gradviz_cli import figure
 from gradviz_cli.cli.options import Command, colormap_option
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.stderr import tell
-from gradviz_cli.cli.types import Length, Name, NamedPath, Names, flat
+from gradviz_cli.cli.types import Between, Length, Name, NamedPath, Names, flat
 from gradviz_cli.draw.look import Look
 from gradviz_cli.draw.styles import STYLES, check_use
 from gradviz_cli.errors import ExitCode, UsageError
@@ -103,12 +103,8 @@ def _patterns(context: click.Context, parameter: click.Parameter, value: tuple[s
     help="One scale for each map, row or column, or for all.",
 )
 @click.option("--width", type=Length(), help="Of the sheet: 89mm, 3.5in.  [default: as needed, up to 180mm]")
-@click.option(
-    "--dpi", type=click.FloatRange(10, 2400), default=300.0, show_default=True, metavar="N", help="Dots per inch."
-)
-@click.option(
-    "--font-size", type=click.FloatRange(3, 72), default=8.0, show_default=True, metavar="PT", help="In points."
-)
+@click.option("--dpi", type=Between(10, 2400), default=300.0, show_default=True, metavar="N", help="Dots per inch.")
+@click.option("--font-size", type=Between(3, 72), default=8.0, show_default=True, metavar="PT", help="In points.")
 @click.option("--title", default="", metavar="TEXT", help="Stands above all.")
 @click.option("--name", "names", multiple=True, metavar="TEXT", help="Of a model, one for each OUT.")
 @click.option("--inputs/--no-inputs", default=True, help="The images beside their maps.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,16 @@ class Place(_Value):
 class Feed(_Value):
     def __init__(self) -> None:
         super().__init__("NAME=VALUE|FILE.npy", values.feed)
+
+
+class Between(click.FloatRange):
+    """A number of a range, in which NaN is not: it compares with nothing."""
+
+    def convert(self, value: Any, param: _Parameter, context: _Context) -> float:
+        found: float = super().convert(value, param, context)
+        if math.isnan(found):
+            self.fail(f"{found} is not in the range {self._describe_range()}.", param, context)
+        return found
 
 
 class Name(click.Choice):

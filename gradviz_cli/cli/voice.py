@@ -100,7 +100,7 @@ class Voice(Observer):
     def result(self, result: Result, report: Report) -> None:
         """A failed image is always said; the others with -v."""
         image = printable(result.image)
-        more: dict[str, Any] = {"image": image, "status": result.status}
+        more: dict[str, Any] = {"image": result.image, "status": result.status}  # as it stands in the manifest
         if result.failed:
             error = result.error or {}
             message, kind = error["message"], error["kind"]

@@ -63,11 +63,11 @@ def each(images: object) -> Iterator[Given]:
 
 def _several(images: object) -> Iterator[Any]:
     if isinstance(images, Mapping) or not isinstance(images, Iterable):
-        raise UsageError(f"images: {_kind(images)} is no image", WANTED)
+        raise UsageError(f"images: {kind_of(images)} is no image", WANTED)
     for place, one in enumerate(images):
         found = _images(one)
         if found is None:
-            raise UsageError(f"images: number {place} (from 0) is {_kind(one)}, which is no image", WANTED)
+            raise UsageError(f"images: number {place} (from 0) is {kind_of(one)}, which is no image", WANTED)
         yield from found
 
 
@@ -102,7 +102,7 @@ def is_pillow(one: object) -> bool:
     return pillow is not None and isinstance(one, pillow.Image)
 
 
-def _kind(one: object) -> str:
+def kind_of(one: object) -> str:
     name = type(one).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,21 @@ def test_images_that_cannot_be_read_are_named(pool, folder: Path, model: Path) -
     (folder / "empty").mkdir()
     run = pool.gradviz("check", model, "empty", cwd=folder)
     assert run.returncode == ExitCode.ALL_FAILED and "no image was found" in run.stderr
+
+
+def test_images_are_told_apart_whatever_their_names_look_like(pool, folder: Path, model: Path) -> None:
+    """Two of one name in two folders, and two whose names are printed alike."""
+    names = [b"alike/1/1.png", b"alike/2/1.png", b"alike/2/a\nb.png", b"alike/2/a\\nb.png", b"alike/2/\xff.png"]
+    for seed, name in enumerate(names):
+        picture(folder / os.fsdecode(name), seed)
+    for name in (b"bad\n.png", b"bad\\n.png"):
+        (folder / "alike" / "2" / os.fsdecode(name)).write_bytes(b"no image")
+    run = pool.gradviz("check", model, "alike/1", "alike/2", "-o", "alike.png", "--json", *QUICK, cwd=folder)
+    assert run.returncode == ExitCode.SOME_FAILED, run.stderr
+    assert run.stderr.count("alike/2/bad\\n.png: ") == 2
+    found = json.loads(run.stdout)
+    assert sorted(os.fsencode(one["image"]) for one in found["targets"]) == sorted(names)
+    assert found["images"]["asked"] == 7 and len(found["images"]["failed"]) == 2
 
 
 def test_what_is_not_ours_is_not_written_over(pool, folder: Path, model: Path) -> None:

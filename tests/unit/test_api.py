@@ -592,6 +592,10 @@ def test_a_part_of_a_result_is_one(found) -> None:
     assert np.array_equal(part.attribution, found.attribution[[10, 11]])
     assert part.image(1).tobytes() == found.image(11).tobytes() and found[-1].images.tolist() == [2]
     assert len(found.select(target=0)) == 0
+    label = found.labels[10]
+    assert found.select(image=1, target=label).targets.tolist() == [2] * 3
+    with pytest.raises(UsageError, match="no map is of a class that is named nought"):
+        found.select(target="nought")
     for wrong, near in ({"mode": "guidd"}, "guided"), ({"estimator": "gradcam"}, "grad-cam"):
         with pytest.raises(UsageError, match=f"did you mean {near}"):
             found.select(**wrong)

@@ -9,7 +9,19 @@ import click
 import numpy as np
 import pytest
 
-from gradviz_cli.cli.types import Amount, Auto, Feed, ImagePath, NamedPath, Names, Position, Seconds, Shard, Size
+from gradviz_cli.cli.types import (
+    Amount,
+    Auto,
+    Between,
+    Feed,
+    ImagePath,
+    NamedPath,
+    Names,
+    Position,
+    Seconds,
+    Shard,
+    Size,
+)
 from gradviz_cli.images.listing import STDIN
 from gradviz_cli.plan.values import MAX_FEED
 
@@ -25,6 +37,7 @@ from gradviz_cli.plan.values import MAX_FEED
         (Amount(), "3G", 3_000_000_000),
         (Auto(), "auto", None),
         (Auto(), "12", 12),
+        (Between(10, 2400), "72.5", 72.5),
         (Shard(), "1/1", (1, 1)),
         (Shard(), "2/8", (2, 8)),
         (Position(), "3,4", (3, 4)),
@@ -56,6 +69,7 @@ def test_a_text_and_its_value(kind: click.ParamType, text: str, value: object) -
         *[(Size(), text) for text in ("224", "0x5", "5x0", "5x5x5", "-1x5", "100000x5", "5.0x5", "x", "\u00b2x5")],
         *[(Amount(), text) for text in ("", "0", "k", "0M", "1.5M", "-3", "1kM", "\u0663")],
         *[(Auto(), text) for text in ("", "0", "Auto", "-1", "1.0", "9" * 19)],
+        *[(Between(10, 2400), text) for text in ("nan", "inf", "9", "2401", "a")],
         *[(Shard(), text) for text in ("1", "0/3", "4/3", "1/2/3", "a/b", "1/", "-1/3")],
         *[(Position(), text) for text in ("", "1,,2", "a", "1,-2", "1.5,2")],
         *[(Seconds(), text) for text in ("", "nan", "inf", "-0.1", "2e9", "soon")],

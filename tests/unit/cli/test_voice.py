@@ -127,7 +127,7 @@ def test_json_has_the_same_as_fields(said: Said, as_json: None) -> None:
     speaker.failure(OutputError("the end"))
     speaker.ended(reported(3, 1), 1.23456)
     image, stopped, summary = map(json.loads, said.text().splitlines())
-    assert (image["level"], image["event"], image["image"], image["kind"]) == ("error", "image", "b\\n.png", "format")
+    assert (image["level"], image["event"], image["image"], image["kind"]) == ("error", "image", "b\n.png", "format")
     assert (stopped["event"], stopped["message"], stopped["code"]) == ("stopped", "the end", 7)
     assert (summary["counts"], summary["seconds"]) == ({"written": 3, "failed": 1}, 1.235)
     assert all(line["time"].endswith("Z") for line in (image, stopped, summary))
