@@ -17,7 +17,7 @@ from gradviz_cli.worker.analysis import regions
 from gradviz_cli.worker.analysis.known import Known, small_weight
 from gradviz_cli.worker.analysis.naming import RELUS, Form
 from gradviz_cli.worker.analysis.pixels import ITSELF, MAX_CHANNELS, WHOLE, Images
-from gradviz_cli.worker.analysis.regions import Region
+from gradviz_cli.worker.analysis.regions import Ends, Region
 from gradviz_cli.worker.graph.graph import FIRST_ARGUMENT, Function, Graph, ancestors, called_by, data_inputs, split
 from gradviz_cli.worker.graph.match import OF_SHAPES
 from gradviz_cli.worker.graph.question import Question
@@ -41,8 +41,8 @@ class Activation:
         Which function it is; a ReLU says here where it is open.
     op : str
         `Relu` or `Relu6` where it is that one operation, else empty.
-    caps : array or None
-        The caps of a ReLU that has one for each channel.
+    ends : tuple
+        Where a ReLU opens and closes, each a number or an array of one for each channel; None where it does not close.
     values : tuple of float
         What it is at `regions.SHOWN`; empty where that is not known.
     """
@@ -52,7 +52,7 @@ class Activation:
     exit: str
     form: Form
     op: str = ""
-    caps: np.ndarray | None = field(default=None, compare=False)
+    ends: Ends = field(default=(0.0, None), compare=False)
     values: tuple[float, ...] = field(default=(), compare=False)
 
     @property
@@ -192,7 +192,7 @@ def _activation(nodes: Mapping[str, NodeDef], region: Region) -> Activation:
         name = last.removesuffix("V2")
     elif name == "LeakyRelu" and (region.learnt or "Relu" in ops):
         name = "PRelu"
-    return Activation(name, region.entry, region.exit, region.form, last if alone else "", region.caps, region.values)
+    return Activation(name, region.entry, region.exit, region.form, last if alone else "", region.ends, region.values)
 
 
 # -- which nodes carry values of the image ------------------------------------------------------------------------------

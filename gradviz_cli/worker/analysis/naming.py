@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ EXACT, NEAR = 2e-6, 1e-5
 # The same for smooth ones, between -20 and 20. Half-precision constants (0.0447 for 0.044715) need as much.
 ALIKE = 3e-4
 WIDEST = 20.0
+FURTHEST = 1e3  # where a ReLU opens
 LOOKS = (-1.0, 0.0, 1.0)  # where every function is tabulated
 
 
@@ -31,21 +32,27 @@ class Form:
 
     Attributes
     ----------
-    low, high : float
-        A ReLU, capped or not, is open strictly between these; `high` is None where each channel has a cap of its own.
-        max(x, c) - c is one that opens at c.
+    low, high : float or None
+        A ReLU, capped or not, is open strictly between these: max(x, c) - c is one that opens at c. One of minus the number is
+        open where that is between them. None where each channel has one of its own; where each opens elsewhere, a cap too.
     slope : float or None
         What tells members of a family apart: the slope below 0, the alpha of an ELU, a threshold; -1 of a ReLU of minus the
         number. None where there is nothing to tell, or channels differ.
     """
 
     name: str
-    low: float = 0.0
+    low: float | None = 0.0
     high: float | None = math.inf
     slope: float | None = None
 
+    @property
+    def sign(self) -> int:
+        """-1 of a ReLU of minus the number."""
+        return -1 if self.slope == -1 else 1
+
 
 OTHER = Form("other")
+RAISED = Form("raised Relu", None)  # max(x, c), of another c for each channel
 # What obeys a rule by default.
 RELUS = frozenset({"Relu", "CappedRelu"})
 # Functions that are an activation where they stand by themselves.
@@ -59,9 +66,11 @@ ACTIVATIONS = RELUS | {
 GATES = frozenset({"HardSigmoid", "HardSwish"})
 
 
-def above(form: Form, x: Array) -> Array:
-    """What a ReLU is, uncapped and where it is open: the number less the one at which it opens, or minus that."""
-    return (x - form.low) * (form.slope or 1)
+def ungated(form: Form) -> Form:
+    """A hard sigmoid that is no gate: one of slope 1 is a capped ReLU that opens below 0."""
+    if form.name != "HardSigmoid" or form.slope != 1:
+        return form
+    return Form("CappedRelu", None, None) if form.high is None else Form("CappedRelu", -form.high / 2, form.high / 2)
 
 
 def points(constants: Iterable[float] = ()) -> Array:
@@ -158,7 +167,8 @@ def _clip(t: Table) -> Form | None:
     if not t.equals(np.clip(slope * t.x + offset, low, high), NEAR):
         return None
     centred = low == 0 and abs(offset - high / 2) < 1e-5 * high
-    if low == 0 and not centred and abs(slope - 1) < 1e-6:
+    slope = 1.0 if abs(slope - 1) < 1e-6 else slope
+    if low == 0 and not centred and slope == 1:
         return Form("CappedRelu", -offset, high - offset)
     return Form("HardSigmoid" if centred else "shifted clip", low, high, slope)
 
@@ -182,9 +192,23 @@ def _two_slopes(t: Table) -> Form | None:
 def _shifted(t: Table) -> Form | None:
     """max(x, c) - c."""
     opens = float(t.x[-1]) - t.top
-    if t.bottom != 0 or not 1e-9 < abs(opens) < 1e3 or not t.equals(np.maximum(t.x - opens, 0)):
+    if t.bottom != 0 or not 1e-9 < abs(opens) < FURTHEST or not t.equals(np.maximum(t.x - opens, 0)):
         return None
     return Form("Relu", opens)
+
+
+def _raised(t: Table) -> Form | None:
+    """max(x, c)."""
+    return Form("raised Relu", t.bottom) if t.bottom != 0 and t.equals(np.maximum(t.x, t.bottom)) else None
+
+
+def _mirrored(t: Table) -> Form | None:
+    """A ReLU, capped or not, of minus the number, that opens elsewhere than at 0: c - min(x, c)."""
+    if t.top != 0 or t.bottom <= 0:
+        return None
+    turned = Table(-t.x[::-1], t.y[::-1])
+    form = _clip(turned) or _shifted(turned)
+    return replace(form, slope=-1.0) if form and form.name in RELUS else None
 
 
 def _capped_leaky(t: Table) -> Form | None:
@@ -251,7 +275,7 @@ def _thresholded(t: Table) -> Form | None:
 
 
 CORNERED: tuple[Callable[[Table], Form | None], ...] = (
-    *(_constant, _affine, _relu, _clip, _two_slopes, _shifted),
+    *(_constant, _affine, _relu, _clip, _two_slopes, _shifted, _raised, _mirrored),
     *(_capped_leaky, _capped_threshold, _leaky_from, _hard_swish, _thresholded),
 )
 
@@ -371,27 +395,43 @@ def _line(flat: bool, same: bool, bottom: float, offset: float, slope: float) ->
 def of_channels(forms: Iterable[Form]) -> Form:
     """One form for a function that may differ from channel to channel: a family, where all belong to it.
 
-    One channel without a name is enough, or two ReLUs that open elsewhere: the others are not asked any more.
+    One channel without a name is enough, or a ReLU of minus the number beside one of the number: the others are not asked
+    any more.
     """
     seen: list[Form] = []
-    opens: set[tuple[float, float | None]] = set()
+    signs: set[float | None] = set()
     for form in forms:
-        opens.update([(form.low, form.slope)] if form.name in RELUS else [])
-        if form == OTHER or len(opens) > 1:
+        signs.update([form.slope] if form.name in RELUS else [])
+        if form == OTHER or len(signs) > 1:
             return OTHER
         seen.append(form)
     first = seen[0]
     if all(form == first for form in seen):
         return first
+    if {form.name for form in seen} == {"HardSigmoid", "CappedRelu"}:
+        seen = [ungated(form) for form in seen]
     names = {form.name for form in seen}
+    if names == {"Relu", "raised Relu"} and not signs - {None}:  # by a 0 somewhere
+        return RAISED
     if len(names) == 1:
-        return (
-            Form(first.name, first.low, None, first.slope)
-            if first.name in RELUS
-            else Form(first.name, first.low, first.high)
-        )
+        return _family(seen)
     if "LeakyRelu" in names and names <= {"LeakyRelu", "Relu", "identity", "absolute value"}:
         return Form("LeakyRelu")  # a learnt slope may be 0, 1 or -1 somewhere
     if names <= {"affine", "identity", "constant"}:
         return Form("affine")
     return OTHER
+
+
+def _family(forms: Sequence[Form]) -> Form:
+    """What is common to forms of one name."""
+    name = forms[0].name
+    low, high, slope = (_common(getattr(form, part) for form in forms) for part in ("low", "high", "slope"))
+    if name in RELUS:
+        return Form(name, low, None if low is None and name == "CappedRelu" else high, slope)
+    return Form(name, low, high, slope if name == "HardSigmoid" else None)
+
+
+def _common(values: Iterable[float | None]) -> float | None:
+    """The one value of all of these, None where they differ."""
+    first, *others = values
+    return first if all(value == first for value in others) else None

@@ -20,8 +20,8 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from gradviz_cli.worker.analysis import naming
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute, distinct, meaning
 from gradviz_cli.worker.analysis.known import Known
-from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RELUS, Form
-from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, WRITTEN, Still
+from gradviz_cli.worker.analysis.naming import ACTIVATIONS, GATES, OTHER, RAISED, RELUS, Form
+from gradviz_cli.worker.analysis.pixels import DARKENED, MIXED, RANGES, REDUCTIONS, SHIFTS, WRITTEN, Still
 from gradviz_cli.worker.analysis.turned import Turned, turned
 from gradviz_cli.worker.analysis.unrolled import MOVES, unrolled
 from gradviz_cli.worker.graph.graph import attribute, consumers, data_inputs, in_order, split
@@ -36,6 +36,8 @@ MOST_READERS = 200
 # So many channels are tabulated in full; the others of a ReLU are looked at on a few points.
 MAX_CHANNELS = 16
 FEW = np.array([-300.0, -3.0, -0.5, -1e-3, 0.0, 1e-3, 0.5, 3.0, 300.0])
+# Beyond where any ReLU opens, and beyond any cap; halvings of what lies between that are as many as a float64 has bits.
+FAR, VERY_FAR, HALVINGS = 2 * naming.FURTHEST, 3e8, 80
 # Where a region's values are shown.
 SHOWN = np.array([-3.0, -1.0, 0.0, 1.0, 3.0, 7.0])
 # With a corner, or the step of a comparison: what makes a join of two ways more than arithmetic.
@@ -88,6 +90,9 @@ PLACING = {
 # A guard before one of these is no activation: it keeps a root, logarithm or quotient from what has none.
 DELICATE = frozenset({"Sqrt", "Rsqrt", "Log", "Reciprocal", "Inv"})
 
+Ends = tuple[float | Array, float | Array | None]
+"""Where a ReLU opens, and where it closes, or nowhere: one number for all channels, or one for each."""
+
 # Canonical text of a region -> its form. A model is searched twice: when it is read, and when it is marked.
 NAMED: dict[str, Form] = {}
 
@@ -97,9 +102,9 @@ class Region:
     """The nodes (by their tensors) from `entry`, exclusive, to `exit`, and the function that they compute.
 
     `role` is empty for an activation; else why it is none: `guard` (keeps a statistic in range), `pixels` (cleans the
-    image), `gate` (a smooth factor), `composite` (corners without a name). `caps` are those of a capped ReLU that has one
-    for each channel, shaped to broadcast. `learnt`: it has a parameter that is a weight. `values`: what its first channel
-    is at SHOWN.
+    image), `gate` (a smooth factor), `composite` (corners without a name). `ends`: where a ReLU opens and closes, of one that
+    has these for each channel, shaped to broadcast. `learnt`: it has a parameter that is a weight. `values`: what its first
+    channel is at SHOWN.
     """
 
     form: Form
@@ -107,7 +112,7 @@ class Region:
     exit: str
     nodes: frozenset[str]
     role: str = ""
-    caps: Array | None = field(default=None, compare=False)
+    ends: Ends = field(default=(0.0, None), compare=False)
     learnt: bool = False
     values: tuple[float, ...] = field(default=(), compare=False)
 
@@ -152,7 +157,7 @@ class _Search:
             entry = self._nearest_entry(self.nodes[name])
             if entry is not None and depths.get(entry, 0) < MAX_DEPTH:
                 self.parents[exit_], depths[exit_] = entry, depths.get(entry, 0) + 1
-                self.sources[exit_] = data_inputs(self.nodes[name])
+                self.sources[exit_] = [self._unwidened(text) for text in data_inputs(self.nodes[name])]
                 if any(self._off_path(text) and self.known(text) is None for text in self.sources[exit_]):
                     self.opaque.add(exit_)
                 if self.nodes[name].op in STRAIGHT and len(self._live(self.sources[exit_])) == 1:
@@ -162,6 +167,13 @@ class _Search:
 
     def _off_path(self, tensor: str) -> bool:
         return split(tensor)[0] not in self.path
+
+    def _unwidened(self, tensor: str) -> str:
+        """What is broadcast to a shape that is not known: what reads it would broadcast it as well."""
+        node = self.nodes.get(split(tensor)[0])
+        if node is None or node.op != "BroadcastTo" or not self._off_path(tensor):
+            return tensor
+        return tensor if self.known(tensor) is not None else node.input[0]
 
     def _live(self, tensors: Iterable[str]) -> list[str]:
         """Those that depend on the image."""
@@ -215,14 +227,14 @@ class _Search:
         for entry, exit_, inside in self._candidates():
             if inside & taken or inside <= self.straight:
                 continue
-            region = self._no_gate(Region(self._form(entry, inside), entry, exit_, inside))
+            region = self._settled(Region(self._form(entry, inside), entry, exit_, inside))
             role = self._role(region)
             if role is None or self._is_apart(region):
                 continue
             taken |= region.nodes | self.turned.written(region.nodes)
             if role != "spent":
                 form = OTHER if role == "composite" else region.form
-                known = replace(region, form=form, role=role, caps=self._caps(region), learnt=self._is_learnt(region))
+                known = replace(region, form=form, role=role, ends=self._ends(region), learnt=self._is_learnt(region))
                 last = self._trimmed(replace(known, values=self._values(region)))
                 chosen.append(replace(last, nodes=self.turned.written(last.nodes)))
         return chosen[::-1]
@@ -312,13 +324,13 @@ class _Search:
             else None
         )
 
-    def _no_gate(self, region: Region) -> Region:
-        """A hard sigmoid of slope 1 that multiplies nothing is a capped ReLU that opens below 0."""
-        form = region.form
-        if form.name != "HardSigmoid" or not math.isclose(form.slope or 0, 1, rel_tol=1e-6) or form.high is None:
-            return region
-        half = form.high / 2
-        return region if self._multiplies(region.exit) else replace(region, form=Form("CappedRelu", -half, half))
+    def _settled(self, region: Region) -> Region:
+        """A hard sigmoid of slope 1 that multiplies nothing is a capped ReLU that opens below 0; max(x, c), with a learnt c for
+        each channel, is relu(x - c) + c (Singh & Krishnan 2019, arXiv:1911.09737, section 3.2), and no clamp."""
+        if region.form == RAISED and region.entry not in self.image and self._is_learnt(region):
+            return replace(region, form=Form("Relu", None))
+        form = naming.ungated(region.form)
+        return region if form == region.form or self._multiplies(region.exit) else replace(region, form=form)
 
     def _is_cleaning(self, region: Region, ops: set[str]) -> bool:
         """A clip of the image, or another curve of its numbers that has corners: below 0 of the image itself, at both ends of
@@ -328,7 +340,9 @@ class _Search:
         if level is None or ops & WRITTEN_RELUS:
             return False
         if form.name in CLIPS:
-            cap = (form.high or 0) - form.low if form.name == "CappedRelu" else None
+            cap = (form.high or 0) - (form.low or 0) if form.name == "CappedRelu" else None
+            if form.name == "Relu" and form.low != 0 and (form.low is None or form.slope == -1):
+                return level != MIXED  # a layer by itself would have been written as one
             both_ends = form.name != "Relu" and level != MIXED
             image = both_ends or level >= DARKENED and form.low == 0 and form.slope is None
             return cap in RANGES or image and cap != RELU6
@@ -539,10 +553,29 @@ class _Search:
         if region & self.opaque:
             return OTHER
         rows = self._rows(region)
+        if self._is_moved(entry, rows):
+            return OTHER
         text = self._text(entry, rows)
         if text not in NAMED:
             NAMED[text] = self._named(entry, rows)
         return NAMED[text]
+
+    def _is_moved(self, entry: str, rows: Sequence[str]) -> bool:
+        """It adds another number to each channel first, as most do that begin behind a layer: what lies behind that is an
+        activation by itself."""
+        first, *others = rows
+        if (
+            self.straight.issuperset(others)
+            or first not in self.straight
+            or self.nodes[split(first)[0]].op not in SHIFTS
+        ):
+            return False
+        past = any(entry in self.sources[tensor] for tensor in others)
+        return (
+            not past
+            and any(map(_differs, self._constants([first])))
+            and not any(map(_differs, self._constants(others)))
+        )
 
     def _rows(self, region: Iterable[str]) -> list[str]:
         """In the order in which they are computed."""
@@ -588,7 +621,8 @@ class _Search:
             x = naming.points(_samples(constants))
             y = self._table(entry, rows, whole, some, x)
             form = naming.of_channels(naming.names_of(x, y))
-            right = form.name not in RELUS or size <= len(some) or self._holds(form, entry, rows, whole)
+            obeying = Form("Relu", None) if form == RAISED else naming.ungated(form)
+            right = size <= len(some) or self._holds(obeying, entry, rows, whole)
         except (
             ValueError,
             TypeError,
@@ -598,26 +632,49 @@ class _Search:
 
     def _holds(self, form: Form, entry: str, rows: Sequence[str], whole: tuple[int, ...]) -> bool:
         """Whether every channel is the ReLU that some of them are."""
-        y = self._table(entry, rows, whole, np.arange(math.prod(whole)), FEW)
-        x = naming.above(form, FEW)[:, None]
-        if form.high is None:  # caps of their own: each is the value far above
-            return bool(np.allclose(y, np.clip(x, 0, y[-1:]), rtol=1e-6, atol=1e-9) and (y[-1] > 0).all())
-        return bool(np.allclose(y, np.clip(x, 0, form.high - form.low), rtol=1e-6, atol=1e-9))
+        if form.name not in RELUS:
+            return True
+        low, high = self._found_ends(form, entry, rows, whole)
+        y = self._table(entry, rows, whole, np.arange(math.prod(whole)), form.sign * (FEW[:, None] + low))
+        wide = np.inf if high is None else np.asarray(high - low)
+        return bool(np.allclose(y - y[:1], np.clip(FEW[:, None], 0, wide), rtol=1e-6, atol=1e-9) and np.all(wide > 0))
 
-    def _caps(self, region: Region) -> Array | None:
-        """The value far above, of each channel, where a capped ReLU has one for each."""
-        if region.form.name != "CappedRelu" or region.form.high is not None:
-            return None
+    def _ends(self, region: Region) -> Ends:
+        """Where a ReLU is open, shaped as the constants that tell its channels apart."""
+        form = region.form
+        if form.name not in RELUS or None not in (form.low, form.high):
+            return form.low or 0.0, None if form.high is None or math.isinf(form.high) else form.high
         rows = self._rows(region.nodes)
         whole = np.broadcast_shapes(*[value.shape for value in self._constants(rows)])
-        return (
-            self._table(region.entry, rows, whole, np.arange(math.prod(whole)), FEW[-1:] * 1e6)[0].reshape(whole)
-            + region.form.low
-        )
+        low, high = self._found_ends(form, region.entry, rows, whole)
+        return _placed(low, whole), None if high is None else _placed(high, whole)
+
+    def _found_ends(self, form: Form, entry: str, rows: Sequence[str], whole: tuple[int, ...]) -> Ends:
+        """Where a ReLU opens and closes, of each channel where these differ: told by its values far out and, of one with a
+        cap, by where it is half of that."""
+        columns = np.arange(math.prod(whole))
+
+        def at(x: Array) -> Array:
+            return self._table(entry, rows, whole, columns, form.sign * x)[0]
+
+        if form.name == "Relu":
+            low = FAR - at(np.array([FAR])) + at(np.array([-FAR])) if form.low is None else form.low
+            return low, None
+        top = at(np.array([VERY_FAR]))
+        if form.low is not None:
+            return form.low, top + form.low if form.high is None else form.high
+        below, beyond = np.full(columns.size, -VERY_FAR), np.full(columns.size, VERY_FAR)
+        for _ in range(HALVINGS):
+            middle = (below + beyond) / 2
+            low = at(middle[None]) < top / 2
+            below, beyond = np.where(low, middle, below), np.where(low, beyond, middle)
+        low = np.where(np.abs(beyond - top / 2) < 1e-9, 0.0, beyond - top / 2)
+        return low, low + top
 
     def _table(self, entry: str, rows: Sequence[str], whole: tuple[int, ...], columns: Array, x: Array) -> Array:
-        """The region's values [points, columns], for the chosen ones of the places that its constants tell apart."""
-        have: dict[str, Array] = {entry: np.repeat(x[:, None], len(columns), 1)}
+        """The region's values [points, columns], for the chosen ones of the places that its constants tell apart, at the same
+        points `x` or at others in each column."""
+        have: dict[str, Array] = {entry: np.repeat(x[:, None], len(columns), 1) if x.ndim == 1 else x}
         with np.errstate(all="ignore"):
             for tensor in rows:
                 node = self.nodes[split(tensor)[0]]
@@ -645,6 +702,10 @@ def _hands_on(node: NodeDef) -> bool:
 def _differs(value: Array) -> bool:
     """It holds more than one number."""
     return bool(value.size > 1 and (value != value.flat[0]).any())
+
+
+def _placed(end: float | Array, shape: tuple[int, ...]) -> float | Array:
+    return end.reshape(shape) if isinstance(end, np.ndarray) else end
 
 
 def _column(value: Array, whole: tuple[int, ...], columns: Array) -> Array:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis import activations
@@ -75,16 +75,8 @@ def _wrap(nodes: dict[str, NodeDef], activation: Activation) -> None:
     wrapper.attr["T"].list.type.extend([dtype, dtype])
     nodes[inner.name] = inner
     if activation.is_relu:
-        turned = {"turned": True} if activation.form.slope == -1 else {}
-        nodes[name] = _marked(wrapper, "gate", low=activation.form.low, high=_caps(activation), **turned)
+        turned = {"turned": True} if activation.form.sign < 0 else {}
+        low, high = (end.tolist() if isinstance(end, np.ndarray) else end for end in activation.ends)
+        nodes[name] = _marked(wrapper, "gate", low=low, high=high, **turned)
     else:
         nodes[name] = _marked(wrapper, "smooth")
-
-
-def _caps(activation: Activation) -> float | list[object] | None:
-    """Where a ReLU closes again: one number, one for each channel (nested as its axes are), or nowhere."""
-    if activation.caps is not None:
-        caps: list[object] = activation.caps.tolist()
-        return caps
-    high = activation.form.high
-    return None if high is None or math.isinf(high) else high

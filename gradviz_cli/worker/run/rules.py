@@ -107,8 +107,8 @@ _OPERATIONS = {"relu": "ReluGrad", "relu6": "Relu6Grad"}
 
 
 def _gated(upstream: tf.Tensor, entry: tf.Tensor, mark: Mapping) -> tf.Tensor:
-    """The gradient where a ReLU was open: strictly between 0 and its cap, if it has one."""
-    is_open = entry > tf.cast(mark["low"], entry.dtype)
+    """The gradient where a ReLU was open: strictly between 0, or where it opens, and its cap, if it has one."""
+    is_open = entry > tf.constant(mark["low"], entry.dtype)
     if mark["high"] is not None:
         is_open &= entry < tf.constant(mark["high"], entry.dtype)
     return tf.where(is_open, upstream, tf.zeros_like(upstream))

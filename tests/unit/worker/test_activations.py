@@ -172,6 +172,30 @@ def test_what_only_looks_like_one_is_none(name):
     assert find_all(traced(PARTS[name]), question(activations="all")).counts == {}
 
 
+CLAMPS = {
+    "a constant for each channel": (lambda x, c: tf.maximum(x, np.float32([0.1, 0.2, 0.3])), 0),
+    "one that was learnt": (lambda x, c: tf.maximum(x, c), 1),
+    "one that was learnt, chosen": (lambda x, c: tf.where(x > c, x, c), 1),
+    "one that was learnt, of the largest of neighbours": (
+        lambda x, c: tf.maximum(tf.nn.max_pool2d(x, 2, 1, "SAME"), c),
+        1,
+    ),
+    "one for all channels": (lambda x, c: tf.maximum(x, c[0]), 0),
+}
+
+
+@pytest.mark.parametrize("name", CLAMPS)
+def test_a_clamp_is_an_activation_where_each_channel_learnt_its_own(name):
+    build, patched = CLAMPS[name]
+    graph = traced(lambda x, c: build(mixed(x), c), {"c": np.float32([-0.5, 0.0, 0.4])})
+    assert find_all(graph, question()).patched == patched
+
+
+def test_what_is_cut_off_each_colour_of_an_image_is_no_activation():
+    graph = traced(lambda x: behind(tf.maximum(x, np.float32([0.1, 0.2, 0.3])) - np.float32([0.1, 0.2, 0.3])))
+    assert find_all(graph, question()).counts == {"Relu": (1, 1)}
+
+
 def test_what_no_rule_is_for_is_named():
     """A clamp is none, but there is something between the image and the score."""
     found = find_all(traced(lambda x: tf.tanh(tf.maximum(mixed(x), 0.3)) + tf.maximum(mixed(x), 0.0)), question())
@@ -241,7 +265,7 @@ def test_a_cap_is_known_where_a_branch_is_handed_its_variable():
     )
     (found,) = find_all(graph, question()).obeying("f")
     assert (found.name, found.entry, found.exit) == ("CappedRelu", "x:0", "capped:0")
-    np.testing.assert_array_equal(found.caps, [1, 2, 3])
+    np.testing.assert_array_equal(found.ends[1], [1, 2, 3])
 
 
 def test_nothing_found_is_nothing_patched():

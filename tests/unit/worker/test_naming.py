@@ -134,9 +134,12 @@ def test_a_relu_that_opens_elsewhere(where: str) -> None:
     assert (found.low, found.high) == pytest.approx((want.low, want.high), abs=1e-9)
 
 
+@pytest.mark.parametrize("c", [1e-6, 0.01, -2.0])
+def test_a_clamp_is_no_relu(c: float) -> None:
+    assert named(lambda x: np.maximum(x, c), c) == Form("raised Relu", c)
+
+
 NAMELESS = {
-    "a clamp above 0": (lambda x: np.maximum(x, 1e-6), (1e-6,)),
-    "another clamp": (lambda x: np.maximum(x, 0.01), (0.01,)),
     "another slope behind a threshold": (lambda x: 2 * np.maximum(x - 1, 0), (2, 1)),
     "a sine": (np.sin, ()),
     "a square": (lambda x: x * x, ()),
@@ -173,10 +176,27 @@ def test_channels_of_one_family() -> None:
     assert capped.name == "CappedRelu" and capped.high is None
 
 
+def test_channels_that_open_elsewhere() -> None:
+    assert of_channels([Form("Relu", 0.5), Form("Relu", 0.7)]) == Form("Relu", None)
+    assert of_channels([Form("Relu", 0.5, slope=-1.0), Form("Relu", slope=-1.0)]) == Form("Relu", None, slope=-1.0)
+    moved = Form("CappedRelu", None, None)
+    assert of_channels([Form("CappedRelu", 0.5, 3.0), Form("CappedRelu", 0.7, 3.0)]) == moved
+    assert of_channels([Form("CappedRelu", 0.5, 3.0), Form("HardSigmoid", 0.0, 3.0, 1.0)]) == moved  # one by chance
+    assert of_channels([Form("CappedRelu", 0.5, 3.0), Form("HardSigmoid", 0.0, 3.0, 0.2)]) == OTHER
+
+
+@pytest.mark.parametrize("c", [-0.4, 0.3, 7.0])
+def test_a_relu_of_minus_the_number_that_opens_elsewhere(c: float) -> None:
+    form = named(lambda x: c - np.minimum(x, c), c)
+    assert (form.name, form.slope, form.low) == ("Relu", -1, pytest.approx(-c))
+    form = named(lambda x: np.clip(c - x, 0, 2.5), c, 2.5)
+    assert (form.name, form.slope) == ("CappedRelu", -1) and (form.low, form.high) == pytest.approx((-c, 2.5 - c))
+    assert named(lambda x: c - np.minimum(x, c + 1), c, c + 1) == OTHER
+
+
 def test_channels_of_different_functions_have_no_name() -> None:
     assert of_channels([Form("Relu"), Form("Elu")]) == OTHER
     assert of_channels([Form("Relu"), Form("identity")]) == OTHER
-    assert of_channels([Form("Relu", 0.5), Form("Relu", 0.7)]) == OTHER
     assert of_channels([Form("Relu"), Form("Relu", slope=-1.0)]) == OTHER
 
 
