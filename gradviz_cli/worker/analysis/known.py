@@ -8,7 +8,7 @@ import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.worker.analysis.elementwise import ELEMENTWISE, compute
-from gradviz_cli.worker.analysis.shaping import KEEPING, SHAPING, shaped
+from gradviz_cli.worker.analysis.shaping import KEEPING, SHAPING, VANISHING, shaped
 from gradviz_cli.worker.graph.graph import Graph, ancestors, data_inputs, literal, split
 
 Array = np.ndarray
@@ -71,7 +71,7 @@ class Known:
             return np.float64(node.op == "OnesLike")
         texts = data_inputs(node)
         inputs = [self(text, depth + 1) for text in texts]
-        if node.op in SHAPING:
+        if node.op in SHAPING or node.op in KEEPING or node.op in VANISHING:
             return self._shaped(tensor, node, texts, inputs)
         if index:
             return None
@@ -102,12 +102,17 @@ class Known:
     def _shaped(self, tensor: str, node: NodeDef, texts: list[str], inputs: list[Array | None]) -> Array | None:
         """Of what moves, joins or sums up numbers. The same number everywhere stays so, in whatever shape."""
         values = [value for value in inputs if value is not None]
-        if len(values) == len(inputs) and self._loose.isdisjoint(texts) and not _is_widened(node, values):
+        exact = node.op in SHAPING and len(values) == len(inputs)
+        if exact and self._loose.isdisjoint(texts) and not _is_widened(node, values):
             name, index = split(tensor)
             if name not in self._parts:
                 self._parts[name] = shaped(node, values, MAX_NUMBERS)
             return self._parts[name][index] if index < len(self._parts[name]) else None
         number = _one_number(inputs[KEEPING.get(node.op, slice(0))])
+        if any(
+            value is not None and value.size and not value.any() for value in inputs[VANISHING.get(node.op, slice(0))]
+        ):
+            number = np.zeros(())
         if number is not None:
             self._loose.add(tensor)
         return number

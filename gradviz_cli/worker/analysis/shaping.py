@@ -99,6 +99,83 @@ def _quantised(node: NodeDef, value: Array, *ends: Array) -> Array:
     return np.clip(np.floor((value - start) / step + 0.5), 0, last - first) * step + start
 
 
+def _mirrored(node: NodeDef, value: Array, pads: Array) -> Array:
+    return np.pad(value, pads.astype(int), attribute(node, "mode").s.decode().lower())
+
+
+def _picked(_: NodeDef, value: Array, places: Array) -> Array:
+    return value[tuple(np.moveaxis(places.astype(int), -1, 0))]
+
+
+def _one_hot(node: NodeDef, places: Array, depth: Array, on: Array, off: Array) -> Array:
+    axis = attribute(node, "axis").i
+    same = np.expand_dims(places, axis) == np.arange(depth.item()).reshape(
+        [-1] + [1] * ((places.ndim - axis) if axis >= 0 else 0)
+    )
+    return np.where(same, on, off)
+
+
+def _accumulated(function: np.ufunc) -> Callable[..., Array]:
+    def along(node: NodeDef, value: Array, axis: Array) -> Array:
+        place, backwards = axis.astype(int).item(), attribute(node, "reverse").b
+        found = np.flip(value, place) if backwards else value
+        if attribute(node, "exclusive").b:
+            first = np.full_like(np.take(found, [0], place), function.identity)
+            found = np.concatenate([first, np.delete(found, -1, place)], place)
+        found = function.accumulate(found, place)
+        return np.flip(found, place) if backwards else found
+
+    return along
+
+
+def _diagonal(_: NodeDef, value: Array, *more: Array) -> Array:
+    """A matrix of each row, the numbers on its diagonal."""
+    if more and (more[0].any() or any(size.item() not in (-1, value.shape[-1]) for size in more[1:3])):
+        raise ValueError("another diagonal")
+    beside = more[3] if len(more) > 3 else np.zeros(())
+    return np.where(np.eye(value.shape[-1], dtype=bool), value[..., None], beside)
+
+
+def _diagonal_of(_: NodeDef, value: Array, *more: Array) -> Array:
+    if more and more[0].any():
+        raise ValueError("another diagonal")
+    return np.diagonal(value, axis1=-2, axis2=-1)
+
+
+def _with_diagonal(_: NodeDef, value: Array, diagonal: Array, *more: Array) -> Array:
+    if value.shape[-1] != value.shape[-2] or more and more[0].any():
+        raise ValueError("another diagonal")
+    return np.where(np.eye(value.shape[-1], dtype=bool), diagonal[..., None], value)
+
+
+def _put(_: NodeDef, value: Array, places: Array, numbers: Array) -> Array:
+    found = value.copy()
+    found[tuple(np.moveaxis(places.astype(int), -1, 0))] = numbers
+    return found
+
+
+def _scattered(_: NodeDef, places: Array, numbers: Array, shape: Array) -> Array:
+    found = np.zeros(_whole(shape))
+    np.add.at(found, tuple(np.moveaxis(places.astype(int), -1, 0)), numbers)
+    return found
+
+
+def _banded(_: NodeDef, value: Array, lower: Array, upper: Array) -> Array:
+    below = np.arange(value.shape[-2])[:, None] - np.arange(value.shape[-1])
+    kept = ((lower < 0) | (below <= lower)) & ((upper < 0) | (-below <= upper))
+    return np.where(kept, value, 0)
+
+
+def _largest(_: NodeDef, value: Array, count: Array) -> list[Array]:
+    order = np.argsort(-value, -1, kind="stable")[..., : int(count.item())]
+    return [np.take_along_axis(value, order, -1), order]
+
+
+def _shares(_: NodeDef, value: Array) -> Array:
+    powers = np.exp(value - value.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
 # Op -> its outputs, or the one that it has. They raise ValueError, TypeError or IndexError where the numbers do not fit.
 SHAPING: dict[str, Callable[..., Array | list[Array]]] = {
     "Reshape": lambda _, value, shape: value.reshape(_whole(shape)),
@@ -122,13 +199,38 @@ SHAPING: dict[str, Callable[..., Array | list[Array]]] = {
     "Pad": _padded,
     "PadV2": _padded,
     "Range": lambda _, start, limit, step: np.arange(start.item(), limit.item(), step.item()),
+    "LinSpace": lambda _, start, end, count: np.linspace(start.item(), end.item(), int(count.item())),
+    "MirrorPad": _mirrored,
+    "GatherNd": _picked,
+    "OneHot": _one_hot,
+    "Cumsum": _accumulated(np.add),
+    "Cumprod": _accumulated(np.multiply),
+    "Roll": lambda _, value, by, axes: np.roll(value, tuple(_whole(by)), tuple(_whole(axes))),
+    **dict.fromkeys(("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3"), _diagonal),
+    **dict.fromkeys(("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3"), _diagonal_of),
+    **dict.fromkeys(("MatrixSetDiag", "MatrixSetDiagV2", "MatrixSetDiagV3"), _with_diagonal),
+    "MatrixBandPart": _banded,
+    "ScatterNd": _scattered,
+    "TensorScatterUpdate": _put,
+    "ArgMax": lambda _, value, axis: np.argmax(value, axis.astype(int).item()),
+    "ArgMin": lambda _, value, axis: np.argmin(value, axis.astype(int).item()),
+    "TopKV2": _largest,
+    "Softmax": _shares,
+    "Einsum": lambda node, *factors: np.einsum(attribute(node, "equation").s.decode(), *factors),
+    "Acos": lambda _, value: np.arccos(value),
+    "Asin": lambda _, value: np.arcsin(value),
+    "Atan2": lambda _, value, other: np.arctan2(value, other),
+    "TruncateDiv": lambda _, value, other: np.trunc(value / other),
     "Shape": lambda _, value: np.array(value.shape),
+    "BroadcastArgs": lambda _, one, other: np.array(np.broadcast_shapes(tuple(_whole(one)), tuple(_whole(other)))),
     "Size": lambda _, value: np.array(value.size),
     "Sum": _reduced(np.sum),
     "Mean": _reduced(np.mean),
     "Max": _reduced(np.max),
     "Min": _reduced(np.min),
     "Prod": _reduced(np.prod),
+    "All": _reduced(np.all),
+    "Any": _reduced(np.any),
     "MatMul": _product,
     **dict.fromkeys((f"FakeQuantWithMinMax{kind}" for kind in ("Args", "Vars", "VarsPerChannel")), _quantised),
 }
@@ -137,12 +239,26 @@ KEEPING: dict[str, slice] = {
     **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze", "Transpose", "ReverseV2", "BroadcastTo", "Tile"), slice(1)),
     **dict.fromkeys(("StridedSlice", "Slice", "GatherV2", "Gather", "ResourceGather", "SplitV", "Unpack"), slice(1)),
     **dict.fromkeys(("Mean", "Max", "Min"), slice(1)),
+    **dict.fromkeys(("MirrorPad", "GatherNd", "Roll", "SpaceToDepth", "DepthToSpace"), slice(1)),
+    **dict.fromkeys(("ResizeNearestNeighbor", "ResizeBilinear", "MaxPool", "BatchToSpaceND"), slice(1)),
     "Split": slice(1, 2),
     "Pack": slice(None),
     "ConcatV2": slice(-1),
 }
+# What gives zeros where one of these inputs is nothing else.
+VANISHING: dict[str, slice] = {
+    **dict.fromkeys(("Pad", "Sum", "Cumsum", "AvgPool"), slice(1)),
+    **dict.fromkeys(("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"), slice(2)),
+    **dict.fromkeys(("Conv2D", "DepthwiseConv2dNative"), slice(2)),
+    "Einsum": slice(None),
+}
 # With the second input of these the output may be larger than the first.
-GROWING = frozenset({"BroadcastTo", "Tile", "Pad", "PadV2", "Range", "MatMul"})
+GROWING = frozenset(
+    {
+        *("BroadcastTo", "Tile", "Pad", "PadV2", "MirrorPad", "Range", "LinSpace", "OneHot", "ScatterNd", "MatMul"),
+        *("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", "Einsum"),
+    }
+)
 
 
 def shaped(node: NodeDef, inputs: Sequence[Array], most: int) -> list[Array]:
@@ -158,7 +274,16 @@ def shaped(node: NodeDef, inputs: Sequence[Array], most: int) -> list[Array]:
 
 
 def _length(node: NodeDef, inputs: Sequence[Array]) -> float:
-    op, value, second = node.op, inputs[0], inputs[1].astype(float)
+    op, value = node.op, inputs[0]
+    if op.startswith("MatrixDiag"):
+        return float(value.size) * value.shape[-1]
+    if op == "Einsum":  # as many as there are steps, at most
+        return float(np.prod([one.size for one in inputs], dtype=float))
+    second = inputs[1].astype(float)
+    if op in ("ScatterNd", "LinSpace"):
+        return float(np.prod(inputs[2], dtype=float))
+    if op == "OneHot":
+        return value.size * float(second)
     if op == "MatMul":
         rows, columns = _factors(node, value, second)
         return float(rows.shape[0]) * columns.shape[-1]

@@ -48,6 +48,44 @@ SHAPED = {
     "FakeQuantWithMinMaxVarsPerChannel": lambda x: tf.quantization.fake_quant_with_min_max_vars_per_channel(
         x / 7, [-1.3, 0, -2, -3], [2.0, 3, 0, 4], 6
     ),
+    "LinSpace": lambda x: RAW.LinSpace(start=x[0, 0, 0], stop=x[1, 0, 0], num=5),
+    "LinSpace, of TensorFlow 2": lambda x: tf.linspace(x[0, 0, 0], x[1, 0, 0], 5),
+    "BroadcastArgs": lambda x: tf.cast(tf.broadcast_dynamic_shape(tf.shape(x[:, :1]), tf.shape(x[0])), tf.float32),
+    "MirrorPad": lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 2]], "REFLECT"),
+    "MirrorPad, symmetric": lambda x: tf.pad(x, [[2, 0], [1, 0], [0, 2]], "SYMMETRIC"),
+    "GatherNd": lambda x: tf.gather_nd(x, [[1, 2], [0, 0], [0, 1]]),
+    "OneHot": lambda x: tf.one_hot([[0, 2], [-1, 9]], 4, x[0, 0, 1], x[0, 0, 2]),
+    "OneHot, first": lambda x: tf.one_hot([[0, 2], [-1, 9]], 4, axis=0),
+    "OneHot, between": lambda x: tf.one_hot([[0, 2, 1]], 4, axis=1),
+    "Cumsum": lambda x: tf.cumsum(x, 1),
+    "Cumsum, exclusive, backwards": lambda x: tf.cumsum(x, -1, exclusive=True, reverse=True),
+    "Cumprod": lambda x: tf.math.cumprod(x / 9, 1, exclusive=True),
+    "Roll": lambda x: tf.roll(x, [1, -2], [0, 2]),
+    "MatrixDiag": lambda x: RAW.MatrixDiag(diagonal=x),
+    "MatrixDiagV2": lambda x: RAW.MatrixDiagV2(diagonal=x, k=0, num_rows=-1, num_cols=-1, padding_value=2.0),
+    "MatrixDiagV3": lambda x: tf.linalg.diag(x, padding_value=3.0),
+    "MatrixDiagPart": lambda x: RAW.MatrixDiagPart(input=x),
+    "MatrixDiagPartV2": lambda x: RAW.MatrixDiagPartV2(input=x, k=0, padding_value=0.0),
+    "MatrixDiagPartV3": lambda x: tf.linalg.diag_part(x),
+    "MatrixSetDiag": lambda x: RAW.MatrixSetDiag(input=x[:, :, :3], diagonal=x[:, 0, :3]),
+    "MatrixSetDiagV2": lambda x: RAW.MatrixSetDiagV2(input=x[:, :, :3], diagonal=x[:, 0, :3], k=0),
+    "MatrixSetDiagV3": lambda x: tf.linalg.set_diag(x[:, :, :3], x[:, 0, :3]),
+    "MatrixBandPart": lambda x: tf.linalg.band_part(x, 1, 0),
+    "MatrixBandPart, all below": lambda x: tf.linalg.band_part(x, -1, 1),
+    "ScatterNd": lambda x: tf.scatter_nd([[1], [3], [1]], x[0], [5, 4]),
+    "TensorScatterUpdate": lambda x: tf.tensor_scatter_nd_update(x, [[1, 2], [0, 0]], x[0, :2]),
+    "ArgMax": lambda x: tf.cast(tf.argmax(tf.sin(x), 1), tf.float32),
+    "ArgMin": lambda x: tf.cast(tf.argmin(tf.sin(x), -1), tf.float32),
+    "TopKV2": lambda x: tf.math.top_k(tf.sin(x), 2)[0],
+    "TopKV2, where": lambda x: tf.cast(tf.math.top_k(tf.round(tf.sin(x)), 3)[1], tf.float32),
+    "Softmax": lambda x: tf.nn.softmax(x),
+    "Einsum": lambda x: tf.einsum("ijk,ilk->jl", x, x),
+    "Acos": lambda x: tf.acos(x / 25),
+    "Asin": lambda x: tf.asin(x / 25),
+    "Atan2": lambda x: tf.atan2(x - 9, x - 5),
+    "TruncateDiv": lambda x: tf.cast(tf.truncatediv(tf.cast(x, tf.int32) - 12, 5), tf.float32),
+    "All": lambda x: tf.cast(tf.reduce_all(x > 3, -1), tf.float32),
+    "Any": lambda x: tf.cast(tf.reduce_any(x > 3, [0, 2]), tf.float32),
     "MatMul, turned": lambda x: tf.matmul(x[0], x[1], transpose_a=True),
 }
 NOT_TRACED = {"ResourceGather"}  # of a variable itself
@@ -99,7 +137,29 @@ def test_one_number_everywhere_stays_that_in_a_shape_that_is_not_known(name):
     assert known.shape == () and (known == truth).all() and (truth == 1).all()
 
 
+ZEROS = {
+    "padded": lambda x: tf.pad(tf.zeros_like(x), [[0, 0], [0, 0], [0, 0], [1, 2]]),
+    "mirrored": lambda x: tf.pad(tf.zeros_like(x), [[0, 0], [0, 0], [0, 0], [1, 1]], "REFLECT"),
+    "summed": lambda x: tf.reduce_sum(tf.zeros_like(x), [1, 2]),
+    "added up": lambda x: tf.cumsum(tf.zeros_like(x), 1),
+    "averaged": lambda x: tf.nn.avg_pool2d(tf.zeros_like(x), 2, 1, "SAME"),
+    "multiplied": lambda x: tf.matmul(tf.ones_like(x), tf.zeros_like(x), transpose_b=True),
+    "of an einsum": lambda x: tf.einsum("nhwc,nhwd->ncd", tf.zeros_like(x), x),
+    "of a layer": lambda x: tf.nn.conv2d(tf.zeros_like(x), tf.ones([3, 3, 3, 2]), 1, "SAME"),
+    "enlarged": lambda x: tf.image.resize(tf.zeros_like(x), [7, 7], "nearest"),
+    "rolled": lambda x: tf.roll(tf.zeros_like(x), 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_zeros_stay_zeros_in_a_shape_that_is_not_known(name):
+    known, truth = value_of(lambda image: ZEROS[name](image))
+    assert known.shape == () and known == 0 and not truth.any()
+
+
 UNKNOWN = {
+    "another diagonal": lambda x: tf.linalg.diag(tf.constant([1.0, 2.0]), k=1),
+    "a wider one": lambda x: tf.linalg.diag(tf.constant([1.0, 2.0]), num_cols=3),
     "how many are summed": lambda x: tf.reduce_sum(tf.ones_like(x)),
     "two numbers joined": lambda x: tf.concat([tf.ones_like(x), tf.zeros_like(x)], -1),
     "the shape": lambda x: tf.cast(tf.shape(tf.ones_like(x)), tf.float32),
@@ -116,7 +176,11 @@ def test_what_depends_on_a_shape_that_is_not_known_is_unknown(name):
 
 
 LARGE = {
-    **{name: SHAPED[name] for name in ("BroadcastTo", "Tile", "Pad")},
+    **{name: SHAPED[name] for name in ("BroadcastTo", "Tile", "Pad", "MirrorPad", "MatrixDiag", "MatrixDiagV3")},
+    "LinSpace": lambda x: RAW.LinSpace(start=x[0, 0, 0], stop=1.0, num=25),
+    "OneHot": lambda x: tf.one_hot(tf.cast(x, tf.int32), 2),
+    "ScatterNd": lambda x: tf.scatter_nd([[1]], x[0, 0, :1], [25]),
+    "Einsum": lambda x: tf.einsum("ijk,l->ijkl", x, x[0, 0]),
     "Range": lambda x: SHAPED["Range"](x * 1e3),
     "MatMul": lambda x: tf.matmul(tf.reshape(x, [-1, 1]), tf.reshape(x, [1, -1])),
     "AddV2": lambda x: tf.reshape(x, [-1, 1]) + tf.reshape(x, [1, -1]),
