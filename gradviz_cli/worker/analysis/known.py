@@ -126,7 +126,7 @@ def _one_number(values: list[Array | None]) -> Array | None:
 
 def _is_widened(node: NodeDef, values: list[Array]) -> bool:
     """One number that is repeated: how often says nothing more of it."""
-    return node.op in ("BroadcastTo", "Tile") and values[0].size == 1
+    return node.op in ("BroadcastTo", "Tile") and values[0].size == 1 and bool(values[1].prod() != 1)
 
 
 def as_numbers(value: Array | None) -> Array | None:

@@ -7,7 +7,7 @@ tensor. None of these is ever run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -24,6 +24,13 @@ OF_STACKS = {"Max": "MaximumN", "Min": "MinimumN"}
 SCATTERS = frozenset({"TensorScatterUpdate", "TensorScatterAdd", "ScatterNd"})
 UNROLLED = frozenset({*OF_STACKS, *SCATTERS})
 MOVES = frozenset({"Reshape", "Transpose", "Squeeze", "ExpandDims"})  # of numbers that stay as they are
+# Layers -> how many axes they give.
+RANKS = {
+    **dict.fromkeys(("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool", "FusedBatchNorm"), 4),
+    **dict.fromkeys(("FusedBatchNormV2", "FusedBatchNormV3", "Conv2DBackpropInput"), 4),
+    **dict.fromkeys(("Conv3D", "MaxPool3D", "AvgPool3D"), 5),
+    "MatMul": 2,
+}
 MOST_STEPS = 8  # of a mask that is reshaped
 
 
@@ -123,7 +130,11 @@ def _parts(nodes: Nodes, node: NodeDef, known: Known) -> list[str] | None:
         return None
     axis = int(axes.flat[0])
     if joined.op == "Pack":
-        return data_inputs(joined) if attribute(joined, "axis").i == axis else None
+        apart = abs(attribute(joined, "axis").i - axis)
+        same = not apart or any(
+            rank is not None and apart == rank + 1 for rank in map(_ranks(nodes), data_inputs(joined))
+        )
+        return data_inputs(joined) if same else None
     if joined.op != "ConcatV2":
         return None
     *texts, along = data_inputs(joined)
@@ -131,6 +142,20 @@ def _parts(nodes: Nodes, node: NodeDef, known: Known) -> list[str] | None:
         return None
     parts = [_unwidened(nodes, text, axis, known) for text in texts]
     return [part for part in parts if part] if all(parts) else None
+
+
+def _ranks(nodes: Nodes) -> Callable[[str], int | None]:
+    """How many axes a tensor has, where the layer that it is made of says so."""
+
+    def rank(tensor: str) -> int | None:
+        node = nodes[split(tensor)[0]]
+        for _ in range(MOST_STEPS):
+            if node.op in RANKS or node.op not in ELEMENTWISE or not data_inputs(node):
+                break
+            node = nodes[split(data_inputs(node)[0])[0]]
+        return RANKS.get(node.op)
+
+    return rank
 
 
 def _unwidened(nodes: Nodes, tensor: str, axis: int, known: Known) -> str | None:

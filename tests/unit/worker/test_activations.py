@@ -108,6 +108,11 @@ WAYS = {
     "put together": lambda w: tf.stack([w[0, 0], w[0, 1], w[0, 2]]),
     "repeated": lambda w: tf.tile(tf.reshape(w[0], [1, 1, 1, 3]), [1, 6, 6, 1]),
     "averaged": lambda w: tf.reduce_mean(w[:1], 0),
+    "looked up by one-hot rows": lambda w: tf.einsum("ij,j->i", tf.one_hot([0, 1, 2], 3), w[0]),
+    "on a diagonal": lambda w: tf.linalg.diag_part(tf.linalg.diag(w[0])),
+    "shares": lambda w: tf.nn.softmax(w[0]),
+    "the largest": lambda w: tf.math.top_k(w[0], 3)[0],
+    "rolled": lambda w: tf.roll(w[0], 1, 0),
 }
 
 
@@ -129,7 +134,14 @@ def test_the_ends_of_a_clip_are_known_however_they_come_out_of_a_weight(ends):
 
 
 @pytest.mark.parametrize(
-    "zeros", [lambda x: tf.zeros_like(x)[..., :1], lambda x: tf.transpose(tf.zeros(tf.shape(x)), [0, 2, 1, 3])]
+    "zeros",
+    [
+        lambda x: tf.pad(tf.zeros_like(x)[..., :1], [[0, 0], [0, 0], [0, 0], [1, 1]]),
+        lambda x: tf.one_hot(-1, 3),
+        lambda x: tf.eye(4)[0, 1:],
+        lambda x: tf.zeros_like(x)[..., :1],
+        lambda x: tf.transpose(tf.zeros(tf.shape(x)), [0, 2, 1, 3]),
+    ],
 )
 def test_zeros_are_zeros_whatever_their_shape(zeros):
     assert find_all(traced(lambda x: tf.maximum(mixed(x), zeros(x))), question()).counts == {"Maximum": (1, 1)}
@@ -401,6 +413,14 @@ def taken(x):
 def test_what_is_put_where_a_mask_is_true(build):
     found = find_all(traced(lambda x: build(mixed(x))), question())
     assert [one.form.name for one in found.top] == ["Relu"] and found.patched == 1
+
+
+@pytest.mark.parametrize(
+    ("put", "taken", "patched"), [(4, -1, 1), (-1, 4, 1), (1, -4, 1), (1, 1, 1), (3, -1, 0), (1, 2, 0)]
+)
+def test_the_largest_of_a_stack_along_an_axis_that_is_counted_from_either_end(put, taken, patched):
+    graph = traced(lambda x: tf.reduce_max(tf.stack([mixed(x) + 0.1, tf.zeros_like(x)], put), taken))
+    assert find_all(graph, question()).patched == patched
 
 
 @pytest.mark.parametrize(
