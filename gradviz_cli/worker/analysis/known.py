@@ -120,7 +120,8 @@ class Known:
 
 def _one_number(values: list[Array | None]) -> Array | None:
     """What all of these are everywhere; None where that is not one number."""
-    found = [value.reshape(()) for value in values if value is not None and value.size == 1]
+    alike = (value for value in values if value is not None and value.size and (value == value.flat[0]).all())
+    found = [np.asarray(value.flat[0]) for value in alike]
     return found[0] if found and len(found) == len(values) and all(one == found[0] for one in found) else None
 
 

@@ -148,6 +148,8 @@ ZEROS = {
     "of a layer": lambda x: tf.nn.conv2d(tf.zeros_like(x), tf.ones([3, 3, 3, 2]), 1, "SAME"),
     "enlarged": lambda x: tf.image.resize(tf.zeros_like(x), [7, 7], "nearest"),
     "rolled": lambda x: tf.roll(tf.zeros_like(x), 1, 1),
+    "enlarged from four": lambda x: tf.image.resize(tf.zeros([1, 2, 2, 1]), [7, 7]),
+    "of four, as depth": lambda x: tf.nn.space_to_depth(tf.zeros([1, 2, 2, 1]), 2),
 }
 
 
