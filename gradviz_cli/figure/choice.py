@@ -68,7 +68,8 @@ def choose(collection: Collection, choice: Choice) -> Chosen:
         for place, each in collection.maps.items()
         if all(getattr(place, axis) in values for axis, values in asked.items())
     }
-    maps = _one_target(_of_targets(left, choice.targets))
+    targets = [part for word in choice.targets for part in _without_commas(word, left)]
+    maps = _one_target(_of_targets(left, targets))
     if not collection.maps:
         raise UsageError("no run has drawn a map there", "give a folder that `gradviz explain ... --raw` wrote to")
     if not maps:
@@ -81,7 +82,7 @@ def choose(collection: Collection, choice: Choice) -> Chosen:
         "model": tuple(sorted(present["model"])),
         "estimator": tuple(one for one in estimators if one in present["estimator"]),
         "mode": tuple(one for one in modes if one in present["mode"]),
-        "target": _targets(maps, choice.targets),
+        "target": _targets(maps, targets),
     }
     return Chosen(maps, axes, len(shown))
 
@@ -159,6 +160,13 @@ def _of_targets(maps: Maps, wanted: Sequence[str]) -> Maps:
             raise UsageError(f"--target {word}: no map is of it", f"there are {_present(word, maps)}")
         found |= matching
     return found
+
+
+def _without_commas(word: str, maps: Maps) -> list[str]:
+    """Several with commas, as `explain` takes them; a label may have commas of its own."""
+    fits = _target(word, maps)
+    whole = any(fits(place, each) for place, each in maps.items())
+    return [word] if whole else [part.strip() for part in word.split(",")]
 
 
 def _target(word: str, maps: Maps) -> Fits:

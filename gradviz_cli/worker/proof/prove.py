@@ -313,7 +313,7 @@ def _dependent(subject: Prepared, beside: Witness, random: bool, alone: bool) ->
     done = "so images are run one by one" if alone else "so each is given beside copies of itself"
     return (
         f"the scores of an image change with its neighbours (batch norm in training mode?), {done} ({beside}); "
-        "export the model for inference"
+        "export the model for inference, in Keras as a function that calls model(images, training=False)"
     )
 
 

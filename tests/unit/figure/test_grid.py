@@ -82,6 +82,7 @@ def test_what_is_asked_for_comes_in_that_order(tmp_path, photos):
         ({"images": ("z.png",)}, "--image z.png: no image with a map has that name; there are a.png, b.png, c.png"),
         ({"targets": ("dog",)}, "--target dog: no map is of it; there are top1, cat"),
         ({"targets": ("7",)}, "--target 7: no map is of it"),
+        ({"targets": ("top1,dog",)}, "--target dog: no map is of it"),
     ],
 )
 def test_what_is_not_there_is_refused_and_what_is_there_named(tmp_path, photos, choice, said):
@@ -96,6 +97,7 @@ def test_targets_mean_what_they_mean_to_explain(tmp_path, photos):
     assert heads(grid(out)) == ["top1", "top2", "top3", "tabby"]
     assert heads(grid(out, targets=("top2",))) == ["top1", "top2"]
     assert heads(grid(out, targets=("rank2", "281"))) == ["top2", "tabby"]
+    assert heads(grid(out, targets=("rank2,281",))) == ["top2", "tabby"]
     for word in ("Dog", "5"):
         assert [each.record.target.label for each in grid(out, targets=(word,)).maps] == ["dog"]
 
