@@ -19,7 +19,7 @@ test: $(VENV)/testing compiled  ## the test suite, five to ten minutes on two co
 slow: $(VENV)/testing compiled  ## the long campaigns: big networks, random and mutated models; one by one, as some fill the memory
 	$(BIN)/python -m pytest -m slow -o faulthandler_timeout=0
 
-# Tests start a thousand commands: where PYTHONDONTWRITEBYTECODE is set, each would compile all modules anew.
+# Where PYTHONDONTWRITEBYTECODE is set, each command that a test starts would compile all modules anew.
 compiled: $(VENV)/installed
 	$(BIN)/python -m compileall -q gradviz_cli tests
 

@@ -9,7 +9,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 
 from gradviz_cli.process.protocol import InputFacts
 from gradviz_cli.worker.graph.graph import Graph, ancestors, descendants, split
-from gradviz_cli.worker.graph.tf_private import described
+from gradviz_cli.worker.graph.tf_private import import_static
 
 
 @dataclass(frozen=True)
@@ -191,4 +191,4 @@ class Question:
 
 def static_tensors(graph: Graph, *tensors: str) -> list[tf.Tensor]:
     """Symbolic tensors with the dtypes and shapes that TensorFlow infers; nothing is computed."""
-    return described(graph.graph_def(), tensors)
+    return import_static(graph.graph_def(), tensors)

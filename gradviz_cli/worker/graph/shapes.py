@@ -22,7 +22,7 @@ from gradviz_cli.worker.graph.graph import (
     source,
     split,
 )
-from gradviz_cli.worker.graph.tf_private import described
+from gradviz_cli.worker.graph.tf_private import import_static
 
 Nodes = Mapping[str, NodeDef]
 # Placeholder or argument -> its shape.
@@ -64,7 +64,7 @@ def inferred(nodes: Nodes, tensors: Iterable[str], known: Known) -> dict[str, tf
     asked = [tensor for tensor in tensors if split(tensor)[0] not in known and split(tensor)[0] not in behind]
     if asked:
         built = graph_def(before[name] for name in ancestors(before, asked))
-        found.update((tensor, one.shape) for tensor, one in zip(asked, described(built, asked), strict=True))
+        found.update((tensor, one.shape) for tensor, one in zip(asked, import_static(built, asked), strict=True))
     return found
 
 

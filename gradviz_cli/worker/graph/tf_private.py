@@ -53,7 +53,7 @@ def import_nodes(
         return found
 
 
-def described(built: GraphDef, tensors: Sequence[str]) -> list[Any]:
+def import_static(built: GraphDef, tensors: Sequence[str]) -> list[Any]:
     """The same, in a graph of their own, of tensors "node:i" that are asked for types and shapes alone."""
     with tf.Graph().as_default(), _importing({name.rpartition(":")[0] for name in tensors}):
         found: list[Any] = _importer().import_graph_def(built, None, list(tensors), name="")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.python.framework import importer
 
 from gradviz_cli.worker.graph import tf_private
-from gradviz_cli.worker.graph.tf_private import described, import_nodes
+from gradviz_cli.worker.graph.tf_private import import_nodes, import_static
 
 
 def written() -> tf.compat.v1.GraphDef:
@@ -94,7 +94,7 @@ def test_types_and_shapes_are_those_of_the_whole_graph_and_python_sees_no_other_
     wanted = ["score:0", "image:0"]
     with tf.Graph().as_default():
         whole = import_nodes(plain(), wanted=wanted)
-    found = described(plain(), wanted)
+    found = import_static(plain(), wanted)
     assert [(one.name, one.dtype, one.shape.as_list()) for one in found] == [
         (one.name, one.dtype, one.shape.as_list()) for one in whole
     ]
@@ -104,17 +104,17 @@ def test_types_and_shapes_are_those_of_the_whole_graph_and_python_sees_no_other_
 
 def test_a_tensor_that_is_not_there_is_refused_and_so_is_a_graph_that_is_wrong():
     with pytest.raises(ValueError, match="nobody"):
-        described(plain(), ["nobody:0"])
+        import_static(plain(), ["nobody:0"])
     built = plain()
     built.node[-1].input[0] = "nobody"
     with pytest.raises(ValueError, match="nobody"):
-        described(built, ["score:0"])
+        import_static(built, ["score:0"])
 
 
 def test_without_what_makes_it_quick_shapes_are_the_same(monkeypatch):
     monkeypatch.setattr(tf_private, "_importer", lambda: importer)
     monkeypatch.setattr(importer, "_ProcessNewOps", lambda graph: graph._add_new_tf_operations())
-    (score,) = described(plain(), ["score:0"])
+    (score,) = import_static(plain(), ["score:0"])
     assert score.shape.as_list() == [None, 1]
     assert len(score.graph.get_operations()) == 3
 
