@@ -51,6 +51,7 @@ class Browser:
 
     def __init__(self, profile: Path):
         from selenium import webdriver
+        from selenium.webdriver.common.action_chains import ActionChains
         from selenium.webdriver.common.by import By
         from selenium.webdriver.common.keys import Keys
         from selenium.webdriver.support.ui import WebDriverWait
@@ -62,7 +63,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         service = webdriver.ChromeService(shutil.which("chromedriver"))
         self.driver = webdriver.Chrome(options=options, service=service)
-        self.keys, self._css, self._wait = Keys, By.CSS_SELECTOR, WebDriverWait
+        self.keys, self._css, self._wait, self._actions = Keys, By.CSS_SELECTOR, WebDriverWait, ActionChains
 
     def open(self, page: Path | str, size: tuple[int, int] = WIDE, dark: bool = False, at: str = "") -> None:
         """A file or an address; `at` stands behind its #."""
@@ -96,7 +97,8 @@ class Browser:
         self._wait(self.driver, 20, 0.02).until(lambda driver: self.js(script, *arguments), script)
 
     def press(self, *keys: str) -> None:
-        self.driver.switch_to.active_element.send_keys(*keys)
+        """As a keyboard does: whatever has the focus gets them, in sight or not."""
+        self._actions(self.driver).send_keys(*keys).perform()
 
     def choose(self, name: str, text: str) -> None:
         """Click one of the pills."""
