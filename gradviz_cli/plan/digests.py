@@ -13,7 +13,7 @@ from gradviz_cli.plan.plan import Plan
 # Part of the digest of a sheet: raised when sheets alone come out otherwise than before.
 SHEET_VERSION = 2
 # Part of every digest: raised when the same options would give other pixels than before.
-DRAWING_VERSION = 6
+DRAWING_VERSION = 7
 # What of a drawing does not matter to the gradients.
 OF_ESTIMATORS = ("estimators", "only", "estimation", "box")
 

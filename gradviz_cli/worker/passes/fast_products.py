@@ -41,11 +41,12 @@ from gradviz_cli.worker.passes.equal_forms import Drawn, drawn
 FEW_CHANNELS = 4
 MOST_GROWN = 1.5  # how much larger a kernel may become
 LARGE_KERNEL, CHANNELS_A_POSITION = 2**17, 2
-LONG_ROWS, MANY_POSITIONS = 512, 784
-# With AVX2 alone, products of numbers from which on another way is worth the larger graph.
+# Products of numbers from which on another way is worth the larger graph.
 MANY_PRODUCTS, MANY_IN_SPACE = 2**24, 2**22
-# Of so many, a kernel that is laid out once is read faster than a matrix as it lies.
-MANY_WEIGHTS = 2**19
+# With AVX-512 a convolution in a plane is nearly as quick where its rows are shorter.
+LONG_ROWS = 256
+# Of so many, a kernel that is laid out once is read faster than a matrix as it lies; with AVX-512 of the latter.
+MANY_WEIGHTS, MANY_WEIGHTS_AVX512 = 2**19, 2**21
 # What leaves numbers in their order.
 SEEN_THROUGH = frozenset({"Identity", "Reshape"})
 # Rows of so many numbers, and of whole halves of a page; and rows of the other matrix: of fewer, the kernel is what is read.
@@ -158,21 +159,23 @@ class _Kernels(NamedTuple):
     onednn: bool
     avx512: bool
 
-    def at_points(self, channels: int, results: int, positions: int) -> bool:
-        """Whether a product takes less time than a convolution of single pixels."""
+    def at_points(self, channels: int, results: int, positions: int, strides: int) -> bool:
+        """Whether a product takes less time than a convolution of single pixels. `strides` is how many pixels one is of."""
+        large = channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
+        many = channels * results * positions >= MANY_PRODUCTS
         if self.onednn and not self.avx512:
-            return channels * results * positions >= MANY_PRODUCTS
-        return channels * results >= LARGE_KERNEL and channels >= CHANNELS_A_POSITION * positions
+            return many
+        return large or self.onednn and many and strides > 1
 
     def in_space(self, pixels: int, channels: int, results: int, positions: int) -> bool:
         """Whether a convolution in space takes less time than one of as many pixels in a plane, or of one than a product."""
         if not self.onednn:
             return False
         if pixels == 1:
-            return not self.avx512 and channels * results >= MANY_WEIGHTS and positions >= MANY_ROWS
-        if not self.avx512:
-            return channels > FEW_CHANNELS and pixels * channels * results * positions >= MANY_IN_SPACE
-        return results >= LONG_ROWS or results >= LONG_ROWS // 2 and positions >= MANY_POSITIONS
+            many = MANY_WEIGHTS_AVX512 if self.avx512 else MANY_WEIGHTS
+            return channels * results >= many and positions >= MANY_ROWS
+        plane = channels <= FEW_CHANNELS or self.avx512 and results < LONG_ROWS
+        return not plane and pixels * channels * results * positions >= MANY_IN_SPACE
 
     def transposed(self, matrix: Sequence[int], rows: int) -> bool:
         """Whether a product of so many rows and a matrix takes less time with its transpose."""
@@ -200,7 +203,7 @@ def _of_convolution(
     in_space = kernels.in_space(math.prod(sides), channels, results, positions)
     if sides != [1, 1]:
         return _in_space(fit, sides, strides, size, str(op["padding"])) if in_space else None
-    if not kernels.at_points(channels, results, positions):
+    if not kernels.at_points(channels, results, positions, math.prod(strides)):
         return None
     layout = "space" if in_space else "transposed" if kernels.transposed([channels, results], positions) else "matrix"
     return _at_points(fit, layout, strides, size)

@@ -40,6 +40,8 @@ from gradviz_cli.worker.run.targets import (
 
 # Targets that share one forward pass. Each has a backward pass in the graph, and graphs take time to build.
 AT_ONCE = 5
+# Bytes of the kernels that several gradients of a graph may lay out, each for itself.
+MOST_COPIED = 2**28
 
 
 class Differentiator:
@@ -289,14 +291,22 @@ class Differentiator:
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form | Sampled) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
-        # Of several gradients each would lay out a copy of its own.
-        only_one = len(form.modes) * form.targets == 1 and not (isinstance(form, Form) and form.inner)
-        if only_one:
-            self._turned.begin(to_turn(self.graph, self._captured))
-        with self.imported(images) as found, turning(self._turned if only_one else None):
+        turned = self._turned if self._turn(form) else None
+        with self.imported(images) as found, turning(turned):
             if isinstance(form, Sampled):
                 return self._built_for_points(*found[:3], want, form)
             return self._built(*found, want, form)
+
+    def _turn(self, form: Form | Sampled) -> bool:
+        """Begin to turn the kernels that its gradients read, where that pays. Each of them lays out a copy of its own."""
+        if isinstance(form, Form) and form.inner:
+            return False
+        kernels = to_turn(self.graph, self._captured)
+        copies = len(form.modes) * form.targets
+        if copies > 1 and copies * sum(each.dtype.size * each.shape.num_elements() for each in kernels) > MOST_COPIED:
+            return False
+        self._turned.begin(kernels)
+        return True
 
     def _built(
         self,

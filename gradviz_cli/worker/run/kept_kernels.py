@@ -34,6 +34,9 @@ GRADIENT = "GradvizKept"
 # The kernels of such operations are registered under this label; what marks them as written by TensorFlow's own pass.
 _LABEL = b"MklNameChangeOp"
 _PUBLIC = ("T", *SPACE)
+# Of a kernel that is turned: so many stay in the cache until all of what was read with their first numbers is written. Of long
+# rows, all take up to seven times as long.
+ROWS = 32
 
 
 class Turned:
@@ -149,7 +152,9 @@ def _turned_kernel(op: tf.Operation) -> tf.Tensor | None:
 
 
 def _around(kernel: tf.Tensor, room: np.ndarray) -> tf.Tensor:
-    room[...] = array_of(kernel)[::-1, ::-1, ::-1].swapaxes(3, 4)
+    turned = array_of(kernel)[::-1, ::-1, ::-1].swapaxes(3, 4)
+    for start in range(0, turned.shape[4], ROWS):
+        room[..., start : start + ROWS] = turned[..., start : start + ROWS]
     return tensor_of(room)
 
 

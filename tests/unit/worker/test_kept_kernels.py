@@ -16,7 +16,7 @@ from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph import device
 from gradviz_cli.worker.graph.graph import copied
 from gradviz_cli.worker.passes.partial_gradients import partial_gradients
-from gradviz_cli.worker.run import kept_kernels
+from gradviz_cli.worker.run import differentiate, kept_kernels
 from gradviz_cli.worker.run.differentiate import Differentiator
 from gradviz_cli.worker.run.kept_kernels import KEPT, Turned, keeping_kernels, to_turn
 from gradviz_cli.worker.run.targets import Problem
@@ -124,18 +124,22 @@ def test_a_kernel_is_turned_once_for_all_functions(case):
     assert len(one._turned) == 1
 
 
-@pytest.mark.parametrize(
-    ("case", "targets", "modes"),
-    [
-        (CASES["strides"], [0], ["backprop"]),
-        (CASES["the size stays"], [0, 1], ["backprop"]),
-        (CASES["the size stays"], [0], ["backprop", "guided"]),
-    ],
-)
-def test_others_read_it_as_it_lies(case, targets, modes):
-    """Each gradient of a function lays out what it reads, so that several would take the memory of several kernels."""
+@pytest.mark.parametrize(("targets", "modes"), [([0, 1], ["backprop"]), ([0], ["backprop", "guided"])])
+@pytest.mark.parametrize("room", [True, False])
+def test_several_gradients_turn_it_where_there_is_room_for_a_copy_of_each(targets, modes, room, monkeypatch):
+    case = CASES["the size stays"]
+    bytes_of_all = 2 * 4 * 3 * 3 * CHANNELS * RESULTS
+    monkeypatch.setattr(differentiate, "MOST_COPIED", bytes_of_all - (not room))
     one = differentiator(*case)
     one.explain(images(1), targets, modes)
+    assert len(one._turned) == room
+    one.explain(images(1), [0], ["backprop"])
+    assert len(one._turned) == 1
+
+
+def test_others_read_it_as_it_lies():
+    one = differentiator(*CASES["strides"])
+    one.explain(images(1), [0], ["backprop"])
     assert not len(one._turned)
 
 
@@ -150,14 +154,15 @@ def test_what_is_turned_ahead_is_what_the_gradient_reads(case, monkeypatch):
     assert len(one._turned) == len(begun)
 
 
-def test_a_kernel_turned_round_is_its_definition():
-    kernel = np.arange(1 * 3 * 5 * 2 * 4, dtype=np.float32).reshape(1, 3, 5, 2, 4)
+@pytest.mark.parametrize("channels", [2, 2 * kept_kernels.ROWS + 3])
+def test_a_kernel_turned_round_is_its_definition(channels):
+    kernel = np.arange(1 * 3 * 5 * channels * 4, dtype=np.float32).reshape(1, 3, 5, channels, 4)
     turned, given = Turned(), tf.constant(kernel)
     turned.begin([given, tf.constant(kernel + 1)])
     found = turned.of(given).numpy()
     assert len(turned) == 2
-    assert found.shape == (1, 3, 5, 4, 2)
-    for row, column, channel, result in np.ndindex(3, 5, 2, 4):
+    assert found.shape == (1, 3, 5, 4, channels)
+    for row, column, channel, result in np.ndindex(3, 5, channels, 4):
         assert found[0, row, column, result, channel] == kernel[0, 2 - row, 4 - column, channel, result]
 
 
