@@ -25,6 +25,7 @@ from gradviz_cli.files import whole
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import Geometry
+from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import LOCK, MANIFEST, Output, outputs
@@ -229,13 +230,16 @@ class Explanation:
         Raises
         ------
         UsageError
-            An option makes no sense, or two images have one name.
+            An option makes no sense, two images have one name, or `out` is the name of a picture of another format.
         OutputError
             It cannot be written, or something else has that name.
         """
         out = Path(out)
         drawing = replace(drawing_from(style=style, **look), raw=raw)
-        alone = out.suffix.lower() == ".png" and not out.is_dir()
+        alone = has_image_name(out.name) and not out.is_dir()
+        if alone and out.suffix.lower() != ".png":
+            named = printable(out.with_suffix(".png"))
+            raise UsageError(f"{printable(out)}: pictures are written as PNG", f"name it {named}, or give a folder")
         folder = out.parent if alone else out
         wanted = {image: self._outputs(image, drawing, folder) for image in self._kept}
         if alone:
