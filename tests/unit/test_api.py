@@ -633,7 +633,9 @@ def test_saving(found, tmp_path: Path) -> None:
     found[0].save(tmp_path / "one.png", style="gray")  # ours may be replaced
     with pytest.raises(UsageError, match=r"one\.png: is the name of one picture, and there are 18"):
         found.save(tmp_path / "one.png")
-    with pytest.raises(UsageError, match=r"one\.JPG: pictures are written as PNG; name it .*one\.png, or give a folder"):
+    with pytest.raises(
+        UsageError, match=r"one\.JPG: pictures are written as PNG; name it .*one\.png, or give a folder"
+    ):
         found[0].save(tmp_path / "one.JPG")
     (tmp_path / "folder.jpg").mkdir()
     (one,) = found[0].save(tmp_path / "folder.jpg")
