@@ -25,6 +25,8 @@ NETWORKS = [
 ]
 
 
+# Random images to choose from: in Xception few are clear of ties, and how many hangs on how the processor rounds.
+DRAWN = 256
 # With weights so large that caps are reached, float32 is 1e-4 off on bright images whatever the order of adding.
 ROUNDED = ("MobileNetV2",)
 
@@ -33,7 +35,7 @@ ROUNDED = ("MobileNetV2",)
 @pytest.mark.parametrize("case", NETWORKS, ids=str)
 def test_all_modes_are_the_reference(case, tmp_path):
     reference = case.write(tmp_path / "model")
-    batch = images(reference, case.shape, of=64)
+    batch = images(reference, case.shape, of=DRAWN)
     proof = "never" if case.name in ROUNDED else "auto"
     with load(tmp_path / "model", preprocess="raw", proof=proof) as model:
         got = {mode: model.explain(batch, mode=mode) for mode in MODES}
