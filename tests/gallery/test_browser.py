@@ -227,7 +227,10 @@ def test_nothing_leaves_the_page_even_if_it_tried(browser: Browser, page: Path, 
 def test_what_goes_wrong_on_a_page_would_be_seen(browser: Browser, here: Path, server) -> None:
     address, asked = server
     Path("plain.html").write_text(f"<img src='{address}/image'><img src='none.png'><script>nonsense()</script>")
-    browser.open(Path("plain.html"))
+    for _ in range(20):  # a browser that has just begun may call a page loaded that it asked nothing for
+        browser.open(Path("plain.html"))
+        if asked:
+            break
     assert asked[0] == "/image"
     assert f"{address}/image" in browser.requests()
     errors = "\n".join(browser.errors())
