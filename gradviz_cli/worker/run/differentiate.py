@@ -291,22 +291,23 @@ class Differentiator:
 
     def _build(self, images: tf.Tensor, want: tf.Tensor, form: Form | Sampled) -> list[tf.Tensor]:
         """One forward pass; for each target the four columns, stacked, and for each mode its gradients, one by one."""
-        turned = self._turned if self._turn(form) else None
+        turned = self._turned_for(form)
         with self.imported(images) as found, turning(turned):
             if isinstance(form, Sampled):
                 return self._built_for_points(*found[:3], want, form)
             return self._built(*found, want, form)
 
-    def _turn(self, form: Form | Sampled) -> bool:
-        """Begin to turn the kernels that its gradients read, where that pays. Each of them lays out a copy of its own."""
+    def _turned_for(self, form: Form | Sampled) -> Turned | None:
+        """The kernels that its gradients read turned round, begun; None where they read them as they lie, as each of several
+        gradients lays out a copy of its own."""
         if isinstance(form, Form) and form.inner:
-            return False
+            return None
         kernels = to_turn(self.graph, self._captured)
         copies = len(form.modes) * form.targets
         if copies > 1 and copies * sum(each.dtype.size * each.shape.num_elements() for each in kernels) > MOST_COPIED:
-            return False
+            return None
         self._turned.begin(kernels)
-        return True
+        return self._turned
 
     def _built(
         self,
