@@ -25,7 +25,7 @@ def _use_config(context: click.Context, parameter: click.Parameter, file: Path |
     surroundings = _environment(context)
     named = surroundings.pop("config", None)
     with _of_variable(f"{_prefix(context)}CONFIG" if named and not file else ""):
-        table = read_toml(Path(file or named)) if file or named else {}
+        table = read_toml(Path(file or named), named=True) if file or named else {}
     given = _defaults(table, context, f"{file or named}")
     set_there = _defaults(surroundings, context, "the environment", _prefix(context))
     context.default_map = {**(context.default_map or {}), **left_by(set_there, given), **set_there}

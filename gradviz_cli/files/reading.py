@@ -77,6 +77,30 @@ def read_stamped(path: AnyPath, limits: Limits) -> tuple[bytes, Stamp | None]:
             raise ImageError("memory", f"not enough memory to read {size} bytes") from error
 
 
+def read_named(path: AnyPath, limits: Limits) -> bytes:
+    """The content of a file that a person names and that is read once: what a pipe brings, too, as a shell makes one for
+    `<(...)`, and nothing of /dev/null. Raises as `read_bytes`."""
+    if not _is_stream(path):
+        return read_bytes(path, limits)
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(limits.max_file_size + 1)
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be read: {error.strerror}") from error
+    if len(data) > limits.max_file_size:
+        raise ImageError("too-large", f"more than {limits.max_file_size} bytes come out of it")
+    check_size(len(data), limits)
+    return data
+
+
+def _is_stream(path: AnyPath) -> bool:
+    try:
+        status = os.stat(path)
+        return stat.S_ISFIFO(status.st_mode) or os.path.samestat(status, os.stat(os.devnull))
+    except (OSError, ValueError):
+        return False
+
+
 def check_size(size: int, limits: Limits) -> None:
     """Raise ImageError, before it is read, for a file that is too large or empty."""
     if size > limits.max_file_size:

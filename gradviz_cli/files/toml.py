@@ -10,7 +10,7 @@ from typing import Any
 
 from gradviz_cli.errors import ImageError, UsageError
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.reading import READABLE, Limits, read_bytes
+from gradviz_cli.files.reading import READABLE, Limits, read_bytes, read_named
 from gradviz_cli.files.text import shortened
 
 if sys.version_info >= (3, 11):
@@ -35,16 +35,18 @@ _LONG_WORD = re.compile(rf"[\w+-]{{{MAX_WORD + 1}}}")
 _MANY_PARTS = re.compile(rf"(?:[\w-]+[ \t]*\.[ \t]*){{{MAX_PARTS}}}")
 
 
-def read_toml(file: Path) -> dict[str, Any]:
-    """The file's table; raises UsageError that names it."""
+def read_toml(file: Path, named: bool = False) -> dict[str, Any]:
+    """The file's table; raises UsageError that names it. One that a person names may be a pipe too."""
     text = ""
     try:
-        text = read_bytes(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
+        text = (read_named if named else read_bytes)(file, Limits(max_file_size=MAX_BYTES)).decode("utf-8-sig")
         _check_simple(text)
         table = tomllib.loads(text)
         _check_numbers(table)
         return table
     except ImageError as error:
+        if error.kind == "empty":
+            return {}
         remedies = {"too-large": "remove what does not belong there", "unreadable": READABLE}
         what = f"more than {MAX_BYTES >> 10} KiB are no options" if error.kind == "too-large" else error.message
         remedy = remedies.get(error.kind) or near_path(file, os.path.isfile) or "check the path"

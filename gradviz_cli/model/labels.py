@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gradviz_cli.errors import ImageError, ModelRefused, UsageError
 from gradviz_cli.files.near import near_path
-from gradviz_cli.files.reading import READABLE, Limits, read_bytes
+from gradviz_cli.files.reading import READABLE, Limits, read_bytes, read_named
 from gradviz_cli.files.text import printable
 from gradviz_cli.model.label_files import decoded, labels_in
 
@@ -41,7 +41,8 @@ def read_labels(file: Path | None, model: Path, start: int = 0) -> tuple[str, ..
             raise ModelRefused(f"{file} is a link out of the model", "give --labels FILE")
     try:
         inside = file.is_relative_to(model)
-        text = decoded(read_bytes(file, Limits(max_file_size=MAX_OWN_BYTES if inside else MAX_BYTES)))
+        limits = Limits(max_file_size=MAX_OWN_BYTES if inside else MAX_BYTES)
+        text = decoded((read_bytes if inside else read_named)(file, limits))
         found = labels_in(text, file.suffix.lower())
     except (ImageError, ValueError, RecursionError) as error:
         if getattr(error, "kind", "") == "missing":

@@ -89,6 +89,25 @@ def test_a_config_file_named_by_the_environment(planned, tmp_path: Path) -> None
     assert planned({"GRADVIZ_EXPLAIN_CONFIG": "mine.toml"}) == "heatmaps/00000.png.deconv.png"
 
 
+def test_a_config_file_that_says_nothing(planned) -> None:
+    assert planned(None, "") == planned({"GRADVIZ_EXPLAIN_CONFIG": "/dev/null"}) == "heatmaps/00000.png.guided.png"
+
+
+def test_options_and_labels_come_through_pipes(model: Path, photos: Path, tmp_path: Path) -> None:
+    """As a shell makes them: <(...)."""
+    ends = []
+    for data in (b'mode = "deconv"', "".join(f"label {number}\n" for number in range(10)).encode()):
+        end, other = os.pipe()
+        os.write(other, data)
+        os.close(other)
+        ends.append(end)
+    given = "--config", f"/dev/fd/{ends[0]}", "--labels", f"/dev/fd/{ends[1]}", "-t", "label 3", "--dry-run"
+    run = gradviz("explain", model, photos / "000" / "00000.png", *given, cwd=tmp_path, pass_fds=ends)
+    for end in ends:
+        os.close(end)
+    assert (run.returncode, run.stdout) == (0, "heatmaps/00000.png.deconv.3.png\n"), run.stderr
+
+
 # ---- which images, and which exit code
 
 

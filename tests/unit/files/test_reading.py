@@ -15,7 +15,7 @@ from odd_images import RGB, saved
 
 from gradviz_cli.draw.png import read_text
 from gradviz_cli.errors import ImageError
-from gradviz_cli.files.reading import Limits, _open_regular, hash_file, read_bytes, read_stamped, stamp_of
+from gradviz_cli.files.reading import Limits, _open_regular, hash_file, read_bytes, read_named, read_stamped, stamp_of
 
 LIMITS = Limits()
 
@@ -145,3 +145,37 @@ def test_descriptors_are_closed_on_exec(tmp_path, monkeypatch):
     fd, size = _open_regular(path)
     assert size == 1 and not os.get_inheritable(fd)
     os.close(fd)
+
+
+@pytest.fixture
+def piped():
+    """Bytes -> the path of a pipe that brings them, as a shell makes one for `<(...)`."""
+    ends = []
+
+    def path(data: bytes) -> Path:
+        end, other = os.pipe()
+        ends.append(end)
+        os.write(other, data)
+        os.close(other)
+        return Path(f"/dev/fd/{end}")
+
+    yield path
+    for end in ends:
+        os.close(end)
+
+
+def test_a_person_may_name_a_pipe(piped, tmp_path: Path, no_hang) -> None:
+    assert read_named(piped(b"abc"), Limits(max_file_size=3)) == b"abc"
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_named(tmp_path / "a", LIMITS) == b"abc"
+    for path, limits, kind in (
+        (piped(b"abc"), Limits(max_file_size=2), "too-large"),
+        (piped(b""), LIMITS, "empty"),
+        (os.devnull, LIMITS, "empty"),
+        ("/dev/zero", LIMITS, "not-a-file"),
+        (tmp_path, LIMITS, "not-a-file"),
+        (tmp_path / "none", LIMITS, "missing"),
+    ):
+        with pytest.raises(ImageError) as caught:
+            read_named(path, limits)
+        assert caught.value.kind == kind

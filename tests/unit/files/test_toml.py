@@ -97,3 +97,10 @@ def test_what_is_no_text_or_no_file(tmp_path: Path) -> None:
         read_toml(tmp_path)
     with pytest.raises(UsageError, match="No such file"):
         read_toml(tmp_path / "none")
+
+
+def test_a_file_without_a_byte_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "options.toml").touch()
+    assert read_toml(tmp_path / "options.toml") == {} == read_toml(Path("/dev/null"), named=True)
+    with pytest.raises(UsageError, match="is a device"):
+        read_toml(Path("/dev/null"))
