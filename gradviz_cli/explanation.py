@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gradviz_cli.batch.planning import drawing_from
+from gradviz_cli.batch.single import folder_and_file
 from gradviz_cli.draw import pictures
 from gradviz_cli.draw.pictures import Context, Source
 from gradviz_cli.draw.png import Rows, read_text
@@ -25,7 +26,6 @@ from gradviz_cli.files import whole
 from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import Geometry
-from gradviz_cli.images.formats import has_image_name
 from gradviz_cli.model.explainer import Attribution
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import LOCK, MANIFEST, Output, outputs
@@ -236,13 +236,9 @@ class Explanation:
         """
         out = Path(out)
         drawing = replace(drawing_from(style=style, **look), raw=raw)
-        alone = has_image_name(out.name) and not out.is_dir()
-        if alone and out.suffix.lower() != ".png":
-            named = printable(out.with_suffix(".png"))
-            raise UsageError(f"{printable(out)}: pictures are written as PNG", f"name it {named}, or give a folder")
-        folder = out.parent if alone else out
+        folder, name = folder_and_file(out, option="", folder="give a folder")
         wanted = {image: self._outputs(image, drawing, folder) for image in self._kept}
-        if alone:
+        if name:
             wanted = _named(wanted, out)
         _check_free(folder, wanted, drawing)
         with whole.writing(folder):

@@ -34,8 +34,13 @@ FOLDER = "give a folder: --out heatmaps"
 Deliver = Callable[[Result], Result]
 
 
-def folder_and_file(out: Path) -> tuple[Path, str]:
+def folder_and_file(out: Path, option: str = "--out ", folder: str = FOLDER) -> tuple[Path, str]:
     """OUT as a folder; where it is the name of a picture, and no folder, the folder that it is to lie in, and its name.
+
+    Parameters
+    ----------
+    option, folder : str
+        How whoever asked gives it, and may give a folder.
 
     Raises
     ------
@@ -44,12 +49,12 @@ def folder_and_file(out: Path) -> tuple[Path, str]:
     """
     if out.suffix.lower() in (".pdf", ".svg") and not out.is_dir():
         sheet = f"gradviz figure draws one from a folder that was made with --raw: gradviz figure FOLDER --out {printable(out)}"
-        raise UsageError(f"--out {printable(out)}: pictures are written as PNG", sheet)
+        raise UsageError(f"{option}{printable(out)}: pictures are written as PNG", sheet)
     if out.is_dir() or not has_image_name(out.name):
         return out, ""
     if out.suffix.lower() != ENDING:
         named = printable(out.with_suffix(ENDING))
-        raise UsageError(f"--out {printable(out)}: pictures are written as PNG", f"name it {named}, or {FOLDER}")
+        raise UsageError(f"{option}{printable(out)}: pictures are written as PNG", f"name it {named}, or {folder}")
     return out.parent, out.name
 
 

@@ -637,6 +637,10 @@ def test_saving(found, tmp_path: Path) -> None:
         UsageError, match=r"one\.JPG: pictures are written as PNG; name it .*one\.png, or give a folder"
     ):
         found[0].save(tmp_path / "one.JPG")
+    with pytest.raises(
+        UsageError, match=r"one\.pdf: pictures are written as PNG; gradviz figure draws one from a folder"
+    ):
+        found[0].save(tmp_path / "one.pdf")
     (tmp_path / "folder.jpg").mkdir()
     (one,) = found[0].save(tmp_path / "folder.jpg")
     assert one.parent.name == "folder.jpg"
