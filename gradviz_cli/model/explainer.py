@@ -456,6 +456,7 @@ class Explainer:
             if row is None:
                 return
             yield row if isinstance(row, ImageError) else self._attribution(row, preset)
+        next(rows, None)  # raises what ends the run behind the last of them
 
     def _rows(
         self, fitted: Sequence[np.ndarray], request: Explain, presets: Sequence[Preset]

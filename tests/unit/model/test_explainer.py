@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradviz_cli.errors import ImageError, UsageError
+from gradviz_cli.errors import ImageError, ModelUnusable, UsageError
 from gradviz_cli.images.decoders import Pixels
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model import explainer
@@ -105,6 +105,22 @@ def test_pixels_are_brought_to_the_range_that_was_found(made) -> None:
     model, worker = made(facts("signed"))
     list(model.explain([image(0, 128, 255)], REQUEST))
     np.testing.assert_allclose(worker.seen[0][0, 0, 0], [-1, 128 / 127.5 - 1, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_the_worker_says_behind_the_last_image_is_raised_behind_it(made, count: int) -> None:
+    model, worker = made(facts())
+    computed = worker.explain
+
+    def explain(images, request):
+        yield from computed(images, request)
+        raise ModelUnusable("birds: memory ran out, on 3 different images in a row")
+
+    worker.explain = explain
+    outcomes = model.explain([image(0, 0, 0)] * count, REQUEST)
+    assert [next(outcomes).kind for _ in range(count)] == ["model"] * count
+    with pytest.raises(ModelUnusable, match="in a row"):
+        next(outcomes)
 
 
 def test_another_range_may_be_tried(made) -> None:
