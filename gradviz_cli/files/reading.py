@@ -78,8 +78,8 @@ def read_stamped(path: AnyPath, limits: Limits) -> tuple[bytes, Stamp | None]:
 
 
 def read_named(path: AnyPath, limits: Limits) -> bytes:
-    """The content of a file that a person names and that is read once: what a pipe brings, too, as a shell makes one for
-    `<(...)`, and nothing of /dev/null. Raises as `read_bytes`."""
+    """The content of a file that a person names and that is read once: what comes through a pipe that is open already, too, as
+    a shell makes one for `<(...)`, and nothing of /dev/null. Raises as `read_bytes`."""
     if not _is_stream(path):
         return read_bytes(path, limits)
     try:
@@ -94,11 +94,13 @@ def read_named(path: AnyPath, limits: Limits) -> bytes:
 
 
 def _is_stream(path: AnyPath) -> bool:
+    """A FIFO that has a name of its own is none: nobody may ever write to it."""
     try:
-        status = os.stat(path)
-        return stat.S_ISFIFO(status.st_mode) or os.path.samestat(status, os.stat(os.devnull))
+        status, name = os.stat(path), os.fsdecode(path)
     except (OSError, ValueError):
         return False
+    is_open = name == "/dev/stdin" or os.path.dirname(name) in ("/dev/fd", "/proc/self/fd")
+    return stat.S_ISFIFO(status.st_mode) and is_open or os.path.samestat(status, os.stat(os.devnull))
 
 
 def check_size(size: int, limits: Limits) -> None:

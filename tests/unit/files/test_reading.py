@@ -168,11 +168,13 @@ def test_a_person_may_name_a_pipe(piped, tmp_path: Path, no_hang) -> None:
     assert read_named(piped(b"abc"), Limits(max_file_size=3)) == b"abc"
     (tmp_path / "a").write_bytes(b"abc")
     assert read_named(tmp_path / "a", LIMITS) == b"abc"
+    os.mkfifo(tmp_path / "fifo")
     for path, limits, kind in (
         (piped(b"abc"), Limits(max_file_size=2), "too-large"),
         (piped(b""), LIMITS, "empty"),
         (os.devnull, LIMITS, "empty"),
         ("/dev/zero", LIMITS, "not-a-file"),
+        (tmp_path / "fifo", LIMITS, "not-a-file"),
         (tmp_path, LIMITS, "not-a-file"),
         (tmp_path / "none", LIMITS, "missing"),
     ):
