@@ -259,7 +259,9 @@ class _Search:
         return tuple(map(float, column))
 
     def _is_learnt(self, region: Region) -> bool:
-        others = {text for tensor in region.nodes for text in self.sources[tensor] if self._off_path(text)}
+        """A weight shapes it, and is not merely a bias of zeros before or behind it."""
+        nodes = self._trimmed(region).nodes
+        others = {text for tensor in nodes for text in self.sources[tensor] if self._off_path(text)}
         return any(map(self.known.is_learnt, others))
 
     def _trimmed(self, region: Region) -> Region:

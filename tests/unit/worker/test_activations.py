@@ -97,6 +97,19 @@ def test_a_learnt_slope_is_a_prelu(build):
     assert find_all(traced(lambda x, alpha: build(mixed(x), alpha), ALPHA), question()).counts == {"PRelu": (1, 0)}
 
 
+@pytest.mark.parametrize(
+    ("build", "counts"),
+    [
+        (lambda x, bias: tf.nn.leaky_relu(tf.nn.bias_add(mixed(x), bias), 0.3), {"LeakyRelu": (1, 0)}),
+        (lambda x, bias: tf.nn.leaky_relu(mixed(x) + bias, 0.3) + bias, {"LeakyRelu": (1, 0)}),
+        (lambda x, bias: tf.maximum(mixed(x) + bias, np.float32([0.1, 0.2, 0.3])), {}),
+    ],
+)
+def test_a_bias_of_zeros_is_no_part_of_an_activation(build, counts):
+    """As untrained layers have it: what it is added to has learnt nothing of its own."""
+    assert find_all(traced(build, {"bias": np.zeros(3, np.float32)}), question()).counts == counts
+
+
 SLOPES = np.float32([[0.3, 0.1, 0.6], [5, 6, 7]])
 WAYS = {
     "transposed": lambda w: tf.transpose(tf.reshape(w[0], [3, 1, 1, 1]), [1, 2, 3, 0]),
