@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch import engines, owner
-from gradviz_cli.batch.current import failed, looked, sift
+from gradviz_cli.batch.current import failed, kept, looked, sift
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.observer import Observer
@@ -149,7 +149,8 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
         return result
     names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
     reason = why(plan, pictures, digests, read.sha256, known)
-    return Result(job.name, Status.PENDING, names, page=job.number, why=reason)
+    same = kept(plan, pictures, digests, read, known)
+    return Result(job.name, Status.PENDING, names, page=job.number, why=reason, kept=same)
 
 
 def _safeguards(plan: Plan) -> dict[str, Any]:

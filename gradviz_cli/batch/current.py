@@ -107,6 +107,14 @@ def _current(
     return replace(result, hashes={name: file.sha256 for name, file in files.items()}, stamps=stamps)
 
 
+def kept(plan: Plan, outputs: Iterable[Output], digests: Digests, image: Read, known: Known) -> tuple[str, ...]:
+    """The pictures of an image that are current, by name; the others are to be drawn."""
+    if plan.force:
+        return ()
+    found = (one for one in outputs if check_current(plan, one, partial(digests.of, one, image.sha256), known))
+    return tuple(str(output.path.relative_to(plan.out)) for output in found)
+
+
 def check_current(
     plan: Plan, output: Output, digest: Callable[[int | None], str], known: Known
 ) -> tuple[Record, dict[str, Written]] | None:

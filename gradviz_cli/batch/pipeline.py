@@ -174,7 +174,7 @@ def pipeline(
     budget = Budget(MOST_HELD)
     decoding = Decoding(plan, explainer, budget)
     differentiator = Differentiator(plan, explainer, decoding, proofs, loaded, loading)
-    publisher = Publisher(plan.out, manifest, plan.fail_fast, known.files)
+    publisher = Publisher(plan.out, manifest, plan.fail_fast, known.files, None if plan.force else known)
     sifter = Sifter(plan, digests, threads, known)
     reader = Reader(plan, digests, decoding, differentiator, budget, threads, known)
     drawer = Drawer(plan, digests, decoding, differentiator, publisher, explainer, threads)

@@ -11,14 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from gradviz_cli.batch.current import as_written
 from gradviz_cli.batch.files import HERE, Files
 from gradviz_cli.batch.flow import Stage
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.draw.pictures import Drawn
 from gradviz_cli.errors import GradvizError, OutputError
 from gradviz_cli.files import whole
 from gradviz_cli.files.objects import StoreError
+from gradviz_cli.files.reading import Stamp
 from gradviz_cli.files.text import AnyPath, printable
+from gradviz_cli.files.whole import Staged
 from gradviz_cli.plan.results import Result, Status
 
 # What is wrong with one name; anything else is wrong with the disk or the folder.
@@ -45,14 +49,23 @@ class Published(NamedTuple):
 class Publisher(Stage):
     """The last stage of a run: publishes one group of drawn images after the other, in one thread.
 
+    Parameters
+    ----------
+    known : Known, optional
+        What the manifest says of the files in OUT. One that still is what was written, and would be written again, stays
+        untouched: a current picture beside a new one.
+
     Attributes
     ----------
     enough : bool
         An image failed and `fail_fast` was asked for: nothing is published any more.
     """
 
-    def __init__(self, out: Path, manifest: Manifest, fail_fast: bool = False, files: Files = HERE):
+    def __init__(
+        self, out: Path, manifest: Manifest, fail_fast: bool = False, files: Files = HERE, known: Known | None = None
+    ):
         super().__init__("publish", 1)
+        self._known = known if files is HERE else None
         self._out, self._manifest, self._fail_fast, self._files = out, manifest, fail_fast, files
         self._is = _identity(out)
         self._readying = ThreadPoolExecutor(files.at_once, "ready")
@@ -88,6 +101,7 @@ class Publisher(Stage):
         """
         results: list[Result] = []
         try:
+            group = [self._changed(drawn) if drawn.files else drawn for drawn in group]
             self._ready(self._up_to_failed(group))
             self._check_out()
             with self._manifest.publishing() as write:
@@ -99,6 +113,25 @@ class Publisher(Stage):
             return Published([], error)
         finally:
             discard(group[len(results) :])
+
+    def _changed(self, drawn: Drawn) -> Drawn:
+        """Without the files that are there by now with the same bytes."""
+        kept: dict[str, Stamp | None] = {}
+        changed: list[Staged] = []
+        for staged in drawn.files:
+            name = self._name_of(staged)
+            before = self._known and as_written(self._out / name, self._known.written(name))
+            if before and before.sha256 == drawn.result.hashes.get(name):
+                kept[name] = before.stamp
+                whole.discard(staged)
+            else:
+                changed.append(staged)
+        stamps = {name: stamp for name, stamp in kept.items() if stamp}
+        return Drawn(replace(drawn.result, stamps=stamps, kept=tuple(kept)), tuple(changed))
+
+    def _name_of(self, staged: Staged) -> str:
+        """In the manifest."""
+        return str(Path(os.fsdecode(staged.final)).relative_to(self._out))
 
     def _name(self, group: Sequence[Drawn], results: list[Result]) -> GradvizError | None:
         """Fill `results` up to the first image that ends the run; why it does."""
@@ -130,9 +163,9 @@ class Publisher(Stage):
         if not drawn.files:
             return drawn.result
         try:
-            looks = [self._files.publish(staged) for staged in drawn.files]
-            stamps = {name: look for name, look in zip(drawn.result.hashes, looks, strict=False) if look}
-            return replace(drawn.result, stamps=stamps)
+            looks = {self._name_of(staged): self._files.publish(staged) for staged in drawn.files}
+            stamps = {name: look for name, look in looks.items() if look}
+            return replace(drawn.result, stamps={**drawn.result.stamps, **stamps})
         except OutputError as error:
             if ends_run(error, self._out):
                 raise

@@ -121,7 +121,7 @@ class Voice(Observer):
                 LINE.look()
         end = b"\n" if result.status is Status.PENDING else self._print_end
         if end and result.status in (Status.PENDING, Status.WRITTEN):
-            print_paths((self._plan.place / name for name in result.outputs), end)
+            print_paths((self._plan.place / name for name in result.new), end)
 
     def warning(self, message: str) -> None:
         self._warn(message)
@@ -234,7 +234,7 @@ def _description(loaded: Loaded, proof: Proof | None) -> list[str]:
 
 def _pictures(result: Result) -> int:
     """How many: the other outputs are arrays."""
-    return sum(name.endswith(".png") for name in result.outputs)
+    return sum(name.endswith(".png") for name in result.new)
 
 
 MOST_TARGETS, MOST_EXAMPLES = 3, 3
@@ -245,7 +245,7 @@ def _told(result: Result) -> str:
     if result.error:
         return result.error["message"]
     pictures = _pictures(result)
-    arrays = len(result.outputs) - pictures
+    arrays = len(result.new) - pictures
     more = len(result.targets) - MOST_TARGETS
     parts = [
         *map(_target, result.targets[:MOST_TARGETS]),
@@ -280,7 +280,7 @@ class Foreseen:
 
     def add(self, result: Result) -> None:
         self.reasons[result.why] += 1
-        self._pictures += len(result.outputs)
+        self._pictures += len(result.new)
         examples = self._examples.setdefault(result.why, [])
         if len(examples) < MOST_EXAMPLES:
             examples.append(printable(result.image))

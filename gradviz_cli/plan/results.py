@@ -191,7 +191,7 @@ class TargetResult:
 @dataclass(frozen=True)
 class Result:
     """How one image went; a line of the manifest. `notes` say what was assumed of its file, each to be told once a run; `why`
-    is why it is pending."""
+    is why it is pending, and `kept` are those of its outputs that are current all the same, and are left as they are."""
 
     image: str
     status: Status
@@ -211,6 +211,7 @@ class Result:
     image_sha256: str | None = None
     image_stamp: Stamp | None = None
     why: str = ""
+    kept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if type(self.status) is not Status:
@@ -220,10 +221,15 @@ class Result:
     def failed(self) -> bool:
         return self.status.failed
 
+    @property
+    def new(self) -> tuple[str, ...]:
+        """The outputs that are written."""
+        return tuple(name for name in self.outputs if name not in self.kept)
+
     def record(self, time: str) -> dict[str, Any]:
         """The manifest's line: `source` is the image's full path, `sha256` the hash of each file that was written."""
         line = {**vars(self), "targets": [dict(vars(one)) for one in self.targets]}  # `asdict` takes ten times as long
-        hashes, page, *_ = (line.pop(name) for name in ("hashes", "page", "notes", "why"))
+        hashes, page, *_ = (line.pop(name) for name in ("hashes", "page", "notes", "why", "kept"))
         found = {name: line.pop(name) for name in ("reading", STAMPS, "estimates", IMAGE_HASH, IMAGE_STAMP)}
         line |= {name: value for name, value in found.items() if value}
         file = self.image if page is None else self.image.removesuffix(f"#{page}")

@@ -124,6 +124,21 @@ def test_whatever_changes_a_pixel_is_redone(pool: Pool, done: Path) -> None:
     assert pool.gradviz(*arguments, "--adopt", cwd=done).stdout.splitlines() == ["out3/a.jpg.guided.png"]
 
 
+def test_a_current_picture_stays_beside_a_new_one(pool: Pool, done: Path) -> None:
+    arguments = ["explain", demo.MODEL, "photos/a.jpg", "-o", "out4", "--raw"]
+    assert pool.gradviz(*arguments, cwd=done).returncode == 0
+    first = {name: (done / "out4" / name).stat() for name in ("a.jpg.guided.png", "a.jpg.guided.npy")}
+    more = ["-m", "guided,deconv"]
+    assert pool.gradviz(*arguments, *more, "--dry-run", cwd=done).stdout == "out4/a.jpg.deconv.png\n"
+    second = pool.gradviz(*arguments, *more, "--print", cwd=done)
+    assert sorted(second.stdout.split()) == ["out4/a.jpg.deconv.npy", "out4/a.jpg.deconv.png"], second.stderr
+    assert first == {name: (done / "out4" / name).stat() for name in first}
+    assert pool.gradviz(*arguments, *more, "--dry-run", cwd=done).stdout == ""
+    forced = pool.gradviz(*arguments, *more, "--force", "--print", cwd=done)
+    assert len(forced.stdout.split()) == 4
+    assert all((done / "out4" / name).stat().st_ino != status.st_ino for name, status in first.items())
+
+
 def test_a_dry_run_writes_nothing(done: Path) -> None:
     run = gradviz(
         "explain",

@@ -98,6 +98,7 @@ class Sent:
     estimates: str
     image_sha256: str | None
     image_stamp: Stamp | None
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _result(job: Job, names: Sequence[str], said: Sent) -> Result:
     status = Status.of(said.status)
     if status is None or status is Status.PENDING:
         raise NotUnderstood("an image without a status")
-    if not (set(said.outputs) <= set(names) and said.hashes.keys() <= set(said.outputs) >= said.stamps.keys()):
+    if not (set(said.outputs) <= set(names) and said.hashes.keys() <= set(said.outputs) >= {*said.stamps, *said.kept}):
         raise NotUnderstood("outputs that the image does not have")
     if status in (Status.WRITTEN, Status.CURRENT) and not said.outputs:
         raise NotUnderstood("an image without outputs")

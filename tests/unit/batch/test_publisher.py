@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ import pytest
 
 from gradviz_cli.batch import manifest
 from gradviz_cli.batch.flow import Settled
+from gradviz_cli.batch.known import Known
 from gradviz_cli.batch.manifest import Manifest
 from gradviz_cli.batch.publisher import Publisher, ends_run, unwritable
 from gradviz_cli.draw.pictures import Drawn
@@ -38,7 +40,8 @@ def kept(out: Path) -> Iterator[Manifest]:
 def drawn(out: Path, name: str, *more: str, status: str = "written") -> Drawn:
     """An image with files of these names, staged."""
     files = tuple(stage(out / each, each.encode(), sync=False) for each in (name, *more))
-    return Drawn(Result(name, status, (name, *more), hashes=dict.fromkeys((name, *more), "s")), files)
+    hashes = {each: hashlib.sha256(each.encode()).hexdigest() for each in (name, *more)}
+    return Drawn(Result(name, status, (name, *more), hashes=hashes), files)
 
 
 def listed(out: Path) -> list[tuple[str, str]]:
@@ -117,6 +120,20 @@ def test_fail_fast_publishes_up_to_the_first_failure(out: Path, kept: Manifest) 
     assert publisher.enough and not temporaries(out) and not (out / "c").exists()
     assert publisher.publish([drawn(out, "d")]).results == []
     assert not temporaries(out)
+
+
+def test_what_is_there_with_the_same_bytes_stays(out: Path, kept: Manifest) -> None:
+    """The pictures of an image that are current beside one that is not; what somebody changed is written again."""
+    Publisher(out, kept).publish([drawn(out, "a", "b", "c")])
+    before = {name: (out / name).stat() for name in "abc"}
+    (out / "b").write_bytes(b"mine")
+    with Known.of(out) as known:
+        (again,) = Publisher(out, kept, known=known).publish([drawn(out, "a", "b", "c", "d")]).results
+    after = {name: (out / name).stat() for name in "abcd"}
+    assert after["a"] == before["a"] and after["c"] == before["c"]
+    assert (out / "b").read_bytes() == b"b" and after["b"].st_ino != before["b"].st_ino
+    assert again.kept == ("a", "c") and again.new == ("b", "d")
+    assert again.stamps == {name: stamp_of(status) for name, status in after.items()} and not temporaries(out)
 
 
 def test_a_stage_publishes_what_others_left_and_says_what_ends(out: Path, kept: Manifest) -> None:
