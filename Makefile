@@ -13,7 +13,7 @@ check: $(VENV)/checking  ## style, form and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-test: $(VENV)/testing compiled  ## the test suite, five to ten minutes on two cores
+test: $(VENV)/testing compiled  ## the test suite, some minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 slow: $(VENV)/testing compiled  ## the long campaigns: big networks, random and mutated models; one by one, as some fill the memory

@@ -60,9 +60,14 @@ def _check_model(plan: Plan, model: Model, known: Known) -> None:
         return
     if any(_first_there(plan.out, record, known) for record in known.images()):
         raise UsageError(
-            f"{printable(plan.place)} holds pictures of the model {printable(before.path)}, and {printable(model.path)} is another",
+            f"{printable(plan.place)} holds pictures of {_called(before)}, and {printable(model.path)} is another",
             REMEDY,
         )
+
+
+def _called(model: Model) -> str:
+    is_demo = Path(model.path).parts[-3:] == ("gradviz_cli", "demo", "model")
+    return "the model of `gradviz demo`" if is_demo else f"the model {printable(model.path)}"
 
 
 def _are_versions(before: Model, now: Model) -> bool:

@@ -34,7 +34,7 @@ COMMANDS = {
     "show": "what a picture says of itself",
     "prune": "remove outputs whose image is gone",
     "compact": "a smaller manifest: without the lines that later ones have replaced",
-    "demo": "the embedded model on the sample images: heatmaps in a minute",
+    "demo": "the embedded model on the sample images: heatmaps in seconds",
 }
 
 

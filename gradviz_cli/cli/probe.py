@@ -265,7 +265,7 @@ def _said(one: Json) -> str:
         )
     right = f"{one['right']} of {one['labelled']} right, " if one["right"] is not None else ""
     failed = f", {one['failed']} failed" if one["failed"] else ""
-    classes = f"{one['classes']} class{'' if one['classes'] == 1 else 'es'}"
+    classes = "one class for all" if one["classes"] == 1 else f"{one['classes']} different classes"
     return f"{right}{classes}, mean output {_number(one['output'])}{failed}"
 
 

@@ -45,7 +45,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     with held(out, lock_wait):
         gone, kept = _listed(out)
         if not even_all:
-            _check_sources({source for source, _ in gone.values()}, kept)
+            _check_sources({source for name, (source, _) in gone.items() if os.path.lexists(out / name)}, kept)
         found = ((name, _found(out, name, sha256)) for name, (_, sha256) in sorted(gone.items()))
         orphans = {name: identity for name, identity in found if identity}
         if max_delete is not None and len(orphans) > max_delete:
@@ -103,7 +103,8 @@ def _is_gone(source: str) -> bool:
 
 
 def _check_sources(gone: set[str], kept: bool) -> None:
-    """A disk that is not mounted leaves an empty folder behind, and looks as if its images had been removed.
+    """A disk that is not mounted leaves an empty folder behind, and looks as if its images had been removed: those that still
+    have outputs.
 
     Raises
     ------

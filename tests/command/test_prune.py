@@ -299,6 +299,16 @@ def test_an_empty_place_of_images_is_taken_for_a_missing_disk(out: Out, capfd) -
     assert not (out.path / "disk").exists()
 
 
+def test_images_without_outputs_are_no_sign_of_a_missing_disk(out: Out) -> None:
+    out.explained("disk/a.jpg")
+    assert prune("maps", "--even-all") == 0
+    out.image("b.jpg").unlink()
+    (out.photos / "disk" / "a.jpg").unlink()
+    assert prune("maps") == 2  # the folder is empty, and a picture is left
+    assert prune("maps", "--even-all") == 0
+    assert prune("maps") == 0
+
+
 def test_when_every_image_is_gone_nothing_is_removed(out: Out, capfd) -> None:
     out.explained("a.jpg")
     before = out.state()

@@ -220,6 +220,19 @@ def test_what_is_no_other_model(plan, photos, tmp_path, explainers, what: str) -
     assert ran(asked, folder) == (0, "")
 
 
+def test_what_the_demo_left_is_called_by_its_name(plan, photos, explainers) -> None:
+    """Both have the same OUT by default."""
+    assert ran(plan(), photos("a", 1))[0] == 0
+    book = plan().out / MANIFEST
+    lines = [json.loads(line) for line in book.read_text().splitlines()]
+    for line in lines:
+        if "model" in line:
+            line["model"] |= {"path": "/x/gradviz_cli/demo/model", "typed": "demo", "fingerprint": "f" * 64}
+    book.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, said = ran(plan(), photos("a", 1))
+    assert code == 2 and said.startswith(f"{plan().out} holds pictures of the model of `gradviz demo`, and ")
+
+
 @pytest.mark.parametrize(
     ("before", "now", "fine"),
     [

@@ -72,7 +72,7 @@ def test_a_folder_says_how_many_are_right(folder: Path) -> None:
     assert (
         said[0] == "probe       6 of 7 images, 1 of those asked cannot be read, 5 in a folder with the name of a label"
     )
-    assert said[1] == "--preprocess raw     4 of 5 right, 3 classes, mean output 0.5"
+    assert said[1] == "--preprocess raw     4 of 5 right, 3 different classes, mean output 0.5"
     assert said[3].endswith("(same as unit; dead: one class for all of them)")
 
 
