@@ -67,7 +67,7 @@ def _check_model(plan: Plan, model: Model, known: Known) -> None:
 
 def _called(model: Model) -> str:
     is_demo = Path(model.path).parts[-3:] == ("gradviz_cli", "demo", "model")
-    return "the model of `gradviz demo`" if is_demo else f"the model {printable(model.path)}"
+    return f"{'`gradviz demo`, ' if is_demo else ''}the model {printable(model.path)}"
 
 
 def _are_versions(before: Model, now: Model) -> bool:

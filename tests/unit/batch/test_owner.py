@@ -230,7 +230,9 @@ def test_what_the_demo_left_is_called_by_its_name(plan, photos, explainers) -> N
             line["model"] |= {"path": "/x/gradviz_cli/demo/model", "typed": "demo", "fingerprint": "f" * 64}
     book.write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, said = ran(plan(), photos("a", 1))
-    assert code == 2 and said.startswith(f"{plan().out} holds pictures of the model of `gradviz demo`, and ")
+    assert code == 2 and said.startswith(
+        f"{plan().out} holds pictures of `gradviz demo`, the model /x/gradviz_cli/demo/model, and "
+    )
 
 
 @pytest.mark.parametrize(
