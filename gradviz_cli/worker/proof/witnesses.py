@@ -255,11 +255,12 @@ def forward(measured: Measured, theirs: Array, ranked: bool = False) -> Witness:
     ours = measured.output
     if not np.issubdtype(theirs.dtype, np.floating):
         return _not_run("forward", "the output is a decision")
-    off = distance(ours, theirs)
     if ranked:
-        off = distance(-np.sort(-ours, axis=-1)[..., : theirs.shape[-1]], theirs.reshape(*ours.shape[:-1], -1))
-        if not off <= FORWARD:  # they may have been made percent, or the like, on the way
-            return _not_run("forward", "the output lists the best of the scores")
+        theirs = theirs.reshape(*ours.shape[:-1], -1)
+        ours = -np.sort(-ours, axis=-1)[..., : theirs.shape[-1]]
+    off = distance(ours, theirs)
+    if ranked and not off <= FORWARD:  # they may have been made percent, or the like, on the way
+        return _not_run("forward", "the output lists the best of the scores")
     if ours.shape == theirs.shape and are_probabilities(theirs):
         off = max(off, _logarithms(ours, theirs))
     return _judged("forward", off, FORWARD)

@@ -416,6 +416,17 @@ def test_ranks_taken_for_classes_are_warned_of(tmp_path, monkeypatch):
     assert "a place in it is a rank and no class" in said
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_probabilities_listed_by_rank_are_compared_by_rank(count, tmp_path):
+    """All of them too: these add up to 1, and their logarithms are compared as well."""
+
+    def ranked(held: Weights) -> Callable:
+        serve = network(held)
+        return lambda image: tf.math.top_k(serve(image), count).values
+
+    assert witness(proved(save(tmp_path / "ranked", ranked)), "forward").value < witnesses.FORWARD
+
+
 @pytest.mark.parametrize(
     ("turn", "said"),
     [
