@@ -23,9 +23,10 @@ from gradviz_cli.worker.graph.graph import (
     data_inputs,
     functions_called,
     placeholder,
+    source,
     split,
 )
-from gradviz_cli.worker.graph.match import BATCH_NORMS, RENAMING_OPS
+from gradviz_cli.worker.graph.match import BATCH_NORMS, RENAMING_OPS, constant
 from gradviz_cli.worker.graph.question import Question
 
 Array = np.ndarray
@@ -38,7 +39,9 @@ SIDE = 32
 GRAYS = (0.0, 1.0, 64.0, 255.0)
 # Places of a tensor that are looked at; every channel is among them.
 SAMPLE = 200
-LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *BATCH_NORMS, *BRANCHES})
+# Of a gray picture a mean is the gray itself, turned or not; and so is a sum of its channels by their weights.
+OF_GRAYS = frozenset({"Mean", "Sum", "ImageProjectiveTransformV2", "ImageProjectiveTransformV3"})
+LIGHT = frozenset({*ELEMENTWISE, *MOVERS, *MIXERS, *OF_GRAYS, *BATCH_NORMS, *BRANCHES})
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CAFFE_MEAN = np.array([103.939, 116.779, 123.68])
@@ -104,10 +107,17 @@ def _first_steps(graph: Graph, question: Question) -> list[str]:
 
 def _is_light(graph: Graph, node: NodeDef) -> bool:
     """It gives for each pixel what it makes of that one, or of its neighbours where all are alike."""
+    if node.op == "MatMul":
+        return _is_average(constant(graph.nodes, source(node, 1)))
     if node.op not in LIGHT or node.op in BATCH_NORMS and attribute(node, "is_training").b:
         return False
     called = functions_called([node], graph.functions)
     return not any(inner.op in LOOPS for name in called for inner in graph.functions[name].nodes.values())
+
+
+def _is_average(weights: Array | None) -> bool:
+    """They make one gray of the channels, as `tf.image.rgb_to_grayscale` does, and no features of a layer."""
+    return weights is not None and 1 < weights.size <= 4 and bool(weights.min() >= 0 and abs(weights.sum() - 1) < 0.01)
 
 
 class _Beside:

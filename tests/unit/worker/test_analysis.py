@@ -136,6 +136,12 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
         (lambda x: tf.clip_by_value(x, 0.0, 255.0) / 255.0, "raw"),
         (lambda x: tf.clip_by_value(x, 0.0, 1.0), None),
         (lambda x: tf.stack([x[..., i] / 255.0 for i in (2, 1, 0)], -1), "raw"),
+        (lambda x: tf.image.rgb_to_grayscale(x) / 255.0, "raw"),
+        (lambda x: tf.image.rgb_to_grayscale(x) * 2.0 - 1.0, "unit"),
+        (lambda x: tf.reduce_sum(x * np.float32([0.299, 0.587, 0.114]), -1, keepdims=True) / 127.5 - 1.0, "raw"),
+        (lambda x: tf.reduce_mean(x, -1, keepdims=True) / 255.0, "raw"),
+        (lambda x: rotated(x) / 255.0, "raw"),
+        (lambda x: contrasted(x) / 255.0, "raw"),
         # a rescaling that leads nowhere, in several ways, or by what the picture holds
         (lambda x: x, None),
         (lambda x: x[..., ::-1], None),
@@ -144,6 +150,10 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
         (lambda x: x * 255.0, None),
         (lambda x: tf.square(x), None),
         (lambda x: x / tf.reduce_max(x), None),
+        (lambda x: tf.reduce_mean(x, [1, 2], keepdims=True), None),
+        (lambda x: tf.reduce_sum(x, [1, 2], keepdims=True) / 255.0, None),
+        (lambda x: x - tf.reduce_mean(x, [1, 2], keepdims=True), None),
+        (lambda x: (tf.reshape(x, [-1, 3]) @ np.float32([[1], [-1], [0.5]]))[:, None, None] / 127.5, None),
         (lambda x: tf.image.per_image_standardization(x), None),
         (lambda x: tf.concat([x / 255.0, (x + 1.0) / 2.0], 1), None),
         # what a batch norm has learnt
@@ -156,9 +166,23 @@ MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0
 )
 def test_the_range_that_the_first_steps_expect(build, want):
     def net(image):
-        return tf.nn.conv2d(build(image), np.ones((1, 1, 3, 2), "f"), 1, "SAME")
+        x = build(image)
+        return tf.nn.conv2d(x, np.ones((1, 1, x.shape[-1], 2), "f"), 1, "SAME")
 
     assert recognised_range(traced(net), question(), ENTRY) == want
+
+
+def contrasted(x):
+    gray = tf.reduce_mean(x, [1, 2], keepdims=True)
+    return (x - gray) * 1.3 + gray
+
+
+def rotated(x):
+    """As layers that augment do, the picture mirrored beyond its border."""
+    turn = np.float32([[0.9, 0.1, 0, -0.1, 0.9, 0, 0, 0]])
+    shape, fill = tf.shape(x)[1:3], 0.0
+    given = {"output_shape": shape, "fill_value": fill, "interpolation": "BILINEAR", "fill_mode": "REFLECT"}
+    return tf.raw_ops.ImageProjectiveTransformV3(images=x, transforms=turn, **given)
 
 
 def batch_normed(x, mean, deviation, training=False):
