@@ -2422,6 +2422,10 @@ ends(
     lambda x: {"classes": tf.argmax(x, 1), "probabilities": tf.nn.softmax(x)},
 )
 ends(
+    "several outputs, a softmax and its logits, by names of their own",
+    lambda x: {"Logits": x, "Predictions": tf.reshape(tf.nn.softmax(tf.reshape(x, [-1, CLASSES])), tf.shape(x))},
+)
+ends(
     "several outputs, one of two axes",
     lambda x: {"grid": tf.reshape(x, [-1, 1, 1, 5]), "answer": tf.nn.softmax(x), "big": x[:, None]},
 )

@@ -13,7 +13,16 @@ from gradviz_cli.files.near import did_you_mean
 from gradviz_cli.process.protocol import ModelOptions
 from gradviz_cli.worker.analysis import detections, policy
 from gradviz_cli.worker.analysis.scores import Decision, decided_from, decision_of, ranked_from
-from gradviz_cli.worker.graph.graph import Graph, attribute, find_tensor, placeholder, split, tensors_near, types_of
+from gradviz_cli.worker.graph.graph import (
+    Graph,
+    attribute,
+    find_tensor,
+    placeholder,
+    source,
+    split,
+    tensors_near,
+    types_of,
+)
 from gradviz_cli.worker.graph.match import SHAPE_OPS, through
 from gradviz_cli.worker.graph.question import Detections, Question, Tensor, static_tensors
 from gradviz_cli.worker.read import signatures
@@ -40,7 +49,7 @@ def settle(meta: MetaGraphDef, options: ModelOptions, forms: Forms) -> tuple[Gra
     inputs, outputs = signatures.tensors(definition.inputs), signatures.tensors(definition.outputs)
     name, channel, at = signatures.parse_name(options.output) if options.output else (None, None, ())
     feeds = {tensor.name: tensor.dtype.as_datatype_enum for tensor in inputs}
-    chosen = signatures.choose_output(outputs, name, lambda: _as_scores(meta, outputs, feeds, forms))
+    chosen = signatures.choose_output(outputs, name, lambda: _ends(meta, outputs, feeds, forms))
     lists = detections.listed(outputs, chosen) if chosen and channel is None else None
     beside = [tensor.name for tensor in lists[1]] if lists else []
     graph = forms(inline(meta, [chosen.name, *beside] if chosen else [tensor.name for tensor in outputs], feeds))
@@ -93,18 +102,23 @@ def _at_fault(options: ModelOptions, message: str, remedy: str) -> GradvizError:
     return UsageError(f"{named}: {message}", remedy) if named else ModelUnusable(message, remedy)
 
 
-def _as_scores(meta: MetaGraphDef, outputs: list[Tensor], feeds: Mapping[str, int], forms: Forms) -> Mapping[str, str]:
-    """What tells the outputs that end as scores of classes do from the others, for who has to choose."""
+def _ends(
+    meta: MetaGraphDef, outputs: list[Tensor], feeds: Mapping[str, int], forms: Forms
+) -> Mapping[str, signatures.End]:
+    """What each output ends in, by its key; nothing where the graph cannot be read."""
     try:
         graph = forms(inline(meta, [tensor.name for tensor in outputs], feeds))
     except GradvizError:  # said once one is chosen
         return {}
-    ends = [graph.node(through(graph.nodes, one, SHAPE_OPS)).op for one in graph.outputs]
-    return {
-        tensor.key: f" (ends in a {end.lower()}, as scores of classes do)"
-        for tensor, end in zip(outputs, ends, strict=True)
-        if end in ("Softmax", "Sigmoid")
-    }
+    return {tensor.key: _end(graph, one) for tensor, one in zip(outputs, graph.outputs, strict=True)}
+
+
+def _end(graph: Graph, output: str) -> signatures.End:
+    last = through(graph.nodes, output, SHAPE_OPS)
+    node = graph.node(last)
+    if node.op in signatures.PROBABILITIES:
+        last = through(graph.nodes, source(node, 0), SHAPE_OPS)
+    return signatures.End(node.op, last)
 
 
 def _signature(meta: MetaGraphDef, options: ModelOptions) -> tuple[str, SignatureDef, str]:

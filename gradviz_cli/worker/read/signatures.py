@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
@@ -19,6 +20,7 @@ DEFAULT = "serving_default"
 # Preferred in this order where a model has several; the last ones are functions of a model without signatures.
 USUAL_SIGNATURES = (DEFAULT, "serve", "predict", "default", "image_classification", CALL, "call")
 USUAL_OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions")
+PROBABILITIES = frozenset({"Softmax", "Sigmoid"})
 
 
 def choose_meta(saved: Saved, tag: str | None) -> MetaGraphDef:
@@ -131,15 +133,27 @@ def choose_input(inputs: list[Tensor], wanted: str | None) -> Tensor | None:
     raise UsageError(f"the signature takes several inputs: {keys}", "name the image with --input NAME")
 
 
+class End(NamedTuple):
+    """What an output ends in: the operation, and what feeds it where that is a softmax or sigmoid, else its tensor."""
+
+    op: str
+    logits: str
+
+
+def _said(end: End | None) -> str:
+    """For who has to choose."""
+    return f" (ends in a {end.op.lower()}, as scores of classes do)" if end and end.op in PROBABILITIES else ""
+
+
 def choose_output(
-    outputs: list[Tensor], wanted: str | None, told: Callable[[], Mapping[str, str]] | None = None
+    outputs: list[Tensor], wanted: str | None, told: Callable[[], Mapping[str, End]] | None = None
 ) -> Tensor | None:
     """The output named (None when none has that name), else the only one, else the only one of class scores.
 
     Parameters
     ----------
     told : callable, optional
-        What is known of some, by their keys; asked where it is not clear which one is meant.
+        What outputs end in, by their keys; asked where it is not clear which one is meant.
     """
     if wanted is not None:
         return next((tensor for tensor in outputs if wanted in names(tensor)), None)
@@ -158,8 +172,11 @@ def choose_output(
     scores = [tensor for tensor in floats if tensor.shape is not None and len(tensor.shape) == 2]
     if len(scores) == 1:
         return scores[0]
-    notes = told() if told else {}
-    keys = ", ".join(f"{tensor.key} {describe(tensor)}{notes.get(tensor.key, '')}" for tensor in outputs)
+    ends = told() if told else {}
+    probable = [tensor for tensor in scores if tensor.key in ends and ends[tensor.key].op in PROBABILITIES]
+    if probable and len({ends[tensor.key].logits for tensor in scores}) == 1:  # logits, and what is made of them
+        return probable[0]
+    keys = ", ".join(f"{tensor.key} {describe(tensor)}{_said(ends.get(tensor.key))}" for tensor in outputs)
     raise UsageError(f"the signature gives several outputs: {keys}", "choose one with --output NAME")
 
 

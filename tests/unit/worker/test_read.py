@@ -231,6 +231,17 @@ def test_the_output_that_is_meant(outputs, wanted, want):
     assert signatures.choose_output(outputs, wanted) == want
 
 
+@pytest.mark.parametrize("logits", ["s:0", "o:0"])
+def test_of_logits_and_their_softmax_the_softmax_is_meant(logits):
+    first, second = (Tensor(key, "o:0", F, (-1, 5)) for key in ("a", "b"))
+    told = {"a": signatures.End("MatMul", "s:0"), "b": signatures.End("Softmax", logits)}
+    if logits == "s:0":
+        assert signatures.choose_output([first, second], None, lambda: told) == second
+    else:
+        with pytest.raises(UsageError, match=r"a float32 \[\?, 5\], b float32 \[\?, 5\] \(ends in a softmax"):
+            signatures.choose_output([first, second], None, lambda: told)
+
+
 def test_what_is_not_clear_is_listed():
     with pytest.raises(UsageError, match=r"image float32 \[\?, 8, 8, 3\], image float32"):
         signatures.choose_input([IMAGE, IMAGE], None)
