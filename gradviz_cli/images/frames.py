@@ -9,13 +9,16 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from gradviz_cli.errors import ImageError
 from gradviz_cli.files.reading import Limits, _open_regular
 from gradviz_cli.files.text import AnyPath
+
+if TYPE_CHECKING:  # only where frames are decoded
+    from PIL import Image
 
 MOST = 100_000  # pages of a file
 # TIFF 6.0, tags 254 and 255: a page may be a small copy of another one, or a mask for it.
@@ -44,7 +47,7 @@ def pages(path: AnyPath) -> tuple[int, ...]:
     try:
         with open(_open_regular(path)[0], "rb") as file:
             mark = file.read(4)
-            places = _photos(file) if mark in _TIFF else _frames(file) if mark == b"GIF8" else iter(())
+            places = _photos(file) if mark in _TIFF else _numbered(file) if mark == b"GIF8" else iter(())
             found = tuple(islice(places, MOST))
     except (ImageError, OSError):  # said when it is read
         return ()
@@ -81,25 +84,17 @@ def _gone(place: int) -> ImageError:
 
 
 def _frame(data: bytes, place: int, limits: Limits) -> bytes:
-    from PIL import Image  # not in the command
+    from gradviz_cli.images.decode import _failure, _pillow_settings  # not in the command
 
-    from gradviz_cli.images.decode import _check_size, _failure, _pillow_settings
-
+    shown = list(islice(_frames(io.BytesIO(data)), place + 1))
+    if place >= len(shown):
+        raise _gone(place)
+    picture = io.BytesIO()
     with _pillow_settings(limits):
         try:
-            image = Image.open(io.BytesIO(data), formats=["GIF"])
-            _check_size(image.size, limits)
-            painted = Image.new("L", image.size)
-            for number in range(place + 1):
-                image.seek(number)
-                painted.paste(255, image.tile[0][1])
-            picture, screen = io.BytesIO(), Image.new("RGBA", image.size)
-            screen.paste(image.convert("RGBA"), mask=painted)  # what no frame has painted yet is clear
-            screen.save(picture, "PNG", compress_level=0)
+            _laid(data, shown, limits).save(picture, "PNG", compress_level=0)
         except ImageError:
             raise
-        except EOFError:
-            raise _gone(place) from None
         except Exception as error:  # Pillow raises a dozen classes
             raise _failure(error, "GIF", data, limits) from error
     return picture.getvalue()
@@ -153,30 +148,98 @@ def _number(file: IO[bytes], place: int, form: str) -> int | None:
 
 # ---- GIF
 
+_EMPTIED, _RESTORED = 2, (3, 4)  # what becomes of a frame's part of the screen behind it; 4 is an old 3
 
-def _frames(file: IO[bytes]) -> Iterator[int]:
-    """Counted by their descriptors: GIF89a, sections 18 to 24."""
+
+class _Frame(NamedTuple):
+    """Where its descriptor begins and its pixels end, and the block that says ahead how it is shown, if there is one."""
+
+    start: int
+    end: int
+    control: bytes
+
+    @property
+    def afterwards(self) -> int:
+        return self.control[0] >> 2 & 7 if self.control else 0
+
+    def box(self, data: bytes) -> tuple[int, int, int, int]:
+        """The part of the screen that it covers: left, top, right, bottom."""
+        left, top, width, height = struct.unpack_from("<4H", data, self.start + 1)
+        return left, top, left + width, top + height
+
+    def by_itself(self, data: bytes) -> bytes:
+        """A file of this frame, on a screen of its size."""
+        colours = data[10 : 13 + _size_of_colours(data[10])]
+        control = b"!\xf9\4" + self.control + b"\0" if self.control else b""
+        size = data[self.start + 5 : self.start + 9]
+        return data[:6] + size + colours + control + b",\0\0\0\0" + data[self.start + 5 : self.end] + b";"
+
+
+def _numbered(file: IO[bytes]) -> Iterator[int]:
+    return (place for place, _ in enumerate(_frames(file)))
+
+
+def _laid(data: bytes, shown: Sequence[_Frame], limits: Limits) -> Image.Image:
+    """The last of these frames with what those before have left below it, as browsers do it; Pillow leaves colours where a
+    frame that is over empties its part."""
+    from PIL import Image
+
+    from gradviz_cli.images.decode import _check_size
+
+    screen = struct.unpack_from("<HH", data, 6)
+    size = max(screen[0], shown[0].box(data)[2]), max(screen[1], shown[0].box(data)[3])
+    _check_size(size, limits)
+    picture = below = Image.new("RGBA", size)
+    for frame in shown:
+        left, top, right, bottom = box = frame.box(data)
+        _check_size((right - left, bottom - top), limits)
+        picture = below
+        below = picture.copy() if frame.afterwards in (_EMPTIED, *_RESTORED) else picture
+        image = Image.open(io.BytesIO(frame.by_itself(data)), formats=["GIF"]).convert("RGBA")
+        picture.paste(image, (left, top), image)
+        if frame.afterwards == _EMPTIED:
+            below.paste((0, 0, 0, 0), box)
+    return picture
+
+
+def _frames(file: IO[bytes]) -> Iterator[_Frame]:
+    """Found by their descriptors: GIF89a, sections 18 to 24."""
     file.seek(10)
     _skip_colours(file, behind=2)
-    place = 0
+    control = b""
     while kind := file.read(1):
+        start, label = file.tell() - 1, b""
         if kind == b"!":
-            file.read(1)
+            label = file.read(1)
         elif kind == b",":
-            yield place
-            place += 1
             file.seek(8, os.SEEK_CUR)
             _skip_colours(file)
             file.read(1)
         else:  # the end mark, or what no decoder goes beyond
             return
-        while size := file.read(1):
-            if size == b"\0":
-                break
-            file.seek(size[0], os.SEEK_CUR)
+        blocks = _blocks(file)
+        if label == b"\xf9":
+            control = blocks
+        elif kind == b",":
+            yield _Frame(start, file.tell(), control)
+            control = b""
+
+
+def _blocks(file: IO[bytes]) -> bytes:
+    """Skip blocks up to the empty one that ends them; the first is given if it has the size of a control."""
+    first = b""
+    while size := (file.read(1) or b"\0")[0]:
+        if size == 4 and not first:
+            first = file.read(size)
+        else:
+            file.seek(size, os.SEEK_CUR)
+    return first
 
 
 def _skip_colours(file: IO[bytes], behind: int = 0) -> None:
     """From a byte that says whether there is a table of colours, so many bytes behind it, to the end of that."""
-    flags = (file.read(1) or b"\0")[0]
-    file.seek(behind + (3 << ((flags & 7) + 1) if flags & 0x80 else 0), os.SEEK_CUR)
+    file.seek(behind + _size_of_colours((file.read(1) or b"\0")[0]), os.SEEK_CUR)
+
+
+def _size_of_colours(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0

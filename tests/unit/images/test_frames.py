@@ -86,6 +86,21 @@ def test_what_no_frame_has_painted_yet_is_clear() -> None:
         assert np.array_equal(np.asarray(decode(alone(bytes(data) + b";", place, Limits()), Limits())), blue), place
 
 
+@pytest.mark.parametrize(
+    ("afterwards", "left"), [((0, 1, 0), 3), ((2, 0, 0), 2), ((1, 2, 0), 2), ((3, 1, 4), 2), ((1, 4, 2), 2)]
+)
+def test_what_is_left_of_frames_that_are_over(afterwards: tuple[int, ...], left: int) -> None:
+    """Side by side, each blue and of 2 x 2 pixels; 2 is for one whose part is emptied, 3 or 4 for one whose part is as before."""
+    data = b"GIF89a" + struct.pack("<HHBBB", 6, 2, 0x80, 0, 0) + bytes((255, 0, 0, 0, 0, 255))
+    for place, control in enumerate(afterwards):
+        data += b"!\xf9\4" + bytes([control << 2, 1, 0, 0]) + b"\0"
+        data += b"," + struct.pack("<HHHHB", 2 * place, 0, 2, 2, 0) + b"\x02\x03" + b"\x4c\x12\x05" + b"\0"
+    shown = np.asarray(decode(alone(data + b";", 2, Limits()), Limits()))[0, ::2]
+    blue = (shown == (0, 0, 255)).all(1)
+    kept = [control < 2 for control in afterwards[:2]]
+    assert blue.tolist() == [*kept, True] and blue.sum() == left and (shown[~blue] == 255).all()
+
+
 def test_frames_that_change_only_a_part(file: Path) -> None:
     first = Image.new("RGB", (8, 8), (255, 255, 255))
     second = first.copy()
