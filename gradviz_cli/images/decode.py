@@ -234,16 +234,19 @@ def _one_colour(image: Image.Image) -> bool:
 
 
 def _needs_samples(page: tiff.Page) -> bool:
-    """Whether Pillow has no mode for a TIFF of gray or RGB, or one that loses what it says.
+    """Whether Pillow has no mode for a TIFF of gray, RGB or inks, or one that loses what it says.
 
     Pillow gets these wrong without a word: planes of 16 bits one after the other, and compressed numbers of more than 8
     bits, most significant byte first. It refuses the most of what is large (BigTIFF) in that order.
     """
     count, bits, kind, colours = page.samples, page.first(Tag.BITS, 1), page.first(Tag.FORMAT, 1), page.colours
     packed_up = page.first(Tag.COMPRESSION, 1)
-    if packed_up in tiff.JPEGS or not bits or bits % 8 or colours not in (*tiff.GRAY, tiff.RGB):
+    if packed_up in tiff.JPEGS or not bits or bits % 8 or colours not in (*tiff.GRAY, tiff.RGB, tiff.INKS):
         return False
     signed, swapped = kind in (tiff.SIGNED, tiff.FLOAT), page.order == ">"
+    if colours == tiff.INKS:
+        more = count > 4 and (bits == 16 or page.is_apart or page.transparency is not None)
+        return bits <= 16 and not signed and count >= 4 and page.are_four_inks and (more or (swapped and page.big))
     if swapped and page.big:
         return count > 2 or colours != tiff.RGB
     if colours == tiff.RGB:
@@ -251,7 +254,8 @@ def _needs_samples(page: tiff.Page) -> bool:
         fewer = bits == 16 and count == 3 and bool(page.white)
         apart = fewer or (page.is_apart and (bits == 16 or unread))
         return count > 4 or (count > 2 and (signed or bits > 16 or apart))
-    alone = bits == 64 or (signed and bits == (16 if kind == tiff.FLOAT else 8))
+    negative = colours == 0 and kind != tiff.FLOAT and (bits == 32 or signed)
+    alone = bits == 64 or negative or (signed and bits == (16 if kind == tiff.FLOAT else 8))
     odd_order = swapped and bits > 8 and (packed_up != 1 or colours == 0 or (bits == 32 and not signed))
     pair = count == 2 and (signed or bits > 8 or colours == 0 or page.is_apart)
     return alone or odd_order or count > 2 or pair

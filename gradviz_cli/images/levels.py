@@ -47,7 +47,7 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
         No three of them are known to be red, green and blue.
     """
     count, colours = values.shape[2], page.colours
-    if count > 3 and colours != tiff.RGB:
+    if count > 3 and colours not in (tiff.RGB, tiff.INKS):
         raise ImageError(
             "format",
             f"a TIFF of {tiff.described(page)} that does not say which are red, green and blue: give a model that takes "
@@ -55,10 +55,12 @@ def of_bands(values: np.ndarray, page: Page) -> tuple[np.ndarray, Notes]:
         )
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     gray = count < 3 or (colours != tiff.RGB and page.transparency is not None)
-    shown = values[..., : 1 if gray else 3]
+    shown = values[..., : 4 if colours == tiff.INKS else 1 if gray else 3]
     opacity = _opacity(values, page, shown.shape[2])
     if opacity is not None and page.is_associated:
         shown = _dissociated(shown, opacity)
+    if colours == tiff.INKS:
+        shown = _printed(shown)
     notes = _supposed(count - (opacity is not None), colours)
     levels, more = (
         (shown.copy(), ())
@@ -90,6 +92,12 @@ def _dissociated(values: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         return whole.astype(values.dtype)
     return np.minimum(np.rint(whole), np.iinfo(values.dtype).max).astype(values.dtype)
+
+
+def _printed(inks: np.ndarray) -> np.ndarray:
+    """Colours of inks of 8 or 16 bits, of which the upper byte counts as it does for Pillow."""
+    upper = (inks >> (8 * (inks.dtype.itemsize - 1))).astype(np.uint8)
+    return np.asarray(Image.fromarray(upper, "CMYK").convert("RGB"))
 
 
 def _table(values: np.ndarray, page: Page) -> np.ndarray | None:

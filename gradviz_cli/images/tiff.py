@@ -52,6 +52,7 @@ class Tag(IntEnum):
     TILE_OFFSETS = 324
     TILE_COUNTS = 325
     SUB_DIRECTORIES = 330
+    INK_SET = 332
     EXTRA = 338
     FORMAT = 339
     NO_DATA = 42113  # GDAL's
@@ -115,6 +116,11 @@ class Page:
         """Whether colours are multiplied by their transparency."""
         place = self.transparency
         return place is not None and self.tags[Tag.EXTRA][place - self.samples] == ASSOCIATED
+
+    @property
+    def are_four_inks(self) -> bool:
+        """Whether inks are cyan, magenta, yellow and black, and not of names that the file gives them."""
+        return self.first(Tag.INK_SET, 1) == 1
 
     @property
     def is_apart(self) -> bool:
@@ -236,9 +242,11 @@ def described(page: Page) -> str:
 
 
 def not_read(page: Page) -> ImageError:
-    """The refusal of a page that no way leads to: of its packing where that is a rare one, else of its numbers."""
-    rare = page.first(Tag.COMPRESSION, 1) not in COMMON
-    remedy = "pack it with LZW or Deflate" if rare else "write it as 8 or 16 bits"
+    """The refusal of a page that no way leads to: of its packing where that is a rare one, of its numbers, or of its form."""
+    usual = page.first(Tag.BITS, 1) in (8, 16) and page.first(Tag.FORMAT, 1) == 1
+    remedy = "save it as PNG" if usual else "write it as 8 or 16 bits"
+    if page.first(Tag.COMPRESSION, 1) not in COMMON:
+        remedy = "pack it with LZW or Deflate"
     return ImageError("format", f"a TIFF of {described(page)}, which is not read; {remedy}")
 
 

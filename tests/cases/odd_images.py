@@ -637,6 +637,16 @@ def _tiff(shelf: _Shelf) -> None:
     apart = {"t284": [2], "t273": [8 + i * wide[0].nbytes for i in range(4)], "t279": [wide[0].nbytes] * 4}
     inks = page(ink.astype("<u2"), wide.tobytes(), t262=[5], **apart)
     shelf.drawn("tiff-cmyk-planes-words.tif", pages(inks), paper, 2)
+    five = np.dstack([ink, ALPHA])
+    shown = over_white(paper, ALPHA)
+    shelf.drawn("tiff-cmyk-alpha.tif", pages(page(five, t262=[5], t338=[2])), shown, 2)
+    words = page(five.astype("<u2") * 257, t262=[5], t338=[2])
+    shelf.drawn("tiff-cmyk-alpha-words.tif", pages(words), shown, 2)
+    faint = np.rint(np.dstack([ink * (ALPHA / 255.0)[..., None], ALPHA]) * 257).astype("<u2")
+    shelf.drawn("tiff-cmyk-alpha-multiplied.tif", pages(page(faint, t262=[5], t338=[1])), shown, 2)
+    body = zlib.compress(five.tobytes())
+    shelf.drawn("tiff-cmyk-and-more-packed.tif", pages(page(five, body, t259=[8], t262=[5], t338=[0])), paper, 2)
+    shelf.failed("tiff-five-inks.tif", pages(page(five, t262=[5], t332=[2], t338=[2])), "format")
     pair = np.dstack([GRAY, ALPHA])
     apart = {"t284": [2], "t273": [8, 8 + GRAY.nbytes], "t279": [GRAY.nbytes] * 2}
     planes = np.ascontiguousarray(pair.transpose(2, 0, 1)).tobytes()
@@ -922,6 +932,10 @@ def _tiff_layouts(shelf: _Shelf) -> None:
         shelf.drawn(f"layout-big-endian-packed-{bits}.tif", data, twin)
     inverse = tiff(GRAY.shape, 16, 0, (65535 - GRAY.astype(int) * 257).astype(">u2").tobytes(), ">")
     shelf.drawn("layout-big-endian-white-is-zero.tif", inverse, GRAY)
+    for kind in ("<i2", "<i4", "<u4"):
+        numbers = (255 - GRAY.astype(int)) * 100 - (0 if "u" in kind else 12000)
+        data = pages(page(numbers.astype(kind), t262=[0]))
+        shelf.drawn(f"layout-white-is-zero-{kind[1:]}.tif", data, 255 - _stretched(numbers))
     large = tiff(GRAY.shape, 32, 1, (GRAY.astype(np.int64) * 16_000_000).astype(">u4").tobytes(), ">")
     shelf.drawn("layout-big-endian-u4.tif", large, _stretched(GRAY))
     shelf.drawn("layout-big-endian-big-rgb.tif", _big_endian_big(RGB), RGB)
