@@ -46,7 +46,10 @@ NAMES = (
     "classes",
 )
 NAMED = frozenset(NAMES)
-INDICES = ("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx", "")
+INDICES = (
+    *("index", "idx", "id", "class_id", "class_index", "class_idx", "label_id", "label_index", "label_idx"),
+    *("classid", "labelid", ""),
+)
 WORDNET = re.compile(r"n\d{8}[\s,:]+(?=\S)")
 # 0 tench, 0: tench, 0 - tench, 0 -> tench, 0|tench, [0] tench, and the other way round.
 LEADING = re.compile(r"[\[(]?(\d{1,6})\s*([-=]>|[:,;=|\t)\]]|\.\s|[-\u2013\u2014]\s|\s)\s*(\S.*)")
@@ -430,7 +433,7 @@ def _table(text: str, suffix: str) -> Labels | None:
         if written:
             raise
         return None
-    header = [cell.strip().strip("\"'").lower() for cell in first]
+    header = [cell.strip().strip("\"'").lower().replace(" ", "_") for cell in first]
     known = [cell for cell in header if cell in NAMES or cell and cell in INDICES]
     if not written and not (len(known) > 1 and not NAMED.isdisjoint(known)):
         return None
@@ -496,6 +499,11 @@ def _columns(columns: Mapping[str, Sequence[str]]) -> Labels:
     whole = {name for name, column in columns.items() if column and all(_index(cell) is not None for cell in column)}
     index = next((name for name in (*INDICES, *NAMES) if name in whole), None)
     name = next((name for name in NAMES if name in columns and name != index), None)
+    other = next((one for one in columns if one not in (index, name)), None) if len(columns) == 2 else None
+    if name is None and index is not None and other not in whole:  # id,description
+        name = other
+    elif index is None and other in whole and _counts([(int(cell), "") for cell in columns[other]]):  # number,name
+        index = other
     if name is None or index is None:
         raise ValueError("it is a table without a column label and a column index of whole numbers")
     return _by_index((int(number), label) for number, label in zip(columns[index], columns[name], strict=True))
