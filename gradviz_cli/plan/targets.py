@@ -87,11 +87,11 @@ class _Asked:
 
 
 def _meant(spec: str, asked: _Asked) -> list[Target]:
-    """A label may hold commas itself, so the whole is tried first."""
+    """A label may hold commas itself, so the whole is tried first; `007` may be one, `7` is an index."""
     ranks, index = re.fullmatch("(top|rank)([0-9]+)", spec), _number(spec)
     if ranks:
         return _ranks(spec, ranks[1], _number(ranks[2]), asked)
-    if index is not None:
+    if index is not None and not (_is_padded(spec) and _places(spec, asked.labels)):
         return [Target(index=index)]
     if spec == PARENT and asked.labels:
         return [Target(parent=True)]
@@ -112,7 +112,7 @@ def _ranks(spec: str, word: str, count: int | None, asked: _Asked) -> list[Targe
 def by_label(specs: tuple[str, ...]) -> bool:
     """Whether one of these needs labels."""
     parts = [part.strip() for spec in specs for part in spec.split(",")]
-    return any(_number(re.sub("^(top|rank)(?=[0-9])", "", part)) is None for part in parts)
+    return any(_number(re.sub("^(top|rank)(?=[0-9])", "", part)) is None or _is_padded(part) for part in parts)
 
 
 def of_image(targets: tuple[Target, ...], labels: tuple[str, ...], path: AnyPath) -> tuple[Target, ...]:
@@ -148,6 +148,11 @@ def _of_name(name: str, labels: tuple[str, ...]) -> tuple[int, ...]:
 def _number(text: str) -> int | None:
     """A whole number that can be a class."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
+
+
+def _is_padded(text: str) -> bool:
+    """Whether it is a number as names are made of them, so that they stand in order."""
+    return text[:1] == "0" and len(text) > 1 and _number(text) is not None
 
 
 def _composed(label: str) -> str:

@@ -35,6 +35,12 @@ def test_specs(specs: tuple[str, ...], expected: list[Target]) -> None:
     assert parse_targets(specs, LABELS) == tuple(expected)
 
 
+def test_a_number_with_zeros_ahead_is_the_label_that_is_spelled_so() -> None:
+    labels = ("001", "002", "003", "10")
+    assert parse_targets(("001,1", "10", "004"), labels) == tuple(Target(index=index) for index in (0, 1, 10, 4))
+    assert by_label(("001",)) and not by_label(("1,10,top01",))
+
+
 @pytest.mark.parametrize(
     ("spec", "labels", "said"),
     [
