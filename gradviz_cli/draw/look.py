@@ -40,9 +40,9 @@ class Look:
         if self.colormap not in COLORMAPS:
             raise UsageError(f"--colormap: there is no {self.colormap!r}", f"choose one of {', '.join(COLORMAPS)}")
         if not 0 < self.clip <= 100:
-            raise UsageError(f"--clip: {self.clip:g} is not a percentile", "give a number above 0 and up to 100")
+            raise UsageError(f"--clip: {self.clip} is not a percentile", "give a number above 0 and up to 100")
         if not 0 <= self.alpha <= 1:
-            raise UsageError(f"--alpha: {self.alpha:g} is no weight", "give a number from 0 to 1")
+            raise UsageError(f"--alpha: {self.alpha} is no weight", "give a number from 0 to 1")
 
 
 DEFAULT_LOOK = Look()

@@ -237,7 +237,7 @@ def percentile(value: object) -> float:
         hint = f"; did you mean {100 * meant_ if share else meant_:g}?" if meant_ is not None else ""
         raise ValueError(f"{value} is not a percentile, such as 99{hint}")
     if not 0 < found <= 100:
-        raise ValueError(f"{found:g} is not a percentile; give a number above 0 and up to 100")
+        raise ValueError(f"{value} is not a percentile; give a number above 0 and up to 100")
     return found
 
 

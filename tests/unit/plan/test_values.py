@@ -174,6 +174,7 @@ def test_a_length_on_paper_is_in_points():
     [
         (values.percentile, "99%", "99% is not a percentile, such as 99; did you mean 99?"),
         (values.percentile, 0.95, "did you mean 95?"),
+        (values.percentile, "100.00001", "100.00001 is not a percentile"),
         (values.weight, "30%", "did you mean 0.3?"),
         (values.weight, 1.5, "give a number from 0 to 1"),
         (values.seconds(), "1.5h", "did you mean 5400?"),
