@@ -240,7 +240,7 @@ def _chunks(file: IO[bytes]) -> Iterator[bytes]:
 def _entry(name: bytes, null: bool) -> Place:
     if not null and b"\0" in name:
         text = name.split(b"\0")[0]
-        shown = "a name" if re.search(rb"[^\x20-\x7e]", text) else printable(shortened(printable(text), 40))
+        shown = "a name" if not text or re.search(rb"[^\x20-\x7e]", text) else printable(shortened(printable(text), 40))
         said = f"--files-from: {shown} holds NUL bytes"
         raise UsageError(said, "add -0 if its names end in NUL; is it a list, and not an image?")
     if len(name) > LONGEST:

@@ -460,6 +460,7 @@ def test_names_in_a_list(tmp_path: Path, data: bytes, null: bool, want: list[str
             "--files-from: a name holds NUL bytes; add -0 if its names end in NUL; is it a list, and not an image?",
         ),  # fmt: skip
         ("a\n".encode("utf-16-le"), False, "holds NUL bytes"),  # without a mark
+        (b"\0\0\0\rIHDR", False, "--files-from: a name holds NUL bytes"),
         (b"/some/name.jpg\n" * 400_000, True, "leave out -0"),
         (b"x" * 5000, False, "add -0"),
         (b"a.png\nhttps://a.b/a.png\n", False, "https://a.b/a.png is an address"),  # both slashes
