@@ -11,7 +11,7 @@ from pathlib import Path
 from gradviz_cli.errors import ImageError
 from gradviz_cli.estimators import GRADIENT, Method
 from gradviz_cli.plan.plan import DEFAULT_STYLE, Job, Plan
-from gradviz_cli.plan.targets import Target, of_image
+from gradviz_cli.plan.targets import PARENT, Target, of_image
 
 # What OUT holds besides pictures and arrays.
 MANIFEST, LOCK = "manifest.jsonl", ".gradviz.lock"
@@ -79,7 +79,11 @@ def outputs(plan: Plan, job: Job, sheets: Collection[str]) -> tuple[Output, ...]
 
 
 def targets_of(plan: Plan, job: Job) -> tuple[Target, ...]:
-    """The targets of one image: `parent` is a class; ImageError where no label is the name of its folder."""
+    """The targets of one image: `parent` is a class; ImageError where no label is the name of its folder, or it has none."""
+    if job.copy and any(target.parent for target in plan.drawing.targets):
+        raise ImageError(
+            "target", f"--target {PARENT}: what comes through stdin lies in no folder; give the path of the image"
+        )
     return of_image(plan.drawing.targets, plan.labels, str(job.path))
 
 

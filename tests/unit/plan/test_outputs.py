@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gradviz_cli.draw.styles import SHEETS
-from gradviz_cli.plan.outputs import outputs, stems
+from gradviz_cli.errors import ImageError
+from gradviz_cli.plan.outputs import outputs, stems, targets_of
 from gradviz_cli.plan.plan import Drawing, Job, Plan
 from gradviz_cli.plan.targets import Target
 from gradviz_cli.process.protocol import ModelOptions
@@ -75,3 +77,10 @@ def test_names_that_may_meet() -> None:
     assert found is not None and set(found("cat")) == {"cat", "cat.3"}
     only = stems(plan(styles=("panel",), targets=(THREE,)), SHEETS)
     assert only is not None and set(only("cat")) == {"cat", "cat.3"}
+
+
+def test_what_comes_through_stdin_lies_in_no_folder() -> None:
+    asked = replace(plan(targets=(Target(parent=True),)), labels=("dev", "dog"))
+    assert targets_of(asked, Job(Path("/p/dog/x.png"), "x.png")) == (Target(index=1),)
+    with pytest.raises(ImageError, match="--target parent: what comes through stdin lies in no folder"):
+        targets_of(asked, Job(Path("/dev/stdin"), "stdin", copy=Path("/tmp/stdin")))
