@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
@@ -17,6 +19,8 @@ from gradviz_cli.errors import Unanswered
 LATER = 0.25
 # And once more where a store is asked.
 SLACK = 0.25
+# And after which a signal that was lost comes again.
+AGAIN = 0.02
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,8 +42,20 @@ def stopping() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        raise Stopped(number)
+        raise _watched(Stopped(number), again)  # in no variable, or it would live on with this frame
 
+    def again(number: int) -> None:
+        if inside:
+            signal.signal(number, stop)
+            later = threading.Timer(AGAIN, send, (number,))  # here, where Stopped is thrown away, it would be as well
+            later.daemon = True
+            later.start()
+
+    def send(number: int) -> None:
+        if inside:
+            os.kill(os.getpid(), number)
+
+    inside = True
     before = {each: signal.getsignal(each) for each in SIGNALS}
     for each, handler in before.items():
         if handler is not signal.SIG_IGN:  # nohup means it
@@ -47,8 +63,16 @@ def stopping() -> Iterator[None]:
     try:
         yield
     finally:
+        inside = False
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _watched(stopped: Stopped, lost: Callable[[int], None]) -> Stopped:
+    """It, and where it ends on its way `lost` is called: what a handler raises while Python compiles a module is dropped where
+    a constant like 2**63 is worked out (all but KeyboardInterrupt; `make_const` of ast_opt.c), and the run would go on."""
+    weakref.finalize(stopped, lost, stopped.code - 128).atexit = False
+    return stopped
 
 
 class Begun(Protocol):

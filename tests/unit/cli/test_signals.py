@@ -37,6 +37,15 @@ def test_no_handler_on_the_way_takes_it_for_a_failure() -> None:
     assert seen == []
 
 
+def test_what_the_compiler_drops_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what is raised while it works out `2**63` for a sign that there is no such constant."""
+    monkeypatch.setattr("gradviz_cli.cli.signals.SIGNALS", (signal.SIGALRM,))  # a clock rings amid the C code
+    with pytest.raises(Stopped), stopping():
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+        compile("x = 2**63\n" * 10_000, "constants", "exec")
+        time.sleep(20)
+
+
 def test_further_signals_change_nothing() -> None:
     """What cleans up after the first one is not stopped by the second."""
     cleaned = []
