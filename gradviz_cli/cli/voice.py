@@ -119,7 +119,7 @@ class Voice(Observer):
                 self._progress.add(report)
             if report.total == self._progress.total:
                 LINE.look()
-        end = b"\n" if result.status is Status.PENDING else self._print_end
+        end = self._print_end or (b"\n" if result.status is Status.PENDING else b"")
         if end and result.status in (Status.PENDING, Status.WRITTEN):
             print_paths((self._plan.place / name for name in result.new), end)
 

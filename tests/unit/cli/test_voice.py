@@ -253,6 +253,11 @@ def test_a_dry_run_prints_what_is_pending_and_says_why(capfdbinary: pytest.Captu
     ]
 
 
+def test_print0_ends_names_of_a_dry_run_as_well(capfdbinary: pytest.CaptureFixture) -> None:
+    foreseen(print_end=b"\0")
+    assert capfdbinary.readouterr().out == b"out/a\0out/b\0" + 5 * b"out/d.png\0"
+
+
 def test_each_image_of_a_dry_run_with_v_and_none_with_q(said: Said) -> None:
     foreseen(verbose=True)
     assert "pending 0.png: 1 picture; option changed (--clip)\n" in said.text()
