@@ -147,7 +147,12 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
         return failed(job, error)
     if result:
         return result
-    names = tuple(str(output.path.relative_to(plan.out)) for output in pictures)
+    arrays = [path for one in pictures for path in one.array_paths(plan.drawing.methods).values()]
+    paths = [
+        *(dict.fromkeys(arrays) if plan.drawing.raw else ()),
+        *(one.path for one in pictures),
+    ]  # as a run lists them
+    names = tuple(str(path.relative_to(plan.out)) for path in paths)
     reason = why(plan, pictures, digests, read.sha256, known)
     same = kept(plan, pictures, digests, read, known)
     return Result(job.name, Status.PENDING, names, page=job.number, why=reason, kept=same)

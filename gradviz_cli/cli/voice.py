@@ -280,7 +280,7 @@ class Foreseen:
 
     def add(self, result: Result) -> None:
         self.reasons[result.why] += 1
-        self._pictures += len(result.new)
+        self._pictures += _pictures(result)
         examples = self._examples.setdefault(result.why, [])
         if len(examples) < MOST_EXAMPLES:
             examples.append(printable(result.image))

@@ -13,6 +13,7 @@ from gradviz_cli.batch.run import results, run
 from gradviz_cli.draw import record
 from gradviz_cli.images.listing import Inputs
 from gradviz_cli.plan.plan import Plan
+from gradviz_cli.plan.targets import Target
 
 ONE = "001.png.guided.png"
 
@@ -33,6 +34,16 @@ def reasons(asked: Plan, folder: Path) -> list[str]:
 def test_nothing_is_to_be_said_of_what_is_current(drawn) -> None:
     plan, folder, _ = drawn
     assert reasons(plan(), folder) == ["", ""]
+
+
+def test_what_is_foreseen_is_what_a_run_writes(plan, images, explainers) -> None:
+    """In the same order, arrays included."""
+    targets, styles = (Target(rank=0), Target(rank=1)), ("heatmap", "gray")
+    asked = plan({"modes": ("backprop", "guided"), "targets": targets, "styles": styles, "raw": True})
+    folder = images("good")
+    foreseen = [result.outputs for result in results(replace(asked, dry_run=True), Inputs((folder,), asked.out))]
+    assert foreseen == [result.outputs for result in results(asked, Inputs((folder,), asked.out))]
+    assert any(name.endswith(".npy") for name in foreseen[0])
 
 
 def test_what_happened_to_images_and_model(drawn) -> None:

@@ -226,7 +226,7 @@ def test_written_paths_on_stdout(capfdbinary: pytest.CaptureFixture) -> None:
 
 
 PENDING = [
-    Result("a.png", "pending", ("a", "b"), why="new"),
+    Result("a.png", "pending", ("a.npy", "a.png", "b.png"), why="new"),
     Result("c.png", "current", ("c",)),
     *[Result(f"{number}.png", "pending", ("d.png",), why="option changed (--clip)") for number in range(5)],
     FAILED,
@@ -244,7 +244,7 @@ def foreseen(**more) -> None:
 def test_a_dry_run_prints_what_is_pending_and_says_why(capfdbinary: pytest.CaptureFixture) -> None:
     foreseen()
     out, err = capfdbinary.readouterr()
-    assert out == b"out/a\nout/b\n" + 5 * b"out/d.png\n"
+    assert out == b"out/a.npy\nout/a.png\nout/b.png\n" + 5 * b"out/d.png\n"
     assert err.decode().splitlines() == [
         "gradviz: b\\n.png: no image begins like this",
         "would draw 7 pictures of 6 images; 1 current, 1 failed",
@@ -255,7 +255,7 @@ def test_a_dry_run_prints_what_is_pending_and_says_why(capfdbinary: pytest.Captu
 
 def test_print0_ends_names_of_a_dry_run_as_well(capfdbinary: pytest.CaptureFixture) -> None:
     foreseen(print_end=b"\0")
-    assert capfdbinary.readouterr().out == b"out/a\0out/b\0" + 5 * b"out/d.png\0"
+    assert capfdbinary.readouterr().out == b"out/a.npy\0out/a.png\0out/b.png\0" + 5 * b"out/d.png\0"
 
 
 def test_each_image_of_a_dry_run_with_v_and_none_with_q(said: Said) -> None:
