@@ -144,6 +144,8 @@ def _at_an_end(seen: Seen) -> str:
     if score == 1 and all(0 <= one <= 1 for one in others):
         remedy = "--score logit" if seen.by_output else "--output NAME of what feeds it"
         return f"{EMPTY}the score is 1, where its sigmoid or softmax is flat (saturated); explain {remedy}"
+    if seen.one_colour and seen.others_alive:  # where nothing is open, a sum is 0 as well
+        return ""
     if score == 0 and min(others) >= 0 and max(others) > 0:
         return (
             f"{EMPTY}the score is 0, the positive part alone of what the model computed; explain the tensor before it "

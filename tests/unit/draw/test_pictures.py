@@ -135,6 +135,8 @@ def test_why_nothing_is_let_through() -> None:
         ({"scores": (1, 0.2, 1, 0.5), "by_output": True}, "explain --score logit"),
         ({"scores": (1, 0.2, 7, 0.5), "others_alive": True}, "while a noisy picture has a map"),
         ({"scores": (0, 0.2, 7, 0.5), "others_alive": True}, "the score is 0, the positive part alone"),
+        ({"scores": (0, 0, 7, 0.5), "others_alive": True, "one_colour": True}, "the image is of one colour"),
+        ({"scores": (0, 0, 7, 0.5), "one_colour": True}, "the score is 0, the positive part alone"),
         ({"scores": (2, 2, 2, 2)}, "the score is 2 for this image and for a black, a white and a noisy one alike"),
         ({"scores": (2, 2, 2, 3), "others_alive": True, "one_colour": True}, "the image is of one colour"),
         ({"scores": (-2, 2, 2, 3)}, "no change of the image changes the score (saturated or dead units)"),
