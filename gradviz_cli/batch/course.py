@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gradviz_cli.batch import engines, owner
-from gradviz_cli.batch.current import failed, kept, looked, sift
+from gradviz_cli.batch.current import arrays, failed, kept, looked, sift
 from gradviz_cli.batch.engines.work import Work
 from gradviz_cli.batch.known import MODEL, Known
 from gradviz_cli.batch.observer import Observer
@@ -147,11 +147,8 @@ def _foreseen(plan: Plan, job: Job, digests: Digests, known: Known) -> Result:
         return failed(job, error)
     if result:
         return result
-    arrays = [path for one in pictures for path in one.array_paths(plan.drawing.methods).values()]
-    paths = [
-        *(dict.fromkeys(arrays) if plan.drawing.raw else ()),
-        *(one.path for one in pictures),
-    ]  # as a run lists them
+    written = [path for one in pictures for path in arrays(plan, one).values()]
+    paths = [*dict.fromkeys(written), *(one.path for one in pictures)]  # as a run lists them
     names = tuple(str(path.relative_to(plan.out)) for path in paths)
     reason = why(plan, pictures, digests, read.sha256, known)
     same = kept(plan, pictures, digests, read, known)

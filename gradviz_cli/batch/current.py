@@ -108,11 +108,11 @@ def _current(
 
 
 def kept(plan: Plan, outputs: Iterable[Output], digests: Digests, image: Read, known: Known) -> tuple[str, ...]:
-    """The pictures of an image that are current, by name; the others are to be drawn."""
+    """The files of an image that are current, by name; the others are to be written."""
     if plan.force:
         return ()
-    found = (one for one in outputs if check_current(plan, one, partial(digests.of, one, image.sha256), known))
-    return tuple(str(output.path.relative_to(plan.out)) for output in found)
+    found = (check_current(plan, one, partial(digests.of, one, image.sha256), known) for one in outputs)
+    return tuple(dict.fromkeys(name for one in found if one for name in one[1]))
 
 
 def check_current(

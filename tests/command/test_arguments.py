@@ -53,8 +53,10 @@ def test_the_command_line_wins_over_the_environment_over_the_file(planned) -> No
 
 def test_lists_and_switches_from_files_and_variables(planned) -> None:
     both = "heatmaps/00000.png.backprop.png\nheatmaps/00000.png.deconv.png"
-    assert planned(None, 'mode = ["backprop", "deconv"]\nraw = true\nfail-fast = false') == both
-    assert planned({"GRADVIZ_EXPLAIN_MODE": "backprop deconv", "GRADVIZ_EXPLAIN_RAW": "1"}) == both
+    arrays = both.replace(".png\n", ".npy\n").removesuffix(".png") + ".npy"
+    raw = f"{arrays}\n{both}"
+    assert planned(None, 'mode = ["backprop", "deconv"]\nraw = true\nfail-fast = false') == raw
+    assert planned({"GRADVIZ_EXPLAIN_MODE": "backprop deconv", "GRADVIZ_EXPLAIN_RAW": "1"}) == raw
     assert planned({"GRADVIZ_EXPLAIN_MODE": '["backprop", "deconv"]'}) == both
     assert (
         planned({"GRADVIZ_EXPLAIN_DRY_RUN": "yes", "GRADVIZ_EXPLAIN_BATCH_SIZE": "8"})
@@ -116,7 +118,7 @@ def test_a_dry_run_says_what_and_why_and_writes_nothing(model: Path, photos: Pat
     shutil.copy(photos / "000" / "00000.png", tmp_path / "new.png")
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     run = gradviz("explain", model, photos, "new.png", "-o", out, "--raw", "--dry-run", cwd=tmp_path)
-    assert (run.returncode, run.stdout) == (0, f"{out}/new.png.guided.png\n")
+    assert (run.returncode, run.stdout) == (0, f"{out}/new.png.guided.npy\n{out}/new.png.guided.png\n")
     assert run.stderr == "would draw 1 picture of 1 image; 40 current\n  1 new: new.png\n"
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     os.mkfifo(tmp_path / "fifo.png")
@@ -133,9 +135,8 @@ def test_lists_of_names(model: Path, photos: Path, done: Path, tmp_path: Path) -
         run = gradviz(
             "explain", model, "--files-from", "list", *options, "-o", out, "--raw", "--dry-run", "--force", cwd=tmp_path
         )
-        assert (run.returncode, run.stdout.splitlines()) == (0, [f"{out}/{name.name}.guided.png" for name in names]), (
-            run.stderr
-        )
+        wanted = [f"{out}/{name.name}.guided.{kind}" for name in names for kind in ("npy", "png")]
+        assert (run.returncode, run.stdout.splitlines()) == (0, wanted), run.stderr
     empty = gradviz("explain", model, "--files-from", "-", "-o", out, cwd=tmp_path, stdin=subprocess.DEVNULL)
     assert empty.returncode == 4 and "--allow-empty" in empty.stderr
     (tmp_path / "list").write_text(f"{names[0]}\ngone.png\n")

@@ -234,9 +234,9 @@ def test_a_dry_run(plan, images, explainers, fail_fast: bool) -> None:
     asked = plan({"styles": ("heatmap", "panel"), "raw": True}, dry_run=True, fail_fast=fail_fast)
     found = list(results(asked, Inputs((folder,), asked.out)))
     assert [(result.status, result.outputs) for result in found] == [
-        ("pending", ("001.png.guided.png", "001.png.panel.png")),
+        ("pending", ("001.png.guided.npy", "001.png.guided.png", "001.png.panel.png")),
         ("failed", ()),
-        ("pending", ("003.png.guided.png", "003.png.panel.png")),
+        ("pending", ("003.png.guided.npy", "003.png.guided.png", "003.png.panel.png")),
     ][: 2 if fail_fast else 3]
     assert {path: path.read_bytes() for path in plan().out.iterdir()} == before
     assert len(explainers) == 1
