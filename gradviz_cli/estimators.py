@@ -515,7 +515,7 @@ class Estimator:
         return self.taps == "cam" and not self.at_input
 
 
-_SMOOTH: dict[str, Any] = {"options": ("samples", "noise"), "numbers": ("noise_left",), "sampled": True, "version": 2}
+_SMOOTH: dict[str, Any] = {"options": ("samples", "noise"), "numbers": ("noise_left",), "sampled": True, "version": 3}
 _CAM: dict[str, Any] = {"options": ("cam_layer",), "numbers": ("share",), "taps": "cam", "unit": "score"}
 _AREA: dict[str, Any] = {**_CAM, "at_input": False}
 _ATTENTION: dict[str, Any] = {"taps": "attention", "at_input": False, "unit": "share of the attention"}
@@ -549,6 +549,7 @@ ESTIMATORS: dict[str, Estimator] = {
             options=("samples", "baseline"),
             numbers=("completeness_gap",),
             sampled=True,
+            version=2,
             other_names=("ig", "integrated", "intgrad"),
         ),
         Estimator(

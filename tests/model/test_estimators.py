@@ -243,6 +243,28 @@ def test_integrated_gradients_are_those_of_the_eager_midpoints(loaded, form: str
         assert explained.numbers[0][0, place, 0] == pytest.approx((want.sum() - whole) / whole, abs=1e-4)
 
 
+def test_points_between_whole_pixels_are_those_that_the_formulas_name(tmp_path: Path) -> None:
+    """A model of bytes casts them to floats: its maps are those of the same model that is given floats."""
+    methods = ("backprop.integrated-gradients", "guided.smoothgrad", "backprop.vargrad")
+    images, estimation = np.rint(255 * IMAGES), Estimation(samples=8, noise=0.01)
+    baselines = np.broadcast_to(images.mean((1, 2), keepdims=True), images.shape).astype(np.float32)
+    found = []
+    for dtype in (tf.float32, tf.uint8):
+
+        @tf.function(input_signature=[tf.TensorSpec([None, *images.shape[1:]], dtype, "image")])
+        def serve(image):
+            return {"scores": Net(tf.float32).dense(tf.cast(image, tf.float32) / 255)}
+
+        folder = tmp_path / dtype.name
+        tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+        model = Model(ModelOptions(str(folder), preprocess="raw"), methods, verified=True, estimation=estimation)
+        found.append(model.explain(images, [-1], methods, estimation=estimation, baselines=baselines))
+    floats, whole = found
+    for place in range(len(methods)):
+        assert distance(whole.gradients[place], floats.gradients[place]) < NEAR
+        assert np.allclose(whole.numbers[place], floats.numbers[place], rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
 SUMS = ("backprop.smoothgrad", "backprop.vargrad", "deconv.smoothgrad-squared", "backprop.integrated-gradients")
 
 

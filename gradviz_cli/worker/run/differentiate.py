@@ -218,7 +218,10 @@ class Differentiator:
     def _sampled(
         self, points: np.ndarray, seeds: np.ndarray, modes: tuple[str, ...]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        function, entry, count = self._function(Sampled(modes, len(seeds))), self._problem.entry, len(seeds)
+        function, count = self._function(Sampled(modes, len(seeds))), len(seeds)
+        # A graph of whole pixels that was written for floats takes the parts of them that lie between.
+        whole = self._problem.entry.whole and not self._dtype.is_floating
+        entry = replace(self._problem.entry, whole=whole)
         given = tf.constant(seeds, tf.float32)
         parts = []
         for fed, full in alone(points, self.size) if self.size else calls(points, None):
