@@ -485,6 +485,8 @@ class Estimator:
         Its maps have the shape of the image; else that of `Taps.size`, and one channel.
     caution : str
         What has to be known before its maps are read.
+    empty : str
+        What a map of zeros means where the gradient at the image is none, and what to do then.
     other_names : tuple of str
         What others call it, or what is near to it, for who asks for that.
     version : int
@@ -506,6 +508,7 @@ class Estimator:
     taps: str = ""
     at_input: bool = True
     caution: str = ""
+    empty: str = ""
     other_names: tuple[str, ...] = ()
     version: int = 1
 
@@ -549,6 +552,7 @@ ESTIMATORS: dict[str, Estimator] = {
             options=("samples", "baseline"),
             numbers=("completeness_gap",),
             sampled=True,
+            empty="the image is like its baseline wherever a gradient between them is not zero; try another --baseline",
             version=2,
             other_names=("ig", "integrated", "intgrad"),
         ),
@@ -567,6 +571,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Selvaraju et al. 2017, arXiv:1610.02391, section 3.2",
             beside=(DEFAULT_MODE,),
             **{**_CAM, "unit": "score squared per model-input unit"},
+            empty="wherever the guided map is not zero the Grad-CAM is; try another --cam-layer",
             other_names=("guided-cam", "ggcam"),
         ),
         Estimator(
@@ -589,6 +594,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "which patches the attention of a transformer takes the class from, layer by layer",
             "Chefer et al. 2021, arXiv:2103.15679",
             **{**_ATTENTION, "unit": "score"},
+            empty="no attention raises the score; -e attention-rollout shows all of it",
             other_names=("attention", "relevance", "transformer"),
         ),
         Estimator(
@@ -608,6 +614,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Shrikumar et al. 2016, arXiv:1605.01713",
             unit="score",
             plain=True,
+            empty="the model is given the number 0 wherever the gradient is not zero; -e gradient has a map",
             other_names=("ixg", "gradient-x-input", "grad-x-input", "gradxinput"),
         ),
         Estimator(
@@ -622,6 +629,7 @@ ESTIMATORS: dict[str, Estimator] = {
             vargrad,
             "the variance of the gradient over noisy copies",
             "Adebayo et al. 2018, arXiv:1810.03307",
+            empty="the gradient does not vary, it is the same for all noisy copies; -e smoothgrad is what it is",
             **{**_SMOOTH, "unit": "attribution squared per model-input unit squared"},
         ),
     )

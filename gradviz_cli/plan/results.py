@@ -125,6 +125,8 @@ def why_empty(
         shown = f"{PLAIN} has a map" if seen.plain_empty is False else f"or {PLAIN} is zero too"
         closed = f"no positive gradient reaches a ReLU, and {mode} lets only those through"
         return status, f"{EMPTY}{closed}; {shown} (--mode {PLAIN})"
+    if (empty := ESTIMATORS[estimator].empty) and not seen.plain_empty:  # else the cause lies in the gradient itself
+        return status, f"{EMPTY}{empty}{'' if seen.plain_empty is False else f', or {PLAIN} is zero too'}"
     return status, next(filter(None, (look(seen) for look in LOOKS if seen.scores)), status.why)
 
 

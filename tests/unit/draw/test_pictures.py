@@ -149,6 +149,25 @@ def test_the_cause_of_an_empty_map_is_what_was_seen(seen: dict, words: str) -> N
         assert status is Status.ZERO and words in why
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("backprop.integrated-gradients", "the image is like its baseline"),
+        ("backprop.input-x-gradient", "the model is given the number 0"),
+        ("deconv.vargrad", "the gradient does not vary"),
+        ("backprop.guided-grad-cam", "the Grad-CAM is"),
+        ("backprop.chefer", "no attention raises the score"),
+    ],
+)
+def test_a_map_is_empty_by_what_is_made_of_a_gradient_that_is_not(method: str, words: str) -> None:
+    """As the variance of what is the same everywhere; no other pixel range is at fault."""
+    seen = {"used": "unit", "ranges": ("raw",), "scores": (2, 2, 7, 3), "others_alive": True}
+    said = [why_empty(Status.ZERO, method, 1.0, False, Seen(plain, **seen))[1] for plain in (None, False, True)]
+    assert [words in one for one in said] == [True, True, False]
+    assert ["or backprop is zero too" in one for one in said] == [True, False, False]
+    assert ["no change of this image" in one for one in said] == [False, False, True]
+
+
 def test_it_is_drawn_where_that_is_allowed(tmp_path: Path) -> None:
     maps = {"guided": [np.full_like(FIELD, np.nan)]}
     done = drawn(tmp_path, maps, allow_empty_map=True, styles=("gray",))
