@@ -16,7 +16,7 @@ from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.estimators import AUTO_LAYER, Taps
 from gradviz_cli.process.protocol import CamLayer
 from gradviz_cli.worker.analysis.activations import Found, value_path
-from gradviz_cli.worker.analysis.axes import KEEPING, PADDING, RESIZES
+from gradviz_cli.worker.analysis.axes import BLOCKS, KEEPING, PADDING, RESIZES
 from gradviz_cli.worker.analysis.known import Known
 from gradviz_cli.worker.analysis.moves import MOVERS
 from gradviz_cli.worker.analysis.weighing import PRODUCTS, letters
@@ -339,23 +339,35 @@ AS_BEFORE, POINTS = _Turn((0, 1, 2, 3)), _Turn((0, 1, 2, 3), 3)
 
 
 def _told_before(nodes: Mapping[str, NodeDef], way: _Way, name: str) -> tuple[int, ...] | None:
-    """Back through what keeps the axes or says how it turns them, with the turns on the way done again."""
-    turns: list[_Turn] = []
-    for _ in range(MOST_STEPS):
-        node = nodes[name]
-        if (axes := _own_axes(node)) is not None:
-            for turn in reversed(turns):
-                if turn.mixed not in (-1, axes[2]):  # along height or width: what it gives are no places
-                    return None
-                axes = tuple(turn.order.index(axis) for axis in axes)
-            return axes
-        onward = way.onward(node)
-        taken = _taken(nodes, way, node, onward) if onward else None
-        if taken is None:
-            return None
-        turns.append(taken[0])
-        name = taken[1]
+    """Back through what keeps the axes or says how it turns them, with the turns on the way done again; where a way ends in
+    what says nothing (a gate, say), by another one that is joined to it."""
+    waiting: list[tuple[str, tuple[_Turn, ...]]] = [(name, ())]
+    seen: set[str] = set()
+    while waiting and len(seen) < MOST_STEPS:
+        name, turns = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        if (axes := _own_axes(nodes[name])) is not None:
+            return _turned(axes, turns)
+        taken = (_taken(nodes, way, nodes[name], before) for before in _joined(way, nodes[name]))
+        waiting += [(before, (*turns, turn)) for turn, before in reversed([one for one in taken if one])]
     return None
+
+
+def _turned(axes: tuple[int, ...], turns: Sequence[_Turn]) -> tuple[int, ...] | None:
+    for turn in reversed(turns):
+        if turn.mixed not in (-1, axes[2]):  # along height or width: what it gives are no places
+            return None
+        axes = tuple(turn.order.index(axis) for axis in axes)
+    return axes
+
+
+def _joined(way: _Way, node: NodeDef) -> list[str]:
+    """The inputs of a node that carry the image: the first, and of what computes number by number each of as many axes."""
+    inputs = [name for text in data_inputs(node) if (name := split(text)[0]) in way.path]
+    shapes = [way.shapes.get(name) for name in inputs[1:]] if _keeps(node) else []
+    return inputs[:1] + [name for name, shape in zip(inputs[1:], shapes, strict=False) if shape and shape.rank == 4]
 
 
 def _taken(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, before: str) -> tuple[_Turn, str] | None:
@@ -365,7 +377,7 @@ def _taken(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef, before: str) 
         order = way.turned.get(node.name, ())
         turn = _Turn(order) if len(order) == 4 else None
     elif node.op == "Reshape":
-        return _of_points(nodes, way, node)
+        return _of_points(nodes, way, node) or _of_groups(nodes, way, node)
     elif node.op in PRODUCTS:
         turn = _of_product(node, before)
     elif (
@@ -420,6 +432,17 @@ def _of_points(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef) -> tuple[
     return (POINTS, name) if name and len(sizes) == 2 and sizes[0] == sizes[1] and None not in sizes[0] else None
 
 
+def _of_groups(nodes: Mapping[str, NodeDef], way: _Way, node: NodeDef) -> tuple[_Turn, str] | None:
+    """Of what was laid out anew, computed with number by number, and laid out as it had been (a norm of groups)."""
+    name = way.onward(node)
+    for _ in range(MOST_STEPS):
+        if name is None or nodes[name].op not in KEEPING - BLOCKS:
+            break
+        name = way.onward(nodes[name])
+    before = way.onward(nodes[name]) if name and nodes[name].op == "Reshape" else None
+    return (AS_BEFORE, before) if before and _is_same(way, node.name, before) else None
+
+
 def _told_behind(nodes: Mapping[str, NodeDef], name: str, known: Known) -> tuple[int, ...] | None:
     """Forward through what keeps the axes, to what has windows along two of them, or takes the mean over them."""
     for _ in range(MOST_STEPS):
@@ -458,4 +481,6 @@ def _keeps(node: NodeDef) -> bool:
         "PadV2",
         "MirrorPad",
         "Slice",
+        "Split",
+        "SplitV",
     )

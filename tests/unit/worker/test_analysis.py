@@ -835,6 +835,35 @@ def test_what_a_product_makes_of_places_is_a_layer_unless_it_mixes_them(equation
     assert cam_layers(traced(build), question())[-1].tensor == f"{last}:0"
 
 
+def gated(x):
+    """By a gate for each channel, which is the first factor and says nothing of axes."""
+    return tf.reshape(tf.sigmoid(tf.reduce_mean(x, [1, 2])), [2, 1, 1, 4]) * x
+
+
+def in_groups(x):
+    """Less the mean of each half of the channels."""
+    groups = tf.reshape(x, [2, 6, 6, 2, 2])
+    return tf.reshape(groups - tf.reduce_mean(groups, [1, 2, 4], keepdims=True), [2, 6, 6, 4])
+
+
+AXES_KEPT = {
+    "gate first": gated,
+    "norm of groups": in_groups,
+    "the larger half": lambda x: tf.maximum(*tf.split(x, 2, -1)),
+    "one half and the other": lambda x: tf.concat([half * half for half in tf.split(x, 2, -1)], -1),
+}
+
+
+@pytest.mark.parametrize("name", AXES_KEPT)
+def test_a_way_that_says_nothing_of_the_axes_leaves_it_to_another(name):
+    def build(image):
+        x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 4), "f"), 1, "SAME", name="conv"), "relu")
+        x = tf.nn.relu(AXES_KEPT[name](x), "last")
+        return tf.reshape(x, [2, -1]) @ np.ones((36 * x.shape[3], 3), "f")
+
+    assert cam_layers(traced(build), question())[-1].tensor == "last:0"
+
+
 def test_sizes_that_hang_on_nothing_but_the_number_of_images_are_known():
     def build(image):
         x = tf.nn.relu(tf.nn.conv2d(image, np.ones((3, 3, 3, 4), "f"), 1, "SAME"))
