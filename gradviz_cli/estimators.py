@@ -176,6 +176,9 @@ class Asked(Protocol):
     def inner(self, kind: str, mode: str) -> Inner:
         """Inner tensors, at the image itself; for the estimators that name the kind (`Estimator.taps`)."""
 
+    def numbers(self, points: Array) -> Array:
+        """What the gradient is with respect to, [m, h, w, c]: the points, or what a model that takes files makes of them."""
+
     def scores(self, points: Array) -> Array:
         """[t, m]."""
 
@@ -210,7 +213,8 @@ def gradient(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
 
 def input_x_gradient(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
     """x G(x), x as the model sees it."""
-    return {mode: Made(found := asked.image * asked.gradient(mode), _none(found)) for mode in modes}
+    seen = asked.numbers(asked.image[None])[0]
+    return {mode: Made(found := seen * asked.gradient(mode), _none(found)) for mode in modes}
 
 
 def integrated_gradients(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
@@ -229,9 +233,10 @@ def integrated_gradients(asked: Asked, modes: Sequence[str]) -> dict[str, Made]:
 
     totals = _sums(asked, points, modes, 1)
     whole = asked.score.astype(np.float64) - asked.scores(start[None])[:, 0]
+    end, begin = asked.numbers(np.stack([asked.image, start]))
     made = {}
     for mode in modes:
-        maps = way * (totals[mode][0] / count)
+        maps = (end - begin) * (totals[mode][0] / count)
         gap = _ratio(maps.sum(axis=(1, 2, 3)) - whole, whole) if mode == PLAIN else np.full(len(maps), np.nan)
         made[mode] = Made(maps, gap[:, None])
     return made
@@ -614,6 +619,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Shrikumar et al. 2016, arXiv:1605.01713",
             unit="score",
             plain=True,
+            version=2,
             empty="the model is given the number 0 wherever the gradient is not zero; -e gradient has a map",
             other_names=("ixg", "gradient-x-input", "grad-x-input", "gradxinput"),
         ),

@@ -265,6 +265,40 @@ def test_points_between_whole_pixels_are_those_that_the_formulas_name(tmp_path: 
         assert np.allclose(whole.numbers[place], floats.numbers[place], rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
+def test_what_a_model_makes_of_a_file_is_what_its_gradient_is_multiplied_by(tmp_path: Path) -> None:
+    """It decodes and scales: the parts of the score are those of the same model that is given such numbers."""
+    methods = ("backprop.input-x-gradient", "backprop.integrated-gradients")
+    estimation = Estimation(samples=4, baseline="black")
+    levels = 8 * np.rint(31 * IMAGES.clip(0, 1)).astype(np.float32)  # so that all points are whole levels
+
+    def scaled(one):
+        image = tf.ensure_shape(tf.io.decode_png(one, 3), IMAGES.shape[1:])
+        return tf.cast(image, tf.float32) / 127.5 - 1
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def of_files(image_bytes):
+        images = tf.map_fn(scaled, image_bytes, fn_output_signature=tf.TensorSpec(IMAGES.shape[1:], tf.float32))
+        return {"scores": Net(tf.float32).dense(images)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, *IMAGES.shape[1:]], tf.float32, "image")])
+    def of_numbers(image):
+        return {"scores": Net(tf.float32).dense(image)}
+
+    found = []
+    for serve, ends in ((of_files, (0, 255)), (of_numbers, (-1, 1))):
+        folder = tmp_path / serve.name
+        tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": serve})
+        options = ModelOptions(str(folder), preprocess="raw", input_size=IMAGES.shape[1:3])
+        model = Model(options, methods, verified=True, estimation=estimation)
+        images = (ends[0] + levels / 255 * (ends[1] - ends[0])).astype(np.float32)
+        start = np.full_like(images, ends[0])
+        found.append(model.explain(images, [-1], methods, estimation=estimation, baselines=start))
+    files, numbers = found
+    for place in range(len(methods)):
+        assert distance(files.gradients[place], numbers.gradients[place]) < NEAR
+    assert files.numbers[1] == pytest.approx(numbers.numbers[1], abs=1e-3)
+
+
 SUMS = ("backprop.smoothgrad", "backprop.vargrad", "deconv.smoothgrad-squared", "backprop.integrated-gradients")
 
 

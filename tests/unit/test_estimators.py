@@ -56,6 +56,9 @@ class Pencil:
     def gradient(self, mode: str) -> np.ndarray:
         return self.slope_of(self.image[None])
 
+    def numbers(self, points: np.ndarray) -> np.ndarray:
+        return points
+
     def scores(self, points: np.ndarray) -> np.ndarray:
         return self.score_of(points)[None]
 

@@ -95,6 +95,9 @@ class Asking:
             return np.full(len(self.look.seeds), np.nan)
         return (self.look.seeds.astype(np.float64) * rest).sum(axis=(1, 2))
 
+    def numbers(self, points: np.ndarray) -> np.ndarray:
+        return self.subject.differentiator.numbers(points)
+
     def scores(self, points: np.ndarray) -> np.ndarray:
         return self.subject.differentiator.sample(points, self.look.seeds, ())[0]
 

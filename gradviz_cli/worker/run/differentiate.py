@@ -17,6 +17,7 @@ import tensorflow as tf
 from gradviz_cli.errors import ModelUnusable, UsageError
 from gradviz_cli.process.protocol import LAYOUTS
 from gradviz_cli.rules import PLAIN, RULES
+from gradviz_cli.worker.analysis.entry import Entry
 from gradviz_cli.worker.graph.device import where_it_computes
 from gradviz_cli.worker.graph.graph import Graph, attribute, literal, own_names, placeholder, split
 from gradviz_cli.worker.graph.tf_private import import_nodes, make_known
@@ -218,10 +219,7 @@ class Differentiator:
     def _sampled(
         self, points: np.ndarray, seeds: np.ndarray, modes: tuple[str, ...]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        function, count = self._function(Sampled(modes, len(seeds))), len(seeds)
-        # A graph of whole pixels that was written for floats takes the parts of them that lie between.
-        whole = self._problem.entry.whole and not self._dtype.is_floating
-        entry = replace(self._problem.entry, whole=whole)
+        function, entry, count = self._function(Sampled(modes, len(seeds))), self._between, len(seeds)
         given = tf.constant(seeds, tf.float32)
         parts = []
         for fed, full in alone(points, self.size) if self.size else calls(points, None):
@@ -232,6 +230,30 @@ class Differentiator:
         columns = [_concatenated(column) for column in zip(*(found for _, found in parts), strict=True)]
         by_mode = {mode: np.stack(columns[at * count : (at + 1) * count]) for at, mode in enumerate(modes)}
         return scores, by_mode
+
+    @property
+    def _between(self) -> Entry:
+        """The entry of points between whole pixels: a graph that was written for floats takes them as they are."""
+        return replace(self._problem.entry, whole=self._problem.entry.whole and not self._dtype.is_floating)
+
+    def numbers(self, points: np.ndarray) -> np.ndarray:
+        """What the gradient is with respect to, at points float32 [m, h, w, c]: these themselves, or the first numbers that a
+        model makes of files or of whole pixels."""
+        if split(self.graph.wrt)[0] == split(self._problem.fed)[0]:
+            return points
+        parts = []
+        for fed, full in alone(points, self.size) if self.size else calls(points, None):
+            found = self._first_numbers(self._between.to_model(fed, self._dtype)).numpy()
+            parts.append(np.asarray(self._between.from_model(found), np.float32)[:full])
+        return _concatenated(parts)
+
+    @cached_property
+    def _first_numbers(self) -> Callable:
+        def run(images: tf.Tensor) -> tf.Tensor:
+            with self.imported(images) as found:
+                return found[2]
+
+        return tf.function(run, autograph=False).get_concrete_function(self._spec(None))
 
     def resting(self, image: np.ndarray, tensor: str) -> np.ndarray:
         """The scores [p, k] where an inner tensor is zero, at the same places as those of `look`; the image gives what does
