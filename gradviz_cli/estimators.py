@@ -635,7 +635,7 @@ ESTIMATORS: dict[str, Estimator] = {
             vargrad,
             "the variance of the gradient over noisy copies",
             "Adebayo et al. 2018, arXiv:1810.03307",
-            empty="the gradient does not vary, it is the same for all noisy copies; -e smoothgrad is what it is",
+            empty="the gradient does not vary, it is the same for all noisy copies (-e smoothgrad shows it)",
             **{**_SMOOTH, "unit": "attribution squared per model-input unit squared"},
         ),
     )
