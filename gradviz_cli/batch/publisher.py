@@ -196,7 +196,7 @@ def unwritable(result: Result, error: OutputError, out: Path, paths: Iterable[An
     """The result of an image whose output has a name that cannot be written; `paths` are those of its outputs."""
     said = next(filter(None, (_taken(Path(result.image), out, Path(os.fsdecode(path))) for path in paths)), None)
     described = {"kind": "output", "message": said or f"{error.message}; {error.remedy}"}
-    return replace(result, status=Status.FAILED, outputs=(), hashes={}, error=described)
+    return replace(result, status=Status.FAILED, outputs=(), hashes={}, stamps={}, kept=(), error=described)
 
 
 def _taken(image: Path, out: Path, path: Path) -> str | None:

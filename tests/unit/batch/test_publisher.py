@@ -136,6 +136,18 @@ def test_what_is_there_with_the_same_bytes_stays(out: Path, kept: Manifest) -> N
     assert again.stamps == {name: stamp_of(status) for name, status in after.items()} and not temporaries(out)
 
 
+def test_an_image_of_which_one_name_is_taken_tells_of_no_picture_that_stays(out: Path, kept: Manifest) -> None:
+    """As an image that has failed has no outputs: a node of Ray whose result told of some would not be believed."""
+    Publisher(out, kept).publish([drawn(out, "a", "b")])
+    group = [drawn(out, "a", "b")]
+    (out / "b").unlink()
+    (out / "b").mkdir()
+    with Known.of(out) as known:
+        (again,) = Publisher(out, kept, known=known).publish(group).results
+    assert again.failed and not (again.outputs or again.kept or again.stamps or again.hashes)
+    assert (out / "a").read_bytes() == b"a" and not temporaries(out)
+
+
 def test_a_stage_publishes_what_others_left_and_says_what_ends(out: Path, kept: Manifest) -> None:
     publisher = Publisher(out, kept)
     broken: Future = Future()
