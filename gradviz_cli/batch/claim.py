@@ -92,6 +92,9 @@ class Claim:
         handle = shards.opened(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
             os.write(handle, json.dumps(this_process()).encode())
+        except OSError:  # an empty one would keep everybody away, as nobody knows whose it is
+            os.unlink(self.path)
+            raise
         finally:
             os.close(handle)
         self.taken, self._identity, self._over = True, _identity(self.path), threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -82,6 +83,18 @@ def test_one_that_is_only_being_written(tmp_path: Path) -> None:
         (tmp_path / CLAIM).write_text(text)
         refused = Claim(tmp_path)
         assert not refused.take() and refused.holder == "nobody knows who"
+
+
+def test_one_that_there_is_no_room_for_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one would keep everybody away for an hour, as nobody knows whose it is."""
+
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as changed, pytest.raises(OSError, match="No space left"):
+        changed.setattr(os, "write", full)
+        Claim(tmp_path).take()
+    assert os.listdir(tmp_path) == []
 
 
 def test_it_shows_that_it_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
