@@ -486,7 +486,7 @@ class RemoteModel:
             return self._ask(batch)
         except ChildLost as lost:
             if self._closed:
-                raise
+                raise self._unusable(lost) from lost
             self._replace()
             options = "--timeout and --samples" if self._request.sampled else "--timeout"
             hint = f"{lost.message}; see {options}" if lost.kind == "timeout" else lost.message

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from unit.model.test_sealed import LOADED, write
 
-from gradviz_cli.errors import ImageError
+from gradviz_cli.errors import ImageError, ModelUnusable
 from gradviz_cli.model.remote import RemoteModel
 from gradviz_cli.process.protocol import Explain, Explained, Load, ModelOptions, Redraw, Redrawn, expected_arrays
 from gradviz_cli.process.supervisor import ChildLost
@@ -70,3 +70,17 @@ def test_parts_of_a_batch_keep_the_classes_of_their_images(model: RemoteModel, w
     assert [int(row.index[0]) for row in found] == [3, 1, 2]
     asked = [one.targets for one in worker.heard if isinstance(one, Explain)]
     assert asked == [(3, 1, 2), (3,), (1,), (2,)], "one by one, after the batch was lost"
+
+
+def test_a_worker_that_is_closed_while_it_computes_is_said_to_be_lost(
+    model: RemoteModel, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an exception of gradviz's own: Python callers are told then who closed it."""
+
+    def closed(*arguments, **named):
+        model.close()
+        raise ChildLost("memory", "gone")
+
+    monkeypatch.setattr(worker, "request", closed)
+    with pytest.raises(ModelUnusable, match="gone"):
+        list(model.explain(np.zeros((1, *SHAPE), np.float32), Explain((0,), ("backprop",))))
