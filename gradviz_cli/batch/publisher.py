@@ -173,7 +173,7 @@ class Publisher(Stage):
             return unwritable(drawn.result, error, self._out, [os.fsdecode(staged.final) for staged in drawn.files])
 
     def _settle(self, group: Iterable[Drawn]) -> None:
-        for folder in {os.path.dirname(staged.final) for drawn in group for staged in drawn.files}:
+        for folder in {os.path.dirname(staged.final) or b"." for drawn in group for staged in drawn.files}:
             self._files.settle(folder)
 
     def _check_out(self) -> None:

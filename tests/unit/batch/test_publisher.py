@@ -63,6 +63,17 @@ def test_files_get_their_names_and_lines(out: Path, kept: Manifest) -> None:
     assert not kept.behind
 
 
+def test_the_working_folder_may_be_out(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files in it are named without a folder."""
+    monkeypatch.chdir(out)
+    here = Path()
+    opened = Manifest(here)
+    results, end = Publisher(here, opened).publish([drawn(here, "a"), drawn(here, "b")])
+    opened.close(sync=False)
+    assert end is None and [result.status for result in results] == ["written", "written"]
+    assert (out / "a").read_bytes() == b"a" and listed(out) == [("a", "written"), ("b", "written")]
+
+
 def test_everything_is_on_the_disk_before_it_has_a_name(
     out: Path, kept: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
