@@ -25,6 +25,7 @@ Answer = TypeVar("Answer")
 
 _KEPT_STDERR = 64 * 1024
 _LOOK_EVERY = 0.25  # seconds
+_LONGEST_LOOK = 2 * _LOOK_EVERY  # who looked longer ago was stopped himself
 _PIPE = 2**20  # bytes; what Linux lets everybody have
 # A child that holds less than this is not why memory runs short.
 _LARGE = 2**28
@@ -71,6 +72,20 @@ def keep_children() -> None:
     if _starter is _at_once:
         pool = ThreadPoolExecutor(1, "children")
         _starter = lambda start: pool.submit(start).result()  # noqa: E731
+
+
+class Patience:
+    """What is left of the seconds that a child has. Those in which this process was stopped itself (Ctrl-Z, a container that is
+    frozen) are not the child's: nobody has looked for its answer. To be asked every `_LOOK_EVERY` seconds."""
+
+    def __init__(self, seconds: float):
+        self._left, self._seen = seconds, time.monotonic()
+
+    def left(self) -> float:
+        now = time.monotonic()
+        self._left -= min(now - self._seen, _LONGEST_LOOK)
+        self._seen = now
+        return self._left
 
 
 class Child:
@@ -178,11 +193,11 @@ class Child:
             The child died, sent nonsense, or did not answer within `timeout` seconds; it is dead afterwards. So it is when
             Ctrl-C comes in between: what it would still say must not be taken for the answer to the next request.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        patience = None if timeout is None else Patience(timeout)
         try:
             with self._asking:
-                wire.send(self._out, to_wire(request), arrays, lambda: self._wait(self._out, select.POLLOUT, end))
-                answer, found = wire.receive(lambda buffer: self._fill(buffer, end), most, longest_header(kind))
+                wire.send(self._out, to_wire(request), arrays, lambda: self._wait(self._out, select.POLLOUT, patience))
+                answer, found = wire.receive(lambda buffer: self._fill(buffer, patience), most, longest_header(kind))
             return from_wire(wire.plain(answer), kind, Failure), found
         except TimeoutError:
             self.kill()
@@ -216,21 +231,25 @@ class Child:
                     os.close(fd)
             self._in = self._out = -1
 
-    def _fill(self, buffer: memoryview, end: float | None) -> None:
+    def _fill(self, buffer: memoryview, patience: Patience | None) -> None:
         while buffer:
-            self._wait(self._in, select.POLLIN, end)
+            self._wait(self._in, select.POLLIN, patience)
             count = os.readv(self._in, [buffer])
             if count == 0:
                 raise wire.Closed("end of file")
             buffer = buffer[count:]
 
-    def _wait(self, fd: int, event: int, end: float | None) -> None:
-        """Until a pipe is ready; TimeoutError at the monotonic time `end`, also where it is ready again and again."""
+    def _wait(self, fd: int, event: int, patience: Patience | None) -> None:
+        """Until a pipe is ready; TimeoutError when patience is at its end, also where it is ready again and again."""
         poll = select.poll()
         poll.register(fd, event)
-        left = None if end is None else end - time.monotonic()
-        if left is not None and left <= 0 or not poll.poll(None if left is None else left * 1000 + 1):
-            raise TimeoutError
+        if patience is None:
+            poll.poll()
+            return
+        while (left := patience.left()) > 0:
+            if poll.poll(min(left, _LOOK_EVERY) * 1000 + 1):
+                return
+        raise TimeoutError
 
     def _lost(self) -> ChildLost:
         try:

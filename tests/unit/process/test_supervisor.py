@@ -165,6 +165,15 @@ def test_a_child_that_trickles_its_answer_is_ended_in_time(child) -> None:
     assert found.kind == "timeout" and time.monotonic() - start < 10
 
 
+def test_while_we_are_stopped_no_time_is_a_childs(child, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by Ctrl-Z: on waking its answer is there, or it needs the rest of its time."""
+    slow = child("asked = request()\ntime.sleep(1)\nsay(decoded(asked['height'], asked['width']))\ntake(1)")
+    clock, gone = time.monotonic, [0.0]
+    monkeypatch.setattr(supervisor.time, "monotonic", lambda: clock() + gone[0])
+    threading.Timer(0.5, lambda: gone.__setitem__(0, 3600.0)).start()
+    assert slow.request(ASKED, Decoded, timeout=10)[0] == Decoded(8, 9)
+
+
 def test_a_child_that_is_stopped_is_ended_in_time(child) -> None:
     one = child("request()\nos.kill(os.getpid(), signal.SIGSTOP)")
     assert lost(one, timeout=0.5).kind == "timeout"
