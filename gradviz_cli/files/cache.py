@@ -2,13 +2,15 @@
 
 They lie in `$XDG_CACHE_HOME/gradviz` (or `~/.cache/gradviz`), which only this user may enter. A folder appears whole or
 not at all, also under several processes at once; the ones that were not used for longest go when all of them take too much
-room. Where no cache can be kept, a folder is made for this process alone.
+room. One that somebody has taken files from, as cleaners of caches do by the age of each, is made anew. Where no cache can be
+kept, a folder is made for this process alone.
 """
 
 from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -21,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gradviz_cli.errors import OutputError
+from gradviz_cli.files.reading import head
 from gradviz_cli.files.scratch import Scratch
 from gradviz_cli.files.whole import sync_folder
 
@@ -28,6 +31,8 @@ MAX_BYTES = 5 * 2**30
 # Where nothing can be locked, what was used so lately may still be in use.
 UNLOCKED_FOR = 86_400.0  # seconds
 _KEY = re.compile(r"[a-z0-9-]{8,100}")
+LISTING = ".files"  # says what else a folder holds
+_LONGEST = 2**24  # bytes of that
 _UNFINISHED = re.compile(r"\.(new|old)-[0-9a-f]{16}")
 
 Fill = Callable[[Path], None]
@@ -97,11 +102,14 @@ def _root() -> Path | None:
 
 
 def _used(folder: Path) -> bool:
-    """Whether the folder is there; if so it stays, as long as this process lives."""
+    """Whether the folder is there, whole; if so it stays, as long as this process lives."""
     if str(folder) in _in_use and folder.is_dir():
         return True
     handle = _shared(folder)
     if handle is None:
+        return False
+    if not _is_whole(folder):
+        os.close(handle)
         return False
     with suppress(OSError):  # read-only
         os.utime(folder)
@@ -131,10 +139,27 @@ def _shared(folder: Path) -> int | None:
     return None
 
 
+def _is_whole(folder: Path) -> bool:
+    with suppress(OSError, ValueError, RecursionError):
+        return bool(json.loads(head(folder / LISTING, _LONGEST)) == _files(folder))
+    return False
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """The size of each file below a folder, by its path from there."""
+    paths = (os.path.join(base, name) for base, _, names in os.walk(folder) for name in names)
+    found = {os.path.relpath(path, folder): os.lstat(path).st_size for path in paths}
+    found.pop(LISTING, None)
+    return found
+
+
 def _made(root: Path, key: str, fill: Fill) -> Path:
     with _unfinished(root) as new:
         fill(new)
+        (new / LISTING).write_text(json.dumps(_files(new)), "ascii")
         _sync(new)
+        if not _is_whole(root / key):
+            _remove(root / key)
         with suppress(FileExistsError, OSError):  # another process was faster
             os.rename(new, root / key)
     if not _used(root / key):

@@ -61,6 +61,40 @@ def test_made_once_and_found_again(home: Path) -> None:
     assert kept("key-0001", never) == home / "key-0001"
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [Path.unlink, lambda file: os.truncate(file, 0), lambda file: os.truncate(file, 2)],
+    ids=["gone", "empty", "cut"],
+)
+@pytest.mark.parametrize("name", ["file", "deep/file", ".files"])
+def test_what_somebody_took_files_from_is_made_anew(home: Path, spoil, name: str) -> None:
+    """As what removes old files from caches does: a model without its labels would be another one, without a word."""
+
+    def fill(folder: Path) -> None:
+        (folder / "deep").mkdir()
+        write()(folder)
+        write(name="deep/file")(folder)
+
+    kept("key-0001", fill)
+    forget()
+    spoil(home / "key-0001" / name)
+    assert cache.found("key-0001") is None
+    assert kept("key-0001", fill) == home / "key-0001"
+    assert [(home / "key-0001" / one).read_text() for one in ("file", "deep/file")] == ["graph", "graph"]
+    assert names(home) == ["key-0001"]
+
+
+def test_what_somebody_took_files_from_stays_for_who_uses_it(home: Path) -> None:
+    folder = kept("key-0001", write())
+    (folder / "file").unlink()
+    others = dict(cache._in_use)
+    cache._in_use.clear()  # those of another process
+    found = kept("key-0001", write("anew"))
+    assert found != folder and (found / "file").read_text() == "anew" and folder.is_dir()
+    cache._close()
+    cache._in_use.update(others)
+
+
 def test_only_this_user_may_enter(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.umask(0)
     try:
@@ -155,8 +189,7 @@ def test_another_run_that_is_making_one_is_left_alone(home: Path) -> None:
 def test_another_one_was_faster(home: Path) -> None:
     def slow(folder: Path) -> None:
         write("mine")(folder)
-        (home / "key-0001").mkdir()
-        write("theirs")(home / "key-0001")
+        kept("key-0001", write("theirs"))
 
     assert (kept("key-0001", slow) / "file").read_text() == "theirs"
     assert names(home) == ["key-0001"]
@@ -167,7 +200,7 @@ def test_two_processes_at_once(home: Path) -> None:
         "import sys, time\nfrom gradviz_cli.files.cache import kept\n"
         "def fill(folder):\n    (folder / 'file').write_text('x'); time.sleep(.2); (folder / 'more').write_text('y')\n"
         "for n in range(3):\n    found = kept(f'key-000{n}', fill)\n"
-        "    assert sorted(p.name for p in found.iterdir()) == ['file', 'more']\n"
+        "    assert sorted(p.name for p in found.iterdir()) == ['.files', 'file', 'more']\n"
     )
     run = [subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) for _ in range(2)]
     assert [process.wait(60) for process in run] == [0, 0]
