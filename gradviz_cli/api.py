@@ -305,11 +305,26 @@ class LoadedModel:
                 continue
             codes = tuple(target.code for target in targets)
             request = Explain(codes, asked.methods, estimation=asked.drawing.estimation)
-            fitted, held = [one.pixels.fitted for one in ready], [one.pixels.held for one in ready]
-            with self._turn:
-                found = list(self._model.explain(fitted, request, held=held))
-            for one, outcome in zip(ready, found, strict=True):
+            found, end = self._outcomes(ready, request, asked.skip)
+            for one, outcome in zip(ready, found, strict=end is None):
                 yield self._settled(one, outcome, asked)
+            if end is not None:
+                raise end
+
+    def _outcomes(
+        self, ready: Sequence[Read], request: Explain, skip: bool
+    ) -> tuple[list[Attribution | ImageError], GradvizError | None]:
+        """What was found, and with `skip` what ends it: what came before that stands, as on the command line."""
+        fitted, held = [one.pixels.fitted for one in ready], [one.pixels.held for one in ready]
+        found: list[Attribution | ImageError] = []
+        with self._turn:
+            try:
+                found.extend(self._model.explain(fitted, request, held=held))
+            except GradvizError as error:
+                if not skip or self._closed:
+                    raise
+                return found, error
+        return found, None
 
     def _settled(self, one: Read, outcome: Attribution | ImageError, asked: Asked) -> Found:
         """What was found of one image, without the maps that the command would not draw."""

@@ -22,7 +22,7 @@ from PIL import Image
 import gradviz_cli
 from gradviz_cli import api
 from gradviz_cli.batch import planning
-from gradviz_cli.errors import GradvizWarning, ImageError, OutputError, UsageError
+from gradviz_cli.errors import GradvizWarning, ImageError, ModelUnusable, OutputError, UsageError
 from gradviz_cli.estimators import GRADIENT
 from gradviz_cli.images import reader
 from gradviz_cli.images.decoders import Decoders, Pixels
@@ -431,6 +431,23 @@ def test_a_model_that_is_closed(model, worker) -> None:
         model.explain(noise())
     model.close()
     assert worker.closed == 1 and "closed" in repr(model)
+
+
+def test_what_came_before_a_model_was_at_its_end_is_given(model, worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command writes it: with errors="skip", image by image."""
+    computed = worker.explain
+
+    def ends(images, request):
+        yield from computed(images[:2], request)
+        raise ModelUnusable("birds: memory ran out, on 3 different images in a row")
+
+    monkeypatch.setattr(worker, "explain", ends)
+    found = model.each([noise(seed) for seed in range(3)], errors="skip")
+    assert [next(found).attribution.shape[0] for _ in range(2)] == [1, 1]
+    with pytest.raises(ModelUnusable, match="in a row"):
+        next(found)
+    with pytest.raises(ModelUnusable, match="in a row"):
+        next(model.each([noise(seed) for seed in range(3)]))
 
 
 def test_a_model_that_is_forgotten_ends(worker, folder: Path) -> None:
