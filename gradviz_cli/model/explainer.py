@@ -190,6 +190,7 @@ class Explainer:
         self._prove = prove
         self.misfit, self._limits = "", limits
         self._looked = 0  # images whose maps are zero
+        self._costly = False  # to look into one has brought the worker down
         self._untried = False  # it was proved just now, and no gradient was computed
         self._model = ahead or RemoteModel(
             options, methods, timeout, require_sandbox, targets, verify, prove, estimation, redrawn, together
@@ -502,7 +503,7 @@ class Explainer:
 
     def _look(self, index: int | None, image: np.ndarray, preset: Preset) -> Seen | None:
         """The plain gradient of this class for the image, for the same under other ranges, and for three other pictures."""
-        if index is None:
+        if index is None or self._costly:
             return None
         whole = self.facts.input.dtype in WHOLE
         known = [one for one in PREPROCESS.values() if one.takes(self.facts.channels) and one.name != preset.name]
@@ -510,12 +511,14 @@ class Explainer:
         noise = np.random.default_rng(0).integers(0, 256, image.shape)
         pictures = [np.zeros_like(image), np.full_like(image, 255), noise.astype(image.dtype)]
         asked = [preset.to_model(image), *(one.to_model(image) for one in others), *map(preset.to_model, pictures)]
+        good: list[Row] = []
         try:
-            rows = [*self._model.explain(np.stack(asked), Explain((index,), (PLAIN,)))]
+            for row in self._model.explain(np.stack(asked), Explain((index,), (PLAIN,))):
+                if isinstance(row, ImageError):
+                    self._costly = row.kind != "model"  # a worker, and a timeout maybe, each time
+                    return None
+                good.append(row)
         except GradvizError:  # said of the next image, if it is of the model
-            return None
-        good = [row for row in rows if isinstance(row, Row)]
-        if len(good) < len(asked):
             return None
         alive = [bool(row.gradients[PLAIN].any()) for row in good]
         ranges = tuple(one.name for one, lives in zip(others, alive[1:], strict=False) if lives)

@@ -373,6 +373,24 @@ def test_an_empty_map_is_looked_into_for_the_first_images(monkeypatch) -> None:
     assert (seen.used, seen.ranges, len(set(seen.scores)), len(seen.scores)) == ("unit", ("raw", "caffe"), 4, 4)
 
 
+@pytest.mark.parametrize(("kind", "looks"), [("timeout", 1), ("memory", 1), ("model", 3)])
+def test_a_look_that_brings_the_worker_down_is_the_last(monkeypatch, kind: str, looks: int) -> None:
+    """Each would cost a worker, and maybe a timeout for each picture that the model hangs on."""
+    asked: list[int] = []
+
+    class Fragile(Shy):
+        def explain(self, images, request):
+            asked.append(len(images))
+            for given in images:
+                yield ImageError(kind, "gone") if given.max() > 1 else next(super().explain(given[None], request))
+
+    monkeypatch.setattr(explainer, "RemoteModel", lambda *given: Fragile(facts("unit"), FULL))
+    with Explainer(ModelOptions("birds"), ("backprop",)) as model:
+        model.load()
+        found = list(model.explain([image(200, 200, 200)] * 3, REQUEST))
+    assert not any(one.seen for one in found) and len(asked) == 1 + looks
+
+
 # ---- when a proof is worth remembering
 
 COMPLETE = Proof(tuple(Witness(name, said="not needed") for name in WITNESSES))
