@@ -223,6 +223,8 @@ def writing(path: AnyPath) -> Iterator[None]:
         remedy = _REMEDIES.get(number, "choose another folder with --out")
         if number in (errno.EEXIST, errno.ELOOP) and (lost := _lost_link(path)):
             reason, remedy = f"{printable(lost)} is a link to what is not there", LINK_REMEDY
+        elif number == errno.ELOOP and os.path.islink(path):  # opened so that no link is followed
+            reason, remedy = "it is a link", OWN_REMEDY
         raise OutputError(f"{printable(path)}: cannot be written: {reason}", remedy) from error
 
 

@@ -368,6 +368,16 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path, number: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def test_a_link_that_is_not_followed_is_named_as_one(tmp_path) -> None:
+    """As a manifest that somebody moved to another disk: to the system these are too many levels."""
+    (tmp_path / "manifest").touch()
+    link, said = tmp_path / "link", "link: cannot be written: it is a link; move it"
+    link.symlink_to(tmp_path / "manifest")
+    with pytest.raises(OutputError, match=said) as caught, whole.writing(link):
+        os.open(link, os.O_RDWR | os.O_NOFOLLOW)
+    assert caught.value.__cause__.errno == errno.ELOOP
+
+
 @pytest.mark.parametrize("inside", [False, True])
 def test_nothing_is_written_through_a_link_below_out(tmp_path, inside: bool) -> None:
     """It may lead out of the folder, or to where another image is written."""
