@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -74,6 +76,16 @@ def test_a_sheet_has_a_row_for_each_method(shape) -> None:
         assert drawn.dtype == np.uint8 and drawn.shape[2] == 3
         heights.append(drawn.shape[0])
     assert heights[1] > heights[0] + 100
+
+
+@pytest.mark.parametrize(("flags", "said"), [(os.ST_RDONLY, "Read-only file system"), (0, "Permission denied")])
+def test_why_no_picture_can_be_written_is_said_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, said: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
+    with pytest.raises(OutputError, match=f"check.png: cannot be written: {said}"):
+        sheet.make_room(tmp_path / "check.png")
 
 
 def test_where_the_picture_goes(tmp_path: Path) -> None:
