@@ -33,7 +33,7 @@ def unpacked(data: bytes, model: str) -> Path:
         There is no room for it.
     """
     folder = cache.kept(f"shipped-{model}", lambda folder: _unpack(data, folder))
-    (path,) = folder.iterdir()
+    (path,) = (one for one in folder.iterdir() if one.name != cache.LISTING)
     if fingerprint.of_model(path) != model:
         raise ModelUnusable(f"{folder} holds another model than its name says", "remove that folder")
     return path
