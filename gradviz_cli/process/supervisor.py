@@ -74,6 +74,15 @@ def keep_children() -> None:
         _starter = lambda start: pool.submit(start).result()  # noqa: E731
 
 
+def _forget_thread() -> None:
+    """In a forked process, which has none of its parent's threads: who waits for one waits for ever."""
+    global _starter
+    _starter = _at_once
+
+
+os.register_at_fork(after_in_child=_forget_thread)
+
+
 class Patience:
     """What is left of the seconds that a child has. Those in which this process was stopped itself (Ctrl-Z, a container that is
     frozen) are not the child's: nobody has looked for its answer. To be asked every `_LOOK_EVERY` seconds."""

@@ -332,3 +332,19 @@ def test_children_outlive_the_thread_that_asks_for_them(monkeypatch) -> None:
         asking.join()
         supervisor.keep_children()
     assert len(set(started)) == 1 and started[0].startswith("children") and len(started) == 2
+
+
+def test_a_forked_process_starts_children_of_its_own(monkeypatch) -> None:
+    monkeypatch.setattr(supervisor.subprocess, "Popen", lambda *_, **__: (_ for _ in ()).throw(OSError("started")))
+    monkeypatch.setattr(supervisor, "_starter", supervisor._starter)
+    supervisor.keep_children()
+    with pytest.raises(ChildLost, match="started"):  # so that the thread is there, which a fork leaves behind
+        Child("m", {}, {}, "/")
+    if (forked := os.fork()) == 0:
+        signal.setitimer(signal.ITIMER_REAL, 5)  # ends it where it waits
+        supervisor.keep_children()
+        try:
+            Child("m", {}, {}, "/")
+        except ChildLost:
+            os._exit(0)
+    assert os.waitpid(forked, 0)[1] == 0
