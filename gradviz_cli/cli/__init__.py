@@ -64,7 +64,7 @@ class _Commands(click.Group):
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name and name not in COMMANDS and not name.startswith("-"):
+        if name and name not in COMMANDS and not name.startswith("-") and not context.resilient_parsing:  # for a shell
             raise UsageError(f"there is no command {printable(name)}", command_meant(name, args, tuple(COMMANDS)))
         found = super().resolve_command(context, args)
         if found[1] is not None:

@@ -663,6 +663,17 @@ def test_a_completion_is_no_failure(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr().out == "plain,--dry-run\n"
 
 
+def test_a_shell_that_asks_behind_a_wrong_command_hears_nothing(monkeypatch, capsys) -> None:
+    from gradviz_cli.cli import main
+
+    monkeypatch.setenv("_GRADVIZ_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "gradviz explian --dry")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert main([]) == 0
+    heard = capsys.readouterr()
+    assert (heard.out.strip(), heard.err) == ("", "")
+
+
 # ---------------------------------------------------------------------------------------------------------- citation
 
 
