@@ -50,7 +50,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
         orphans = {name: identity for name, identity in found if identity}
         if max_delete is not None and len(orphans) > max_delete:
             raise UsageError(
-                f"{len(orphans)} files would be removed, more than --max-delete {max_delete}",
+                f"{len(orphans)} file{'s' * (len(orphans) != 1)} would be removed, more than --max-delete {max_delete}",
                 "raise it, or look with --dry-run",
             )
         if dry_run:

@@ -139,7 +139,12 @@ def test_max_delete_is_all_or_nothing(out: Out, capfd) -> None:
             == f"gradviz: 4 files would be removed, more than --max-delete {most}; raise it, or look with --dry-run\n"
         )
         assert out.state() == before
-    assert prune("maps", "--max-delete", 4) == 0
+    (out.path / "a.jpg.guided.npy").unlink()
+    (out.path / "b.jpg.guided.npy").unlink()
+    (out.path / "b.jpg.guided.png").unlink()
+    assert prune("maps", "--max-delete", 0) == 2
+    assert "gradviz: 1 file would be removed" in capfd.readouterr().err
+    assert prune("maps", "--max-delete", 1) == 0
     assert {path.name for path in out.path.glob("*.guided.*")} == {"keep.jpg.guided.png", "keep.jpg.guided.npy"}
     assert prune("maps", "--max-delete", 0) == 0
     assert prune("maps", "--max-delete", -1) == 2
