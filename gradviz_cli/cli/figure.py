@@ -13,7 +13,7 @@ from gradviz_cli import figure
 from gradviz_cli.cli.options import Command, colormap_option
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.stderr import tell
-from gradviz_cli.cli.types import Between, Length, Name, NamedPath, Names, flat
+from gradviz_cli.cli.types import Between, Length, Name, NamedPath, Names, Percentile, Weight, flat
 from gradviz_cli.draw.look import Look
 from gradviz_cli.draw.styles import STYLES, check_use
 from gradviz_cli.errors import ExitCode, UsageError
@@ -93,8 +93,8 @@ def _patterns(context: click.Context, parameter: click.Parameter, value: tuple[s
 @click.option("--wrap", type=click.IntRange(min=1), metavar="N", help="Columns side by side; more go on below.")
 @click.option("--style", type=Name(STYLES), default=DEFAULT_STYLE, show_default=True, help="How a map is drawn.")
 @colormap_option
-@click.option("--clip", type=float, default=99.0, show_default=True, help="Percentile where a scale ends.")
-@click.option("--alpha", type=float, default=0.5, show_default=True, help="Weight of the map in an overlay.")
+@click.option("--clip", type=Percentile(), default=99.0, show_default=True, help="Percentile where a scale ends.")
+@click.option("--alpha", type=Weight(), default=0.5, show_default=True, help="Weight of the map in an overlay.")
 @click.option(
     "--scale",
     type=Name(figure.sheet.SCALES),
@@ -134,10 +134,11 @@ def command(
       gradviz figure vgg resnet --image 'cat*'        a model a column
       gradviz figure maps --style signed --scale row  one scale a row
     """
-    if given["names"] and len(given["names"]) != len(outs):
-        raise UsageError(f"--name: {len(given['names'])} names for {len(outs)} folders", "give one for each OUT")
+    if (named := len(given["names"])) not in (0, len(outs)):
+        what = f"{named} name{'s' * (named != 1)} for {len(outs)} folder{'s' * (len(outs) != 1)}"
+        raise UsageError(f"--name: {what}", "give one for each OUT")
     look = Look(given["colormap"], given["clip"], given["alpha"])
-    check_use([given["style"]], look, _typed(context, "colormap", "alpha"))
+    check_use([given["style"]], look, _typed(context, "colormap", "alpha"), STYLES)
     drawing = figure.Drawing(
         style=STYLES[given["style"]],
         look=look,

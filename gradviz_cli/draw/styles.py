@@ -396,15 +396,15 @@ def check_channels(styles: Iterable[str], channels: int) -> None:
             )
 
 
-def check_use(styles: Iterable[str], look: Look, given: Iterable[str]) -> None:
-    """Refuse what of `look` was `given` though none of the styles uses it.
+def check_use(styles: Iterable[str], look: Look, given: Iterable[str], choices: Iterable[str] | None = None) -> None:
+    """Refuse what of `look` was `given` though none of the styles uses it; `choices` could be asked for, by default all.
 
     Raises
     ------
     UsageError
         An option would change nothing; names it and the styles that it is for.
     """
-    every = {name: maps_of(name) for name in names()}
+    every = {name: maps_of(name) for name in (names() if choices is None else choices)}
     uses = {
         "colormap": {n for n, s in every.items() if look.colormap in (s.colormap_for(look), s.only_colormap)},
         "alpha": {n for n, s in every.items() if s.uses_alpha},

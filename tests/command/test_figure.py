@@ -92,7 +92,8 @@ def test_tensorflow_is_never_imported(out, tmp_path):
         (["--rows", "images"], 2, "did you mean image?"),
         (["--colormap", "blue-white-red"], 2, "--colormap blue-white-red: --style heatmap cannot use it"),
         (["--alpha", "0.2"], 2, "--alpha 0.2: --style heatmap cannot use it"),
-        (["--name", "x", "--name", "y"], 2, "--name: 2 names for 1 folders; give one for each OUT"),
+        (["--style", "rgb", "--colormap", "magma"], 2, "leave it out, or add --style heatmap or overlay"),
+        (["--name", "x", "--name", "y"], 2, "--name: 2 names for 1 folder; give one for each OUT"),
         (["--clip", "0"], 2, "--clip: 0 is not a percentile"),
         (["--image", "["], 2, "no image with a map has that name"),
     ],
@@ -101,7 +102,7 @@ def test_wrong_words_are_answered_with_what_is_right(out, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     assert main(["figure", "out", *options]) == code
     (line,) = capsys.readouterr().err.splitlines()
-    assert said in line
+    assert said in line and "panel" not in line
     assert not list(tmp_path.glob("f*"))
 
 
