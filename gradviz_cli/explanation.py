@@ -27,6 +27,7 @@ from gradviz_cli.files.near import did_you_mean, nearest
 from gradviz_cli.files.text import printable
 from gradviz_cli.images.fit import Geometry
 from gradviz_cli.model.explainer import Attribution
+from gradviz_cli.plan import values
 from gradviz_cli.plan.digests import Digests
 from gradviz_cli.plan.outputs import LOCK, MANIFEST, Output, outputs
 from gradviz_cli.plan.plan import Drawing, Plan
@@ -234,12 +235,12 @@ class Explanation:
         OutputError
             It cannot be written, or something else has that name.
         """
-        out = Path(out)
+        place = _place(out)
         drawing = replace(drawing_from(style=style, **look), raw=raw)
-        folder, name = folder_and_file(out, option="", folder="give a folder")
+        folder, name = folder_and_file(place, option="", folder="give a folder")
         wanted = {image: self._outputs(image, drawing, folder) for image in self._kept}
         if name:
-            wanted = _named(wanted, out)
+            wanted = _named(wanted, place)
         _check_free(folder, wanted, drawing)
         with whole.writing(folder):
             os.makedirs(folder, exist_ok=True)
@@ -410,6 +411,14 @@ def _tag(image: Image.Image, said: str) -> str:
 
 
 Wanted = dict[int, tuple[Output, ...]]
+
+
+def _place(out: object) -> Path:
+    """A path that the command would take too: neither empty nor a URL, which would become a folder of that name."""
+    try:
+        return values.path(out)
+    except ValueError as error:
+        raise UsageError(f"out: {error}") from None
 
 
 def _named(wanted: Wanted, out: Path) -> Wanted:

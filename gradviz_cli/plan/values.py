@@ -73,7 +73,7 @@ def path(value: object) -> Path:
         raise ValueError(f"{typed} begins with a ~ that no shell has read; did you mean {os.path.expanduser(typed)}?")
     if is_url(typed) and not os.path.lexists(typed):  # a Path would take one of its two slashes
         raise ValueError(
-            f"{without_secrets(typed)} is an address, and this has to be here; download it, and give its path"
+            f"{without_secrets(typed)} is an address, and this has to be here; give a path on this machine"
         )
     return Path(value)
 

@@ -658,6 +658,13 @@ def test_saving(found, tmp_path: Path) -> None:
         UsageError, match=r"one\.pdf: pictures are written as PNG; gradviz figure draws one from a folder"
     ):
         found[0].save(tmp_path / "one.pdf")
+    for out, said in (
+        ("", "out: it is empty"),
+        ("s3://b/maps", "out: s3://b/maps is an address"),
+        (None, "is no path"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            found.save(out)
     (tmp_path / "folder.jpg").mkdir()
     (one,) = found[0].save(tmp_path / "folder.jpg")
     assert one.parent.name == "folder.jpg"
