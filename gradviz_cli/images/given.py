@@ -90,7 +90,10 @@ def _images(one: Any) -> Iterable[Any] | None:
 
 
 def _read(file: Any) -> bytes:
-    data = file.read()
+    try:
+        data = file.read()
+    except UnicodeDecodeError:  # a file of text that finds none, as a picture holds none
+        data = ""
     if not isinstance(data, bytes):
         raise UsageError("images: an open file gives text and no bytes", "open it with mode 'rb', or give its path")
     return data

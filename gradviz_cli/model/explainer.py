@@ -18,7 +18,7 @@ import numpy as np
 
 from gradviz_cli.errors import GradvizError, ImageError, UsageError
 from gradviz_cli.estimators import USUAL, Estimation, kinds_of
-from gradviz_cli.files.reading import Limits, read_bytes
+from gradviz_cli.files.reading import Limits, check_size, read_bytes
 from gradviz_cli.files.text import printable, shortened
 from gradviz_cli.images.baselines import BASELINES, COLOURS
 from gradviz_cli.images.decoders import Decoders, Pixels
@@ -332,6 +332,7 @@ class Explainer:
         """
         content = given.content if given.path is None else bytes_at(given.path, self._limits)
         if isinstance(content, bytes):
+            check_size(len(content), self._limits)  # as of a file
             found = self.decode(content, pixels=True)
         else:
             raw = self._options.preprocess == AS_THEY_ARE

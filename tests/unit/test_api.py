@@ -234,11 +234,23 @@ def test_the_turn_that_a_photo_asks_for(model, tmp_path: Path) -> None:
         (["a.png", None], r"images: number 1 \(from 0\) is a NoneType, which is no image"),
         ([["a.png"]], r"images: number 0 \(from 0\) is a list"),
         (io.StringIO("a"), "an open file gives text"),
+        (io.TextIOWrapper(io.BytesIO(b"\xff\xd8"), "utf-8"), "an open file gives text"),
         (np.zeros(4), r"an array of float64 and shape \[4\] is no image"),
         (np.zeros((1, 1, H, W, 3)), r"shape \[1, 1, 4, 6, 3\] is no image"),
         (np.zeros((H, W, 3), complex), "an array of complex128"),
     ],
-    ids=["None", "float", "dict", "None in a list", "list in a list", "text file", "vector", "five axes", "complex"],
+    ids=[
+        "None",
+        "float",
+        "dict",
+        "None in a list",
+        "list in a list",
+        "text file",
+        "picture as text",
+        "vector",
+        "five axes",
+        "complex",
+    ],
 )
 def test_what_is_no_image(model, tmp_path: Path, monkeypatch, images: object, said: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -251,16 +263,21 @@ def test_what_is_no_image(model, tmp_path: Path, monkeypatch, images: object, sa
     ("image", "kind", "said"),
     [
         (b"a.png", "format", "image-0: no image begins like this"),
+        (b"", "empty", "image-0: the file is empty"),
+        (b"P6 9 9 255 " + b"a" * 90_000, "too-large", "image-0: 90011 bytes are more than the limit of 90000"),
         (np.zeros((5, 7, 2), np.uint8), "shape", r"image-0: is an array of shape \[5, 7, 2\]; give \[H, W, C\] with 1, 3 or 4"),
         (np.full((H, W, 3), np.nan), "damaged", "image-0: .*NaN or infinity"),
         (np.zeros((0, 4, 3)), "shape", "holds no pixel"),
         ("gone.png", "missing", "^gone.png: "),
         (noise(0, (30, 30, 3)), "too-large", "see --max-pixels|lets it in"),
     ],
-    ids=["bytes", "channels", "NaN", "empty", "missing", "large"],
+    ids=["bytes", "no bytes", "many bytes", "channels", "NaN", "empty", "missing", "large"],
 )  # fmt: skip
 def test_an_image_that_fails_is_named(worker, folder: Path, image: object, kind: str, said: str) -> None:
-    with pytest.warns(GradvizWarning, match="odd"), api.load(folder / "model", max_pixels=500) as model:
+    with (
+        pytest.warns(GradvizWarning, match="odd"),
+        api.load(folder / "model", max_pixels=500, max_file_size=90_000) as model,
+    ):
         with pytest.raises(ImageError, match=said) as caught:
             model.explain(image)
         assert caught.value.kind == kind
