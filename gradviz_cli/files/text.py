@@ -17,7 +17,13 @@ def now() -> str:
 
 def plain(text: str) -> str:
     """A text on one line of printable characters: it may hold a name, an argument or a process's words, of any origin."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else _spelt(c) for c in text)
+
+
+def _spelt(character: str) -> str:
+    r"""`\n`, `\u202e`; of what stands for a byte that is not UTF-8 (`os.fsdecode`) that byte, `\xff`."""
+    byte = character.encode("utf-8", "surrogateescape") if "\udc80" <= character <= "\udcff" else b""
+    return byte.decode("utf-8", "backslashreplace") if byte else character.encode("unicode_escape").decode()
 
 
 def printable(name: object) -> str:
@@ -26,14 +32,7 @@ def printable(name: object) -> str:
     Bytes that are not UTF-8 become `\xff`, control and formatting characters `\n`, `\x1b` or `\u202e`.
     """
     text = os.fspath(name) if isinstance(name, AnyPath) else str(name)
-    if isinstance(text, str):
-        try:
-            raw = text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # a surrogate that stands for no byte
-            raw = text.encode("utf-8", "backslashreplace")
-    else:
-        raw = text
-    text = plain(raw.decode("utf-8", "backslashreplace"))
+    text = plain(text if isinstance(text, str) else text.decode("utf-8", "surrogateescape"))
     encoding = sys.getfilesystemencoding()
     return text.encode(encoding, "backslashreplace").decode(encoding)
 

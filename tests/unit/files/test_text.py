@@ -71,3 +71,4 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
 
 def test_plain_is_one_line_that_says_the_same() -> None:
     assert plain("tab\there\nnext \x1b[0m é猫 \u200b") == r"tab\there\nnext \x1b[0m é猫 \u200b"
+    assert plain("caf\udce9 \ud800 \udc7f") == r"caf\xe9 \ud800 \udc7f"
