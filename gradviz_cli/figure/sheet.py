@@ -335,6 +335,18 @@ def _items(
         yield Words(layout.margin, y + k * form.line + form.text, line, form.text, ink=FAINT)
 
 
+def _in_its_place(why: str, left: float, top: float, box: float, layout: Layout) -> Iterator[Words]:
+    """Why a place is empty, around its middle; as many lines as it has room for, so that none lies over its neighbours."""
+    form = layout.format
+    lines, room = wrapped(why, form.text, layout.cell), max(1, int(box / form.line))
+    shown, rest = lines[: room - 1], " ".join(lines[room - 1 :])
+    shown += [shortened(rest, form.text, layout.cell)] if rest else []
+    for k, line in enumerate(shown):
+        y = top + box / 2 + (k - (len(shown) - 1) / 2 + 0.35) * form.line
+        whole = rest if k == room - 1 and line != rest else ""
+        yield Words(left + layout.cell / 2, y, line, form.text, "middle", FAINT, whole)
+
+
 def _words(x: float, y: float, text: str, size: float, width: float, anchor: str = "start", ink: Colour = INK) -> Words:
     """In somewhat smaller letters where it would be too long, and cut where that is not enough."""
     size = max(SMALLEST * size, min(size, size * width / max(measured(text, size), 1e-9)))
@@ -378,10 +390,7 @@ def _cell(
         return
     why = cell.why or drawn.failed.get(spot) or _lost(cell, inputs)
     if why:
-        for k, line in enumerate(wrapped(why, form.text, layout.cell)):
-            yield Words(
-                left + layout.cell / 2, top + box / 2 + (k + 0.35) * form.line, line, form.text, "middle", FAINT
-            )
+        yield from _in_its_place(why, left, top, box, layout)
         return
     width, height = layout.picture(aspect(cell.image))
     x, y = left + (layout.cell - width) / 2, top + (box - height) / 2

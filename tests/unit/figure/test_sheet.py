@@ -162,6 +162,17 @@ def test_an_image_that_is_gone_is_said_and_the_maps_are_there(tmp_path, photos):
     assert not sheet.failed and not warnings
 
 
+def test_why_a_place_is_empty_stays_in_its_place(tmp_path, photos):
+    why = "the .npy is not the one that the picture was drawn from"
+    out = outs.write(tmp_path / "out", photos)
+    (out / "a.png.guided.npy").write_bytes(b"no array")
+    sheet, _, _ = make(tmp_path, out, form=Format(30 * PER_MM))
+    (beside,) = (item for item in sheet.page.items if getattr(item, "name", "") == "a.png input")
+    said = [item for item in sheet.page.items if isinstance(item, figure.canvas.Words) and item.meant in why]
+    assert " ".join(item.meant for item in said) == why and said[-1].text != said[-1].meant
+    assert all(beside.y < item.y < beside.y + beside.height for item in said)
+
+
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
