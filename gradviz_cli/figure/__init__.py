@@ -169,7 +169,8 @@ def _warnings(
     if choice.limit is None and shown < chosen.of_images:
         yield f"{shown} of {chosen.of_images} images are shown; --image chooses, --limit 0 shows all"
     if collection.left_out and not choice.images:
-        yield f"{collection.left_out} images have no map and are left out; --image names those that are meant"
+        without = _counted(collection.left_out, "image has no map and is", "images have no map and are")
+        yield f"{without} left out; --image names those that are meant"
     for model in chosen.axes["model"]:
         if len(collection.fingerprints[model]) > 1:
             yield f"{printable(outs[model])}: its maps are of {len(collection.fingerprints[model])} models, one after the other"
@@ -177,7 +178,12 @@ def _warnings(
         first = "; ".join(f"{where}: {why}" for where, why in sheet.missing[:MOST_NAMED])
         more = f"; and {len(sheet.missing) - MOST_NAMED} more" if len(sheet.missing) > MOST_NAMED else ""
         remedy = "; --no-inputs leaves the images out" if sheet.without_input else ""
-        yield f"{len(sheet.missing)} places of the sheet are empty ({first}{more}){remedy}"
+        places = _counted(len(sheet.missing), "place of the sheet is", "places of the sheet are")
+        yield f"{places} empty ({first}{more}){remedy}"
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
 
 
 def _spelled(sheet: Sheet) -> Iterator[str]:
@@ -186,4 +192,5 @@ def _spelled(sheet: Sheet) -> Iterator[str]:
     found = [text for text in dict.fromkeys(words) if any(c.isalpha() and spelled(c) != c for c in text)]
     if found:
         first = f"{found[0][:SHOWN]} as {spelled(found[0])[:SHOWN]}"
-        yield f"{len(found)} labels are spelled in other letters ({first}); an .svg has them as they are"
+        labels = _counted(len(found), "label is", "labels are")
+        yield f"{labels} spelled in other letters ({first}); an .svg has them as they are"

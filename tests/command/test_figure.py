@@ -111,7 +111,7 @@ def test_what_is_missing_is_told_and_the_rest_is_there(out, tmp_path, monkeypatc
     (out / "a.png.guided.npy").unlink()
     arguments = ["figure", "out", "-o", "f.png", "--no-inputs"]
     assert main(arguments) == 3
-    warning = "gradviz: warning: 1 places of the sheet are empty (a.png guided: the .npy is gone)\n"
+    warning = "gradviz: warning: 1 place of the sheet is empty (a.png guided: the .npy is gone)\n"
     assert capsys.readouterr().err == warning
     assert main([*arguments, "-q"]) == 3 and capsys.readouterr().err == ""
     with Image.open("f.png") as image:

@@ -156,7 +156,7 @@ def test_an_image_that_is_gone_is_said_and_the_maps_are_there(tmp_path, photos):
     sheet, warnings, _ = make(tmp_path, out)
     assert sheet.failed and set(pictures(sheet)) == {"a.png guided", "b.png input", "b.png guided"}
     assert warnings == [
-        "1 places of the sheet are empty (a.png input: the image is gone); --no-inputs leaves the images out"
+        "1 place of the sheet is empty (a.png input: the image is gone); --no-inputs leaves the images out"
     ]
     sheet, warnings, _ = make(tmp_path, out, inputs=False)
     assert not sheet.failed and not warnings
