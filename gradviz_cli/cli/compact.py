@@ -16,6 +16,7 @@ from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import Location, Seconds
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files import objects
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.plan.outputs import WHOLE
@@ -34,7 +35,8 @@ def command(out: Place, dry_run: bool, lock_wait: float) -> int:
     if isinstance(out, Remote):
         return _in_store(out, dry_run, lock_wait)
     if not (out / MANIFEST).is_file():
-        raise UsageError(f"{printable(out)} holds no {MANIFEST}", "give a folder that `gradviz explain` wrote")
+        what = f" holds no {MANIFEST}" if out.exists() else ": no such folder"
+        raise UsageError(f"{printable(out)}{what}", near_path(out) or "give a folder that `gradviz explain` wrote")
     if dry_run:
         _tell(out)
         return 0

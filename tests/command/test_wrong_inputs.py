@@ -123,6 +123,7 @@ WRONG = (
     ("explain birds --files-from lst.txt", "--files-from lst.txt: No such file or directory; did you mean list.txt?"),
     ("explain birds cat.png -o '~/maps'", "--out: ~/maps begins with a ~ that no shell has read; did you mean "),
     ("gallery photo", "it holds no manifest.jsonl; did you mean photos?"),
+    ("compact photo", "photo: no such folder; did you mean photos?"),
     ("show ct.png", "ct.png: cannot be opened: No such file or directory; did you mean cat.png?"),
     ("prune photo", "photo: no such folder; did you mean photos?"),
     # config and environment
