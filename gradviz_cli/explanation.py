@@ -155,8 +155,10 @@ class Explanation:
         target: int | str | None = None,
         estimator: str | None = None,
     ) -> Explanation:
-        """The maps of one image, mode, class (its index or label) or estimator; raises UsageError for a mode, an estimator or a
-        label that there is none of."""
+        """The maps of one image (its number, from 0), mode, class (its index or label) or estimator; raises UsageError for what
+        is no number, and for a mode, an estimator or a label that there is none of."""
+        if image is not None and not isinstance(image, int | np.integer):
+            raise UsageError(f"image: {printable(str(image))} is no number of an image", "see `images` and `names`")
         for said, name, known in (("mode", mode, RULES), ("estimator", estimator, ESTIMATORS)):
             if name is not None and name not in known:
                 near = did_you_mean(nearest(str(name), known))

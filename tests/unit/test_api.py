@@ -630,6 +630,9 @@ def test_a_part_of_a_result_is_one(found) -> None:
     assert found.select(image=1, target=label).targets.tolist() == [2] * 3
     with pytest.raises(UsageError, match="no map is of a class that is named nought"):
         found.select(target="nought")
+    with pytest.raises(UsageError, match="image: a.png is no number of an image"):
+        found.select(image="a.png")
+    assert len(found.select(image=np.int64(1))) == 6
     for wrong, near in ({"mode": "guidd"}, "guided"), ({"estimator": "gradcam"}, "grad-cam"):
         with pytest.raises(UsageError, match=f"did you mean {near}"):
             found.select(**wrong)
