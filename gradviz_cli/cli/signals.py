@@ -47,13 +47,15 @@ def stopping() -> Iterator[None]:
     def again(number: int) -> None:
         if inside:
             signal.signal(number, stop)
-            later = threading.Timer(AGAIN, send, (number,))  # here, where Stopped is thrown away, it would be as well
-            later.daemon = True
-            later.start()
+            threading.Thread(target=send, args=(number,), daemon=True).start()
 
     def send(number: int) -> None:
-        if inside:
+        """Not at once, where Stopped is thrown away, as it would be as well; and until it is heard: Python looks for signals
+        between its steps, and not once it has begun to wait."""
+        time.sleep(AGAIN)
+        while inside and signal.getsignal(number) is stop:
             os.kill(os.getpid(), number)
+            time.sleep(AGAIN)
 
     inside = True
     before = {each: signal.getsignal(each) for each in SIGNALS}
