@@ -11,7 +11,7 @@ import numpy as np
 
 from gradviz_cli.check.cascade import Findings, Level
 from gradviz_cli.check.measures import brought, sobel
-from gradviz_cli.check.verdicts import Verdict, judged
+from gradviz_cli.check.verdicts import Verdict, judged, rounded
 from gradviz_cli.draw.look import DEFAULT_LOOK, Picture
 from gradviz_cli.draw.panel import Column, panel
 from gradviz_cli.draw.png import encode_png, read_text
@@ -102,7 +102,7 @@ def _lines(level: Level, decides: bool) -> tuple[str, str]:
 
 def _classes(found: Findings) -> str:
     cosine = found.classes.cosine
-    return "" if cosine is None else f"cosine {cosine:.2f} between classes"
+    return "" if cosine is None else f"cosine {rounded(cosine)} between classes"
 
 
 def _picture(attribution: Array, size: tuple[int, ...]) -> Picture:

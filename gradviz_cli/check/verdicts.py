@@ -56,6 +56,11 @@ def of_numbers(proof: Proof | None, never: bool = False) -> Verdict:
     return Verdict(PASSED, "; ".join(map(str, proof.witnesses if proof else ())))  # and what could not be asked
 
 
+def rounded(value: float) -> str:
+    """To two places; what is next to 0 has no sign."""
+    return f"{round(value, 2) + 0:.2f}"
+
+
 def of_method(found: Findings) -> Verdict:
     """Whether maps of a method depend on what the model has learnt: the worse of its two figures decides."""
     level = judged(found.levels)
@@ -72,7 +77,7 @@ def of_method(found: Findings) -> Verdict:
         figures["weights"] = level.likeness.cosine, said
     classes = found.classes
     if classes.cosine is not None and not too_few(classes.alive, classes.images):
-        figures["classes"] = classes.cosine, f"cosine {classes.cosine:.2f} between classes"
+        figures["classes"] = classes.cosine, f"cosine {rounded(classes.cosine)} between classes"
     elif classes.images:
         missing.append(f"{classes.alive} of {classes.images} images have maps of several classes")
     if not figures:

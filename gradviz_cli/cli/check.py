@@ -14,6 +14,7 @@ from gradviz_cli.batch.planning import plan_from
 from gradviz_cli.check import sheet
 from gradviz_cli.check.cascade import Findings
 from gradviz_cli.check.checking import Checked, check
+from gradviz_cli.check.verdicts import rounded
 from gradviz_cli.cli.config import given, placed
 from gradviz_cli.cli.options import Command, estimator_options, mode_option, model_options
 from gradviz_cli.cli.signals import stopping
@@ -158,4 +159,4 @@ def _table(found: Sequence[Findings], width: int) -> Iterator[str]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    return "-" if value is None else rounded(value)

@@ -95,3 +95,8 @@ def test_classes_are_all_or_some_from_all_over() -> None:
 def test_verdicts_on_few_images_are_said_to_be(images: int, given: int, said: str | None) -> None:
     warning = verdicts.few(images, given)
     assert warning is None if said is None else warning and re.search(said, warning)
+
+
+def test_what_is_next_to_zero_has_no_sign() -> None:
+    assert [verdicts.rounded(one) for one in (-0.001, 0.001, -0.006, 0.5)] == ["0.00", "0.00", "-0.01", "0.50"]
+    assert "cosine 0.00 between classes" in verdicts.of_method(findings(0.1, -0.001)).why
