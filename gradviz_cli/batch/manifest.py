@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from gradviz_cli.batch import shards
-from gradviz_cli.errors import OutputError
+from gradviz_cli.errors import OutputError, UsageError
+from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import head
 from gradviz_cli.files.remote import Place
 from gradviz_cli.files.text import now, printable
@@ -24,6 +25,13 @@ from gradviz_cli.plan.results import Result
 LOOKED_AT = 1 << 16  # bytes
 LONGEST = 2**23  # bytes of a line; one of ten thousand pictures of an image has fewer
 _LINE = re.compile(rb'"(image|source)"\s*:')
+
+
+def check_there(out: Path) -> None:
+    """Raise UsageError for a folder without one, in which nothing of gradviz can be told from somebody else's."""
+    if not (out / MANIFEST).is_file():
+        what = f" holds no {MANIFEST}" if out.exists() else ": no such folder"
+        raise UsageError(f"{printable(out)}{what}", near_path(out) or "give a folder that `gradviz explain` wrote")
 
 
 class Manifest:

@@ -101,7 +101,7 @@ class Publisher(Stage):
         """
         results: list[Result] = []
         try:
-            group = [self._changed(drawn) if drawn.files else drawn for drawn in group]
+            group = [self._changed(drawn) for drawn in group]
             self._ready(self._up_to_failed(group))
             self._check_out()
             with self._manifest.publishing() as write:
@@ -116,11 +116,13 @@ class Publisher(Stage):
 
     def _changed(self, drawn: Drawn) -> Drawn:
         """Without the files that are there by now with the same bytes."""
+        if not self._known or not drawn.files:
+            return drawn
         kept: dict[str, Stamp | None] = {}
         changed: list[Staged] = []
         for staged in drawn.files:
             name = self._name_of(staged)
-            before = self._known and as_written(self._out / name, self._known.written(name))
+            before = as_written(self._out / name, self._known.written(name))
             if before and before.sha256 == drawn.result.hashes.get(name):
                 kept[name] = before.stamp
                 whole.discard(staged)

@@ -10,13 +10,12 @@ import click
 from gradviz_cli.batch import compact as compacting
 from gradviz_cli.batch import shards
 from gradviz_cli.batch.lock import held
-from gradviz_cli.batch.manifest import MANIFEST
+from gradviz_cli.batch.manifest import MANIFEST, check_there
 from gradviz_cli.batch.merge import merge
 from gradviz_cli.cli.signals import stopping
 from gradviz_cli.cli.types import Location, Seconds
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files import objects
-from gradviz_cli.files.near import near_path
 from gradviz_cli.files.remote import Place, Remote
 from gradviz_cli.files.text import printable
 from gradviz_cli.plan.outputs import WHOLE
@@ -34,9 +33,7 @@ def command(out: Place, dry_run: bool, lock_wait: float) -> int:
     """
     if isinstance(out, Remote):
         return _in_store(out, dry_run, lock_wait)
-    if not (out / MANIFEST).is_file():
-        what = f" holds no {MANIFEST}" if out.exists() else ": no such folder"
-        raise UsageError(f"{printable(out)}{what}", near_path(out) or "give a folder that `gradviz explain` wrote")
+    check_there(out)
     if dry_run:
         _tell(out)
         return 0

@@ -18,7 +18,6 @@ from gradviz_cli.cli.stdout import print_paths
 from gradviz_cli.cli.types import NamedPath, Seconds
 from gradviz_cli.errors import OutputError, UsageError
 from gradviz_cli.files.beneath import folder_below, parts_below
-from gradviz_cli.files.near import near_path
 from gradviz_cli.files.reading import hash_open
 from gradviz_cli.files.text import printable
 
@@ -39,9 +38,7 @@ def command(out: Path, dry_run: bool, max_delete: int | None, even_all: bool, lo
     Only files that the manifest lists are touched, and only while they are byte for byte what gradviz wrote. Where all
     images are gone, or where they were is empty now or cannot be read, a disk may be missing: nothing is removed then.
     """
-    if not (out / manifest.MANIFEST).is_file():
-        what = f" holds no {manifest.MANIFEST}" if out.exists() else ": no such folder"
-        raise UsageError(f"{printable(out)}{what}", near_path(out) or "give a folder that `gradviz explain` wrote")
+    manifest.check_there(out)
     with held(out, lock_wait):
         gone, kept = _listed(out)
         if not even_all:

@@ -222,7 +222,7 @@ class Differentiator:
         function, entry, count = self._function(Sampled(modes, len(seeds))), self._between, len(seeds)
         given = tf.constant(seeds, tf.float32)
         parts = []
-        for fed, full in alone(points, self.size) if self.size else calls(points, None):
+        for fed, full in self._calls(points):
             scores, *gradients = (each.numpy() for each in function(entry.to_model(fed, self._dtype), given))
             found = [np.asarray(entry.from_model(each), np.float32)[:full] for each in gradients]
             parts.append((scores[:, :full], found))
@@ -230,6 +230,10 @@ class Differentiator:
         columns = [_concatenated(column) for column in zip(*(found for _, found in parts), strict=True)]
         by_mode = {mode: np.stack(columns[at * count : (at + 1) * count]) for at, mode in enumerate(modes)}
         return scores, by_mode
+
+    def _calls(self, points: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+        """The points of each call: all of them at once, where the model takes any number."""
+        return alone(points, self.size) if self.size else calls(points, None)
 
     @property
     def _between(self) -> Entry:
@@ -242,7 +246,7 @@ class Differentiator:
         if split(self.graph.wrt)[0] == split(self._problem.fed)[0]:
             return points
         parts = []
-        for fed, full in alone(points, self.size) if self.size else calls(points, None):
+        for fed, full in self._calls(points):
             found = self._first_numbers(self._between.to_model(fed, self._dtype)).numpy()
             parts.append(np.asarray(self._between.from_model(found), np.float32)[:full])
         return _concatenated(parts)
